@@ -1,0 +1,1 @@
+//! Arrays, their checks, and rows gathered into a plan.

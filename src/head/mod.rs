@@ -1,0 +1,1 @@
+//! Heads: from a representation to a task's outputs.

@@ -1,0 +1,21 @@
+//! Multi-task learning over libtorch: shared and task-specific layers, losses, weightings, regularizers and the
+//! training step, as static plans without an autograd graph.
+
+pub mod data;
+pub mod encoder;
+pub mod error;
+pub mod head;
+pub mod loss;
+pub mod model;
+pub mod network;
+pub mod optim;
+#[cfg(feature = "python")]
+mod python;
+pub mod real;
+pub mod registry;
+pub mod regularizer;
+pub mod schedule;
+pub mod sharing;
+pub mod task;
+pub mod trainer;
+pub mod weighting;

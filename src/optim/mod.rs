@@ -1,0 +1,1 @@
+//! Optimizers: one pass over flat buffers.

@@ -1,0 +1,239 @@
+//! The two element types of the core, and the door through which hot loops reach the widest vectors of the processor.
+
+use std::fmt::Debug;
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign};
+
+/// Rows that a block kernel treats at once: one AVX-512 register of `f32`.
+pub const LANES: usize = 16;
+
+/// `f32` for training, `f64` for checks against autograd.
+///
+/// The transcendental functions of `f32` are branch-free so that loops over them vectorise.
+pub trait Real:
+    tch::kind::Element
+    + Copy
+    + Send
+    + Sync
+    + Debug
+    + Default
+    + PartialOrd
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + 'static
+{
+    /// 1.
+    const ONE: Self;
+    /// Minus infinity.
+    const LOWEST: Self;
+    /// The nearest value.
+    fn of(value: f64) -> Self;
+    /// As `f64`.
+    fn wide(self) -> f64;
+    /// e to the power of `self`.
+    fn exp(self) -> Self;
+    /// Natural logarithm of a positive, normal number.
+    fn ln(self) -> Self;
+    /// Hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// Error function.
+    fn erf(self) -> Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
+    /// Absolute value.
+    fn abs(self) -> Self;
+    /// The larger of two numbers.
+    fn max(self, other: Self) -> Self;
+    /// The smaller of two numbers.
+    fn min(self, other: Self) -> Self;
+    /// Whether it is NaN.
+    fn is_nan(self) -> bool;
+
+    /// `1 / (1 + exp(-x))`.
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        Self::ONE / (Self::ONE + (-self).exp())
+    }
+
+    /// `ln(1 + exp(x))` without overflow.
+    #[inline(always)]
+    fn softplus(self) -> Self {
+        self.max(Self::ZERO) + (Self::ONE + (-self.abs()).exp()).ln()
+    }
+}
+
+impl Real for f64 {
+    const ONE: f64 = 1.0;
+    const LOWEST: f64 = f64::NEG_INFINITY;
+    #[inline(always)]
+    fn of(value: f64) -> f64 {
+        value
+    }
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        self
+    }
+    fn exp(self) -> f64 {
+        f64::exp(self)
+    }
+    fn ln(self) -> f64 {
+        f64::ln(self)
+    }
+    fn tanh(self) -> f64 {
+        f64::tanh(self)
+    }
+    fn erf(self) -> f64 {
+        libm::erf(self)
+    }
+    fn sqrt(self) -> f64 {
+        f64::sqrt(self)
+    }
+    fn abs(self) -> f64 {
+        f64::abs(self)
+    }
+    fn max(self, other: f64) -> f64 {
+        f64::max(self, other)
+    }
+    fn min(self, other: f64) -> f64 {
+        f64::min(self, other)
+    }
+    fn is_nan(self) -> bool {
+        f64::is_nan(self)
+    }
+}
+
+impl Real for f32 {
+    const ONE: f32 = 1.0;
+    const LOWEST: f32 = f32::NEG_INFINITY;
+    #[inline(always)]
+    fn of(value: f64) -> f32 {
+        value as f32
+    }
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+
+    /// Range reduction to `|r| <= ln(2)/2` and a polynomial of degree 6; relative error below 2e-7.
+    #[inline(always)]
+    fn exp(self) -> f32 {
+        const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
+        let x = self;
+        let x = if x > 88.5 { 88.5 } else { x };
+        let x = if x < -87.0 { -87.0 } else { x };
+        let n = (x * std::f32::consts::LOG2_E + SHIFT) - SHIFT;
+        let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
+        let mut p = 1.388_889e-3;
+        p = p * r + 8.333_334e-3;
+        p = p * r + 4.166_666_6e-2;
+        p = p * r + 1.666_666_7e-1;
+        p = p * r + 0.5;
+        p = p * r + 1.0;
+        p = p * r + 1.0;
+        p * f32::from_bits((((n as i32) + 127) << 23) as u32)
+    }
+
+    /// Mantissa in `[sqrt(1/2), sqrt(2))`, then a series in `(m - 1) / (m + 1)`; relative error below 3e-7.
+    #[inline(always)]
+    fn ln(self) -> f32 {
+        let bits = self.to_bits().wrapping_sub(0x3f35_04f3);
+        let e = (bits as i32) >> 23;
+        let m = f32::from_bits((bits & 0x007f_ffff) + 0x3f35_04f3);
+        let s = (m - 1.0) / (m + 1.0);
+        let z = s * s;
+        let p = ((0.222_222_2 * z + 0.285_714_3) * z + 0.4) * z + 0.666_666_7;
+        let e = e as f32;
+        e * 0.693_359_4 + (s * z * p + (s + s) - e * 2.121_944_4e-4)
+    }
+
+    #[inline(always)]
+    fn tanh(self) -> f32 {
+        let a = self.abs();
+        let z = self * self;
+        let small = self
+            + self
+                * z
+                * ((((-5.704_988_7e-3 * z + 2.063_908_9e-2) * z - 5.373_971_6e-2) * z + 1.333_144_2e-1) * z
+                    - 3.333_328_2e-1);
+        let large = (1.0 - 2.0 / ((a + a).exp() + 1.0)).copysign(self);
+        if a < 0.625 { small } else { large }
+    }
+
+    /// Series below 0.5, Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7) above.
+    #[inline(always)]
+    fn erf(self) -> f32 {
+        let a = self.abs();
+        let z = self * self;
+        let small = self
+            * (1.128_379_2
+                + z * (-0.376_126_4
+                    + z * (0.112_837_92 + z * (-2.686_617e-2 + z * (5.223_977_6e-3 - z * 8.548_327e-4)))));
+        let t = 1.0 / (1.0 + 0.327_591_1 * a);
+        let p = t * (0.254_829_6 + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152 + t * 1.061_405_4))));
+        let large = (1.0 - p * (-z).exp()).copysign(self);
+        if a < 0.5 { small } else { large }
+    }
+    #[inline(always)]
+    fn sqrt(self) -> f32 {
+        f32::sqrt(self)
+    }
+    #[inline(always)]
+    fn abs(self) -> f32 {
+        f32::abs(self)
+    }
+    #[inline(always)]
+    fn max(self, other: f32) -> f32 {
+        if self > other { self } else { other }
+    }
+    #[inline(always)]
+    fn min(self, other: f32) -> f32 {
+        if self < other { self } else { other }
+    }
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        f32::is_nan(self)
+    }
+}
+
+/// Runs a loop compiled for the widest instruction set this processor has.
+#[inline(always)]
+pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Largest relative error of `got` over `count` points of `[from, to]`.
+    fn worst(from: f32, to: f32, got: impl Fn(f32) -> f32, want: impl Fn(f64) -> f64) -> f64 {
+        (0..=100_000)
+            .map(|i| from + (to - from) * i as f32 / 100_000.0)
+            .map(|x| (f64::from(got(x)) - want(f64::from(x))).abs() / want(f64::from(x)).abs().max(1e-3))
+            .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn exp_and_ln_are_accurate_to_single_precision() {
+        assert!(worst(-86.0, 88.0, Real::exp, f64::exp) < 1e-6);
+        assert!(worst(1e-3, 10.0, Real::ln, f64::ln) < 1e-6);
+        assert!(worst(1.0, 1e30, Real::ln, f64::ln) < 1e-6);
+    }
+
+    #[test]
+    fn tanh_and_erf_are_accurate_to_single_precision() {
+        assert!(worst(-10.0, 10.0, Real::tanh, f64::tanh) < 2e-6);
+        assert!(worst(-5.0, 5.0, Real::erf, libm::erf) < 2e-6);
+    }
+
+    #[test]
+    fn softplus_and_sigmoid_do_not_overflow() {
+        assert_eq!(Real::softplus(1000.0_f32), 1000.0);
+        assert!(Real::softplus(-80.0_f32) < 1e-30);
+        assert!(Real::sigmoid(-1000.0_f32) < 1e-37 && Real::sigmoid(1000.0_f32) == 1.0);
+    }
+}

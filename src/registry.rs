@@ -1,0 +1,332 @@
+//! How a component (a loss, an encoder, an optimizer ...) describes itself, once: name, documentation, parameters,
+//! defaults and their ranges. Python classes, argument errors, stubs and tables are derived from this.
+
+use std::ops::RangeBounds;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::error::Result;
+use crate::{bail, value_error};
+
+/// One parameter of a component.
+#[derive(Debug, Clone, Serialize)]
+pub struct Parameter {
+    /// Its name, as users type it.
+    pub name: &'static str,
+    /// Its Rust type.
+    pub kind: &'static str,
+    /// Its default; `null` for none.
+    pub default: Value,
+    /// Its documentation.
+    pub doc: String,
+}
+
+/// What a component says of itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct Info {
+    /// The family: the name of the folder.
+    pub family: String,
+    /// What the user types: the name of the file.
+    pub name: String,
+    /// The Python class.
+    pub class: &'static str,
+    /// Paper, formula, defaults.
+    pub doc: String,
+    /// The parameters in order.
+    pub parameters: Vec<Parameter>,
+}
+
+/// A configuration that [`component!`](crate::component) declared.
+pub trait Component: Serialize + DeserializeOwned + Default {
+    /// The Python class.
+    const CLASS: &'static str;
+    /// The Rust path of the file that declares it: `polytask::loss::cross_entropy`.
+    const MODULE: &'static str;
+    /// Its documentation.
+    fn doc() -> String;
+    /// Its parameters.
+    fn parameters() -> Vec<Parameter>;
+    /// Refuses values outside the declared ranges.
+    fn check_ranges(&self) -> Result<()>;
+
+    /// What the user types.
+    fn name() -> &'static str {
+        Self::MODULE.rsplit("::").next().expect("a path has a last part")
+    }
+
+    /// The family this component belongs to.
+    fn family() -> &'static str {
+        Self::MODULE.split("::").nth(1).expect("a component lives in a family's folder")
+    }
+
+    /// All of the above.
+    fn info() -> Info {
+        Info {
+            family: Self::family().into(),
+            name: Self::name().into(),
+            class: Self::CLASS,
+            doc: Self::doc(),
+            parameters: Self::parameters(),
+        }
+    }
+
+    /// The description `{"name": ..., parameter: value, ...}` that [`read`] understands.
+    fn describe(&self) -> Value {
+        let mut map = Map::from_iter([("name".to_owned(), Value::from(Self::name()))]);
+        if let Ok(Value::Object(own)) = serde_json::to_value(self) {
+            map.extend(own);
+        }
+        Value::Object(map)
+    }
+}
+
+/// Reads a component from its parameters, naming the one that is wrong.
+pub fn read<C: Component>(parameters: &Map<String, Value>) -> Result<C> {
+    let known = C::parameters();
+    for key in parameters.keys() {
+        if !known.iter().any(|p| p.name == key) {
+            let names: Vec<_> = known.iter().map(|p| p.name).collect();
+            bail!("{}: unknown argument `{key}`; it has {}", C::CLASS, list(&names));
+        }
+    }
+    for parameter in &known {
+        let Some(value) = parameters.get(parameter.name) else { continue };
+        let alone = Map::from_iter([(parameter.name.to_owned(), value.clone())]);
+        serde_json::from_value::<C>(Value::Object(alone)).map_err(|error| {
+            value_error!(
+                "{}: argument `{}` should be {}; got {value} ({error})",
+                C::CLASS,
+                parameter.name,
+                plain(parameter.kind)
+            )
+        })?;
+    }
+    let component: C = serde_json::from_value(Value::Object(parameters.clone()))
+        .map_err(|error| value_error!("{}: {error}", C::CLASS))?;
+    component.check_ranges()?;
+    Ok(component)
+}
+
+/// A Rust type in words.
+fn plain(kind: &str) -> String {
+    match kind {
+        "f64" => "a finite number".into(),
+        "usize" | "u64" => "a whole number of at least 0".into(),
+        "bool" => "True or False".into(),
+        "String" => "a string".into(),
+        _ => match kind.strip_prefix("Option<").or(kind.strip_prefix("Option <")) {
+            Some(inner) => format!("{} or None", plain(inner.trim_end_matches('>').trim())),
+            None => format!("of type {kind}"),
+        },
+    }
+}
+
+/// Names in backticks, for error messages.
+pub fn list(names: &[impl AsRef<str>]) -> String {
+    match names {
+        [] => "none".into(),
+        _ => names.iter().map(|n| format!("`{}`", n.as_ref())).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Splits `{"name": ..., ...}` (or a bare string) into name and parameters.
+pub fn split(family: &str, description: &Value) -> Result<(String, Map<String, Value>)> {
+    match description {
+        Value::String(name) => Ok((name.clone(), Map::new())),
+        Value::Object(map) => {
+            let mut parameters = map.clone();
+            match parameters.remove("name") {
+                Some(Value::String(name)) => Ok((name, parameters)),
+                _ => bail!("{family}: a component is described by its `name` and parameters; got {description}"),
+            }
+        }
+        other => bail!("{family}: expected a component or its name; got {other}"),
+    }
+}
+
+/// Something whose size a declared range can judge.
+pub trait Ranged {
+    /// Whether every number in it lies in the range.
+    fn within(&self, range: &impl RangeBounds<f64>) -> bool;
+}
+
+impl Ranged for f64 {
+    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
+        self.is_finite() && range.contains(self)
+    }
+}
+
+impl Ranged for usize {
+    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
+        range.contains(&(*self as f64))
+    }
+}
+
+impl Ranged for u64 {
+    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
+        range.contains(&(*self as f64))
+    }
+}
+
+impl<T: Ranged> Ranged for Option<T> {
+    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
+        self.as_ref().is_none_or(|value| value.within(range))
+    }
+}
+
+impl<T: Ranged> Ranged for Vec<T> {
+    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
+        self.iter().all(|value| value.within(range))
+    }
+}
+
+impl<T: Ranged, const N: usize> Ranged for [T; N] {
+    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
+        self.iter().all(|value| value.within(range))
+    }
+}
+
+/// Declares a component: a struct with defaults, ranges and documentation that the registry can read.
+///
+/// ```
+/// mod shape {
+///     polytask::component! {
+///         /// A square.
+///         pub struct Square = "Square" {
+///             /// Length of a side.
+///             side: f64 = 1.0, in 0.0..;
+///         }
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! component {
+    (
+        $(#[doc = $doc:literal])*
+        pub struct $name:ident = $class:literal {
+            $( $(#[doc = $field_doc:literal])* $field:ident : $kind:ty = $default:expr $(, in $range:expr)? ; )*
+        }
+    ) => {
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(default)]
+        pub struct $name {
+            $( $(#[doc = $field_doc])* pub $field: $kind, )*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $( $field: $default, )* }
+            }
+        }
+
+        impl $crate::registry::Component for $name {
+            const CLASS: &'static str = $class;
+            const MODULE: &'static str = module_path!();
+
+            fn doc() -> String {
+                [$($doc),*].map(str::trim).join("\n").trim().to_owned()
+            }
+
+            fn parameters() -> Vec<$crate::registry::Parameter> {
+                #[allow(unused_variables)]
+                let defaults = Self::default();
+                vec![$( $crate::registry::Parameter {
+                    name: stringify!($field),
+                    kind: stringify!($kind),
+                    default: serde_json::to_value(&defaults.$field).unwrap_or_default(),
+                    doc: [$($field_doc),*].map(str::trim).join(" ").to_owned(),
+                }, )*]
+            }
+
+            fn check_ranges(&self) -> $crate::error::Result<()> {
+                $( $(
+                    if !$crate::registry::Ranged::within(&self.$field, &($range)) {
+                        $crate::bail!(
+                            "{}: argument `{}` should lie in {:?}; got {}",
+                            $class, stringify!($field), $range,
+                            serde_json::to_value(&self.$field).unwrap_or_default()
+                        );
+                    }
+                )? )*
+                Ok(())
+            }
+        }
+    };
+}
+
+/// Declares a family: the list of its components, and `build`, `check` and `infos` over it.
+///
+/// `build` reads a description and hands back the component as a trait object.
+#[macro_export]
+macro_rules! family {
+    ($trait:path, $family:literal: $($component:path),+ $(,)?) => {
+        /// Builds a component of this family from its description.
+        ///
+        /// # Errors
+        /// An unknown name or argument, or a value outside its range.
+        pub fn build(description: &serde_json::Value) -> $crate::error::Result<Box<dyn $trait>> {
+            use $crate::registry::Component;
+            let (name, parameters) = $crate::registry::split($family, description)?;
+            $( if name == <$component>::name() {
+                return Ok(Box::new($crate::registry::read::<$component>(&parameters)?));
+            } )+
+            $crate::bail!(
+                "unknown {} {name:?}; there are {}", $family,
+                $crate::registry::list(&[$(<$component>::name()),+])
+            )
+        }
+
+        /// What every component of this family says of itself.
+        pub fn infos() -> Vec<$crate::registry::Info> {
+            use $crate::registry::Component;
+            vec![$(<$component>::info()),+]
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    mod shape {
+        crate::component! {
+            /// A square.
+            pub struct Square = "Square" {
+                /// Length of a side.
+                side: f64 = 1.0, in 0.0..;
+                /// Its corners.
+                corners: Option<usize> = Some(4);
+            }
+        }
+    }
+
+    fn square(value: Value) -> Result<shape::Square> {
+        read(value.as_object().expect("tests pass objects"))
+    }
+
+    #[test]
+    fn a_component_is_read_and_described() {
+        let read = square(json!({"side": 2.5})).unwrap();
+        assert_eq!(read, shape::Square { side: 2.5, corners: Some(4) });
+        assert_eq!(read.describe(), json!({"name": "shape", "side": 2.5, "corners": 4}));
+        assert_eq!(shape::Square::doc(), "A square.");
+    }
+
+    #[test]
+    fn errors_name_the_argument() {
+        let message = |value| square(value).unwrap_err().to_string();
+        assert_eq!(message(json!({"size": 1})), "Square: unknown argument `size`; it has `side`, `corners`");
+        assert_eq!(message(json!({"side": -1})), "Square: argument `side` should lie in 0.0..; got -1.0");
+        assert!(
+            message(json!({"side": "a"})).starts_with("Square: argument `side` should be a finite number; got \"a\"")
+        );
+        assert!(
+            message(json!({"corners": -1}))
+                .contains("`corners` should be a whole number of at least 0 or None; got -1")
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! Sharing schemes: which parameters serve which task.

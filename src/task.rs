@@ -1,0 +1,1 @@
+//! A task: its name, loss, labels and weight.

@@ -1,0 +1,1 @@
+//! Weightings: which task gets how much of a step.

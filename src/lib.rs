@@ -6,7 +6,6 @@ pub mod encoder;
 pub mod error;
 pub mod head;
 pub mod loss;
-pub mod model;
 pub mod network;
 pub mod optim;
 #[cfg(feature = "python")]
@@ -16,6 +15,5 @@ pub mod registry;
 pub mod regularizer;
 pub mod schedule;
 pub mod sharing;
-pub mod task;
 pub mod trainer;
 pub mod weighting;

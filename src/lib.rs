@@ -4,8 +4,10 @@
 pub mod data;
 pub mod encoder;
 pub mod error;
+pub mod file;
 pub mod head;
 pub mod loss;
+pub mod model;
 pub mod network;
 pub mod optim;
 #[cfg(feature = "python")]
@@ -15,5 +17,7 @@ pub mod registry;
 pub mod regularizer;
 pub mod schedule;
 pub mod sharing;
+pub mod task;
 pub mod trainer;
 pub mod weighting;
+pub mod workspace;

@@ -51,9 +51,10 @@ pub trait Component: Serialize + DeserializeOwned + Default {
     /// Refuses values outside the declared ranges.
     fn check_ranges(&self) -> Result<()>;
 
-    /// What the user types.
+    /// What the user types: the file's name, without the `r#` of a Rust keyword.
     fn name() -> &'static str {
-        Self::MODULE.rsplit("::").next().expect("a path has a last part")
+        let file = Self::MODULE.rsplit("::").next().expect("a path has a last part");
+        file.strip_prefix("r#").unwrap_or(file)
     }
 
     /// The family this component belongs to.
@@ -79,6 +80,18 @@ pub trait Component: Serialize + DeserializeOwned + Default {
             map.extend(own);
         }
         Value::Object(map)
+    }
+}
+
+/// What a trait object of a family can say of itself; every [`Component`] can.
+pub trait Described {
+    /// The description `{"name": ..., parameter: value, ...}` that the family's `build` understands.
+    fn describe(&self) -> Value;
+}
+
+impl<C: Component> Described for C {
+    fn describe(&self) -> Value {
+        Component::describe(self)
     }
 }
 
@@ -111,13 +124,22 @@ pub fn read<C: Component>(parameters: &Map<String, Value>) -> Result<C> {
 
 /// A Rust type in words.
 fn plain(kind: &str) -> String {
+    let kind = &*kind.replace(' ', "");
+    let inner = |outer: &str| kind.strip_prefix(outer)?.strip_suffix('>').map(plain);
     match kind {
         "f64" => "a finite number".into(),
         "usize" | "u64" => "a whole number of at least 0".into(),
         "bool" => "True or False".into(),
         "String" => "a string".into(),
-        _ => match kind.strip_prefix("Option<").or(kind.strip_prefix("Option <")) {
-            Some(inner) => format!("{} or None", plain(inner.trim_end_matches('>').trim())),
+        "[f64;2]" => "two finite numbers".into(),
+        "Vec<f64>" => "a list of finite numbers".into(),
+        "ClassWeights" => "a list of numbers, one a class, or \"balanced\"".into(),
+        "LabelWeights" => "a number, a list of numbers or \"balanced\"".into(),
+        "TaskWeights" => "a list of numbers, one a task, or {task: number}".into(),
+        "PerGroup" => "a number or {group: number}".into(),
+        "Mode" => "\"min\" or \"max\"".into(),
+        _ => match inner("Option<") {
+            Some(words) => format!("{words} or None"),
             None => format!("of type {kind}"),
         },
     }
@@ -201,6 +223,8 @@ impl<T: Ranged, const N: usize> Ranged for [T; N] {
 ///     }
 /// }
 /// ```
+///
+/// `state: Type` after the parameters adds a field `state` that is no parameter: what the component has learned.
 #[macro_export]
 macro_rules! component {
     (
@@ -208,17 +232,23 @@ macro_rules! component {
         pub struct $name:ident = $class:literal {
             $( $(#[doc = $field_doc:literal])* $field:ident : $kind:ty = $default:expr $(, in $range:expr)? ; )*
         }
+        $(state: $state:ty)?
     ) => {
         $(#[doc = $doc])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(default)]
         pub struct $name {
             $( $(#[doc = $field_doc])* pub $field: $kind, )*
+            $(
+                /// What it has learned so far; no parameter.
+                #[serde(skip)]
+                pub state: $state,
+            )?
         }
 
         impl Default for $name {
             fn default() -> Self {
-                Self { $( $field: $default, )* }
+                Self { $( $field: $default, )* $( state: <$state>::default(), )? }
             }
         }
 

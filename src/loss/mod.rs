@@ -2,7 +2,24 @@
 
 use std::fmt::Debug;
 
+use crate::error::Result;
 use crate::real::Real;
+use crate::registry::Described;
+
+mod balance;
+pub mod binary_cross_entropy;
+mod cells;
+pub mod cross_entropy;
+pub mod focal;
+pub mod gaussian_nll;
+pub mod huber;
+pub mod mean_absolute;
+pub mod mean_squared;
+pub mod poisson;
+pub mod quantile;
+mod softmax;
+
+pub use balance::{ClassWeights, Counts, LabelWeights};
 
 /// What a task's labels look like.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,6 +37,16 @@ pub enum Labels {
     },
 }
 
+impl Labels {
+    /// Classes, or numbers a row.
+    pub fn width(self) -> usize {
+        match self {
+            Labels::Classes(classes) => classes,
+            Labels::Values { columns, .. } => columns,
+        }
+    }
+}
+
 /// The labels of one batch of one task.
 #[derive(Debug, Clone, Copy)]
 pub enum Targets<'a, T> {
@@ -29,11 +56,31 @@ pub enum Targets<'a, T> {
     Values(&'a [T]),
 }
 
+impl<'a, T> Targets<'a, T> {
+    /// The class indices; a loss whose [`Loss::labels`] are classes is handed nothing else.
+    fn classes(self) -> &'a [i32] {
+        match self {
+            Targets::Classes(classes) => classes,
+            Targets::Values(_) => panic!("this loss asked for class indices"),
+        }
+    }
+
+    /// The numbers; a loss whose [`Loss::labels`] are values is handed nothing else.
+    fn values(self) -> &'a [T] {
+        match self {
+            Targets::Values(values) => values,
+            Targets::Classes(_) => panic!("this loss asked for values"),
+        }
+    }
+}
+
 /// One task's part of a batch.
 #[derive(Debug)]
 pub struct Batch<'a, T> {
     /// Rows.
     pub rows: usize,
+    /// Raw outputs a row: [`Loss::width`].
+    pub width: usize,
     /// Raw outputs; row `r` starts at `r * stride`.
     pub outputs: &'a [T],
     /// Where the gradient goes, laid out as `outputs`; rows without a label get zeros.
@@ -48,10 +95,96 @@ pub struct Batch<'a, T> {
     pub scale: T,
 }
 
+impl<T> Batch<'_, T> {
+    /// Refuses buffers that are too short; behind this door the kernels index without checks.
+    fn assert_fits(&self, columns: usize) {
+        let last = if self.rows == 0 { 0 } else { (self.rows - 1) * self.stride + self.width };
+        assert!(self.stride >= self.width && self.outputs.len() >= last, "outputs are shorter than the batch");
+        assert!(self.gradient.as_ref().is_none_or(|g| g.len() >= last), "the gradient is shorter than the batch");
+        assert!(self.weights.is_none_or(|w| w.len() >= self.rows), "weights are shorter than the batch");
+        let labels = match self.targets {
+            Targets::Classes(classes) => classes.len(),
+            Targets::Values(values) => values.len(),
+        };
+        assert!(labels >= self.rows * columns, "targets are shorter than the batch");
+    }
+}
+
 /// The numeric half of a loss, for one element type.
 pub trait Kernel<T: Real> {
     /// Total weight of the labelled rows (or cells): the denominator of the mean.
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64;
     /// Sum over labelled rows (or cells) of weight times loss; fills `scale` times its gradient.
     fn evaluate(&self, batch: Batch<'_, T>) -> f64;
+}
+
+/// A loss: what its labels look like, how raw outputs become predictions, and the kernels.
+///
+/// A task is described by `classes` (the number of classes, if its labels are classes) and `outputs` (labels a row).
+pub trait Loss: Kernel<f32> + Kernel<f64> + Described + Debug + Send + Sync {
+    /// What the task's labels must look like.
+    ///
+    /// # Errors
+    /// A task that this loss cannot serve, or an argument of the loss that does not fit the task.
+    fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels>;
+
+    /// Raw outputs a row.
+    fn width(&self, classes: Option<usize>, outputs: usize) -> usize {
+        classes.unwrap_or(outputs)
+    }
+
+    /// Predicted numbers a row.
+    fn predicted_width(&self, classes: Option<usize>, outputs: usize) -> usize {
+        self.width(classes, outputs)
+    }
+
+    /// Predictions from raw outputs, whole rows one after the other: `[rows, width]` to `[rows, predicted_width]`.
+    fn link(&self, labels: Labels, raw: &[f32], predicted: &mut [f32]) {
+        let _ = labels;
+        predicted.copy_from_slice(raw);
+    }
+
+    /// Replaces what is `"balanced"` by numbers, which [`Described::describe`] then shows; counts only if it must.
+    /// Until then `"balanced"` means ones.
+    ///
+    /// # Errors
+    /// What counting returns.
+    fn balance(&mut self, counts: &mut dyn FnMut() -> Result<Counts>) -> Result<()> {
+        let _ = counts;
+        Ok(())
+    }
+}
+
+crate::family!(
+    Loss, "loss":
+    cross_entropy::CrossEntropy,
+    binary_cross_entropy::BinaryCrossEntropy,
+    focal::Focal,
+    mean_squared::MeanSquared,
+    mean_absolute::MeanAbsolute,
+    huber::Huber,
+    quantile::Quantile,
+    poisson::Poisson,
+    gaussian_nll::GaussianNll,
+);
+
+/// The labels of a loss of class indices.
+fn class_labels(class: &str, classes: Option<usize>, outputs: usize) -> Result<Labels> {
+    match classes {
+        Some(k) if k >= 2 && outputs == 1 => Ok(Labels::Classes(k)),
+        Some(k) if k >= 2 => crate::bail!("{class}: a task with classes has one output; got outputs={outputs}"),
+        Some(k) => crate::bail!("{class}: `classes` should be at least 2; got {k}"),
+        None => crate::bail!("{class}: the task needs `classes`, the number of classes; got none"),
+    }
+}
+
+/// The labels of a loss of numbers.
+fn value_labels(class: &str, classes: Option<usize>, outputs: usize, low: f64, high: f64) -> Result<Labels> {
+    if let Some(k) = classes {
+        crate::bail!("{class}: the task's labels are numbers, not classes; got classes={k} (use `outputs`)");
+    }
+    if outputs == 0 {
+        crate::bail!("{class}: `outputs` should be at least 1; got 0");
+    }
+    Ok(Labels::Values { columns: outputs, low, high })
 }

@@ -1,0 +1,63 @@
+//! Microseconds of the loss and optimizer loops: `cargo run --release --example kernels`.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use polytask::loss::{self, Batch, Loss, Targets};
+use serde_json::json;
+
+/// Best of many repetitions, in microseconds.
+fn measure(mut body: impl FnMut()) -> f64 {
+    let mut best = f64::INFINITY;
+    for _ in 0..200 {
+        let start = Instant::now();
+        for _ in 0..10 {
+            body();
+        }
+        best = best.min(start.elapsed().as_secs_f64() * 1e5);
+    }
+    best
+}
+
+fn numbers(count: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7919) % 1000) as f32 / 250.0 - 2.0).collect()
+}
+
+/// Value and gradient of so many heads side by side.
+fn heads(loss: &dyn Loss, rows: usize, heads: usize, width: usize, targets: Targets<'_, f32>) -> f64 {
+    let outputs = numbers(rows * heads * width);
+    let mut gradient = vec![0.0; outputs.len()];
+    measure(|| {
+        for head in 0..heads {
+            let total = loss.evaluate(Batch {
+                rows,
+                width,
+                outputs: &outputs[head * width..],
+                gradient: Some(&mut gradient[head * width..]),
+                stride: heads * width,
+                targets,
+                weights: None,
+                scale: 0.01,
+            });
+            black_box(total);
+        }
+    })
+}
+
+fn main() {
+    let classes = |rows: usize, k: i32| (0..rows as i32).map(|i| i * 31 % k).collect::<Vec<_>>();
+    for (rows, count, k) in [(256, 40, 2), (256, 8, 2), (32, 3, 3), (1024, 4, 10), (256, 1, 1000)] {
+        let loss = loss::build(&json!("cross_entropy")).expect("a loss");
+        let time = heads(&*loss, rows, count, k, Targets::Classes(&classes(rows, k as i32)));
+        println!("cross_entropy         {rows:5} x {count:2} heads of {k:4}: {time:8.2} us");
+    }
+    for name in loss::infos().iter().map(|info| info.name.clone()).skip(1) {
+        let loss = loss::build(&json!(name)).expect("a loss");
+        let labels = |n: usize| (0..n).map(|i| (i * 31 % 2) as f32).collect::<Vec<_>>();
+        for (rows, count, columns) in [(256, 40, 1), (65536, 1, 1), (1024, 1, 14)] {
+            let width = loss.width(None, columns);
+            let time = heads(&*loss, rows, count, width, Targets::Values(&labels(rows * columns)));
+            println!("{name:21} {rows:5} x {count:2} heads of {width:4}: {time:8.2} us");
+        }
+    }
+}

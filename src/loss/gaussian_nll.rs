@@ -1,0 +1,59 @@
+//! Gaussian negative log-likelihood with a variance of its own for every row.
+
+use super::cells::{self, Cell};
+use super::{Batch, Kernel, Labels, Loss, Targets};
+use crate::error::Result;
+use crate::real::Real;
+
+crate::component! {
+    /// Negative log-likelihood under a normal law whose mean and variance are both predicted (Nix and Weigend,
+    /// Estimating the Mean and Variance of the Target Probability Distribution, ICNN 1994).
+    ///
+    /// `L = mean of (ln v + (y - m)^2 / v) / 2` over the labelled cells, without the constant `ln(2 pi) / 2`, as
+    /// `torch.nn.GaussianNLLLoss`, with `v = ln(1 + exp(s)) + epsilon` (Lakshminarayanan et al., NeurIPS 2017).
+    /// Raw outputs are `[rows, outputs * 2]`, `m` and `s` of one output side by side; predictions likewise `m` and `v`.
+    pub struct GaussianNll = "GaussianNLL" {
+        /// Smallest variance.
+        epsilon: f64 = 1e-6, in 1e-12..;
+    }
+}
+
+impl<T: Real> Cell<T, 2> for GaussianNll {
+    #[inline(always)]
+    fn cell(&self, [mean, s]: [T; 2], y: T, _own: T) -> (T, [T; 2]) {
+        let (_, softplus, slope, _) = cells::logistic(s);
+        let variance = softplus + T::of(self.epsilon);
+        let half = T::of(0.5);
+        let error = mean - y;
+        let pull = error / variance;
+        let value = half * (variance.ln() + error * pull);
+        (value, [pull, half * slope * ((T::ONE - error * pull) / variance)])
+    }
+}
+
+impl<T: Real> Kernel<T> for GaussianNll {
+    fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
+        cells::weight(targets, weights)
+    }
+
+    fn evaluate(&self, batch: Batch<'_, T>) -> f64 {
+        cells::evaluate(self, batch)
+    }
+}
+
+impl Loss for GaussianNll {
+    fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
+        super::value_labels("GaussianNLL", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+    }
+
+    fn width(&self, _classes: Option<usize>, outputs: usize) -> usize {
+        outputs * 2
+    }
+
+    fn link(&self, _labels: Labels, raw: &[f32], predicted: &mut [f32]) {
+        for (raw, predicted) in raw.chunks_exact(2).zip(predicted.chunks_exact_mut(2)) {
+            predicted[0] = raw[0];
+            predicted[1] = Real::softplus(raw[1]) + self.epsilon as f32;
+        }
+    }
+}

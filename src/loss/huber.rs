@@ -1,0 +1,41 @@
+//! Huber's loss.
+
+use super::cells::{self, Cell};
+use super::{Batch, Kernel, Labels, Loss, Targets};
+use crate::error::Result;
+use crate::real::Real;
+
+crate::component! {
+    /// Huber's loss (Robust Estimation of a Location Parameter, Annals of Mathematical Statistics 1964), as
+    /// `torch.nn.HuberLoss`: with `e = z - y`, `L = mean of e^2 / 2` where `|e| < delta`, `delta (|e| - delta / 2)`
+    /// elsewhere, over the labelled cells.
+    pub struct Huber = "Huber" {
+        /// Where the parabola ends and the lines begin.
+        delta: f64 = 1.0, in f64::MIN_POSITIVE..;
+    }
+}
+
+impl<T: Real> Cell<T, 1> for Huber {
+    #[inline(always)]
+    fn cell(&self, [z]: [T; 1], y: T, _own: T) -> (T, [T; 1]) {
+        let (error, delta) = (z - y, T::of(self.delta));
+        let bent = error.max(-delta).min(delta);
+        (bent * (error - T::of(0.5) * bent), [bent])
+    }
+}
+
+impl<T: Real> Kernel<T> for Huber {
+    fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
+        cells::weight(targets, weights)
+    }
+
+    fn evaluate(&self, batch: Batch<'_, T>) -> f64 {
+        cells::evaluate(self, batch)
+    }
+}
+
+impl Loss for Huber {
+    fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
+        super::value_labels("Huber", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+    }
+}

@@ -1,0 +1,35 @@
+//! Absolute error.
+
+use super::cells::{self, Cell};
+use super::{Batch, Kernel, Labels, Loss, Targets};
+use crate::error::Result;
+use crate::real::Real;
+
+crate::component! {
+    /// Absolute error: `L = mean of |z - y|` over the labelled cells, as `torch.nn.L1Loss`; slope 0 at `z = y`.
+    pub struct MeanAbsolute = "MeanAbsolute" {}
+}
+
+impl<T: Real> Cell<T, 1> for MeanAbsolute {
+    #[inline(always)]
+    fn cell(&self, [z]: [T; 1], y: T, _own: T) -> (T, [T; 1]) {
+        let error = z - y;
+        (error.abs(), [cells::sign(error)])
+    }
+}
+
+impl<T: Real> Kernel<T> for MeanAbsolute {
+    fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
+        cells::weight(targets, weights)
+    }
+
+    fn evaluate(&self, batch: Batch<'_, T>) -> f64 {
+        cells::evaluate(self, batch)
+    }
+}
+
+impl Loss for MeanAbsolute {
+    fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
+        super::value_labels("MeanAbsolute", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+    }
+}

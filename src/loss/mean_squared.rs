@@ -1,0 +1,35 @@
+//! Squared error.
+
+use super::cells::{self, Cell};
+use super::{Batch, Kernel, Labels, Loss, Targets};
+use crate::error::Result;
+use crate::real::Real;
+
+crate::component! {
+    /// Squared error: `L = mean of (z - y)^2` over the labelled cells, as `torch.nn.MSELoss`.
+    pub struct MeanSquared = "MeanSquared" {}
+}
+
+impl<T: Real> Cell<T, 1> for MeanSquared {
+    #[inline(always)]
+    fn cell(&self, [z]: [T; 1], y: T, _own: T) -> (T, [T; 1]) {
+        let error = z - y;
+        (error * error, [error + error])
+    }
+}
+
+impl<T: Real> Kernel<T> for MeanSquared {
+    fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
+        cells::weight(targets, weights)
+    }
+
+    fn evaluate(&self, batch: Batch<'_, T>) -> f64 {
+        cells::evaluate(self, batch)
+    }
+}
+
+impl Loss for MeanSquared {
+    fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
+        super::value_labels("MeanSquared", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+    }
+}

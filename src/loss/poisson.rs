@@ -1,0 +1,48 @@
+//! Poisson negative log-likelihood of counts.
+
+use super::cells::{self, Cell};
+use super::{Batch, Kernel, Labels, Loss, Targets};
+use crate::error::Result;
+use crate::real::Real;
+
+/// Largest log-rate whose exponential is taken: `exp(80)` squared is beyond single precision, `exp(80)` far from it.
+const STEEPEST: f64 = 80.0;
+
+crate::component! {
+    /// Negative log-likelihood of counts under a Poisson law whose log-rate is the raw output:
+    /// `L = mean of exp(z) - y z` over the labelled cells, without the constant `ln y!`, as
+    /// `torch.nn.PoissonNLLLoss(log_input=True)`. Beyond `z = 80` the exponential continues as its tangent.
+    /// Labels are at least 0; predictions are rates `[rows, outputs]`.
+    pub struct Poisson = "Poisson" {}
+}
+
+impl<T: Real> Cell<T, 1> for Poisson {
+    #[inline(always)]
+    fn cell(&self, [z]: [T; 1], y: T, _own: T) -> (T, [T; 1]) {
+        let top = T::of(STEEPEST);
+        let rate = z.min(top).exp();
+        (rate * (T::ONE + (z - top).max(T::ZERO)) - y * z, [rate - y])
+    }
+}
+
+impl<T: Real> Kernel<T> for Poisson {
+    fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
+        cells::weight(targets, weights)
+    }
+
+    fn evaluate(&self, batch: Batch<'_, T>) -> f64 {
+        cells::evaluate(self, batch)
+    }
+}
+
+impl Loss for Poisson {
+    fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
+        super::value_labels("Poisson", classes, outputs, 0.0, f64::INFINITY)
+    }
+
+    fn link(&self, _labels: Labels, raw: &[f32], predicted: &mut [f32]) {
+        for (z, rate) in raw.iter().zip(predicted) {
+            *rate = Real::exp(Real::min(*z, STEEPEST as f32));
+        }
+    }
+}

@@ -48,7 +48,7 @@ pub trait Component: Serialize + DeserializeOwned + Default {
     fn doc() -> String;
     /// Its parameters.
     fn parameters() -> Vec<Parameter>;
-    /// Refuses values outside the declared ranges.
+    /// Refuses values outside the declared ranges, or that do not go together.
     fn check_ranges(&self) -> Result<()>;
 
     /// What the user types: the file's name, without the `r#` of a Rust keyword.
@@ -252,7 +252,8 @@ impl<T: Ranged, const N: usize> Ranged for [T; N] {
 /// }
 /// ```
 ///
-/// `state: Type` after the parameters adds a field `state` that is no parameter: what the component has learned.
+/// After the parameters, `check: function;` names a function that refuses arguments that do not go together, and
+/// `state: Type;` adds a field `state` that is no parameter: what the component has learned.
 #[macro_export]
 macro_rules! component {
     (
@@ -260,7 +261,8 @@ macro_rules! component {
         pub struct $name:ident = $class:literal {
             $( $(#[doc = $field_doc:literal])* $field:ident : $kind:ty = $default:expr $(, in $range:expr)? ; )*
         }
-        $(state: $state:ty)?
+        $(check: $check:path ;)?
+        $(state: $state:ty ;)?
     ) => {
         $(#[doc = $doc])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -309,6 +311,7 @@ macro_rules! component {
                         );
                     }
                 )? )*
+                $( $check(self)?; )?
                 Ok(())
             }
         }

@@ -16,6 +16,14 @@ crate::component! {
         /// The quantiles, each between 0 and 1.
         quantiles: Vec<f64> = vec![0.1, 0.5, 0.9], in 0.0..=1.0;
     }
+    check: not_empty;
+}
+
+fn not_empty(loss: &Quantile) -> Result<()> {
+    if loss.quantiles.is_empty() {
+        bail!("Quantile: argument `quantiles` should have at least one number; got an empty list");
+    }
+    Ok(())
 }
 
 impl<T: Real> Cell<T, 1> for Quantile {
@@ -55,9 +63,6 @@ impl<T: Real> Kernel<T> for Quantile {
 
 impl Loss for Quantile {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
-        if self.quantiles.is_empty() {
-            bail!("Quantile: argument `quantiles` should have at least one number; got an empty list");
-        }
         super::value_labels("Quantile", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
     }
 

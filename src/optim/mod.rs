@@ -1,1 +1,139 @@
-//! Optimizers: one pass over flat buffers.
+//! Optimizers: one pass over the flat parameters, gradients and state.
+
+use std::fmt::Debug;
+
+use crate::registry::Described;
+
+pub mod adagrad;
+pub mod adam;
+pub mod adamw;
+mod groups;
+pub mod rmsprop;
+pub mod sgd;
+
+pub use groups::{PerGroup, Segment, Segments};
+
+/// A named part of the flat parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block {
+    /// Its path: `encoder.0.weight`.
+    pub path: String,
+    /// Where it lies in the flat buffers.
+    pub range: std::ops::Range<usize>,
+    /// Whether weight decay and norms apply: not to biases and not to the parameters of norms.
+    pub decays: bool,
+    /// The only task that uses it; none if it is shared.
+    pub task: Option<usize>,
+}
+
+/// An update rule; its state is `slots` flat buffers as long as the parameters.
+pub trait Optimizer: Described + Debug + Send {
+    /// Names of the state buffers.
+    fn slots(&self) -> &'static [&'static str];
+
+    /// What a state buffer holds before the first step.
+    fn initial(&self, slot: usize) -> f32 {
+        let _ = slot;
+        0.0
+    }
+
+    /// The learning rate as given.
+    fn lr(&self) -> &PerGroup;
+
+    /// The weight decay as given.
+    fn weight_decay(&self) -> &PerGroup;
+
+    /// Learning rate and weight decay of parameters that no group names.
+    fn defaults(&self) -> [f64; 2];
+
+    /// Step number `step`, counted from 1; gradients count `gradient_scale` times (clipping). Parameters outside all
+    /// segments stay as they are.
+    fn update(
+        &self,
+        step: u64,
+        gradient_scale: f32,
+        segments: &[Segment],
+        parameters: &mut [f32],
+        gradients: &[f32],
+        state: &mut [&mut [f32]],
+    );
+}
+
+crate::family!(Optimizer, "optim": sgd::Sgd, adam::Adam, adamw::AdamW, rmsprop::RmsProp, adagrad::Adagrad);
+
+/// The three methods of an [`Optimizer`] that hand out its fields `lr` and `weight_decay`.
+macro_rules! rates {
+    () => {
+        fn lr(&self) -> &$crate::optim::PerGroup {
+            &self.lr
+        }
+
+        fn weight_decay(&self) -> &$crate::optim::PerGroup {
+            &self.weight_decay
+        }
+
+        fn defaults(&self) -> [f64; 2] {
+            let own = Self::default();
+            [own.lr.rest(f64::NAN), own.weight_decay.rest(f64::NAN)]
+        }
+    };
+}
+pub(crate) use rates;
+
+/// One segment's parameters, gradients and state.
+struct Slices<'a, const S: usize> {
+    parameters: &'a mut [f32],
+    gradients: &'a [f32],
+    state: [&'a mut [f32]; S],
+}
+
+/// A rule for one element: parameter, gradient and state in, parameter and state out.
+trait Rule<const S: usize> {
+    /// The new parameter; the state is updated in place.
+    fn apply(&self, parameter: f32, gradient: f32, state: &mut [f32; S]) -> f32;
+}
+
+/// Applies one rule to one segment.
+struct Sweep<'a, R, const S: usize> {
+    rule: R,
+    slices: Slices<'a, S>,
+}
+
+impl<R: Rule<S>, const S: usize> pulp::NullaryFnOnce for Sweep<'_, R, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Slices { parameters, gradients, mut state } = self.slices;
+        let count = parameters.len();
+        let gradients = &gradients[..count];
+        state = state.map(|slot| &mut slot[..count]);
+        for i in 0..count {
+            let mut own = std::array::from_fn(|s| state[s][i]);
+            parameters[i] = self.rule.apply(parameters[i], gradients[i], &mut own);
+            for s in 0..S {
+                state[s][i] = own[s];
+            }
+        }
+    }
+}
+
+/// Applies the rule that `rule` makes for each segment.
+fn sweep<R: Rule<S>, const S: usize>(
+    segments: &[Segment],
+    parameters: &mut [f32],
+    gradients: &[f32],
+    state: &mut [&mut [f32]],
+    rule: impl Fn(&Segment) -> R,
+) {
+    for segment in segments {
+        let range = segment.range.clone();
+        let mut slots = state.iter_mut();
+        let slices = Slices {
+            parameters: &mut parameters[range.clone()],
+            gradients: &gradients[range.clone()],
+            state: std::array::from_fn(|_| &mut slots.next().expect("one buffer a slot")[range.clone()]),
+        };
+        pulp::Arch::new().dispatch(Sweep { rule: rule(segment), slices });
+    }
+}

@@ -1,0 +1,43 @@
+//! Adam with decoupled weight decay.
+
+use super::adam::Moments;
+use super::{Optimizer, PerGroup, Segment, rates, sweep};
+
+crate::component! {
+    /// Adam with weight decay beside the gradient (Loshchilov and Hutter, Decoupled Weight Decay Regularization,
+    /// ICLR 2019): `w -= lr weight_decay w` before Adam's step. The numbers are those of `torch.optim.AdamW`; biases
+    /// and norms do not decay.
+    pub struct AdamW = "AdamW" {
+        /// Learning rate, or learning rates by group.
+        lr: PerGroup = PerGroup::All(1e-3), in 0.0..;
+        /// Decay rates of the two moments.
+        betas: [f64; 2] = [0.9, 0.999], in 0.0..1.0;
+        /// Added to the denominator.
+        eps: f64 = 1e-8, in 0.0..;
+        /// Weight decay, or weight decays by group.
+        weight_decay: PerGroup = PerGroup::All(1e-2), in 0.0..;
+    }
+}
+
+impl Optimizer for AdamW {
+    rates!();
+
+    fn slots(&self) -> &'static [&'static str] {
+        &["first_moment", "second_moment"]
+    }
+
+    fn update(
+        &self,
+        step: u64,
+        gradient_scale: f32,
+        segments: &[Segment],
+        parameters: &mut [f32],
+        gradients: &[f32],
+        state: &mut [&mut [f32]],
+    ) {
+        sweep(segments, parameters, gradients, state, |segment| {
+            Moments::new(step, gradient_scale, self.betas, self.eps, segment.lr)
+                .shrunk(1.0 - segment.lr * segment.weight_decay)
+        });
+    }
+}

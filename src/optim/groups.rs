@@ -1,0 +1,182 @@
+//! Learning rates and weight decays per group of parameters, and the segments of the flat buffers they make.
+
+use std::collections::BTreeMap;
+use std::ops::{Range, RangeBounds};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Block, Optimizer};
+use crate::bail;
+use crate::error::Result;
+use crate::registry::{Ranged, list};
+
+/// The group of parameters that match no other.
+const REST: &str = "default";
+
+/// One number for all parameters, or numbers by the beginning of their paths.
+///
+/// `{"encoder": 1e-4, "heads.income": 1e-2, "default": 1e-3}`: the longest key that begins the path, at a dot, wins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PerGroup {
+    /// The same for all.
+    All(f64),
+    /// By path.
+    Groups(BTreeMap<String, f64>),
+}
+
+impl PerGroup {
+    /// The number for parameters that match no group.
+    pub fn rest(&self, default: f64) -> f64 {
+        match self {
+            PerGroup::All(value) => *value,
+            PerGroup::Groups(groups) => groups.get(REST).copied().unwrap_or(default),
+        }
+    }
+
+    /// The number for a parameter.
+    pub fn at(&self, path: &str, default: f64) -> f64 {
+        let PerGroup::Groups(groups) = self else { return self.rest(default) };
+        let matching = groups.iter().filter(|(key, _)| begins(path, key));
+        matching.max_by_key(|(key, _)| key.len()).map_or_else(|| self.rest(default), |(_, value)| *value)
+    }
+
+    /// Refuses a key that matches no parameter.
+    fn check(&self, argument: &str, blocks: &[Block]) -> Result<()> {
+        let PerGroup::Groups(groups) = self else { return Ok(()) };
+        for key in groups.keys().filter(|key| *key != REST) {
+            if !blocks.iter().any(|block| begins(&block.path, key)) {
+                let mut known: Vec<_> = blocks.iter().filter_map(|block| block.path.split('.').next()).collect();
+                known.dedup();
+                bail!("argument `{argument}`: no parameter is called {key:?}; names begin with {}", list(&known));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a path is the key or continues it at a dot.
+fn begins(path: &str, key: &str) -> bool {
+    path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+impl Ranged for PerGroup {
+    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
+        match self {
+            PerGroup::All(value) => value.within(range),
+            PerGroup::Groups(groups) => groups.values().all(|value| value.within(range)),
+        }
+    }
+}
+
+/// Neighbouring parameters with one learning rate and one weight decay.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    /// Where they lie in the flat buffers.
+    pub range: Range<usize>,
+    /// Learning rate of the coming step.
+    pub lr: f64,
+    /// Weight decay; 0 for biases and norms.
+    pub weight_decay: f64,
+}
+
+/// The segments of a model's parameters under one optimizer.
+#[derive(Debug, Clone)]
+pub struct Segments {
+    base: Vec<f64>,
+    now: Vec<Segment>,
+}
+
+impl Segments {
+    /// Segments of blocks in the order of the flat buffers.
+    ///
+    /// # Errors
+    /// A group of the optimizer that matches no parameter.
+    pub fn new(optimizer: &dyn Optimizer, blocks: &[Block]) -> Result<Self> {
+        optimizer.lr().check("lr", blocks)?;
+        optimizer.weight_decay().check("weight_decay", blocks)?;
+        let [lr, weight_decay] = optimizer.defaults();
+        let mut now: Vec<Segment> = Vec::new();
+        for block in blocks {
+            let lr = optimizer.lr().at(&block.path, lr);
+            let decay = optimizer.weight_decay().at(&block.path, weight_decay);
+            let weight_decay = if block.decays { decay } else { 0.0 };
+            match now.last_mut() {
+                Some(last)
+                    if last.range.end == block.range.start && (last.lr, last.weight_decay) == (lr, weight_decay) =>
+                {
+                    last.range.end = block.range.end;
+                }
+                _ => now.push(Segment { range: block.range.clone(), lr, weight_decay }),
+            }
+        }
+        Ok(Self { base: now.iter().map(|segment| segment.lr).collect(), now })
+    }
+
+    /// The segments with all learning rates times a schedule's factor.
+    pub fn at(&mut self, factor: f64) -> &[Segment] {
+        for (segment, base) in self.now.iter_mut().zip(&self.base) {
+            segment.lr = base * factor;
+        }
+        &self.now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::build;
+    use super::*;
+    use serde_json::json;
+
+    fn blocks() -> Vec<Block> {
+        let paths = [
+            ("embedding.0", true),
+            ("encoder.0.weight", true),
+            ("encoder.0.bias", false),
+            ("heads.a.weight", true),
+            ("heads.ab.weight", true),
+        ];
+        let block = |(i, (path, decays)): (usize, &(&str, bool))| Block {
+            path: (*path).into(),
+            range: i * 10..i * 10 + 10,
+            decays: *decays,
+            task: None,
+        };
+        paths.iter().enumerate().map(block).collect()
+    }
+
+    fn segments(description: serde_json::Value) -> Result<Vec<(Range<usize>, f64, f64)>> {
+        let optimizer = build(&description)?;
+        let mut segments = Segments::new(&*optimizer, &blocks())?;
+        Ok(segments.at(2.0).iter().map(|s| (s.range.clone(), s.lr, s.weight_decay)).collect())
+    }
+
+    #[test]
+    fn equal_neighbours_are_one_segment() {
+        assert_eq!(segments(json!({"name": "adam", "lr": 0.5})).unwrap(), [(0..50, 1.0, 0.0)]);
+    }
+
+    #[test]
+    fn biases_do_not_decay() {
+        let got = segments(json!({"name": "sgd", "lr": 0.5, "weight_decay": 0.25})).unwrap();
+        assert_eq!(got, [(0..20, 1.0, 0.25), (20..30, 1.0, 0.0), (30..50, 1.0, 0.25)]);
+    }
+
+    #[test]
+    fn the_longest_group_wins_and_the_default_fills_in() {
+        let got = segments(json!({"name": "adam", "lr": {"heads": 1.0, "heads.a": 2.0, "encoder": 3.0}})).unwrap();
+        let lr: Vec<_> = got.iter().map(|(range, lr, _)| (range.clone(), *lr)).collect();
+        assert_eq!(lr, [(0..10, 2e-3), (10..30, 6.0), (30..40, 4.0), (40..50, 2.0)]);
+        let got = segments(json!({"name": "adam", "lr": {"heads": 1.0, "default": 3.0}})).unwrap();
+        assert_eq!(got.iter().map(|s| s.1).collect::<Vec<_>>(), [6.0, 2.0]);
+    }
+
+    #[test]
+    fn an_unknown_group_is_named() {
+        let message = segments(json!({"name": "adam", "lr": {"encodr": 1.0}})).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "argument `lr`: no parameter is called \"encodr\"; names begin with `embedding`, `encoder`, `heads`"
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! A learning rate that falls when what is watched stops improving.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Moment, Schedule};
+use crate::error::Result;
+use crate::value_error;
+
+crate::component! {
+    /// Multiplies the learning rate by `factor` when the watched quantity has not improved for more than `patience`
+    /// epochs, as `torch.optim.lr_scheduler.ReduceLROnPlateau` with a relative threshold.
+    pub struct Plateau = "Plateau" {
+        /// Factor of one fall.
+        factor: f64 = 0.1, in 0.0..1.0;
+        /// Epochs without improvement that are tolerated.
+        patience: u64 = 10;
+        /// Relative improvement that counts.
+        threshold: f64 = 1e-4, in 0.0..;
+        /// Epochs after a fall in which nothing is counted.
+        cooldown: u64 = 0;
+        /// Smallest factor of all falls together.
+        minimum: f64 = 0.0, in 0.0..=1.0;
+        /// Whether smaller (`"min"`) or larger (`"max"`) is better.
+        mode: Mode = Mode::Min;
+    }
+    state: Progress;
+}
+
+/// Which direction is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Smaller is better.
+    Min,
+    /// Larger is better.
+    Max,
+}
+
+/// How the watched quantity has done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    factor: f64,
+    best: Option<f64>,
+    bad: u64,
+    cooling: u64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { factor: 1.0, best: None, bad: 0, cooling: 0 }
+    }
+}
+
+impl Plateau {
+    fn improved(&self, value: f64) -> bool {
+        match (self.state.best, self.mode) {
+            _ if value.is_nan() => false,
+            (None, _) => true,
+            (Some(best), Mode::Min) => value < best * (1.0 - self.threshold),
+            (Some(best), Mode::Max) => value > best * (1.0 + self.threshold),
+        }
+    }
+}
+
+impl Schedule for Plateau {
+    fn factor(&self, _at: Moment) -> Result<f64> {
+        Ok(self.state.factor)
+    }
+
+    fn observe(&mut self, value: f64) {
+        let improved = self.improved(value);
+        let state = &mut self.state;
+        if improved {
+            (state.best, state.bad) = (Some(value), 0);
+        } else {
+            state.bad += 1;
+        }
+        if state.cooling > 0 {
+            state.cooling -= 1;
+            state.bad = 0;
+        }
+        if state.bad > self.patience {
+            state.factor = (state.factor * self.factor).max(self.minimum);
+            (state.cooling, state.bad) = (self.cooldown, 0);
+        }
+    }
+
+    fn state(&self) -> Value {
+        serde_json::to_value(&self.state).unwrap_or_default()
+    }
+
+    fn restore(&mut self, state: &Value) -> Result<()> {
+        self.state = Progress::deserialize(state)
+            .map_err(|error| value_error!("Plateau: not a state of this schedule: {error}"))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment { step: 0, epoch: 0, total_steps: None };
+    const WATCHED: [f64; 14] = [1.0, 0.9, 0.9, 0.95, 0.9, 0.89995, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6];
+
+    // s = torch.optim.lr_scheduler.ReduceLROnPlateau(o, factor=0.5, patience=1, cooldown=1, min_lr=0.2)
+    // [(s.step(v), s.get_last_lr()[0])[1] for v in WATCHED]
+    const GOLDEN: [f64; 14] = [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.2, 0.2, 0.2];
+
+    #[test]
+    fn falls_are_those_of_torch_across_a_resume() {
+        let fresh = || Plateau { factor: 0.5, patience: 1, cooldown: 1, minimum: 0.2, ..Plateau::default() };
+        let mut schedule = fresh();
+        for (value, want) in WATCHED.into_iter().zip(GOLDEN) {
+            schedule.observe(value);
+            assert_eq!(schedule.factor(NOW).unwrap(), want);
+            let mut resumed = fresh();
+            resumed.restore(&schedule.state()).unwrap();
+            schedule = resumed;
+        }
+    }
+
+    #[test]
+    fn larger_can_be_better() {
+        let mut schedule = Plateau { patience: 0, factor: 0.5, mode: Mode::Max, ..Plateau::default() };
+        for (value, want) in [(0.5, 1.0), (0.6, 1.0), (0.6, 0.5), (0.7, 0.5)] {
+            schedule.observe(value);
+            assert_eq!(schedule.factor(NOW).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn a_foreign_state_is_refused() {
+        assert!(Plateau::default().restore(&Value::from(3)).is_err());
+    }
+}

@@ -1,0 +1,1 @@
+//! Weightings that look at the tasks' gradients.

@@ -361,12 +361,16 @@ fn read_tasks(description: &Value, custom: Vec<Option<Box<dyn Loss>>>) -> Result
     let described = description.as_array().filter(|tasks| !tasks.is_empty());
     let Some(described) = described else { bail!("`tasks`: a model needs at least one task") };
     let custom = custom.into_iter().chain(std::iter::repeat_with(|| None));
-    let tasks = described.iter().zip(custom).map(|(task, custom)| Task::read(task, custom)).collect::<Result<Vec<_>>>()?;
+    let tasks =
+        described.iter().zip(custom).map(|(task, custom)| Task::read(task, custom)).collect::<Result<Vec<_>>>()?;
     let mut names: Vec<_> = tasks.iter().map(|task| task.name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     if names.len() < tasks.len() {
-        bail!("`tasks`: every task needs a name of its own; got {}", list(&tasks.iter().map(|t| &t.name).collect::<Vec<_>>()));
+        bail!(
+            "`tasks`: every task needs a name of its own; got {}",
+            list(&tasks.iter().map(|t| &t.name).collect::<Vec<_>>())
+        );
     }
     Ok(tasks)
 }
@@ -401,7 +405,10 @@ fn embedding_widths(categorical: &[usize], given: &Value) -> Result<Vec<usize>> 
         _ => Vec::new(),
     };
     if widths.len() != categorical.len() || widths.contains(&0) {
-        bail!("`inputs`: `embedding` should be a width of at least 1, or one for each of {} features; got {given}", categorical.len());
+        bail!(
+            "`inputs`: `embedding` should be a width of at least 1, or one for each of {} features; got {given}",
+            categorical.len()
+        );
     }
     Ok(widths)
 }

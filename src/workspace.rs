@@ -21,6 +21,7 @@ pub struct Workspace {
 /// One task's labels and row weights of the batch.
 #[derive(Debug)]
 struct TaskLabels {
+    kind: Labels,
     classes: Vec<i32>,
     values: Vec<f32>,
     weights: Vec<f32>,
@@ -34,7 +35,7 @@ impl TaskLabels {
             Labels::Classes(_) => (vec![-1; rows], Vec::new()),
             Labels::Values { columns, .. } => (Vec::new(), vec![f32::NAN; rows * columns]),
         };
-        Self { classes, values, weights: vec![1.0; rows], weighted: false, present: false }
+        Self { kind: labels, classes, values, weights: vec![1.0; rows], weighted: false, present: false }
     }
 
     fn targets(&self) -> Targets<'_, f32> {
@@ -86,7 +87,7 @@ impl Workspace {
             }
             match (labels.present, labels.classes.is_empty()) {
                 (true, false) => data.gather_classes(task, rows.clone(), &mut labels.classes),
-                (true, true) => data.gather_values(task, rows.clone(), &mut labels.values),
+                (true, true) => data.gather_values(task, labels.kind, rows.clone(), &mut labels.values),
                 (false, _) => {
                     labels.classes.fill(-1);
                     labels.values.fill(f32::NAN);
@@ -131,12 +132,7 @@ impl Workspace {
     ///
     /// # Errors
     /// What a loss of the caller's own making raises.
-    pub fn add_losses(
-        &mut self,
-        tasks: &[Task],
-        gradient: Option<(Pass, &[f64])>,
-        sums: &mut [f64],
-    ) -> Result<()> {
+    pub fn add_losses(&mut self, tasks: &[Task], gradient: Option<(Pass, &[f64])>, sums: &mut [f64]) -> Result<()> {
         if let Some((pass, _)) = gradient {
             self.plan.clear(pass);
         }
@@ -160,6 +156,15 @@ impl Workspace {
         Ok(())
     }
 
+    /// Multiplies the gradient of one task's outputs.
+    pub fn scale_gradient(&mut self, task: usize, pass: Pass, factor: f32) {
+        let rows = self.plan.rows;
+        let (_, gradient, window) = self.plan.output_and_gradient(task, pass);
+        for row in 0..rows {
+            gradient[row * window.stride..][..window.width].iter_mut().for_each(|g| *g *= factor);
+        }
+    }
+
     /// Runs the network backwards.
     ///
     /// # Errors
@@ -179,9 +184,11 @@ impl Workspace {
     /// Copies one task's raw outputs to the rows of `out` they belong to.
     pub fn scatter_outputs(&self, task: usize, rows: Rows<'_>, out: &mut [f32]) {
         let (outputs, window) = self.plan.output(task);
-        for (from, to) in rows.iter().enumerate() {
-            out[to * window.width..][..window.width].copy_from_slice(&outputs[from * window.stride..][..window.width]);
-        }
+        let mut from = 0;
+        rows.for_each(|to| {
+            out[to * window.width..][..window.width].copy_from_slice(&outputs[from..from + window.width]);
+            from += window.stride;
+        });
     }
 
     /// The Gramian of the last per-task backward.

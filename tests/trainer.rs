@@ -38,10 +38,13 @@ fn sample(seed: u64, rows: usize, missing: bool) -> (Vec<f32>, [Target; 3]) {
     let s = Stream::new(seed, &[]);
     let x: Vec<f32> = (0..rows * 5).map(|i| s.normal(i as u64) as f32).collect();
     let gone = |r: usize, task: usize| missing && (r + task) % 3 == 0;
-    let kind = (0..rows).map(|r| if gone(r, 0) { -1 } else { i64::from(x[r * 5] > 0.0) + i64::from(x[r * 5 + 1] > 0.0) });
+    let kind =
+        (0..rows).map(|r| if gone(r, 0) { -1 } else { i64::from(x[r * 5] > 0.0) + i64::from(x[r * 5 + 1] > 0.0) });
     let size = (0..rows).map(|r| if gone(r, 1) { f32::NAN } else { x[r * 5 + 2] - x[r * 5] });
-    let tags = (0..rows * 2).map(|i| if gone(i / 2, 2) { f32::NAN } else { f32::from(u8::from(x[i / 2 * 5 + i % 2] > 0.3)) });
-    let targets = [Target::Classes(kind.collect()), Target::Values(size.collect(), 1), Target::Values(tags.collect(), 2)];
+    let tags =
+        (0..rows * 2).map(|i| if gone(i / 2, 2) { f32::NAN } else { f32::from(u8::from(x[i / 2 * 5 + i % 2] > 0.3)) });
+    let targets =
+        [Target::Classes(kind.collect()), Target::Values(size.collect(), 1), Target::Values(tags.collect(), 2)];
     (x, targets)
 }
 
@@ -89,7 +92,7 @@ fn losses_follow_a_loop_written_with_autograd() {
     let settings = json!({"optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9}});
     let mut trainer = Trainer::new(&model, &settings.to_string()).unwrap();
     let (x, targets) = sample(1, ROWS, true);
-    let params: Vec<_> = model.entries().iter().enumerate().map(|(i, e)| {
+    let params = model.entries().iter().enumerate().map(|(i, e)| {
         let shape: Vec<_> = e.shape.iter().map(|&n| n as i64).collect();
         Tensor::from_slice(model.entry(i)).reshape(shape).to_kind(Kind::Double).set_requires_grad(true)
     });
@@ -103,19 +106,26 @@ fn losses_follow_a_loop_written_with_autograd() {
     let mut expected = Vec::new();
     for _ in 0..200 {
         let h = x64.linear(named("encoder.0.weight"), Some(named("encoder.0.bias")));
-        let head = |task: &str| h.linear(named(&format!("heads.{task}.weight")), Some(named(&format!("heads.{task}.bias"))));
+        let head =
+            |task: &str| h.linear(named(&format!("heads.{task}.weight")), Some(named(&format!("heads.{task}.bias"))));
         let a = head("kind").cross_entropy_loss::<Tensor>(&kind, None, tch::Reduction::Mean, -1, 0.0);
         let known = size.isfinite();
         let b = (head("size").squeeze_dim(1) - &size).masked_select(&known).square().mean(Kind::Double);
         let known = tags.isfinite();
         let c = head("tags").masked_select(&known).binary_cross_entropy_with_logits::<Tensor>(
-            &tags.masked_select(&known), None, None, tch::Reduction::Mean);
+            &tags.masked_select(&known),
+            None,
+            None,
+            tch::Reduction::Mean,
+        );
         let loss = a + b * 0.5 + c;
         expected.push(loss.double_value(&[]));
         let gradients = Tensor::run_backward(&[loss], &params, false, false);
-        tch::no_grad(|| for ((p, g), m) in params.iter().zip(&gradients).zip(&mut momentum) {
-            *m = &*m * 0.9 + g;
-            let _ = p.shallow_clone().g_sub_(&(&*m * 0.05));
+        tch::no_grad(|| {
+            for ((p, g), m) in params.iter().zip(&gradients).zip(&mut momentum) {
+                *m = &*m * 0.9 + g;
+                let _ = p.shallow_clone().g_sub_(&(&*m * 0.05));
+            }
         });
     }
     let data = data(ROWS, x, targets.into());
@@ -159,7 +169,8 @@ fn a_batch_without_labels_changes_nothing() {
     let mut trainer = Trainer::new(&model, "{}").unwrap();
     let before = bits(&model);
     let (x, _) = sample(1, 8, false);
-    let none = vec![Target::Classes(vec![-1; 8]), Target::Values(vec![f32::NAN; 8], 1), Target::Values(vec![f32::NAN; 16], 2)];
+    let none =
+        vec![Target::Classes(vec![-1; 8]), Target::Values(vec![f32::NAN; 8], 1), Target::Values(vec![f32::NAN; 16], 2)];
     let report = trainer.step(&mut model, data(8, x, none), false).unwrap();
     assert!(report.losses.iter().all(|loss| loss.is_nan()) && report.objective == 0.0);
     assert_eq!((bits(&model), trainer.steps()), (before, 0));

@@ -38,7 +38,9 @@ impl Data {
 
     fn shape(&self, name: &str, array: &Array, columns: Option<usize>) -> Result<()> {
         let fits = match columns {
-            Some(columns) => array.columns() == columns && array.rows() == self.rows && (array.shape().len() == 2 || columns == 1),
+            Some(columns) => {
+                array.columns() == columns && array.rows() == self.rows && (array.shape().len() == 2 || columns == 1)
+            }
             None => array.shape() == [self.rows],
         };
         if !fits {

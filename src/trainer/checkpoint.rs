@@ -38,7 +38,10 @@ impl Trainer {
     /// What the operating system says; batches that wait for the rest of their accumulation.
     pub fn save(&self, model: &Model, path: &Path, extra: &str) -> Result<()> {
         if !self.pending.is_empty() {
-            bail!("a checkpoint is possible only between steps: {} batches wait for their accumulation", self.pending.len());
+            bail!(
+                "a checkpoint is possible only between steps: {} batches wait for their accumulation",
+                self.pending.len()
+            );
         }
         let mut contents = Contents::new(FORMAT);
         model.store(&mut contents);
@@ -69,7 +72,8 @@ impl Trainer {
         let state: State = serde_json::from_str(contents.get_text("state")?)
             .map_err(|error| value_error!("{}: damaged state ({error})", path.display()))?;
         let parameters = model.fetch(&contents)?;
-        let slot = |name: &&str| contents.get_tensor(&format!("optimizer/{name}"), &[model.net.size()]).map(<[f32]>::to_vec);
+        let slot =
+            |name: &&str| contents.get_tensor(&format!("optimizer/{name}"), &[model.net.size()]).map(<[f32]>::to_vec);
         let slots = self.optimizer.slots().iter().map(slot).collect::<Result<Vec<_>>>()?;
         let losses = model.read_losses(&stored)?;
         let extra = contents.get_text("extra")?.to_owned();
@@ -125,7 +129,10 @@ fn same(ours: &str, theirs: &str, what: &str) -> Result<()> {
     let differ = |(key, value): &(&String, &Value)| theirs.get(key.as_str()) != Some(*value);
     match ours.as_object().and_then(|map| map.iter().find(differ)) {
         Some((key, value)) => {
-            bail!("the checkpoint was made with other {what}: `{key}` is {} there and {value} here", theirs[key.as_str()])
+            bail!(
+                "the checkpoint was made with other {what}: `{key}` is {} there and {value} here",
+                theirs[key.as_str()]
+            )
         }
         None => Ok(()),
     }

@@ -13,7 +13,7 @@ use crate::network::{Network, Reach, Role};
 use crate::optim::{Block, Optimizer, Segments};
 use crate::regularizer::Regularizer;
 use crate::schedule::Schedule;
-use crate::weighting::Weighting;
+use crate::weighting::{Combination, Weighting};
 use crate::{bail, optim, regularizer, schedule, value_error, weighting};
 
 use epoch::Epoch;
@@ -24,7 +24,9 @@ pub struct Trainer {
     optimizer: Box<dyn Optimizer>,
     schedule: Box<dyn Schedule>,
     weighting: Box<dyn Weighting>,
+    combination: Combination,
     regularizers: Vec<Box<dyn Regularizer>>,
+    blocks: Vec<Block>,
     clip_norm: Option<f64>,
     accumulate: usize,
     seed: u64,
@@ -56,7 +58,8 @@ impl Trainer {
             given => given.clone(),
         };
         let optimizer = optim::build(&or("optimizer", "adam"))?;
-        let weighting = weighting::build(&or("weighting", "equal"))?;
+        let mut weighting = weighting::build(&or("weighting", "equal"))?;
+        weighting.prepare(&model.tasks.iter().map(|task| task.name.clone()).collect::<Vec<_>>())?;
         let regularizers = match &settings["regularizers"] {
             Value::Null => Vec::new(),
             Value::Array(all) => all.iter().map(regularizer::build).collect::<Result<_>>()?,
@@ -65,11 +68,14 @@ impl Trainer {
         let clip_norm = positive(&settings["clip_norm"], "clip_norm")?;
         let accumulate = match &settings["accumulate"] {
             Value::Null => 1,
-            value => value.as_u64().filter(|&n| n > 0).map(|n| n as usize).ok_or_else(|| {
-                value_error!("`accumulate` should be a whole number of at least 1; got {value}")
-            })?,
+            value => value
+                .as_u64()
+                .filter(|&n| n > 0)
+                .map(|n| n as usize)
+                .ok_or_else(|| value_error!("`accumulate` should be a whole number of at least 1; got {value}"))?,
         };
-        let mut segments = Segments::new(optimizer.as_ref(), &blocks(&model.net))?;
+        let blocks = blocks(&model.net);
+        let mut segments = Segments::new(optimizer.as_ref(), &blocks)?;
         let size = model.net.size();
         let slots = (0..optimizer.slots().len()).map(|slot| vec![optimizer.initial(slot); size]).collect();
         Ok(Self {
@@ -80,7 +86,9 @@ impl Trainer {
             scratch: step::Scratch::new(model.tasks.len()),
             optimizer,
             weighting,
+            combination: Combination::default(),
             regularizers,
+            blocks,
             clip_norm,
             accumulate,
             segments,
@@ -127,7 +135,10 @@ impl Trainer {
     /// An unknown length, where the schedule needs one.
     pub fn plan(&mut self, total_steps: Option<u64>) -> Result<()> {
         if total_steps.is_none() && self.schedule.needs_total() {
-            bail!("`schedule`: {} needs to know the number of steps; pass a loader with a length", self.schedule.describe());
+            bail!(
+                "`schedule`: {} needs to know the number of steps; pass a loader with a length",
+                self.schedule.describe()
+            );
         }
         self.total_steps = total_steps;
         Ok(())

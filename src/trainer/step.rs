@@ -10,6 +10,7 @@ use crate::network::plan::{Purpose, Step};
 use crate::real::{LANES, vectorised};
 use crate::schedule::Moment;
 use crate::task::Task;
+use crate::weighting::Losses;
 
 /// Most state buffers an optimizer has.
 const SLOTS: usize = 4;
@@ -23,14 +24,24 @@ pub struct Scratch {
     sums: Vec<f64>,
     /// Factor on the gradient: lambda over the label weight.
     scales: Vec<f64>,
-    /// lambda as the weighting has it.
+    /// lambda, times what the weighting says.
     lambdas: Vec<f64>,
+    /// Tasks that have a label in this step, and lambda times their losses.
+    present: Vec<usize>,
+    losses: Vec<f64>,
 }
 
 impl Scratch {
     pub(super) fn new(tasks: usize) -> Self {
         let zeros = || vec![0.0; tasks];
-        Self { weights: zeros(), sums: zeros(), scales: zeros(), lambdas: zeros() }
+        Self {
+            weights: zeros(),
+            sums: zeros(),
+            scales: zeros(),
+            lambdas: zeros(),
+            present: Vec::with_capacity(tasks),
+            losses: zeros(),
+        }
     }
 }
 
@@ -156,8 +167,7 @@ impl Trainer {
             model.give_back(work);
             done?;
         }
-        let labelled = self.scratch.weights.iter().any(|&w| w > 0.0);
-        if labelled { self.update(model) } else { Ok(0.0) }
+        if self.scratch.present.is_empty() { Ok(0.0) } else { self.update(model) }
     }
 
     /// Label weights of all micro-batches, before the first backward needs them.
@@ -183,7 +193,7 @@ impl Trainer {
         let number = self.steps * self.accumulate as u64 + index as u64;
         let step = Step { codes: &[], seed: self.seed, number, training: true, accumulate: index > 0 };
         work.forward(step)?;
-        let Scratch { weights, sums, scales, lambdas } = &mut self.scratch;
+        let Scratch { weights, sums, scales, lambdas, .. } = &mut self.scratch;
         if count == 1 {
             work.add_weights(&model.tasks, weights);
         }
@@ -193,7 +203,26 @@ impl Trainer {
         }
         work.add_losses(&model.tasks, Some((Pass::Summed, scales)), sums)?;
         finite(&model.tasks, sums, self.steps)?;
-        if weights.iter().any(|&w| w > 0.0) { work.backward(step, Pass::Summed) } else { Ok(()) }
+        self.weigh(work)?;
+        if self.scratch.present.is_empty() { Ok(()) } else { work.backward(step, Pass::Summed) }
+    }
+
+    /// Lets the weighting decide, and scales the outputs' gradients by what it says.
+    ///
+    /// The weightings that exist do not look at losses; one that does must see those of all micro-batches first.
+    fn weigh(&mut self, work: &mut crate::workspace::Workspace) -> Result<()> {
+        let Scratch { weights, sums, lambdas, present, losses, .. } = &mut self.scratch;
+        present.clear();
+        present.extend((0..weights.len()).filter(|&j| weights[j] > 0.0));
+        losses.clear();
+        losses.extend(present.iter().map(|&j| lambdas[j] * sums[j] / weights[j]));
+        self.combination.clear(present.len());
+        self.weighting.weigh(&mut Losses { tasks: present, losses }, &mut self.combination)?;
+        for (&j, &weight) in present.iter().zip(&self.combination.weights).filter(|(_, weight)| **weight != 1.0) {
+            lambdas[j] *= weight;
+            work.scale_gradient(j, Pass::Summed, weight as f32);
+        }
+        Ok(())
     }
 
     /// Regularizers, clipping and the optimizer; gives the objective.
@@ -206,8 +235,8 @@ impl Trainer {
             objective += lambda * sum / weight;
         }
         let params = &mut model.params;
-        for regularizer in &mut self.regularizers {
-            objective += regularizer.add(&model.net, params.values.slice(), params.gradients.slice_mut());
+        for regularizer in &self.regularizers {
+            objective += regularizer.add(&self.blocks, params.values.slice(), Some(params.gradients.slice_mut()));
         }
         let scale = self.clip(params.gradients.slice())?;
         let segments = self.segments.at(factor);

@@ -345,7 +345,7 @@ mod tests {
     fn a_component_is_read_and_described() {
         let read = square(json!({"side": 2.5})).unwrap();
         assert_eq!(read, shape::Square { side: 2.5, corners: Some(4) });
-        assert_eq!(read.describe(), json!({"name": "shape", "side": 2.5, "corners": 4}));
+        assert_eq!(Component::describe(&read), json!({"name": "shape", "side": 2.5, "corners": 4}));
         assert_eq!(shape::Square::doc(), "A square.");
     }
 

@@ -298,13 +298,15 @@ impl Model {
         file::write(path, &contents)
     }
 
-    /// Reads what [`Model::save`] wrote; `custom` as for [`Model::new`].
+    /// Reads what [`Model::save`] wrote; `custom` gives the caller's own losses for a description.
     ///
     /// # Errors
     /// A file that cannot be read, is not a model, or is damaged.
-    pub fn open(path: &Path, custom: Vec<Option<Box<dyn Loss>>>) -> Result<Self> {
+    pub fn open(path: &Path, custom: impl FnOnce(&Value) -> Result<Vec<Option<Box<dyn Loss>>>>) -> Result<Self> {
         let contents = file::read(path, FORMAT)?;
-        let mut model = Self::new(contents.get_text("description")?, custom)?;
+        let description = contents.get_text("description")?;
+        let parsed = serde_json::from_str(description).map_err(|error| value_error!("{}: {error}", path.display()))?;
+        let mut model = Self::new(description, custom(&parsed)?)?;
         let parameters = model.fetch(&contents)?;
         model.assign(&parameters);
         Ok(model)

@@ -125,7 +125,8 @@ impl Real for f32 {
         let x = self;
         let x = if x > 88.5 { 88.5 } else { x };
         let x = if x < -87.0 { -87.0 } else { x };
-        let n = (x * std::f32::consts::LOG2_E + SHIFT) - SHIFT;
+        let shifted = x * std::f32::consts::LOG2_E + SHIFT;
+        let n = shifted - SHIFT;
         let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
         let mut p = 1.388_889e-3;
         p = p * r + 8.333_334e-3;
@@ -134,7 +135,7 @@ impl Real for f32 {
         p = p * r + 0.5;
         p = p * r + 1.0;
         p = p * r + 1.0;
-        p * f32::from_bits((((n as i32) + 127) << 23) as u32)
+        p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000))
     }
 
     /// Mantissa in `[sqrt(1/2), sqrt(2))`, then a series in `(m - 1) / (m + 1)`; relative error below 3e-7.

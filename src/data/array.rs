@@ -157,20 +157,32 @@ impl Array {
         convert: impl Fn(T) -> O,
     ) {
         let [down, right] = self.strides;
+        // SAFETY: `borrow`'s promise; rows were checked against the length before.
+        let element = |row: usize, j: usize| unsafe {
+            self.address.offset(row as isize * down + j as isize * right).cast::<T>().read_unaligned()
+        };
+        if self.columns == 1 {
+            rows.zip(out).for_each(|(row, out)| *out = convert(element(row, 0)));
+            return;
+        }
         for (row, out) in rows.zip(out.chunks_exact_mut(self.columns.max(1))) {
-            debug_assert!(row < self.rows);
-            // SAFETY: `borrow`'s promise; rows were checked against the length before.
-            let start = unsafe { self.address.offset(row as isize * down) };
-            if right == size_of::<T>() as isize {
-                for (j, out) in out.iter_mut().enumerate() {
-                    // SAFETY: as above; neighbours lie side by side.
-                    *out = convert(unsafe { start.cast::<T>().add(j).read_unaligned() });
-                }
-            } else {
-                for (j, out) in out.iter_mut().enumerate() {
-                    // SAFETY: as above.
-                    *out = convert(unsafe { start.offset(j as isize * right).cast::<T>().read_unaligned() });
-                }
+            out.iter_mut().enumerate().for_each(|(j, out)| *out = convert(element(row, j)));
+        }
+    }
+
+    /// Whether each row is `f32` numbers side by side, so that it can be copied as it is.
+    pub fn is_plain(&self) -> bool {
+        self.dtype == Dtype::F32 && self.columns > 1 && self.strides[1] == size_of::<f32>() as isize
+    }
+
+    /// Copies rows of an array that [`Array::is_plain`].
+    pub fn copy(&self, rows: impl Iterator<Item = usize>, out: &mut [f32]) {
+        assert!(self.is_plain(), "only plain rows can be copied as they are");
+        for (row, out) in rows.zip(out.chunks_exact_mut(self.columns)) {
+            // SAFETY: `borrow`'s promise, for `columns` numbers side by side; bytes need no alignment.
+            unsafe {
+                let from = self.address.offset(row as isize * self.strides[0]);
+                from.copy_to_nonoverlapping(out.as_mut_ptr().cast(), self.columns * size_of::<f32>());
             }
         }
     }

@@ -198,5 +198,8 @@ fn of(arrays: &[Option<Array>], task: usize) -> Option<&Array> {
 }
 
 fn narrow(array: &Array, rows: Rows<'_>, out: &mut [f32]) {
+    if array.is_plain() {
+        return each_row!(rows, rows => array.copy(rows, out));
+    }
     with_dtype!(array.dtype(), T => each_row!(rows, rows => array.gather(rows, out, |x: T| x.narrow())));
 }

@@ -1,9 +1,12 @@
-//! The drive of losses that judge each cell on its own: sixteen cells at once, down the rows or along a wide row.
+//! The drive of losses that judge each cell on its own: a block of them at once, down the rows or along a row.
 
 use std::array::from_fn;
 
 use super::{Batch, Targets};
 use crate::real::{LANES, Real};
+
+/// Cells treated at once: enough vectors to keep the loops over them long, few enough to stay in the first cache.
+pub(super) const BLOCK: usize = 4 * LANES;
 
 /// A loss of one cell, `P` raw outputs against one number.
 pub(super) trait Cell<T: Real, const P: usize> {
@@ -35,7 +38,7 @@ pub(super) fn weight<T: Real>(targets: Targets<'_, T>, weights: Option<&[T]>) ->
     let labelled = |row: &[T]| row.iter().map(|y| u32::from(!y.is_nan())).sum::<u32>();
     match weights {
         None => values.chunks(1 << 20).map(|part| f64::from(labelled(part))).sum(),
-        Some(weights) if weights.is_empty() => 0.0,
+        Some([]) => 0.0,
         Some(weights) => {
             let columns = (values.len() / weights.len()).max(1);
             values.chunks_exact(columns).zip(weights).map(|(row, w)| f64::from(labelled(row)) * w.wide()).sum()
@@ -63,7 +66,7 @@ struct Drive<'a, 'b, T, C, const P: usize> {
     batch: Batch<'b, T>,
 }
 
-/// Sixteen cells or fewer: where they start and how far apart they lie.
+/// Up to [`BLOCK`] cells: where they start and how far apart they lie.
 #[derive(Clone, Copy)]
 struct Tile {
     raw: usize,
@@ -82,9 +85,13 @@ impl<T: Real, C: Cell<T, P>, const P: usize> pulp::NullaryFnOnce for Drive<'_, '
         let (columns, repeats) = (self.columns, self.repeats);
         for repeat in 0..repeats {
             if columns < LANES {
-                (0..columns).for_each(|column| self.down(column, repeat, &mut total));
+                for column in 0..columns {
+                    self.down(column, repeat, &mut total);
+                }
             } else {
-                (0..self.batch.rows).for_each(|row| self.along(row, repeat, &mut total));
+                for row in 0..self.batch.rows {
+                    self.along(row, repeat, &mut total);
+                }
             }
         }
         total.iter().sum()
@@ -100,108 +107,116 @@ impl<T: Real, C: Cell<T, P>, const P: usize> Drive<'_, '_, T, C, P> {
         }
     }
 
-    /// One column, sixteen rows at a time.
+    /// One column.
     #[inline(always)]
     fn down(&mut self, column: usize, repeat: usize, total: &mut [f64; LANES]) {
-        let own = [self.cell.own(column, repeat); LANES];
+        let own = [self.cell.own(column, repeat); BLOCK];
         let (rows, stride, columns) = (self.batch.rows, self.batch.stride, self.columns);
         let raw = (column * self.repeats + repeat) * P;
-        let tile = |row: usize, count| Tile {
-            raw: row * stride + raw,
-            raw_step: stride,
-            label: row * columns + column,
-            label_step: columns,
-            count,
-        };
-        let full = rows - rows % LANES;
-        for row in (0..full).step_by(LANES) {
-            let weights = self.row_weights(row, LANES);
-            self.judge(tile(row, LANES), weights, own, total);
-        }
-        if full < rows {
-            let weights = self.row_weights(full, rows - full);
-            self.judge(tile(full, rows - full), weights, own, total);
+        let mut weights = [T::ONE; BLOCK];
+        for row in (0..rows).step_by(BLOCK) {
+            let count = BLOCK.min(rows - row);
+            if let Some(given) = self.batch.weights {
+                copy(&given[row..row + count], &mut weights);
+            }
+            let (raw, label) = (row * stride + raw, row * columns + column);
+            let tile = Tile { raw, raw_step: stride, label, label_step: columns, count };
+            self.judge(tile, &weights, &own, total);
         }
     }
 
-    /// One row, sixteen columns at a time.
+    /// One row.
     #[inline(always)]
     fn along(&mut self, row: usize, repeat: usize, total: &mut [f64; LANES]) {
-        let weights = [self.batch.weights.map_or(T::ONE, |w| w[row]); LANES];
+        let weights = [self.batch.weights.map_or(T::ONE, |w| w[row]); BLOCK];
         let (step, columns) = (self.repeats * P, self.columns);
         let raw = row * self.batch.stride + repeat * P;
-        let tile = |column: usize, count| Tile {
-            raw: raw + column * step,
-            raw_step: step,
-            label: row * columns + column,
-            label_step: 1,
-            count,
-        };
-        let full = columns - columns % LANES;
-        for column in (0..full).step_by(LANES) {
-            let own = from_fn(|l| self.cell.own(column + l, repeat));
-            self.judge(tile(column, LANES), weights, own, total);
-        }
-        if full < columns {
-            let own = from_fn(|l| self.cell.own(full + l, repeat));
-            self.judge(tile(full, columns - full), weights, own, total);
+        let mut own = [T::ONE; BLOCK];
+        for column in (0..columns).step_by(BLOCK) {
+            let count = BLOCK.min(columns - column);
+            for (l, own) in own[..count].iter_mut().enumerate() {
+                *own = self.cell.own(column + l, repeat);
+            }
+            let (raw, label) = (raw + column * step, row * columns + column);
+            self.judge(Tile { raw, raw_step: step, label, label_step: 1, count }, &weights, &own, total);
         }
     }
 
     #[inline(always)]
-    fn row_weights(&self, row: usize, count: usize) -> [T; LANES] {
-        match self.batch.weights {
-            None => [T::ONE; LANES],
-            Some(weights) => from_fn(|l| if l < count { weights[row + l] } else { T::ZERO }),
+    fn judge(&mut self, tile: Tile, weights: &[T; BLOCK], own: &[T; BLOCK], total: &mut [f64; LANES]) {
+        let n = tile.count.next_multiple_of(LANES).min(BLOCK);
+        let mut labels = [T::ZERO; BLOCK];
+        load(self.labels, tile.label, tile.label_step, tile.count, &mut labels);
+        let mut raw = [[T::ZERO; BLOCK]; P];
+        for (p, raw) in raw.iter_mut().enumerate() {
+            load(self.batch.outputs, tile.raw + p, tile.raw_step, tile.count, raw);
         }
-    }
-
-    #[inline(always)]
-    fn judge(&mut self, tile: Tile, weights: [T; LANES], own: [T; LANES], total: &mut [f64; LANES]) {
-        let raw: [[T; LANES]; P] = from_fn(|p| load(self.batch.outputs, tile.raw + p, tile.raw_step, tile.count));
-        let labels = load(self.labels, tile.label, tile.label_step, tile.count);
-        let mut slopes = [[T::ZERO; LANES]; P];
-        for l in 0..LANES {
-            let present = l < tile.count && !labels[l].is_nan() && weights[l] != T::ZERO;
-            let label = if present { labels[l] } else { T::ZERO };
+        labels[tile.count..n].fill(T::of(f64::NAN));
+        let mut values = [T::ZERO; BLOCK];
+        for l in 0..n {
+            let weight = if labels[l].is_nan() { T::ZERO } else { weights[l] };
+            let label = if labels[l].is_nan() { T::ZERO } else { labels[l] };
             let (value, slope) = self.cell.cell(from_fn(|p| raw[p][l]), label, own[l]);
-            total[l] += if present { (value * weights[l]).wide() } else { 0.0 };
-            let factor = weights[l] * self.batch.scale;
+            values[l] = if weight == T::ZERO { T::ZERO } else { value * weight };
+            let factor = weight * self.batch.scale;
             for p in 0..P {
-                slopes[p][l] = if present { slope[p] * factor } else { T::ZERO };
+                raw[p][l] = if weight == T::ZERO { T::ZERO } else { slope[p] * factor };
             }
         }
+        add(&values[..n], total);
         if let Some(gradient) = &mut self.batch.gradient {
-            for (p, slope) in slopes.iter().enumerate() {
-                store(gradient, tile.raw + p, tile.raw_step, tile.count, slope);
+            for (p, slope) in raw.iter().enumerate() {
+                store(gradient, tile.raw + p, tile.raw_step, &slope[..tile.count]);
             }
         }
     }
 }
 
-/// Up to sixteen numbers `step` apart; zeros fill the rest.
+/// Adds whole vectors of values to the lanes of a sum.
 #[inline(always)]
-fn load<T: Real>(from: &[T], start: usize, step: usize, count: usize) -> [T; LANES] {
-    debug_assert!(start + (count - 1) * step < from.len());
-    // SAFETY: `Batch::assert_fits` bounds every index of the rows and columns the drive walks.
-    let at = |l: usize| unsafe { *from.get_unchecked(start + l * step) };
-    match (count, step) {
-        (LANES, 1) => from_fn(|l| at(l)),
-        (LANES, _) => from_fn(|l| at(l)),
-        _ => from_fn(|l| if l < count { at(l) } else { T::ZERO }),
+pub(super) fn add<T: Real>(values: &[T], total: &mut [f64; LANES]) {
+    for values in values.chunks_exact(LANES) {
+        for l in 0..LANES {
+            total[l] += values[l].wide();
+        }
     }
 }
 
-/// Writes what [`load`] would read.
+/// Copies up to a block; a whole block without a call.
 #[inline(always)]
-fn store<T: Real>(to: &mut [T], start: usize, step: usize, count: usize, values: &[T; LANES]) {
-    debug_assert!(start + (count - 1) * step < to.len());
-    if count == LANES && step == 1 {
-        // SAFETY: as in `load`.
-        unsafe { to.get_unchecked_mut(start..start + LANES) }.copy_from_slice(values);
+pub(super) fn copy<T: Copy>(from: &[T], into: &mut [T; BLOCK]) {
+    match from.first_chunk::<BLOCK>() {
+        Some(block) => *into = *block,
+        None => into[..from.len()].copy_from_slice(from),
+    }
+}
+
+/// `count` numbers `step` apart.
+#[inline(always)]
+fn load<T: Real>(from: &[T], start: usize, step: usize, count: usize, into: &mut [T; BLOCK]) {
+    if step == 1 {
+        return copy(&from[start..start + count], into);
+    }
+    for (l, into) in into[..count].iter_mut().enumerate() {
+        debug_assert!(start + l * step < from.len());
+        // SAFETY: `Batch::assert_fits` bounds every index of the rows and columns the drive walks.
+        *into = unsafe { *from.get_unchecked(start + l * step) };
+    }
+}
+
+/// Writes where [`load`] would read.
+#[inline(always)]
+fn store<T: Real>(to: &mut [T], start: usize, step: usize, values: &[T]) {
+    if step == 1 {
+        let to = &mut to[start..start + values.len()];
+        match (to.first_chunk_mut::<BLOCK>(), values.first_chunk::<BLOCK>()) {
+            (Some(to), Some(values)) => *to = *values,
+            _ => to.copy_from_slice(values),
+        }
         return;
     }
-    for (l, value) in values.iter().enumerate().take(count) {
+    for (l, value) in values.iter().enumerate() {
+        debug_assert!(start + l * step < to.len());
         // SAFETY: as in `load`.
         unsafe { *to.get_unchecked_mut(start + l * step) = *value };
     }

@@ -40,6 +40,11 @@ impl<T: Real> softmax::Row<T> for Judge<'_, T> {
     }
 
     #[inline(always)]
+    fn uniform(&self) -> bool {
+        self.loss.class_weights.is_none()
+    }
+
+    #[inline(always)]
     fn own(&self, class: usize) -> T {
         self.keep * T::of(self.loss.class_weight(class))
     }

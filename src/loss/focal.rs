@@ -48,6 +48,11 @@ fn miss<T: Real>(u: T) -> T {
 
 impl<T: Real> softmax::Row<T> for Focal {
     #[inline(always)]
+    fn uniform(&self) -> bool {
+        self.alpha.is_none()
+    }
+
+    #[inline(always)]
     fn own(&self, class: usize) -> T {
         let alpha = self.alpha(class);
         if alpha.is_nan() { T::ONE } else { T::of(alpha) }

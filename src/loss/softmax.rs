@@ -1,12 +1,11 @@
-//! The drive of losses of class probabilities: sixteen rows at once, transposed, or a wide row on its own.
+//! The drive of losses of class probabilities: a block of rows at once, transposed, or a wide row on its own.
 
-use std::array::from_fn;
-
+use super::cells::{BLOCK, add, copy};
 use super::{Batch, Targets};
 use crate::real::{LANES, Real};
 
 /// Widest row that is transposed.
-const NARROW: usize = 64;
+const NARROW: usize = 32;
 
 /// A loss of one row: `value` and its gradient `p_k (hit + S) - spread_k - [k = y] hit` with `S` the sum of all spreads.
 pub(super) trait Row<T: Real> {
@@ -16,11 +15,11 @@ pub(super) trait Row<T: Real> {
         T::ZERO
     }
 
+    /// Whether all classes have the same weight.
+    fn uniform(&self) -> bool;
+
     /// The weight of a class.
-    #[inline(always)]
-    fn own(&self, _class: usize) -> T {
-        T::ONE
-    }
+    fn own(&self, class: usize) -> T;
 
     /// Value and `hit`, from `ln p_y`, the spread's cross-entropy and the class's weight.
     fn judge(&self, log_p: T, spread: T, own: T) -> (T, T);
@@ -50,11 +49,11 @@ struct Drive<'a, 'b, T, R> {
     batch: Batch<'b, T>,
 }
 
-/// Sixteen labels: class, class weight, row weight; rows without a label weigh nothing.
+/// The labels of a block: class, class weight, row weight; rows without a label weigh nothing.
 struct Picks<T> {
-    class: [i32; LANES],
-    own: [T; LANES],
-    weight: [T; LANES],
+    class: [i32; BLOCK],
+    own: [T; BLOCK],
+    weight: [T; BLOCK],
 }
 
 impl<T: Real, R: Row<T>> pulp::NullaryFnOnce for Drive<'_, '_, T, R> {
@@ -63,65 +62,72 @@ impl<T: Real, R: Row<T>> pulp::NullaryFnOnce for Drive<'_, '_, T, R> {
     #[inline(always)]
     fn call(mut self) -> f64 {
         match self.batch.width {
-            2 => self.blocks(&mut [[T::ZERO; LANES]; 2]),
-            3 => self.blocks(&mut [[T::ZERO; LANES]; 3]),
-            4 => self.blocks(&mut [[T::ZERO; LANES]; 4]),
-            width if width <= NARROW => self.blocks(&mut [[T::ZERO; LANES]; NARROW][..width]),
-            _ => (0..self.batch.rows).map(|row| self.wide(row)).sum(),
+            2 => self.blocks(&mut [[T::ZERO; BLOCK]; 2], load::<T, 2>, store::<T, 2>),
+            3 => self.blocks(&mut [[T::ZERO; BLOCK]; 3], load::<T, 3>, store::<T, 3>),
+            4 => self.blocks(&mut [[T::ZERO; BLOCK]; 4], load::<T, 4>, store::<T, 4>),
+            width if width <= NARROW => self.blocks(&mut [[T::ZERO; BLOCK]; NARROW][..width], load_any, store_any),
+            _ => self.rows(),
         }
     }
 }
 
 impl<T: Real, R: Row<T>> Drive<'_, '_, T, R> {
-    /// All rows, sixteen at a time, `[width][16]` in scratch.
+    /// All rows, a block at a time, `[width][block]` in scratch.
     #[inline(always)]
-    fn blocks(&mut self, scratch: &mut [[T; LANES]]) -> f64 {
-        let rows = self.batch.rows;
+    fn blocks(
+        &mut self,
+        scratch: &mut [[T; BLOCK]],
+        load: impl Fn(&[T], usize, usize, &mut [[T; BLOCK]]),
+        store: impl Fn(&mut [T], usize, usize, &[[T; BLOCK]]),
+    ) -> f64 {
+        let (rows, stride) = (self.batch.rows, self.batch.stride);
         let mut total = [0.0; LANES];
-        let full = rows - rows % LANES;
-        for row in (0..full).step_by(LANES) {
-            self.block(row, LANES, scratch, &mut total);
-        }
-        if full < rows {
-            self.block(full, rows - full, scratch, &mut total);
+        let mut picks = Picks { class: [-1; BLOCK], own: [self.row.own(0); BLOCK], weight: [T::ONE; BLOCK] };
+        for row in (0..rows).step_by(BLOCK) {
+            let count = BLOCK.min(rows - row);
+            let n = count.next_multiple_of(LANES).min(BLOCK);
+            self.pick(row, count, &mut picks);
+            load(&self.batch.outputs[row * stride..], stride, count, scratch);
+            let values = self.judge(n, &picks, scratch);
+            add(&values[..n], &mut total);
+            if let Some(gradient) = &mut self.batch.gradient {
+                store(&mut gradient[row * stride..], stride, count, scratch);
+            }
         }
         total.iter().sum()
     }
 
     #[inline(always)]
-    fn block(&mut self, row: usize, count: usize, scratch: &mut [[T; LANES]], total: &mut [f64; LANES]) {
-        let picks = self.picks(row, count);
-        self.load(row, count, scratch);
-        let values = self.judge(&picks, scratch);
-        for l in 0..LANES {
-            let value = values[l] * picks.weight[l];
-            total[l] += if picks.weight[l] != T::ZERO { value.wide() } else { 0.0 };
+    fn pick(&self, row: usize, count: usize, picks: &mut Picks<T>) {
+        copy(&self.classes[row..row + count], &mut picks.class);
+        picks.class[count..].fill(-1);
+        match self.batch.weights {
+            Some(weights) => copy(&weights[row..row + count], &mut picks.weight),
+            None => picks.weight.fill(T::ONE),
         }
-        self.store(row, count, scratch);
+        for l in 0..BLOCK {
+            picks.weight[l] = if picks.class[l] < 0 { T::ZERO } else { picks.weight[l] };
+        }
+        if !self.row.uniform() {
+            for l in 0..BLOCK {
+                picks.own[l] = self.row.own(picks.class[l].max(0) as usize);
+            }
+        }
     }
 
+    /// Values of a block's first `n` rows; their logits become their gradients.
     #[inline(always)]
-    fn picks(&self, row: usize, count: usize) -> Picks<T> {
-        let class: [i32; LANES] = from_fn(|l| if l < count { self.classes[row + l] } else { -1 });
-        let own = from_fn(|l| self.row.own(class[l].max(0) as usize));
-        let given: [T; LANES] = match self.batch.weights {
-            None => [T::ONE; LANES],
-            Some(weights) => from_fn(|l| if l < count { weights[row + l] } else { T::ZERO }),
-        };
-        Picks { weight: from_fn(|l| if class[l] >= 0 { given[l] } else { T::ZERO }), own, class }
-    }
-
-    /// Values of sixteen rows; their logits become their gradients.
-    #[inline(always)]
-    fn judge(&self, picks: &Picks<T>, logits: &mut [[T; LANES]]) -> [T; LANES] {
-        let mut top = [T::LOWEST; LANES];
+    fn judge(&self, n: usize, picks: &Picks<T>, logits: &mut [[T; BLOCK]]) -> [T; BLOCK] {
+        let mut top = [T::LOWEST; BLOCK];
         for column in logits.iter() {
-            top = from_fn(|l| top[l].max(column[l]));
+            for l in 0..n {
+                top[l] = top[l].max(column[l]);
+            }
         }
-        let (mut sum, mut picked, mut smooth) = ([T::ZERO; LANES], [T::ZERO; LANES], [T::ZERO; LANES]);
+        let (mut sum, mut picked, mut smooth) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK], [T::ZERO; BLOCK]);
         for (k, column) in logits.iter_mut().enumerate() {
             let spread = self.row.spread(k);
-            for l in 0..LANES {
+            for l in 0..n {
                 let z = column[l] - top[l];
                 picked[l] = if picks.class[l] == k as i32 { z } else { picked[l] };
                 smooth[l] += spread * z;
@@ -129,68 +135,64 @@ impl<T: Real, R: Row<T>> Drive<'_, '_, T, R> {
                 sum[l] += column[l];
             }
         }
-        let (mut values, mut hits, mut share) = ([T::ZERO; LANES], [T::ZERO; LANES], [T::ZERO; LANES]);
-        for l in 0..LANES {
-            let log_sum = sum[l].ln();
-            (values[l], hits[l]) = self.row.judge(picked[l] - log_sum, self.total * log_sum - smooth[l], picks.own[l]);
-            share[l] = (hits[l] + self.total) / sum[l];
+        let mut hits = [T::ZERO; BLOCK];
+        for l in 0..n {
+            let (weight, log_sum) = (picks.weight[l], sum[l].ln());
+            let (value, hit) = self.row.judge(picked[l] - log_sum, self.total * log_sum - smooth[l], picks.own[l]);
+            let factor = weight * self.batch.scale;
+            smooth[l] = if weight == T::ZERO { T::ZERO } else { value * weight };
+            hits[l] = if weight == T::ZERO { T::ZERO } else { hit * factor };
+            sum[l] = if weight == T::ZERO { T::ZERO } else { (hit + self.total) * factor / sum[l] };
+            top[l] = factor;
         }
         for (k, column) in logits.iter_mut().enumerate() {
             let spread = self.row.spread(k);
-            for l in 0..LANES {
+            for l in 0..n {
                 let hit = if picks.class[l] == k as i32 { hits[l] } else { T::ZERO };
-                let slope = (column[l] * share[l] - spread - hit) * (picks.weight[l] * self.batch.scale);
-                column[l] = if picks.weight[l] != T::ZERO { slope } else { T::ZERO };
+                column[l] = column[l] * sum[l] - spread * top[l] - hit;
             }
         }
-        values
+        smooth
     }
 
+    /// All rows, one at a time.
     #[inline(always)]
-    fn load(&self, row: usize, count: usize, scratch: &mut [[T; LANES]]) {
-        for l in 0..count {
-            let start = (row + l) * self.batch.stride;
-            for (k, column) in scratch.iter_mut().enumerate() {
-                // SAFETY: `Batch::assert_fits` bounds `rows` and `width`.
-                column[l] = unsafe { *self.batch.outputs.get_unchecked(start + k) };
-            }
+    fn rows(&mut self) -> f64 {
+        let mut total = 0.0;
+        for row in 0..self.batch.rows {
+            total += self.wide(row);
         }
-    }
-
-    #[inline(always)]
-    fn store(&mut self, row: usize, count: usize, scratch: &[[T; LANES]]) {
-        let Some(gradient) = &mut self.batch.gradient else { return };
-        for l in 0..count {
-            let start = (row + l) * self.batch.stride;
-            for (k, column) in scratch.iter().enumerate() {
-                // SAFETY: `Batch::assert_fits` bounds `rows` and `width`.
-                unsafe { *gradient.get_unchecked_mut(start + k) = column[l] };
-            }
-        }
+        total
     }
 
     /// One row of many classes.
     #[inline(always)]
     fn wide(&mut self, row: usize) -> f64 {
         let (width, start) = (self.batch.width, row * self.batch.stride);
-        let class = self.classes[row];
         let weight = self.batch.weights.map_or(T::ONE, |w| w[row]);
-        let logits = &self.batch.outputs[start..start + width];
         let mut gradient = self.batch.gradient.as_mut().map(|g| &mut g[start..start + width]);
-        if class < 0 || weight == T::ZERO {
+        if self.classes[row] < 0 || weight == T::ZERO {
             gradient.iter_mut().for_each(|g| g.fill(T::ZERO));
             return 0.0;
         }
-        let top = fold(width, T::LOWEST, T::max, |k| logits[k]);
-        let sum = fold(width, T::ZERO, T::add, |k| (logits[k] - top).exp());
-        let smooth = fold(width, T::ZERO, T::add, |k| self.row.spread(k) * (logits[k] - top));
-        let (log_sum, class) = (sum.ln(), class as usize);
-        let (value, hit) =
-            self.row.judge(logits[class] - top - log_sum, self.total * log_sum - smooth, self.row.own(class));
-        if let Some(gradient) = gradient {
-            let (share, factor) = ((hit + self.total) / sum, weight * self.batch.scale);
-            for (k, slope) in gradient.iter_mut().enumerate() {
-                *slope = ((logits[k] - top).exp() * share - self.row.spread(k)) * factor;
+        let (logits, class) = (&self.batch.outputs[start..start + width], self.classes[row] as usize);
+        let top = lanes(logits, T::LOWEST, |top, z| top.max(z)).into_iter().fold(T::LOWEST, T::max);
+        let sum = lanes(logits, T::ZERO, |sum, z| sum + (z - top).exp()).into_iter().fold(T::ZERO, T::add);
+        let log_sum = sum.ln();
+        let mut smooth = T::ZERO;
+        if self.total != T::ZERO {
+            for (k, z) in logits.iter().enumerate() {
+                smooth += self.row.spread(k) * (log_sum - (*z - top));
+            }
+        }
+        let (value, hit) = self.row.judge(logits[class] - top - log_sum, smooth, self.row.own(class));
+        if let Some(gradient) = &mut gradient {
+            let factor = weight * self.batch.scale;
+            slopes(logits, top, (hit + self.total) * factor / sum, gradient);
+            if self.total != T::ZERO {
+                for (k, slope) in gradient.iter_mut().enumerate() {
+                    *slope += -self.row.spread(k) * factor;
+                }
             }
             gradient[class] += -hit * factor;
         }
@@ -198,16 +200,95 @@ impl<T: Real, R: Row<T>> Drive<'_, '_, T, R> {
     }
 }
 
-/// Folds `0..width` in sixteen lanes, so that the loop over them vectorises.
+/// Up to a block of a row, filled with the lowest number.
 #[inline(always)]
-fn fold<T: Real>(width: usize, start: T, join: impl Fn(T, T) -> T, at: impl Fn(usize) -> T) -> T {
-    let mut lanes = [start; LANES];
-    let full = width - width % LANES;
-    for first in (0..full).step_by(LANES) {
-        lanes = from_fn(|l| join(lanes[l], at(first + l)));
+fn piece<T: Real>(logits: &[T], first: usize) -> [T; BLOCK] {
+    let mut piece = [T::LOWEST; BLOCK];
+    copy(&logits[first..logits.len().min(first + BLOCK)], &mut piece);
+    piece
+}
+
+/// Folds a row in a block of lanes, so that the loop over them vectorises.
+#[inline(always)]
+fn lanes<T: Real>(logits: &[T], start: T, join: impl Fn(T, T) -> T) -> [T; BLOCK] {
+    let mut lanes = [start; BLOCK];
+    for first in (0..logits.len()).step_by(BLOCK) {
+        let piece = piece(logits, first);
+        for l in 0..BLOCK {
+            lanes[l] = join(lanes[l], piece[l]);
+        }
     }
-    let tail = (full..width).fold(start, |sum, k| join(sum, at(k)));
-    lanes.into_iter().fold(tail, join)
+    lanes
+}
+
+/// `share * exp(z - top)` of a row.
+#[inline(always)]
+fn slopes<T: Real>(logits: &[T], top: T, share: T, gradient: &mut [T]) {
+    for first in (0..logits.len()).step_by(BLOCK) {
+        let mut piece = piece(logits, first);
+        for z in &mut piece {
+            *z = (*z - top).exp() * share;
+        }
+        let gradient = &mut gradient[first..];
+        match gradient.first_chunk_mut::<BLOCK>() {
+            Some(block) => *block = piece,
+            None => gradient.copy_from_slice(&piece[..gradient.len()]),
+        }
+    }
+}
+
+/// The logits of a block, transposed. A row is read at once; the transposition is left to vector shuffles.
+#[inline(always)]
+fn load<T: Real, const W: usize>(from: &[T], stride: usize, count: usize, scratch: &mut [[T; BLOCK]]) {
+    let mut packed = [[T::ZERO; W]; BLOCK];
+    for (l, row) in packed[..count].iter_mut().enumerate() {
+        debug_assert!(l * stride + W <= from.len());
+        // SAFETY: `Batch::assert_fits` bounds `rows` and `width`, and an array of numbers is aligned as a number.
+        *row = unsafe { *from.as_ptr().add(l * stride).cast::<[T; W]>() };
+    }
+    for (k, column) in scratch.iter_mut().enumerate() {
+        for l in 0..BLOCK {
+            column[l] = packed[l][k];
+        }
+    }
+}
+
+/// Writes where [`load`] reads.
+#[inline(always)]
+fn store<T: Real, const W: usize>(to: &mut [T], stride: usize, count: usize, scratch: &[[T; BLOCK]]) {
+    let mut packed = [[T::ZERO; W]; BLOCK];
+    for (k, column) in scratch.iter().enumerate() {
+        for l in 0..BLOCK {
+            packed[l][k] = column[l];
+        }
+    }
+    for (l, row) in packed[..count].iter().enumerate() {
+        debug_assert!(l * stride + W <= to.len());
+        // SAFETY: as in `load`.
+        unsafe { *to.as_mut_ptr().add(l * stride).cast::<[T; W]>() = *row };
+    }
+}
+
+/// [`load`] for any width.
+#[inline(always)]
+fn load_any<T: Real>(from: &[T], stride: usize, count: usize, scratch: &mut [[T; BLOCK]]) {
+    for l in 0..count {
+        let row = &from[l * stride..l * stride + scratch.len()];
+        for (column, z) in scratch.iter_mut().zip(row) {
+            column[l] = *z;
+        }
+    }
+}
+
+/// [`store`] for any width.
+#[inline(always)]
+fn store_any<T: Real>(to: &mut [T], stride: usize, count: usize, scratch: &[[T; BLOCK]]) {
+    for l in 0..count {
+        let row = &mut to[l * stride..l * stride + scratch.len()];
+        for (column, slope) in scratch.iter().zip(row) {
+            *slope = column[l];
+        }
+    }
 }
 
 /// Probabilities of whole rows of logits.

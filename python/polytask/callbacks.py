@@ -101,7 +101,7 @@ class EarlyStopping(Callback):
             self.best_epoch = row["epoch"]
             self._kept = trainer.model.state_dict() if self.restore_best else {}
         self.wait = 0 if any(improved) else self.wait + 1
-        if self.wait > self.patience or self.wait == self.patience > 0:
+        if self.wait >= max(self.patience, 1):
             _log.info("stopped at epoch %s: %s did not improve for %s", row["epoch"], listed(self.monitors), self.wait)
             trainer.stop()
 
@@ -169,7 +169,8 @@ class Checkpoint(Callback):
             trainer.watch(self.monitor, "auto")
 
     def on_steps(self, trainer: Trainer) -> None:
-        self._save(trainer)
+        if trainer.resumable:
+            self._save(trainer)
 
     def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
         if self.monitor is not None:

@@ -1,6 +1,7 @@
 """The files of a folder of checkpoints: which is the last complete one, and which may go."""
 
 import io
+import json
 import logging
 import os
 import re
@@ -40,6 +41,22 @@ def found(path: str) -> list[str]:
     return [os.path.join(path, each) for each in names]
 
 
+def notes(path: str) -> dict[str, Any]:
+    """The face's part of a checkpoint, read from the file's header alone.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no checkpoint, or not a complete one.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = file.read(int.from_bytes(file.read(8), "little"))
+        found: dict[str, Any] = json.loads(json.loads(header)["__metadata__"]["extra"])
+        return found
+    except (ValueError, KeyError, TypeError, OverflowError, MemoryError):
+        raise ValueError(f"{path}: not a complete checkpoint") from None
+
+
 def clean(folder: str, batches: int, keep: int) -> None:
     """Removes all but the last `keep` checkpoints up to this one.
 
@@ -58,6 +75,8 @@ def write_arrays(path: str, arrays: dict[str, dict[str, np.ndarray]]) -> None:
     flat = {f"{owner}/{key}": array for owner, each in arrays.items() for key, array in each.items()}
     beside = _beside(path)
     if not flat:
+        if os.path.exists(beside):
+            os.remove(beside)
         return
     buffer = io.BytesIO()
     np.savez(buffer, **flat)  # type: ignore[arg-type]
@@ -83,5 +102,3 @@ def read_arrays(path: str) -> dict[str, dict[str, np.ndarray]]:
 
 def _beside(path: str) -> str:
     return path.removesuffix(".safetensors") + ".npz"
-
-

@@ -87,17 +87,27 @@ def _key(key: Any, argument: str) -> str:
     return key
 
 
-def describe(family: str, value: Any, argument: str) -> dict[str, Any]:
-    """What the core reads for a component, or for its name as a string."""
+def component(family: str, value: Any, argument: str) -> Component:
+    """The component itself, or the one of a name.
+
+    Raises:
+        TypeError: neither, or one of another family.
+        ValueError: an unknown name.
+    """
     if isinstance(value, Component):
         if value.family != family:
             raise TypeError(f"`{argument}` should be one of pt.{family}; got {value!r} of pt.{value.family}")
-        return value.describe()
+        return value
     if isinstance(value, str):
         _core.check(family, json.dumps({"name": value}))
-        return {"name": value}
+        return _CLASSES[family, value]()
     names = listed(info["name"] for info in REGISTRY if info["family"] == family)
     raise TypeError(f"`{argument}` should be one of pt.{family} or its name ({names}); got {value!r}")
+
+
+def describe(family: str, value: Any, argument: str) -> dict[str, Any]:
+    """What the core reads for a component or its name."""
+    return component(family, value, argument).describe()
 
 
 def make(family: str, description: Mapping[str, Any]) -> Component | None:

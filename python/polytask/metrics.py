@@ -139,6 +139,11 @@ def for_kind(metrics: list[Metric] | None, kind: str, task: str) -> list[Metric]
     return chosen
 
 
+def load() -> None:
+    """Imports torchmetrics, which takes a second, before the first epoch is timed."""
+    import torchmetrics.functional.classification  # noqa: F401
+
+
 def _binary(name: str, p: Tensor, y: Tensor) -> float:
     import torchmetrics.functional.classification as functional
 

@@ -7,9 +7,9 @@ from typing import Any
 class Progress:
     """One bar for the whole of `fit`; silent if it is not to be shown."""
 
-    def __init__(self, show: bool, first: int, epochs: int, batches: int | None) -> None:
-        self._first = first
+    def __init__(self, show: bool, epochs: int, batches: int | None) -> None:
         self._epochs = epochs
+        self._batches = batches or 0
         self._bar = _bar(None if batches is None else epochs * batches) if show else None
         self._before = 0
         self._notes: dict[str, str] = {}
@@ -20,9 +20,10 @@ class Progress:
         return self._bar is not None
 
     def begin(self, epoch: int) -> None:
-        """An epoch begins."""
+        """An epoch, counted from 0, begins."""
+        self._before = max(self._before, epoch * self._batches)
         if self._bar is not None:
-            self._bar.set_description(f"epoch {epoch + 1}/{self._first + self._epochs}", refresh=False)
+            self._bar.set_description(f"epoch {epoch + 1}/{self._epochs}", refresh=False)
 
     def update(self, done: int, total: int, loss: float) -> None:
         """So many batches of the epoch are done; `loss` is their mean objective."""

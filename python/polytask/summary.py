@@ -13,6 +13,6 @@ class Summary(Table):
         self.parameters: int = sum(layer["parameters"] for layer in layers)
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
-        header = list(dict.fromkeys(key for layer in self.layers for key in layer if key != "parameters"))
-        rows: list[list[Any]] = [[layer.get(key) for key in header] + [layer["parameters"]] for layer in self.layers]
-        return [*header, "parameters"], [*rows, ["all", *[""] * (len(header) - 1), self.parameters]]
+        header = ["name", "kind", "groups", "width", "shared", "parameters"]
+        rows: list[list[Any]] = [[layer[key] for key in header] for layer in self.layers]
+        return header, [*rows, ["all", "", "", "", "", self.parameters]]

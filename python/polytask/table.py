@@ -12,7 +12,10 @@ def text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     left = [all(isinstance(row[j], str) for row in rows) for j in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
-        parts = [cell.ljust(w) if l else cell.rjust(w) for cell, w, l in zip(row, widths, left, strict=True)]
+        parts = [
+            cell.ljust(width) if flush else cell.rjust(width)
+            for cell, width, flush in zip(row, widths, left, strict=True)
+        ]
         return "  ".join(parts).rstrip()
 
     return "\n".join([line(header), *map(line, cells)])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import metrics as _metrics
-from .component import Component, describe, listed, make, plain
+from .component import Component, component, listed, make, plain
 
 Loss = Component | str | Callable[..., Any]
 Label = str | int | float | bool
@@ -40,19 +40,21 @@ class Task:
         self.name = _name(name)
         self.classes, self.labels = _classes(classes, self.name)
         self.columns, self.outputs = _columns(columns, outputs, self.name)
-        self.loss = loss if loss is not None else "cross_entropy" if self.classes else "mean_squared"
+        self.loss = (
+            self._loss("cross_entropy" if self.classes else "mean_squared") if loss is None else self._loss(loss)
+        )
         self.weight = _weight(weight, self.name)
         self.metrics = None if metrics is None else _metrics.read(metrics, self.name)
-        self.describe()
 
     @property
     def custom(self) -> bool:
         """Whether its loss is a Python callable."""
-        return not isinstance(self.loss, Component | str) and callable(self.loss)
+        return not isinstance(self.loss, Component)
 
     def describe(self) -> dict[str, Any]:
         """What the core reads."""
-        loss = {"name": "custom", "width": self.classes or self.outputs} if self.custom else self._loss()
+        own = {"name": "custom", "width": self.classes or self.outputs}
+        loss = self.loss.describe() if isinstance(self.loss, Component) else own
         return {
             "name": self.name,
             "loss": loss,
@@ -80,15 +82,21 @@ class Task:
             columns=face.get("columns"),
         )
 
-    def _loss(self) -> dict[str, Any]:
+    def _loss(self, loss: Any) -> Component | Callable[..., Any]:
+        if callable(loss) and not isinstance(loss, type):
+            return loss  # type: ignore[no-any-return]
         try:
-            return describe("loss", self.loss, "loss")
+            return component("loss", loss, "loss")
         except (TypeError, ValueError) as error:
             raise type(error)(f"task `{self.name}`: {error}") from None
 
     def __repr__(self) -> str:
         shown = {"classes": self.labels or self.classes, "loss": self.loss, "outputs": self.outputs}
-        default = {"classes": None, "loss": "cross_entropy" if self.classes else "mean_squared", "outputs": 1}
+        default = {
+            "classes": None,
+            "loss": self._loss("cross_entropy" if self.classes else "mean_squared"),
+            "outputs": 1,
+        }
         parts = [f"{key}={value!r}" for key, value in shown.items() if value != default[key]]
         parts += [f"weight={self.weight:g}"] if self.weight != 1 else []
         parts += [f"metrics={[metric.name for metric in self.metrics]}"] if self.metrics is not None else []
@@ -118,7 +126,9 @@ def _classes(classes: Any, name: str) -> tuple[int | None, list[Label] | None]:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{argument} should be a whole number or a list of labels; got {classes!r}")
     if value < 2:
-        raise ValueError(f"{argument} should be at least 2; got {value} (one binary label: loss='binary_cross_entropy')")
+        raise ValueError(
+            f"{argument} should be at least 2; got {value} (one binary label: loss='binary_cross_entropy')"
+        )
     return value, None
 
 

@@ -41,7 +41,9 @@ def readable(array: np.ndarray) -> np.ndarray:
     if array.dtype in _READ and array.dtype.isnative:
         return array
     narrow = array.dtype.itemsize <= 2 and array.dtype.kind != "i" and array.dtype.kind != "u"
-    return array.astype(np.float32 if narrow else array.dtype.newbyteorder("=") if array.dtype.kind in "iu" else _float(array))
+    return array.astype(
+        np.float32 if narrow else array.dtype.newbyteorder("=") if array.dtype.kind in "iu" else _float(array)
+    )
 
 
 def _float(array: np.ndarray) -> Any:

@@ -1,5 +1,6 @@
 """Targets: class names become indices, and what is missing is known."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from ..component import listed
 from ..task import Task
 from . import arrays
+from .rows import Rows
 
 
 def read(value: Any, task: Task, argument: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -40,6 +42,23 @@ def known(array: np.ndarray | None, mask: np.ndarray | None, kind: str) -> np.nd
     if mask is not None:
         values[mask.reshape(values.shape)] = np.nan
     return values
+
+
+def any_known(rows: Rows, kinds: Sequence[str]) -> bool:
+    """Whether any row has a label for any task."""
+    each = (known(*triple) for triple in zip(rows.targets, rows.masks, kinds, strict=True))
+    return any(bool((array >= 0).any() if array.dtype.kind == "i" else (array == array).any())
+               for array in each if array is not None)  # fmt: skip
+
+
+def without_features(batches: Iterable[Rows], kinds: Sequence[str], numeric: int, categorical: int) -> Rows:
+    """The targets of all batches, over features that are all zero and take no memory."""
+    each = [[known(*triple) for triple in zip(rows.targets, rows.masks, kinds, strict=True)] for rows in batches]
+    each = [known for known in each if all(array is not None for array in known)]
+    targets = [np.concatenate(parts) for parts in zip(*each, strict=True)]
+    count = len(targets[0]) if targets else 0
+    zeros = np.broadcast_to(np.int32(0), (count, numeric)), np.broadcast_to(np.int32(0), (count, categorical))
+    return Rows(count, zeros[0] if numeric else None, zeros[1] if categorical else None, targets)
 
 
 def _are_indices(array: np.ndarray, task: Task) -> bool:

@@ -66,7 +66,7 @@ class Reader:
     def features(self, x: Any, prefix: str = "") -> Rows:
         """Features alone."""
         rows, numeric, categorical, name = self._features(x, prefix)
-        return Rows(rows, numeric, categorical, names=[name, f"{prefix}`x[\"categorical\"]`"])
+        return Rows(rows, numeric, categorical, names=[name, f'{prefix}`x["categorical"]`'])
 
     def feature_batches(self, x: Any) -> Iterator[Rows]:
         """Features of anything that can be predicted for: the targets of tuples and batches are left aside."""
@@ -126,7 +126,7 @@ class Reader:
             masks.append(mask)
         called = [f"{prefix}the targets of task `{task.name}`" for task in self.tasks]
         called += [f"{prefix}the row weights of task `{task.name}`" for task in self.tasks]
-        names = [name, f"{prefix}`x[\"categorical\"]`", *called]
+        names = [name, f'{prefix}`x["categorical"]`', *called]
         return Rows(rows, numeric, categorical, each, masks, self._weights(weights, frame, prefix), names)
 
     def _weights(self, weights: Any, frame: Any, prefix: str) -> list[np.ndarray | None]:
@@ -159,9 +159,9 @@ class Reader:
         if unknown:
             raise ValueError(f"{prefix}`x` should have the keys `numeric` and `categorical`; got {unknown[0]!r}")
         keyed = isinstance(x, Mapping)
-        name = f"{prefix}`x[\"numeric\"]`" if keyed else f"{prefix}`x`"
+        name = f'{prefix}`x["numeric"]`' if keyed else f"{prefix}`x`"
         numeric = _unmasked(parts.get("numeric"), name)
-        categorical = _unmasked(parts.get("categorical"), f"{prefix}`x[\"categorical\"]`" if keyed else name)
+        categorical = _unmasked(parts.get("categorical"), f'{prefix}`x["categorical"]`' if keyed else name)
         first = numeric if numeric is not None else categorical
         if first is None:
             raise ValueError(f"{prefix}`x` should have the keys `numeric` and `categorical`; got none of them")

@@ -21,21 +21,24 @@ class Rows:
     masks: Sequence[Optional] = ()
     weights: Sequence[Optional] = ()
     names: Sequence[str] = field(default=())
+    _made: _core.Data | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return self.rows
 
     def core(self) -> _core.Data:
         """What the core takes; the arrays are borrowed, not copied."""
-        return _core.Data(
-            self.rows,
-            numeric=self.numeric,
-            categorical=self.categorical,
-            targets=self.targets,
-            masks=self.masks,
-            weights=self.weights,
-            names=self.names,
-        )
+        if self._made is None:
+            self._made = _core.Data(
+                self.rows,
+                numeric=self.numeric,
+                categorical=self.categorical,
+                targets=self.targets,
+                masks=self.masks,
+                weights=self.weights,
+                names=self.names,
+            )
+        return self._made
 
     def take(self, index: np.ndarray) -> "Rows":
         """A copy of some rows."""

@@ -231,8 +231,8 @@ def _read_tasks(tasks: Any) -> list[Task]:
         tasks = [tasks]
     if isinstance(tasks, str | bytes | Mapping) or not hasattr(tasks, "__iter__"):
         raise TypeError(f"`tasks` should be a list of pt.Task; got {tasks!r}")
-    tasks = list(tasks)
-    wrong = [task for task in tasks if not isinstance(task, Task)]
+    found: list[Any] = list(tasks)
+    wrong = [task for task in found if not isinstance(task, Task)]
     if wrong:
         raise TypeError(f"`tasks` should be a list of pt.Task; got {wrong[0]!r}")
-    return tasks
+    return found

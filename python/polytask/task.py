@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from . import metrics as _metrics
 from .component import Component, component, listed, make, plain
 
-Loss = Component | str | Callable[..., Any]
-Label = str | int | float | bool
+Loss: TypeAlias = Component | str | Callable[..., Any]
+Label: TypeAlias = str | int | float | bool
 
 
 class Task:

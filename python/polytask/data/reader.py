@@ -124,9 +124,9 @@ class Reader:
             _check_dimensions(array, called)
             each.append(array)
             masks.append(mask)
-        called = [f"{prefix}the targets of task `{task.name}`" for task in self.tasks]
-        called += [f"{prefix}the row weights of task `{task.name}`" for task in self.tasks]
-        names = [name, f'{prefix}`x["categorical"]`', *called]
+        names = [name, f'{prefix}`x["categorical"]`']
+        names += [f"{prefix}the targets of task `{task.name}`" for task in self.tasks]
+        names += [f"{prefix}the row weights of task `{task.name}`" for task in self.tasks]
         return Rows(rows, numeric, categorical, each, masks, self._weights(weights, frame, prefix), names)
 
     def _weights(self, weights: Any, frame: Any, prefix: str) -> list[np.ndarray | None]:

@@ -144,7 +144,7 @@ class MultiTaskModel:
         wrong = next((name for name in state if not isinstance(name, str)), None)
         if wrong is not None:
             raise TypeError(f"`state` should have strings as keys; got {wrong!r}")
-        read = {name: arrays.to_numpy(value, f"`state[{name!r}]`")[0] for name, value in state.items()}
+        read = {name: arrays.single(value, f"`state[{name!r}]`") for name, value in state.items()}
         return Mismatch(*self._core.load_state(read, bool(strict)))
 
     def parameters(self) -> dict[str, np.ndarray]:

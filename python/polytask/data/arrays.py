@@ -24,6 +24,12 @@ def to_numpy(value: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     return readable(array), mask
 
 
+def single(value: Any, name: str) -> np.ndarray:
+    """The array in single precision; what is too large for it becomes infinite."""
+    with np.errstate(over="ignore"):
+        return to_numpy(value, name)[0].astype(np.float32, copy=False)
+
+
 def unwrap(value: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """The array of any type, and its mask."""
     if isinstance(value, np.ma.MaskedArray):

@@ -182,7 +182,7 @@ def _is_array(value: Any) -> bool:
 
 def _is_features(x: Any) -> bool:
     if isinstance(x, list):
-        return not x or not isinstance(x[0], tuple) and not _is_array(x[0])
+        return not x or not isinstance(x[0], tuple) and (not _is_array(x[0]) or getattr(x[0], "ndim", 2) < 2)
     return isinstance(x, Mapping | str | bytes) or _is_array(x) or frames.is_frame(x) or not isinstance(x, Iterable)
 
 

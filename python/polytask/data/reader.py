@@ -75,7 +75,7 @@ class Reader:
         if isinstance(x, Dataset):
             x = Batches(x, 4096, False, 0)
         if isinstance(x, tuple) or _is_features(x):
-            yield self.features(_first(x))
+            yield self.features(_first(x) if isinstance(x, tuple) else x)
             return
         for number, batch in enumerate(x):
             yield self.features(_first(batch), f"batch {number}: ")
@@ -154,6 +154,8 @@ class Reader:
         if frames.is_frame(x):
             numeric, categorical = self.inputs.transform(x, self.tasks, f"{prefix}the frame")
             return len(x), numeric, categorical, f"{prefix}the numeric columns of the frame"
+        if x is None:
+            raise TypeError(f"{prefix}`x` should be features; got None")
         parts = x if isinstance(x, Mapping) else {self.inputs.only(f"{prefix}`x`", x): x}
         unknown = [key for key in parts if key not in ("numeric", "categorical")]
         if unknown:

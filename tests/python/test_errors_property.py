@@ -108,6 +108,32 @@ def test_evaluate_step_and_validation(data, validation):
     survives(lambda: TRAINER.fit(GOOD.whole, validation=validation, epochs=1, progress=False))
 
 
+def exact(*shape):
+    """Arrays of the right shape, with any numbers of any type."""
+    return dtypes.flatmap(lambda dtype: hnp.arrays(dtype, shape, elements=fill(dtype), fill=fill(dtype)))
+
+
+near = {
+    "x": exact(12, 8), "income": st.one_of(exact(12), hnp.arrays("i8", 12, elements=st.integers(-2, 2))),
+    "age": st.one_of(exact(12), exact(12, 1)), "topics": st.one_of(exact(12, 3), hnp.arrays("f4", (12, 3))),
+    "weights": st.one_of(exact(12), hnp.arrays("f4", 12, elements=st.floats(0, 4, width=32))),
+}  # fmt: skip
+
+
+@SETTINGS
+@given(st.sampled_from(sorted(near)).flatmap(lambda name: st.tuples(st.just(name), near[name])), views, st.booleans())
+def test_nearly_right(change, how, mask):
+    name, array = change
+    changed = np.ma.masked_array(array, mask=np.arange(array.size).reshape(array.shape) % 2) if mask else view(array, how)
+    x = changed if name == "x" else GOOD.x
+    targets = GOOD.targets | ({name: changed} if name in GOOD.targets else {})
+    weights = changed if name == "weights" else None
+    survives(lambda: TRAINER.fit((x, targets), epochs=1, batch_size=5, weights=weights, progress=False))
+    survives(lambda: TRAINER.fit([(x, targets, weights)], epochs=1, progress=False))
+    survives(lambda: TRAINER.evaluate((x, targets)))
+    survives(lambda: MODEL.predict(x))
+
+
 @SETTINGS
 @given(st.one_of(features, data), anything, st.dictionaries(st.one_of(st.sampled_from(sorted(STATE)), scalars), anything))
 def test_predict_classes_and_state(x, threshold, state):

@@ -182,10 +182,11 @@ def census(repetitions: int, compiled: bool, rows: int | None) -> Row:
     batch = 1024
     train, _ = census_income(rows)
     numeric, categorical = features(train)
-    inputs = pt.Inputs.from_frame(train[numeric + categorical], categorical=categorical)
-    x = inputs.transform(train)
-    targets = {task: train[task].to_numpy() for task in TASKS}
+    columns = pt.Inputs.from_frame(train, numeric=numeric, categorical=categorical)
     tasks = [pt.Task(task, loss="binary_cross_entropy") for task in TASKS]
+    x = dict(zip(("numeric", "categorical"), columns.transform(train, tasks, "`train`"), strict=True))
+    targets = {task: train[task].to_numpy() for task in TASKS}
+    inputs = pt.Inputs(columns.numeric, columns.categorical)
     model = pt.MultiTaskModel(inputs, tasks=tasks, encoder=pt.encoder.MLP([256, 128]), seed=0)
     trainer = pt.Trainer(model, optimizer=pt.optim.Adam(lr=1e-3), seed=0)
     shapes = {name: array.shape for name, array in model.state_dict().items() if name.startswith("embedding.")}
@@ -303,9 +304,9 @@ def machine() -> str:
     )
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, name: str = "speed") -> None:
     """Replaces what stands between the markers of a file."""
-    begin, end = "<!-- speed: begin -->", "<!-- speed: end -->"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     whole = path.read_text()
     before, rest = whole.split(begin)
     path.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")

@@ -141,15 +141,16 @@ impl<T: Real, R: Row<T>> Drive<'_, '_, T, R> {
             let (value, hit) = self.row.judge(picked[l] - log_sum, spread, picks.own[l]);
             let factor = weight * self.batch.scale;
             smooth[l] = if weight == T::ZERO { T::ZERO } else { value * weight };
-            hits[l] = if weight == T::ZERO { T::ZERO } else { hit * factor };
-            sum[l] = if weight == T::ZERO { T::ZERO } else { (hit + self.total) * factor / sum[l] };
+            hits[l] = hit * factor;
+            sum[l] = (hit + self.total) * factor / sum[l];
             top[l] = factor;
         }
         for (k, column) in logits.iter_mut().enumerate() {
             let spread = self.row.spread(k);
             for l in 0..BLOCK {
                 let hit = if picks.class[l] == k as i32 { hits[l] } else { T::ZERO };
-                column[l] = column[l] * sum[l] - (spread * top[l] + hit);
+                let slope = column[l] * sum[l] - (spread * top[l] + hit);
+                column[l] = if picks.weight[l] == T::ZERO { T::ZERO } else { slope };
             }
         }
         smooth

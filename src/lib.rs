@@ -4,6 +4,7 @@
 pub mod data;
 pub mod encoder;
 pub mod error;
+pub mod file;
 pub mod head;
 pub mod loss;
 pub mod model;
@@ -19,3 +20,4 @@ pub mod sharing;
 pub mod task;
 pub mod trainer;
 pub mod weighting;
+pub mod workspace;

@@ -1,1 +1,416 @@
 //! The network, its parameters and its description.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::data::{Data, Inputs, Rows};
+use crate::error::Result;
+use crate::file::{self, Contents};
+use crate::head::Target;
+use crate::loss::{self, Loss};
+use crate::network::builder::Builder;
+use crate::network::gradient::Pass;
+use crate::network::params::Params;
+use crate::network::plan::{Purpose, Step};
+use crate::network::{Entry, Network, Reach};
+use crate::registry::list;
+use crate::task::Task;
+use crate::workspace::Workspace;
+use crate::{bail, encoder, head, sharing, value_error};
+
+/// Workspaces kept for row counts seen before.
+const KEPT: usize = 6;
+/// What a model file calls itself.
+const FORMAT: &str = "polytask model 1";
+
+/// A multi-task model: description, network, parameters.
+#[derive(Debug)]
+pub struct Model {
+    /// The tasks in order.
+    pub tasks: Vec<Task>,
+    /// The network.
+    pub net: Network,
+    /// Its parameters.
+    pub params: Params<f32>,
+    inputs: Inputs,
+    /// Encoder, sharing, head, embedding widths, seed and the face's own notes, defaults filled in.
+    rest: Value,
+    workspaces: Vec<Workspace>,
+}
+
+/// The per-task gradients of the shared parameters.
+#[derive(Debug)]
+pub struct Jacobian {
+    /// Names of the parameters, in column order.
+    pub names: Vec<String>,
+    /// `[tasks, columns]`, row by row.
+    pub rows: Vec<Vec<f32>>,
+}
+
+impl Model {
+    /// Builds the network a JSON description asks for; `custom[j]` is task `j`'s loss where the caller brings one.
+    ///
+    /// # Errors
+    /// Whatever in the description is missing, unknown or out of range.
+    pub fn new(description: &str, custom: Vec<Option<Box<dyn Loss>>>) -> Result<Self> {
+        let description: Value =
+            serde_json::from_str(description).map_err(|error| value_error!("a model's description: {error}"))?;
+        let tasks = read_tasks(&description["tasks"], custom)?;
+        let inputs = read_inputs(&description["inputs"])?;
+        let seed = description["seed"].as_u64().unwrap_or(0);
+        let or = |key: &str, default: &str| match &description[key] {
+            Value::Null => Value::from(default),
+            given => given.clone(),
+        };
+        let encoder = encoder::build(&or("encoder", "mlp"))?;
+        let sharing = sharing::build(&or("sharing", "hard"))?;
+        let head = head::build(&or("head", "linear"))?;
+        let widths = embedding_widths(&inputs.categorical, &description["inputs"]["embedding"])?;
+        if inputs.numeric + inputs.categorical.len() == 0 {
+            bail!("`inputs`: a model needs at least one feature");
+        }
+
+        let mut net = Builder::new(inputs.numeric, &inputs.categorical);
+        let x = net.features(&widths);
+        let features = sharing.build(&mut net, x, encoder.as_ref(), tasks.len())?;
+        let target = |(task, &features): (&Task, &usize)| Target {
+            path: format!("heads.{}", task.name),
+            features,
+            width: task.width(),
+        };
+        head.build(&mut net, &tasks.iter().zip(&features).map(target).collect::<Vec<_>>())?;
+        let net = net.finish()?;
+        let params = Params::new(&net, seed)?;
+        let rest = json!({"embedding": widths, "encoder": encoder.describe(), "sharing": sharing.describe(),
+                          "head": head.describe(), "seed": seed, "face": description["face"]});
+        Ok(Self { tasks, net, params, inputs, rest, workspaces: Vec::new() })
+    }
+
+    /// The description with every default filled in, as JSON.
+    pub fn description(&self) -> String {
+        let mut whole = self.rest.clone();
+        let Inputs { numeric, categorical } = &self.inputs;
+        whole["inputs"] = json!({"numeric": numeric, "categorical": categorical, "embedding": whole["embedding"]});
+        whole["tasks"] = self.tasks.iter().map(Task::describe).collect();
+        whole.as_object_mut().expect("made as an object").remove("embedding");
+        whole.to_string()
+    }
+
+    /// Replaces the face's own notes in the description.
+    ///
+    /// # Errors
+    /// What is not JSON.
+    pub fn set_face(&mut self, face: &str) -> Result<()> {
+        self.rest["face"] = serde_json::from_str(face).map_err(|error| value_error!("`face`: {error}"))?;
+        Ok(())
+    }
+
+    /// Number and kinds of features.
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    /// Raw outputs a row, for each task.
+    pub fn widths(&self) -> Vec<usize> {
+        self.tasks.iter().map(Task::width).collect()
+    }
+
+    /// Predicted numbers a row, for each task.
+    pub fn predicted_widths(&self) -> Vec<usize> {
+        self.tasks.iter().map(Task::predicted_width).collect()
+    }
+
+    /// Named parameters, then named state.
+    pub fn entries(&self) -> &[Entry] {
+        &self.net.entries
+    }
+
+    /// Where an entry stands in memory; it never moves while the model lives.
+    pub fn entry(&self, index: usize) -> &[f32] {
+        let entry = &self.net.entries[index];
+        let flat = if entry.param.is_some() { &self.params.values } else { &self.params.state };
+        &flat.slice()[entry.range.clone()]
+    }
+
+    /// An entry's memory, to write.
+    pub fn entry_mut(&mut self, index: usize) -> &mut [f32] {
+        let entry = &self.net.entries[index];
+        let flat = if entry.param.is_some() { &mut self.params.values } else { &mut self.params.state };
+        &mut flat.slice_mut()[entry.range.clone()]
+    }
+
+    /// A line a node, as JSON: kind, shape, parameters, shared or not.
+    pub fn summary(&self) -> String {
+        let line = |op: &crate::network::nodes::Op| {
+            let value = &self.net.values[op.output()];
+            let params = op.params();
+            let name = self.net.entries.iter().find(|e| e.param.is_some_and(|p| params.contains(&p)));
+            let path = name.map_or("", |e| e.name.rsplit_once('.').map_or(e.name.as_str(), |(path, _)| path));
+            json!({"name": path, "kind": op.name(), "groups": value.groups, "width": value.width,
+                   "shared": value.reach == Reach::All,
+                   "parameters": params.iter().map(|&p| self.net.params[p].range.len()).sum::<usize>()})
+        };
+        Value::from(self.net.ops.iter().map(line).collect::<Vec<_>>()).to_string()
+    }
+
+    /// Every check of rows at the door; with `labels` also of the targets.
+    ///
+    /// # Errors
+    /// What is wrong with which argument.
+    pub fn check(&self, data: &Data, labels: bool) -> Result<()> {
+        let tasks: Vec<_> = self.tasks.iter().map(|task| (task.name.clone(), task.labels)).collect();
+        data.check(&self.inputs, &tasks, labels)
+    }
+
+    /// Raw outputs of all rows in evaluation mode, and with `labels` each task's sum of weighted losses and total
+    /// weight. `each(task, first row, outputs, stride)` receives them batch by batch.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn evaluate(&mut self, data: &Data, batch: usize, labels: bool, out: &mut [Vec<f32>]) -> Result<Vec<[f64; 2]>> {
+        let mut sums = vec![[0.0; 2]; self.tasks.len()];
+        let rows = data.rows();
+        for first in (0..rows).step_by(batch.max(1)) {
+            let range = first..rows.min(first + batch.max(1));
+            let mut work = self.workspace(range.len(), Purpose::Evaluate)?;
+            work.load(data, Rows::Range(range), labels);
+            work.forward(Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false })?;
+            (0..out.len()).for_each(|task| work.append_outputs(task, &mut out[task]));
+            if labels {
+                let weights = work.weights(&self.tasks);
+                let losses = work.losses(&self.tasks, None)?;
+                sums.iter_mut().zip(weights.iter().zip(&losses)).for_each(|(s, (w, l))| *s = [s[0] + l, s[1] + w]);
+            }
+            self.give_back(work);
+        }
+        Ok(sums)
+    }
+
+    /// Raw outputs `[n, width]` of one task turned into predictions.
+    pub fn link(&self, task: usize, raw: &[f32]) -> Vec<f32> {
+        let task = &self.tasks[task];
+        let mut predicted = vec![0.0; raw.len() / task.width().max(1) * task.predicted_width()];
+        task.loss.link(task.labels, raw, &mut predicted);
+        predicted
+    }
+
+    /// The gradient of the weighted objective on all rows as one batch, without dropout: `out[i]` for entry `i`.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn gradient(&mut self, data: &Data) -> Result<Vec<Vec<f32>>> {
+        let work = self.differentiate(data, Pass::Summed)?;
+        self.give_back(work);
+        let flat = self.params.gradients.slice();
+        Ok(self.net.entries.iter().filter(|e| e.param.is_some()).map(|e| flat[e.range.clone()].to_vec()).collect())
+    }
+
+    /// The per-task gradients (times lambda) of the shared parameters, likewise; a task without a label gives zeros.
+    ///
+    /// # Errors
+    /// What libtorch refuses; a Jacobian beyond the budget of memory.
+    pub fn jacobian(&mut self, data: &Data) -> Result<Jacobian> {
+        let work = self.differentiate(data, Pass::PerTask)?;
+        let shared = self.net.shared();
+        let names = self.net.entries.iter().filter(|e| e.param.is_some_and(|p| shared.contains(&p)));
+        let names = names.map(|e| e.name.clone()).collect();
+        let row = |task: usize| shared.iter().map(|&p| self.row(&work, p, task)).collect::<Option<Vec<_>>>();
+        let rows = (0..self.tasks.len()).map(|task| row(task).map(|parts| parts.concat())).collect::<Option<_>>();
+        self.give_back(work);
+        let rows = rows.ok_or_else(|| value_error!("the Jacobian is too large to keep; ask for the Gramian"))?;
+        Ok(Jacobian { names, rows })
+    }
+
+    /// The Gramian `[tasks, tasks]` of those gradients.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn gramian(&mut self, data: &Data) -> Result<Vec<f64>> {
+        let work = self.differentiate(data, Pass::PerTask)?;
+        let tasks = self.tasks.len();
+        let mut gramian = work.gramian().to_vec();
+        // Where no task shares parameters the rows are disjoint, and the Gramian is diagonal.
+        for p in self.net.shared().into_iter().filter(|&p| self.net.params[p].reach != Reach::All) {
+            for task in 0..tasks {
+                let row = self.row(&work, p, task).unwrap_or_default();
+                gramian[task * tasks + task] += row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+            }
+        }
+        self.give_back(work);
+        Ok(gramian)
+    }
+
+    /// One task's gradient of a shared parameter, whether all tasks reach it or each its own group.
+    fn row(&self, work: &Workspace, param: usize, task: usize) -> Option<Vec<f32>> {
+        let p = &self.net.params[param];
+        if p.reach == Reach::All {
+            return work.row(param, task);
+        }
+        let mut row = vec![0.0; p.range.len()];
+        let size = row.len() / p.groups;
+        let own = task * size..(task + 1) * size;
+        row[own.clone()].copy_from_slice(&self.params.gradients.slice()[p.range.clone()][own]);
+        Some(row)
+    }
+
+    fn differentiate(&mut self, data: &Data, pass: Pass) -> Result<Workspace> {
+        let purpose = if pass == Pass::Summed { Purpose::Train } else { Purpose::PerTask };
+        let mut work = self.workspace(data.rows(), purpose)?;
+        work.load(data, Rows::Range(0..data.rows()), true);
+        let step = Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false };
+        work.forward(step)?;
+        let weights = work.weights(&self.tasks);
+        let scales = self.tasks.iter().zip(&weights).map(|(t, &w)| if w > 0.0 { t.weight / w } else { 0.0 });
+        let scales: Vec<_> = scales.collect();
+        work.losses(&self.tasks, Some((pass, &scales)))?;
+        work.backward(step, pass)?;
+        Ok(work)
+    }
+
+    /// A workspace for so many rows, from those kept or new; hand it back with [`Model::give_back`].
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn workspace(&mut self, rows: usize, purpose: Purpose) -> Result<Workspace> {
+        match self.workspaces.iter().position(|w| w.rows() == rows && w.purpose() == purpose) {
+            Some(found) => Ok(self.workspaces.remove(found)),
+            None => Workspace::new(&self.net, &self.params, &self.tasks, rows, purpose),
+        }
+    }
+
+    /// Keeps a workspace for the next time.
+    pub fn give_back(&mut self, workspace: Workspace) {
+        if self.workspaces.len() >= KEPT {
+            self.workspaces.remove(0);
+        }
+        self.workspaces.push(workspace);
+    }
+
+    /// Writes description and parameters, atomically.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut contents = Contents::new(FORMAT);
+        contents.text("description", self.description());
+        self.store(&mut contents);
+        file::write(path, &contents)
+    }
+
+    /// Reads what [`Model::save`] wrote; `custom` gives the caller's own losses for a description.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is not a model, or is damaged.
+    pub fn open(path: &Path, custom: impl FnOnce(&Value) -> Result<Vec<Option<Box<dyn Loss>>>>) -> Result<Self> {
+        let contents = file::read(path, FORMAT)?;
+        let description = contents.get_text("description")?;
+        let parsed = serde_json::from_str(description).map_err(|error| value_error!("{}: {error}", path.display()))?;
+        let mut model = Self::new(description, custom(&parsed)?)?;
+        let parameters = model.fetch(&contents)?;
+        model.assign(&parameters);
+        Ok(model)
+    }
+
+    /// Adds parameters and state to a file.
+    pub fn store(&self, contents: &mut Contents) {
+        for (index, entry) in self.net.entries.iter().enumerate() {
+            contents.tensor(&format!("model/{}", entry.name), &entry.shape, self.entry(index).to_vec());
+        }
+    }
+
+    /// Reads parameters and state from a file, all of them or none.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of another shape.
+    pub fn fetch(&self, contents: &Contents) -> Result<Vec<Vec<f32>>> {
+        let of = |e: &Entry| contents.get_tensor(&format!("model/{}", e.name), &e.shape).map(<[f32]>::to_vec);
+        self.net.entries.iter().map(of).collect()
+    }
+
+    /// Takes over what [`Model::fetch`] read.
+    pub fn assign(&mut self, entries: &[Vec<f32>]) {
+        for (index, values) in entries.iter().enumerate() {
+            self.entry_mut(index).copy_from_slice(values);
+        }
+    }
+
+    /// The losses of a stored description of this model, with class weights as they were resolved; none where the caller
+    /// brought one.
+    ///
+    /// # Errors
+    /// A loss that is unknown or out of range.
+    pub fn read_losses(&self, stored: &Value) -> Result<Vec<Option<Box<dyn Loss>>>> {
+        let built = |(task, stored): (&Task, &Value)| match task.loss.is_foreign() {
+            true => Ok(None),
+            false => loss::build(&stored["loss"]).map(Some),
+        };
+        let stored = stored["tasks"].as_array().map_or(&[][..], Vec::as_slice);
+        self.tasks.iter().zip(stored).map(built).collect()
+    }
+
+    /// Takes over what [`Model::read_losses`] read.
+    pub fn assign_losses(&mut self, losses: Vec<Option<Box<dyn Loss>>>) {
+        for (task, loss) in self.tasks.iter_mut().zip(losses) {
+            if let Some(loss) = loss {
+                task.loss = loss;
+            }
+        }
+    }
+}
+
+fn read_tasks(description: &Value, custom: Vec<Option<Box<dyn Loss>>>) -> Result<Vec<Task>> {
+    let described = description.as_array().filter(|tasks| !tasks.is_empty());
+    let Some(described) = described else { bail!("`tasks`: a model needs at least one task") };
+    let custom = custom.into_iter().chain(std::iter::repeat_with(|| None));
+    let tasks =
+        described.iter().zip(custom).map(|(task, custom)| Task::read(task, custom)).collect::<Result<Vec<_>>>()?;
+    let mut names: Vec<_> = tasks.iter().map(|task| task.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.len() < tasks.len() {
+        bail!(
+            "`tasks`: every task needs a name of its own; got {}",
+            list(&tasks.iter().map(|t| &t.name).collect::<Vec<_>>())
+        );
+    }
+    Ok(tasks)
+}
+
+fn read_inputs(description: &Value) -> Result<Inputs> {
+    let whole = |key: &str, value: &Value| match value.as_u64() {
+        Some(n) => Ok(n as usize),
+        None => Err(value_error!("`inputs`: `{key}` should be a whole number of at least 0; got {value}")),
+    };
+    let numeric = match &description["numeric"] {
+        Value::Null => 0,
+        value => whole("numeric", value)?,
+    };
+    let categorical = match &description["categorical"] {
+        Value::Null => Vec::new(),
+        Value::Array(sizes) => sizes.iter().map(|size| whole("categorical", size)).collect::<Result<_>>()?,
+        other => bail!("`inputs`: `categorical` should be a list of numbers of categories; got {other}"),
+    };
+    if categorical.contains(&0) {
+        bail!("`inputs`: a categorical feature needs at least one category; got {categorical:?}");
+    }
+    Ok(Inputs { numeric, categorical })
+}
+
+/// Widths of the embeddings: as given, or `min(50, round(1.6 n^0.56))` for `n` categories (fast.ai's rule).
+fn embedding_widths(categorical: &[usize], given: &Value) -> Result<Vec<usize>> {
+    let rule = |&n: &usize| ((1.6 * (n as f64).powf(0.56)).round() as usize).clamp(1, 50);
+    let widths = match given {
+        Value::Null => categorical.iter().map(rule).collect(),
+        Value::Number(width) => vec![width.as_u64().unwrap_or(0) as usize; categorical.len()],
+        Value::Array(widths) => widths.iter().map(|w| w.as_u64().unwrap_or(0) as usize).collect(),
+        _ => Vec::new(),
+    };
+    if widths.len() != categorical.len() || widths.contains(&0) {
+        bail!(
+            "`inputs`: `embedding` should be a width of at least 1, or one for each of {} features; got {given}",
+            categorical.len()
+        );
+    }
+    Ok(widths)
+}

@@ -3,8 +3,8 @@
 
 use std::ops::RangeBounds;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::Result;
@@ -138,6 +138,7 @@ fn plain(kind: &str) -> String {
         "LabelWeights" => "a number, a list of numbers or \"balanced\"".into(),
         "TaskWeights" => "a list of numbers, one a task, or {task: number}".into(),
         "PerGroup" => "a number or {group: number}".into(),
+        "Sizes" => "a whole number of at least 1 or a list of them".into(),
         "Mode" => "\"min\" or \"max\"".into(),
         _ => match inner("Option<") {
             Some(words) => format!("{words} or None"),
@@ -166,6 +167,33 @@ pub fn split(family: &str, description: &Value) -> Result<(String, Map<String, V
             }
         }
         other => bail!("{family}: expected a component or its name; got {other}"),
+    }
+}
+
+/// Widths of layers: a list, or one number for one layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "OneOrMany")]
+pub struct Sizes(pub Vec<usize>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(usize),
+    Many(Vec<usize>),
+}
+
+impl From<OneOrMany> for Sizes {
+    fn from(sizes: OneOrMany) -> Self {
+        match sizes {
+            OneOrMany::One(size) => Sizes(vec![size]),
+            OneOrMany::Many(sizes) => Sizes(sizes),
+        }
+    }
+}
+
+impl Ranged for Sizes {
+    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
+        self.0.within(range)
     }
 }
 

@@ -1,1 +1,70 @@
 //! A task: its name, loss, labels and weight.
+
+use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::loss::{self, Labels, Loss};
+use crate::{bail, value_error};
+
+/// A task of a model.
+#[derive(Debug)]
+pub struct Task {
+    /// Its name, part of parameter paths and history columns.
+    pub name: String,
+    /// Its loss.
+    pub loss: Box<dyn Loss>,
+    /// Number of classes, for a loss over classes.
+    pub classes: Option<usize>,
+    /// Labels a row.
+    pub outputs: usize,
+    /// lambda: its factor in the objective.
+    pub weight: f64,
+    /// What its labels look like.
+    pub labels: Labels,
+}
+
+impl Task {
+    /// Reads `{"name", "loss", "classes", "outputs", "weight"}`; `custom` replaces the loss of a caller's own making.
+    ///
+    /// # Errors
+    /// What is missing or out of range.
+    pub fn read(description: &Value, custom: Option<Box<dyn Loss>>) -> Result<Self> {
+        let name = description["name"].as_str().unwrap_or_default().to_owned();
+        if name.is_empty() || name.contains('/') {
+            bail!("a task needs a name without `/`; got {}", description["name"]);
+        }
+        let number = |key: &str| match &description[key] {
+            Value::Null => Ok(None),
+            value => match value.as_u64().filter(|&n| n > 0) {
+                Some(n) => Ok(Some(n as usize)),
+                None => Err(value_error!("task `{name}`: `{key}` should be a whole number of at least 1; got {value}")),
+            },
+        };
+        let (classes, outputs) = (number("classes")?, number("outputs")?.unwrap_or(1));
+        let weight = description["weight"].as_f64().unwrap_or(1.0);
+        if !(weight.is_finite() && weight >= 0.0) {
+            bail!("task `{name}`: `weight` should be at least 0; got {weight}");
+        }
+        let loss = custom.map_or_else(|| loss::build(&description["loss"]), Ok);
+        let within = |error| value_error!("task `{name}`: {error}");
+        let loss = loss.map_err(within)?;
+        let labels = loss.labels(classes, outputs).map_err(|error| value_error!("task `{name}`: {error}"))?;
+        Ok(Self { name, loss, classes, outputs, weight, labels })
+    }
+
+    /// Raw outputs a row.
+    pub fn width(&self) -> usize {
+        self.loss.width(self.classes, self.outputs)
+    }
+
+    /// Predicted numbers a row.
+    pub fn predicted_width(&self) -> usize {
+        self.loss.predicted_width(self.classes, self.outputs)
+    }
+
+    /// The description with every default filled in.
+    pub fn describe(&self) -> Value {
+        json!({"name": self.name, "loss": self.loss.describe(), "classes": self.classes,
+               "outputs": self.outputs, "weight": self.weight})
+    }
+}

@@ -1,1 +1,205 @@
-//! Arrays, their checks, and rows gathered into a plan.
+//! Rows of features and labels that somebody else owns: gathered into a plan, never copied as a whole.
+
+pub mod array;
+mod check;
+mod order;
+
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::loss::{Counts, Labels, Targets};
+use crate::with_dtype;
+
+use array::{Array, Element};
+pub use order::Order;
+
+/// Number and kinds of a model's features.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inputs {
+    /// Numeric features a row.
+    pub numeric: usize,
+    /// Number of categories of each categorical feature.
+    pub categorical: Vec<usize>,
+}
+
+/// Some rows of a data set.
+#[derive(Debug, Clone)]
+pub enum Rows<'a> {
+    /// Neighbouring rows.
+    Range(Range<usize>),
+    /// Rows by index.
+    Index(&'a [u32]),
+}
+
+impl Rows<'_> {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Rows::Range(range) => range.len(),
+            Rows::Index(index) => index.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Runs `$body` with `$rows` bound to an iterator of row numbers, compiled for each kind of [`Rows`].
+macro_rules! each_row {
+    ($kind:expr, $rows:ident => $body:expr) => {
+        match $kind {
+            Rows::Range(range) => {
+                let $rows = range;
+                $body
+            }
+            Rows::Index(index) => {
+                let $rows = index.iter().map(|&row| row as usize);
+                $body
+            }
+        }
+    };
+}
+
+impl Rows<'_> {
+    /// Calls `visit` for each row number.
+    pub fn for_each(self, visit: impl FnMut(usize)) {
+        each_row!(self, rows => rows.for_each(visit));
+    }
+}
+
+/// Features, targets and row weights of the same rows.
+#[derive(Debug, Clone, Default)]
+pub struct Data {
+    /// Number of rows.
+    pub rows: usize,
+    /// `[rows, numeric]`.
+    pub numeric: Option<Array>,
+    /// `[rows, columns]` of codes.
+    pub categorical: Option<Array>,
+    /// Of each task `[rows]` or `[rows, outputs]`; none if it has no labels here.
+    pub targets: Vec<Option<Array>>,
+    /// Of each task, true where a label is missing; shaped as the target.
+    pub masks: Vec<Option<Array>>,
+    /// Of each task `[rows]`.
+    pub weights: Vec<Option<Array>>,
+    /// What errors call the numeric features, the categorical ones, then each task's targets and weights.
+    pub names: Vec<String>,
+}
+
+impl Data {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether a task has labels here.
+    pub fn has_targets(&self, task: usize) -> bool {
+        of(&self.targets, task).is_some()
+    }
+
+    /// Whether a task has row weights here.
+    pub fn has_weights(&self, task: usize) -> bool {
+        of(&self.weights, task).is_some()
+    }
+
+    /// Numeric features of some rows, `[rows, numeric]`.
+    pub fn gather_numeric(&self, rows: Rows<'_>, out: &mut [f32]) {
+        if let Some(array) = &self.numeric {
+            narrow(array, rows, out);
+        }
+    }
+
+    /// Codes of some rows, `[rows, columns]`.
+    pub fn gather_codes(&self, rows: Rows<'_>, out: &mut [u32]) {
+        if let Some(array) = &self.categorical {
+            with_dtype!(array.dtype(), T => each_row!(rows, rows => array.gather(rows, out, |x: T| x as u32)));
+        }
+    }
+
+    /// Class indices of some rows, `[rows]`, -1 where missing.
+    pub fn gather_classes(&self, task: usize, rows: Rows<'_>, out: &mut [i32]) {
+        let Some(array) = of(&self.targets, task) else { return };
+        // NaN becomes 0 when cast: floats say themselves what is missing.
+        let class = |x: f64| if x.is_nan() { -1 } else { x as i32 };
+        match array.dtype() {
+            array::Dtype::F32 => each_row!(rows.clone(), rows => array.gather(rows, out, |x: f32| class(x.wide()))),
+            array::Dtype::F64 => each_row!(rows.clone(), rows => array.gather(rows, out, class)),
+            dtype => with_dtype!(dtype, T => each_row!(rows.clone(), rows => array.gather(rows, out, |x: T| x as i32))),
+        }
+        self.mask(task, rows, out, -1);
+    }
+
+    /// Numbers of some rows, `[rows, outputs]`, NaN where missing; `labels` says whether -1 is missing too.
+    pub fn gather_values(&self, task: usize, labels: Labels, rows: Rows<'_>, out: &mut [f32]) {
+        let Some(array) = of(&self.targets, task) else { return };
+        narrow(array, rows.clone(), out);
+        if minus_one_is_missing(labels) {
+            out.iter_mut().filter(|x| **x == -1.0).for_each(|x| *x = f32::NAN);
+        }
+        self.mask(task, rows, out, f32::NAN);
+    }
+
+    /// Row weights of some rows, `[rows]`.
+    pub fn gather_weights(&self, task: usize, rows: Rows<'_>, out: &mut [f32]) {
+        if let Some(array) = of(&self.weights, task) {
+            narrow(array, rows, out);
+        }
+    }
+
+    /// How often each class, or each side of a binary label, occurs.
+    ///
+    /// # Errors
+    /// A task without labels here.
+    pub fn count(&self, task: usize, labels: Labels) -> Result<Counts> {
+        let mut counts = Counts::new(labels);
+        if !self.has_targets(task) {
+            crate::bail!("class weights cannot be balanced without labels of task {task}");
+        }
+        match labels {
+            Labels::Classes(_) => {
+                let mut classes = vec![-1; self.rows];
+                self.gather_classes(task, Rows::Range(0..self.rows), &mut classes);
+                counts.add(Targets::Classes(&classes));
+            }
+            Labels::Values { columns, .. } => {
+                let mut values = vec![f32::NAN; self.rows * columns];
+                self.gather_values(task, labels, Rows::Range(0..self.rows), &mut values);
+                counts.add(Targets::Values(&values));
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Overwrites what a mask declares missing.
+    fn mask<O: Copy>(&self, task: usize, rows: Rows<'_>, out: &mut [O], missing: O) {
+        let Some(mask) = of(&self.masks, task) else { return };
+        let mut at = 0;
+        let columns = mask.columns();
+        rows.for_each(|row| {
+            for column in 0..columns {
+                if mask.at(row, column) != 0.0 {
+                    out[at + column] = missing;
+                }
+            }
+            at += columns;
+        });
+    }
+}
+
+/// Whether a target of -1 stands for a missing one: where labels lie between 0 and 1.
+fn minus_one_is_missing(labels: Labels) -> bool {
+    matches!(labels, Labels::Values { low, high, .. } if low == 0.0 && high == 1.0)
+}
+
+fn of(arrays: &[Option<Array>], task: usize) -> Option<&Array> {
+    arrays.get(task)?.as_ref()
+}
+
+fn narrow(array: &Array, rows: Rows<'_>, out: &mut [f32]) {
+    if array.is_plain() {
+        return each_row!(rows, rows => array.copy(rows, out));
+    }
+    with_dtype!(array.dtype(), T => each_row!(rows, rows => array.gather(rows, out, |x: T| x.narrow())));
+}

@@ -144,6 +144,19 @@ pub trait Loss: Kernel<f32> + Kernel<f64> + Described + Debug + Send + Sync {
         predicted.copy_from_slice(raw);
     }
 
+    /// Whether the loss is code of the caller's, which a description cannot bring back.
+    fn is_foreign(&self) -> bool {
+        false
+    }
+
+    /// What went wrong in the last [`Kernel::evaluate`], for a loss that is code of the caller's.
+    ///
+    /// # Errors
+    /// What that code raised.
+    fn failure(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Replaces what is `"balanced"` by numbers, which [`Described::describe`] then shows; counts only if it must.
     /// Until then `"balanced"` means ones.
     ///

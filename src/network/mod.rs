@@ -1,1 +1,158 @@
-//! The network as a static list of nodes.
+//! The network as a static list of nodes over values, with flat parameters and three backwards.
+
+pub mod buffer;
+pub mod builder;
+pub mod gradient;
+pub mod nodes;
+pub mod params;
+pub mod plan;
+pub mod product;
+pub mod random;
+
+use std::ops::Range;
+
+use nodes::Op;
+
+/// Index of a value.
+pub type ValueId = usize;
+/// Index of a parameter.
+pub type ParamId = usize;
+/// Index of a task.
+pub type TaskId = usize;
+
+/// Which tasks' gradients arrive at a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// One task's.
+    One(TaskId),
+    /// Each group its own task's.
+    Own,
+    /// Each column its own task's: heads that were fused into one product.
+    Columns,
+    /// All tasks'.
+    All,
+}
+
+/// What flows between nodes: `[rows, width]`, or `[groups, rows, width]` for equal networks side by side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value {
+    /// Equal networks side by side; 1 for an ordinary value.
+    pub groups: usize,
+    /// Numbers a row.
+    pub width: usize,
+    /// Which tasks' gradients arrive here.
+    pub reach: Reach,
+    /// Whether a gradient is wanted: something learnable lies upstream.
+    pub learns: bool,
+    /// With [`Reach::Columns`], the columns of each task.
+    pub columns: Vec<Range<usize>>,
+}
+
+/// What a parameter is, for weight decay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A weight matrix: decays.
+    Weight,
+    /// An embedding table: decays.
+    Embedding,
+    /// A bias: does not decay.
+    Bias,
+    /// Scale or shift of a normalisation: does not decay.
+    Norm,
+}
+
+/// How a parameter starts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// Uniform in plus or minus the bound.
+    Uniform(f64),
+    /// Normal with this standard deviation.
+    Normal(f64),
+    /// The same number everywhere.
+    Constant(f64),
+}
+
+/// A learnable block of the flat parameters.
+#[derive(Debug, Clone)]
+pub struct Param {
+    /// Shape of the whole block.
+    pub shape: Vec<usize>,
+    /// Groups outermost in the shape; 1 if it has none.
+    pub groups: usize,
+    /// Where it stands in the flat buffer; starts on a cache line.
+    pub range: Range<usize>,
+    /// What it is.
+    pub role: Role,
+    /// How it starts.
+    pub init: Init,
+    /// Which tasks' gradients arrive here.
+    pub reach: Reach,
+}
+
+/// A named piece of a parameter or of the network's state, as `state_dict` shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its path: `encoder.0.weight`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Where it stands in the flat parameters, or in the flat state.
+    pub range: Range<usize>,
+    /// The parameter it belongs to; none for state.
+    pub param: Option<ParamId>,
+}
+
+/// Where one task's raw outputs stand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// The value.
+    pub value: ValueId,
+    /// The group within it.
+    pub group: usize,
+    /// The columns within that.
+    pub columns: Range<usize>,
+}
+
+/// A finished network: nodes in forward order, and everything a plan needs to know of them.
+#[derive(Debug)]
+pub struct Network {
+    /// Numeric features a row.
+    pub numeric: usize,
+    /// Cardinality of each categorical feature.
+    pub categorical: Vec<usize>,
+    /// Value 0 is the numeric features.
+    pub values: Vec<Value>,
+    /// The nodes in forward order.
+    pub ops: Vec<Op>,
+    /// The parameters.
+    pub params: Vec<Param>,
+    /// Named pieces of parameters, then of state.
+    pub entries: Vec<Entry>,
+    /// Start values of the flat state (batch-norm statistics).
+    pub state: Vec<f64>,
+    /// Where each task's raw outputs stand.
+    pub outputs: Vec<Output>,
+    /// The last value that all tasks reach.
+    pub representation: ValueId,
+}
+
+impl Network {
+    /// Number of tasks.
+    pub fn tasks(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// Size of the flat parameter buffer, padding included.
+    pub fn size(&self) -> usize {
+        self.params.last().map_or(0, |p| p.range.end)
+    }
+
+    /// The parameters that the per-task backward is about: those all tasks reach; if there are none (one network a
+    /// task), all but the heads.
+    pub fn shared(&self) -> Vec<ParamId> {
+        let of =
+            |wanted: &dyn Fn(&Param) -> bool| (0..self.params.len()).filter(|&p| wanted(&self.params[p])).collect();
+        let shared: Vec<_> = of(&|p| p.reach == Reach::All);
+        if shared.is_empty() { of(&|p| p.reach == Reach::Own) } else { shared }
+    }
+}

@@ -1,1 +1,74 @@
-//! The border to Python.
+//! The border to Python: the only folder that knows pyo3.
+
+mod arrays;
+mod data;
+mod door;
+mod loss;
+mod model;
+mod trainer;
+
+use pyo3::prelude::*;
+use serde_json::Value;
+
+use crate::registry::Info;
+use crate::{encoder, head, loss as losses, optim, regularizer, schedule, sharing, weighting};
+
+/// The compiled core: models, data and the training loop over NumPy arrays.
+#[pymodule(name = "_core")]
+mod core {
+    #[pymodule_export]
+    use super::data::PyData;
+    #[pymodule_export]
+    use super::model::PyModel;
+    #[pymodule_export]
+    use super::trainer::PyTrainer;
+    #[pymodule_export]
+    use super::{check, components};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("torch_version", env!("POLYTASK_TORCH"))
+    }
+}
+
+/// Everything every component says of itself, as JSON.
+#[pyfunction]
+fn components(py: Python<'_>) -> PyResult<String> {
+    door::run(py, || {
+        let families: [fn() -> Vec<Info>; 8] = [
+            encoder::infos,
+            sharing::infos,
+            head::infos,
+            losses::infos,
+            weighting::infos,
+            regularizer::infos,
+            optim::infos,
+            schedule::infos,
+        ];
+        let all: Vec<Info> = families.iter().flat_map(|infos| infos()).collect();
+        serde_json::to_string(&all).map_err(|error| crate::value_error!("{error}"))
+    })
+}
+
+/// Builds a component from its JSON description and forgets it: for its errors.
+#[pyfunction]
+fn check(py: Python<'_>, family: &str, description: &str) -> PyResult<()> {
+    door::run(py, || {
+        let description: Value =
+            serde_json::from_str(description).map_err(|error| crate::value_error!("{family}: {error}"))?;
+        match family {
+            "encoder" => encoder::build(&description).map(drop),
+            "sharing" => sharing::build(&description).map(drop),
+            "head" => head::build(&description).map(drop),
+            "loss" => losses::build(&description).map(drop),
+            "weighting" => weighting::build(&description).map(drop),
+            "regularizer" => regularizer::build(&description).map(drop),
+            "optim" => optim::build(&description).map(drop),
+            "schedule" => schedule::build(&description).map(drop),
+            _ => crate::bail!("unknown family {family:?}"),
+        }
+    })
+}

@@ -1,1 +1,196 @@
-//! The training loop.
+//! The training loop: batches, steps, epochs, and their exact resumption.
+
+pub mod checkpoint;
+pub mod epoch;
+pub mod step;
+
+use serde_json::{Value, json};
+
+use crate::data::Data;
+use crate::error::Result;
+use crate::model::Model;
+use crate::network::{Network, Reach, Role};
+use crate::optim::{Block, Optimizer, Segments};
+use crate::regularizer::Regularizer;
+use crate::schedule::Schedule;
+use crate::weighting::{Combination, Weighting};
+use crate::{bail, optim, regularizer, schedule, value_error, weighting};
+
+use epoch::Epoch;
+
+/// Trains one model.
+#[derive(Debug)]
+pub struct Trainer {
+    optimizer: Box<dyn Optimizer>,
+    schedule: Box<dyn Schedule>,
+    weighting: Box<dyn Weighting>,
+    combination: Combination,
+    regularizers: Vec<Box<dyn Regularizer>>,
+    blocks: Vec<Block>,
+    clip_norm: Option<f64>,
+    accumulate: usize,
+    seed: u64,
+    /// Parameters by learning rate and decay.
+    segments: Segments,
+    /// The optimizer's state, one flat buffer a slot.
+    slots: Vec<Vec<f32>>,
+    steps: u64,
+    epochs: u64,
+    total_steps: Option<u64>,
+    balanced: bool,
+    lr: f64,
+    epoch: Epoch,
+    /// Foreign batches that wait for the rest of their accumulation.
+    pending: Vec<Data>,
+    scratch: step::Scratch,
+}
+
+impl Trainer {
+    /// Reads JSON settings for a model: `{"optimizer", "schedule", "weighting", "regularizers", "clip_norm",
+    /// "accumulate", "seed"}`.
+    ///
+    /// # Errors
+    /// Whatever is unknown or out of range.
+    pub fn new(model: &Model, settings: &str) -> Result<Self> {
+        let settings: Value = serde_json::from_str(settings).map_err(|error| value_error!("settings: {error}"))?;
+        let or = |key: &str, default: &str| match &settings[key] {
+            Value::Null => Value::from(default),
+            given => given.clone(),
+        };
+        let optimizer = optim::build(&or("optimizer", "adam"))?;
+        let mut weighting = weighting::build(&or("weighting", "equal"))?;
+        weighting.prepare(&model.tasks.iter().map(|task| task.name.clone()).collect::<Vec<_>>())?;
+        let regularizers = match &settings["regularizers"] {
+            Value::Null => Vec::new(),
+            Value::Array(all) => all.iter().map(regularizer::build).collect::<Result<_>>()?,
+            other => bail!("`regularizers` should be a list; got {other}"),
+        };
+        let clip_norm = positive(&settings["clip_norm"], "clip_norm")?;
+        let accumulate = match &settings["accumulate"] {
+            Value::Null => 1,
+            value => value
+                .as_u64()
+                .filter(|&n| n > 0)
+                .map(|n| n as usize)
+                .ok_or_else(|| value_error!("`accumulate` should be a whole number of at least 1; got {value}"))?,
+        };
+        let blocks = blocks(&model.net);
+        let mut segments = Segments::new(optimizer.as_ref(), &blocks)?;
+        let size = model.net.size();
+        let slots = (0..optimizer.slots().len()).map(|slot| vec![optimizer.initial(slot); size]).collect();
+        Ok(Self {
+            lr: segments.at(1.0).first().map_or(0.0, |segment| segment.lr),
+            schedule: schedule::build(&or("schedule", "constant"))?,
+            seed: settings["seed"].as_u64().unwrap_or(0),
+            epoch: Epoch::new(model.tasks.len()),
+            scratch: step::Scratch::new(model.tasks.len()),
+            optimizer,
+            weighting,
+            combination: Combination::default(),
+            regularizers,
+            blocks,
+            clip_norm,
+            accumulate,
+            segments,
+            slots,
+            steps: 0,
+            epochs: 0,
+            total_steps: None,
+            balanced: false,
+            pending: Vec::new(),
+        })
+    }
+
+    /// The settings with every default filled in, as JSON.
+    pub fn settings(&self) -> String {
+        json!({"optimizer": self.optimizer.describe(), "schedule": self.schedule.describe(),
+               "weighting": self.weighting.describe(), "clip_norm": self.clip_norm, "accumulate": self.accumulate,
+               "regularizers": self.regularizers.iter().map(|r| r.describe()).collect::<Vec<_>>(), "seed": self.seed})
+        .to_string()
+    }
+
+    /// Steps of the optimizer so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Complete epochs so far.
+    pub fn epochs(&self) -> u64 {
+        self.epochs
+    }
+
+    /// Batches done in the running epoch.
+    pub fn batches(&self) -> usize {
+        self.epoch.batches
+    }
+
+    /// The learning rate of the last step.
+    pub fn lr(&self) -> f64 {
+        self.lr
+    }
+
+    /// Tells schedules that need it how many steps the run will have.
+    ///
+    /// # Errors
+    /// An unknown length, where the schedule needs one.
+    pub fn plan(&mut self, total_steps: Option<u64>) -> Result<()> {
+        if total_steps.is_none() && self.schedule.needs_total() {
+            bail!(
+                "`schedule`: {} needs to know the number of steps; pass a loader with a length",
+                self.schedule.describe()
+            );
+        }
+        self.total_steps = total_steps;
+        Ok(())
+    }
+
+    /// Resolves `"balanced"` class weights from these labels, the first time.
+    ///
+    /// # Errors
+    /// Labels that cannot be counted.
+    pub fn balance(&mut self, model: &mut Model, data: &Data) -> Result<()> {
+        if !std::mem::replace(&mut self.balanced, true) {
+            for (task, description) in model.tasks.iter_mut().enumerate() {
+                let labels = description.labels;
+                description.loss.balance(&mut || data.count(task, labels))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the schedule a measured value, at the end of an epoch.
+    pub fn observe(&mut self, value: f64) {
+        self.schedule.observe(value);
+    }
+}
+
+/// The named pieces of the flat parameters; padding belongs to the piece before it.
+fn blocks(net: &Network) -> Vec<Block> {
+    let entries: Vec<_> = net.entries.iter().filter_map(|entry| Some((entry, entry.param?))).collect();
+    let mut blocks: Vec<Block> = Vec::with_capacity(entries.len());
+    for (i, (entry, param)) in entries.iter().enumerate() {
+        let (reach, role) = (net.params[*param].reach, net.params[*param].role);
+        let piece = entries[..i].iter().filter(|(_, other)| other == param).count();
+        let task = match reach {
+            Reach::All => None,
+            Reach::One(task) => Some(task),
+            Reach::Own | Reach::Columns => Some(piece),
+        };
+        if let Some(last) = blocks.last_mut() {
+            last.range.end = entry.range.start;
+        }
+        let decays = matches!(role, Role::Weight | Role::Embedding);
+        blocks.push(Block { path: entry.name.clone(), range: entry.range.clone(), decays, task });
+    }
+    blocks
+}
+
+fn positive(value: &Value, name: &str) -> Result<Option<f64>> {
+    match value {
+        Value::Null => Ok(None),
+        value => match value.as_f64().filter(|&x| x > 0.0 && x.is_finite()) {
+            Some(x) => Ok(Some(x)),
+            None => Err(value_error!("`{name}` should be a number above 0 or None; got {value}")),
+        },
+    }
+}

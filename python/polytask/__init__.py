@@ -1,0 +1,47 @@
+"""Multi-task learning over libtorch: shared and task-specific layers, trained by a static core."""
+
+import sys as _sys
+
+from ._torch import core as _load
+
+_core = _load()
+
+from . import component as _component  # noqa: E402
+
+for _family, _module in _component.modules().items():
+    _sys.modules[f"{__name__}.{_family}"] = _module
+    globals()[_family] = _module
+
+from . import encoder, head, loss, optim, regularizer, schedule, sharing, weighting  # noqa: E402
+from .callbacks import Callback, Checkpoint, EarlyStopping  # noqa: E402
+from .component import Component  # noqa: E402
+from .history import History  # noqa: E402
+from .inputs import Inputs  # noqa: E402
+from .model import MultiTaskModel  # noqa: E402
+from .results import Results  # noqa: E402
+from .task import Task  # noqa: E402
+from .trainer import Trainer  # noqa: E402
+
+__version__ = _core.__version__
+
+__all__ = [
+    "Callback",
+    "Checkpoint",
+    "Component",
+    "EarlyStopping",
+    "History",
+    "Inputs",
+    "MultiTaskModel",
+    "Results",
+    "Task",
+    "Trainer",
+    "__version__",
+    "encoder",
+    "head",
+    "loss",
+    "optim",
+    "regularizer",
+    "schedule",
+    "sharing",
+    "weighting",
+]

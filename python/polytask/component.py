@@ -1,0 +1,159 @@
+"""Components (losses, encoders, optimizers ...): classes made from what the core's registry says of itself."""
+
+import inspect
+import json
+import math
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from . import _core
+
+
+class Component:
+    """One building block with its arguments, checked when it is made and never changed afterwards."""
+
+    family: ClassVar[str]
+    name: ClassVar[str]
+    __signature__: ClassVar[inspect.Signature]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = _bind(type(self), args, kwargs)
+        _core.check(self.family, json.dumps({"name": self.name, **given}))
+        for key, default in self.defaults().items():
+            object.__setattr__(self, key, given.get(key, default))
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Every argument with its default."""
+        return {name: parameter.default for name, parameter in cls.__signature__.parameters.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """The name and the arguments that differ from their defaults, as the core reads them."""
+        return {"name": self.name, **self._chosen()}
+
+    def _chosen(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if value != self.defaults()[key]}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{type(self).__name__} is not changed after it is made; make another one")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.describe(), sort_keys=True))
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self._chosen().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def _bind(cls: type[Component], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    known = list(cls.__signature__.parameters)
+    if len(args) > len(known):
+        raise TypeError(f"{cls.__name__} takes at most {len(known)} arguments ({listed(known)}); got {len(args)}")
+    given = dict(zip(known, args, strict=False))
+    for key, value in kwargs.items():
+        if key not in known:
+            raise TypeError(f"{cls.__name__}: unknown argument `{key}`; it has {listed(known)}")
+        if key in given:
+            raise TypeError(f"{cls.__name__}: argument `{key}` is given twice")
+        given[key] = value
+    return {key: plain(value, f"{cls.__name__}: argument `{key}`") for key, value in given.items()}
+
+
+def plain(value: Any, argument: str) -> Any:
+    """The value in JSON's types; errors name the argument."""
+    if isinstance(value, np.ndarray | np.generic | torch.Tensor):
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{argument} should be a finite number; got {value}")
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {_key(key, argument): plain(item, argument) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [plain(item, argument) for item in value]
+    raise TypeError(f"{argument} should be a number, a string or a list of them; got {type(value).__name__}")
+
+
+def _key(key: Any, argument: str) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"{argument} should have strings as keys; got {key!r}")
+    return key
+
+
+def component(family: str, value: Any, argument: str) -> Component:
+    """The component itself, or the one of a name.
+
+    Raises:
+        TypeError: neither, or one of another family.
+        ValueError: an unknown name.
+    """
+    if isinstance(value, Component):
+        if value.family != family:
+            raise TypeError(f"`{argument}` should be one of pt.{family}; got {value!r} of pt.{value.family}")
+        return value
+    if isinstance(value, str):
+        _core.check(family, json.dumps({"name": value}))
+        return _CLASSES[family, value]()
+    names = listed(info["name"] for info in REGISTRY if info["family"] == family)
+    raise TypeError(f"`{argument}` should be one of pt.{family} or its name ({names}); got {value!r}")
+
+
+def describe(family: str, value: Any, argument: str) -> dict[str, Any]:
+    """What the core reads for a component or its name."""
+    return component(family, value, argument).describe()
+
+
+def make(family: str, description: Mapping[str, Any]) -> Component | None:
+    """The component of a description, if the registry has it."""
+    arguments = dict(description)
+    cls = _CLASSES.get((family, arguments.pop("name", "")))
+    return cls(**{key: value for key, value in arguments.items() if key in cls.defaults()}) if cls else None
+
+
+def listed(names: Any) -> str:
+    """Names in backticks, for error messages."""
+    return ", ".join(f"`{name}`" for name in names) or "none"
+
+
+def _class(info: dict[str, Any]) -> type[Component]:
+    parameters = [
+        inspect.Parameter(each["name"], inspect.Parameter.POSITIONAL_OR_KEYWORD, default=each["default"])
+        for each in info["parameters"]
+    ]
+    body = {
+        "__doc__": _docstring(info),
+        "__module__": f"{__package__}.{info['family']}",
+        "__signature__": inspect.Signature(parameters),
+        "family": info["family"],
+        "name": info["name"],
+    }
+    return type(info["class"], (Component,), body)
+
+
+def _docstring(info: dict[str, Any]) -> str:
+    lines = [info["doc"]]
+    if info["parameters"]:
+        lines += ["", "Arguments:"]
+        lines += [f"    {each['name']} (default {each['default']!r}): {each['doc']}" for each in info["parameters"]]
+    return "\n".join(lines)
+
+
+def modules() -> dict[str, ModuleType]:
+    """A module for each family: `optim`, `loss`, `schedule`, `weighting`, ..."""
+    families: dict[str, ModuleType] = {}
+    for (family, _), cls in _CLASSES.items():
+        module = families.setdefault(family, ModuleType(f"{__package__}.{family}", f"The `{family}` components."))
+        setattr(module, cls.__name__, cls)
+        module.__dict__.setdefault("__all__", []).append(cls.__name__)
+    return families
+
+
+REGISTRY: list[dict[str, Any]] = json.loads(_core.components())
+_CLASSES = {(info["family"], info["name"]): _class(info) for info in REGISTRY}

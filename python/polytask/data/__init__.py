@@ -1,0 +1,7 @@
+"""Whatever people have, as rows that the core can borrow: arrays, frames, data sets, loaders, iterables."""
+
+from .reader import Reader
+from .rows import Rows
+from .stream import Stream
+
+__all__ = ["Reader", "Rows", "Stream"]

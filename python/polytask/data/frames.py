@@ -1,0 +1,81 @@
+"""pandas and polars frames, read column by column; neither library is imported for it."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..component import listed
+
+
+def is_frame(value: Any) -> bool:
+    """Whether it is a pandas or polars frame."""
+    return _is(value, "pandas", "DataFrame") or _is(value, "polars", "DataFrame")
+
+
+def is_series(value: Any) -> bool:
+    """Whether it is a pandas or polars column."""
+    return any(_is(value, "pandas", kind) for kind in ("Series", "Index")) or _is(value, "polars", "Series")
+
+
+def is_lazy(value: Any) -> bool:
+    """Whether it is a polars frame that was not computed yet."""
+    return _is(value, "polars", "LazyFrame")
+
+
+def _is(value: Any, library: str, kind: str) -> bool:
+    module = sys.modules.get(library)
+    return module is not None and isinstance(value, getattr(module, kind))
+
+
+def names(frame: Any) -> list[str]:
+    """The names of its columns."""
+    return list(frame.columns)
+
+
+def column(frame: Any, name: str, argument: str) -> np.ndarray:
+    """One column: numbers as they are, with NaN for missing ones, everything else as objects.
+
+    Raises:
+        ValueError: there is no such column, or several.
+    """
+    have = names(frame)
+    if have.count(name) != 1:
+        problem = "has no column" if name not in have else "has several columns"
+        raise ValueError(f"{argument} {problem} `{name}`; its columns are {listed(have)}")
+    return values(frame[name])
+
+
+def matrix(frame: Any, columns: Sequence[str], argument: str) -> np.ndarray:
+    """Several columns of numbers side by side, `[rows, columns]`."""
+    parts = [column(frame, name, argument) for name in columns]
+    wrong = next((name for name, part in zip(columns, parts, strict=True) if not is_numeric(part)), None)
+    if wrong is not None:
+        raise TypeError(f"{argument}: column `{wrong}` should hold numbers; got {kind(frame[wrong])}")
+    return np.column_stack(parts) if parts else np.empty((len(frame), 0), np.float32)
+
+
+def is_numeric(values: np.ndarray) -> bool:
+    """Whether a column holds numbers (or booleans)."""
+    return values.dtype.kind in "biuf"
+
+
+def kind(series: Any) -> str:
+    """A column's type, for error messages."""
+    return f"type {series.dtype}"
+
+
+def values(series: Any) -> np.ndarray:
+    """A column's values."""
+    if _is(series, "polars", "Series"):
+        numeric = series.dtype.is_numeric() or (str(series.dtype) == "Boolean" and series.null_count() == 0)
+        return series.to_numpy() if numeric else np.array(series.to_list(), dtype=object)
+    array = series.to_numpy()
+    if array.dtype.kind == "O" and getattr(series.dtype, "kind", "O") in "biuf":
+        return series.to_numpy(dtype=np.float64, na_value=np.nan)
+    return array if array.dtype.kind in "biuf" else _objects(array)
+
+
+def _objects(array: np.ndarray) -> np.ndarray:
+    return array if array.dtype.kind in "OMm" else array.astype(object)

@@ -1,0 +1,210 @@
+"""Recognises what was passed and reads it for one model: its inputs, its tasks, in their order."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch.utils.data import Dataset, TensorDataset
+
+from ..component import listed
+from ..task import Task
+from . import arrays, frames, labels
+from .rows import Rows
+from .stream import Batches, Stream
+
+if TYPE_CHECKING:
+    from ..inputs import Inputs
+
+Features = tuple[int, np.ndarray | None, np.ndarray | None, str]
+
+
+class Reader:
+    """Reads data in any form."""
+
+    def __init__(self, inputs: "Inputs", tasks: Sequence[Task]) -> None:
+        self.inputs = inputs
+        self.tasks = tasks
+
+    def read(
+        self,
+        data: Any,
+        argument: str = "data",
+        *,
+        weights: Any = None,
+        batch_size: int = 4096,
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> Rows | Stream:
+        """Rows in memory, or a stream of batches.
+
+        Raises:
+            TypeError, ValueError: nothing of the kind, or something is wrong with it; says what.
+        """
+        if isinstance(data, TensorDataset):
+            data = data.tensors
+        if isinstance(data, Dataset):
+            data = Batches(data, batch_size, shuffle, seed)
+        elif _are_rows(data):
+            return self.rows(data, "" if argument == "data" else f"`{argument}`: ", weights)
+        if not isinstance(data, Iterable) or isinstance(data, str | bytes | Mapping) or _is_array(data):
+            raise TypeError(f"`{argument}` should be {self._form()}, a frame, a Dataset, a DataLoader or batches; "
+                            f"got {type(data).__name__}")  # fmt: skip
+        if weights is not None and not isinstance(weights, str):
+            raise ValueError(f"`weights` should be part of the batches when `{argument}` is a "
+                             f"{type(data).__name__}: (x, targets, weights)")  # fmt: skip
+        return Stream(data, lambda batch, prefix: self.rows(batch, prefix, weights), argument)
+
+    def rows(self, data: Any, prefix: str = "", weights: Any = None) -> Rows:
+        """One batch, or all rows at once: a tuple or a frame."""
+        if frames.is_frame(data):
+            return self._make(data, self._targets_of(data, prefix), weights, data, prefix)
+        x, targets, own = self._parts(data, prefix)
+        if own is not None and weights is not None:
+            raise ValueError(f"{prefix}row weights should be given once; got them in the tuple and as `weights`")
+        return self._make(x, targets, own if own is not None else weights, x, prefix)
+
+    def features(self, x: Any, prefix: str = "") -> Rows:
+        """Features alone."""
+        rows, numeric, categorical, name = self._features(x, prefix)
+        return Rows(rows, numeric, categorical, names=[name, f'{prefix}`x["categorical"]`'])
+
+    def feature_batches(self, x: Any) -> Iterator[Rows]:
+        """Features of anything that can be predicted for: the targets of tuples and batches are left aside."""
+        if isinstance(x, TensorDataset):
+            x = x.tensors
+        if isinstance(x, Dataset):
+            x = Batches(x, 4096, False, 0)
+        if isinstance(x, tuple) or _is_features(x):
+            yield self.features(_first(x))
+            return
+        for number, batch in enumerate(x):
+            yield self.features(_first(batch), f"batch {number}: ")
+
+    def _parts(self, data: Any, prefix: str) -> tuple[Any, Mapping[str, Any], Any]:
+        if not isinstance(data, tuple | list) or len(data) < 2:
+            got = f"{len(data)} element(s)" if isinstance(data, tuple | list) else type(data).__name__
+            raise ValueError(f"{prefix}data should be {self._form()}; got {got}")
+        x, *rest = data
+        if isinstance(rest[0], Mapping):
+            if len(rest) > 2:
+                raise ValueError(f"{prefix}data should be (x, targets, weights); got {len(data)} elements")
+            return x, self._known(rest[0], f"{prefix}the targets"), rest[1] if len(rest) == 2 else None
+        if len(rest) != len(self.tasks):
+            raise ValueError(f"{prefix}data should be {self._form()}; got {len(data)} elements")
+        return x, {task.name: y for task, y in zip(self.tasks, rest, strict=True)}, None
+
+    def _known(self, mapping: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+        names = [task.name for task in self.tasks]
+        unknown = [name for name in mapping if name not in names]
+        if unknown:
+            raise ValueError(f"{what}: unknown task {unknown[0]!r}; the model has {listed(names)}")
+        return mapping
+
+    def _form(self) -> str:
+        names = [task.name for task in self.tasks]
+        shown = names if len(names) <= 6 else [*names[:5], "..."]
+        return f"(x, {', '.join(shown)}), (x, {{task: targets}}) or (x, {{task: targets}}, weights)"
+
+    def _targets_of(self, frame: Any, prefix: str) -> dict[str, Any]:
+        def target(task: Task) -> np.ndarray:
+            if task.outputs == 1:
+                return frames.column(frame, task.columns[0], f"{prefix}the frame")
+            return frames.matrix(frame, task.columns, f"{prefix}the frame")
+
+        return {task.name: target(task) for task in self.tasks}
+
+    def _make(self, x: Any, targets: Mapping[str, Any], weights: Any, frame: Any, prefix: str) -> Rows:
+        rows, numeric, categorical, name = self._features(x, prefix)
+        each: list[np.ndarray | None] = []
+        masks: list[np.ndarray | None] = []
+        for task in self.tasks:
+            y = targets.get(task.name)
+            called = f"{prefix}the targets of task `{task.name}`"
+            array, mask = (None, None) if y is None else labels.read(y, task, called)
+            _check_dimensions(array, called)
+            each.append(array)
+            masks.append(mask)
+        called = [f"{prefix}the targets of task `{task.name}`" for task in self.tasks]
+        called += [f"{prefix}the row weights of task `{task.name}`" for task in self.tasks]
+        names = [name, f'{prefix}`x["categorical"]`', *called]
+        return Rows(rows, numeric, categorical, each, masks, self._weights(weights, frame, prefix), names)
+
+    def _weights(self, weights: Any, frame: Any, prefix: str) -> list[np.ndarray | None]:
+        if weights is None:
+            return [None] * len(self.tasks)
+        if isinstance(weights, Mapping):
+            each = {name: self._weight(w, frame, prefix) for name, w in self._known(weights, "`weights`").items()}
+            return [each.get(task.name) for task in self.tasks]
+        return [self._weight(weights, frame, prefix)] * len(self.tasks)
+
+    def _weight(self, weights: Any, frame: Any, prefix: str) -> np.ndarray | None:
+        if weights is None:
+            return None
+        if isinstance(weights, str):
+            if not frames.is_frame(frame):
+                raise TypeError(f"{prefix}`weights` of {weights!r} names a column, but x is no frame")
+            weights = frames.column(frame, weights, f"{prefix}the frame")
+        array, mask = arrays.to_numpy(weights, f"{prefix}`weights`")
+        if mask is not None and mask.any():
+            raise ValueError(f"{prefix}`weights` should not be masked: a row without weight has weight 0")
+        _check_dimensions(array, f"{prefix}`weights`")
+        return array
+
+    def _features(self, x: Any, prefix: str) -> Features:
+        if frames.is_frame(x):
+            numeric, categorical = self.inputs.transform(x, self.tasks, f"{prefix}the frame")
+            return len(x), numeric, categorical, f"{prefix}the numeric columns of the frame"
+        parts = x if isinstance(x, Mapping) else {self.inputs.only(f"{prefix}`x`", x): x}
+        unknown = [key for key in parts if key not in ("numeric", "categorical")]
+        if unknown:
+            raise ValueError(f"{prefix}`x` should have the keys `numeric` and `categorical`; got {unknown[0]!r}")
+        keyed = isinstance(x, Mapping)
+        name = f'{prefix}`x["numeric"]`' if keyed else f"{prefix}`x`"
+        numeric = _unmasked(parts.get("numeric"), name)
+        categorical = _unmasked(parts.get("categorical"), f'{prefix}`x["categorical"]`' if keyed else name)
+        first = numeric if numeric is not None else categorical
+        if first is None:
+            raise ValueError(f"{prefix}`x` should have the keys `numeric` and `categorical`; got none of them")
+        return len(first), numeric, categorical, name
+
+
+def _are_rows(data: Any) -> bool:
+    """A tuple or a frame is rows; a list is rows unless it is a list of batches."""
+    if isinstance(data, tuple) or frames.is_frame(data):
+        return True
+    return isinstance(data, list) and bool(data) and not isinstance(data[0], tuple | list) \
+        and not frames.is_frame(data[0])  # fmt: skip
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__") or hasattr(value, "__dlpack__") or frames.is_lazy(value)
+
+
+def _is_features(x: Any) -> bool:
+    if isinstance(x, list):
+        return not x or not isinstance(x[0], tuple) and not _is_array(x[0])
+    return isinstance(x, Mapping | str | bytes) or _is_array(x) or frames.is_frame(x) or not isinstance(x, Iterable)
+
+
+def _first(batch: Any) -> Any:
+    """The features of a batch."""
+    if isinstance(batch, tuple) and not batch:
+        raise ValueError("`x` should be features; got an empty tuple")
+    if isinstance(batch, tuple) or isinstance(batch, list) and len(batch) > 0 and _is_array(batch[0]):
+        return batch[0]
+    return batch
+
+
+def _unmasked(value: Any, name: str) -> np.ndarray | None:
+    if value is None:
+        return None
+    array, mask = arrays.to_numpy(value, name)
+    if mask is not None and mask.any():
+        raise ValueError(f"{name} should have no masked features: only labels can be missing")
+    _check_dimensions(array, name)
+    return array
+
+
+def _check_dimensions(array: np.ndarray | None, name: str) -> None:
+    if array is not None and array.ndim not in (1, 2):
+        raise ValueError(f"{name} should have shape [rows] or [rows, columns]; got {list(array.shape)}")

@@ -1,0 +1,76 @@
+"""The history of a training: a row an epoch, columns by name."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+from .component import listed
+from .table import Table
+
+
+class History(Table, Sequence[dict[str, Any]]):
+    """One dict an epoch, and `history["income/loss"]` for a whole column.
+
+    Columns are `epoch`, `loss` (the objective), `<task>/loss`, `<task>/<metric>`, the same under `validation/`, `lr`,
+    and `seconds`. A number that is not known is NaN.
+    """
+
+    def __init__(self, rows: Sequence[dict[str, Any]] = ()) -> None:
+        self.rows = list(rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of all columns."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+    @overload
+    def __getitem__(self, key: str) -> list[Any]: ...
+    @overload
+    def __getitem__(self, key: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, key: slice) -> "History": ...
+    def __getitem__(self, key: str | int | slice) -> Any:
+        if isinstance(key, slice):
+            return History(self.rows[key])
+        if not isinstance(key, str):
+            return self.rows[key]
+        if key not in self.columns:
+            raise KeyError(f"no column {key!r}; there are {listed(self.columns)}")
+        return [row.get(key, float("nan")) for row in self.rows]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Adds an epoch."""
+        self.rows.append(row)
+
+    def to_frame(self) -> Any:
+        """A pandas frame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("History.to_frame needs pandas: pip install 'polytask[pandas]'") from None
+        return pandas.DataFrame(self.rows, columns=self.columns)
+
+    def plot(self, columns: Sequence[str] | str | None = None) -> Any:
+        """Draws losses and metrics over the epochs, validation beside training; gives the axes.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        from .plots import history
+
+        return history(self, [columns] if isinstance(columns, str) else columns)
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        return self.columns, [[row.get(name) for name in self.columns] for row in self.rows]
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.rows else "History()"

@@ -1,0 +1,257 @@
+"""One call of `fit`: epochs over rows in memory or batches from outside, with callbacks between them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from . import checkpoints, metrics, scoring
+from .component import listed
+from .data import Rows, Stream, labels
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from .callbacks import Callback
+    from .history import History
+    from .trainer import Trainer
+
+_log = logging.getLogger("polytask")
+
+
+class Loop:
+    """Reads from top to bottom: `run`, then `_epoch`, then how it is fed."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        train: Rows | Stream,
+        validation: Rows | Stream | None,
+        epochs: int,
+        batch_size: int,
+        shuffle: bool,
+        train_metrics: bool,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        self.trainer = trainer
+        self.model = trainer.model
+        self.core = trainer._core
+        self.train = train
+        self.validation = validation
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.metrics = train_metrics and any(self.model.metrics)
+        self.callbacks = sorted(callbacks, key=lambda each: each.last)
+        self.first, self.first_step = self.core.epochs, self.core.steps
+        self.rows = train.core() if isinstance(train, Rows) else None
+        self._check()
+
+    @property
+    def foreign(self) -> bool:
+        """Whether other people's code runs in the loop, which may draw random numbers."""
+        return self.rows is None or any(task.custom for task in self.model.tasks)
+
+    @property
+    def generator(self) -> torch.Generator | None:
+        """The generator of the loader, if it has one."""
+        return self.train.generator if isinstance(self.train, Stream) else None
+
+    @property
+    def batches(self) -> int | None:
+        """Batches an epoch, if that is known."""
+        return -(-len(self.train) // self.batch_size) if isinstance(self.train, Rows) else self.train.batches
+
+    def columns(self) -> list[str]:
+        """The columns this call adds to the history."""
+        each = [
+            f"{task.name}/{name}"
+            for task, metrics in zip(self.model.tasks, self.model.metrics, strict=True)
+            for name in ["loss", *(metric.name for metric in metrics)]
+        ]
+        training = ["loss", *(name for name in each if self.metrics or name.endswith("/loss"))]
+        validated = [] if self.validation is None else [f"validation/{name}" for name in ["loss", *each]]
+        return [*training, *validated]
+
+    def _check(self) -> None:
+        """Everything that can be known to be wrong before the first step."""
+        if self.rows is not None:
+            self.model._core.check(self.rows, True)
+            lacking = [t.name for t, y in zip(self.model.tasks, self.train.targets, strict=True) if y is None]  # type: ignore[union-attr]
+            if lacking:
+                _log.warning("`data` has no targets of %s, whose heads stay as they are", listed(lacking))
+        if isinstance(self.validation, Rows):
+            self.model._core.check(self.validation.core(), True)
+        for name, data in (("data", self.train), ("validation", self.validation)):
+            if isinstance(data, Stream) and data.once and self.epochs > 1:
+                raise ValueError(f"`{name}` can be read only once, but there are {self.epochs} epochs: pass a list, "
+                                 "a DataLoader or an object whose `__iter__` starts again")  # fmt: skip
+
+    def run(self, progress: bool, resume: str | None) -> History:
+        """Trains; gives the trainer's history."""
+        trainer = self.trainer
+        trainer._loop, trainer.stopping = self, False
+        bar = None
+        try:
+            for callback in self.callbacks:
+                callback.on_fit_start(trainer)
+            if resume is None or not self._resume(resume):
+                self._begin()
+            self._prepare()
+            bar = Progress(progress, self.epochs, self.batches)
+            while self.core.epochs < self.first + self.epochs and not trainer.stopping:
+                self._epoch(bar)
+            for callback in self.callbacks:
+                callback.on_fit_end(trainer)
+        except KeyboardInterrupt:
+            _log.warning("interrupted: the model is as after step %s", self.core.steps)
+        finally:
+            trainer._loop = None
+            if bar is not None:
+                bar.close()
+        return trainer.history
+
+    def _begin(self) -> None:
+        """What an earlier call left unfinished is over."""
+        if self.core.batches > 0:
+            self._close()
+        self.first, self.first_step = self.core.epochs, self.core.steps
+
+    def _prepare(self) -> None:
+        metrics.load()
+        batches, accumulate = self.batches, json.loads(self.core.settings)["accumulate"]
+        self.core.plan(None if batches is None else self.first_step + self.epochs * -(-batches // accumulate))
+        if self.rows is not None:
+            self.core.balance(self.rows)
+        elif any("balanced" in json.dumps(task.describe()["loss"]) for task in self.model.tasks):
+            inputs = self.model.inputs
+            sizes = inputs.numeric, len(inputs.categorical)
+            self.core.balance(labels.without_features(self.train, self.model.kinds, *sizes).core())  # type: ignore[arg-type]
+
+    def _epoch(self, bar: Progress) -> None:
+        began = time.perf_counter()
+        bar.begin(self.core.epochs - self.first)
+        for callback in self.callbacks:
+            callback.on_epoch_start(self.trainer)
+        scores = self._feed_rows(bar) if isinstance(self.train, Rows) else self._feed_stream(self.train, bar)
+        batches = self.core.batches
+        row = self._row(self._close(), scores)
+        self.core.observe(row.get("validation/loss", row["loss"]))
+        row["seconds"] = time.perf_counter() - began
+        self.trainer.history.append(row)
+        bar.end(batches, row)
+        _log.info("epoch %s: %s", row["epoch"], {name: round(value, 5) for name, value in row.items()})
+        for callback in self.callbacks:
+            callback.on_epoch_end(self.trainer, row)
+
+    def _close(self) -> dict[str, Any]:
+        """Ends the core's epoch, complete or broken off."""
+        batches = self.core.batches
+        closed: dict[str, Any] = json.loads(self.core.end_epoch())
+        self.trainer._done += batches
+        return closed
+
+    def _row(self, closed: dict[str, Any], scores: scoring.Values | None) -> dict[str, Any]:
+        row: dict[str, Any] = {"epoch": len(self.trainer.history) + 1, "loss": closed["loss"]}
+        for task, loss in zip(self.model.tasks, closed["tasks"], strict=True):
+            row[f"{task.name}/loss"] = float("nan") if loss is None else loss
+            for name, value in (scores or {}).get(task.name, {}).items():
+                row[f"{task.name}/{name}"] = value
+        if self.validation is not None:
+            row |= scoring.evaluate(self.model, self.validation, 4096).columns("validation/")
+        row["lr"] = closed["lr"]
+        return row
+
+    def _feed_rows(self, bar: Progress) -> scoring.Values | None:
+        """Rows in memory: the core runs by itself, up to where a callback wants to be called."""
+        poll = bar.update if bar.shown else None
+        how: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "keep_outputs": self.metrics}
+        through = False
+        while not through:
+            due = self._due()
+            through = self.core.run(self.rows, **how, stop_after=due, poll=poll)  # type: ignore[arg-type]
+            self._call_due()
+        if not self.metrics:
+            return None
+        scores = scoring.Scores(self.model)
+        scores.add(self.train, self.core.outputs())  # type: ignore[arg-type]
+        return scores.metrics()
+
+    def _feed_stream(self, stream: Stream, bar: Progress) -> scoring.Values | None:
+        """Batches from outside: one step each."""
+        stream.begin(self.core.epochs)
+        scores, waiting = scoring.Scores(self.model), []
+        total, done, mean = self.batches or 0, 0, 0.0
+        for rows in stream:
+            objective, _, _ = self.core.step(rows.core(), self.metrics)
+            done += 1
+            mean += (objective - mean) / done
+            bar.update(done, total, mean)
+            if self.metrics:
+                waiting = _collect(scores, [*waiting, rows], self.core.outputs())
+            self._call_due()
+        if done == 0:
+            raise ValueError("`data` has no batch (any more)")
+        return scores.metrics() if self.metrics else None
+
+    def _due(self) -> int | None:
+        """Batches until the next callback wants to be called."""
+        wanted = [each.every_steps for each in self.callbacks if each.every_steps]
+        return min((every - self.trainer.batches % every for every in wanted), default=None)
+
+    def _call_due(self) -> None:
+        for callback in self.callbacks:
+            if callback.every_steps and self.trainer.batches % callback.every_steps == 0:
+                callback.on_steps(self.trainer)
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run must have in common, and where it began."""
+        return {"first": self.first, "first_step": self.first_step, "same": self._same()}
+
+    def _same(self) -> dict[str, Any]:
+        rows = len(self.train) if isinstance(self.train, Rows) else None
+        return {"batch_size": self.batch_size, "shuffle": self.shuffle, "rows": rows, "train_metrics": self.metrics}
+
+    def check_same(self, state: dict[str, Any] | None) -> None:
+        """Refuses a checkpoint of a `fit` with other arguments, before anything is restored."""
+        theirs = state["same"] if state is not None else {}
+        ours = self._same()
+        differ = next((key for key in theirs if ours[key] != theirs[key]), None)
+        if differ is not None:
+            raise ValueError(f"`resume`: the checkpoint was made with {differ} {theirs[differ]}; got {ours[differ]}")
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Goes on where the checkpoint's call of `fit` was."""
+        if state is not None:
+            self.first, self.first_step = state["first"], state["first_step"]
+
+    def _resume(self, path: str) -> bool:
+        """Restores the last complete checkpoint; gives whether there was one."""
+        files = checkpoints.found(path)
+        for file in files:
+            try:
+                self.trainer.restore(file)
+            except ValueError as error:
+                if file == files[-1]:
+                    raise
+                _log.warning("skipped a checkpoint: %s", error)
+                continue
+            _log.info("resumed from %s, after step %s", file, self.core.steps)
+            return True
+        return False
+
+
+def _collect(scores: scoring.Scores, waiting: list[Rows], raw: list[np.ndarray]) -> list[Rows]:
+    """Scores the rows that wait once their outputs are there: with accumulation, after the last of them."""
+    if sum(map(len, waiting)) != len(raw[0]):
+        return waiting
+    start = 0
+    for rows in waiting:
+        scores.add(rows, [each[start : start + len(rows)] for each in raw])
+        start += len(rows)
+    return []

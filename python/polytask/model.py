@@ -1,0 +1,238 @@
+"""The model: what goes in, what is shared, what comes out."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike, fspath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _core, island, predictions
+from . import metrics as _metrics
+from .component import Component, describe, listed, make
+from .data import Reader, arrays
+from .inputs import Inputs
+from .metrics import Metric
+from .summary import Summary
+from .task import Task, whole
+
+_log = logging.getLogger("polytask")
+_RELU = object()
+
+
+class Mismatch(NamedTuple):
+    """What `load_state_dict(strict=False)` could not match."""
+
+    missing: list[str]
+    unexpected: list[str]
+
+
+class MultiTaskModel:
+    """A network with one head a task.
+
+    The short form, `MultiTaskModel(input_size=10, hidden_size=20, output_sizes=[2, 3, 4])`, is an MLP shared by
+    classification tasks called `task1`, `task2`, ...; the full form names everything.
+
+    Arguments:
+        inputs: `pt.Inputs`, or the number of numeric features.
+        tasks: the tasks, each a `pt.Task`.
+        encoder: one of `pt.encoder`, or its name.
+        sharing: one of `pt.sharing`, or its name.
+        head: one of `pt.head`, or its name.
+        seed: of the initial weights.
+        input_size, hidden_size, output_sizes, activation: the short form; `activation=None` is linear.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs | int | None = None,
+        *,
+        tasks: Sequence[Task] | None = None,
+        encoder: Component | str | None = None,
+        sharing: Component | str = "hard",
+        head: Component | str = "linear",
+        seed: int = 0,
+        input_size: int | None = None,
+        hidden_size: int | Sequence[int] | None = None,
+        output_sizes: Sequence[int] | None = None,
+        activation: Any = _RELU,
+    ) -> None:
+        short = {"input_size": input_size, "hidden_size": hidden_size, "output_sizes": output_sizes}
+        if any(value is not None for value in short.values()) or activation is not _RELU:
+            _refuse_mixture({"inputs": inputs, "tasks": tasks, "encoder": encoder}, short)
+            inputs, tasks = input_size, _short_tasks(output_sizes)
+            encoder = _short_encoder(hidden_size, "relu" if activation is _RELU else activation)
+        described, checked = _read_inputs(inputs), _read_tasks(tasks)
+        described = described.without(checked)
+        description = {
+            "inputs": described.describe(),
+            "tasks": [task.describe() for task in checked],
+            "encoder": describe("encoder", "mlp" if encoder is None else encoder, "encoder"),
+            "sharing": describe("sharing", sharing, "sharing"),
+            "head": describe("head", head, "head"),
+            "seed": whole(seed, "`seed`", 0),
+        }
+        core = _core.Model(json.dumps(description), [island.wrap(task) for task in checked])
+        self._take(core, described, checked)
+
+    def _take(self, core: _core.Model, inputs: Inputs, tasks: Sequence[Task]) -> None:
+        self._core = core
+        self.inputs = inputs
+        self.tasks = tuple(tasks)
+        self.kinds = [predictions.kind(core, j, task) for j, task in enumerate(tasks)]
+        pairs = zip(self.tasks, self.kinds, strict=True)
+        self.metrics: list[list[Metric]] = [_metrics.for_kind(task.metrics, kind, task.name) for task, kind in pairs]
+        self.reader = Reader(inputs, self.tasks)
+
+    def predict(self, x: Any, *, raw: bool = False, batch_size: int = 4096) -> dict[str, np.ndarray]:
+        """Predictions for features in any form, a NumPy array a task.
+
+        Probabilities for classification: `[rows, classes]`, `[rows]` for one binary label, `[rows, labels]` for
+        several; values for regression: `[rows]` or `[rows, outputs]`; a loss that predicts a distribution gives its
+        parameters on the last axis. `raw=True` gives the network's outputs: logits.
+
+        Raises:
+            ValueError, TypeError: features that do not fit the model's inputs; says what was expected and what came.
+        """
+        size = whole(batch_size, "`batch_size`")
+        parts = [self._core.predict(rows.core(), bool(raw), size) for rows in self.reader.feature_batches(x)]
+        if not parts:
+            raise ValueError("`x` has no batch")
+        whole_outputs = [np.concatenate(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True)]
+        return {
+            task.name: predictions.shaped(task, outputs if raw else predictions.linked(task, outputs))
+            for task, outputs in zip(self.tasks, whole_outputs, strict=True)
+        }
+
+    def classes(
+        self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, float] = 0.5
+    ) -> dict[str, np.ndarray]:
+        """Decisions from what `predict` gave, for the classification tasks among them.
+
+        The likeliest class (as its label, where the task has labels), or 0 and 1; with two sides `threshold` is the
+        probability from which it is the second, for all tasks or `{task: threshold}`.
+
+        Raises:
+            ValueError: an unknown task, a threshold outside 0..1, or predictions that are no probabilities.
+        """
+        tasks = {task.name: (task, kind) for task, kind in zip(self.tasks, self.kinds, strict=True)}
+        if not isinstance(predicted, Mapping):
+            raise TypeError(f"`predicted` should be what `predict` gave; got {type(predicted).__name__}")
+        unknown = [name for name in [*predicted, *(threshold if isinstance(threshold, Mapping) else ())]
+                   if name not in tasks]  # fmt: skip
+        if unknown:
+            raise ValueError(f"unknown task {unknown[0]!r}; the model has {listed(tasks)}")
+        return {
+            name: predictions.decided(*tasks[name], arrays.to_numpy(p, f"`predicted` of task `{name}`")[0], threshold)
+            for name, p in predicted.items()
+            if tasks[name][1] != "values"
+        }
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters and statistics by path: `encoder.0.weight` `[out, in]`, `heads.task1.bias`, ..."""
+        return self._core.state()
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Mismatch:
+        """Takes over parameters: NumPy arrays or torch tensors by path. Everything is checked before anything changes.
+
+        Raises:
+            ValueError: with `strict`, a path too many or too few; a wrong shape; a number that is not finite.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"`state` should be a dict of arrays; got {type(state).__name__}")
+        wrong = next((name for name in state if not isinstance(name, str)), None)
+        if wrong is not None:
+            raise TypeError(f"`state` should have strings as keys; got {wrong!r}")
+        read = {name: arrays.to_numpy(value, f"`state[{name!r}]`")[0] for name, value in state.items()}
+        return Mismatch(*self._core.load_state(read, bool(strict)))
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Live views of the parameters by path: writing to them changes the model."""
+        return self._core.parameters()
+
+    def summary(self) -> Summary:
+        """The layers, their widths and parameters, as a table."""
+        return Summary(json.loads(self._core.summary()))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes parameters and description as one safetensors file, which is complete or not there.
+
+        Raises:
+            OSError: what the operating system says.
+        """
+        dropped = [m.name for metrics in self.metrics for m in metrics if not m.named]
+        if dropped:
+            _log.warning("metrics that are Python callables are not saved: %s", listed(dropped))
+        self._core.set_face(json.dumps(self._face()))
+        self._core.save(fspath(path))
+
+    @classmethod
+    def load(
+        cls, path: str | PathLike[str], losses: Mapping[str, Callable[..., Any]] | None = None
+    ) -> "MultiTaskModel":
+        """The model of a file that `save` wrote; `losses` gives tasks their Python losses back.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is no model, or not a complete one.
+        """
+        core, description = predictions.opened(fspath(path))
+        face = description.get("face") or {}
+        inputs = Inputs.restore(description["inputs"], face.get("inputs"))
+        tasks = predictions.restored(description["tasks"], face.get("tasks"), losses or {})
+        wrapped = [island.wrap(task) for task in tasks]
+        model = cls.__new__(cls)
+        model._take(_core.Model.load(fspath(path), wrapped) if any(wrapped) else core, inputs, tasks)
+        return model
+
+    def _face(self) -> dict[str, Any]:
+        return {"inputs": self.inputs.face(), "tasks": [task.face() for task in self.tasks]}
+
+    def __repr__(self) -> str:
+        description = json.loads(self._core.description)
+        parts = {family: make(family, description[family]) for family in ("encoder", "sharing", "head")}
+        shown = "".join(f"    {family}={part!r},\n" for family, part in parts.items())
+        tasks = "".join(f"        {task!r},\n" for task in self.tasks)
+        return f"MultiTaskModel(\n    {self.inputs!r},\n    tasks=[\n{tasks}    ],\n{shown})"
+
+
+def _refuse_mixture(full: dict[str, Any], short: dict[str, Any]) -> None:
+    mixed = [name for name, value in full.items() if value is not None]
+    if mixed:
+        raise TypeError(f"`{mixed[0]}` belongs to the full form; leave out {listed(short)} and `activation`")
+    lacking = [name for name, value in short.items() if value is None]
+    if lacking:
+        raise TypeError(f"the short form needs {listed(short)}; `{lacking[0]}` is missing")
+
+
+def _short_tasks(sizes: Any) -> list[Task]:
+    if isinstance(sizes, str | bytes | Mapping) or not hasattr(sizes, "__iter__"):
+        raise TypeError(f"`output_sizes` should be a list of numbers of classes; got {sizes!r}")
+    return [Task(f"task{i}", classes=whole(size, "`output_sizes`", 2)) for i, size in enumerate(sizes, 1)]
+
+
+def _short_encoder(hidden: Any, activation: Any) -> Component | None:
+    sizes = [hidden] if not hasattr(hidden, "__iter__") or isinstance(hidden, str) else list(hidden)
+    sizes = [whole(size, "`hidden_size`") for size in sizes]
+    return make("encoder", {"name": "mlp", "hidden": sizes, "activation": activation})
+
+
+def _read_inputs(inputs: Any) -> Inputs:
+    if isinstance(inputs, Inputs):
+        return inputs
+    if inputs is None:
+        raise TypeError("`inputs` should be pt.Inputs or the number of features; got None")
+    return Inputs(numeric=whole(inputs, "`inputs`"))
+
+
+def _read_tasks(tasks: Any) -> list[Task]:
+    if isinstance(tasks, Task):
+        tasks = [tasks]
+    if isinstance(tasks, str | bytes | Mapping) or not hasattr(tasks, "__iter__"):
+        raise TypeError(f"`tasks` should be a list of pt.Task; got {tasks!r}")
+    tasks = list(tasks)
+    wrong = [task for task in tasks if not isinstance(task, Task)]
+    if wrong:
+        raise TypeError(f"`tasks` should be a list of pt.Task; got {wrong[0]!r}")
+    return tasks

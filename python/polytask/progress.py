@@ -1,0 +1,55 @@
+"""A progress bar over the batches of a training, in terminals and notebooks."""
+
+import warnings
+from typing import Any
+
+
+class Progress:
+    """One bar for the whole of `fit`; silent if it is not to be shown."""
+
+    def __init__(self, show: bool, epochs: int, batches: int | None) -> None:
+        self._epochs = epochs
+        self._batches = batches or 0
+        self._bar = _bar(None if batches is None else epochs * batches) if show else None
+        self._before = 0
+        self._notes: dict[str, str] = {}
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is anything to update."""
+        return self._bar is not None
+
+    def begin(self, epoch: int) -> None:
+        """An epoch, counted from 0, begins."""
+        self._before = max(self._before, epoch * self._batches)
+        if self._bar is not None:
+            self._bar.set_description(f"epoch {epoch + 1}/{self._epochs}", refresh=False)
+
+    def update(self, done: int, total: int, loss: float) -> None:
+        """So many batches of the epoch are done; `loss` is their mean objective."""
+        if self._bar is None:
+            return
+        self._bar.n = self._before + done
+        self._bar.set_postfix({"loss": f"{loss:.4g}", **self._notes}, refresh=False)
+        self._bar.refresh()
+
+    def end(self, batches: int, row: dict[str, Any]) -> None:
+        """An epoch is complete."""
+        self._before += batches
+        if "validation/loss" in row:
+            self._notes = {"validation": f"{row['validation/loss']:.4g}"}
+        self.update(0, batches, row["loss"])
+
+    def close(self) -> None:
+        """No more updates."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _bar(total: int | None) -> Any:
+    with warnings.catch_warnings():
+        # Without ipywidgets tqdm warns and writes text, which is all we ask.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+
+        return tqdm(total=total, unit="batch", dynamic_ncols=True)

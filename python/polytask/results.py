@@ -1,0 +1,36 @@
+"""What an evaluation gives: task -> metric -> value."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .table import Table
+
+
+class Results(Table, Mapping[str, dict[str, float]]):
+    """`results["income"]["auroc"]`; shown as a table with a line a task.
+
+    `loss` is the objective: the losses of all tasks that have labels, times their weights, without regularizers.
+    """
+
+    def __init__(self, tasks: dict[str, dict[str, float]], loss: float) -> None:
+        self._tasks = tasks
+        self.loss = loss
+
+    def __getitem__(self, task: str) -> dict[str, float]:
+        return self._tasks[task]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def columns(self, prefix: str = "") -> dict[str, float]:
+        """As columns of a history: `loss`, `income/loss`, `income/auroc`, ..."""
+        flat = {f"{task}/{metric}": value for task, values in self.items() for metric, value in values.items()}
+        return {f"{prefix}{name}": value for name, value in {"loss": self.loss, **flat}.items()}
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        metrics = list(dict.fromkeys(metric for values in self.values() for metric in values))
+        rows = [[task, *(values.get(metric) for metric in metrics)] for task, values in self.items()]
+        return ["task", *metrics], rows

@@ -1,0 +1,73 @@
+"""Losses and metrics of outputs that are at hand, and the evaluation of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import predictions
+from .data import Rows, Stream, labels
+from .results import Results
+
+if TYPE_CHECKING:
+    from .model import MultiTaskModel
+
+Values = dict[str, dict[str, float]]
+
+
+class Scores:
+    """Collects raw outputs with their targets, and gives the metrics of all of them."""
+
+    def __init__(self, model: MultiTaskModel) -> None:
+        self._model = model
+        self._outputs: list[list[np.ndarray]] = []
+        self._known: list[list[np.ndarray | None]] = []
+
+    def add(self, rows: Rows, raw: list[np.ndarray]) -> None:
+        """Raw outputs `[rows, width]` of each task for these rows."""
+        self._outputs.append(raw)
+        pairs = zip(rows.targets, rows.masks, self._model.kinds, strict=True)
+        self._known.append([labels.known(*pair) for pair in pairs])
+
+    def metrics(self) -> Values:
+        """Each task's metrics."""
+        return {task.name: self._task(j) for j, task in enumerate(self._model.tasks)}
+
+    def _task(self, j: int) -> dict[str, float]:
+        metrics = self._model.metrics[j]
+        parts = [(raw[j], known[j]) for raw, known in zip(self._outputs, self._known, strict=True)]
+        labelled = [(raw, known) for raw, known in parts if known is not None]
+        if not labelled or not metrics:
+            return {metric.name: float("nan") for metric in metrics}
+        task, kind = self._model.tasks[j], self._model.kinds[j]
+        raw = np.concatenate([raw for raw, _ in labelled])
+        known = np.concatenate([known for _, known in labelled])
+        linked = predictions.linked(task, self._model._core.link(j, raw))
+        points = predictions.points(task, linked)
+        return {metric.name: metric.score(kind, points, known) for metric in metrics}
+
+
+def evaluate(model: MultiTaskModel, data: Rows | Stream, batch_size: int) -> Results:
+    """Losses and metrics of a model on data; the core's data is not needed again."""
+    scores, sums = Scores(model), np.zeros((2, len(model.tasks)))
+    batches = 0
+    for rows in [data] if isinstance(data, Rows) else data:
+        batches += 1
+        if isinstance(data, Stream) and not labels.any_known(rows, model.kinds):
+            model._core.check(rows.core(), False)
+            continue
+        losses, weights, raw = model._core.evaluate(rows.core(), batch_size)
+        sums += [losses, weights]
+        scores.add(rows, raw)
+    if batches == 0:
+        raise ValueError("there is no batch to evaluate")
+    return results(model, sums, scores.metrics())
+
+
+def results(model: MultiTaskModel, sums: np.ndarray, metrics: Values) -> Results:
+    """A result from sums of weighted losses and of weights."""
+    means = [float(loss / weight) if weight > 0 else float("nan") for loss, weight in sums.T]
+    tasks = {task.name: {"loss": loss, **metrics[task.name]} for task, loss in zip(model.tasks, means, strict=True)}
+    seen = [task.weight * loss for task, loss in zip(model.tasks, means, strict=True) if loss == loss]
+    return Results(tasks, float(sum(seen)) if seen else float("nan"))

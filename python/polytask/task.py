@@ -1,0 +1,172 @@
+"""A task: what is predicted, by which loss, judged by which metrics."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import metrics as _metrics
+from .component import Component, component, listed, make, plain
+
+Loss = Component | str | Callable[..., Any]
+Label = str | int | float | bool
+
+
+class Task:
+    """One thing to predict.
+
+    Arguments:
+        name: how it is called in parameters (`heads.income.weight`), history (`income/loss`) and frames.
+        classes: number of classes, or the list of class labels as they stand in the targets.
+        loss: one of `pt.loss`, its name, or a callable `(outputs, targets) -> losses` on torch tensors that gives
+            `[rows]` losses or their mean. Default: cross-entropy with `classes`, otherwise mean squared error.
+        outputs: labels a row.
+        weight: lambda, the factor of its loss in the objective.
+        metrics: names or callables `(predictions, targets) -> number` on torch tensors. Default: accuracy for classes,
+            AUROC for binary labels, MAE and R2 for regression.
+        columns: the columns of a frame that hold its targets; by default the one called as the task.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        classes: int | Sequence[Label] | None = None,
+        loss: Loss | None = None,
+        outputs: int | None = None,
+        weight: float = 1.0,
+        metrics: Sequence[str | Callable[..., Any]] | str | Callable[..., Any] | None = None,
+        columns: Sequence[str] | str | None = None,
+    ) -> None:
+        self.name = _name(name)
+        self.classes, self.labels = _classes(classes, self.name)
+        self.columns, self.outputs = _columns(columns, outputs, self.name)
+        self.loss = (
+            self._loss("cross_entropy" if self.classes else "mean_squared") if loss is None else self._loss(loss)
+        )
+        self.weight = _weight(weight, self.name)
+        self.metrics = None if metrics is None else _metrics.read(metrics, self.name)
+
+    @property
+    def custom(self) -> bool:
+        """Whether its loss is a Python callable."""
+        return not isinstance(self.loss, Component)
+
+    def describe(self) -> dict[str, Any]:
+        """What the core reads."""
+        own = {"name": "custom", "width": self.classes or self.outputs}
+        loss = self.loss.describe() if isinstance(self.loss, Component) else own
+        return {
+            "name": self.name,
+            "loss": loss,
+            "classes": self.classes,
+            "outputs": self.outputs,
+            "weight": self.weight,
+        }
+
+    def face(self) -> dict[str, Any]:
+        """What is kept with the model beside that; metrics that are Python callables are left out."""
+        names = None if self.metrics is None else [metric.name for metric in self.metrics if metric.named]
+        return {"labels": self.labels, "metrics": names, "columns": self.columns}
+
+    @classmethod
+    def restore(cls, core: dict[str, Any], face: dict[str, Any], loss: Loss | None = None) -> "Task":
+        """The task of a stored description."""
+        described = core["loss"]
+        return cls(
+            core["name"],
+            classes=face.get("labels") or core["classes"],
+            loss=loss or make("loss", described) or _missing_loss(core["name"]),
+            outputs=core["outputs"],
+            weight=core["weight"],
+            metrics=face.get("metrics"),
+            columns=face.get("columns"),
+        )
+
+    def _loss(self, loss: Any) -> Component | Callable[..., Any]:
+        if callable(loss) and not isinstance(loss, type):
+            return loss  # type: ignore[no-any-return]
+        try:
+            return component("loss", loss, "loss")
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"task `{self.name}`: {error}") from None
+
+    def __repr__(self) -> str:
+        shown = {"classes": self.labels or self.classes, "loss": self.loss, "outputs": self.outputs}
+        default = {
+            "classes": None,
+            "loss": self._loss("cross_entropy" if self.classes else "mean_squared"),
+            "outputs": 1,
+        }
+        parts = [f"{key}={value!r}" for key, value in shown.items() if value != default[key]]
+        parts += [f"weight={self.weight:g}"] if self.weight != 1 else []
+        parts += [f"metrics={[metric.name for metric in self.metrics]}"] if self.metrics is not None else []
+        return f"Task({', '.join([repr(self.name), *parts])})"
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"`name` of a task should be a string; got {name!r}")
+    if not name or "/" in name or name == "validation":
+        raise ValueError(f"`name` of a task should be a string without `/`, other than `validation`; got {name!r}")
+    return name
+
+
+def _classes(classes: Any, name: str) -> tuple[int | None, list[Label] | None]:
+    if classes is None:
+        return None, None
+    argument = f"task `{name}`: `classes`"
+    value = plain(classes, argument)
+    if isinstance(value, list):
+        wrong = [label for label in value if not isinstance(label, str | int | float)]
+        if wrong:
+            raise TypeError(f"{argument} should be strings or numbers; got {wrong[0]!r}")
+        if len(value) < 2 or len(set(value)) < len(value):
+            raise ValueError(f"{argument} should be a list of at least 2 labels that differ; got {value}")
+        return len(value), value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{argument} should be a whole number or a list of labels; got {classes!r}")
+    if value < 2:
+        raise ValueError(
+            f"{argument} should be at least 2; got {value} (one binary label: loss='binary_cross_entropy')"
+        )
+    return value, None
+
+
+def _columns(columns: Any, outputs: Any, name: str) -> tuple[list[str], int]:
+    if columns is None:
+        columns = [name]
+        count = 1 if outputs is None else whole(outputs, f"task `{name}`: `outputs`")
+        return columns, count
+    columns = [columns] if isinstance(columns, str) else columns
+    if not isinstance(columns, Sequence) or not columns or not all(isinstance(each, str) for each in columns):
+        raise TypeError(f"task `{name}`: `columns` should be names of columns; got {columns!r}")
+    if outputs is not None and outputs != len(columns):
+        raise ValueError(f"task `{name}`: {outputs} outputs need as many columns; got {listed(columns)}")
+    return list(columns), len(columns)
+
+
+def _weight(weight: Any, name: str) -> float:
+    value = plain(weight, f"task `{name}`: `weight`")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"task `{name}`: `weight` should be a number; got {weight!r}")
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"task `{name}`: `weight` should be at least 0; got {weight!r}")
+    return float(value)
+
+
+def whole(value: Any, argument: str, least: int = 1) -> int:
+    """A whole number of at least `least`; errors name the argument."""
+    value = plain(value, argument)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{argument} should be a whole number of at least {least}; got {value!r}")
+    if value < least or value > 2**63 - 1:
+        raise ValueError(f"{argument} should be a whole number of at least {least}; got {value!r}")
+    return value
+
+
+def _missing_loss(name: str) -> Callable[..., Any]:
+    def missing(outputs: Any, targets: Any) -> Any:
+        raise ValueError(f"task `{name}` has a Python loss, which no file keeps: load the model with "
+                         f"losses={{{name!r}: function}} to train it")  # fmt: skip
+
+    return missing

@@ -1,0 +1,298 @@
+"""The trainer: settings, one step, evaluation, and `fit`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from os import PathLike, fspath
+from typing import Any
+
+from . import _core, checkpoints, randomness, scoring
+from .callbacks import Callback
+from .component import Component, describe, listed, plain
+from .data import Rows, Stream
+from .history import History
+from .loop import Loop
+from .model import MultiTaskModel
+from .results import Results
+from .task import whole
+
+_log = logging.getLogger("polytask")
+
+
+class Trainer:
+    """Trains one model.
+
+    Arguments:
+        model: the model.
+        optimizer: one of `pt.optim`, or its name; Adam by default.
+        lr: the learning rate of an optimizer given by name, or of Adam.
+        schedule: one of `pt.schedule`, or its name.
+        weighting: one of `pt.weighting`, or its name.
+        regularizers: of `pt.regularizer`, or names.
+        clip_norm: the largest norm of the gradient.
+        accumulate: batches a step.
+        callbacks: see `pt.Callback`.
+        device: "cpu".
+        seed: of the order of rows and of dropout.
+    """
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        optimizer: Component | str | None = None,
+        *,
+        lr: Any = None,
+        schedule: Component | str = "constant",
+        weighting: Component | str = "equal",
+        regularizers: Sequence[Component | str] = (),
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        callbacks: Iterable[Callback] = (),
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(model, MultiTaskModel):
+            raise TypeError(f"`model` should be a pt.MultiTaskModel; got {type(model).__name__}")
+        if str(device) != "cpu":
+            raise ValueError(f'`device` should be "cpu", the one this version trains on; got {device!r}')
+        self.model = model
+        self.callbacks = sorted(_callbacks(callbacks), key=lambda each: each.last)
+        self.seed = whole(seed, "`seed`", 0)
+        settings = {
+            "optimizer": _optimizer(optimizer, lr),
+            "schedule": describe("schedule", schedule, "schedule"),
+            "weighting": describe("weighting", weighting, "weighting"),
+            "regularizers": [describe("regularizer", each, "regularizers") for each in _list(regularizers)],
+            "clip_norm": _number(clip_norm, "`clip_norm`"),
+            "accumulate": whole(accumulate, "`accumulate`"),
+            "seed": self.seed,
+        }
+        self._core = _core.Trainer(model._core, json.dumps(settings))
+        self.history = History()
+        self.stopping = False
+        self._done = 0
+        self._loop: Loop | None = None
+
+    def fit(
+        self,
+        data: Any,
+        *,
+        validation: Any = None,
+        epochs: int,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        progress: bool = True,
+        train_metrics: bool = True,
+        weights: Any = None,
+        resume: str | PathLike[str] | None = None,
+        callbacks: Iterable[Callback] = (),
+    ) -> History:
+        """Trains for so many epochs, and again for more when it is called again.
+
+        Everything that can be checked is checked before the first step. Ctrl-C ends the training after the step at
+        hand: a warning is logged, the history of the complete epochs is returned, and the model is as after its last
+        step. An exception of a loader or a callback leaves the model the same way and is passed on.
+
+        Arguments:
+            data: `(x, y1, y2, ...)` in the order of the tasks, `(x, {task: y})`, `(x, {task: y}, weights)`, a pandas or
+                polars frame, a torch `Dataset` or `DataLoader`, or any iterable of such batches.
+            validation: data in any form, or the fraction of the rows to hold out, at random.
+            epochs: how many; with `resume`, how many the resumed call was to have in all.
+            batch_size: rows a batch, where the batches are ours to make.
+            shuffle: whether each epoch has its own order of rows.
+            progress: whether a bar is shown.
+            train_metrics: whether the metrics of training are computed, once an epoch, on the outputs of its steps.
+            weights: row weights `[rows]` for all tasks or `{task: [rows]}`, or the column of a frame.
+            resume: the folder of a `pt.Checkpoint`; without a checkpoint in it, training starts.
+            callbacks: more of them, for this call.
+
+        Raises:
+            ValueError, TypeError, OSError: what is wrong, what was expected and what came.
+        """
+        first, size = whole(epochs, "`epochs`"), whole(batch_size, "`batch_size`")
+        called = [*self.callbacks, *_callbacks(callbacks)]
+        how = {"weights": weights, "batch_size": size, "shuffle": bool(shuffle), "seed": self.seed}
+        train = self.model.reader.read(data, "data", **how)
+        train, held_out = self._validation(train, validation, size)
+        loop = Loop(self, train, held_out, first, size, bool(shuffle), bool(train_metrics), called)
+        return loop.run(bool(progress), None if resume is None else checkpoints.folder(resume))
+
+    def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
+        """Losses and metrics on data in any form that `fit` takes: task -> metric -> value, shown as a table.
+
+        Raises:
+            ValueError, TypeError: what is wrong, what was expected and what came.
+        """
+        size = whole(batch_size, "`batch_size`")
+        rows = self.model.reader.read(data, "data", weights=weights, batch_size=size)
+        return scoring.evaluate(self.model, rows, size)
+
+    def step(self, batch: Any) -> dict[str, float]:
+        """One step on one batch, in the order it has: the objective as `loss`, and each `<task>/loss`.
+
+        With `accumulate`, steps happen at every so many batches; the others give NaN.
+
+        Raises:
+            ValueError, TypeError: what is wrong, what was expected and what came; the model is then unchanged.
+        """
+        rows = self.model.reader.rows(batch)
+        objective, losses, _ = self._core.step(rows.core())
+        names = [f"{task.name}/loss" for task in self.model.tasks]
+        return {"loss": objective, **dict(zip(names, losses, strict=True))}
+
+    def stop(self) -> None:
+        """Makes the running epoch the last one; for callbacks."""
+        self.stopping = True
+
+    def watch(self, monitor: str, mode: str = "auto") -> tuple[str, int]:
+        """The history's column for a monitor, and 1 if higher is better, else -1; for callbacks.
+
+        Raises:
+            ValueError: there is no such column, or it is not known which direction is better.
+        """
+        if self._loop is None:
+            raise ValueError("`watch` is for callbacks, while `fit` runs")
+        columns = self._loop.columns()
+        column = next((name for name in (f"validation/{monitor}", monitor) if name in columns), None)
+        if column is None:
+            raise ValueError(f"`monitor`: the history will have no column {monitor!r}; it will have {listed(columns)}")
+        higher = self._higher_is_better(column) if mode == "auto" else mode == "max"
+        if higher is None:
+            raise ValueError(f'`monitor`: whether a higher {monitor!r} is better is not known; say mode="max" or "min"')
+        return column, 1 if higher else -1
+
+    def _higher_is_better(self, column: str) -> bool | None:
+        name, _, metric = column.removeprefix("validation/").rpartition("/")
+        pairs = zip(self.model.tasks, self.model.metrics, strict=True)
+        found = [
+            m.higher_is_better for task, metrics in pairs if task.name == name for m in metrics if m.name == metric
+        ]
+        return found[0] if found else False
+
+    @property
+    def batches(self) -> int:
+        """Batches done so far, over all epochs."""
+        return self._done + self._core.batches
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a run can go on from here with the same bits; with batches from outside, between epochs only."""
+        return self._loop is None or self._loop.rows is not None or self._core.batches == 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimizer so far."""
+        return self._core.steps
+
+    @property
+    def epochs(self) -> int:
+        """Complete epochs so far."""
+        return self._core.epochs
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return self._core.lr
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes a checkpoint: model, optimizer, all state, history; complete or not there.
+
+        Raises:
+            OSError: what the operating system says.
+        """
+        loop = self._loop
+        callbacks = self.callbacks if loop is None else loop.callbacks
+        extra = {
+            "history": self.history.rows,
+            "stopping": self.stopping,
+            "done": self._done,
+            "loop": None if loop is None else loop.state(),
+            "callbacks": [{"class": type(each).__name__, "state": each.state()} for each in callbacks],
+            "random": randomness.capture(loop.generator) if loop is not None and loop.foreign else None,
+        }
+        checkpoints.write_arrays(fspath(path), {str(i): each.arrays() for i, each in enumerate(callbacks)})
+        self._core.save(fspath(path), json.dumps(extra))
+
+    def restore(self, path: str | PathLike[str]) -> None:
+        """Takes over a checkpoint that `save` wrote, all of it or nothing.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is no checkpoint, is damaged, or belongs to another model or other settings.
+        """
+        extra, arrays = checkpoints.notes(fspath(path)), checkpoints.read_arrays(fspath(path))
+        if self._loop is not None:
+            self._loop.check_same(extra["loop"])
+        self._core.restore(fspath(path))
+        self.history.rows[:] = extra["history"]
+        self.stopping, self._done = extra["stopping"], extra["done"]
+        loop = self._loop
+        for i, callback in enumerate(self.callbacks if loop is None else loop.callbacks):
+            kept = extra["callbacks"][i] if i < len(extra["callbacks"]) else {"class": None}
+            if kept["class"] == type(callback).__name__:
+                callback.restore(kept["state"], arrays.get(str(i), {}))
+            else:
+                _log.warning("%s has no state in the checkpoint %s", callback, path)
+        if loop is not None:
+            loop.restore(extra["loop"])
+            if extra["random"] is not None and loop.foreign:
+                randomness.restore(extra["random"], loop.generator)
+
+    def _validation(
+        self, train: Rows | Stream, validation: Any, size: int
+    ) -> tuple[Rows | Stream, Rows | Stream | None]:
+        if validation is None:
+            return train, None
+        if not isinstance(validation, int | float) or isinstance(validation, bool):
+            return train, self.model.reader.read(validation, "validation", batch_size=size)
+        if not 0 < validation < 1:
+            raise ValueError(f"`validation` should be data, or a fraction between 0 and 1; got {validation!r}")
+        if not isinstance(train, Rows):
+            raise ValueError("`validation` should be data, since batches cannot be split by a fraction")
+        self.model._core.check(train.core(), True)
+        return train.split(validation, self.seed)
+
+    def __repr__(self) -> str:
+        settings = json.loads(self._core.settings)
+        shown = {key: settings[key] for key in ("optimizer", "schedule", "weighting")}
+        parts = [f"{key}={value['name'] if isinstance(value, dict) else value!r}" for key, value in shown.items()]
+        return f"Trainer({', '.join(parts)}, steps={self.steps}, epochs={self.epochs})"
+
+
+def _callbacks(callbacks: Any) -> list[Callback]:
+    callbacks = [callbacks] if isinstance(callbacks, Callback) else callbacks
+    if not isinstance(callbacks, Iterable) or isinstance(callbacks, str):
+        raise TypeError(f"`callbacks` should be a list of pt.Callback; got {callbacks!r}")
+    found = list(callbacks)
+    wrong = [each for each in found if not isinstance(each, Callback)]
+    if wrong:
+        raise TypeError(f"`callbacks` should be a list of pt.Callback; got {wrong[0]!r}")
+    return found
+
+
+def _optimizer(optimizer: Component | str | None, lr: Any) -> dict[str, Any]:
+    described = describe("optim", "adam" if optimizer is None else optimizer, "optimizer")
+    if lr is None:
+        return described
+    if isinstance(optimizer, Component):
+        raise TypeError(f"`lr` should be given to the optimizer: pt.optim.{type(optimizer).__name__}(lr={lr!r})")
+    described["lr"] = plain(lr, "`lr`")
+    _core.check("optim", json.dumps(described))
+    return described
+
+
+def _list(components: Any) -> list[Any]:
+    if isinstance(components, Component | str):
+        return [components]
+    if not isinstance(components, Iterable):
+        raise TypeError(f"`regularizers` should be a list of pt.regularizer; got {components!r}")
+    return list(components)
+
+
+def _number(value: Any, argument: str) -> float | None:
+    value = plain(value, argument)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise TypeError(f"{argument} should be a number above 0 or None; got {value!r}")
+    return value

@@ -1,0 +1,169 @@
+//! Every check of rows at the door: what is wrong with which argument.
+
+use super::array::{Array, Dtype};
+use super::{Data, Inputs, minus_one_is_missing, of};
+use crate::bail;
+use crate::error::Result;
+use crate::loss::Labels;
+
+impl Data {
+    /// Checks features, and with `require_labels` that there is at least one label; targets and weights that are there
+    /// are checked in any case. `tasks` are names and kinds of labels.
+    ///
+    /// # Errors
+    /// Which argument is wrong, what was expected and what came.
+    pub fn check(&self, inputs: &Inputs, tasks: &[(String, Labels)], require_labels: bool) -> Result<()> {
+        if self.rows == 0 {
+            bail!("{} has no rows", self.name(0, "`x`"));
+        }
+        if self.rows > u32::MAX as usize {
+            bail!("{} has {} rows; at most {} are possible", self.name(0, "`x`"), self.rows, u32::MAX);
+        }
+        self.check_numeric(inputs.numeric)?;
+        self.check_codes(&inputs.categorical)?;
+        let mut labelled = false;
+        for (task, (name, labels)) in tasks.iter().enumerate() {
+            labelled |= self.check_targets(task, name, *labels)?;
+            self.check_weights(task, tasks.len(), name)?;
+        }
+        if require_labels && !labelled {
+            bail!("no row has a label for any task; at least one is needed");
+        }
+        Ok(())
+    }
+
+    fn name(&self, index: usize, default: &str) -> String {
+        self.names.get(index).filter(|name| !name.is_empty()).map_or_else(|| default.to_owned(), Clone::clone)
+    }
+
+    fn shape(&self, name: &str, array: &Array, columns: Option<usize>) -> Result<()> {
+        let fits = match columns {
+            Some(columns) => {
+                array.columns() == columns && array.rows() == self.rows && (array.shape().len() == 2 || columns == 1)
+            }
+            None => array.shape() == [self.rows],
+        };
+        if !fits {
+            let wanted = columns.map_or(format!("[{}]", self.rows), |columns| format!("[{}, {columns}]", self.rows));
+            bail!("{name} should have shape {wanted}; got {:?}", array.shape());
+        }
+        Ok(())
+    }
+
+    fn check_numeric(&self, width: usize) -> Result<()> {
+        let name = self.name(0, "`x`");
+        let Some(array) = &self.numeric else {
+            if width > 0 {
+                bail!("{name} should have {width} numeric features; got none");
+            }
+            return Ok(());
+        };
+        self.shape(&name, array, Some(width))?;
+        if !matches!(array.dtype(), Dtype::F32 | Dtype::F64) {
+            return Ok(());
+        }
+        // What is finite as f64 may still overflow f32, in which the network computes.
+        match array.find(|row, column, x| (!(x as f32).is_finite()).then_some((row, column, x))) {
+            Some((row, column, x)) => bail!("{name} should hold finite numbers; got {x} at row {row}, column {column}"),
+            None => Ok(()),
+        }
+    }
+
+    fn check_codes(&self, categories: &[usize]) -> Result<()> {
+        let name = self.name(1, "the categorical features");
+        let Some(array) = &self.categorical else {
+            if !categories.is_empty() {
+                bail!("{name} should have {} columns; got none", categories.len());
+            }
+            return Ok(());
+        };
+        self.shape(&name, array, Some(categories.len()))?;
+        let wrong = |column: usize, x: f64| !(x >= 0.0 && x < categories[column] as f64 && x.fract() == 0.0);
+        match array.find(|row, column, x| wrong(column, x).then_some((row, column, x))) {
+            Some((row, column, x)) => {
+                bail!("{name} should hold codes 0..{} in column {column}; got {x} at row {row}", categories[column])
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Checks a task's targets and mask; gives whether there is any label.
+    fn check_targets(&self, task: usize, name: &str, labels: Labels) -> Result<bool> {
+        let called = self.name(2 + task, &format!("the targets of task `{name}`"));
+        let Some(array) = of(&self.targets, task) else { return Ok(false) };
+        let columns = match labels {
+            Labels::Values { columns, .. } if columns > 1 => Some(columns),
+            Labels::Values { .. } if array.shape().len() == 2 => Some(1),
+            _ => None,
+        };
+        self.shape(&called, array, columns)?;
+        let mask = of(&self.masks, task);
+        if let Some(mask) = mask.filter(|mask| mask.shape() != array.shape()) {
+            bail!("the mask of {called} should have shape {:?}; got {:?}", array.shape(), mask.shape());
+        }
+        let mut seen = Seen::default();
+        let masked = |row, column| mask.is_some_and(|mask| mask.at(row, column) != 0.0);
+        let wrong = array.find(|row, column, x| {
+            let problem = if masked(row, column) { None } else { seen.look(labels, x) };
+            problem.map(|wanted| (row, wanted, x))
+        });
+        if let Some((row, wanted, x)) = wrong {
+            bail!("{called} should be {wanted}; got {x} at row {row}");
+        }
+        if seen.minus_one && seen.one && !seen.zero && minus_one_is_missing(labels) {
+            bail!("{called} hold -1 and 1 but no 0: binary labels are 0 and 1, and -1 means missing");
+        }
+        Ok(seen.label)
+    }
+
+    fn check_weights(&self, task: usize, tasks: usize, name: &str) -> Result<()> {
+        let called = self.name(2 + tasks + task, &format!("the row weights of task `{name}`"));
+        let Some(array) = of(&self.weights, task) else { return Ok(()) };
+        self.shape(&called, array, None)?;
+        match array.find(|row, _, x| (!(x >= 0.0 && (x as f32).is_finite())).then_some((row, x))) {
+            Some((row, x)) => bail!("{called} should be finite and at least 0; got {x} at row {row}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a pass over targets has met.
+#[derive(Default)]
+struct Seen {
+    label: bool,
+    minus_one: bool,
+    zero: bool,
+    one: bool,
+}
+
+impl Seen {
+    /// Notes one target; gives what was expected if it cannot be one.
+    fn look(&mut self, labels: Labels, x: f64) -> Option<String> {
+        if x.is_nan() {
+            return None;
+        }
+        match labels {
+            Labels::Classes(k) => {
+                if x == -1.0 {
+                    return None;
+                }
+                self.label = true;
+                let fits = x >= 0.0 && x < k as f64 && x.fract() == 0.0;
+                (!fits).then(|| format!("classes 0..{k}, or -1 or NaN where missing"))
+            }
+            Labels::Values { low, high, .. } => {
+                let missing = x == -1.0 && minus_one_is_missing(labels);
+                self.minus_one |= missing;
+                self.zero |= x == 0.0;
+                self.one |= x == 1.0;
+                self.label |= !missing;
+                let fits = missing || (x >= low && x <= high && (x as f32).is_finite());
+                (!fits).then(|| match (low.is_finite(), high.is_finite()) {
+                    (true, true) => format!("between {low} and {high}, or -1 or NaN where missing"),
+                    (true, false) => format!("finite and at least {low}, or NaN where missing"),
+                    _ => "finite, or NaN where missing".to_owned(),
+                })
+            }
+        }
+    }
+}

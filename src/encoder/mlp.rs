@@ -1,0 +1,72 @@
+//! A multi-layer perceptron.
+
+use serde::{Deserialize, Serialize};
+
+use super::Encoder;
+use crate::bail;
+use crate::error::Result;
+use crate::network::ValueId;
+use crate::network::builder::Builder;
+use crate::network::nodes::activation::Curve;
+use crate::registry::Sizes;
+
+/// Which normalisation follows each linear layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// Layer normalisation (Ba, Kiros & Hinton, 2016).
+    Layer,
+    /// Batch normalisation (Ioffe & Szegedy, ICML 2015).
+    Batch,
+}
+
+crate::component! {
+    /// Multi-layer perceptron: layers of linear, normalisation, activation, dropout.
+    ///
+    /// Weights and biases start uniform in plus or minus `1/sqrt(inputs)`, as `torch.nn.Linear` does.
+    /// With `residual=True` a layer whose input has its own width adds that input to its result.
+    pub struct Mlp = "MLP" {
+        /// Width of each layer; a list, or one number for one layer.
+        hidden: Sizes = Sizes(vec![128]), in 1.0..;
+        /// `"relu"`, `"leaky_relu"`, `"elu"`, `"gelu"`, `"silu"`, `"tanh"`, `"sigmoid"`, or None for linear layers.
+        activation: Option<Curve> = Some(Curve::Relu);
+        /// Probability with which a number is zeroed while training, after each activation.
+        dropout: f64 = 0.0, in 0.0..1.0;
+        /// `"layer"`, `"batch"` or None.
+        norm: Option<Norm> = None;
+        /// Whether layers that keep their width add their input.
+        residual: bool = false;
+    }
+}
+
+impl Encoder for Mlp {
+    fn build(&self, net: &mut Builder, paths: &[String], x: ValueId) -> Result<ValueId> {
+        if net.value(x).width == 0 {
+            bail!("`inputs`: a model needs at least one feature");
+        }
+        self.hidden.0.iter().enumerate().try_fold(x, |x, (i, &width)| {
+            let layer: Vec<_> = paths.iter().map(|path| format!("{path}.{i}")).collect();
+            let y = self.layer(net, &layer, x, width);
+            if self.residual && net.value(x).width == width { net.add(&[x, y]) } else { Ok(y) }
+        })
+    }
+}
+
+impl Mlp {
+    fn layer(&self, net: &mut Builder, paths: &[String], x: ValueId, width: usize) -> ValueId {
+        let normal = |path: &String| format!("{path}.norm");
+        let norms: Vec<_> = paths.iter().map(normal).collect();
+        let y = match self.norm {
+            None => net.linear(paths, x, width, self.activation),
+            Some(norm) => {
+                let y = net.linear(paths, x, width, None);
+                let y = match norm {
+                    Norm::Layer => net.layer_norm(&norms, y),
+                    Norm::Batch => net.batch_norm(&norms, y),
+                };
+                self.activation.map_or(y, |curve| net.activation(y, curve))
+            }
+        };
+        net.dropout(y, self.dropout)
+    }
+}

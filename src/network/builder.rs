@@ -1,0 +1,327 @@
+//! Builds a network: what encoders, sharing schemes and heads write instead of forward and backward passes.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::nodes::activation::{self, Curve};
+use super::nodes::embedding::Embedding;
+use super::nodes::island::{Island, Module};
+use super::nodes::linear::{Linear, Wiring};
+use super::nodes::{Op, add, concat, dropout, norm, select};
+use super::{Entry, Init, Network, Output, Param, ParamId, Reach, Role, TaskId, Value, ValueId};
+use crate::bail;
+use crate::error::Result;
+
+/// Parameters start on a cache line.
+const ALIGN: usize = 16;
+
+/// A network under construction.
+#[derive(Debug)]
+pub struct Builder {
+    net: Network,
+    state_entries: Vec<Entry>,
+}
+
+impl Builder {
+    /// A network over numeric features and categorical ones of the given cardinalities.
+    pub fn new(numeric: usize, categorical: &[usize]) -> Self {
+        let input = Value { groups: 1, width: numeric, reach: Reach::All, learns: false, columns: Vec::new() };
+        let net = Network {
+            numeric,
+            categorical: categorical.to_vec(),
+            values: vec![input],
+            ops: Vec::new(),
+            params: Vec::new(),
+            entries: Vec::new(),
+            state: Vec::new(),
+            outputs: Vec::new(),
+            representation: 0,
+        };
+        Self { net, state_entries: Vec::new() }
+    }
+
+    /// The numeric features.
+    pub fn numeric(&self) -> ValueId {
+        0
+    }
+
+    /// A value's description.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.net.values[id]
+    }
+
+    /// Numeric features followed by one embedding a categorical feature; `widths[j]` numbers each.
+    pub fn features(&mut self, widths: &[usize]) -> ValueId {
+        if widths.is_empty() {
+            return self.numeric();
+        }
+        let cardinalities = self.net.categorical.clone();
+        let tables = (0..widths.len())
+            .map(|j| {
+                let shape = [cardinalities[j], widths[j]];
+                let pieces = vec![(format!("embedding.{j}.weight"), shape.to_vec())];
+                self.parameter(pieces, &shape, 1, Role::Embedding, Init::Normal(1.0 / (widths[j] as f64).sqrt()))
+            })
+            .collect();
+        let output = self.fresh(1, self.net.numeric + widths.iter().sum::<usize>(), Reach::All, true);
+        self.push(Op::Embedding(Embedding { numeric: 0, tables, widths: widths.to_vec(), output }))
+    }
+
+    /// A linear layer with its activation; one path a group.
+    pub fn linear(&mut self, paths: &[String], x: ValueId, width: usize, curve: Option<Curve>) -> ValueId {
+        let Value { groups, width: inner, reach, .. } = *self.value(x);
+        let (weight, bias) = self.affine(paths, groups, width, inner);
+        let output = self.fresh(groups, width, reach, true);
+        let wiring = if groups == 1 { Wiring::Plain } else { Wiring::Grouped };
+        self.push(Op::Linear(Linear { input: x, output, weight, bias, curve, wiring }))
+    }
+
+    /// One linear layer a group over the same input: towers ([`Reach::Own`]) or experts ([`Reach::All`]).
+    pub fn fan_out(
+        &mut self,
+        paths: &[String],
+        x: ValueId,
+        width: usize,
+        curve: Option<Curve>,
+        reach: Reach,
+    ) -> ValueId {
+        let (weight, bias) = self.affine(paths, paths.len(), width, self.value(x).width);
+        let output = self.fresh(paths.len(), width, reach, true);
+        self.push(Op::Linear(Linear { input: x, output, weight, bias, curve, wiring: Wiring::FanOut }))
+    }
+
+    /// A linear layer that belongs to one task, whatever reaches its input.
+    pub fn task_linear(&mut self, path: &str, x: ValueId, width: usize, curve: Option<Curve>, task: TaskId) -> ValueId {
+        let (weight, bias) = self.affine(&[path.to_owned()], 1, width, self.value(x).width);
+        let output = self.fresh(1, width, Reach::One(task), true);
+        self.push(Op::Linear(Linear { input: x, output, weight, bias, curve, wiring: Wiring::Plain }))
+    }
+
+    /// Linear heads over one input, a task each, fused into one product; `[rows, sum of widths]`.
+    pub fn heads(&mut self, paths: &[String], x: ValueId, widths: &[usize]) -> ValueId {
+        let (inner, outer) = (self.value(x).width, widths.iter().sum::<usize>());
+        let bound = Init::Uniform(1.0 / (inner as f64).sqrt());
+        let pieces = |name: &str, shape: &dyn Fn(usize) -> Vec<usize>| {
+            paths.iter().zip(widths).map(|(path, &w)| (format!("{path}.{name}"), shape(w))).collect::<Vec<_>>()
+        };
+        let weight = self.parameter(pieces("weight", &|w| vec![w, inner]), &[outer, inner], 1, Role::Weight, bound);
+        let bias = self.parameter(pieces("bias", &|w| vec![w]), &[outer], 1, Role::Bias, bound);
+        let output = self.fresh(1, outer, Reach::Columns, true);
+        self.net.values[output].columns = columns(widths);
+        self.push(Op::Linear(Linear { input: x, output, weight, bias, curve: None, wiring: Wiring::Plain }))
+    }
+
+    /// An activation on its own.
+    pub fn activation(&mut self, x: ValueId, curve: Curve) -> ValueId {
+        let output = self.like(x);
+        self.push(Op::Activation(activation::Activation { input: x, output, curve }))
+    }
+
+    /// Dropout (Srivastava et al., JMLR 2014): zeroes each number with probability `rate` while training.
+    pub fn dropout(&mut self, x: ValueId, rate: f64) -> ValueId {
+        if rate == 0.0 {
+            return x;
+        }
+        let output = self.like(x);
+        self.push(Op::Dropout(dropout::Dropout { input: x, output, rate }))
+    }
+
+    /// Layer normalisation (Ba, Kiros & Hinton, 2016) over each row; one path a group.
+    pub fn layer_norm(&mut self, paths: &[String], x: ValueId) -> ValueId {
+        let (scale, shift) = self.norm_parameters(paths, x);
+        let output = self.like(x);
+        self.net.values[output].learns = true;
+        self.push(Op::LayerNorm(norm::LayerNorm { input: x, output, scale, shift, eps: 1e-5 }))
+    }
+
+    /// Batch normalisation (Ioffe & Szegedy, ICML 2015) over each column; one path a group.
+    pub fn batch_norm(&mut self, paths: &[String], x: ValueId) -> ValueId {
+        let (scale, shift) = self.norm_parameters(paths, x);
+        let Value { groups, width, .. } = *self.value(x);
+        let mean = self.state(paths, "running_mean", groups, width, 0.0);
+        let variance = self.state(paths, "running_var", groups, width, 1.0);
+        let output = self.like(x);
+        self.net.values[output].learns = true;
+        let node = norm::BatchNorm { input: x, output, scale, shift, mean, variance, eps: 1e-5, momentum: 0.1 };
+        self.push(Op::BatchNorm(node))
+    }
+
+    /// Values of the same groups side by side.
+    ///
+    /// # Errors
+    /// Values of different groups, or of reaches that cannot be joined.
+    pub fn concat(&mut self, inputs: &[ValueId]) -> Result<ValueId> {
+        let (groups, reach) = self.join(inputs)?;
+        let width = inputs.iter().map(|&x| self.value(x).width).sum();
+        let learns = inputs.iter().any(|&x| self.value(x).learns);
+        let output = self.fresh(groups, width, reach, learns);
+        Ok(self.push(Op::Concat(concat::Concat { inputs: inputs.to_vec(), output })))
+    }
+
+    /// The sum of values of one shape: a residual connection.
+    ///
+    /// # Errors
+    /// Values of different shapes, or of reaches that cannot be joined.
+    pub fn add(&mut self, inputs: &[ValueId]) -> Result<ValueId> {
+        let (groups, reach) = self.join(inputs)?;
+        let width = self.value(inputs[0]).width;
+        if inputs.iter().any(|&x| self.value(x).width != width) {
+            bail!("only values of one width can be added");
+        }
+        let learns = inputs.iter().any(|&x| self.value(x).learns);
+        let output = self.fresh(groups, width, reach, learns);
+        Ok(self.push(Op::Add(add::Add { inputs: inputs.to_vec(), output })))
+    }
+
+    /// Some columns of one group, from here on for `reach`.
+    pub fn select(&mut self, x: ValueId, group: usize, columns: Range<usize>, reach: Reach) -> ValueId {
+        let output = self.fresh(1, columns.len(), reach, self.value(x).learns);
+        self.push(Op::Select(select::Select { input: x, output, group, columns }))
+    }
+
+    /// What runs under autograd: `module` over the inputs and parameters of its own.
+    ///
+    /// # Errors
+    /// Inputs of different groups, or of reaches that cannot be joined.
+    pub fn island(&mut self, path: &str, inputs: &[ValueId], module: Arc<dyn Module>) -> Result<ValueId> {
+        let (groups, reach) = self.join(inputs)?;
+        if groups != 1 {
+            bail!("an island takes values without groups");
+        }
+        let params = module
+            .parameters()
+            .into_iter()
+            .map(|(name, shape, init)| {
+                let role = if shape.len() > 1 { Role::Weight } else { Role::Bias };
+                self.parameter(vec![(format!("{path}.{name}"), shape.clone())], &shape, 1, role, init)
+            })
+            .collect();
+        let output = self.fresh(1, module.width(), reach, true);
+        Ok(self.push(Op::Island(Island { inputs: inputs.to_vec(), output, params, module })))
+    }
+
+    /// Marks where a task's raw outputs stand; tasks in order.
+    pub fn output(&mut self, value: ValueId, group: usize, columns: Range<usize>) {
+        self.net.outputs.push(Output { value, group, columns });
+    }
+
+    /// The finished network.
+    ///
+    /// # Errors
+    /// A task whose outputs other tasks reach: its gradient could not be told from theirs.
+    pub fn finish(mut self) -> Result<Network> {
+        let tasks = self.net.outputs.len();
+        if let Some(task) = self.net.outputs.iter().position(|o| tasks > 1 && self.value(o.value).reach == Reach::All) {
+            bail!("task {task} needs outputs of its own");
+        }
+        let consumed = |id| self.net.ops.iter().any(|op| op.inputs().contains(&id));
+        let shared = |id: &ValueId| self.net.values[*id].reach == Reach::All && consumed(*id);
+        self.net.representation = (0..self.net.values.len()).rev().find(shared).unwrap_or(0);
+        self.net.entries.extend(self.state_entries);
+        Ok(self.net)
+    }
+
+    fn push(&mut self, op: Op) -> ValueId {
+        let output = op.output();
+        let reach = self.net.values[output].reach;
+        for param in op.params() {
+            self.net.params[param].reach = reach;
+        }
+        self.net.ops.push(op);
+        output
+    }
+
+    fn fresh(&mut self, groups: usize, width: usize, reach: Reach, learns: bool) -> ValueId {
+        self.net.values.push(Value { groups, width, reach, learns, columns: Vec::new() });
+        self.net.values.len() - 1
+    }
+
+    fn like(&mut self, x: ValueId) -> ValueId {
+        self.net.values.push(self.net.values[x].clone());
+        self.net.values.len() - 1
+    }
+
+    /// Values meet in one node: all must have the same groups, and the narrower reach wins.
+    fn join(&self, inputs: &[ValueId]) -> Result<(usize, Reach)> {
+        let values: Vec<_> = inputs.iter().map(|&x| self.value(x)).collect();
+        let Some(first) = values.first() else { bail!("a node needs an input") };
+        let narrow = values.iter().map(|v| v.reach).find(|&r| r != Reach::All).unwrap_or(Reach::All);
+        let fits = |v: &&Value| v.groups == first.groups && (v.reach == narrow || v.reach == Reach::All);
+        if !values.iter().all(|v| fits(&v)) || (narrow == Reach::Columns && values.len() > 1) {
+            bail!("these values cannot meet in one node: {values:?}");
+        }
+        Ok((first.groups, narrow))
+    }
+
+    fn affine(&mut self, paths: &[String], groups: usize, outer: usize, inner: usize) -> (ParamId, ParamId) {
+        let bound = Init::Uniform(1.0 / (inner.max(1) as f64).sqrt());
+        let weight = self.grouped(paths, "weight", groups, &[outer, inner], Role::Weight, bound);
+        let bias = self.grouped(paths, "bias", groups, &[outer], Role::Bias, bound);
+        (weight, bias)
+    }
+
+    fn norm_parameters(&mut self, paths: &[String], x: ValueId) -> (ParamId, ParamId) {
+        let Value { groups, width, .. } = *self.value(x);
+        let scale = self.grouped(paths, "weight", groups, &[width], Role::Norm, Init::Constant(1.0));
+        let shift = self.grouped(paths, "bias", groups, &[width], Role::Norm, Init::Constant(0.0));
+        (scale, shift)
+    }
+
+    fn grouped(
+        &mut self,
+        paths: &[String],
+        name: &str,
+        groups: usize,
+        shape: &[usize],
+        role: Role,
+        init: Init,
+    ) -> ParamId {
+        let pieces = paths.iter().map(|path| (format!("{path}.{name}"), shape.to_vec())).collect();
+        let whole: Vec<_> = std::iter::once(groups).filter(|&g| g > 1).chain(shape.iter().copied()).collect();
+        self.parameter(pieces, &whole, groups, role, init)
+    }
+
+    fn parameter(
+        &mut self,
+        pieces: Vec<(String, Vec<usize>)>,
+        shape: &[usize],
+        groups: usize,
+        role: Role,
+        init: Init,
+    ) -> ParamId {
+        let id = self.net.params.len();
+        let start = self.net.size().next_multiple_of(ALIGN);
+        let mut at = start;
+        for (name, shape) in pieces {
+            let range = at..at + shape.iter().product::<usize>();
+            at = range.end;
+            self.net.entries.push(Entry { name, shape, range, param: Some(id) });
+        }
+        // Reach is set when the node that uses the parameter is pushed.
+        let param = Param { shape: shape.to_vec(), groups, range: start..at, role, init, reach: Reach::All };
+        self.net.params.push(param);
+        id
+    }
+
+    fn state(&mut self, paths: &[String], name: &str, groups: usize, width: usize, start: f64) -> usize {
+        let offset = self.net.state.len();
+        for (g, path) in paths.iter().enumerate().take(groups) {
+            let range = offset + g * width..offset + (g + 1) * width;
+            self.state_entries.push(Entry { name: format!("{path}.{name}"), shape: vec![width], range, param: None });
+        }
+        self.net.state.resize(offset + groups * width, start);
+        offset
+    }
+}
+
+/// Consecutive column ranges of the given widths.
+fn columns(widths: &[usize]) -> Vec<Range<usize>> {
+    let mut end = 0;
+    widths
+        .iter()
+        .map(|w| {
+            end += w;
+            end - w..end
+        })
+        .collect()
+}

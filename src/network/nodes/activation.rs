@@ -1,0 +1,183 @@
+//! Activation functions, on their own or fused into a linear node.
+
+use serde::{Deserialize, Serialize};
+
+use super::Node;
+use crate::error::Result;
+use crate::network::ValueId;
+use crate::network::buffer::{Buffer, Layout};
+use crate::network::gradient::{Pass, PerPass};
+use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::product::Mode;
+use crate::real::{Real, vectorised};
+
+/// An activation function, as users name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Curve {
+    /// `max(x, 0)`.
+    Relu,
+    /// `x` if positive, `0.01 x` otherwise.
+    LeakyRelu,
+    /// `x` if positive, `exp(x) - 1` otherwise (Clevert et al., ICLR 2016).
+    Elu,
+    /// `x Phi(x)` (Hendrycks & Gimpel, 2016), with the error function.
+    Gelu,
+    /// `x sigmoid(x)` (Elfwing et al., 2018), also called swish.
+    Silu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+}
+
+impl crate::registry::Ranged for Curve {
+    fn within(&self, _: &impl std::ops::RangeBounds<f64>) -> bool {
+        true
+    }
+}
+
+/// A function and its slope, given both argument `x` and value `y`.
+pub trait Shape: Copy {
+    /// Whether the slope needs `x`, so that it must be kept.
+    const KEEPS: bool;
+    /// The value.
+    fn value<T: Real>(x: T) -> T;
+    /// The slope.
+    fn slope<T: Real>(x: T, y: T) -> T;
+}
+
+macro_rules! shape {
+    ($(#[$doc:meta])* $name:ident, $keeps:literal, |$x:ident| $value:expr, |$sx:ident, $sy:ident| $slope:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $name;
+        impl Shape for $name {
+            const KEEPS: bool = $keeps;
+            #[inline(always)]
+            fn value<T: Real>($x: T) -> T { $value }
+            #[inline(always)]
+            fn slope<T: Real>($sx: T, $sy: T) -> T { $slope }
+        }
+    };
+}
+
+shape!(/// No activation.
+    Identity, false, |x| x, |_x, _y| T::ONE);
+shape!(/// See [`Curve::Relu`].
+    Relu, false, |x| if x > T::ZERO { x } else { T::ZERO }, |_x, y| if y > T::ZERO { T::ONE } else { T::ZERO });
+shape!(/// See [`Curve::LeakyRelu`].
+    LeakyRelu, false,
+    |x| if x > T::ZERO { x } else { T::of(0.01) * x },
+    |_x, y| if y > T::ZERO { T::ONE } else { T::of(0.01) });
+shape!(/// See [`Curve::Elu`].
+    Elu, false,
+    |x| if x > T::ZERO { x } else { x.exp() - T::ONE },
+    |_x, y| if y > T::ZERO { T::ONE } else { y + T::ONE });
+shape!(/// See [`Curve::Gelu`].
+    Gelu, true,
+    |x| T::of(0.5) * x * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf()),
+    |x, _y| T::of(0.5) * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf())
+        + x * T::of(0.398_942_280_401_432_7) * (T::of(-0.5) * x * x).exp());
+shape!(/// See [`Curve::Silu`].
+    Silu, true, |x| x * x.sigmoid(), |x, y| x.sigmoid() + y * (T::ONE - x.sigmoid()));
+shape!(/// See [`Curve::Tanh`].
+    Tanh, false, |x| x.tanh(), |_x, y| T::ONE - y * y);
+shape!(/// See [`Curve::Sigmoid`].
+    Sigmoid, false, |x| x.sigmoid(), |_x, y| y * (T::ONE - y));
+
+/// Calls `$body` with `$shape` bound to the type of an `Option<Curve>`, so that loops are compiled for each.
+#[macro_export]
+macro_rules! with_shape {
+    ($curve:expr, $shape:ident => $body:expr) => {{
+        use $crate::network::nodes::activation as act;
+        macro_rules! run {
+            ($t:ty) => {{
+                type $shape = $t;
+                $body
+            }};
+        }
+        match $curve {
+            None => run!(act::Identity),
+            Some(act::Curve::Relu) => run!(act::Relu),
+            Some(act::Curve::LeakyRelu) => run!(act::LeakyRelu),
+            Some(act::Curve::Elu) => run!(act::Elu),
+            Some(act::Curve::Gelu) => run!(act::Gelu),
+            Some(act::Curve::Silu) => run!(act::Silu),
+            Some(act::Curve::Tanh) => run!(act::Tanh),
+            Some(act::Curve::Sigmoid) => run!(act::Sigmoid),
+        }
+    }};
+}
+
+impl Curve {
+    /// Whether the slope needs the argument.
+    pub fn keeps(self) -> bool {
+        with_shape!(Some(self), S => S::KEEPS)
+    }
+}
+
+/// An activation between two values of one shape.
+#[derive(Debug)]
+pub struct Activation {
+    /// What it reads.
+    pub input: ValueId,
+    /// What it fills.
+    pub output: ValueId,
+    /// Which.
+    pub curve: Curve,
+}
+
+struct ActivationKernel<T> {
+    x: Buffer<T>,
+    y: Buffer<T>,
+    curve: Option<Curve>,
+    passes: PerPass<Option<(Buffer<T>, InputGradient<T>)>>,
+}
+
+impl Node for Activation {
+    fn inputs(&self) -> Vec<ValueId> {
+        vec![self.input]
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+        let passes =
+            at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
+        let (x, y) = (at.value(self.input), at.value(self.output));
+        Ok(Box::new(ActivationKernel { x, y, curve: Some(self.curve), passes }))
+    }
+}
+
+impl<T: Real> Kernel for ActivationKernel<T> {
+    fn forward(&mut self, _: &Step<'_>) -> Result<()> {
+        let (x, y) = (self.x.slice(), self.y.slice_mut());
+        with_shape!(self.curve, S => vectorised(|| y.iter_mut().zip(x).for_each(|(y, &x)| *y = S::value(x))));
+        Ok(())
+    }
+
+    fn backward(&mut self, _: &Step<'_>, pass: Pass) -> Result<()> {
+        let (x, y) = (self.x.slice(), self.y.slice());
+        if let Some((dy, dx)) = self.passes.of(pass) {
+            let layout = dy.layout;
+            with_shape!(self.curve, S => backward::<T, S>(layout, [x, y, dy.slice()], dx.buffer.slice_mut(), dx.mode));
+        }
+        Ok(())
+    }
+}
+
+fn backward<T: Real, S: Shape>(layout: Layout, [x, y, dy]: [&[T]; 3], dx: &mut [T], mode: Mode) {
+    let keep = if mode == Mode::Add { T::ONE } else { T::ZERO };
+    vectorised(|| {
+        for (i, (dy, dx)) in dy.chunks_exact(layout.width).zip(dx.chunks_exact_mut(layout.width)).enumerate() {
+            let at = i / layout.lanes * layout.width;
+            let (x, y) = (&x[at..at + layout.width], &y[at..at + layout.width]);
+            for j in 0..layout.width {
+                dx[j] = keep * dx[j] + dy[j] * S::slope(x[j], y[j]);
+            }
+        }
+    });
+}

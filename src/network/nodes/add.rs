@@ -1,0 +1,60 @@
+//! The sum of values of one shape: residual connections.
+
+use super::Node;
+use crate::error::Result;
+use crate::network::ValueId;
+use crate::network::buffer::Buffer;
+use crate::network::gradient::{Pass, PerPass};
+use crate::network::nodes::concat::Pieces;
+use crate::network::plan::{Kernel, Prepare, Step};
+use crate::real::{Real, vectorised};
+
+/// `y = x_1 + x_2 + ...`.
+#[derive(Debug)]
+pub struct Add {
+    /// What it reads.
+    pub inputs: Vec<ValueId>,
+    /// What it fills.
+    pub output: ValueId,
+}
+
+struct AddKernel<T> {
+    inputs: Vec<Buffer<T>>,
+    y: Buffer<T>,
+    passes: PerPass<Pieces<T>>,
+}
+
+impl Node for Add {
+    fn inputs(&self) -> Vec<ValueId> {
+        self.inputs.clone()
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+        let inputs = self.inputs.iter().map(|&x| at.value(x)).collect();
+        let starts = vec![0; self.inputs.len()];
+        let passes = at.each_pass(|pass| Ok(Pieces::new(at, self.output, &starts, pass)))?;
+        Ok(Box::new(AddKernel { inputs, y: at.value(self.output), passes }))
+    }
+}
+
+impl<T: Real> Kernel for AddKernel<T> {
+    fn forward(&mut self, _: &Step<'_>) -> Result<()> {
+        let (inputs, y) = (&self.inputs, self.y.slice_mut());
+        vectorised(|| {
+            y.copy_from_slice(inputs[0].slice());
+            for x in &inputs[1..] {
+                y.iter_mut().zip(x.slice()).for_each(|(y, &x)| *y += x);
+            }
+        });
+        Ok(())
+    }
+
+    fn backward(&mut self, _: &Step<'_>, pass: Pass) -> Result<()> {
+        self.passes.of(pass).give_back();
+        Ok(())
+    }
+}

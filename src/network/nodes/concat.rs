@@ -1,0 +1,113 @@
+//! Values side by side.
+
+use super::Node;
+use crate::error::Result;
+use crate::network::buffer::{Buffer, Layout};
+use crate::network::gradient::{Pass, PerPass};
+use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::product::Mode;
+use crate::network::{Reach, ValueId};
+use crate::real::{Real, vectorised};
+
+/// `y = [x_1, x_2, ...]` along the width.
+#[derive(Debug)]
+pub struct Concat {
+    /// What it reads.
+    pub inputs: Vec<ValueId>,
+    /// What it fills.
+    pub output: ValueId,
+}
+
+struct ConcatKernel<T> {
+    inputs: Vec<Buffer<T>>,
+    y: Buffer<T>,
+    passes: PerPass<Pieces<T>>,
+}
+
+impl Node for Concat {
+    fn inputs(&self) -> Vec<ValueId> {
+        self.inputs.clone()
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+        let inputs: Vec<_> = self.inputs.iter().map(|&x| at.value(x)).collect();
+        let widths = inputs.iter().map(|x| x.layout.width);
+        let starts: Vec<_> = widths.scan(0, |end, width| Some(std::mem::replace(end, *end + width))).collect();
+        let passes = at.each_pass(|pass| Ok(Pieces::new(at, self.output, &starts, pass)))?;
+        Ok(Box::new(ConcatKernel { inputs, y: at.value(self.output), passes }))
+    }
+}
+
+impl<T: Real> Kernel for ConcatKernel<T> {
+    fn forward(&mut self, _: &Step<'_>) -> Result<()> {
+        let whole = self.y.layout.width;
+        let mut start = 0;
+        for x in &self.inputs {
+            let width = x.layout.width;
+            let rows = self.y.slice_mut().chunks_exact_mut(whole).zip(x.slice().chunks_exact(width));
+            rows.for_each(|(y, x)| y[start..start + width].copy_from_slice(x));
+            start += width;
+        }
+        Ok(())
+    }
+
+    fn backward(&mut self, _: &Step<'_>, pass: Pass) -> Result<()> {
+        self.passes.of(pass).give_back();
+        Ok(())
+    }
+}
+
+/// Hands columns of an output's gradient back to the inputs they came from.
+pub(super) struct Pieces<T> {
+    dy: Buffer<T>,
+    reach: Reach,
+    inputs: Vec<(usize, InputGradient<T>)>,
+}
+
+impl<T: Real> Pieces<T> {
+    /// Input `k` came from the columns that begin at `starts[k]`.
+    pub(super) fn new(at: &Prepare<'_, T>, output: ValueId, starts: &[usize], pass: Pass) -> Self {
+        let leaving = starts.iter().enumerate().filter_map(|(k, &start)| Some((start, at.leaving(k, pass)?)));
+        Self { inputs: leaving.collect(), dy: at.arriving(output, pass), reach: at.net.values[output].reach }
+    }
+
+    pub(super) fn give_back(&mut self) {
+        let Self { dy, reach, inputs } = self;
+        let (from, whole) = (dy.layout, dy.layout.width);
+        for (start, dx) in inputs {
+            let (to, add) = (dx.buffer.layout, dx.mode == Mode::Add);
+            let (dy, dx) = (dy.slice(), dx.buffer.slice_mut());
+            vectorised(|| {
+                for (i, o) in lanes_between(from, to.lanes, *reach) {
+                    let piece = &dy[i * whole + *start..][..to.width];
+                    take(&mut dx[o * to.width..][..to.width], piece, add);
+                }
+            });
+        }
+    }
+}
+
+/// Replaces or adds a row.
+#[inline(always)]
+pub(super) fn take<T: Real>(to: &mut [T], from: &[T], add: bool) {
+    if add {
+        to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
+    } else {
+        to.copy_from_slice(from);
+    }
+}
+
+/// Pairs of gradient rows, of an output and of its input with `lanes` lanes: lane by lane where both have equally many,
+/// else from the output's one lane into the lane of the task it belongs to.
+pub(super) fn lanes_between(output: Layout, lanes: usize, reach: Reach) -> impl Iterator<Item = (usize, usize)> {
+    let lane = move |row: usize| match reach {
+        Reach::One(task) => task,
+        _ => row / output.rows,
+    };
+    let same = output.lanes == lanes;
+    (0..output.groups * output.rows * output.lanes).map(move |i| if same { (i, i) } else { (i, i * lanes + lane(i)) })
+}

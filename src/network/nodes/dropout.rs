@@ -1,0 +1,101 @@
+//! Dropout whose mask is a function of (seed, step, node), computed again in the backward instead of stored.
+
+use super::Node;
+use crate::error::Result;
+use crate::network::ValueId;
+use crate::network::buffer::Buffer;
+use crate::network::gradient::{Pass, PerPass};
+use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::product::Mode;
+use crate::network::random::{Stream, coarse};
+use crate::real::{Real, vectorised};
+
+/// Stream of dropout within a seed.
+const DROPOUT: u64 = 2;
+
+/// Zeroes each number with probability `rate` while training, and scales the rest by `1 / (1 - rate)`.
+#[derive(Debug)]
+pub struct Dropout {
+    /// What it reads.
+    pub input: ValueId,
+    /// What it fills.
+    pub output: ValueId,
+    /// Probability of zero.
+    pub rate: f64,
+}
+
+struct DropoutKernel<T> {
+    x: Buffer<T>,
+    y: Buffer<T>,
+    mask: Mask<T>,
+    node: u64,
+    passes: PerPass<Option<(Buffer<T>, InputGradient<T>)>>,
+}
+
+#[derive(Clone, Copy)]
+struct Mask<T> {
+    threshold: u32,
+    scale: T,
+}
+
+impl<T: Real> Mask<T> {
+    #[inline(always)]
+    fn at(self, key: [u32; 2], index: usize) -> T {
+        if coarse(key, index as u32) >= self.threshold { self.scale } else { T::ZERO }
+    }
+}
+
+impl Node for Dropout {
+    fn inputs(&self) -> Vec<ValueId> {
+        vec![self.input]
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+        let passes =
+            at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
+        let mask = Mask { threshold: (self.rate * 2f64.powi(32)) as u32, scale: T::of(1.0 / (1.0 - self.rate)) };
+        let (x, y) = (at.value(self.input), at.value(self.output));
+        Ok(Box::new(DropoutKernel { x, y, mask, node: at.node as u64, passes }))
+    }
+}
+
+impl<T: Real> DropoutKernel<T> {
+    fn key(&self, step: &Step<'_>) -> [u32; 2] {
+        Stream::new(step.seed, &[DROPOUT, step.number, self.node]).halves()
+    }
+}
+
+impl<T: Real> Kernel for DropoutKernel<T> {
+    fn forward(&mut self, step: &Step<'_>) -> Result<()> {
+        let (key, mask) = (self.key(step), self.mask);
+        let (x, y) = (self.x.slice(), self.y.slice_mut());
+        if !step.training {
+            y.copy_from_slice(x);
+            return Ok(());
+        }
+        vectorised(|| y.iter_mut().zip(x).enumerate().for_each(|(i, (y, &x))| *y = x * mask.at(key, i)));
+        Ok(())
+    }
+
+    fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
+        let (key, mask, training) = (self.key(step), self.mask, step.training);
+        let Some((dy, dx)) = self.passes.of(pass) else { return Ok(()) };
+        let keep = if dx.mode == Mode::Add { T::ONE } else { T::ZERO };
+        let (lanes, width) = (dy.layout.lanes, dy.layout.width);
+        let rows = dy.slice().chunks_exact(width).zip(dx.buffer.slice_mut().chunks_exact_mut(width));
+        vectorised(|| {
+            for (i, (dy, dx)) in rows.enumerate() {
+                let first = i / lanes * width;
+                for (j, (dx, &dy)) in dx.iter_mut().zip(dy).enumerate() {
+                    let kept = if training { mask.at(key, first + j) } else { T::ONE };
+                    *dx = keep * *dx + dy * kept;
+                }
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! What is not worth a node: one node whose forward runs under libtorch's autograd.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use tch::Tensor;
+
+use super::Node;
+use crate::bail;
+use crate::error::Result;
+use crate::network::buffer::Buffer;
+use crate::network::gradient::{Pass, PerPass};
+use crate::network::plan::{InputGradient, Kernel, ParamGradient, Prepare, Step};
+use crate::network::product::Mode;
+use crate::network::{Init, ParamId, ValueId};
+use crate::real::Real;
+
+/// A differentiable function of tensors with parameters of its own.
+pub trait Module: Debug + Send + Sync {
+    /// Numbers a row of the output.
+    fn width(&self) -> usize;
+    /// Name, shape and start of each parameter.
+    fn parameters(&self) -> Vec<(String, Vec<usize>, Init)>;
+    /// From inputs `[rows, width]` and parameters to `[rows, self.width()]`.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    fn forward(&self, inputs: &[Tensor], parameters: &[Tensor], training: bool) -> Result<Tensor>;
+}
+
+/// A [`Module`] as a node; costs what autograd costs, everything around it stays static.
+#[derive(Debug)]
+pub struct Island {
+    /// What it reads.
+    pub inputs: Vec<ValueId>,
+    /// What it fills.
+    pub output: ValueId,
+    /// Its parameters.
+    pub params: Vec<ParamId>,
+    /// The function.
+    pub module: Arc<dyn Module>,
+}
+
+struct IslandKernel<T> {
+    module: Arc<dyn Module>,
+    inputs: Vec<Tensor>,
+    params: Vec<Tensor>,
+    y: Buffer<T>,
+    graph: Option<(Tensor, Vec<Tensor>)>,
+    passes: PerPass<Backward<T>>,
+}
+
+struct Backward<T> {
+    dy: Buffer<T>,
+    /// Which lane of an input's gradient a lane of `dy` goes to, where the input has more.
+    lane: usize,
+    inputs: Vec<Option<InputGradient<T>>>,
+    params: Vec<ParamGradient<T>>,
+}
+
+impl Node for Island {
+    fn inputs(&self) -> Vec<ValueId> {
+        self.inputs.clone()
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn params(&self) -> Vec<ParamId> {
+        self.params.clone()
+    }
+
+    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+        let tensor = |id: ValueId| at.value(id).shaped(&[at.rows, at.net.values[id].width]);
+        let param = |id: ParamId| at.param(id)?.shaped(&at.net.params[id].shape);
+        let lane = match at.net.values[self.output].reach {
+            crate::network::Reach::One(task) => task,
+            _ => 0,
+        };
+        let passes = at.each_pass(|pass| {
+            Ok(Backward {
+                dy: at.arriving(self.output, pass),
+                lane,
+                inputs: (0..self.inputs.len()).map(|k| at.leaving(k, pass)).collect(),
+                params: (0..self.params.len()).map(|k| at.param_gradient(k, pass)).collect::<Result<_>>()?,
+            })
+        })?;
+        Ok(Box::new(IslandKernel {
+            module: self.module.clone(),
+            inputs: self.inputs.iter().map(|&id| tensor(id)).collect::<Result<_>>()?,
+            params: self.params.iter().map(|&id| param(id)).collect::<Result<_>>()?,
+            y: at.value(self.output),
+            graph: None,
+            passes,
+        }))
+    }
+}
+
+impl<T: Real> Kernel for IslandKernel<T> {
+    fn forward(&mut self, step: &Step<'_>) -> Result<()> {
+        let leaf = |tensor: &Tensor| Ok(tensor.f_detach()?.f_set_requires_grad(true)?);
+        let leaves = self.inputs.iter().chain(&self.params).map(leaf).collect::<Result<Vec<Tensor>>>()?;
+        let (inputs, params) = leaves.split_at(self.inputs.len());
+        // Batch statistics and masks come from this one forward, so all lanes share them.
+        let output = tch::with_grad(|| self.module.forward(inputs, params, step.training))?;
+        let shape = [self.y.layout.rows, self.y.layout.width];
+        if output.size() != shape.map(|n| n as i64) || output.kind() != T::KIND {
+            bail!(
+                "an island's forward should give {shape:?} of {:?}; got {:?} of {:?}",
+                T::KIND,
+                output.size(),
+                output.kind()
+            );
+        }
+        self.y.shaped(&shape)?.f_copy_(&output.f_detach()?)?;
+        self.graph = Some((output, leaves));
+        Ok(())
+    }
+
+    fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
+        let Some((output, leaves)) = &self.graph else { bail!("a backward needs a forward before it") };
+        let back = self.passes.of(pass);
+        let (rows, lanes, width) = (back.dy.layout.rows, back.dy.layout.lanes, back.dy.layout.width);
+        for lane in 0..lanes {
+            let seed = back.dy.view(&[rows, width], &[lanes * width, 1], lane * width)?;
+            let gradients = tch::with_grad(|| -> Result<Vec<Tensor>> {
+                let along = output.f_mul(&seed)?.f_sum(T::KIND)?;
+                Ok(Tensor::f_run_backward(&[along], leaves, true, false)?)
+            })?;
+            back.store(step, lane, &gradients)?;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Real> Backward<T> {
+    fn store(&self, step: &Step<'_>, lane: usize, gradients: &[Tensor]) -> Result<()> {
+        let (inputs, params) = gradients.split_at(self.inputs.len());
+        for (dx, gradient) in self.inputs.iter().zip(inputs).filter_map(|(dx, g)| Some((dx.as_ref()?, g))) {
+            let layout = dx.buffer.layout;
+            let lane = if layout.lanes == self.dy.layout.lanes { lane } else { self.lane };
+            let to =
+                dx.buffer.view(&[layout.rows, layout.width], &[layout.lanes * layout.width, 1], lane * layout.width)?;
+            put(to, gradient, dx.mode)?;
+        }
+        for (slab, gradient) in self.params.iter().zip(params) {
+            let width = slab.buffer.layout.width;
+            let to = slab.buffer.view(&[width], &[1], lane * width)?;
+            put(to, &gradient.f_reshape([width as i64])?, step.mode(slab.mode))?;
+        }
+        Ok(())
+    }
+}
+
+fn put(mut to: Tensor, gradient: &Tensor, mode: Mode) -> Result<()> {
+    let _ = match mode {
+        Mode::Write => {
+            to.f_copy_(gradient)?;
+        }
+        Mode::Add => {
+            let _ = to.f_add_(gradient)?;
+        }
+    };
+    Ok(())
+}

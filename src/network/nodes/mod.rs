@@ -1,0 +1,82 @@
+//! The nodes: each a description, and a kernel with forward and backward over a plan's buffers.
+
+pub mod activation;
+pub mod add;
+pub mod concat;
+pub mod dropout;
+pub mod embedding;
+pub mod island;
+pub mod linear;
+pub mod norm;
+pub mod select;
+
+use super::plan::{Kernel, Prepare};
+use super::{Network, ParamId, ValueId};
+use crate::error::Result;
+use crate::real::Real;
+
+/// What every node's description offers.
+pub trait Node {
+    /// The values it reads.
+    fn inputs(&self) -> Vec<ValueId>;
+    /// The value it fills.
+    fn output(&self) -> ValueId;
+    /// The parameters it uses.
+    fn params(&self) -> Vec<ParamId> {
+        Vec::new()
+    }
+    /// Whether its contribution covers its inputs' whole gradients (in the lanes it touches).
+    fn covers_input(&self, _net: &Network) -> bool {
+        true
+    }
+    /// Makes the kernel: every view and buffer, once.
+    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>>;
+}
+
+macro_rules! nodes {
+    ($($name:ident = $node:path),+ $(,)?) => {
+        /// Any node.
+        #[derive(Debug)]
+        pub enum Op { $(#[allow(missing_docs)] $name($node)),+ }
+
+        impl Op {
+            /// The values it reads.
+            pub fn inputs(&self) -> Vec<ValueId> {
+                match self { $(Op::$name(node) => node.inputs()),+ }
+            }
+            /// The value it fills.
+            pub fn output(&self) -> ValueId {
+                match self { $(Op::$name(node) => node.output()),+ }
+            }
+            /// The parameters it uses.
+            pub fn params(&self) -> Vec<ParamId> {
+                match self { $(Op::$name(node) => node.params()),+ }
+            }
+            /// Whether its contribution covers its inputs' whole gradients.
+            pub fn covers_input(&self, net: &Network) -> bool {
+                match self { $(Op::$name(node) => node.covers_input(net)),+ }
+            }
+            /// Makes the kernel.
+            pub fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+                match self { $(Op::$name(node) => node.prepare(at)),+ }
+            }
+            /// Its name.
+            pub fn name(&self) -> &'static str {
+                match self { $(Op::$name(_) => stringify!($name)),+ }
+            }
+        }
+    };
+}
+
+nodes! {
+    Activation = activation::Activation,
+    Add = add::Add,
+    BatchNorm = norm::BatchNorm,
+    Concat = concat::Concat,
+    Dropout = dropout::Dropout,
+    Embedding = embedding::Embedding,
+    Island = island::Island,
+    LayerNorm = norm::LayerNorm,
+    Linear = linear::Linear,
+    Select = select::Select,
+}

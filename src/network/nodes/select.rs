@@ -1,0 +1,84 @@
+//! Some columns of one group.
+
+use std::ops::Range;
+
+use super::Node;
+use super::concat::{lanes_between, take};
+use crate::error::Result;
+use crate::network::buffer::Buffer;
+use crate::network::gradient::{Pass, PerPass};
+use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::product::Mode;
+use crate::network::{Network, Reach, ValueId};
+use crate::real::Real;
+
+/// `y = x[group][:, columns]`.
+#[derive(Debug)]
+pub struct Select {
+    /// What it reads.
+    pub input: ValueId,
+    /// What it fills.
+    pub output: ValueId,
+    /// Which group.
+    pub group: usize,
+    /// Which columns.
+    pub columns: Range<usize>,
+}
+
+struct SelectKernel<T> {
+    x: Buffer<T>,
+    y: Buffer<T>,
+    group: usize,
+    start: usize,
+    reach: Reach,
+    passes: PerPass<Option<(Buffer<T>, InputGradient<T>)>>,
+}
+
+impl Node for Select {
+    fn inputs(&self) -> Vec<ValueId> {
+        vec![self.input]
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn covers_input(&self, net: &Network) -> bool {
+        let input = &net.values[self.input];
+        input.groups == 1 && self.columns == (0..input.width)
+    }
+
+    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+        let passes =
+            at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
+        Ok(Box::new(SelectKernel {
+            x: at.value(self.input),
+            y: at.value(self.output),
+            group: self.group,
+            start: self.columns.start,
+            reach: at.net.values[self.output].reach,
+            passes,
+        }))
+    }
+}
+
+impl<T: Real> Kernel for SelectKernel<T> {
+    fn forward(&mut self, _: &Step<'_>) -> Result<()> {
+        let (from, width) = (self.x.layout, self.y.layout.width);
+        let group = &self.x.slice()[self.group * from.rows * from.width..];
+        let rows = self.y.slice_mut().chunks_exact_mut(width).zip(group.chunks_exact(from.width));
+        rows.for_each(|(y, x)| y.copy_from_slice(&x[self.start..self.start + width]));
+        Ok(())
+    }
+
+    fn backward(&mut self, _: &Step<'_>, pass: Pass) -> Result<()> {
+        let Some((dy, dx)) = self.passes.of(pass) else { return Ok(()) };
+        let (from, to, add) = (dy.layout, dx.buffer.layout, dx.mode == Mode::Add);
+        let first = self.group * to.rows * to.lanes;
+        for (i, o) in lanes_between(from, to.lanes, self.reach) {
+            let at = (first + o) * to.width + self.start;
+            take(&mut dx.buffer.slice_mut()[at..at + from.width], &dy.slice()[i * from.width..][..from.width], add);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,48 @@
+//! Parameters, gradients and state of a network in flat buffers that never move.
+
+use super::buffer::{Buffer, Layout};
+use super::random::Stream;
+use super::{Init, Network, Param};
+use crate::error::Result;
+use crate::real::Real;
+
+/// Stream of initial weights within a seed.
+const INIT: u64 = 1;
+
+/// Flat memory of a network; padding between parameters stays zero.
+#[derive(Debug)]
+pub struct Params<T> {
+    /// The parameters.
+    pub values: Buffer<T>,
+    /// Their gradients.
+    pub gradients: Buffer<T>,
+    /// Batch-norm statistics.
+    pub state: Buffer<T>,
+}
+
+impl<T: Real> Params<T> {
+    /// Fresh parameters; the same seed gives the same numbers.
+    pub fn new(net: &Network, seed: u64) -> Result<Self> {
+        let flat = |len| Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: len });
+        let mut params =
+            Self { values: flat(net.size())?, gradients: flat(net.size())?, state: flat(net.state.len())? };
+        for (id, param) in net.params.iter().enumerate() {
+            start(param, Stream::new(seed, &[INIT, id as u64]), &mut params.values.slice_mut()[param.range.clone()]);
+        }
+        for (to, &from) in params.state.slice_mut().iter_mut().zip(&net.state) {
+            *to = T::of(from);
+        }
+        Ok(params)
+    }
+}
+
+fn start<T: Real>(param: &Param, stream: Stream, values: &mut [T]) {
+    for (i, value) in values.iter_mut().enumerate() {
+        let i = i as u64;
+        *value = T::of(match param.init {
+            Init::Uniform(bound) => bound * (2.0 * stream.uniform(i) - 1.0),
+            Init::Normal(deviation) => deviation * stream.normal(i),
+            Init::Constant(value) => value,
+        });
+    }
+}

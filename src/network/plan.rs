@@ -1,0 +1,294 @@
+//! A plan: every buffer and view of a network for one number of rows, and the passes over them.
+
+use super::buffer::{Buffer, Layout};
+use super::gradient::{Modes, Pass, PerPass, Slabs, lanes};
+use super::params::Params;
+use super::product::Mode;
+use super::{Network, ParamId, Reach, TaskId, ValueId};
+use crate::error::Result;
+use crate::real::Real;
+
+/// What a pass needs to know beside the buffers.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// Codes of the categorical features, `[rows, columns]`.
+    pub codes: &'a [u32],
+    /// Seed of dropout.
+    pub seed: u64,
+    /// Which step this is, for dropout.
+    pub number: u64,
+    /// Training, or evaluation.
+    pub training: bool,
+    /// Add to the parameters' gradients instead of replacing them.
+    pub accumulate: bool,
+}
+
+impl Step<'_> {
+    /// The mode of a parameter's gradient in this step.
+    pub fn mode(&self, mode: Mode) -> Mode {
+        if self.accumulate { Mode::Add } else { mode }
+    }
+}
+
+/// A node's loops over the buffers of one plan.
+pub trait Kernel: Send {
+    /// Fills the output from the inputs.
+    fn forward(&mut self, step: &Step<'_>) -> Result<()>;
+    /// Fills the inputs' and parameters' gradients from the output's, which it may overwrite.
+    fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()>;
+}
+
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Forward only.
+    Evaluate,
+    /// The summed backward too.
+    Train,
+    /// Both backwards.
+    PerTask,
+}
+
+impl Purpose {
+    fn passes(self) -> &'static [Pass] {
+        match self {
+            Purpose::Evaluate => &[],
+            Purpose::Train => &[Pass::Summed],
+            Purpose::PerTask => &[Pass::Summed, Pass::PerTask],
+        }
+    }
+}
+
+/// What a node sees while its kernel is made.
+#[derive(Debug)]
+pub struct Prepare<'a, T> {
+    /// The network.
+    pub net: &'a Network,
+    /// Rows of the plan.
+    pub rows: usize,
+    /// Index of the node.
+    pub node: usize,
+    purpose: Purpose,
+    params: &'a Params<T>,
+    values: &'a [Buffer<T>],
+    gradients: &'a [Vec<Option<Buffer<T>>>; 2],
+    modes: &'a [Option<Modes>; 2],
+    slabs: Option<&'a Slabs<T>>,
+}
+
+/// A value's gradient, as one of the nodes that contribute to it sees it.
+#[derive(Debug)]
+pub struct InputGradient<T> {
+    /// The memory.
+    pub buffer: Buffer<T>,
+    /// Whether this node replaces or adds.
+    pub mode: Mode,
+}
+
+/// A parameter's gradient: `[groups, lanes, size of a group]`.
+#[derive(Debug)]
+pub struct ParamGradient<T> {
+    /// The memory.
+    pub buffer: Buffer<T>,
+    /// Whether this node replaces or adds.
+    pub mode: Mode,
+}
+
+impl<T: Real> Prepare<'_, T> {
+    /// A value.
+    pub fn value(&self, id: ValueId) -> Buffer<T> {
+        self.values[id].share()
+    }
+
+    /// The gradient that arrives at a value in a pass.
+    pub fn arriving(&self, id: ValueId, pass: Pass) -> Buffer<T> {
+        self.gradients[pass as usize][id]
+            .as_ref()
+            .expect("a node's output learns if its inputs or parameters do")
+            .share()
+    }
+
+    /// The gradient of this node's `k`-th input; none if nothing upstream learns.
+    pub fn leaving(&self, k: usize, pass: Pass) -> Option<InputGradient<T>> {
+        let id = self.net.ops[self.node].inputs()[k];
+        let mode = self.modes[pass as usize].as_ref()?.inputs[self.node][k];
+        self.gradients[pass as usize][id].as_ref().map(|buffer| InputGradient { buffer: buffer.share(), mode })
+    }
+
+    /// A parameter.
+    pub fn param(&self, id: ParamId) -> Result<Buffer<T>> {
+        let param = &self.net.params[id];
+        let layout = Layout { groups: param.groups, rows: 1, lanes: 1, width: param.range.len() / param.groups };
+        self.params.values.part(param.range.start, layout)
+    }
+
+    /// The gradient of this node's `k`-th parameter.
+    pub fn param_gradient(&self, k: usize, pass: Pass) -> Result<ParamGradient<T>> {
+        let id = self.net.ops[self.node].params()[k];
+        let mode = self.modes[pass as usize].as_ref().map_or(Mode::Write, |modes| modes.params[self.node][k]);
+        if let (Pass::PerTask, Some(buffer)) = (pass, self.slabs.and_then(|slabs| slabs.of(id))) {
+            return Ok(ParamGradient { buffer, mode });
+        }
+        let param = &self.net.params[id];
+        let layout = Layout { groups: param.groups, rows: 1, lanes: 1, width: param.range.len() / param.groups };
+        Ok(ParamGradient { buffer: self.params.gradients.part(param.range.start, layout)?, mode })
+    }
+
+    /// A piece of the flat state.
+    pub fn state(&self, offset: usize, groups: usize, width: usize) -> Result<Buffer<T>> {
+        self.params.state.part(offset, Layout { groups, rows: 1, lanes: 1, width })
+    }
+
+    /// Scratch memory of a value's layout.
+    pub fn scratch(&self, id: ValueId) -> Result<Buffer<T>> {
+        Buffer::zeros(self.values[id].layout)
+    }
+
+    /// Makes something for each pass of this plan.
+    pub fn each_pass<V>(&self, make: impl Fn(Pass) -> Result<V>) -> Result<PerPass<V>> {
+        let of = |pass| self.purpose.passes().contains(&pass).then(|| make(pass)).transpose();
+        Ok(PerPass([of(Pass::Summed)?, of(Pass::PerTask)?]))
+    }
+}
+
+/// Where one task's outputs, or their gradients, stand: row `r` starts at `start + r * stride`.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// First element.
+    pub start: usize,
+    /// Distance between rows.
+    pub stride: usize,
+    /// Numbers a row.
+    pub width: usize,
+}
+
+/// A network's buffers and kernels for one number of rows.
+pub struct Plan<T> {
+    /// Rows.
+    pub rows: usize,
+    values: Vec<Buffer<T>>,
+    gradients: [Vec<Option<Buffer<T>>>; 2],
+    clear: [Vec<ValueId>; 2],
+    kernels: Vec<Box<dyn Kernel>>,
+    slabs: Option<Slabs<T>>,
+    outputs: Vec<super::Output>,
+}
+
+impl<T> std::fmt::Debug for Plan<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan").field("rows", &self.rows).field("nodes", &self.kernels.len()).finish_non_exhaustive()
+    }
+}
+
+impl<T: Real> Plan<T> {
+    /// Allocates everything.
+    pub fn new(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose) -> Result<Self> {
+        let values = net.values.iter().map(|v| Buffer::zeros(layout(v.groups, rows, 1, v.width)));
+        let values = values.collect::<Result<Vec<_>>>()?;
+        let summed = gradients(net, rows, purpose, Pass::Summed, None)?;
+        let per_task = gradients(net, rows, purpose, Pass::PerTask, Some(&summed))?;
+        let gradients = [summed, per_task];
+        let modes = [Pass::Summed, Pass::PerTask].map(|p| purpose.passes().contains(&p).then(|| Modes::new(net, p)));
+        let slabs = (purpose == Purpose::PerTask).then(|| Slabs::new(net)).transpose()?;
+        let kernels = (0..net.ops.len()).map(|node| {
+            let (values, gradients, modes, slabs) = (&values, &gradients, &modes, slabs.as_ref());
+            net.ops[node].prepare(&Prepare { net, rows, node, purpose, params, values, gradients, modes, slabs })
+        });
+        let kernels = kernels.collect::<Result<Vec<_>>>()?;
+        let clear = modes.map(|modes| modes.map_or(Vec::new(), |modes| modes.clear));
+        Ok(Self { rows, values, gradients, clear, kernels, slabs, outputs: net.outputs.clone() })
+    }
+
+    /// The numeric features `[rows, numeric]`, to be filled before a forward.
+    pub fn numeric(&mut self) -> &mut [T] {
+        self.values[0].slice_mut()
+    }
+
+    /// Runs the nodes in order.
+    pub fn forward(&mut self, step: &Step<'_>) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        self.kernels.iter_mut().try_for_each(|kernel| kernel.forward(step))
+    }
+
+    /// One task's raw outputs.
+    pub fn output(&self, task: TaskId) -> (&[T], Window) {
+        let window = self.window(task);
+        (&self.values[self.outputs[task].value].slice()[window.start..], Window { start: 0, ..window })
+    }
+
+    /// One task's raw outputs and where their gradient goes; call [`Plan::clear`] first.
+    pub fn output_and_gradient(&mut self, task: TaskId, pass: Pass) -> (&[T], &mut [T], Window) {
+        let value = self.outputs[task].value;
+        let window = self.window(task);
+        let outputs = &self.values[value].slice()[window.start..];
+        let gradients = self.gradients[pass as usize][value].as_mut().expect("outputs learn").slice_mut();
+        (outputs, &mut gradients[window.start..], Window { start: 0, ..window })
+    }
+
+    /// A value, for a look inside.
+    pub fn value(&self, id: ValueId) -> &[T] {
+        self.values[id].slice()
+    }
+
+    /// Zeroes the gradients that contributions do not tile; before the losses fill theirs.
+    pub fn clear(&mut self, pass: Pass) {
+        for &value in &self.clear[pass as usize] {
+            if let Some(gradient) = &mut self.gradients[pass as usize][value] {
+                gradient.slice_mut().fill(T::ZERO);
+            }
+        }
+        if let (Pass::PerTask, Some(slabs)) = (pass, &mut self.slabs) {
+            slabs.clear();
+        }
+    }
+
+    /// Runs the nodes backwards.
+    pub fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        for (i, kernel) in self.kernels.iter_mut().enumerate().rev() {
+            kernel.backward(step, pass)?;
+            if let (Pass::PerTask, Some(slabs)) = (pass, &mut self.slabs) {
+                slabs.after(i)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The per-task gradients of the last [`Pass::PerTask`].
+    pub fn slabs(&self) -> Option<&Slabs<T>> {
+        self.slabs.as_ref()
+    }
+
+    fn window(&self, task: TaskId) -> Window {
+        let output = &self.outputs[task];
+        let Layout { rows, width, .. } = self.values[output.value].layout;
+        let start = output.group * rows * width + output.columns.start;
+        Window { start, stride: width, width: output.columns.len() }
+    }
+}
+
+fn layout(groups: usize, rows: usize, lanes: usize, width: usize) -> Layout {
+    Layout { groups, rows, lanes, width }
+}
+
+/// Gradients of all values that learn; where a pass has one lane it shares the other pass's memory.
+fn gradients<T: Real>(
+    net: &Network,
+    rows: usize,
+    purpose: Purpose,
+    pass: Pass,
+    other: Option<&Vec<Option<Buffer<T>>>>,
+) -> Result<Vec<Option<Buffer<T>>>> {
+    let wanted = purpose.passes().contains(&pass);
+    let make = |id: ValueId| {
+        let value = &net.values[id];
+        if !wanted || !value.learns {
+            return Ok(None);
+        }
+        match other.and_then(|other| other[id].as_ref()).filter(|_| value.reach != Reach::All) {
+            Some(buffer) => Ok(Some(buffer.share())),
+            None => Buffer::zeros(layout(value.groups, rows, lanes(net, id, pass), value.width)).map(Some),
+        }
+    };
+    (0..net.values.len()).map(make).collect()
+}

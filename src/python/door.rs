@@ -1,0 +1,61 @@
+//! The one door through which Python runs the core: without the GIL, without panics, errors as Python's own.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::error::{Error, Result};
+
+/// Runs a core call without the GIL.
+pub fn run<R: Send>(py: Python<'_>, call: impl FnOnce() -> Result<R> + Send) -> PyResult<R> {
+    match py.detach(|| catch_unwind(AssertUnwindSafe(call))) {
+        Ok(done) => done.map_err(exception),
+        Err(panic) => {
+            let what = panic.downcast_ref::<String>().map(String::as_str);
+            let what = what.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(PyRuntimeError::new_err(format!("a defect in polytask, please report it: {what}")))
+        }
+    }
+}
+
+/// The Python exception of an error.
+pub fn exception(error: Error) -> PyErr {
+    match error {
+        Error::Value(what) => PyValueError::new_err(what),
+        Error::Type(what) => PyTypeError::new_err(what),
+        Error::File { path, source } => match source.raw_os_error() {
+            // With a number Python chooses the subclass: FileNotFoundError, PermissionError ...
+            Some(number) => PyOSError::new_err((number, reason(&source), path)),
+            None => PyOSError::new_err(format!("{path}: {source}")),
+        },
+        error @ Error::Torch(_) => PyRuntimeError::new_err(error.to_string()),
+        Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+        Error::Foreign(error) => match error.downcast::<PyErr>() {
+            Ok(own) => *own,
+            Err(other) => PyRuntimeError::new_err(other.to_string()),
+        },
+    }
+}
+
+/// What the operating system says, without the number that Python adds itself.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// A Python error on its way through the core.
+pub fn foreign(error: PyErr) -> Error {
+    Error::Foreign(Box::new(error))
+}
+
+/// Takes a lock that nobody waits for: who calls back into a busy object gets an error instead of a deadlock.
+pub fn lock<'a, T>(mutex: &'a Mutex<T>, what: &str) -> Result<MutexGuard<'a, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Ok(guard),
+        // Every call leaves what it locks in a state that can be used.
+        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => Err(crate::value_error!("the {what} is busy: another call is still running")),
+    }
+}

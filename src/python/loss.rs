@@ -1,0 +1,153 @@
+//! A loss that is a Python callable.
+
+use std::sync::Mutex;
+
+use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray2};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use serde_json::{Value, json};
+
+use super::door::{exception, foreign};
+use crate::error::Result;
+use crate::loss::{Batch, Kernel, Labels, Loss, Targets};
+use crate::registry::Described;
+use crate::{bail, value_error};
+
+/// Calls Python for value and gradient; the file of a model cannot bring it back.
+#[derive(Debug)]
+pub struct PyLoss {
+    call: Option<Py<PyAny>>,
+    width: usize,
+    labels: Labels,
+    failed: Mutex<Option<PyErr>>,
+}
+
+/// The losses that are the caller's own, from a model's description; `call[j]` may be missing in a loaded model.
+pub fn custom(description: &Value, calls: &[Option<Py<PyAny>>]) -> Result<Vec<Option<Box<dyn Loss>>>> {
+    let tasks = description["tasks"].as_array().map_or(&[][..], Vec::as_slice);
+    let of = |(j, task): (usize, &Value)| {
+        if task["loss"]["name"] != "custom" {
+            return Ok(None);
+        }
+        let whole = |value: &Value| value.as_u64().map(|n| n as usize).filter(|&n| n > 0);
+        let Some(width) = whole(&task["loss"]["width"]) else {
+            bail!("a loss of your own needs `width`, its number of raw outputs; got {}", task["loss"]["width"]);
+        };
+        let columns = whole(&task["outputs"]).unwrap_or(1);
+        let numbers = Labels::Values { columns, low: f64::NEG_INFINITY, high: f64::INFINITY };
+        let labels = whole(&task["classes"]).map_or(numbers, Labels::Classes);
+        let call = Python::attach(|py| calls.get(j).and_then(Option::as_ref).map(|call| call.clone_ref(py)));
+        Ok(Some(Box::new(PyLoss { call, width, labels, failed: Mutex::new(None) }) as Box<dyn Loss>))
+    };
+    tasks.iter().enumerate().map(of).collect()
+}
+
+impl PyLoss {
+    /// 1 or the row's weight where the row has a label, else 0.
+    fn row_weights(&self, targets: Targets<'_, f32>, weights: Option<&[f32]>) -> Vec<f32> {
+        let labelled: Vec<bool> = match (targets, self.labels) {
+            (Targets::Classes(classes), _) => classes.iter().map(|&class| class >= 0).collect(),
+            (Targets::Values(values), Labels::Values { columns, .. }) => {
+                values.chunks_exact(columns).map(|row| row.iter().any(|x| !x.is_nan())).collect()
+            }
+            (Targets::Values(values), Labels::Classes(_)) => values.iter().map(|x| !x.is_nan()).collect(),
+        };
+        let weight = |(row, labelled): (usize, bool)| if labelled { weights.map_or(1.0, |w| w[row]) } else { 0.0 };
+        labelled.into_iter().enumerate().map(weight).collect()
+    }
+
+    fn ask(&self, batch: Batch<'_, f32>) -> PyResult<f64> {
+        let Batch { rows, width, outputs, gradient, stride, targets, weights, scale } = batch;
+        let weights = self.row_weights(targets, weights);
+        Python::attach(|py| {
+            let Some(call) = &self.call else {
+                return Err(PyValueError::new_err(
+                    "this task's loss was Python code, which a file cannot hold: pass it to `load` again",
+                ));
+            };
+            let mut raw = Vec::with_capacity(rows * width);
+            (0..rows).for_each(|row| raw.extend_from_slice(&outputs[row * stride..row * stride + width]));
+            let raw = PyArray1::from_vec(py, raw).reshape([rows, width])?;
+            let targets = match targets {
+                Targets::Classes(classes) => {
+                    PyArray1::from_vec(py, classes.iter().map(|&c| i64::from(c)).collect()).into_any()
+                }
+                Targets::Values(values) => {
+                    PyArray1::from_slice(py, values).reshape([rows, values.len() / rows])?.into_any()
+                }
+            };
+            let weights = PyArray1::from_vec(py, weights);
+            let (sum, _, slope): (f64, f64, PyReadonlyArray2<'_, f32>) =
+                call.bind(py).call1((raw, targets, weights))?.extract()?;
+            let slope = slope.as_array();
+            if slope.shape() != [rows, width] {
+                return Err(exception(value_error!(
+                    "a loss's gradient should have shape [{rows}, {width}]; got {:?}",
+                    slope.shape()
+                )));
+            }
+            if let Some(gradient) = gradient {
+                for (row, from) in slope.outer_iter().enumerate() {
+                    let to = &mut gradient[row * stride..row * stride + width];
+                    to.iter_mut().zip(from).for_each(|(to, &from)| *to = scale * from);
+                }
+            }
+            Ok(sum)
+        })
+    }
+
+    fn guarded(&self, batch: Batch<'_, f32>) -> f64 {
+        match self.ask(batch) {
+            Ok(sum) => sum,
+            Err(error) => {
+                *self.failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
+                0.0
+            }
+        }
+    }
+}
+
+impl Kernel<f32> for PyLoss {
+    fn weight(&self, targets: Targets<'_, f32>, weights: Option<&[f32]>) -> f64 {
+        self.row_weights(targets, weights).iter().map(|&w| f64::from(w)).sum()
+    }
+
+    fn evaluate(&self, batch: Batch<'_, f32>) -> f64 {
+        self.guarded(batch)
+    }
+}
+
+impl Kernel<f64> for PyLoss {
+    fn weight(&self, _: Targets<'_, f64>, _: Option<&[f64]>) -> f64 {
+        unreachable!("models of the face compute in f32")
+    }
+
+    fn evaluate(&self, _: Batch<'_, f64>) -> f64 {
+        unreachable!("models of the face compute in f32")
+    }
+}
+
+impl Described for PyLoss {
+    fn describe(&self) -> Value {
+        json!({"name": "custom", "width": self.width})
+    }
+}
+
+impl Loss for PyLoss {
+    fn labels(&self, _: Option<usize>, _: usize) -> Result<Labels> {
+        Ok(self.labels)
+    }
+
+    fn width(&self, _: Option<usize>, _: usize) -> usize {
+        self.width
+    }
+
+    fn is_foreign(&self) -> bool {
+        true
+    }
+
+    fn failure(&self) -> Result<()> {
+        let failed = self.failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        failed.map_or(Ok(()), |error| Err(foreign(error)))
+    }
+}

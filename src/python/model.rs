@@ -1,0 +1,279 @@
+//! `Model`: the network and its parameters.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use numpy::{PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::Value;
+
+use super::data::PyData;
+use super::{arrays, door, loss};
+use crate::bail;
+use crate::error::Result;
+use crate::model::Model;
+use crate::registry::list;
+
+/// Rows a batch of prediction, unless said otherwise.
+const BATCH: usize = 4096;
+
+/// A multi-task model.
+#[pyclass(frozen, name = "Model", module = "polytask._core")]
+pub struct PyModel {
+    /// Boxed, so that it stays in place.
+    pub model: Arc<Mutex<Box<Model>>>,
+}
+
+type Calls = Vec<Option<Py<PyAny>>>;
+type Array<'py> = Bound<'py, PyArrayDyn<f32>>;
+
+impl PyModel {
+    fn of(model: Model) -> Self {
+        Self { model: Arc::new(Mutex::new(Box::new(model))) }
+    }
+
+    /// Runs a call on the locked model without the GIL.
+    pub fn with<R: Send>(&self, py: Python<'_>, call: impl FnOnce(&mut Model) -> Result<R> + Send) -> PyResult<R> {
+        door::run(py, || call(&mut *door::lock(&self.model, "model")?))
+    }
+}
+
+#[pymethods]
+impl PyModel {
+    #[new]
+    #[pyo3(signature = (description, callables=Vec::new()))]
+    fn new(py: Python<'_>, description: &str, callables: Calls) -> PyResult<Self> {
+        door::run(py, || {
+            let parsed: Value = serde_json::from_str(description).unwrap_or_default();
+            Model::new(description, loss::custom(&parsed, &callables)?).map(Self::of)
+        })
+    }
+
+    /// The description as JSON, with every default filled in.
+    #[getter]
+    fn description(&self, py: Python<'_>) -> PyResult<String> {
+        self.with(py, |model| Ok(model.description()))
+    }
+
+    /// Replaces the face's own notes (JSON) in the description.
+    fn set_face(&self, py: Python<'_>, face: &str) -> PyResult<()> {
+        self.with(py, |model| model.set_face(face))
+    }
+
+    /// Raw outputs a row, for each task.
+    #[getter]
+    fn widths(&self, py: Python<'_>) -> PyResult<Vec<usize>> {
+        self.with(py, |model| Ok(model.widths()))
+    }
+
+    /// Predicted numbers a row, for each task.
+    #[getter]
+    fn predicted_widths(&self, py: Python<'_>) -> PyResult<Vec<usize>> {
+        self.with(py, |model| Ok(model.predicted_widths()))
+    }
+
+    /// Path, shape and kind (`"parameter"` or `"state"`) of every entry.
+    fn names(&self, py: Python<'_>) -> PyResult<Vec<(String, Vec<usize>, String)>> {
+        let kind = |parameter: bool| if parameter { "parameter" } else { "state" }.to_owned();
+        self.with(py, |model| {
+            Ok(model.entries().iter().map(|e| (e.name.clone(), e.shape.clone(), kind(e.param.is_some()))).collect())
+        })
+    }
+
+    /// Copies of all parameters and state, by path.
+    fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let all = self.with(py, |model| {
+            let copy =
+                |(i, e): (usize, &crate::network::Entry)| (e.name.clone(), e.shape.clone(), model.entry(i).to_vec());
+            Ok(model.entries().iter().enumerate().map(copy).collect::<Vec<_>>())
+        })?;
+        let state = PyDict::new(py);
+        for (name, shape, values) in all {
+            state.set_item(name, arrays::give(py, values, &shape)?)?;
+        }
+        Ok(state)
+    }
+
+    /// Takes over arrays by path; gives the paths that were missing and those that are unknown.
+    #[pyo3(signature = (state, strict=true))]
+    fn load_state(
+        &self,
+        py: Python<'_>,
+        state: HashMap<String, Bound<'_, PyAny>>,
+        strict: bool,
+    ) -> PyResult<(Vec<String>, Vec<String>)> {
+        let known = self.names(py)?;
+        let missing: Vec<_> = known.iter().map(|k| k.0.clone()).filter(|name| !state.contains_key(name)).collect();
+        let mut unexpected: Vec<_> =
+            state.keys().filter(|name| !known.iter().any(|k| &k.0 == *name)).cloned().collect();
+        unexpected.sort();
+        if strict && !(missing.is_empty() && unexpected.is_empty()) {
+            let what = format!("`state`: missing {}; unexpected {}", list(&missing), list(&unexpected));
+            return Err(PyValueError::new_err(what));
+        }
+        let mut new = Vec::new();
+        for (index, (name, shape, _)) in known.iter().enumerate() {
+            if let Some(array) = state.get(name) {
+                new.push((index, numbers(array, name, shape)?));
+            }
+        }
+        self.with(py, |model| {
+            new.iter().for_each(|(index, values)| model.entry_mut(*index).copy_from_slice(values));
+            Ok(())
+        })?;
+        Ok((missing, unexpected))
+    }
+
+    /// Live, writable views of the parameters, by path; each keeps the model alive.
+    fn parameters<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let py = slf.py();
+        let places = slf.get().with(py, |model| {
+            let learned = model.entries().iter().enumerate().filter(|(_, e)| e.param.is_some());
+            let place = |(i, e): (usize, &crate::network::Entry)| {
+                (e.name.clone(), e.shape.clone(), model.entry(i).as_ptr() as usize)
+            };
+            Ok(learned.map(place).collect::<Vec<_>>())
+        })?;
+        let views = PyDict::new(py);
+        for (name, shape, address) in places {
+            // SAFETY: flat buffers never move while the model lives, and the view holds the model.
+            views.set_item(name, unsafe { arrays::view(slf.clone().into_any(), address as *const f32, &shape) })?;
+        }
+        Ok(views)
+    }
+
+    /// A line a node, as JSON.
+    fn summary(&self, py: Python<'_>) -> PyResult<String> {
+        self.with(py, |model| Ok(model.summary()))
+    }
+
+    /// Every check of rows at the door; with `labels` there must be at least one label.
+    fn check(&self, py: Python<'_>, data: &Bound<'_, PyData>, labels: bool) -> PyResult<()> {
+        let data = data.get();
+        self.with(py, |model| data.check(model, labels))
+    }
+
+    /// Predictions of each task, `[rows, predicted width]`; with `raw` its raw outputs.
+    #[pyo3(signature = (data, raw=false, batch_size=BATCH))]
+    fn predict<'py>(
+        &self,
+        py: Python<'py>,
+        data: &Bound<'py, PyData>,
+        raw: bool,
+        batch_size: usize,
+    ) -> PyResult<Vec<Array<'py>>> {
+        let data = data.get();
+        let (outputs, widths) = self.with(py, |model| {
+            data.check(model, false)?;
+            let mut outputs = vec![Vec::new(); model.tasks.len()];
+            model.evaluate(&data.data, batch_size, false, &mut outputs)?;
+            if raw {
+                return Ok((outputs, model.widths()));
+            }
+            let predicted = outputs.iter().enumerate().map(|(task, raw)| model.link(task, raw)).collect();
+            Ok((predicted, model.predicted_widths()))
+        })?;
+        give_all(py, outputs, data.data.rows, &widths)
+    }
+
+    /// Sum of weighted losses, total label weight and raw outputs `[rows, width]`, of each task.
+    #[pyo3(signature = (data, batch_size=BATCH))]
+    fn evaluate<'py>(
+        &self,
+        py: Python<'py>,
+        data: &Bound<'py, PyData>,
+        batch_size: usize,
+    ) -> PyResult<(Vec<f64>, Vec<f64>, Vec<Array<'py>>)> {
+        let data = data.get();
+        let (sums, outputs, widths) = self.with(py, |model| {
+            data.check(model, true)?;
+            let mut outputs = vec![Vec::new(); model.tasks.len()];
+            let sums = model.evaluate(&data.data, batch_size, true, &mut outputs)?;
+            Ok((sums, outputs, model.widths()))
+        })?;
+        let column = |k: usize| sums.iter().map(|s| s[k]).collect();
+        Ok((column(0), column(1), give_all(py, outputs, data.data.rows, &widths)?))
+    }
+
+    /// Raw outputs of one task turned into predictions.
+    fn link<'py>(&self, py: Python<'py>, task: usize, raw: PyReadonlyArray2<'_, f32>) -> PyResult<Array<'py>> {
+        let rows = raw.shape()[0];
+        let values: Vec<f32> = raw.as_array().iter().copied().collect();
+        let columns = raw.shape()[1];
+        let (predicted, width) = self.with(py, |model| {
+            let widths = model.widths();
+            match widths.get(task) {
+                Some(&width) if width == columns => Ok((model.link(task, &values), model.predicted_widths()[task])),
+                width => bail!("`raw` should have the width of task {task}, {width:?}; got {columns}"),
+            }
+        })?;
+        arrays::give(py, predicted, &[rows, width])
+    }
+
+    /// Gradients on all rows as one batch, without dropout: `"sum"`, `"jacobian"` or `"gramian"`.
+    fn gradients<'py>(&self, py: Python<'py>, data: &Bound<'py, PyData>, kind: &str) -> PyResult<Bound<'py, PyAny>> {
+        let data = data.get();
+        self.with(py, |model| data.check(model, true))?;
+        match kind {
+            "sum" => {
+                let all = self.with(py, |model| model.gradient(&data.data))?;
+                let gradients = PyDict::new(py);
+                for ((name, shape, _), values) in self.names(py)?.into_iter().zip(all) {
+                    gradients.set_item(name, arrays::give(py, values, &shape)?)?;
+                }
+                Ok(gradients.into_any())
+            }
+            "jacobian" => {
+                let jacobian = self.with(py, |model| model.jacobian(&data.data))?;
+                let shape = [jacobian.rows.len(), jacobian.rows.first().map_or(0, Vec::len)];
+                let matrix = arrays::give(py, jacobian.rows.concat(), &shape)?;
+                Ok((jacobian.names, matrix).into_pyobject(py)?.into_any())
+            }
+            "gramian" => {
+                let (gramian, tasks) = self.with(py, |model| Ok((model.gramian(&data.data)?, model.tasks.len())))?;
+                Ok(PyArray1::from_vec(py, gramian).reshape([tasks, tasks])?.into_any())
+            }
+            other => Err(PyValueError::new_err(format!(
+                "`kind` should be \"sum\", \"jacobian\" or \"gramian\"; got {other:?}"
+            ))),
+        }
+    }
+
+    /// Writes the model to a safetensors file, atomically.
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        self.with(py, |model| model.save(&path))
+    }
+
+    /// Reads a model that `save` wrote.
+    #[staticmethod]
+    #[pyo3(signature = (path, callables=Vec::new()))]
+    fn load(py: Python<'_>, path: PathBuf, callables: Calls) -> PyResult<Self> {
+        door::run(py, || Model::open(&path, |description| loss::custom(description, &callables)).map(Self::of))
+    }
+}
+
+fn give_all<'py>(py: Python<'py>, outputs: Vec<Vec<f32>>, rows: usize, widths: &[usize]) -> PyResult<Vec<Array<'py>>> {
+    outputs.into_iter().zip(widths).map(|(values, &width)| arrays::give(py, values, &[rows, width])).collect()
+}
+
+/// The finite `f32` numbers of an array of the expected shape.
+fn numbers(array: &Bound<'_, PyAny>, name: &str, shape: &[usize]) -> PyResult<Vec<f32>> {
+    let Ok(array) = array.extract::<PyReadonlyArrayDyn<'_, f32>>() else {
+        return Err(PyTypeError::new_err(format!(
+            "`state`: `{name}` should be a float32 array; got {}",
+            array.get_type()
+        )));
+    };
+    if array.shape() != shape {
+        let what = format!("`state`: `{name}` should have shape {shape:?}; got {:?}", array.shape());
+        return Err(PyValueError::new_err(what));
+    }
+    let values: Vec<f32> = array.as_array().iter().copied().collect();
+    match values.iter().find(|x| !x.is_finite()) {
+        Some(x) => Err(PyValueError::new_err(format!("`state`: `{name}` should hold finite numbers; got {x}"))),
+        None => Ok(values),
+    }
+}

@@ -1,0 +1,176 @@
+//! `Trainer`: the training loop.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use numpy::PyArrayDyn;
+use pyo3::prelude::*;
+
+use super::data::PyData;
+use super::model::PyModel;
+use super::{arrays, door};
+use crate::error::Result;
+use crate::model::Model;
+use crate::trainer::Trainer;
+use crate::trainer::epoch::Run;
+
+/// Trains one model.
+#[pyclass(frozen, name = "Trainer", module = "polytask._core")]
+pub struct PyTrainer {
+    model: Arc<Mutex<Box<Model>>>,
+    trainer: Mutex<Trainer>,
+}
+
+impl PyTrainer {
+    fn with<R: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&mut Trainer, &mut Model) -> Result<R> + Send,
+    ) -> PyResult<R> {
+        door::run(py, || {
+            let mut trainer = door::lock(&self.trainer, "trainer")?;
+            call(&mut trainer, &mut *door::lock(&self.model, "model")?)
+        })
+    }
+
+    fn look<R: Send>(&self, py: Python<'_>, call: impl FnOnce(&Trainer) -> R + Send) -> PyResult<R> {
+        door::run(py, || Ok(call(&*door::lock(&self.trainer, "trainer")?)))
+    }
+}
+
+#[pymethods]
+impl PyTrainer {
+    #[new]
+    fn new(py: Python<'_>, model: &Bound<'_, PyModel>, settings: &str) -> PyResult<Self> {
+        let shared = model.get();
+        let trainer = shared.with(py, |model| Trainer::new(model, settings))?;
+        Ok(Self { model: shared.model.clone(), trainer: Mutex::new(trainer) })
+    }
+
+    /// The settings as JSON, with every default filled in.
+    #[getter]
+    fn settings(&self, py: Python<'_>) -> PyResult<String> {
+        self.look(py, Trainer::settings)
+    }
+
+    /// Steps of the optimizer so far.
+    #[getter]
+    fn steps(&self, py: Python<'_>) -> PyResult<u64> {
+        self.look(py, Trainer::steps)
+    }
+
+    /// Complete epochs so far.
+    #[getter]
+    fn epochs(&self, py: Python<'_>) -> PyResult<u64> {
+        self.look(py, Trainer::epochs)
+    }
+
+    /// Batches done in the running epoch.
+    #[getter]
+    fn batches(&self, py: Python<'_>) -> PyResult<usize> {
+        self.look(py, Trainer::batches)
+    }
+
+    /// The learning rate of the last step, of the first group.
+    #[getter]
+    fn lr(&self, py: Python<'_>) -> PyResult<f64> {
+        self.look(py, Trainer::lr)
+    }
+
+    /// Tells schedules that need it how many steps the run will have.
+    fn plan(&self, py: Python<'_>, total_steps: Option<u64>) -> PyResult<()> {
+        self.with(py, |trainer, _| trainer.plan(total_steps))
+    }
+
+    /// Resolves `"balanced"` weights from these labels, the first time.
+    fn balance(&self, py: Python<'_>, data: &Bound<'_, PyData>) -> PyResult<()> {
+        let data = data.get();
+        self.with(py, |trainer, model| {
+            data.check(model, true)?;
+            trainer.balance(model, &data.data)
+        })
+    }
+
+    /// Goes on with the running epoch; gives whether it is through.
+    #[pyo3(signature = (data, *, batch_size, shuffle, keep_outputs, stop_after=None, drop_last=false, poll=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn run(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyData>,
+        batch_size: usize,
+        shuffle: bool,
+        keep_outputs: bool,
+        stop_after: Option<usize>,
+        drop_last: bool,
+        poll: Option<Py<PyAny>>,
+    ) -> PyResult<bool> {
+        let data = data.get();
+        let how = Run { batch_size, shuffle, keep_outputs, drop_last };
+        let mut look = |done: usize, total: usize, mean: f64| {
+            Python::attach(|py| {
+                py.check_signals()?;
+                poll.as_ref().map_or(Ok(()), |poll| poll.call1(py, (done, total, mean)).map(drop))
+            })
+            .map_err(door::foreign)
+        };
+        self.with(py, |trainer, model| {
+            data.check(model, true)?;
+            trainer.run(model, &data.data, how, stop_after, &mut look)
+        })
+    }
+
+    /// One batch in the given order: objective, each task's loss and label weight.
+    #[pyo3(signature = (data, keep_outputs=false))]
+    fn step(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyData>,
+        keep_outputs: bool,
+    ) -> PyResult<(f64, Vec<f64>, Vec<f64>)> {
+        let data = data.get();
+        let report = self.with(py, |trainer, model| {
+            data.check(model, false)?;
+            trainer.step(model, data.data.clone(), keep_outputs)
+        })?;
+        Ok((report.objective, report.losses, report.weights))
+    }
+
+    /// Steps on what waits for the rest of its accumulation.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |trainer, model| trainer.flush(model))
+    }
+
+    /// Raw outputs kept, of each task.
+    fn outputs<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyArrayDyn<f32>>>> {
+        let (outputs, widths) = self.with(py, |trainer, model| Ok((trainer.outputs().to_vec(), model.widths())))?;
+        let give = |(values, &width): (Vec<f32>, &usize)| {
+            let rows = values.len() / width;
+            arrays::give(py, values, &[rows, width])
+        };
+        outputs.into_iter().zip(&widths).map(give).collect()
+    }
+
+    /// Closes the epoch: its means as JSON.
+    fn end_epoch(&self, py: Python<'_>) -> PyResult<String> {
+        self.with(py, |trainer, model| trainer.end_epoch(model))
+    }
+
+    /// Shows the schedule a measured value.
+    fn observe(&self, py: Python<'_>, value: f64) -> PyResult<()> {
+        self.with(py, |trainer, _| {
+            trainer.observe(value);
+            Ok(())
+        })
+    }
+
+    /// Writes a checkpoint with notes of the caller's, atomically.
+    fn save(&self, py: Python<'_>, path: PathBuf, extra: &str) -> PyResult<()> {
+        self.with(py, |trainer, model| trainer.save(model, &path, extra))
+    }
+
+    /// Takes over a checkpoint, all of it or nothing; gives the caller's notes.
+    fn restore(&self, py: Python<'_>, path: PathBuf) -> PyResult<String> {
+        self.with(py, |trainer, model| trainer.restore(model, &path))
+    }
+}

@@ -1,0 +1,174 @@
+//! Epochs over rows in memory, and what an epoch sums up.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Trainer;
+use super::step::Slices;
+use crate::bail;
+use crate::data::{Data, Order, Rows};
+use crate::error::Result;
+use crate::model::Model;
+
+/// Time between two looks at the outside world.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How to go through rows in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Rows a batch.
+    pub batch_size: usize,
+    /// In an order of the epoch's own, or as they are.
+    pub shuffle: bool,
+    /// Keep the raw outputs of training, for metrics.
+    pub keep_outputs: bool,
+    /// Leave out a last batch that is not full.
+    pub drop_last: bool,
+}
+
+/// The running epoch.
+#[derive(Debug, Default)]
+pub struct Epoch {
+    /// Batches done.
+    pub batches: usize,
+    /// Raw outputs, `[rows, width]` a task.
+    pub kept: Vec<Vec<f32>>,
+    pub(super) sums: Sums,
+    /// How it was begun: rows and settings; a resumed epoch must go on in the same way.
+    pub(super) begun: Option<(usize, Run)>,
+    order: Order,
+    /// Which epoch `order` is of.
+    ordered: Option<(u64, usize, bool)>,
+}
+
+/// What an epoch sums up.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Sums {
+    pub(super) objective: f64,
+    pub(super) steps: u64,
+    pub(super) losses: Vec<f64>,
+    pub(super) weights: Vec<f64>,
+}
+
+impl Epoch {
+    pub(super) fn new(tasks: usize) -> Self {
+        let sums = Sums { losses: vec![0.0; tasks], weights: vec![0.0; tasks], ..Sums::default() };
+        Self { sums, ..Self::default() }
+    }
+
+    pub(super) fn add(&mut self, objective: f64, losses: &[f64], weights: &[f64]) {
+        self.sums.objective += objective;
+        self.sums.steps += 1;
+        self.sums.losses.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
+        self.sums.weights.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight);
+    }
+
+    /// The mean objective so far.
+    fn mean(&self) -> f64 {
+        self.sums.objective / self.sums.steps.max(1) as f64
+    }
+}
+
+impl Trainer {
+    /// Goes on with the running epoch over rows that were checked, for at most `stop_after` batches; gives whether the
+    /// epoch is through. `poll(batches done, batches in all, mean objective)` is called now and then, and may stop it.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`]; an epoch that was begun in another way; what `poll` returns.
+    pub fn run(
+        &mut self,
+        model: &mut Model,
+        data: &Data,
+        how: Run,
+        stop_after: Option<usize>,
+        poll: &mut dyn FnMut(usize, usize, f64) -> Result<()>,
+    ) -> Result<bool> {
+        let total = self.begin(model, data, how)?;
+        let stop = stop_after.map_or(total, |limit| total.min(self.epoch.batches + limit));
+        let mut looked = Instant::now();
+        while self.epoch.batches < stop {
+            self.next(model, data, how)?;
+            if looked.elapsed() >= POLL {
+                poll(self.epoch.batches, total, self.epoch.mean())?;
+                looked = Instant::now();
+            }
+        }
+        Ok(self.epoch.batches >= total)
+    }
+
+    /// Checks that the epoch goes on as it began, brings its order to mind, and counts its batches.
+    fn begin(&mut self, model: &Model, data: &Data, how: Run) -> Result<usize> {
+        let rows = data.rows();
+        if how.batch_size == 0 {
+            bail!("`batch_size` should be at least 1; got 0");
+        }
+        let total = if how.drop_last { rows / how.batch_size } else { rows.div_ceil(how.batch_size) };
+        if total == 0 {
+            bail!("`batch_size` of {} leaves no batch of {rows} rows with `drop_last`", how.batch_size);
+        }
+        match self.epoch.begun {
+            Some(begun) if self.epoch.batches > 0 && begun != (rows, how) => bail!(
+                "the running epoch was begun over {} rows with {:?}; it cannot go on over {rows} rows with {how:?}",
+                begun.0,
+                begun.1
+            ),
+            _ => self.epoch.begun = Some((rows, how)),
+        }
+        if self.epoch.ordered != Some((self.epochs, rows, how.shuffle)) {
+            self.epoch.order.fill(self.seed, self.epochs, rows, how.shuffle);
+            self.epoch.ordered = Some((self.epochs, rows, how.shuffle));
+        }
+        if how.keep_outputs {
+            self.epoch.kept.resize(model.tasks.len(), Vec::new());
+            for (kept, task) in self.epoch.kept.iter_mut().zip(&model.tasks) {
+                kept.resize(rows * task.width(), 0.0);
+            }
+        }
+        Ok(total)
+    }
+
+    /// One step on the next batch, or the next few with accumulation.
+    fn next(&mut self, model: &mut Model, data: &Data, how: Run) -> Result<()> {
+        let order = std::mem::take(&mut self.epoch.order);
+        let mut kept = std::mem::take(&mut self.epoch.kept);
+        let end = if how.drop_last { data.rows() / how.batch_size * how.batch_size } else { data.rows() };
+        let first = self.epoch.batches * how.batch_size;
+        let last = end.min(first + how.batch_size * self.accumulate);
+        let contiguous = (!how.shuffle).then_some(first);
+        let parts = Slices { data, rows: &order.rows()[first..last], contiguous, size: how.batch_size };
+        let done = self.step_on(model, &parts, |work, index| {
+            if how.keep_outputs {
+                let rows = parts.rows.chunks(how.batch_size).nth(index).unwrap_or_default();
+                kept.iter_mut().enumerate().for_each(|(j, out)| work.scatter_outputs(j, Rows::Index(rows), out));
+            }
+        });
+        self.epoch.batches += (last - first).div_ceil(how.batch_size);
+        self.epoch.order = order;
+        self.epoch.kept = kept;
+        done.map(|_| ())
+    }
+
+    /// Raw outputs kept: after [`Trainer::run`] in the data's order, after [`Trainer::step`] the batch's.
+    pub fn outputs(&self) -> &[Vec<f32>] {
+        &self.epoch.kept
+    }
+
+    /// Closes the epoch: `{"loss", "tasks", "labels", "lr"}` as JSON, with `null` for a task without a label.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`], for what still waits for the rest of its accumulation.
+    pub fn end_epoch(&mut self, model: &mut Model) -> Result<String> {
+        self.flush(model)?;
+        let mean = self.epoch.mean();
+        let Sums { losses, weights, .. } = &self.epoch.sums;
+        let means: Vec<_> = losses.iter().zip(weights).map(|(l, &w)| (w > 0.0).then(|| l / w)).collect();
+        let line = json!({"loss": mean, "tasks": means, "labels": weights, "lr": self.lr});
+        self.epochs += 1;
+        self.epoch.batches = 0;
+        self.epoch.begun = None;
+        self.epoch.sums = Epoch::new(model.tasks.len()).sums;
+        Ok(line.to_string())
+    }
+}

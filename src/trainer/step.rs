@@ -1,0 +1,297 @@
+//! One step: gather, forward, losses, backward, regularizers, clipping, optimizer.
+
+use super::Trainer;
+use crate::bail;
+use crate::data::{Data, Rows};
+use crate::error::Result;
+use crate::model::Model;
+use crate::network::gradient::Pass;
+use crate::network::plan::{Purpose, Step};
+use crate::real::{LANES, vectorised};
+use crate::schedule::Moment;
+use crate::task::Task;
+use crate::weighting::Losses;
+
+/// Most state buffers an optimizer has.
+const SLOTS: usize = 4;
+
+/// Numbers of the running step, a task each.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Total label weight.
+    weights: Vec<f64>,
+    /// Sum of weighted losses.
+    sums: Vec<f64>,
+    /// Factor on the gradient: lambda over the label weight.
+    scales: Vec<f64>,
+    /// lambda, times what the weighting says.
+    lambdas: Vec<f64>,
+    /// Tasks that have a label in this step, and lambda times their losses.
+    present: Vec<usize>,
+    losses: Vec<f64>,
+}
+
+impl Scratch {
+    pub(super) fn new(tasks: usize) -> Self {
+        let zeros = || vec![0.0; tasks];
+        Self {
+            weights: zeros(),
+            sums: zeros(),
+            scales: zeros(),
+            lambdas: zeros(),
+            present: Vec::with_capacity(tasks),
+            losses: zeros(),
+        }
+    }
+}
+
+/// What one step gave.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The objective, regularizers included; 0 for a batch without any label.
+    pub objective: f64,
+    /// Each task's mean loss; NaN without a label.
+    pub losses: Vec<f64>,
+    /// Each task's total label weight.
+    pub weights: Vec<f64>,
+}
+
+/// The micro-batches of one step.
+pub(super) trait Parts {
+    fn count(&self) -> usize;
+    fn part(&self, index: usize) -> (&Data, Rows<'_>);
+}
+
+/// Rows of one data set, `size` at a time.
+pub(super) struct Slices<'a> {
+    pub data: &'a Data,
+    pub rows: &'a [u32],
+    /// The rows are `0, 1, 2 ...` from this one on.
+    pub contiguous: Option<usize>,
+    pub size: usize,
+}
+
+impl Parts for Slices<'_> {
+    fn count(&self) -> usize {
+        self.rows.len().div_ceil(self.size)
+    }
+
+    fn part(&self, index: usize) -> (&Data, Rows<'_>) {
+        let range = index * self.size..self.rows.len().min((index + 1) * self.size);
+        match self.contiguous {
+            Some(first) => (self.data, Rows::Range(first + range.start..first + range.end)),
+            None => (self.data, Rows::Index(&self.rows[range])),
+        }
+    }
+}
+
+/// Whole batches, one data set each.
+pub(super) struct Wholes<'a>(pub &'a [Data]);
+
+impl Parts for Wholes<'_> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn part(&self, index: usize) -> (&Data, Rows<'_>) {
+        (&self.0[index], Rows::Range(0..self.0[index].rows()))
+    }
+}
+
+impl Trainer {
+    /// One step on a foreign batch that was checked; with accumulation it may wait for others first.
+    ///
+    /// # Errors
+    /// What a loss raises, or an objective that is no longer finite; the model is then as after its last step.
+    pub fn step(&mut self, model: &mut Model, data: Data, keep_outputs: bool) -> Result<Report> {
+        self.pending.push(data);
+        if keep_outputs && self.pending.len() == 1 {
+            self.epoch.kept = vec![Vec::new(); model.tasks.len()];
+        }
+        if self.pending.len() < self.accumulate {
+            return Ok(Report::nothing(model.tasks.len()));
+        }
+        self.flush_with(model, keep_outputs)
+    }
+
+    /// Steps on what still waits for the rest of its accumulation.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn flush(&mut self, model: &mut Model) -> Result<()> {
+        if !self.pending.is_empty() {
+            self.flush_with(model, false)?;
+        }
+        Ok(())
+    }
+
+    fn flush_with(&mut self, model: &mut Model, keep_outputs: bool) -> Result<Report> {
+        let pending = std::mem::take(&mut self.pending);
+        let mut kept = std::mem::take(&mut self.epoch.kept);
+        let objective = self.step_on(model, &Wholes(&pending), |work, _| {
+            if keep_outputs {
+                kept.iter_mut().enumerate().for_each(|(task, out)| work.append_outputs(task, out));
+            }
+        });
+        self.epoch.kept = kept;
+        self.epoch.batches += pending.len();
+        let objective = objective?;
+        let Scratch { sums, weights, .. } = &self.scratch;
+        Ok(Report {
+            objective,
+            losses: sums.iter().zip(weights).map(|(s, w)| s / w).collect(),
+            weights: weights.clone(),
+        })
+    }
+
+    /// The step itself; `look` sees each micro-batch's outputs. Gives the objective.
+    pub(super) fn step_on(
+        &mut self,
+        model: &mut Model,
+        parts: &impl Parts,
+        mut look: impl FnMut(&crate::workspace::Workspace, usize),
+    ) -> Result<f64> {
+        self.scratch.weights.fill(0.0);
+        self.scratch.sums.fill(0.0);
+        if parts.count() > 1 {
+            self.count_labels(model, parts)?;
+        }
+        for index in 0..parts.count() {
+            let (data, rows) = parts.part(index);
+            let mut work = model.workspace(rows.len(), Purpose::Train)?;
+            work.load(data, rows, true);
+            let done = self.micro(model, &mut work, parts.count(), index);
+            if done.is_ok() {
+                look(&work, index);
+            }
+            model.give_back(work);
+            done?;
+        }
+        if self.scratch.present.is_empty() { Ok(0.0) } else { self.update(model) }
+    }
+
+    /// Label weights of all micro-batches, before the first backward needs them.
+    fn count_labels(&mut self, model: &mut Model, parts: &impl Parts) -> Result<()> {
+        for index in 0..parts.count() {
+            let (data, rows) = parts.part(index);
+            let mut work = model.workspace(rows.len(), Purpose::Train)?;
+            work.load_labels(data, rows);
+            work.add_weights(&model.tasks, &mut self.scratch.weights);
+            model.give_back(work);
+        }
+        Ok(())
+    }
+
+    /// Forward, losses and backward of one micro-batch.
+    fn micro(
+        &mut self,
+        model: &mut Model,
+        work: &mut crate::workspace::Workspace,
+        count: usize,
+        index: usize,
+    ) -> Result<()> {
+        let number = self.steps * self.accumulate as u64 + index as u64;
+        let step = Step { codes: &[], seed: self.seed, number, training: true, accumulate: index > 0 };
+        work.forward(step)?;
+        let Scratch { weights, sums, scales, lambdas, .. } = &mut self.scratch;
+        if count == 1 {
+            work.add_weights(&model.tasks, weights);
+        }
+        for (j, task) in model.tasks.iter().enumerate() {
+            lambdas[j] = task.weight;
+            scales[j] = if weights[j] > 0.0 { task.weight / weights[j] } else { 0.0 };
+        }
+        work.add_losses(&model.tasks, Some((Pass::Summed, scales)), sums)?;
+        finite(&model.tasks, sums, self.steps)?;
+        self.weigh(work)?;
+        if self.scratch.present.is_empty() { Ok(()) } else { work.backward(step, Pass::Summed) }
+    }
+
+    /// Lets the weighting decide, and scales the outputs' gradients by what it says.
+    ///
+    /// The weightings that exist do not look at losses; one that does must see those of all micro-batches first.
+    fn weigh(&mut self, work: &mut crate::workspace::Workspace) -> Result<()> {
+        let Scratch { weights, sums, lambdas, present, losses, .. } = &mut self.scratch;
+        present.clear();
+        present.extend((0..weights.len()).filter(|&j| weights[j] > 0.0));
+        losses.clear();
+        losses.extend(present.iter().map(|&j| lambdas[j] * sums[j] / weights[j]));
+        self.combination.clear(present.len());
+        self.weighting.weigh(&mut Losses { tasks: present, losses }, &mut self.combination)?;
+        for (&j, &weight) in present.iter().zip(&self.combination.weights).filter(|(_, weight)| **weight != 1.0) {
+            lambdas[j] *= weight;
+            work.scale_gradient(j, Pass::Summed, weight as f32);
+        }
+        Ok(())
+    }
+
+    /// Regularizers, clipping and the optimizer; gives the objective.
+    fn update(&mut self, model: &mut Model) -> Result<f64> {
+        let moment = Moment { step: self.steps, epoch: self.epochs, total_steps: self.total_steps };
+        let factor = self.schedule.factor(moment)?;
+        let Scratch { weights, sums, lambdas, .. } = &self.scratch;
+        let mut objective = 0.0;
+        for ((sum, weight), lambda) in sums.iter().zip(weights).zip(lambdas).filter(|((_, w), _)| **w > 0.0) {
+            objective += lambda * sum / weight;
+        }
+        let params = &mut model.params;
+        for regularizer in &self.regularizers {
+            objective += regularizer.add(&self.blocks, params.values.slice(), Some(params.gradients.slice_mut()));
+        }
+        let scale = self.clip(params.gradients.slice())?;
+        let segments = self.segments.at(factor);
+        self.lr = segments.first().map_or(0.0, |segment| segment.lr);
+        let (values, gradients) = (params.values.slice_mut(), params.gradients.slice());
+        let count = self.slots.len();
+        let mut slots = self.slots.iter_mut();
+        let mut state: [&mut [f32]; SLOTS] = std::array::from_fn(|_| slots.next().map_or(&mut [][..], |slot| slot));
+        self.optimizer.update(self.steps + 1, scale, segments, values, gradients, &mut state[..count]);
+        self.steps += 1;
+        self.epoch.add(objective, sums, weights);
+        Ok(objective)
+    }
+
+    /// The factor that brings the gradient's norm down to `clip_norm`.
+    fn clip(&self, gradients: &[f32]) -> Result<f32> {
+        let Some(limit) = self.clip_norm else { return Ok(1.0) };
+        let norm = square_sum(gradients).sqrt();
+        if !norm.is_finite() {
+            bail!("the gradient's norm is {norm} at step {}: try a smaller learning rate", self.steps + 1);
+        }
+        Ok((limit / (norm + 1e-6)).min(1.0) as f32)
+    }
+}
+
+impl Report {
+    fn nothing(tasks: usize) -> Self {
+        Self { objective: 0.0, losses: vec![f64::NAN; tasks], weights: vec![0.0; tasks] }
+    }
+}
+
+/// Stops before a loss that is no longer a number reaches the parameters.
+fn finite(tasks: &[Task], sums: &[f64], steps: u64) -> Result<()> {
+    match sums.iter().position(|sum| !sum.is_finite()) {
+        Some(j) => bail!(
+            "the loss of task `{}` is {} at step {}: try a smaller learning rate; the model is as after step {steps}",
+            tasks[j].name,
+            sums[j],
+            steps + 1
+        ),
+        None => Ok(()),
+    }
+}
+
+/// The sum of squares, in lanes that vectorise, each lane's part widened before it can lose digits.
+fn square_sum(values: &[f32]) -> f64 {
+    vectorised(|| {
+        let mut total = 0.0;
+        for block in values.chunks(LANES * 64) {
+            let mut lanes = [0.0_f32; LANES];
+            let rows = block.chunks_exact(LANES);
+            total += rows.remainder().iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+            rows.for_each(|row| lanes.iter_mut().zip(row).for_each(|(lane, &x)| *lane += x * x));
+            total += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
+        }
+        total
+    })
+}

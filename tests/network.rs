@@ -1,0 +1,460 @@
+//! Every node, in all three backwards, against libtorch's autograd in `f64`.
+
+use polytask::network::builder::Builder;
+use polytask::network::gradient::Pass;
+use polytask::network::nodes::activation::Curve;
+use polytask::network::nodes::island::Module;
+use polytask::network::params::Params;
+use polytask::network::plan::{Plan, Purpose, Step};
+use polytask::network::random::Stream;
+use polytask::network::{Init, Network, Reach, ValueId};
+use std::sync::Arc;
+use tch::{Kind, Tensor};
+
+const TOLERANCE: f64 = 1e-9;
+
+/// Tensors of every parameter, by name, and the inputs: what a reference forward needs.
+struct Reference {
+    params: Vec<(String, Tensor)>,
+    numeric: Tensor,
+    codes: Tensor,
+}
+
+impl Reference {
+    fn param(&self, name: &str) -> &Tensor {
+        &self.params.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no parameter {name}")).1
+    }
+
+    fn linear(&self, x: &Tensor, path: &str) -> Tensor {
+        x.linear(self.param(&format!("{path}.weight")), Some(self.param(&format!("{path}.bias"))))
+    }
+}
+
+struct Case {
+    net: Network,
+    rows: usize,
+    params: Params<f64>,
+    plan: Plan<f64>,
+    codes: Vec<u32>,
+    numeric: Vec<f64>,
+    seeds: Vec<Vec<f64>>,
+}
+
+fn random(stream: Stream, len: usize) -> Vec<f64> {
+    (0..len).map(|i| stream.normal(i as u64)).collect()
+}
+
+impl Case {
+    fn new(net: Network, rows: usize, seed: u64) -> Self {
+        let stream = |k| Stream::new(seed, &[99, k]);
+        let mut params = Params::<f64>::new(&net, seed).unwrap();
+        for entry in net.entries.iter().filter(|e| e.param.is_some()) {
+            // Norms start as the identity and biases small: move everything so that nothing is hidden by a zero.
+            let noise = random(stream(entry.range.start as u64 + 1000), entry.range.len());
+            params.values.slice_mut()[entry.range.clone()].iter_mut().zip(noise).for_each(|(p, n)| *p += 0.3 * n);
+        }
+        let plan = Plan::new(&net, &params, rows, Purpose::PerTask).unwrap();
+        let numeric = random(stream(1), rows * net.numeric);
+        let columns = net.categorical.len();
+        let code = |i: usize| (stream(2).bits(i as u64) % net.categorical[i % columns] as u64) as u32;
+        let codes = (0..rows * columns).map(code).collect();
+        let seeds = net.outputs.iter().enumerate().map(|(t, output)| {
+            let width = output.columns.len();
+            let mut seed = random(stream(3 + t as u64), rows * width);
+            // Rows without a label.
+            (0..rows).filter(|r| (r + t) % 3 == 0).for_each(|r| seed[r * width..(r + 1) * width].fill(0.0));
+            seed
+        });
+        let seeds = seeds.collect();
+        Self { net, rows, params, plan, codes, numeric, seeds }
+    }
+
+    fn step(&self, training: bool) -> Step<'static> {
+        let codes = self.codes.clone().leak();
+        Step { codes, seed: 5, number: 3, training, accumulate: false }
+    }
+
+    fn run(&mut self, pass: Pass, training: bool) -> Vec<Vec<f64>> {
+        let step = self.step(training);
+        self.plan.numeric().copy_from_slice(&self.numeric);
+        self.plan.forward(&step).unwrap();
+        self.plan.clear(pass);
+        let mut outputs = Vec::new();
+        for (task, seed) in self.seeds.iter().enumerate() {
+            let (values, gradients, window) = self.plan.output_and_gradient(task, pass);
+            let mut output = Vec::new();
+            for r in 0..self.rows {
+                let at = r * window.stride;
+                output.extend_from_slice(&values[at..at + window.width]);
+                gradients[at..at + window.width].copy_from_slice(&seed[r * window.width..(r + 1) * window.width]);
+            }
+            outputs.push(output);
+        }
+        self.plan.backward(&step, pass).unwrap();
+        outputs
+    }
+
+    fn reference(&self) -> Reference {
+        let tensor = |data: &[f64], shape: &[usize]| {
+            Tensor::from_slice(data).reshape(shape.iter().map(|&n| n as i64).collect::<Vec<_>>())
+        };
+        let values = self.params.values.slice();
+        let named = self.net.entries.iter().filter(|e| e.param.is_some());
+        let params =
+            named.map(|e| (e.name.clone(), tensor(&values[e.range.clone()], &e.shape).set_requires_grad(true)));
+        let codes: Vec<_> = self.codes.iter().map(|&c| i64::from(c)).collect();
+        let columns = self.net.categorical.len() as i64;
+        Reference {
+            params: params.collect(),
+            numeric: tensor(&self.numeric, &[self.rows, self.net.numeric]),
+            codes: Tensor::from_slice(&codes).reshape([self.rows as i64, columns]),
+        }
+    }
+
+    /// Outputs, the summed gradient, the Jacobian and the Gramian against autograd through `forward`.
+    fn check(&mut self, training: bool, forward: impl Fn(&Reference) -> Vec<Tensor>) {
+        let reference = self.reference();
+        let outputs = forward(&reference);
+        let leaves: Vec<_> = reference.params.iter().map(|(_, p)| p.shallow_clone()).collect();
+        let rows: Vec<Vec<Vec<f64>>> = outputs
+            .iter()
+            .zip(&self.seeds)
+            .map(|(output, seed)| {
+                let along = (output * Tensor::from_slice(seed).reshape(output.size())).sum(Kind::Double);
+                // Parameters of other tasks do not take part; a zero keeps them in the graph.
+                let along = leaves.iter().fold(along, |sum, leaf| sum + leaf.sum(Kind::Double) * 0.0);
+                let gradients = Tensor::run_backward(&[along], &leaves, true, false);
+                gradients.iter().map(|g| Vec::<f64>::try_from(g.reshape([-1])).unwrap()).collect()
+            })
+            .collect();
+        let state = self.params.state.slice().to_vec();
+        let got = self.run(Pass::Summed, training);
+        for (got, want) in got.iter().zip(&outputs) {
+            close(got, &Vec::<f64>::try_from(want.reshape([-1])).unwrap(), "outputs");
+        }
+        self.check_summed(&rows, "summed");
+        self.params.state.slice_mut().copy_from_slice(&state);
+        self.params.gradients.slice_mut().fill(f64::NAN);
+        self.run(Pass::PerTask, training);
+        self.check_per_task(&rows);
+    }
+
+    fn check_summed(&self, rows: &[Vec<Vec<f64>>], what: &str) {
+        for (i, entry) in self.net.entries.iter().filter(|e| e.param.is_some()).enumerate() {
+            let sum: Vec<_> = (0..entry.range.len()).map(|k| rows.iter().map(|row| row[i][k]).sum()).collect();
+            close(&self.params.gradients.slice()[entry.range.clone()], &sum, &format!("{what} {}", entry.name));
+        }
+    }
+
+    fn check_per_task(&self, rows: &[Vec<Vec<f64>>]) {
+        let slabs = self.plan.slabs().unwrap();
+        let tasks = rows.len();
+        let mut gramian = vec![0.0; tasks * tasks];
+        for (i, entry) in self.net.entries.iter().filter(|e| e.param.is_some()).enumerate() {
+            let param = entry.param.unwrap();
+            if self.net.params[param].reach != Reach::All {
+                let sum: Vec<_> = (0..entry.range.len()).map(|k| rows.iter().map(|row| row[i][k]).sum()).collect();
+                close(&self.params.gradients.slice()[entry.range.clone()], &sum, &format!("own {}", entry.name));
+                continue;
+            }
+            let first = self.net.params[param].range.start;
+            for (task, row) in rows.iter().enumerate() {
+                let whole = slabs.row(param, task).unwrap();
+                close(
+                    &whole[entry.range.start - first..entry.range.end - first],
+                    &row[i],
+                    &format!("task {task} {}", entry.name),
+                );
+                for (other, second) in rows.iter().enumerate() {
+                    gramian[task * tasks + other] += row[i].iter().zip(&second[i]).map(|(a, b)| a * b).sum::<f64>();
+                }
+            }
+        }
+        close(slabs.gramian(), &gramian, "Gramian");
+    }
+}
+
+fn close(got: &[f64], want: &[f64], what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let scale = want.iter().fold(1.0_f64, |m, x| m.max(x.abs()));
+    for (g, w) in got.iter().zip(want) {
+        assert!((g - w).abs() <= TOLERANCE * scale, "{what}: got {g}, autograd says {w}");
+    }
+}
+
+fn paths(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&n| n.to_owned()).collect()
+}
+
+/// Linear heads of widths 1, 2, 3 ... over `x`, fused; and their reference.
+fn add_heads(b: &mut Builder, x: ValueId, tasks: usize) {
+    let names: Vec<_> = (0..tasks).map(|t| format!("heads.{t}")).collect();
+    let widths: Vec<_> = (1..=tasks).collect();
+    let value = b.heads(&names, x, &widths);
+    let mut start = 0;
+    for width in widths {
+        b.output(value, 0, start..start + width);
+        start += width;
+    }
+}
+
+fn heads(r: &Reference, x: &Tensor, tasks: usize) -> Vec<Tensor> {
+    (0..tasks).map(|t| r.linear(x, &format!("heads.{t}"))).collect()
+}
+
+/// Sizes for a case: rows, inputs, hidden, tasks.
+fn sizes(seed: u64) -> (usize, usize, usize, usize) {
+    let pick = |k: u64, low: u64, high: u64| (low + Stream::new(seed, &[k]).bits(0) % (high - low + 1)) as usize;
+    (pick(1, 1, 40), pick(2, 1, 20), pick(3, 1, 24), 1 + seed as usize % 5)
+}
+
+fn curve(x: &Tensor, curve: Curve) -> Tensor {
+    match curve {
+        Curve::Relu => x.relu(),
+        Curve::LeakyRelu => x.leaky_relu(),
+        Curve::Elu => x.elu(),
+        Curve::Gelu => x.gelu("none"),
+        Curve::Silu => x.silu(),
+        Curve::Tanh => x.tanh(),
+        Curve::Sigmoid => x.sigmoid(),
+    }
+}
+
+const CURVES: [Curve; 7] =
+    [Curve::Relu, Curve::LeakyRelu, Curve::Elu, Curve::Gelu, Curve::Silu, Curve::Tanh, Curve::Sigmoid];
+
+#[test]
+fn linear_layers_with_every_activation() {
+    for seed in 0..35 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let shape = CURVES[seed as usize % CURVES.len()];
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(shape));
+        let h = b.linear(&paths(&["b"]), h, hidden + 1, None);
+        let h = b.activation(h, shape);
+        add_heads(&mut b, h, tasks);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let h = curve(&r.linear(&r.numeric, "a"), shape);
+            heads(r, &curve(&r.linear(&h, "b"), shape), tasks)
+        });
+    }
+}
+
+#[test]
+fn embeddings_beside_numeric_features() {
+    for seed in 0..10 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs - 1, &[3, 7]);
+        let x = b.features(&[2, 5]);
+        let h = b.linear(&paths(&["a"]), x, hidden, Some(Curve::Tanh));
+        add_heads(&mut b, h, tasks);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let table = |k: i64| r.param(&format!("embedding.{k}.weight")).index_select(0, &r.codes.select(1, k));
+            let x = Tensor::cat(&[r.numeric.shallow_clone(), table(0), table(1)], 1);
+            heads(r, &r.linear(&x, "a").tanh(), tasks)
+        });
+    }
+}
+
+#[test]
+fn layer_norm_and_residual_sums() {
+    for seed in 0..10 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, None);
+        let n = b.layer_norm(&paths(&["n"]), h);
+        let m = b.linear(&paths(&["b"]), n, hidden, Some(Curve::Silu));
+        let s = b.add(&[h, m, n]).unwrap();
+        add_heads(&mut b, s, tasks);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let h = r.linear(&r.numeric, "a");
+            let shape = [hidden as i64];
+            let n = h.layer_norm(shape, Some(r.param("n.weight")), Some(r.param("n.bias")), 1e-5, false);
+            heads(r, &(&h + r.linear(&n, "b").silu() + &n), tasks)
+        });
+    }
+}
+
+#[test]
+fn batch_norm_in_training_and_evaluation() {
+    for seed in 0..20 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let (rows, training) = (rows + 1, seed % 2 == 0);
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let h = b.batch_norm(&paths(&["n"]), h);
+        add_heads(&mut b, h, tasks);
+        let mut case = Case::new(b.finish().unwrap(), rows, seed);
+        let (mean, variance) = (
+            Tensor::zeros([hidden as i64], (Kind::Double, tch::Device::Cpu)),
+            Tensor::ones([hidden as i64], (Kind::Double, tch::Device::Cpu)),
+        );
+        case.check(training, |r| {
+            let h = r.linear(&r.numeric, "a").tanh();
+            let (w, b) = (Some(r.param("n.weight")), Some(r.param("n.bias")));
+            heads(r, &h.batch_norm(w, b, Some(&mean), Some(&variance), training, 0.1, 1e-5, false), tasks)
+        });
+        let running = Vec::<f64>::try_from(Tensor::cat(&[mean, variance], 0)).unwrap();
+        close(case.params.state.slice(), &running, "running statistics");
+    }
+}
+
+#[test]
+fn dropout_uses_one_mask_for_all_lanes() {
+    for seed in 0..10 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Sigmoid));
+        let d = b.dropout(h, 0.4);
+        let h2 = b.linear(&paths(&["b"]), d, hidden, None);
+        add_heads(&mut b, h2, tasks);
+        let mut case = Case::new(b.finish().unwrap(), rows, seed);
+        case.run(Pass::Summed, true);
+        let ratio: Vec<_> = case.plan.value(d).iter().zip(case.plan.value(h)).map(|(d, h)| d / h).collect();
+        assert!(ratio.iter().all(|&m| m == 0.0 || (m - 1.0 / 0.6).abs() < 1e-12));
+        let mask = Tensor::from_slice(&ratio).reshape([rows as i64, hidden as i64]);
+        case.check(true, |r| heads(r, &r.linear(&(r.linear(&r.numeric, "a").sigmoid() * &mask), "b"), tasks));
+        case.check(false, |r| heads(r, &r.linear(&r.linear(&r.numeric, "a").sigmoid(), "b"), tasks));
+    }
+}
+
+#[test]
+fn dropout_keeps_the_share_it_says() {
+    let mut b = Builder::new(50, &[]);
+    let d = b.dropout(b.numeric(), 0.3);
+    add_heads(&mut b, d, 1);
+    let mut case = Case::new(b.finish().unwrap(), 2000, 1);
+    case.run(Pass::Summed, true);
+    let zeros = case.plan.value(d).iter().filter(|&&x| x == 0.0).count() as f64 / 100_000.0;
+    assert!((zeros - 0.3).abs() < 0.01, "{zeros}");
+}
+
+#[test]
+fn towers_of_one_size_run_as_groups() {
+    for seed in 0..10 {
+        let (rows, inputs, hidden, tasks) = sizes(seed + 1);
+        let tasks = tasks + 1;
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let of = |k: usize| (0..tasks).map(|t| format!("t{t}.{k}")).collect::<Vec<_>>();
+        let t = b.fan_out(&of(0), h, 4, Some(Curve::Gelu), Reach::Own);
+        let t = b.layer_norm(&of(1), t);
+        let t = b.linear(&of(2), t, 3, None);
+        (0..tasks).for_each(|task| b.output(t, task, 0..3));
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let h = r.linear(&r.numeric, "a").tanh();
+            let tower = |t: usize| {
+                let y = r.linear(&h, &format!("t{t}.0")).gelu("none");
+                let (w, b) = (r.param(&format!("t{t}.1.weight")), r.param(&format!("t{t}.1.bias")));
+                r.linear(&y.layer_norm([4], Some(w), Some(b), 1e-5, false), &format!("t{t}.2"))
+            };
+            (0..tasks).map(tower).collect()
+        });
+    }
+}
+
+#[test]
+fn shared_groups_concat_and_select_carry_all_lanes() {
+    for seed in 0..10 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let e = b.fan_out(&paths(&["e0", "e1", "e2"]), h, 4, Some(Curve::Tanh), Reach::All);
+        let e = b.batch_norm(&paths(&["n0", "n1", "n2"]), e);
+        let e = b.linear(&paths(&["f0", "f1", "f2"]), e, 5, Some(Curve::Silu));
+        let first = b.select(e, 0, 1..4, Reach::All);
+        let last = b.select(e, 2, 0..5, Reach::All);
+        let c = b.concat(&[last, h, first]).unwrap();
+        add_heads(&mut b, c, tasks);
+        Case::new(b.finish().unwrap(), rows + 1, seed).check(true, |r| {
+            let h = r.linear(&r.numeric, "a").tanh();
+            let expert = |k: usize| {
+                let y = r.linear(&h, &format!("e{k}")).tanh();
+                let (w, b) = (r.param(&format!("n{k}.weight")), r.param(&format!("n{k}.bias")));
+                let y = y.batch_norm(Some(w), Some(b), None::<&Tensor>, None::<&Tensor>, true, 0.1, 1e-5, false);
+                r.linear(&y, &format!("f{k}")).silu()
+            };
+            let c = Tensor::cat(&[expert(2), h.shallow_clone(), expert(0).narrow(1, 1, 3)], 1);
+            heads(r, &c, tasks)
+        });
+    }
+}
+
+#[test]
+fn separate_towers_of_different_depth() {
+    for seed in 0..10 {
+        let (rows, inputs, hidden, _) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let s = b.select(h, 0, 0..1, Reach::One(0));
+        let x = b.concat(&[h, s]).unwrap();
+        let t = b.task_linear("t0", x, 2, None, 0);
+        b.output(t, 0, 0..2);
+        let d = b.task_linear("t1", h, 3, Some(Curve::Elu), 1);
+        let d = b.linear(&paths(&["t2"]), d, 1, None);
+        b.output(d, 0, 0..1);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let h = r.linear(&r.numeric, "a").tanh();
+            let x = Tensor::cat(&[&h, &h.narrow(1, 0, 1)], 1);
+            vec![r.linear(&x, "t0"), r.linear(&r.linear(&h, "t1").elu(), "t2")]
+        });
+    }
+}
+
+/// `tanh(x A) * (x A)`.
+#[derive(Debug)]
+struct Gate(usize, usize);
+
+impl Module for Gate {
+    fn width(&self) -> usize {
+        self.1
+    }
+
+    fn parameters(&self) -> Vec<(String, Vec<usize>, Init)> {
+        vec![("matrix".into(), vec![self.0, self.1], Init::Uniform(0.5))]
+    }
+
+    fn forward(&self, inputs: &[Tensor], parameters: &[Tensor], _: bool) -> polytask::error::Result<Tensor> {
+        let z = inputs[0].f_matmul(&parameters[0])?;
+        Ok(z.f_tanh()?.f_mul(&z)?)
+    }
+}
+
+#[test]
+fn islands_run_under_autograd() {
+    for seed in 0..10 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let i = b.island("island", &[h], Arc::new(Gate(hidden, 3))).unwrap();
+        let c = b.concat(&[i, h]).unwrap();
+        add_heads(&mut b, c, tasks);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let h = r.linear(&r.numeric, "a").tanh();
+            let z = h.matmul(r.param("island.matrix"));
+            heads(r, &Tensor::cat(&[&(z.tanh() * &z), &h], 1), tasks)
+        });
+    }
+}
+
+#[test]
+fn micro_batches_add_up() {
+    let mut b = Builder::new(4, &[3]);
+    let x = b.features(&[2]);
+    let h = b.linear(&paths(&["a"]), x, 6, Some(Curve::Tanh));
+    add_heads(&mut b, h, 2);
+    let mut case = Case::new(b.finish().unwrap(), 9, 4);
+    case.run(Pass::Summed, true);
+    let once = case.params.gradients.slice().to_vec();
+    let step = Step { accumulate: true, ..case.step(true) };
+    case.plan.clear(Pass::Summed);
+    for (task, seed) in case.seeds.iter().enumerate() {
+        let (_, gradients, window) = case.plan.output_and_gradient(task, Pass::Summed);
+        for (r, seed) in seed.chunks_exact(window.width).enumerate() {
+            gradients[r * window.stride..r * window.stride + window.width].copy_from_slice(seed);
+        }
+    }
+    case.plan.backward(&step, Pass::Summed).unwrap();
+    let twice: Vec<_> = once.iter().map(|g| 2.0 * g).collect();
+    close(case.params.gradients.slice(), &twice, "two equal micro-batches");
+}

@@ -121,8 +121,9 @@ impl<T: Real, R: Row<T>> Drive<'_, '_, T, R> {
         let (mut picked, mut smooth) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK]);
         for (k, column) in logits.iter_mut().enumerate() {
             for l in 0..BLOCK {
-                column[l] -= top[l];
-                picked[l] = if picks.class[l] == k as i32 { column[l] } else { picked[l] };
+                let z = column[l] - top[l];
+                picked[l] = if picks.class[l] == k as i32 { z } else { picked[l] };
+                column[l] = z;
             }
         }
         if self.total != T::ZERO {

@@ -4,8 +4,9 @@ import sys as _sys
 
 from ._torch import core as _load
 
-_core = _load()
+_load()
 
+from . import _core  # noqa: E402
 from . import component as _component  # noqa: E402
 
 for _family, _module in _component.modules().items():

@@ -277,7 +277,7 @@ def _codes(values: np.ndarray, category: Category) -> np.ndarray:
 
 def _plain_values(values: np.ndarray) -> list[Any]:
     """Python values, with None for missing ones."""
-    plain = values.tolist()
+    plain: list[Any] = values.tolist()
     if values.dtype.kind in "biu":
         return plain
     return [value if type(value) is str else None if is_missing(value) else value for value in plain]

@@ -185,7 +185,7 @@ class Loop:
     def _feed_stream(self, stream: Stream, bar: Progress) -> scoring.Values | None:
         """Batches from outside: one step each."""
         stream.begin(self.core.epochs)
-        scores, waiting = scoring.Scores(self.model), []
+        scores, waiting = scoring.Scores(self.model), list[Rows]()
         total, done, mean = self.batches or 0, 0, 0.0
         for rows in stream:
             objective, _, _ = self.core.step(rows.core(), self.metrics)

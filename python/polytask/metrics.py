@@ -62,8 +62,8 @@ class Metric:
         return _multiclass(self.name, p.double(), y)
 
     def _call(self, p: Tensor, y: Tensor) -> float:
-        if hasattr(self.function, "reset"):
-            self.function.reset()
+        # note: a torchmetrics object adds up what it sees until it is reset.
+        getattr(self.function, "reset", lambda: None)()
         value = self.function(p, y)  # type: ignore[misc]
         try:
             return float(value)

@@ -144,7 +144,7 @@ class MultiTaskModel:
         wrong = next((name for name in state if not isinstance(name, str)), None)
         if wrong is not None:
             raise TypeError(f"`state` should have strings as keys; got {wrong!r}")
-        read = {name: arrays.to_numpy(value, f"`state[{name!r}]`")[0] for name, value in state.items()}
+        read = {name: arrays.single(value, f"`state[{name!r}]`") for name, value in state.items()}
         return Mismatch(*self._core.load_state(read, bool(strict)))
 
     def parameters(self) -> dict[str, np.ndarray]:
@@ -231,8 +231,8 @@ def _read_tasks(tasks: Any) -> list[Task]:
         tasks = [tasks]
     if isinstance(tasks, str | bytes | Mapping) or not hasattr(tasks, "__iter__"):
         raise TypeError(f"`tasks` should be a list of pt.Task; got {tasks!r}")
-    tasks = list(tasks)
-    wrong = [task for task in tasks if not isinstance(task, Task)]
+    found: list[Any] = list(tasks)
+    wrong = [task for task in found if not isinstance(task, Task)]
     if wrong:
         raise TypeError(f"`tasks` should be a list of pt.Task; got {wrong[0]!r}")
-    return tasks
+    return found

@@ -26,8 +26,9 @@ def linked(task: Task, outputs: np.ndarray) -> np.ndarray:
     """What the core predicts; a Python loss over classes works on logits, which the core hands on as they are."""
     if not (task.custom and task.classes):
         return outputs
-    odds = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    return odds / odds.sum(axis=1, keepdims=True)
+    odds: np.ndarray = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    odds /= odds.sum(axis=1, keepdims=True)
+    return odds
 
 
 def shaped(task: Task, outputs: np.ndarray) -> np.ndarray:
@@ -64,7 +65,8 @@ def decided(task: Task, kind: str, p: np.ndarray, threshold: float | Mapping[str
     if task.labels is None:
         return index
     mixed = len({type(label) for label in task.labels}) > 1
-    return np.array(task.labels, dtype=object if mixed else None)[index]
+    labels = np.array(task.labels, dtype=object if mixed else None)
+    return np.asarray(labels[index])
 
 
 def opened(path: str) -> tuple[_core.Model, dict[str, Any]]:

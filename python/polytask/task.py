@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from . import metrics as _metrics
 from .component import Component, component, listed, make, plain
 
-Loss = Component | str | Callable[..., Any]
-Label = str | int | float | bool
+Loss: TypeAlias = Component | str | Callable[..., Any]
+Label: TypeAlias = str | int | float | bool
 
 
 class Task:
@@ -66,7 +66,7 @@ class Task:
     def face(self) -> dict[str, Any]:
         """What is kept with the model beside that; metrics that are Python callables are left out."""
         names = None if self.metrics is None else [metric.name for metric in self.metrics if metric.named]
-        return {"labels": self.labels, "metrics": names, "columns": self.columns}
+        return {"labels": self.labels, "metrics": names, "columns": None if self.columns == [self.name] else self.columns}
 
     @classmethod
     def restore(cls, core: dict[str, Any], face: dict[str, Any], loss: Loss | None = None) -> "Task":

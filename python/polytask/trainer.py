@@ -230,7 +230,7 @@ class Trainer:
         self.stopping, self._done = extra["stopping"], extra["done"]
         loop = self._loop
         for i, callback in enumerate(self.callbacks if loop is None else loop.callbacks):
-            kept = extra["callbacks"][i] if i < len(extra["callbacks"]) else {"class": None}
+            kept: dict[str, Any] = extra["callbacks"][i] if i < len(extra["callbacks"]) else {"class": None}
             if kept["class"] == type(callback).__name__:
                 callback.restore(kept["state"], arrays.get(str(i), {}))
             else:

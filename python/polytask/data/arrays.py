@@ -24,6 +24,12 @@ def to_numpy(value: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     return readable(array), mask
 
 
+def single(value: Any, name: str) -> np.ndarray:
+    """The array in single precision; what is too large for it becomes infinite."""
+    with np.errstate(over="ignore"):
+        return to_numpy(value, name)[0].astype(np.float32, copy=False)
+
+
 def unwrap(value: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """The array of any type, and its mask."""
     if isinstance(value, np.ma.MaskedArray):
@@ -40,14 +46,9 @@ def readable(array: np.ndarray) -> np.ndarray:
     """The array itself if the core reads its type, else a copy of the nearest one."""
     if array.dtype in _READ and array.dtype.isnative:
         return array
-    narrow = array.dtype.itemsize <= 2 and array.dtype.kind != "i" and array.dtype.kind != "u"
-    return array.astype(
-        np.float32 if narrow else array.dtype.newbyteorder("=") if array.dtype.kind in "iu" else _float(array)
-    )
-
-
-def _float(array: np.ndarray) -> Any:
-    return np.float32 if array.dtype.itemsize <= 4 else np.float64
+    if array.dtype.kind in "iu":
+        return array.astype(array.dtype.newbyteorder("="))
+    return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
 
 
 def refuse(array: np.ndarray, name: str) -> NoReturn:

@@ -70,10 +70,10 @@ def values(series: Any) -> np.ndarray:
     """A column's values."""
     if _is(series, "polars", "Series"):
         numeric = series.dtype.is_numeric() or (str(series.dtype) == "Boolean" and series.null_count() == 0)
-        return series.to_numpy() if numeric else np.array(series.to_list(), dtype=object)
-    array = series.to_numpy()
+        return np.asarray(series.to_numpy() if numeric else np.array(series.to_list(), dtype=object))
+    array: np.ndarray = series.to_numpy()
     if array.dtype.kind == "O" and getattr(series.dtype, "kind", "O") in "biuf":
-        return series.to_numpy(dtype=np.float64, na_value=np.nan)
+        array = series.to_numpy(dtype=np.float64, na_value=np.nan)
     return array if array.dtype.kind in "biuf" else _objects(array)
 
 

@@ -75,7 +75,7 @@ class Reader:
         if isinstance(x, Dataset):
             x = Batches(x, 4096, False, 0)
         if isinstance(x, tuple) or _is_features(x):
-            yield self.features(_first(x))
+            yield self.features(_first(x) if isinstance(x, tuple) else x)
             return
         for number, batch in enumerate(x):
             yield self.features(_first(batch), f"batch {number}: ")
@@ -124,9 +124,9 @@ class Reader:
             _check_dimensions(array, called)
             each.append(array)
             masks.append(mask)
-        called = [f"{prefix}the targets of task `{task.name}`" for task in self.tasks]
-        called += [f"{prefix}the row weights of task `{task.name}`" for task in self.tasks]
-        names = [name, f'{prefix}`x["categorical"]`', *called]
+        names = [name, f'{prefix}`x["categorical"]`']
+        names += [f"{prefix}the targets of task `{task.name}`" for task in self.tasks]
+        names += [f"{prefix}the row weights of task `{task.name}`" for task in self.tasks]
         return Rows(rows, numeric, categorical, each, masks, self._weights(weights, frame, prefix), names)
 
     def _weights(self, weights: Any, frame: Any, prefix: str) -> list[np.ndarray | None]:
@@ -154,6 +154,8 @@ class Reader:
         if frames.is_frame(x):
             numeric, categorical = self.inputs.transform(x, self.tasks, f"{prefix}the frame")
             return len(x), numeric, categorical, f"{prefix}the numeric columns of the frame"
+        if x is None:
+            raise TypeError(f"{prefix}`x` should be features; got None")
         parts = x if isinstance(x, Mapping) else {self.inputs.only(f"{prefix}`x`", x): x}
         unknown = [key for key in parts if key not in ("numeric", "categorical")]
         if unknown:
@@ -182,7 +184,7 @@ def _is_array(value: Any) -> bool:
 
 def _is_features(x: Any) -> bool:
     if isinstance(x, list):
-        return not x or not isinstance(x[0], tuple) and not _is_array(x[0])
+        return not x or not isinstance(x[0], tuple) and (not _is_array(x[0]) or getattr(x[0], "ndim", 2) < 2)
     return isinstance(x, Mapping | str | bytes) or _is_array(x) or frames.is_frame(x) or not isinstance(x, Iterable)
 
 

@@ -1,0 +1,87 @@
+"""Type stubs of the component namespaces, written from the registry: `python -m polytask._stubs`."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .component import REGISTRY
+
+#: Python's types for those of the registry that defaults do not show.
+_TYPES = {
+    "f64": "float",
+    "usize": "int",
+    "u64": "int",
+    "bool": "bool",
+    "String": "str",
+    "Sizes": "int | Sequence[int]",
+    "[f64;2]": "Sequence[float]",
+    "ClassWeights": "Sequence[float] | str",
+    "LabelWeights": "float | Sequence[float] | str",
+    "TaskWeights": "Sequence[float] | Mapping[str, float]",
+    "PerGroup": "float | Mapping[str, float]",
+}
+
+
+def render() -> dict[str, str]:
+    """The text of each stub by its file's name."""
+    families = dict.fromkeys(info["family"] for info in REGISTRY)
+    return {
+        f"{family}.pyi": _module(family, [each for each in REGISTRY if each["family"] == family]) for family in families
+    }
+
+
+def write(folder: Path) -> None:
+    """Writes all stubs."""
+    for name, text in render().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _module(family: str, infos: Iterable[dict[str, Any]]) -> str:
+    classes = [_class(info) for info in infos]
+    used = [name for name in ("Mapping", "Sequence") if any(f"{name}[" in text for text in classes)]
+    lines = [f'"""The `{family}` components; written by `python -m polytask._stubs`."""', ""]
+    lines += [f"from collections.abc import {', '.join(used)}"] if used else []
+    lines += ["from typing import Any"] if any("Any" in text for text in classes) else []
+    lines += [""] if len(lines) > 2 else []
+    return "\n".join([*lines, "from .component import Component", "", *classes])
+
+
+def _class(info: dict[str, Any]) -> str:
+    parameters = info["parameters"]
+    lines = [f"class {info['class']}(Component):", *_docstring(info["doc"])]
+    lines += [f"    {each['name']}: {_type(each)}" for each in parameters]
+    arguments = [f"        {each['name']}: {_type(each)} = {_default(each['default'])}," for each in parameters]
+    if arguments:
+        lines += ["    def __init__(", "        self,", *arguments, "    ) -> None: ..."]
+    else:
+        lines += ["    def __init__(self) -> None: ..."]
+    return "\n".join(lines) + "\n"
+
+
+def _docstring(doc: str) -> list[str]:
+    first, *rest = doc.replace("\\", "\\\\").splitlines()
+    if not rest:
+        return [f'    """{first}"""', ""]
+    return [f'    """{first}', *(f"    {line}".rstrip() for line in rest), '    """', ""]
+
+
+def _default(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def _type(parameter: dict[str, Any]) -> str:
+    return _python(parameter["kind"].replace(" ", ""), parameter["default"])
+
+
+def _python(kind: str, default: Any) -> str:
+    if kind.startswith("Option<"):
+        return f"{_python(kind[7:-1], default)} | None"
+    if kind.startswith("Vec<"):
+        return f"Sequence[{_python(kind[4:-1], None)}]"
+    # What is left are words to choose from: `Curve`, `Norm`, `Mode`.
+    return _TYPES.get(kind, "str" if default is None or isinstance(default, str) else "Any")
+
+
+if __name__ == "__main__":
+    write(Path(__file__).parent)

@@ -1,0 +1,26 @@
+"""The `head` components; written by `python -m polytask._stubs`."""
+
+from collections.abc import Sequence
+
+from .component import Component
+
+class Linear(Component):
+    """One linear layer per task; heads that read the same features are one matrix product."""
+
+    def __init__(self) -> None: ...
+
+class Tower(Component):
+    """A tower per task: hidden layers, then a linear layer.
+
+    Towers over the same features run side by side, as batched matrix products.
+    """
+
+    hidden: int | Sequence[int]
+    activation: str | None
+    dropout: float
+    def __init__(
+        self,
+        hidden: int | Sequence[int] = [32],
+        activation: str | None = "relu",
+        dropout: float = 0.0,
+    ) -> None: ...

@@ -1,0 +1,112 @@
+"""The `loss` components; written by `python -m polytask._stubs`."""
+
+from collections.abc import Sequence
+
+from .component import Component
+
+class CrossEntropy(Component):
+    """Cross-entropy between softmax probabilities and one class a row.
+
+    `L = sum_i r_i sum_k t_ik (-ln p_ik) / sum_i r_i w_(y_i)` with
+    `t_ik = (1 - s) w_(y_i) [k = y_i] + s w_k / classes`: row weights `r`, class weights `w`, label smoothing `s`
+    (Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016). The numbers are those
+    of `torch.nn.CrossEntropyLoss`. Predictions are probabilities `[rows, classes]`.
+    """
+
+    class_weights: Sequence[float] | str | None
+    label_smoothing: float
+    def __init__(
+        self,
+        class_weights: Sequence[float] | str | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None: ...
+
+class BinaryCrossEntropy(Component):
+    """Cross-entropy between sigmoid probabilities and labels between 0 and 1, one or several a row.
+
+    `L = mean of -(w y ln p + (1 - y) ln(1 - p))`, `p = 1 / (1 + exp(-z))`, over the labelled cells, with `w` the
+    weight of positive labels. The numbers are those of `torch.nn.BCEWithLogitsLoss`. Predictions are
+    probabilities `[rows, outputs]`.
+    """
+
+    pos_weight: float | Sequence[float] | str | None
+    def __init__(
+        self,
+        pos_weight: float | Sequence[float] | str | None = None,
+    ) -> None: ...
+
+class Focal(Component):
+    """Focal loss (Lin et al., Focal Loss for Dense Object Detection, ICCV 2017).
+
+    `L = mean of -alpha (1 - p_t)^gamma ln p_t` over the labelled rows (or cells). With `classes`, `p_t` is the
+    softmax probability of the label; otherwise `p_t = y p + (1 - y)(1 - p)` with a sigmoid `p` for each output,
+    and `ln p_t` the cross-entropy, as in `torchvision.ops.sigmoid_focal_loss`. Predictions are probabilities.
+    """
+
+    gamma: float
+    alpha: float | Sequence[float] | str | None
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        alpha: float | Sequence[float] | str | None = None,
+    ) -> None: ...
+
+class MeanSquared(Component):
+    """Squared error: `L = mean of (z - y)^2` over the labelled cells, as `torch.nn.MSELoss`."""
+
+    def __init__(self) -> None: ...
+
+class MeanAbsolute(Component):
+    """Absolute error: `L = mean of |z - y|` over the labelled cells, as `torch.nn.L1Loss`; slope 0 at `z = y`."""
+
+    def __init__(self) -> None: ...
+
+class Huber(Component):
+    """Huber's loss (Robust Estimation of a Location Parameter, Annals of Mathematical Statistics 1964), as
+    `torch.nn.HuberLoss`: with `e = z - y`, `L = mean of e^2 / 2` where `|e| < delta`, `delta (|e| - delta / 2)`
+    elsewhere, over the labelled cells.
+    """
+
+    delta: float
+    def __init__(
+        self,
+        delta: float = 1.0,
+    ) -> None: ...
+
+class Quantile(Component):
+    """Pinball loss of several quantiles at once (Koenker and Bassett, Regression Quantiles, Econometrica 1978).
+
+    `L = mean of max(q (y - z_q), (q - 1) (y - z_q))` over the quantiles `q` and the labelled cells; slope 0 at
+    `z_q = y`. Raw outputs and predictions are `[rows, outputs * quantiles]`, the quantiles of one output side by
+    side.
+    """
+
+    quantiles: Sequence[float]
+    def __init__(
+        self,
+        quantiles: Sequence[float] = [0.1, 0.5, 0.9],
+    ) -> None: ...
+
+class Poisson(Component):
+    """Negative log-likelihood of counts under a Poisson law whose log-rate is the raw output:
+    `L = mean of exp(z) - y z` over the labelled cells, without the constant `ln y!`, as
+    `torch.nn.PoissonNLLLoss(log_input=True)`. Beyond `z = 80` the exponential continues as its tangent.
+    Labels are at least 0; predictions are rates `[rows, outputs]`.
+    """
+
+    def __init__(self) -> None: ...
+
+class GaussianNLL(Component):
+    """Negative log-likelihood under a normal law whose mean and variance are both predicted (Nix and Weigend,
+    Estimating the Mean and Variance of the Target Probability Distribution, ICNN 1994).
+
+    `L = mean of (ln v + (y - m)^2 / v) / 2` over the labelled cells, without the constant `ln(2 pi) / 2`, as
+    `torch.nn.GaussianNLLLoss`, with `v = ln(1 + exp(s)) + epsilon` (Lakshminarayanan et al., NeurIPS 2017).
+    Raw outputs are `[rows, outputs * 2]`, `m` and `s` of one output side by side; predictions likewise `m` and `v`.
+    """
+
+    epsilon: float
+    def __init__(
+        self,
+        epsilon: float = 1e-06,
+    ) -> None: ...

@@ -1,0 +1,113 @@
+"""The `optim` components; written by `python -m polytask._stubs`."""
+
+from collections.abc import Mapping, Sequence
+
+from .component import Component
+
+class SGD(Component):
+    """Stochastic gradient descent with momentum (Sutskever et al., On the Importance of Initialization and Momentum
+    in Deep Learning, ICML 2013, in PyTorch's form).
+
+    `g += weight_decay w`, `b = momentum b + (1 - dampening) g` (`b = g` in the first step), `w -= lr b`, or with
+    Nesterov's momentum `w -= lr (g + momentum b)`. The numbers are those of `torch.optim.SGD`; biases and norms
+    do not decay.
+    """
+
+    lr: float | Mapping[str, float]
+    momentum: float
+    dampening: float
+    weight_decay: float | Mapping[str, float]
+    nesterov: bool
+    def __init__(
+        self,
+        lr: float | Mapping[str, float] = 0.001,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float | Mapping[str, float] = 0.0,
+        nesterov: bool = False,
+    ) -> None: ...
+
+class Adam(Component):
+    """Adam (Kingma and Ba, Adam: A Method for Stochastic Optimization, ICLR 2015).
+
+    `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
+    `w -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)`; weight decay adds `weight_decay w` to `g`. The
+    numbers are those of `torch.optim.Adam`; biases and norms do not decay.
+    """
+
+    lr: float | Mapping[str, float]
+    betas: Sequence[float]
+    eps: float
+    weight_decay: float | Mapping[str, float]
+    def __init__(
+        self,
+        lr: float | Mapping[str, float] = 0.001,
+        betas: Sequence[float] = [0.9, 0.999],
+        eps: float = 1e-08,
+        weight_decay: float | Mapping[str, float] = 0.0,
+    ) -> None: ...
+
+class AdamW(Component):
+    """Adam with weight decay beside the gradient (Loshchilov and Hutter, Decoupled Weight Decay Regularization,
+    ICLR 2019): `w -= lr weight_decay w` before Adam's step. The numbers are those of `torch.optim.AdamW`; biases
+    and norms do not decay.
+    """
+
+    lr: float | Mapping[str, float]
+    betas: Sequence[float]
+    eps: float
+    weight_decay: float | Mapping[str, float]
+    def __init__(
+        self,
+        lr: float | Mapping[str, float] = 0.001,
+        betas: Sequence[float] = [0.9, 0.999],
+        eps: float = 1e-08,
+        weight_decay: float | Mapping[str, float] = 0.01,
+    ) -> None: ...
+
+class RMSprop(Component):
+    """RMSprop (Hinton, Neural Networks for Machine Learning, lecture 6, 2012; centered: Graves, Generating Sequences
+    with Recurrent Neural Networks, 2013).
+
+    `g += weight_decay w`, `s = alpha s + (1 - alpha) g^2`, `d = g / (sqrt(s) + eps)`; centered, `s` is replaced by
+    `s - a^2` with `a` the running mean of `g`; `b = momentum b + d`, `w -= lr b`. The numbers are those of
+    `torch.optim.RMSprop`; biases and norms do not decay.
+    """
+
+    lr: float | Mapping[str, float]
+    alpha: float
+    eps: float
+    weight_decay: float | Mapping[str, float]
+    momentum: float
+    centered: bool
+    def __init__(
+        self,
+        lr: float | Mapping[str, float] = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-08,
+        weight_decay: float | Mapping[str, float] = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ) -> None: ...
+
+class Adagrad(Component):
+    """Adagrad (Duchi, Hazan and Singer, Adaptive Subgradient Methods for Online Learning and Stochastic Optimization,
+    JMLR 2011).
+
+    `g += weight_decay w`, `s += g^2`, `w -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)`. The numbers are those
+    of `torch.optim.Adagrad`; biases and norms do not decay.
+    """
+
+    lr: float | Mapping[str, float]
+    lr_decay: float
+    weight_decay: float | Mapping[str, float]
+    initial_accumulator_value: float
+    eps: float
+    def __init__(
+        self,
+        lr: float | Mapping[str, float] = 0.01,
+        lr_decay: float = 0.0,
+        weight_decay: float | Mapping[str, float] = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+    ) -> None: ...

@@ -1,0 +1,19 @@
+"""The `weighting` components; written by `python -m polytask._stubs`."""
+
+from collections.abc import Mapping, Sequence
+
+from .component import Component
+
+class Equal(Component):
+    """The sum of the tasks' losses, each times its task's own `weight`: `L = sum_j lambda_j L_j`."""
+
+    def __init__(self) -> None: ...
+
+class Static(Component):
+    """The weights given: `L = sum_j w_j lambda_j L_j`, where `lambda_j` is the task's own `weight`."""
+
+    weights: Sequence[float] | Mapping[str, float]
+    def __init__(
+        self,
+        weights: Sequence[float] | Mapping[str, float] = {},
+    ) -> None: ...

@@ -1,0 +1,63 @@
+"""One thread, one small data set, one small model for all tests."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import numpy as np
+import polytask as pt
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+class Data:
+    """Rows whose targets can be learned: income and topics from signs, age from a sum."""
+
+    def __init__(self, rows: int = 160, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.x = rng.normal(size=(rows, 8)).astype(np.float32)
+        self.income = (self.x[:, 0] + self.x[:, 1] > 0).astype(np.int64)
+        self.age = (self.x[:, :3].sum(1) + 0.1 * rng.normal(size=rows)).astype(np.float32)
+        self.topics = (self.x[:, 2:5] > 0).astype(np.float32)
+
+    @property
+    def targets(self) -> dict[str, np.ndarray]:
+        return {"income": self.income, "age": self.age, "topics": self.topics}
+
+    @property
+    def whole(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        return self.x, self.targets
+
+
+def make_tasks() -> list[pt.Task]:
+    return [
+        pt.Task("income", classes=2, metrics=["auroc", "accuracy"]),
+        pt.Task("age", weight=0.5),
+        pt.Task("topics", loss="binary_cross_entropy", outputs=3),
+    ]
+
+
+def make_model(seed: int = 0, **more: object) -> pt.MultiTaskModel:
+    return pt.MultiTaskModel(8, tasks=make_tasks(), encoder=pt.encoder.MLP([16, 8], dropout=0.1), seed=seed, **more)
+
+
+def same_bits(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def without_seconds(history: pt.History) -> list[dict[str, object]]:
+    """Rows of a history that can be compared: NaN as None, and no time."""
+    return [{k: None if v != v else v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+@pytest.fixture
+def data() -> Data:
+    return Data()
+
+
+@pytest.fixture
+def model() -> pt.MultiTaskModel:
+    return make_model()

@@ -1,0 +1,140 @@
+"""Walks the registry: every component is a class with signature, docstring, checks; stubs are not stale."""
+
+import inspect
+import pickle
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import polytask as pt
+import pytest
+from conftest import Data, make_model
+from polytask import _stubs, component
+
+FIT = {"epochs": 2, "batch_size": 40, "progress": False}
+ALL = [pytest.param(info, id=f"{info['family']}.{info['name']}") for info in component.REGISTRY]
+
+
+def class_of(info):
+    return getattr(getattr(pt, info["family"]), info["class"])
+
+
+@pytest.mark.parametrize("info", ALL)
+def test_a_class_with_signature_defaults_and_docstring(info):
+    cls = class_of(info)
+    made = cls()
+    parameters = inspect.signature(cls).parameters
+    assert list(parameters) == [each["name"] for each in info["parameters"]]
+    for each in info["parameters"]:
+        assert getattr(made, each["name"]) == each["default"] and each["name"] in cls.__doc__ and each["doc"]
+    assert cls.__doc__.startswith(info["doc"]) and len(info["doc"]) > 20
+    assert repr(made) == f"{info['class']}()" and made == cls() and hash(made) == hash(cls())
+    assert cls.__module__ == f"polytask.{info['family']}" and cls.__name__ in getattr(pt, info["family"]).__all__
+    assert deepcopy(made) == made and pickle.loads(pickle.dumps(made)) == made
+
+
+@pytest.mark.parametrize("info", ALL)
+def test_arguments_are_checked_when_it_is_made(info):
+    cls = class_of(info)
+    with pytest.raises(TypeError, match=f"{info['class']}: unknown argument `nonsense`"):
+        cls(nonsense=1)
+    with pytest.raises(TypeError, match="takes at most"):
+        cls(*range(20))
+    for each in info["parameters"]:
+        for wrong in ({"a": {}}, object(), "no such word", float("nan"), -1e308, [[]]):
+            with pytest.raises((TypeError, ValueError), match=f"`{each['name']}`"):
+                cls(**{each["name"]: wrong})
+    with pytest.raises(AttributeError, match="not changed after it is made"):
+        cls().nonsense = 1
+
+
+def test_arguments_by_position_and_from_numpy():
+    made = pt.encoder.MLP([256, 128], dropout=np.float64(0.5))
+    assert made.hidden == [256, 128] and made.dropout == 0.5 and made != pt.encoder.MLP([256, 128])
+    assert pt.encoder.MLP(np.array([256, 128]), dropout=0.5) == made
+    assert repr(made) == "MLP(hidden=[256, 128], dropout=0.5)"
+    with pytest.raises(TypeError, match="`hidden` is given twice"):
+        pt.encoder.MLP([1], hidden=[1])
+
+
+def loss_task(name, targets):
+    if name == "cross_entropy":
+        return pt.Task("t", classes=2, loss=name), targets["income"]
+    if name in ("binary_cross_entropy", "focal"):
+        return pt.Task("t", loss=name, outputs=3), targets["topics"]
+    return pt.Task("t", loss=name), np.abs(targets["age"])
+
+
+@pytest.mark.parametrize("info", ALL)
+def test_its_name_as_a_string_is_the_same_as_the_object(info):
+    data = Data()
+
+    def trained(chosen):
+        family = info["family"]
+        if family == "loss":
+            task, y = loss_task(info["name"], data.targets)
+            task = pt.Task("t", loss=chosen, classes=task.classes, outputs=task.outputs)
+            model = pt.MultiTaskModel(8, tasks=[task])
+            history = pt.Trainer(model).fit((data.x, y), **FIT)
+        elif family in ("encoder", "sharing", "head"):
+            model = pt.MultiTaskModel(8, tasks=make_model().tasks, **{family: chosen})
+            history = pt.Trainer(model).fit(data.whole, **FIT)
+        else:
+            model = make_model()
+            argument = {"optim": "optimizer", "regularizer": "regularizers"}.get(family, family)
+            history = pt.Trainer(model, **{argument: chosen}).fit(data.whole, **FIT)
+        assert np.isfinite(history["loss"]).all()
+        return model.state_dict()
+
+    by_name, by_object = trained(info["name"]), trained(class_of(info)())
+    assert all(np.array_equal(by_name[name], array) for name, array in by_object.items())
+
+
+def test_unknown_names_and_other_families_are_refused():
+    with pytest.raises(ValueError, match='unknown optim "adamm"; there are `sgd`, `adam`'):
+        pt.Trainer(make_model(), "adamm")
+    with pytest.raises(TypeError, match="`schedule` should be one of pt.schedule; got Adam.* of pt.optim"):
+        pt.Trainer(make_model(), schedule=pt.optim.Adam())
+    with pytest.raises(TypeError, match="`encoder` should be one of pt.encoder or its name .*got 3"):
+        pt.MultiTaskModel(8, tasks=[pt.Task("a")], encoder=3)
+    with pytest.raises(ValueError, match="task `a`: .*mean_sqared"):
+        pt.Task("a", loss="mean_sqared")
+
+
+def test_lr_belongs_to_an_optimizer_given_by_name():
+    assert '"lr":0.5' in pt.Trainer(make_model(), "sgd", lr=0.5)._core.settings.replace(" ", "")
+    with pytest.raises(TypeError, match=r"`lr` should be given to the optimizer: pt.optim.SGD\(lr=0.5\)"):
+        pt.Trainer(make_model(), pt.optim.SGD(), lr=0.5)
+    trainer = pt.Trainer(make_model(), pt.optim.AdamW(lr={"encoder": 1e-12, "heads": 1e-2}))
+    before = trainer.model.state_dict()
+    trainer.fit(Data().whole, **FIT)
+    after = trainer.model.state_dict()
+    np.testing.assert_allclose(after["encoder.0.weight"], before["encoder.0.weight"], atol=1e-9)
+    assert np.abs(after["heads.age.weight"] - before["heads.age.weight"]).max() > 1e-2
+
+
+def test_class_imbalance_is_balanced_in_memory_and_by_loaders(data):
+    rare = (data.x[:, 0] > 1.2).astype(int)
+    y = np.where(np.arange(160) < 150, rare, -1)
+
+    def state(form, loss, **task):
+        model = pt.MultiTaskModel(8, tasks=[pt.Task("rare", loss=loss, **task)])
+        pt.Trainer(model).fit(form, epochs=1, batch_size=160, shuffle=False, progress=False)
+        return model.state_dict()["heads.rare.bias"]
+
+    known = y[y >= 0]
+    each = [len(known) / (2 * (known == k).sum()) for k in (0, 1)]
+    by_hand = state((data.x, y), pt.loss.CrossEntropy(class_weights=each), classes=2)
+    for form in ((data.x, y), [(data.x, y)]):
+        balanced = state(form, pt.loss.CrossEntropy(class_weights="balanced"), classes=2)
+        np.testing.assert_allclose(balanced, by_hand, rtol=1e-5)
+    by_hand = state((data.x, y), pt.loss.BinaryCrossEntropy(pos_weight=(known == 0).sum() / (known == 1).sum()))
+    for form in ((data.x, y), [(data.x, y)]):
+        balanced = state(form, pt.loss.BinaryCrossEntropy(pos_weight="balanced"))
+        np.testing.assert_allclose(balanced, by_hand, rtol=1e-5)
+
+
+def test_stubs_are_not_stale():
+    folder = Path(pt.__file__).parent
+    for name, text in _stubs.render().items():
+        assert (folder / name).read_text(encoding="utf-8") == text, "run python -m polytask._stubs"

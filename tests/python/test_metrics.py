@@ -1,0 +1,171 @@
+"""Metrics against scikit-learn and by hand: on labelled rows only, NaN where undefined."""
+
+import numpy as np
+import polytask as pt
+import pytest
+import torch
+import torchmetrics
+from conftest import make_tasks
+from polytask.metrics import DEFAULTS, LABELS, VALUES, read
+from sklearn import metrics as sk
+
+
+def score(name, kind, predicted, known):
+    return read([name], "t")[0].score(kind, np.asarray(predicted), np.asarray(known))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+BINARY = {
+    "accuracy": lambda y, p: sk.accuracy_score(y, p > 0.5),
+    "auroc": sk.roc_auc_score,
+    "average_precision": sk.average_precision_score,
+    "f1": lambda y, p: sk.f1_score(y, p > 0.5),
+    "precision": lambda y, p: sk.precision_score(y, p > 0.5),
+    "recall": lambda y, p: sk.recall_score(y, p > 0.5),
+}
+MULTICLASS = {
+    "accuracy": lambda y, p: sk.accuracy_score(y, p.argmax(1)),
+    "auroc": lambda y, p: sk.roc_auc_score(y, p, multi_class="ovr"),
+    "average_precision": lambda y, p: sk.average_precision_score(np.eye(4)[y], p),
+    "f1": lambda y, p: sk.f1_score(y, p.argmax(1), average="macro"),
+    "precision": lambda y, p: sk.precision_score(y, p.argmax(1), average="macro"),
+    "recall": lambda y, p: sk.recall_score(y, p.argmax(1), average="macro"),
+}
+NUMBERS = {
+    "mae": sk.mean_absolute_error,
+    "mse": sk.mean_squared_error,
+    "rmse": sk.root_mean_squared_error,
+    "r2": sk.r2_score,
+    "explained_variance": sk.explained_variance_score,
+    "pearson": lambda y, p: np.corrcoef(y, p)[0, 1],
+    "spearman": lambda y, p: np.corrcoef(y.argsort().argsort(), p.argsort().argsort())[0, 1],
+}
+
+
+def test_every_metric_is_tested():
+    assert set(BINARY) == set(MULTICLASS) == set(LABELS) and set(NUMBERS) == set(VALUES)
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_binary_labels_and_two_classes(name, rng):
+    p = rng.random((200, 1)).astype(np.float32)
+    y = (rng.random(200) < 0.3 + 0.4 * p[:, 0]).astype(float)
+    want = pytest.approx(BINARY[name](y[:150], p[:150, 0].astype(float)), abs=1e-6)
+    y[150:] = np.nan
+    assert score(name, "binary", p, y[:, None]) == want
+    classes = np.nan_to_num(y, nan=-1).astype(int)
+    assert score(name, "classes", np.hstack([1 - p, p]), classes) == want
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_several_classes(name, rng):
+    p = rng.dirichlet(np.ones(4), 300).astype(np.float32)
+    y = np.array([rng.choice(4, p=row / row.sum()) for row in p.astype(float)])
+    want = MULTICLASS[name](y[:200], (p[:200].astype(float)) / p[:200].sum(1, keepdims=True, dtype=float))
+    y[200:] = -1
+    assert score(name, "classes", p, y) == pytest.approx(want, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_numbers_far_from_zero_keep_their_digits(name, rng):
+    y = 1e4 + rng.normal(size=200)
+    p = (y + 0.5 * rng.normal(size=200)).astype(np.float32)
+    assert score(name, "values", p[:, None], y[:, None]) == pytest.approx(NUMBERS[name](y, p.astype(float)), rel=1e-4)
+
+
+def test_several_labels_are_averaged_over_those_that_are_defined(rng):
+    p, y = rng.random((50, 3)), (rng.random((50, 3)) < 0.5).astype(float)
+    y[:, 1] = 1
+    y[::4, 0] = np.nan
+    seen = ~np.isnan(y[:, 0])
+    want = (sk.roc_auc_score(y[seen, 0], p[seen, 0]) + sk.roc_auc_score(y[:, 2], p[:, 2])) / 2
+    assert score("auroc", "binary", p, y) == pytest.approx(want, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "predicted", "known"),
+    [
+        *[(name, "binary", [[0.4], [0.6]], [[np.nan], [np.nan]]) for name in LABELS],
+        *[(name, "classes", [[0.4, 0.6]], [-1]) for name in LABELS],
+        *[(name, "values", [[1.0], [2.0]], [[np.nan], [np.nan]]) for name in VALUES],
+        ("auroc", "binary", [[0.4], [0.6]], [[1.0], [1.0]]),
+        ("auroc", "classes", [[0.4, 0.6], [0.5, 0.5]], [0, 0]),
+        ("average_precision", "binary", [[0.4], [0.6]], [[0.0], [0.0]]),
+        ("recall", "binary", [[0.4], [0.6]], [[0.0], [0.0]]),
+        ("precision", "binary", [[0.4], [0.4]], [[1.0], [0.0]]),
+        ("f1", "binary", [[0.4], [0.4]], [[0.0], [0.0]]),
+        ("r2", "values", [[1.0], [2.0]], [[3.0], [3.0]]),
+        ("r2", "values", [[1.0]], [[3.0]]),
+        ("pearson", "values", [[1.0], [1.0]], [[3.0], [4.0]]),
+        ("spearman", "values", [[1.0], [2.0]], [[3.0], [3.0]]),
+    ],
+)
+def test_nan_where_undefined(name, kind, predicted, known):
+    assert np.isnan(score(name, kind, predicted, known))
+
+
+def test_defaults_by_the_kind_of_labels():
+    tasks = [*make_tasks()[1:], pt.Task("kind", classes=3), pt.Task("clicked", loss="focal"), pt.Task("n", loss="poisson")]
+    model = pt.MultiTaskModel(8, tasks=tasks)
+    assert [[metric.name for metric in metrics] for metrics in model.metrics] == [
+        ["mae", "r2"], ["auroc"], ["accuracy"], ["auroc"], ["mae", "r2"]]  # fmt: skip
+    assert set(DEFAULTS) == {"classes", "binary", "values"}
+
+
+def test_ones_own_metrics_see_labelled_rows_as_tensors(data):
+    seen = {}
+
+    def spread(predictions, targets):
+        seen["shapes"] = predictions.shape, targets.shape, targets.dtype
+        return predictions.std()
+
+    spread.higher_is_better = True
+    torchmetric = torchmetrics.classification.MulticlassAccuracy(num_classes=2, average="micro")
+    task = pt.Task("income", classes=2, metrics=[spread, torchmetric, "accuracy"])
+    model = pt.MultiTaskModel(8, tasks=[task])
+    income = np.where(np.arange(160) < 100, data.income, -1)
+    trainer = pt.Trainer(model)
+    for _ in range(2):
+        result = trainer.evaluate((data.x, income))["income"]
+    assert seen["shapes"] == ((100, 2), (100,), torch.int64)
+    assert result["MulticlassAccuracy"] == pytest.approx(result["accuracy"]) and result["spread"] > 0
+    assert [metric.higher_is_better for metric in task.metrics] == [True, True, True]
+
+
+def test_a_metric_that_gives_no_number_is_said(data):
+    model = pt.MultiTaskModel(8, tasks=[pt.Task("age", metrics=[lambda p, y: p])])
+    with pytest.raises(ValueError, match="metric `<lambda>` should give one number; got tensor"):
+        pt.Trainer(model).evaluate((data.x, data.age))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "error", "message"),
+    [
+        (["acuracy"], ValueError, "unknown metric 'acuracy'; there are `accuracy`"),
+        (["mae"], ValueError, "metric `mae` does not suit its labels; there are `accuracy`"),
+        (["auroc", "auroc"], ValueError, "should have names that differ"),
+        ([3], TypeError, "a metric should be a name or a callable; got 3"),
+        (3, TypeError, "should be a list of names or callables; got 3"),
+    ],
+)
+def test_wrong_metrics(metrics, error, message):
+    with pytest.raises(error, match=message):
+        pt.MultiTaskModel(8, tasks=[pt.Task("kind", classes=3, metrics=metrics)])
+
+
+def test_results_are_a_mapping_and_a_table(data, model):
+    results = pt.Trainer(model).evaluate(data.whole)
+    assert list(results) == ["income", "age", "topics"] and len(results) == 3
+    assert list(results["age"]) == ["loss", "mae", "r2"]
+    assert results.loss == pytest.approx(
+        results["income"]["loss"] + 0.5 * results["age"]["loss"] + results["topics"]["loss"]
+    )
+    lines = repr(results).splitlines()
+    assert lines[0].split() == ["task", "loss", "auroc", "accuracy", "mae", "r2"] and len(lines) == 4
+    assert "<td>income</td>" in results._repr_html_()
+    mse = ((model.predict(data.x)["age"] - data.age) ** 2).mean()
+    assert results["age"]["loss"] == pytest.approx(mse, rel=1e-5)

@@ -1,0 +1,146 @@
+"""A row without a label for a task adds nothing to that task's loss, gradient, or metrics."""
+
+import numpy as np
+import pandas as pd
+import polytask as pt
+import pytest
+from conftest import Data, make_model, make_tasks, same_bits
+
+FIT = {"epochs": 3, "batch_size": 32, "shuffle": False, "progress": False}
+
+
+def trained(data, **more):
+    model = make_model()
+    history = pt.Trainer(model).fit(data, **FIT, **more)
+    return model.state_dict(), history
+
+
+@pytest.fixture
+def holes():
+    """Where labels are missing, `[rows]` for each task and `[rows, 3]` for topics."""
+    rng = np.random.default_rng(3)
+    return {"income": rng.random(160) < 0.3, "age": rng.random(160) < 0.3, "topics": rng.random((160, 3)) < 0.3}
+
+
+def forms(data, holes):
+    """The same missing labels in every notation."""
+    nan = {name: np.where(hole, np.nan, data.targets[name]) for name, hole in holes.items()}
+    yield nan
+    yield nan | {
+        "income": np.where(holes["income"], -1, data.income),
+        "topics": np.where(holes["topics"], -1, data.topics).astype(int),
+    }
+    yield {name: np.ma.masked_array(data.targets[name], mask=hole) for name, hole in holes.items()}
+    junk = {"income": 77, "age": np.inf, "topics": 5.0}
+    yield {
+        name: np.ma.masked_array(np.where(hole, junk[name], data.targets[name]), mask=hole) for name, hole in holes.items()
+    }
+
+
+def test_every_notation_means_the_same(data, holes):
+    results = [trained((data.x, targets)) for targets in forms(data, holes)]
+    for state, history in results[1:]:
+        assert same_bits(state, results[0][0])
+        assert history["age/r2"] == results[0][1]["age/r2"] and history["topics/auroc"] == results[0][1]["topics/auroc"]
+
+
+def test_missing_in_frames_of_any_library(data, holes):
+    import polars as pl
+
+    columns = {f"x{j}": data.x[:, j] for j in range(8)}
+    income = pd.Series(data.income, dtype="Int64").mask(holes["income"])
+    age = pd.Series(data.age).mask(holes["age"])
+    frame = pd.DataFrame(columns | {"income": income, "age": age})
+    tasks = make_tasks()[:2]
+
+    def fitted(form):
+        model = pt.MultiTaskModel(8, tasks=tasks)
+        pt.Trainer(model).fit(form, **FIT)
+        return model.state_dict()
+
+    want = fitted((data.x, {"income": np.where(holes["income"], -1, data.income), "age": age.to_numpy()}))
+    polars = pl.DataFrame(
+        columns
+        | {
+            "income": [None if hole else int(y) for y, hole in zip(data.income, holes["income"])],
+            "age": [None if hole else float(y) for y, hole in zip(data.age, holes["age"])],
+        }
+    )
+    assert same_bits(fitted(frame), want)
+    np.testing.assert_allclose(fitted(polars)["heads.age.bias"], want["heads.age.bias"], rtol=1e-5)
+
+
+def test_class_names_and_their_absence():
+    x = np.eye(4, dtype=np.float32)
+    model = pt.MultiTaskModel(4, tasks=[pt.Task("kind", classes=["a", "b"])])
+    want = pt.Trainer(model).evaluate((x, [0, 1, -1, -1])).loss
+    for y in (["a", "b", None, np.nan], np.array(["a", "b", None, pd.NA], object), pd.Series(["a", "b", None, None])):
+        assert pt.Trainer(model).evaluate((x, y)).loss == want
+    numbers = pt.MultiTaskModel(4, tasks=[pt.Task("kind", classes=[10, 20])])
+    assert pt.Trainer(numbers).evaluate((x, [10, 20, np.nan, np.nan])).loss == want
+    with pytest.raises(ValueError, match="the targets of task `kind` should be one of `'a'`, `'b'`; got 'c' at row 2"):
+        pt.Trainer(model).evaluate((x, ["a", "b", "c", None]))
+
+
+def test_the_loss_is_the_mean_over_labelled_rows():
+    data, model = Data(), make_model()
+    trainer = pt.Trainer(model)
+    kept = np.arange(0, 160, 3)
+    hidden = np.setdiff1d(np.arange(160), kept)
+    income = data.income.copy()
+    income[hidden] = -1
+    some = trainer.evaluate((data.x, {"income": income}))["income"]
+    only = trainer.evaluate((data.x[kept], {"income": data.income[kept]}))["income"]
+    assert some == pytest.approx(only)
+
+
+def test_a_row_without_labels_has_no_gradient():
+    data, model = Data(40), make_model()
+    targets = {name: y.astype(float) for name, y in data.targets.items()}
+    for y in targets.values():
+        y[20:] = np.nan
+    whole = model.reader.read((data.x, targets)).core()
+    half = model.reader.read((data.x[:20], {name: y[:20] for name, y in targets.items()})).core()
+    want = model._core.gradients(half, "sum")
+    for name, gradient in model._core.gradients(whole, "sum").items():
+        np.testing.assert_allclose(gradient, want[name], rtol=1e-4, atol=1e-6)
+
+
+def test_rows_that_carry_one_label_each_are_one_data_set_per_task(data):
+    targets = {name: np.full(y.shape, np.nan) for name, y in data.targets.items()}
+    for i, name in enumerate(targets):
+        targets[name][i::3] = data.targets[name][i::3]
+    _, history = trained((data.x, targets))
+    assert history["loss"][-1] < history["loss"][0]
+    batches = [(data.x[i::3], {name: y[i::3]}) for i, (name, y) in enumerate(data.targets.items())]
+    _, history = trained(batches)
+    assert history["loss"][-1] < history["loss"][0] and history["income/auroc"][-1] == history["income/auroc"][-1]
+
+
+def test_a_batch_without_any_label_changes_nothing(data):
+    model = make_model()
+    trainer = pt.Trainer(model)
+    before = model.state_dict()
+    losses = trainer.step((data.x, {"age": np.full(160, np.nan)}))
+    assert same_bits(model.state_dict(), before) and trainer.steps == 0
+    assert np.isnan(losses["age/loss"]) and losses["loss"] == 0
+    empty = (data.x, {"age": np.full(160, np.nan)})
+    assert trainer.evaluate([empty, data.whole]).loss == trainer.evaluate([data.whole]).loss
+
+
+def test_a_task_without_labels_is_said_and_keeps_its_head(data, caplog):
+    model = make_model()
+    before = model.state_dict()
+    with caplog.at_level("WARNING", "polytask"):
+        history = pt.Trainer(model).fit((data.x, {"income": data.income}), **FIT)
+    assert "no targets of `age`, `topics`" in caplog.text
+    after = model.state_dict()
+    np.testing.assert_array_equal(after["heads.age.weight"], before["heads.age.weight"])
+    assert not np.array_equal(after["heads.income.weight"], before["heads.income.weight"])
+    assert np.isnan(history["age/loss"]).all() and np.isnan(history["age/mae"]).all()
+
+
+def test_minus_one_and_one_without_zero_is_somebodys_mistake(data):
+    model = make_model()
+    with pytest.raises(ValueError, match="hold -1 and 1 but no 0"):
+        pt.Trainer(model).fit((data.x, data.targets | {"topics": np.sign(data.x[:, :3])}), **FIT)

@@ -1,0 +1,197 @@
+"""A run that goes on from a checkpoint ends with the same bits as one that was never interrupted."""
+
+import os
+import random
+import signal
+import time
+import warnings
+
+import polytask as pt
+import pytest
+import torch
+from conftest import Data, make_model, make_tasks, same_bits, without_seconds
+from torch.utils.data import DataLoader, TensorDataset
+
+FIT = {"epochs": 8, "batch_size": 32, "progress": False}
+EVERYTHING = {
+    "schedule": pt.schedule.Cosine(warmup=5),
+    "clip_norm": 1.0,
+    "regularizers": ["l2"],
+    "seed": 7,
+}
+
+
+def make_trainer(folder=None, patience=3, **more):
+    callbacks = [pt.EarlyStopping("age/loss", patience=patience, min_delta=0.01)]
+    callbacks += [pt.Checkpoint(folder, **more)] if folder is not None else []
+    encoder = pt.encoder.MLP([16, 8], dropout=0.2, norm="batch")
+    model = pt.MultiTaskModel(8, tasks=make_tasks(), encoder=encoder)
+    return pt.Trainer(model, pt.optim.AdamW(lr=0.01), callbacks=callbacks, **EVERYTHING)
+
+
+class Interrupt(pt.Callback):
+    """Breaks off after so many batches."""
+
+    def __init__(self, after):
+        self.every_steps = after
+
+    def on_steps(self, trainer):
+        raise SystemExit
+
+
+@pytest.mark.parametrize("after", [1, 5, 13, 20, 31])
+def test_rows_in_memory_resume_at_any_batch(data, tmp_path, after):
+    want = make_trainer()
+    history = want.fit(data.whole, validation=0.2, **FIT)
+    broken = make_trainer(tmp_path, every_steps=1)
+    with pytest.raises(SystemExit):
+        broken.fit(data.whole, validation=0.2, callbacks=[Interrupt(after)], **FIT)
+    resumed = make_trainer(tmp_path, every_steps=1)
+    got = resumed.fit(data.whole, validation=0.2, resume=tmp_path, **FIT)
+    assert same_bits(resumed.model.state_dict(), want.model.state_dict())
+    assert without_seconds(got) == without_seconds(history)
+    assert resumed.callbacks[0].state() == want.callbacks[0].state()
+
+
+def test_early_stopping_goes_on_with_its_count_and_its_best(data, tmp_path):
+    want = make_trainer(patience=2)
+    epochs = len(want.fit(data.whole, validation=0.2, **{**FIT, "epochs": 60}))
+    assert epochs < 60
+    broken = make_trainer(tmp_path / "x", patience=2)
+    with pytest.raises(SystemExit):
+        broken.fit(data.whole, validation=0.2, callbacks=[Interrupt(4 * (epochs - 1))], **{**FIT, "epochs": 60})
+    resumed = make_trainer(tmp_path / "x", patience=2)
+    got = resumed.fit(data.whole, validation=0.2, resume=tmp_path / "x", **{**FIT, "epochs": 60})
+    assert len(got) == epochs and same_bits(resumed.model.state_dict(), want.model.state_dict())
+    done = make_trainer(tmp_path / "x", patience=2)
+    assert len(done.fit(data.whole, validation=0.2, resume=tmp_path / "x", **{**FIT, "epochs": 60})) == epochs
+    assert same_bits(done.model.state_dict(), want.model.state_dict())
+
+
+def loader_of(data, generator):
+    tensors = map(torch.from_numpy, (data.x, data.income, data.age, data.topics))
+    return DataLoader(TensorDataset(*tensors), batch_size=32, shuffle=True, generator=generator)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_foreign_loader_resumes_from_an_epochs_boundary(data, tmp_path, own):
+    def generator():
+        torch.manual_seed(3)
+        return torch.Generator().manual_seed(5) if own else None
+
+    want = make_trainer()
+    history = want.fit(loader_of(data, generator()), **FIT)
+    broken = make_trainer(tmp_path, every_steps=2)
+    with pytest.raises(SystemExit):
+        broken.fit(loader_of(data, generator()), callbacks=[Interrupt(12)], **FIT)
+    resumed = make_trainer(tmp_path)
+    torch.manual_seed(99)
+    got = resumed.fit(loader_of(data, torch.Generator() if own else None), resume=tmp_path, **FIT)
+    assert same_bits(resumed.model.state_dict(), want.model.state_dict())
+    assert without_seconds(got) == without_seconds(history)
+
+
+def test_a_python_loss_that_draws_random_numbers_resumes(data, tmp_path):
+    def noisy(outputs, targets):
+        return (outputs - targets + 0.1 * torch.randn(len(outputs))) ** 2
+
+    def trainer(folder=None):
+        model = pt.MultiTaskModel(8, tasks=[pt.Task("age", loss=noisy)])
+        return pt.Trainer(model, callbacks=[] if folder is None else [pt.Checkpoint(folder, every_steps=3)])
+
+    torch.manual_seed(0)
+    want = trainer()
+    want.fit((data.x, data.age), **FIT)
+    torch.manual_seed(0)
+    with pytest.raises(SystemExit):
+        trainer(tmp_path).fit((data.x, data.age), callbacks=[Interrupt(17)], **FIT)
+    torch.manual_seed(1)
+    resumed = trainer(tmp_path)
+    resumed.fit((data.x, data.age), resume=tmp_path, **FIT)
+    assert same_bits(resumed.model.state_dict(), want.model.state_dict())
+
+
+def test_without_a_checkpoint_training_starts(data, tmp_path):
+    want, got = make_trainer(), make_trainer(tmp_path)
+    want.fit(data.whole, **FIT)
+    got.fit(data.whole, resume=tmp_path, **FIT)
+    assert same_bits(got.model.state_dict(), want.model.state_dict())
+
+
+def test_other_settings_models_and_data_are_refused_untouched(data, tmp_path):
+    make_trainer(tmp_path).fit(data.whole, **FIT)
+    before = make_model().state_dict()
+    for trainer, changes, message in [
+        (make_trainer(), {"batch_size": 16}, "`resume`: the checkpoint was made with batch_size 32; got 16"),
+        (make_trainer(), {"shuffle": False}, "made with shuffle True; got False"),
+        (pt.Trainer(make_model()), {}, "made with other settings"),
+        (pt.Trainer(make_model(head="tower"), pt.optim.AdamW(lr=0.01), **EVERYTHING), {}, "other model parts"),
+    ]:
+        state = trainer.model.state_dict()
+        with pytest.raises(ValueError, match=message):
+            trainer.fit(data.whole, resume=tmp_path, **{**FIT, **changes})
+        assert same_bits(trainer.model.state_dict(), state) and len(trainer.history) == 0
+    with pytest.raises(ValueError, match="made with rows 160; got 40"):
+        make_trainer().fit(Data(40).whole, resume=tmp_path, **FIT)
+    assert same_bits(make_model().state_dict(), before)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(data, tmp_path, caplog):
+    make_trainer(tmp_path, keep=2).fit(data.whole, **FIT)
+    last = sorted(tmp_path.glob("*.safetensors"))[-1]
+    last.write_bytes(last.read_bytes()[:-100])
+    want, got = make_trainer(), make_trainer()
+    want.fit(data.whole, **FIT)
+    with caplog.at_level("WARNING", "polytask"):
+        got.fit(data.whole, resume=tmp_path, **FIT)
+    assert "skipped a checkpoint" in caplog.text
+    assert same_bits(got.model.state_dict(), want.model.state_dict())
+
+
+def test_a_checkpoint_by_hand(data, tmp_path):
+    trainer = make_trainer()
+    trainer.fit(data.whole, **{**FIT, "epochs": 2})
+    trainer.save(tmp_path / "c.safetensors")
+    other = make_trainer()
+    other.restore(tmp_path / "c.safetensors")
+    for each in (trainer, other):
+        each.fit(data.whole, **{**FIT, "epochs": 2})
+    assert same_bits(trainer.model.state_dict(), other.model.state_dict())
+    assert without_seconds(trainer.history) == without_seconds(other.history)
+
+
+def run(folder):
+    trainer = make_trainer(folder, every_steps=2, patience=50)
+    trainer.fit(Data().whole, validation=0.2, resume=folder, **{**FIT, "epochs": 8})
+    return trainer
+
+
+def killed(folder, delay):
+    """Starts the run in a process of its own and kills it after so many seconds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        try:
+            run(folder)
+        finally:
+            os._exit(0)
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tmp_path):
+    started = time.perf_counter()
+    want = run(tmp_path / "whole")
+    length = time.perf_counter() - started
+    state, history = want.model.state_dict(), without_seconds(want.history)
+    chance = random.Random(0)
+    hits = 0
+    for i in range(50):
+        folder = tmp_path / str(i)
+        hits += killed(folder, chance.uniform(0, length))
+        got = run(folder)
+        assert same_bits(got.model.state_dict(), state), i
+        assert without_seconds(got.history) == history, i
+    assert hits > 25

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use polytask::loss::{self, Batch, Loss, Targets};
+use polytask::optim::{self, Optimizer, Segment};
 use serde_json::json;
 
 /// Best of many repetitions, in microseconds.
@@ -44,7 +45,27 @@ fn heads(loss: &dyn Loss, rows: usize, heads: usize, width: usize, targets: Targ
     })
 }
 
+/// One step on so many parameters.
+fn step(optimizer: &dyn Optimizer, count: usize) -> f64 {
+    let mut parameters = numbers(count);
+    let gradients = numbers(count);
+    let mut buffers = vec![vec![0.1; count]; optimizer.slots().len()];
+    let mut state: Vec<&mut [f32]> = buffers.iter_mut().map(Vec::as_mut_slice).collect();
+    let segments = [Segment { range: 0..count, lr: 1e-6, weight_decay: 0.0 }];
+    let mut steps = 0;
+    measure(|| {
+        steps += 1;
+        optimizer.update(steps, 1.0, &segments, &mut parameters, &gradients, &mut state);
+    })
+}
+
 fn main() {
+    for info in optim::infos() {
+        let optimizer = optim::build(&json!({"name": info.name})).expect("an optimizer");
+        for count in [340, 37_000, 650_000] {
+            println!("{:21} {count:6} parameters: {:17.2} us", info.name, step(&*optimizer, count));
+        }
+    }
     let classes = |rows: usize, k: i32| (0..rows as i32).map(|i| i * 31 % k).collect::<Vec<_>>();
     for (rows, count, k) in [(256, 40, 2), (256, 8, 2), (32, 3, 3), (1024, 4, 10), (256, 1, 1000)] {
         let loss = loss::build(&json!("cross_entropy")).expect("a loss");

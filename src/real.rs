@@ -158,8 +158,8 @@ impl Real for f32 {
         let small = self
             + self
                 * z
-                * ((((-5.704_988_7e-3 * z + 2.063_908_9e-2) * z - 5.373_971_6e-2) * z + 1.333_144_2e-1) * z
-                    - 3.333_328_2e-1);
+                * ((((-5.704_988_7e-3 * z + 2.063_909e-2) * z - 5.373_971_6e-2) * z + 1.333_144_2e-1) * z
+                    - 3.333_328e-1);
         let large = (1.0 - 2.0 / ((a + a).exp() + 1.0)).copysign(self);
         if a < 0.625 { small } else { large }
     }
@@ -170,7 +170,7 @@ impl Real for f32 {
         let a = self.abs();
         let z = self * self;
         let small = self
-            * (1.128_379_2
+            * (std::f32::consts::FRAC_2_SQRT_PI
                 + z * (-0.376_126_4
                     + z * (0.112_837_92 + z * (-2.686_617e-2 + z * (5.223_977_6e-3 - z * 8.548_327e-4)))));
         let t = 1.0 / (1.0 + 0.327_591_1 * a);

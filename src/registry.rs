@@ -108,12 +108,13 @@ pub fn read<C: Component>(parameters: &Map<String, Value>) -> Result<C> {
         let Some(value) = parameters.get(parameter.name) else { continue };
         let alone = Map::from_iter([(parameter.name.to_owned(), value.clone())]);
         serde_json::from_value::<C>(Value::Object(alone)).map_err(|error| {
-            value_error!(
-                "{}: argument `{}` should be {}; got {value} ({error})",
-                C::CLASS,
-                parameter.name,
-                plain(parameter.kind)
-            )
+            let why = match error.to_string() {
+                // The words before it say more than serde's list of variants.
+                why if why.contains("untagged enum") => String::new(),
+                why => format!(" ({why})"),
+            };
+            let (name, words) = (parameter.name, plain(parameter.kind));
+            value_error!("{}: argument `{name}` should be {words}; got {value}{why}", C::CLASS)
         })?;
     }
     let component: C = serde_json::from_value(Value::Object(parameters.clone()))

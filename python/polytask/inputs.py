@@ -18,11 +18,12 @@ _log = logging.getLogger("polytask")
 
 @dataclass(frozen=True)
 class Number:
-    """A numeric column: what standardises it."""
+    """A numeric column: what standardises it, and between which edges its bins lie, if it has any."""
 
     name: str
     mean: float
     deviation: float
+    edges: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,18 @@ class Inputs:
         categorical: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
         min_count: int = 1,
+        bins: int | None = None,
         embedding: int | Sequence[int] | None = None,
     ) -> "Inputs":
         """Learns from the columns of a pandas or polars frame.
 
         Numbers are standardised, a missing one becomes the mean; categories get codes, and code 0 is for those that
         were not seen here or fewer than `min_count` times. The targets' columns are left out when a model is made.
+
+        With `bins`, numbers come twice: standardised, and as the bin they fall into, embedded like a category. That lets
+        a network make the sharp and many-sided cuts in one column by which trees win on tables (compare Gorishniy et
+        al., On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS 2022). A value that alone fills more
+        than a bin's share has a bin of its own; the others are cut at quantiles.
 
         Arguments:
             frame: the training data, never validation or test data.
@@ -78,20 +85,23 @@ class Inputs:
                 says which columns to take.
             exclude: columns to leave out.
             min_count: how often a category must occur.
-            embedding: as for `Inputs`.
+            bins: about how many bins a number has; none by default.
+            embedding: as for `Inputs`; binned numbers come after the categories.
         """
         if not frames.is_frame(frame):
             raise TypeError(f"`frame` should be a pandas or polars frame; got {type(frame).__name__}")
         if len(frame) == 0:
             raise ValueError("`frame` has no rows")
         least = whole(min_count, "`min_count`")
+        parts = None if bins is None else whole(bins, "`bins`", 2)
         numbers, categories = _choose(frame, numeric, categorical, exclude)
-        columns = [_number(frame, name) for name in numbers], [_category(frame, name, least) for name in categories]
+        columns = [_number(frame, n, parts) for n in numbers], [_category(frame, n, least) for n in categories]
         return cls._of_columns(columns, embedding)
 
     @classmethod
     def _of_columns(cls, columns: tuple[list[Number], list[Category]], embedding: Any = None) -> "Inputs":
-        inputs = cls(len(columns[0]), [len(category.values) + 1 for category in columns[1]], embedding)
+        sizes = [len(category.values) + 1 for category in columns[1]]
+        inputs = cls(len(columns[0]), sizes + [len(n.edges) + 2 for n in columns[0] if n.edges], embedding)
         inputs.columns = columns
         return inputs
 
@@ -103,9 +113,10 @@ class Inputs:
         _log.info("left out of the features, being targets: %s", listed(sorted(targets & set(self.names))))
         numbers, categories = self.columns
         kept = [number for number in numbers if number.name not in targets]
-        at = [i for i, category in enumerate(categories) if category.name not in targets]
+        embedded = [*categories, *(number for number in numbers if number.edges)]
+        at = [i for i, column in enumerate(embedded) if column.name not in targets]
         embedding = [self.embedding[i] for i in at] if isinstance(self.embedding, list) else self.embedding
-        return Inputs._of_columns((kept, [categories[i] for i in at]), embedding)
+        return Inputs._of_columns((kept, [c for c in categories if c.name not in targets]), embedding)
 
     @property
     def names(self) -> list[str]:
@@ -123,9 +134,11 @@ class Inputs:
         numeric = np.empty((len(frame), len(numbers)), np.float32) if numbers else None
         for j, number in enumerate(numbers):
             numeric[:, j] = _standardised(frames.column(frame, number.name, argument), number, argument)  # type: ignore[index]
-        codes = np.empty((len(frame), len(categories)), np.int32) if categories else None
+        codes = np.empty((len(frame), len(self.categorical)), np.int32) if self.categorical else None
         for j, category in enumerate(categories):
             codes[:, j] = _codes(frames.column(frame, category.name, argument), category)  # type: ignore[index]
+        for j, number in enumerate((number for number in numbers if number.edges), len(categories)):
+            codes[:, j] = _bins(frames.column(frame, number.name, argument), number.edges)  # type: ignore[index]
         return numeric, codes
 
     def _plain(self, frame: Any, tasks: Sequence[Task], argument: str) -> np.ndarray:
@@ -152,7 +165,7 @@ class Inputs:
         """What was learned from a frame."""
         if self.columns is None:
             return None
-        numbers = [[each.name, each.mean, each.deviation] for each in self.columns[0]]
+        numbers = [[each.name, each.mean, each.deviation, list(each.edges)] for each in self.columns[0]]
         return {"numeric": numbers, "categorical": [[each.name, list(each.values)] for each in self.columns[1]]}
 
     @classmethod
@@ -160,7 +173,7 @@ class Inputs:
         """The inputs of a stored description."""
         if face is None:
             return cls(core["numeric"], core["categorical"], core.get("embedding") or None)
-        numbers = [Number(*each) for each in face["numeric"]]
+        numbers = [Number(name, mean, deviation, tuple(edges)) for name, mean, deviation, edges in face["numeric"]]
         categories = [Category(name, tuple(values)) for name, values in face["categorical"]]
         return cls._of_columns((numbers, categories), core.get("embedding") or None)
 
@@ -204,7 +217,7 @@ def _holds_numbers(frame: Any, name: str) -> bool:
     return frames.column(frame, name, "`frame`").dtype.kind in "iuf"
 
 
-def _number(frame: Any, name: str) -> Number:
+def _number(frame: Any, name: str, bins: int | None) -> Number:
     values = frames.column(frame, name, "`frame`")
     if not frames.is_numeric(values):
         raise TypeError(f"`frame`: column `{name}` should hold numbers; got {frames.kind(frame[name])}")
@@ -214,7 +227,25 @@ def _number(frame: Any, name: str) -> Number:
         raise ValueError(f"`frame`: column `{name}` should hold finite numbers; got an infinite one")
     mean = float(values.mean()) if len(values) else 0.0
     deviation = float(values.std()) if len(values) else 0.0
-    return Number(name, mean, deviation if deviation > 0 else 1.0)
+    edges = () if bins is None else _edges(values, bins)
+    return Number(name, mean, deviation if deviation > 0 else 1.0, edges)
+
+
+def _edges(values: np.ndarray, bins: int) -> tuple[float, ...]:
+    """Where bins end: between distinct values if those are few, else at quantiles and around values that are frequent."""
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(distinct) <= bins:
+        return tuple(((distinct[1:] + distinct[:-1]) / 2).tolist())
+    frequent = distinct[counts > len(values) / bins]
+    rest = values[~np.isin(values, frequent)]
+    cuts = np.quantile(rest, np.linspace(0, 1, max(bins - len(frequent), 1) + 1)[1:-1])
+    return tuple(np.unique(np.concatenate([cuts, frequent, np.nextafter(frequent, np.inf)])).tolist())
+
+
+def _bins(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
+    """The bin of each value, counted from 1; 0 where it is missing."""
+    values = values.astype(np.float64)
+    return np.where(np.isnan(values), 0, np.searchsorted(edges, values, side="right") + 1)
 
 
 def _standardised(values: np.ndarray, number: Number, argument: str) -> np.ndarray:

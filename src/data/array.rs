@@ -165,8 +165,18 @@ impl Array {
             rows.zip(out).for_each(|(row, out)| *out = convert(element(row, 0)));
             return;
         }
+        let dense = right == size_of::<T>() as isize;
         for (row, out) in rows.zip(out.chunks_exact_mut(self.columns.max(1))) {
-            out.iter_mut().enumerate().for_each(|(j, out)| *out = convert(element(row, j)));
+            if dense {
+                // SAFETY: `borrow`'s promise; the elements of this row lie side by side.
+                let start = unsafe { self.address.offset(row as isize * down).cast::<T>() };
+                // SAFETY: as above.
+                out.iter_mut()
+                    .enumerate()
+                    .for_each(|(j, out)| *out = convert(unsafe { start.add(j).read_unaligned() }));
+            } else {
+                out.iter_mut().enumerate().for_each(|(j, out)| *out = convert(element(row, j)));
+            }
         }
     }
 

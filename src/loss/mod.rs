@@ -18,6 +18,7 @@ pub mod mean_squared;
 pub mod poisson;
 pub mod quantile;
 mod softmax;
+mod transpose;
 
 pub use balance::{ClassWeights, Counts, LabelWeights};
 

@@ -5,13 +5,13 @@ use super::{Batch, Kernel, Labels, Loss, Targets};
 use crate::error::Result;
 use crate::real::Real;
 
-/// Largest log-rate whose exponential is taken: `exp(80)` squared is beyond single precision, `exp(80)` far from it.
-const STEEPEST: f64 = 80.0;
+/// Largest log-rate whose exponential is taken: beyond all counts, and far from the largest `f32`.
+const STEEPEST: f64 = 60.0;
 
 crate::component! {
     /// Negative log-likelihood of counts under a Poisson law whose log-rate is the raw output:
     /// `L = mean of exp(z) - y z` over the labelled cells, without the constant `ln y!`, as
-    /// `torch.nn.PoissonNLLLoss(log_input=True)`. Beyond `z = 80` the exponential continues as its tangent.
+    /// `torch.nn.PoissonNLLLoss(log_input=True)`. Beyond `z = 60` the exponential continues as its tangent.
     /// Labels are at least 0; predictions are rates `[rows, outputs]`.
     pub struct Poisson = "Poisson" {}
 }

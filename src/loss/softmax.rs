@@ -1,6 +1,7 @@
 //! The drive of losses of class probabilities: a block of rows at once, transposed, or a wide row on its own.
 
 use super::cells::{BLOCK, add, copy};
+use super::transpose::{load, store};
 use super::{Batch, Targets};
 use crate::real::{LANES, Real};
 
@@ -62,36 +63,30 @@ impl<T: Real, R: Row<T>> pulp::NullaryFnOnce for Drive<'_, '_, T, R> {
     #[inline(always)]
     fn call(mut self) -> f64 {
         match self.batch.width {
-            2 => self.blocks(&mut [[T::ZERO; BLOCK]; 2], load::<T, 2>, store::<T, 2>),
-            3 => self.blocks(&mut [[T::ZERO; BLOCK]; 3], load::<T, 3>, store::<T, 3>),
-            4 => self.blocks(&mut [[T::ZERO; BLOCK]; 4], load::<T, 4>, store::<T, 4>),
-            width if width <= NARROW => self.blocks(&mut [[T::ZERO; BLOCK]; NARROW][..width], load_any, store_any),
+            2 => self.blocks::<2>(&mut [[T::ZERO; BLOCK]; 2]),
+            3 => self.blocks::<3>(&mut [[T::ZERO; BLOCK]; 3]),
+            4 => self.blocks::<4>(&mut [[T::ZERO; BLOCK]; 4]),
+            width if width <= NARROW => self.blocks::<0>(&mut [[T::ZERO; BLOCK]; NARROW][..width]),
             _ => self.rows(),
         }
     }
 }
 
 impl<T: Real, R: Row<T>> Drive<'_, '_, T, R> {
-    /// All rows, a block at a time, `[width][block]` in scratch.
+    /// All rows, a block at a time, `[width][block]` in scratch; `W` is the width where it is known, or 0.
     #[inline(always)]
-    fn blocks(
-        &mut self,
-        scratch: &mut [[T; BLOCK]],
-        load: impl Fn(&[T], usize, usize, &mut [[T; BLOCK]]),
-        store: impl Fn(&mut [T], usize, usize, &[[T; BLOCK]]),
-    ) -> f64 {
+    fn blocks<const W: usize>(&mut self, scratch: &mut [[T; BLOCK]]) -> f64 {
         let (rows, stride) = (self.batch.rows, self.batch.stride);
         let mut total = [0.0; LANES];
         let mut picks = Picks { class: [-1; BLOCK], own: [self.row.own(0); BLOCK], weight: [T::ONE; BLOCK] };
         for row in (0..rows).step_by(BLOCK) {
             let count = BLOCK.min(rows - row);
-            let n = count.next_multiple_of(LANES).min(BLOCK);
             self.pick(row, count, &mut picks);
-            load(&self.batch.outputs[row * stride..], stride, count, scratch);
-            let values = self.judge(n, &picks, scratch);
-            add(&values[..n], &mut total);
+            load::<T, W>(&self.batch.outputs[row * stride..], stride, count, scratch);
+            let values = self.judge::<W>(&picks, scratch);
+            add(&values, &mut total);
             if let Some(gradient) = &mut self.batch.gradient {
-                store(&mut gradient[row * stride..], stride, count, scratch);
+                store::<T, W>(&mut gradient[row * stride..], stride, count, scratch);
             }
         }
         total.iter().sum()
@@ -115,41 +110,49 @@ impl<T: Real, R: Row<T>> Drive<'_, '_, T, R> {
         }
     }
 
-    /// Values of a block's first `n` rows; their logits become their gradients.
+    /// Values of a block; their logits become their gradients.
     #[inline(always)]
-    fn judge(&self, n: usize, picks: &Picks<T>, logits: &mut [[T; BLOCK]]) -> [T; BLOCK] {
+    fn judge<const W: usize>(&self, picks: &Picks<T>, logits: &mut [[T; BLOCK]]) -> [T; BLOCK] {
         let mut top = [T::LOWEST; BLOCK];
         for column in logits.iter() {
-            for l in 0..n {
+            for l in 0..BLOCK {
                 top[l] = top[l].max(column[l]);
             }
         }
-        let (mut sum, mut picked, mut smooth) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK], [T::ZERO; BLOCK]);
+        let (mut picked, mut smooth) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK]);
         for (k, column) in logits.iter_mut().enumerate() {
-            let spread = self.row.spread(k);
-            for l in 0..n {
+            for l in 0..BLOCK {
                 let z = column[l] - top[l];
                 picked[l] = if picks.class[l] == k as i32 { z } else { picked[l] };
-                smooth[l] += spread * z;
-                column[l] = z.exp();
-                sum[l] += column[l];
+                column[l] = z;
             }
         }
+        if self.total != T::ZERO {
+            for (k, column) in logits.iter().enumerate() {
+                let spread = self.row.spread(k);
+                for l in 0..BLOCK {
+                    smooth[l] += spread * column[l];
+                }
+            }
+        }
+        let mut sum = exponentials::<T, W>(logits);
         let mut hits = [T::ZERO; BLOCK];
-        for l in 0..n {
+        for l in 0..BLOCK {
             let (weight, log_sum) = (picks.weight[l], sum[l].ln());
-            let (value, hit) = self.row.judge(picked[l] - log_sum, self.total * log_sum - smooth[l], picks.own[l]);
+            let spread = self.total * log_sum - smooth[l];
+            let (value, hit) = self.row.judge(picked[l] - log_sum, spread, picks.own[l]);
             let factor = weight * self.batch.scale;
             smooth[l] = if weight == T::ZERO { T::ZERO } else { value * weight };
-            hits[l] = if weight == T::ZERO { T::ZERO } else { hit * factor };
-            sum[l] = if weight == T::ZERO { T::ZERO } else { (hit + self.total) * factor / sum[l] };
+            hits[l] = hit * factor;
+            sum[l] = (hit + self.total) * factor / sum[l];
             top[l] = factor;
         }
         for (k, column) in logits.iter_mut().enumerate() {
             let spread = self.row.spread(k);
-            for l in 0..n {
+            for l in 0..BLOCK {
                 let hit = if picks.class[l] == k as i32 { hits[l] } else { T::ZERO };
-                column[l] = column[l] * sum[l] - spread * top[l] - hit;
+                let slope = column[l] * sum[l] - (spread * top[l] + hit);
+                column[l] = if picks.weight[l] == T::ZERO { T::ZERO } else { slope };
             }
         }
         smooth
@@ -237,58 +240,28 @@ fn slopes<T: Real>(logits: &[T], top: T, share: T, gradient: &mut [T]) {
     }
 }
 
-/// The logits of a block, transposed. A row is read at once; the transposition is left to vector shuffles.
+/// Exponentials of logits whose largest is 0, and their sums.
 #[inline(always)]
-fn load<T: Real, const W: usize>(from: &[T], stride: usize, count: usize, scratch: &mut [[T; BLOCK]]) {
-    let mut packed = [[T::ZERO; W]; BLOCK];
-    for (l, row) in packed[..count].iter_mut().enumerate() {
-        debug_assert!(l * stride + W <= from.len());
-        // SAFETY: `Batch::assert_fits` bounds `rows` and `width`, and an array of numbers is aligned as a number.
-        *row = unsafe { *from.as_ptr().add(l * stride).cast::<[T; W]>() };
-    }
-    for (k, column) in scratch.iter_mut().enumerate() {
+fn exponentials<T: Real, const W: usize>(logits: &mut [[T; BLOCK]]) -> [T; BLOCK] {
+    let mut sum = [T::ZERO; BLOCK];
+    if W == 2 {
+        // One of the two is 0, so that one exponential serves both.
+        let [first, second] = logits else { return sum };
         for l in 0..BLOCK {
-            column[l] = packed[l][k];
+            let e = (first[l] + second[l]).exp();
+            first[l] = if first[l] < T::ZERO { e } else { T::ONE };
+            second[l] = if second[l] < T::ZERO { e } else { T::ONE };
+            sum[l] = T::ONE + e;
         }
+        return sum;
     }
-}
-
-/// Writes where [`load`] reads.
-#[inline(always)]
-fn store<T: Real, const W: usize>(to: &mut [T], stride: usize, count: usize, scratch: &[[T; BLOCK]]) {
-    let mut packed = [[T::ZERO; W]; BLOCK];
-    for (k, column) in scratch.iter().enumerate() {
+    for column in logits {
         for l in 0..BLOCK {
-            packed[l][k] = column[l];
+            column[l] = column[l].exp();
+            sum[l] += column[l];
         }
     }
-    for (l, row) in packed[..count].iter().enumerate() {
-        debug_assert!(l * stride + W <= to.len());
-        // SAFETY: as in `load`.
-        unsafe { *to.as_mut_ptr().add(l * stride).cast::<[T; W]>() = *row };
-    }
-}
-
-/// [`load`] for any width.
-#[inline(always)]
-fn load_any<T: Real>(from: &[T], stride: usize, count: usize, scratch: &mut [[T; BLOCK]]) {
-    for l in 0..count {
-        let row = &from[l * stride..l * stride + scratch.len()];
-        for (column, z) in scratch.iter_mut().zip(row) {
-            column[l] = *z;
-        }
-    }
-}
-
-/// [`store`] for any width.
-#[inline(always)]
-fn store_any<T: Real>(to: &mut [T], stride: usize, count: usize, scratch: &[[T; BLOCK]]) {
-    for l in 0..count {
-        let row = &mut to[l * stride..l * stride + scratch.len()];
-        for (column, slope) in scratch.iter().zip(row) {
-            *slope = column[l];
-        }
-    }
+    sum
 }
 
 /// Probabilities of whole rows of logits.

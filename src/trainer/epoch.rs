@@ -122,8 +122,8 @@ impl Trainer {
         }
         if how.keep_outputs {
             self.epoch.kept.resize(model.tasks.len(), Vec::new());
-            for (kept, width) in self.epoch.kept.iter_mut().zip(model.widths()) {
-                kept.resize(rows * width, 0.0);
+            for (kept, task) in self.epoch.kept.iter_mut().zip(&model.tasks) {
+                kept.resize(rows * task.width(), 0.0);
             }
         }
         Ok(total)

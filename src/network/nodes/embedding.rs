@@ -9,6 +9,24 @@ use crate::network::product::Mode;
 use crate::network::{ParamId, ValueId};
 use crate::real::{Real, vectorised};
 
+/// Calls `$body` with `$w` bound to a width that the compiler knows, or to 0 for one it does not.
+macro_rules! with_width {
+    ($width:expr, $w:ident => $body:expr) => {
+        with_width!(@ $width, $w, $body, 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 32)
+    };
+    (@ $width:expr, $w:ident, $body:expr, $($known:literal)+) => {
+        match $width {
+            $($known => {
+                const $w: usize = $known;
+                $body
+            })+
+            _ => {
+                const $w: usize = 0;
+                $body
+            }
+        }
+    };
+}
 /// `y = [numeric, table_1[code_1], table_2[code_2], ...]`.
 #[derive(Debug)]
 pub struct Embedding {
@@ -56,51 +74,79 @@ impl Node for Embedding {
 
 impl<T: Real> Kernel for EmbeddingKernel<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
-        let (first, whole) = (self.numeric.layout.width, self.y.layout.width);
-        let (y, tables) = (self.y.slice_mut(), &self.tables);
-        for (r, (y, codes)) in y.chunks_exact_mut(whole).zip(step.codes.chunks_exact(tables.len())).enumerate() {
-            y[..first].copy_from_slice(&self.numeric.slice()[r * first..(r + 1) * first]);
-            let mut at = first;
-            for ((table, &width), &code) in tables.iter().zip(&self.widths).zip(codes) {
-                let row = code as usize * width;
-                y[at..at + width].copy_from_slice(&table.slice()[row..row + width]);
-                at += width;
+        let (first, whole, count) = (self.numeric.layout.width, self.y.layout.width, self.tables.len());
+        let (y, numeric) = (self.y.slice_mut(), self.numeric.slice());
+        for (r, y) in y.chunks_exact_mut(whole).enumerate() {
+            y[..first].copy_from_slice(&numeric[r * first..(r + 1) * first]);
+        }
+        for (y, codes) in y.chunks_mut(BLOCK * whole).zip(step.codes.chunks(BLOCK * count)) {
+            let mut start = first;
+            for (k, (table, &width)) in self.tables.iter().zip(&self.widths).enumerate() {
+                let places = Places { codes, first: k, count, start, whole };
+                with_width!(width, W => places.look_up::<T, W>(table.slice(), y, width));
+                start += width;
             }
         }
         Ok(())
     }
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
-        let mut at = self.numeric.layout.width;
         let count = self.tables.len();
         let (dy, slabs) = self.passes.of(pass);
-        for (k, (slab, &width)) in slabs.iter_mut().zip(&self.widths).enumerate() {
-            if step.mode(slab.mode) == Mode::Write {
-                slab.buffer.slice_mut().fill(T::ZERO);
+        for slab in slabs.iter_mut().filter(|slab| step.mode(slab.mode) == Mode::Write) {
+            slab.buffer.slice_mut().fill(T::ZERO);
+        }
+        let (lanes, whole) = (dy.layout.lanes, dy.layout.width);
+        for (dy, codes) in dy.slice().chunks(BLOCK * lanes * whole).zip(step.codes.chunks(BLOCK * count)) {
+            let mut start = self.numeric.layout.width;
+            for (k, (slab, &width)) in slabs.iter_mut().zip(&self.widths).enumerate() {
+                let size = slab.buffer.layout.width;
+                for (lane, table) in slab.buffer.slice_mut().chunks_exact_mut(size).enumerate() {
+                    let places = Places { codes, first: k, count, start: lane * whole + start, whole: lanes * whole };
+                    with_width!(width, W => places.scatter::<T, W>(table, dy, width));
+                }
+                start += width;
             }
-            scatter(dy, &mut slab.buffer, step.codes.iter().skip(k).step_by(count), at..at + width);
-            at += width;
         }
         Ok(())
     }
 }
 
-/// Adds columns of each row's gradient, lane by lane, to the table row of its code; slab `[lanes, codes * width]`.
-fn scatter<'a, T: Real>(
-    dy: &Buffer<T>,
-    slab: &mut Buffer<T>,
-    codes: impl Iterator<Item = &'a u32>,
-    columns: std::ops::Range<usize>,
-) {
-    let (lanes, whole, size) = (dy.layout.lanes, dy.layout.width, slab.layout.width);
-    let (dy, slab) = (dy.slice(), slab.slice_mut());
-    vectorised(|| {
-        for (dy, &code) in dy.chunks_exact(lanes * whole).zip(codes) {
-            for lane in 0..lanes {
-                let from = &dy[lane * whole..][columns.clone()];
-                let to = &mut slab[lane * size + code as usize * columns.len()..][..columns.len()];
+/// Rows that go through all tables together, so that they stay in the cache.
+const BLOCK: usize = 64;
+
+/// Where one table's codes and columns stand in a block of rows.
+#[derive(Clone, Copy)]
+struct Places<'a> {
+    codes: &'a [u32],
+    first: usize,
+    count: usize,
+    start: usize,
+    whole: usize,
+}
+
+impl<'a> Places<'a> {
+    fn codes(self) -> impl Iterator<Item = usize> + 'a {
+        self.codes.iter().skip(self.first).step_by(self.count).map(|&code| code as usize)
+    }
+
+    /// Copies the rows of a table, of `W` numbers if that is known.
+    fn look_up<T: Real, const W: usize>(self, table: &[T], y: &mut [T], width: usize) {
+        let width = if W > 0 { W } else { width };
+        for (y, code) in y.chunks_exact_mut(self.whole).zip(self.codes()) {
+            y[self.start..self.start + width].copy_from_slice(&table[code * width..code * width + width]);
+        }
+    }
+
+    /// Adds to the rows of a table.
+    fn scatter<T: Real, const W: usize>(self, table: &mut [T], dy: &[T], width: usize) {
+        let width = if W > 0 { W } else { width };
+        vectorised(|| {
+            for (dy, code) in dy.chunks_exact(self.whole).zip(self.codes()) {
+                let from = &dy[self.start..self.start + width];
+                let to = &mut table[code * width..code * width + width];
                 to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
             }
-        }
-    });
+        });
+    }
 }

@@ -71,7 +71,7 @@ impl Weighting for Static {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         for (weight, task) in into.weights.iter_mut().zip(evidence.tasks()) {
-            *weight = self.state.0[*task];
+            *weight = self.state.0.get(*task).copied().unwrap_or(1.0);
         }
         Ok(())
     }

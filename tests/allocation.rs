@@ -1,0 +1,90 @@
+//! A steady step calls no allocator of Rust's.
+
+mod rows;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use polytask::model::Model;
+use polytask::network::random::Stream;
+use polytask::trainer::Trainer;
+use polytask::trainer::epoch::Run;
+use rows::{Target, data};
+use serde_json::{Value, json};
+
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // Not there while a thread ends.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: every call goes to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(address, layout) }
+    }
+
+    unsafe fn realloc(&self, address: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(address, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Calls of the allocator during an epoch of 40 batches, after two epochs of warming up.
+fn calls(encoder: Value, head: Value, settings: Value, how: Run) -> usize {
+    tch::set_num_threads(1);
+    let description = json!({
+        "inputs": {"numeric": 6},
+        "tasks": [{"name": "a", "loss": "cross_entropy", "classes": 3}, {"name": "b", "loss": "mean_squared"},
+                  {"name": "c", "loss": "binary_cross_entropy", "outputs": 2, "weight": 0.5}],
+        "encoder": encoder, "head": head,
+    });
+    let mut model = Model::new(&description.to_string(), Vec::new()).unwrap();
+    let mut trainer = Trainer::new(&model, &settings.to_string()).unwrap();
+    let s = Stream::new(1, &[]);
+    let rows = 40 * 16 - 5;
+    let x = (0..rows * 6).map(|i| s.normal(i as u64) as f32).collect();
+    let kinds = (0..rows).map(|r| (r % 4) as i64 - 1).collect();
+    let numbers = |n: usize| (0..n).map(|i| if i % 3 == 0 { f32::NAN } else { 0.5 }).collect();
+    let targets = vec![Target::Classes(kinds), Target::Values(numbers(rows), 1), Target::Values(numbers(rows * 2), 2)];
+    let data = data(rows, x, targets);
+    let mut during = 0;
+    for _ in 0..3 {
+        let before = CALLS.get();
+        trainer.run(&mut model, &data, how, None, &mut |_, _, _| Ok(())).unwrap();
+        during = CALLS.get() - before;
+        trainer.end_epoch(&mut model).unwrap();
+    }
+    during
+}
+
+#[test]
+fn a_steady_step_allocates_nothing() {
+    let how = |shuffle, keep_outputs| Run { batch_size: 16, shuffle, keep_outputs, drop_last: false };
+    let plain = json!({"name": "mlp", "hidden": [32, 16]});
+    let rich = |norm: &str| json!({"name": "mlp", "hidden": [32, 32], "dropout": 0.2, "norm": norm, "residual": true});
+    let full = json!({
+        "optimizer": {"name": "adamw", "weight_decay": 0.1}, "schedule": {"name": "exponential", "gamma": 0.9},
+        "clip_norm": 1.0, "accumulate": 2, "weighting": {"name": "static", "weights": [1.0, 2.0, 3.0]},
+        "regularizers": [{"name": "l2"}, {"name": "l1"}],
+    });
+    assert_eq!(calls(plain, json!("linear"), json!({}), how(true, false)), 0);
+    assert_eq!(calls(rich("batch"), json!("tower"), full.clone(), how(true, true)), 0);
+    assert_eq!(calls(rich("layer"), json!("linear"), full, how(false, false)), 0);
+}

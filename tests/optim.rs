@@ -1,0 +1,213 @@
+//! Every optimizer against its published formula in `f64` and, where tch reaches it, against libtorch's own.
+
+use polytask::optim::{self, Segment};
+use serde_json::{Value, json};
+use tch::nn::{self, OptimizerConfig};
+use tch::{Device, Tensor};
+
+const SIZE: usize = 37;
+const STEPS: u64 = 100;
+
+/// Parameters and gradients that look alike on every machine.
+fn wave(seed: f64, step: u64) -> Vec<f32> {
+    (0..SIZE).map(|i| ((i as f64 * 1.7 + seed + step as f64 * 0.31).sin() * (1.0 + i as f64 * 0.1)) as f32).collect()
+}
+
+/// The parameters after every step.
+fn ours(description: &Value) -> Vec<Vec<f32>> {
+    let optimizer = optim::build(description).unwrap();
+    let rate = |per: &optim::PerGroup| per.at("weight", f64::NAN);
+    let segments = [Segment { range: 0..SIZE, lr: rate(optimizer.lr()), weight_decay: rate(optimizer.weight_decay()) }];
+    let mut buffers: Vec<_> = (0..optimizer.slots().len()).map(|slot| vec![optimizer.initial(slot); SIZE]).collect();
+    let mut parameters = wave(0.5, 0);
+    (1..=STEPS)
+        .map(|step| {
+            let mut state: Vec<&mut [f32]> = buffers.iter_mut().map(Vec::as_mut_slice).collect();
+            optimizer.update(step, 1.0, &segments, &mut parameters, &wave(2.0, step), &mut state);
+            parameters.clone()
+        })
+        .collect()
+}
+
+/// The same by one parameter's rule: step, parameter, gradient, its own memory.
+fn published(rule: impl Fn(f64, f64, f64, &mut [f64; 3]) -> f64, first: f64) -> Vec<Vec<f64>> {
+    let mut memory = [[first, 0.0, 0.0]; SIZE];
+    let mut parameters: Vec<f64> = wave(0.5, 0).into_iter().map(f64::from).collect();
+    (1..=STEPS)
+        .map(|step| {
+            for ((w, g), memory) in parameters.iter_mut().zip(wave(2.0, step)).zip(&mut memory) {
+                *w = rule(step as f64, *w, f64::from(g), memory);
+            }
+            parameters.clone()
+        })
+        .collect()
+}
+
+fn assert_follows(description: &Value, want: &[Vec<f64>]) {
+    for (step, (got, want)) in ours(description).iter().zip(want).enumerate() {
+        for (got, want) in got.iter().zip(want) {
+            let error = (f64::from(*got) - want).abs();
+            assert!(error <= 1e-5 * want.abs().max(1.0), "{description} step {step}: {got} {want}");
+        }
+    }
+}
+
+fn sgd(lr: f64, momentum: f64, dampening: f64, decay: f64, nesterov: bool) -> Vec<Vec<f64>> {
+    let rule = |step: f64, w: f64, g: f64, memory: &mut [f64; 3]| {
+        let g = g + decay * w;
+        memory[0] = if step == 1.0 { g } else { momentum * memory[0] + (1.0 - dampening) * g };
+        w - lr * if nesterov { g + momentum * memory[0] } else { memory[0] }
+    };
+    published(rule, 0.0)
+}
+
+fn adam(lr: f64, b1: f64, b2: f64, eps: f64, decay: f64, decoupled: bool) -> Vec<Vec<f64>> {
+    let rule = |step: f64, w: f64, g: f64, memory: &mut [f64; 3]| {
+        let (g, w) = if decoupled { (g, w - lr * decay * w) } else { (g + decay * w, w) };
+        memory[0] = b1 * memory[0] + (1.0 - b1) * g;
+        memory[1] = b2 * memory[1] + (1.0 - b2) * g * g;
+        let (m, v) = (memory[0] / (1.0 - b1.powf(step)), memory[1] / (1.0 - b2.powf(step)));
+        w - lr * m / (v.sqrt() + eps)
+    };
+    published(rule, 0.0)
+}
+
+fn rmsprop(lr: f64, alpha: f64, eps: f64, decay: f64, momentum: f64, centered: bool) -> Vec<Vec<f64>> {
+    let rule = |_: f64, w: f64, g: f64, memory: &mut [f64; 3]| {
+        let g = g + decay * w;
+        memory[0] = alpha * memory[0] + (1.0 - alpha) * g * g;
+        memory[1] = alpha * memory[1] + (1.0 - alpha) * g;
+        let spread = if centered { memory[0] - memory[1] * memory[1] } else { memory[0] };
+        memory[2] = momentum * memory[2] + g / (spread.sqrt() + eps);
+        w - lr * memory[2]
+    };
+    published(rule, 0.0)
+}
+
+fn adagrad(lr: f64, fall: f64, decay: f64, first: f64, eps: f64) -> Vec<Vec<f64>> {
+    let rule = |step: f64, w: f64, g: f64, memory: &mut [f64; 3]| {
+        let g = g + decay * w;
+        memory[0] += g * g;
+        w - lr / (1.0 + (step - 1.0) * fall) * g / (memory[0].sqrt() + eps)
+    };
+    published(rule, first)
+}
+
+/// Every optimizer with several sets of arguments, beside its formula.
+fn formulas() -> Vec<(Value, Vec<Vec<f64>>)> {
+    vec![
+        (json!({"name": "sgd"}), sgd(1e-3, 0.0, 0.0, 0.0, false)),
+        (json!({"name": "sgd", "lr": 0.01, "weight_decay": 0.1}), sgd(0.01, 0.0, 0.0, 0.1, false)),
+        (
+            json!({"name": "sgd", "lr": 0.01, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}),
+            sgd(0.01, 0.9, 0.3, 0.1, false),
+        ),
+        (json!({"name": "sgd", "lr": 0.01, "momentum": 0.8, "nesterov": true}), sgd(0.01, 0.8, 0.0, 0.0, true)),
+        (json!({"name": "adam"}), adam(1e-3, 0.9, 0.999, 1e-8, 0.0, false)),
+        (
+            json!({"name": "adam", "lr": 0.01, "betas": [0.8, 0.95], "eps": 1e-3, "weight_decay": 0.1}),
+            adam(0.01, 0.8, 0.95, 1e-3, 0.1, false),
+        ),
+        (json!({"name": "adamw"}), adam(1e-3, 0.9, 0.999, 1e-8, 1e-2, true)),
+        (json!({"name": "adamw", "lr": 0.01, "weight_decay": 0.5}), adam(0.01, 0.9, 0.999, 1e-8, 0.5, true)),
+        (json!({"name": "rmsprop"}), rmsprop(1e-2, 0.99, 1e-8, 0.0, 0.0, false)),
+        (
+            json!({"name": "rmsprop", "lr": 1e-3, "alpha": 0.9, "momentum": 0.5, "centered": true, "weight_decay": 0.1}),
+            rmsprop(1e-3, 0.9, 1e-8, 0.1, 0.5, true),
+        ),
+        (json!({"name": "adagrad"}), adagrad(1e-2, 0.0, 0.0, 0.0, 1e-10)),
+        (
+            json!({"name": "adagrad", "lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.5}),
+            adagrad(0.1, 0.1, 0.1, 0.5, 1e-10),
+        ),
+    ]
+}
+
+#[test]
+fn steps_follow_the_published_formulas() {
+    for (description, want) in formulas() {
+        assert_follows(&description, &want);
+    }
+}
+
+#[test]
+fn every_optimizer_has_a_formula() {
+    for info in optim::infos() {
+        assert!(formulas().iter().any(|(d, _)| d["name"] == info.name.as_str()), "{} is not checked", info.name);
+    }
+}
+
+/// The parameters after every step of libtorch's optimizer.
+fn libtorch(config: impl OptimizerConfig, lr: f64) -> Vec<Vec<f64>> {
+    let store = nn::VarStore::new(Device::Cpu);
+    let mut parameters = store.root().zeros("weight", &[SIZE as i64]);
+    tch::no_grad(|| parameters.copy_(&Tensor::from_slice(&wave(0.5, 0))));
+    let mut optimizer = config.build(&store, lr).unwrap();
+    (1..=STEPS)
+        .map(|step| {
+            let gradient = Tensor::from_slice(&wave(2.0, step));
+            optimizer.backward_step(&(&parameters * gradient).sum(tch::Kind::Float));
+            let now = Vec::<f32>::try_from(&parameters).unwrap();
+            now.into_iter().map(f64::from).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn steps_follow_libtorch() {
+    assert_follows(&json!({"name": "sgd", "lr": 0.01}), &libtorch(nn::sgd(0.0, 0.0, 0.0, false), 0.01));
+    let heavy = json!({"name": "sgd", "lr": 0.01, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1});
+    assert_follows(&heavy, &libtorch(nn::sgd(0.9, 0.3, 0.1, false), 0.01));
+    let ahead = json!({"name": "sgd", "lr": 0.01, "momentum": 0.9, "nesterov": true});
+    assert_follows(&ahead, &libtorch(nn::sgd(0.9, 0.0, 0.0, true), 0.01));
+    assert_follows(&json!({"name": "adam", "lr": 0.01}), &libtorch(nn::adam(0.9, 0.999, 0.0), 0.01));
+    let pulled = json!({"name": "adam", "lr": 0.01, "weight_decay": 0.1});
+    assert_follows(&pulled, &libtorch(nn::adam(0.9, 0.999, 0.1), 0.01));
+    let shrunk = json!({"name": "adamw", "lr": 0.01, "weight_decay": 0.1});
+    assert_follows(&shrunk, &libtorch(nn::adamw(0.9, 0.999, 0.1), 0.01));
+    let means = json!({"name": "rmsprop", "lr": 0.01, "alpha": 0.9, "momentum": 0.5, "weight_decay": 0.1});
+    assert_follows(&means, &libtorch(nn::rms_prop(0.9, 1e-8, 0.1, 0.5, false), 0.01));
+}
+
+#[test]
+fn gradients_can_be_scaled_and_segments_leave_the_rest_alone() {
+    for info in optim::infos() {
+        let optimizer = optim::build(&json!({"name": info.name})).unwrap();
+        let run = |scale: f32, gradients: &[f32]| {
+            let segments = [
+                Segment { range: 3..9, lr: 0.1, weight_decay: 0.1 },
+                Segment { range: 20..SIZE, lr: 0.2, weight_decay: 0.0 },
+            ];
+            let slots = optimizer.slots().len();
+            let mut buffers: Vec<_> = (0..slots).map(|slot| vec![optimizer.initial(slot); SIZE]).collect();
+            let mut state: Vec<&mut [f32]> = buffers.iter_mut().map(Vec::as_mut_slice).collect();
+            let mut parameters = wave(0.5, 0);
+            optimizer.update(1, scale, &segments, &mut parameters, gradients, &mut state);
+            parameters
+        };
+        let half: Vec<f32> = wave(2.0, 1).iter().map(|g| g * 0.5).collect();
+        let stepped = run(0.5, &wave(2.0, 1));
+        assert_eq!(stepped, run(1.0, &half), "{}", info.name);
+        for (i, (before, after)) in wave(0.5, 0).iter().zip(&stepped).enumerate() {
+            let inside = (3..9).contains(&i) || i >= 20;
+            assert_eq!(before != after, inside, "{} parameter {i}", info.name);
+        }
+    }
+}
+
+#[test]
+fn arguments_that_do_not_fit_are_named() {
+    let cases = [
+        (json!({"name": "adam", "lr": -1.0}), "`lr`"),
+        (json!({"name": "adam", "lr": {"encoder": -1.0}}), "`lr`"),
+        (json!({"name": "adam", "betas": [0.9, 1.0]}), "`betas`"),
+        (json!({"name": "adam", "betas": 0.9}), "`betas`"),
+        (json!({"name": "sgd", "nesterov": true}), "`nesterov`"),
+        (json!({"name": "sgd", "momentum": "big"}), "`momentum`"),
+        (json!({"name": "adamax"}), "\"adamax\""),
+    ];
+    for (description, expected) in cases {
+        let message = optim::build(&description).unwrap_err().to_string();
+        assert!(message.contains(expected), "{description}: {message}");
+    }
+}

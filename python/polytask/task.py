@@ -68,7 +68,11 @@ class Task:
     def face(self) -> dict[str, Any]:
         """What is kept with the model beside that; metrics that are Python callables are left out."""
         names = None if self.metrics is None else [metric.name for metric in self.metrics if metric.named]
-        return {"labels": self.labels, "metrics": names, "columns": None if self.columns == [self.name] else self.columns}
+        return {
+            "labels": self.labels,
+            "metrics": names,
+            "columns": None if self.columns == [self.name] else self.columns,
+        }
 
     @classmethod
     def restore(cls, core: dict[str, Any], face: dict[str, Any], loss: Loss | None = None) -> "Task":

@@ -211,11 +211,26 @@ impl Array {
     }
 
     /// Visits every element as `f64` with its row and column, until `look` gives something.
+    #[inline]
     pub fn find<R>(&self, mut look: impl FnMut(usize, usize, f64) -> Option<R>) -> Option<R> {
-        let mut row_of = vec![0.0; self.columns];
-        (0..self.rows).find_map(|row| {
-            with_dtype!(self.dtype, T => self.gather::<f64, T>(std::iter::once(row), &mut row_of, Element::wide));
-            row_of.iter().enumerate().find_map(|(column, &value)| look(row, column, value))
-        })
+        with_dtype!(self.dtype, T => self.find_as::<T, R>(&mut look))
+    }
+
+    #[inline]
+    fn find_as<T: Element, R>(&self, look: &mut impl FnMut(usize, usize, f64) -> Option<R>) -> Option<R> {
+        let [down, right] = self.strides;
+        for row in 0..self.rows {
+            // SAFETY: `borrow`'s promise.
+            let start = unsafe { self.address.offset(row as isize * down) };
+            for column in 0..self.columns {
+                // SAFETY: as above.
+                let element = unsafe { start.offset(column as isize * right).cast::<T>().read_unaligned() };
+                let found = look(row, column, element.wide());
+                if found.is_some() {
+                    return found;
+                }
+            }
+        }
+        None
     }
 }

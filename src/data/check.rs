@@ -78,7 +78,7 @@ impl Data {
             return Ok(());
         };
         self.shape(&name, array, Some(categories.len()))?;
-        let wrong = |column: usize, x: f64| !(x >= 0.0 && x < categories[column] as f64 && x.fract() == 0.0);
+        let wrong = |column: usize, x: f64| !(x >= 0.0 && x < categories[column] as f64 && is_whole(x));
         match array.find(|row, column, x| wrong(column, x).then_some((row, column, x))) {
             Some((row, column, x)) => {
                 bail!("{name} should hold codes 0..{} in column {column}; got {x} at row {row}", categories[column])
@@ -127,6 +127,12 @@ impl Data {
     }
 }
 
+/// Whether a number within the range of `i64` is whole; `fract` is a call where the processor has no rounding.
+#[inline]
+fn is_whole(x: f64) -> bool {
+    x as i64 as f64 == x
+}
+
 /// What a pass over targets has met.
 #[derive(Default)]
 struct Seen {
@@ -148,7 +154,7 @@ impl Seen {
                     return None;
                 }
                 self.label = true;
-                let fits = x >= 0.0 && x < k as f64 && x.fract() == 0.0;
+                let fits = x >= 0.0 && x < k as f64 && is_whole(x);
                 (!fits).then(|| format!("classes 0..{k}, or -1 or NaN where missing"))
             }
             Labels::Values { low, high, .. } => {

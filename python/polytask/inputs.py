@@ -214,7 +214,8 @@ def _choose(frame: Any, numeric: Any, categorical: Any, exclude: Any) -> tuple[l
 
 
 def _holds_numbers(frame: Any, name: str) -> bool:
-    return frames.column(frame, name, "`frame`").dtype.kind in "iuf"
+    values = frames.column(frame, name, "`frame`")
+    return values.dtype.kind in "iuf" and str(frame[name].dtype) != "category"
 
 
 def _number(frame: Any, name: str, bins: int | None) -> Number:

@@ -105,6 +105,15 @@ def test_early_stopping_on_several_metrics_stops_when_none_improves(data):
     assert same_bits(trainer.model.state_dict(), two.states[-1])
 
 
+def test_early_stopping_begins_anew_with_each_fit(data):
+    script = Scripted("income/auroc", [0.9, 0.8, 0.5, 0.6, 0.7])
+    stopping = pt.EarlyStopping("income/auroc", patience=1)
+    trainer = pt.Trainer(make_model(), callbacks=[script, stopping])
+    assert len(trainer.fit(data.whole, epochs=9, **FIT)) == 2
+    assert len(trainer.fit(data.whole, epochs=3, **FIT)) == 5
+    assert stopping.best_epoch == 5
+
+
 def test_min_delta_and_mode(data):
     script = Scripted("income/auroc", [0.50, 0.505, 0.51, 0.515])
     stopping = pt.EarlyStopping("income/auroc", patience=2, min_delta=0.1)

@@ -175,6 +175,8 @@ def test_inputs_from_a_frame_standardise_and_code():
     np.testing.assert_allclose([numeric.mean(), numeric.std()], [0, 1], atol=1e-5)
     assert codes[:, 0].tolist() == frame.job.map({"clerk": 1, "nurse": 2, "pilot": 3}).tolist()
     assert codes[:, 1].tolist() == (frame.code + 1).tolist()
+    as_category = frame.astype({"code": "category"})
+    assert pt.Inputs.from_frame(as_category, exclude=["weight", "rich"]).names == ["wage", "job", "code"]
 
 
 def test_frames_train_and_predict_and_unseen_values_have_a_category_of_their_own(tmp_path):

@@ -1,6 +1,6 @@
 //! Every check of rows at the door: what is wrong with which argument.
 
-use super::array::{Array, Dtype};
+use super::array::{Array, Dtype, Element};
 use super::{Data, Inputs, minus_one_is_missing, of};
 use crate::bail;
 use crate::error::Result;
@@ -18,6 +18,11 @@ impl Data {
         }
         if self.rows > u32::MAX as usize {
             bail!("{} has {} rows; at most {} are possible", self.name(0, "`x`"), self.rows, u32::MAX);
+        }
+        for (what, given) in [("targets", &self.targets), ("masks", &self.masks), ("row weights", &self.weights)] {
+            if given.len() > tasks.len() {
+                bail!("{what} should be one a task, {} in all; got {}", tasks.len(), given.len());
+            }
         }
         self.check_numeric(inputs.numeric)?;
         self.check_codes(&inputs.categorical)?;
@@ -78,7 +83,10 @@ impl Data {
             return Ok(());
         };
         self.shape(&name, array, Some(categories.len()))?;
-        let wrong = |column: usize, x: f64| !(x >= 0.0 && x < categories[column] as f64 && x.fract() == 0.0);
+        if array.holds_codes(categories) {
+            return Ok(());
+        }
+        let wrong = |column: usize, x: f64| !x.is_code(categories[column]);
         match array.find(|row, column, x| wrong(column, x).then_some((row, column, x))) {
             Some((row, column, x)) => {
                 bail!("{name} should hold codes 0..{} in column {column}; got {x} at row {row}", categories[column])

@@ -4,6 +4,11 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use super::rows::{Rows, each_row};
+
+/// Numbers that are converted at once when all are looked at.
+const BLOCK: usize = 1024;
+
 /// Element types that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -23,17 +28,20 @@ pub enum Dtype {
 
 /// Something that can be read out of foreign memory as a number.
 pub trait Element: Copy {
+    /// What it is called; booleans are read as `u8`, because foreign memory may hold any byte.
+    const DTYPE: Dtype;
     /// As `f64`; integers beyond 2^53 lose digits.
     fn wide(self) -> f64;
     /// As `f32`.
-    fn narrow(self) -> f32 {
-        self.wide() as f32
-    }
+    fn narrow(self) -> f32;
+    /// Whether it is one of the whole numbers `0..count`.
+    fn is_code(self, count: usize) -> bool;
 }
 
 macro_rules! element {
-    ($($t:ty),+) => {$(
+    ($($t:ty, $dtype:ident, $x:ident, $count:ident => $is_code:expr;)+) => {$(
         impl Element for $t {
+            const DTYPE: Dtype = Dtype::$dtype;
             #[inline(always)]
             #[allow(clippy::cast_lossless)]
             fn wide(self) -> f64 {
@@ -43,14 +51,30 @@ macro_rules! element {
             fn narrow(self) -> f32 {
                 self as f32
             }
+            #[inline(always)]
+            fn is_code(self, $count: usize) -> bool {
+                let $x = self;
+                $is_code
+            }
         }
     )+};
 }
 
-element!(i8, i16, i32, i64, u8, u16, u32, u64, f32, f64);
+// Negative integers become huge when cast; a float is whole if a cast there and back changes nothing.
+element! {
+    i8, I8, x, count => (x as u64) < count as u64;
+    i16, I16, x, count => (x as u64) < count as u64;
+    i32, I32, x, count => (x as u64) < count as u64;
+    i64, I64, x, count => (x as u64) < count as u64;
+    u8, U8, x, count => u64::from(x) < count as u64;
+    u16, U16, x, count => u64::from(x) < count as u64;
+    u32, U32, x, count => u64::from(x) < count as u64;
+    u64, U64, x, count => x < count as u64;
+    f32, F32, x, count => (x as u32) as f32 == x && (x as u64) < count as u64;
+    f64, F64, x, count => (x as u32) as f64 == x && (x as u64) < count as u64;
+}
 
-/// Runs `$body` with `$t` bound to the Rust type of a [`Dtype`]; booleans are read as bytes.
-#[macro_export]
+/// Runs `$body` with `$t` bound to the Rust type of a [`Dtype`].
 macro_rules! with_dtype {
     ($dtype:expr, $t:ident => $body:expr) => {{
         use $crate::data::array::Dtype as D;
@@ -74,6 +98,8 @@ macro_rules! with_dtype {
         }
     }};
 }
+
+pub(super) use with_dtype;
 
 /// A borrowed array of one or two dimensions, never copied as a whole and never a Rust slice: its owner may write to it.
 #[derive(Clone)]
@@ -99,7 +125,7 @@ impl fmt::Debug for Array {
 }
 
 impl Array {
-    /// An array over foreign memory; strides are in bytes.
+    /// An array over foreign memory; strides are in bytes. None if it has not one or two dimensions.
     ///
     /// # Safety
     /// Every element the shape and strides reach must lie in memory that `owner` keeps alive.
@@ -119,13 +145,13 @@ impl Array {
     }
 
     /// An array that owns its memory, row by row; one column makes it one-dimensional.
-    pub fn own<T: Element + Send + Sync + 'static>(dtype: Dtype, values: Vec<T>, columns: usize) -> Self {
+    pub fn own<T: Element + Send + Sync + 'static>(values: Vec<T>, columns: usize) -> Self {
         let size = size_of::<T>();
         let rows = values.len() / columns.max(1);
         let owner = Arc::new(values);
         let strides = [(columns * size) as isize, size as isize];
         let address = owner.as_ptr().cast();
-        Self { address, dtype, rows, columns, flat: columns == 1, strides, _owner: owner }
+        Self { address, dtype: T::DTYPE, rows, columns, flat: columns == 1, strides, _owner: owner }
     }
 
     /// Rows.
@@ -148,36 +174,29 @@ impl Array {
         self.dtype
     }
 
-    /// Copies rows, converted, into `out` `[rows, columns]`.
+    /// Copies rows, converted, into `out` `[rows, columns]`; `T` must be the type of [`Array::dtype`].
     #[inline]
-    pub fn gather<O: Copy, T: Element>(
-        &self,
-        rows: impl Iterator<Item = usize>,
-        out: &mut [O],
-        convert: impl Fn(T) -> O,
-    ) {
-        let [down, right] = self.strides;
-        // SAFETY: `borrow`'s promise; rows were checked against the length before.
-        let element = |row: usize, j: usize| unsafe {
-            self.address.offset(row as isize * down + j as isize * right).cast::<T>().read_unaligned()
-        };
+    pub fn gather<O: Copy, T: Element>(&self, rows: Rows<'_>, out: &mut [O], convert: impl Fn(T) -> O) {
+        self.assert_reads::<T>(&rows);
         if self.columns == 1 {
-            rows.zip(out).for_each(|(row, out)| *out = convert(element(row, 0)));
-            return;
+            // SAFETY: asserted above.
+            let at = |row| convert(unsafe { self.element::<T>(row, 0) });
+            return each_row!(rows, rows => rows.zip(out).for_each(|(row, out)| *out = at(row)));
         }
-        let dense = right == size_of::<T>() as isize;
-        for (row, out) in rows.zip(out.chunks_exact_mut(self.columns.max(1))) {
-            if dense {
-                // SAFETY: `borrow`'s promise; the elements of this row lie side by side.
-                let start = unsafe { self.address.offset(row as isize * down).cast::<T>() };
-                // SAFETY: as above.
-                out.iter_mut()
-                    .enumerate()
-                    .for_each(|(j, out)| *out = convert(unsafe { start.add(j).read_unaligned() }));
-            } else {
-                out.iter_mut().enumerate().for_each(|(j, out)| *out = convert(element(row, j)));
-            }
+        let lines = out.chunks_exact_mut(self.columns.max(1));
+        if self.strides[1] != size_of::<T>() as isize {
+            // SAFETY: asserted above, and `line` is no longer than a row.
+            let at = |row, j| convert(unsafe { self.element::<T>(row, j) });
+            let fill = |row, line: &mut [O]| line.iter_mut().enumerate().for_each(|(j, out)| *out = at(row, j));
+            return each_row!(rows, rows => rows.zip(lines).for_each(|(row, line)| fill(row, line)));
         }
+        let fill = |row: usize, line: &mut [O]| {
+            // SAFETY: asserted above; the elements of this row lie side by side.
+            let start = unsafe { self.address.offset(row as isize * self.strides[0]).cast::<T>() };
+            // SAFETY: `line` is no longer than the row.
+            line.iter_mut().enumerate().for_each(|(j, out)| *out = convert(unsafe { start.add(j).read_unaligned() }));
+        };
+        each_row!(rows, rows => rows.zip(lines).for_each(|(row, line)| fill(row, line)));
     }
 
     /// Whether each row is `f32` numbers side by side, so that it can be copied as it is.
@@ -186,51 +205,79 @@ impl Array {
     }
 
     /// Copies rows of an array that [`Array::is_plain`].
-    pub fn copy(&self, rows: impl Iterator<Item = usize>, out: &mut [f32]) {
+    pub fn copy(&self, rows: Rows<'_>, out: &mut [f32]) {
         assert!(self.is_plain(), "only plain rows can be copied as they are");
-        for (row, out) in rows.zip(out.chunks_exact_mut(self.columns)) {
-            // SAFETY: `borrow`'s promise, for `columns` numbers side by side; bytes need no alignment.
+        self.assert_reads::<f32>(&rows);
+        let copy = |(row, line): (usize, &mut [f32])| {
+            // SAFETY: asserted above, for `columns` numbers side by side; bytes need no alignment.
             unsafe {
                 let from = self.address.offset(row as isize * self.strides[0]);
-                from.copy_to_nonoverlapping(out.as_mut_ptr().cast(), self.columns * size_of::<f32>());
+                from.copy_to_nonoverlapping(line.as_mut_ptr().cast(), size_of_val(line));
             }
-        }
+        };
+        each_row!(rows, rows => rows.zip(out.chunks_exact_mut(self.columns)).for_each(copy));
     }
 
     /// One element as `f64`.
     pub fn at(&self, row: usize, column: usize) -> f64 {
-        let mut out = [0.0];
-        let shifted = Self {
-            // SAFETY: `borrow`'s promise.
-            address: unsafe { self.address.offset(column as isize * self.strides[1]) },
-            columns: 1,
-            ..self.clone()
+        assert!(row < self.rows && column < self.columns, "an element outside of its array");
+        // SAFETY: asserted above; the type is that of the array.
+        with_dtype!(self.dtype, T => unsafe { self.element::<T>(row, column) }.wide())
+    }
+
+    /// Overwrites `out` `[rows, columns]` with `value` where these rows are not zero.
+    pub fn overwrite<O: Copy>(&self, rows: Rows<'_>, out: &mut [O], value: O) {
+        with_dtype!(self.dtype, T => self.overwrite_as::<O, T>(rows, out, value));
+    }
+
+    fn overwrite_as<O: Copy, T: Element>(&self, rows: Rows<'_>, out: &mut [O], value: O) {
+        self.assert_reads::<T>(&rows);
+        let lines = out.chunks_exact_mut(self.columns.max(1));
+        let fill = |row, line: &mut [O]| {
+            for (j, out) in line.iter_mut().enumerate() {
+                // SAFETY: asserted above, and `line` is no longer than a row.
+                let set = unsafe { self.element::<T>(row, j) }.wide() != 0.0;
+                *out = if set { value } else { *out };
+            }
         };
-        with_dtype!(self.dtype, T => shifted.gather::<f64, T>(std::iter::once(row), &mut out, Element::wide));
-        out[0]
+        each_row!(rows, rows => rows.zip(lines).for_each(|(row, line)| fill(row, line)));
+    }
+
+    /// Whether column `j` holds nothing but whole numbers `0..counts[j]`.
+    pub fn holds_codes(&self, counts: &[usize]) -> bool {
+        assert_eq!(counts.len(), self.columns, "one count a column");
+        with_dtype!(self.dtype, T => (0..self.rows).all(|row| {
+            // SAFETY: within rows and columns; the type is that of the array.
+            let fits = |(j, &count): (usize, &usize)| unsafe { self.element::<T>(row, j) }.is_code(count);
+            counts.iter().enumerate().map(fits).fold(true, |all, fits| all & fits)
+        }))
     }
 
     /// Visits every element as `f64` with its row and column, until `look` gives something.
-    #[inline]
     pub fn find<R>(&self, mut look: impl FnMut(usize, usize, f64) -> Option<R>) -> Option<R> {
-        with_dtype!(self.dtype, T => self.find_as::<T, R>(&mut look))
+        let columns = self.columns.max(1);
+        let size = BLOCK.div_ceil(columns);
+        let mut block = vec![0.0; size * self.columns];
+        (0..self.rows).step_by(size).find_map(|first| {
+            let rows = Rows::Range(first..self.rows.min(first + size));
+            let count = rows.len();
+            with_dtype!(self.dtype, T => self.gather::<f64, T>(rows, &mut block, Element::wide));
+            let mut lines = block.chunks_exact(columns).take(count).zip(first..);
+            lines.find_map(|(line, row)| line.iter().enumerate().find_map(|(j, &value)| look(row, j, value)))
+        })
     }
 
-    #[inline]
-    fn find_as<T: Element, R>(&self, look: &mut impl FnMut(usize, usize, f64) -> Option<R>) -> Option<R> {
+    /// # Safety
+    /// `row` and `column` must lie within the array, and `T` must be its type.
+    #[inline(always)]
+    unsafe fn element<T: Element>(&self, row: usize, column: usize) -> T {
         let [down, right] = self.strides;
-        for row in 0..self.rows {
-            // SAFETY: `borrow`'s promise.
-            let start = unsafe { self.address.offset(row as isize * down) };
-            for column in 0..self.columns {
-                // SAFETY: as above.
-                let element = unsafe { start.offset(column as isize * right).cast::<T>().read_unaligned() };
-                let found = look(row, column, element.wide());
-                if found.is_some() {
-                    return found;
-                }
-            }
-        }
-        None
+        // SAFETY: the caller's promise and `borrow`'s.
+        unsafe { self.address.offset(row as isize * down + column as isize * right).cast::<T>().read_unaligned() }
+    }
+
+    fn assert_reads<T: Element>(&self, rows: &Rows<'_>) {
+        assert!(self.dtype == T::DTYPE || (self.dtype == Dtype::Bool && T::DTYPE == Dtype::U8), "an array of {self:?}");
+        assert!(rows.lie_within(self.rows), "rows outside of {self:?}");
     }
 }

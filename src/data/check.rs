@@ -1,11 +1,10 @@
 //! Every check of rows at the door: what is wrong with which argument.
 
-use super::array::{Array, Dtype};
-use super::{Data, Inputs, Rows, minus_one_is_missing, of};
+use super::array::{Array, Dtype, Element};
+use super::{Data, Inputs, minus_one_is_missing, of};
 use crate::bail;
 use crate::error::Result;
 use crate::loss::Labels;
-use crate::{vectorised, with_dtype};
 
 impl Data {
     /// Checks features, and with `require_labels` that there is at least one label; targets and weights that are there
@@ -19,6 +18,11 @@ impl Data {
         }
         if self.rows > u32::MAX as usize {
             bail!("{} has {} rows; at most {} are possible", self.name(0, "`x`"), self.rows, u32::MAX);
+        }
+        for (what, given) in [("targets", &self.targets), ("masks", &self.masks), ("row weights", &self.weights)] {
+            if given.len() > tasks.len() {
+                bail!("{what} should be one a task, {} in all; got {}", tasks.len(), given.len());
+            }
         }
         self.check_numeric(inputs.numeric)?;
         self.check_codes(&inputs.categorical)?;
@@ -60,7 +64,7 @@ impl Data {
             return Ok(());
         };
         self.shape(&name, array, Some(width))?;
-        if !matches!(array.dtype(), Dtype::F32 | Dtype::F64) || self.all_finite(width) {
+        if !matches!(array.dtype(), Dtype::F32 | Dtype::F64) {
             return Ok(());
         }
         // What is finite as f64 may still overflow f32, in which the network computes.
@@ -79,27 +83,16 @@ impl Data {
             return Ok(());
         };
         self.shape(&name, array, Some(categories.len()))?;
-        if !matches!(array.dtype(), Dtype::F32 | Dtype::F64) && all_below(array, categories) {
+        if array.holds_codes(categories) {
             return Ok(());
         }
-        let wrong = |column: usize, x: f64| !(x >= 0.0 && x < categories[column] as f64 && is_whole(x));
+        let wrong = |column: usize, x: f64| !x.is_code(categories[column]);
         match array.find(|row, column, x| wrong(column, x).then_some((row, column, x))) {
             Some((row, column, x)) => {
                 bail!("{name} should hold codes 0..{} in column {column}; got {x} at row {row}", categories[column])
             }
             None => Ok(()),
         }
-    }
-
-    /// Whether all numeric features are finite as `f32`: the quick look, which cannot say where one is not.
-    fn all_finite(&self, width: usize) -> bool {
-        let mut block = vec![0.0; BLOCK * width];
-        (0..self.rows).step_by(BLOCK).all(|first| {
-            let rows = first..self.rows.min(first + BLOCK);
-            let block = &mut block[..rows.len() * width];
-            self.gather_numeric(Rows::Range(rows), block);
-            are_finite(block)
-        })
     }
 
     /// Checks a task's targets and mask; gives whether there is any label.
@@ -142,50 +135,6 @@ impl Data {
     }
 }
 
-/// Rows of a quick look.
-const BLOCK: usize = 256;
-
-/// Whether all codes of an integer array are below the number of categories of their column.
-fn all_below(array: &Array, categories: &[usize]) -> bool {
-    let limits: Vec<u64> = categories.iter().map(|&n| n as u64).collect();
-    let mut block = vec![0; BLOCK * limits.len()];
-    (0..array.rows()).step_by(BLOCK).all(|first| {
-        let rows = first..array.rows().min(first + BLOCK);
-        let block = &mut block[..rows.len() * limits.len()];
-        // A negative code becomes a huge one.
-        with_dtype!(array.dtype(), T => array.gather(rows, block, |x: T| x as i64 as u64));
-        are_below(block, &limits)
-    })
-}
-
-vectorised! {
-fn are_finite(values: &[f32]) -> bool {
-    let mut worst = 0;
-    for x in values {
-        worst = worst.max(x.to_bits() & 0x7fff_ffff);
-    }
-    worst < f32::INFINITY.to_bits()
-}
-}
-
-vectorised! {
-fn are_below(codes: &[u64], limits: &[u64]) -> bool {
-    let mut wrong = 0;
-    for row in codes.chunks_exact(limits.len()) {
-        for (code, limit) in row.iter().zip(limits) {
-            wrong |= u64::from(code >= limit);
-        }
-    }
-    wrong == 0
-}
-}
-
-/// Whether a number within the range of `i64` is whole; `fract` is a call where the processor has no rounding.
-#[inline]
-fn is_whole(x: f64) -> bool {
-    x as i64 as f64 == x
-}
-
 /// What a pass over targets has met.
 #[derive(Default)]
 struct Seen {
@@ -207,7 +156,7 @@ impl Seen {
                     return None;
                 }
                 self.label = true;
-                let fits = x >= 0.0 && x < k as f64 && is_whole(x);
+                let fits = x.is_code(k);
                 (!fits).then(|| format!("classes 0..{k}, or -1 or NaN where missing"))
             }
             Labels::Values { low, high, .. } => {

@@ -3,15 +3,14 @@
 pub mod array;
 mod check;
 mod order;
-
-use std::ops::Range;
+mod rows;
 
 use crate::error::Result;
 use crate::loss::{Counts, Labels, Targets};
-use crate::with_dtype;
 
-use array::{Array, Element};
+use array::{Array, Dtype, Element, with_dtype};
 pub use order::Order;
+pub use rows::Rows;
 
 /// Number and kinds of a model's features.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,53 +19,6 @@ pub struct Inputs {
     pub numeric: usize,
     /// Number of categories of each categorical feature.
     pub categorical: Vec<usize>,
-}
-
-/// Some rows of a data set.
-#[derive(Debug, Clone)]
-pub enum Rows<'a> {
-    /// Neighbouring rows.
-    Range(Range<usize>),
-    /// Rows by index.
-    Index(&'a [u32]),
-}
-
-impl Rows<'_> {
-    /// How many.
-    pub fn len(&self) -> usize {
-        match self {
-            Rows::Range(range) => range.len(),
-            Rows::Index(index) => index.len(),
-        }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// Runs `$body` with `$rows` bound to an iterator of row numbers, compiled for each kind of [`Rows`].
-macro_rules! each_row {
-    ($kind:expr, $rows:ident => $body:expr) => {
-        match $kind {
-            Rows::Range(range) => {
-                let $rows = range;
-                $body
-            }
-            Rows::Index(index) => {
-                let $rows = index.iter().map(|&row| row as usize);
-                $body
-            }
-        }
-    };
-}
-
-impl Rows<'_> {
-    /// Calls `visit` for each row number.
-    pub fn for_each(self, visit: impl FnMut(usize)) {
-        each_row!(self, rows => rows.for_each(visit));
-    }
 }
 
 /// Features, targets and row weights of the same rows.
@@ -114,7 +66,7 @@ impl Data {
     /// Codes of some rows, `[rows, columns]`.
     pub fn gather_codes(&self, rows: Rows<'_>, out: &mut [u32]) {
         if let Some(array) = &self.categorical {
-            with_dtype!(array.dtype(), T => each_row!(rows, rows => array.gather(rows, out, |x: T| x as u32)));
+            with_dtype!(array.dtype(), T => array.gather(rows, out, |x: T| x as u32));
         }
     }
 
@@ -124,9 +76,9 @@ impl Data {
         // NaN becomes 0 when cast: floats say themselves what is missing.
         let class = |x: f64| if x.is_nan() { -1 } else { x as i32 };
         match array.dtype() {
-            array::Dtype::F32 => each_row!(rows.clone(), rows => array.gather(rows, out, |x: f32| class(x.wide()))),
-            array::Dtype::F64 => each_row!(rows.clone(), rows => array.gather(rows, out, class)),
-            dtype => with_dtype!(dtype, T => each_row!(rows.clone(), rows => array.gather(rows, out, |x: T| x as i32))),
+            Dtype::F32 => array.gather(rows.clone(), out, |x: f32| class(x.wide())),
+            Dtype::F64 => array.gather(rows.clone(), out, class),
+            dtype => with_dtype!(dtype, T => array.gather(rows.clone(), out, |x: T| x as i32)),
         }
         self.mask(task, rows, out, -1);
     }
@@ -175,16 +127,7 @@ impl Data {
     /// Overwrites what a mask declares missing.
     fn mask<O: Copy>(&self, task: usize, rows: Rows<'_>, out: &mut [O], missing: O) {
         let Some(mask) = of(&self.masks, task) else { return };
-        let mut at = 0;
-        let columns = mask.columns();
-        rows.for_each(|row| {
-            for column in 0..columns {
-                if mask.at(row, column) != 0.0 {
-                    out[at + column] = missing;
-                }
-            }
-            at += columns;
-        });
+        mask.overwrite(rows, out, missing);
     }
 }
 
@@ -199,7 +142,7 @@ fn of(arrays: &[Option<Array>], task: usize) -> Option<&Array> {
 
 fn narrow(array: &Array, rows: Rows<'_>, out: &mut [f32]) {
     if array.is_plain() {
-        return each_row!(rows, rows => array.copy(rows, out));
+        return array.copy(rows, out);
     }
-    with_dtype!(array.dtype(), T => each_row!(rows, rows => array.gather(rows, out, |x: T| x.narrow())));
+    with_dtype!(array.dtype(), T => array.gather(rows, out, |x: T| x.narrow()));
 }

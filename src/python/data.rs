@@ -1,24 +1,25 @@
 //! `Data`: rows of features and labels, borrowed.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
 use super::arrays::borrow;
+use super::model::Shared;
 use crate::data::Data;
 use crate::data::array::Array;
 use crate::error::Result;
 use crate::model::Model;
-use crate::value_error;
 
 /// Rows of features, labels and row weights, borrowed and never copied.
 #[pyclass(frozen, name = "Data", module = "polytask._core")]
 pub struct PyData {
     /// The arrays.
     pub data: Data,
-    /// Models these rows were checked for, and whether for labels too.
-    checked: Mutex<Vec<(usize, bool)>>,
+    /// Models these rows were checked for, and whether for labels too. Weak references keep an address from being used
+    /// again by another model.
+    checked: Mutex<Vec<(Weak<Shared>, bool)>>,
 }
 
 type Given<'py> = Vec<Option<Bound<'py, PyUntypedArray>>>;
@@ -70,13 +71,12 @@ impl PyData {
 
 impl PyData {
     /// Checks the rows for a model, once.
-    pub fn check(&self, model: &Model, labels: bool) -> Result<()> {
-        let key = std::ptr::from_ref(model) as usize;
-        let seen = |checked: &[(usize, bool)]| checked.iter().any(|&(k, with)| k == key && (with || !labels));
-        let mut checked = self.checked.lock().map_err(|_| value_error!("these rows cannot be used any more"))?;
-        if !seen(&checked) {
+    pub fn check(&self, shared: &Arc<Shared>, model: &Model, labels: bool) -> Result<()> {
+        let seen = |(known, with): &(Weak<Shared>, bool)| known.as_ptr() == Arc::as_ptr(shared) && (*with || !labels);
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !checked.iter().any(seen) {
             model.check(&self.data, labels)?;
-            checked.push((key, labels));
+            checked.push((Arc::downgrade(shared), labels));
         }
         Ok(())
     }

@@ -24,8 +24,11 @@ const BATCH: usize = 4096;
 #[pyclass(frozen, name = "Model", module = "polytask._core")]
 pub struct PyModel {
     /// Boxed, so that it stays in place.
-    pub model: Arc<Mutex<Box<Model>>>,
+    pub model: Arc<Shared>,
 }
+
+/// A model that trainers share.
+pub type Shared = Mutex<Box<Model>>;
 
 type Calls = Vec<Option<Py<PyAny>>>;
 type Array<'py> = Bound<'py, PyArrayDyn<f32>>;
@@ -153,7 +156,7 @@ impl PyModel {
     /// Every check of rows at the door; with `labels` there must be at least one label.
     fn check(&self, py: Python<'_>, data: &Bound<'_, PyData>, labels: bool) -> PyResult<()> {
         let data = data.get();
-        self.with(py, |model| data.check(model, labels))
+        self.with(py, |model| data.check(&self.model, model, labels))
     }
 
     /// Predictions of each task, `[rows, predicted width]`; with `raw` its raw outputs.
@@ -167,7 +170,7 @@ impl PyModel {
     ) -> PyResult<Vec<Array<'py>>> {
         let data = data.get();
         let (outputs, widths) = self.with(py, |model| {
-            data.check(model, false)?;
+            data.check(&self.model, model, false)?;
             let mut outputs = vec![Vec::new(); model.tasks.len()];
             model.evaluate(&data.data, batch_size, false, &mut outputs)?;
             if raw {
@@ -189,7 +192,7 @@ impl PyModel {
     ) -> PyResult<(Vec<f64>, Vec<f64>, Vec<Array<'py>>)> {
         let data = data.get();
         let (sums, outputs, widths) = self.with(py, |model| {
-            data.check(model, true)?;
+            data.check(&self.model, model, true)?;
             let mut outputs = vec![Vec::new(); model.tasks.len()];
             let sums = model.evaluate(&data.data, batch_size, true, &mut outputs)?;
             Ok((sums, outputs, model.widths()))
@@ -216,7 +219,7 @@ impl PyModel {
     /// Gradients on all rows as one batch, without dropout: `"sum"`, `"jacobian"` or `"gramian"`.
     fn gradients<'py>(&self, py: Python<'py>, data: &Bound<'py, PyData>, kind: &str) -> PyResult<Bound<'py, PyAny>> {
         let data = data.get();
-        self.with(py, |model| data.check(model, true))?;
+        self.with(py, |model| data.check(&self.model, model, true))?;
         match kind {
             "sum" => {
                 let all = self.with(py, |model| model.gradient(&data.data))?;

@@ -7,7 +7,7 @@ use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 
 use super::data::PyData;
-use super::model::PyModel;
+use super::model::{PyModel, Shared};
 use super::{arrays, door};
 use crate::error::Result;
 use crate::model::Model;
@@ -17,7 +17,7 @@ use crate::trainer::epoch::Run;
 /// Trains one model.
 #[pyclass(frozen, name = "Trainer", module = "polytask._core")]
 pub struct PyTrainer {
-    model: Arc<Mutex<Box<Model>>>,
+    model: Arc<Shared>,
     trainer: Mutex<Trainer>,
 }
 
@@ -86,7 +86,7 @@ impl PyTrainer {
     fn balance(&self, py: Python<'_>, data: &Bound<'_, PyData>) -> PyResult<()> {
         let data = data.get();
         self.with(py, |trainer, model| {
-            data.check(model, true)?;
+            data.check(&self.model, model, true)?;
             trainer.balance(model, &data.data)
         })
     }
@@ -115,7 +115,7 @@ impl PyTrainer {
             .map_err(door::foreign)
         };
         self.with(py, |trainer, model| {
-            data.check(model, true)?;
+            data.check(&self.model, model, true)?;
             trainer.run(model, &data.data, how, stop_after, &mut look)
         })
     }
@@ -130,7 +130,7 @@ impl PyTrainer {
     ) -> PyResult<(f64, Vec<f64>, Vec<f64>)> {
         let data = data.get();
         let report = self.with(py, |trainer, model| {
-            data.check(model, false)?;
+            data.check(&self.model, model, false)?;
             trainer.step(model, data.data.clone(), keep_outputs)
         })?;
         Ok((report.objective, report.losses, report.weights))

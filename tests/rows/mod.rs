@@ -1,7 +1,7 @@
 //! Rows for tests, owned by Rust.
 
 use polytask::data::Data;
-use polytask::data::array::{Array, Dtype};
+use polytask::data::array::Array;
 
 /// One task's targets.
 #[derive(Clone)]
@@ -16,12 +16,12 @@ pub enum Target {
 pub fn data(rows: usize, x: Vec<f32>, targets: Vec<Target>) -> Data {
     let columns = x.len() / rows;
     let array = |target| match target {
-        Target::Classes(classes) => Some(Array::own(Dtype::I64, classes, 1)),
-        Target::Values(values, columns) => Some(Array::own(Dtype::F32, values, columns)),
+        Target::Classes(classes) => Some(Array::own(classes, 1)),
+        Target::Values(values, columns) => Some(Array::own(values, columns)),
     };
     Data {
         rows,
-        numeric: Some(Array::own(Dtype::F32, x, columns)),
+        numeric: Some(Array::own(x, columns)),
         targets: targets.into_iter().map(array).collect(),
         ..Data::default()
     }

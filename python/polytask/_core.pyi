@@ -1,0 +1,166 @@
+"""The compiled core: models, data and the training loop over NumPy arrays."""
+
+# What the core and the face say to each other. Descriptions, settings and reports are JSON.
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Data", "Model", "Trainer", "__version__", "check", "components", "torch_version"]
+
+_Array = np.ndarray[Any, Any]
+_Floats = npt.NDArray[np.float32]
+#: `loss(outputs [n, width], targets, weights [n])` -> sum of weighted losses, total weight, gradient `[n, width]`.
+#: Targets are int64 `[n]`, -1 where missing, or float32 `[n, outputs]`, NaN where missing; rows without label weigh 0.
+_Loss = Callable[[_Floats, _Array, _Floats], tuple[float, float, _Floats]]
+
+__version__: str
+torch_version: str
+"""The torch this was built against."""
+
+def components() -> str:
+    """Everything every component says of itself, as JSON."""
+
+def check(family: str, description: str) -> None:
+    """Builds a component from its JSON description and forgets it: for its errors."""
+
+@final
+class Data:
+    """Rows of features, labels and row weights, borrowed and never copied."""
+
+    def __new__(
+        cls,
+        rows: int,
+        *,
+        numeric: _Array | None = None,
+        categorical: _Array | None = None,
+        targets: Sequence[_Array | None] = ...,
+        masks: Sequence[_Array | None] = ...,
+        weights: Sequence[_Array | None] = ...,
+        names: Sequence[str] = ...,
+    ) -> Data: ...
+    def __len__(self) -> int: ...
+
+@final
+class Model:
+    """A multi-task model."""
+
+    def __new__(cls, description: str, callables: Sequence[_Loss | None] = ...) -> Model: ...
+    @property
+    def description(self) -> str:
+        """The description as JSON, with every default filled in."""
+
+    def set_face(self, face: str) -> None:
+        """Replaces the face's own notes (JSON) in the description."""
+
+    @property
+    def widths(self) -> list[int]:
+        """Raw outputs a row, for each task."""
+
+    @property
+    def predicted_widths(self) -> list[int]:
+        """Predicted numbers a row, for each task."""
+
+    def names(self) -> list[tuple[str, list[int], str]]:
+        """Path, shape and kind (`"parameter"` or `"state"`) of every entry."""
+
+    def state(self) -> dict[str, _Floats]:
+        """Copies of all parameters and state, by path."""
+
+    def load_state(self, state: Mapping[str, _Array], strict: bool = True) -> tuple[list[str], list[str]]:
+        """Takes over arrays by path; gives the paths that were missing and those that are unknown."""
+
+    def parameters(self) -> dict[str, _Floats]:
+        """Live, writable views of the parameters, by path; each keeps the model alive."""
+
+    def summary(self) -> str:
+        """A line a node, as JSON."""
+
+    def check(self, data: Data, labels: bool) -> None:
+        """Every check of rows at the door; with `labels` there must be at least one label."""
+
+    def predict(self, data: Data, raw: bool = False, batch_size: int = ...) -> list[_Floats]:
+        """Predictions of each task, `[rows, predicted width]`; with `raw` its raw outputs."""
+
+    def evaluate(self, data: Data, batch_size: int = ...) -> tuple[list[float], list[float], list[_Floats]]:
+        """Sum of weighted losses, total label weight and raw outputs `[rows, width]`, of each task."""
+
+    def link(self, task: int, raw: _Floats) -> _Floats:
+        """Raw outputs of one task turned into predictions."""
+
+    def gradients(self, data: Data, kind: str) -> Any:
+        """Gradients on all rows as one batch, without dropout: `"sum"`, `"jacobian"` or `"gramian"`."""
+
+    def save(self, path: str) -> None:
+        """Writes the model to a safetensors file, atomically."""
+
+    @staticmethod
+    def load(path: str, callables: Sequence[_Loss | None] = ...) -> Model:
+        """Reads a model that `save` wrote."""
+
+@final
+class Trainer:
+    """Trains one model."""
+
+    def __new__(cls, model: Model, settings: str) -> Trainer: ...
+    @property
+    def settings(self) -> str:
+        """The settings as JSON, with every default filled in."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimizer so far."""
+
+    @property
+    def epochs(self) -> int:
+        """Complete epochs so far."""
+
+    @property
+    def batches(self) -> int:
+        """Batches done in the running epoch."""
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step, of the first group."""
+
+    def plan(self, total_steps: int | None) -> None:
+        """Tells schedules that need it how many steps the run will have."""
+
+    def balance(self, data: Data) -> None:
+        """Resolves `"balanced"` weights from these labels, the first time."""
+
+    def run(
+        self,
+        data: Data,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        keep_outputs: bool,
+        stop_after: int | None = None,
+        drop_last: bool = False,
+        poll: Callable[[int, int, float], object] | None = None,
+    ) -> bool:
+        """Goes on with the running epoch; gives whether it is through."""
+
+    def step(self, data: Data, keep_outputs: bool = False) -> tuple[float, list[float], list[float]]:
+        """One batch in the given order: objective, each task's loss and label weight."""
+
+    def flush(self) -> None:
+        """Steps on what waits for the rest of its accumulation."""
+
+    def outputs(self) -> list[_Floats]:
+        """Raw outputs kept, of each task."""
+
+    def end_epoch(self) -> str:
+        """Closes the epoch: its means as JSON."""
+
+    def observe(self, value: float) -> None:
+        """Shows the schedule a measured value."""
+
+    def save(self, path: str, extra: str) -> None:
+        """Writes a checkpoint with notes of the caller's, atomically."""
+
+    def restore(self, path: str) -> str:
+        """Takes over a checkpoint, all of it or nothing; gives the caller's notes."""

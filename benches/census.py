@@ -3,8 +3,8 @@
     python benches/census.py              # 5 seeds
     python benches/census.py --write      # also puts the table into docs/benchmarks.md
 
-Each seed has its own initial weights, order of rows, dropout and rows held out; the epoch is chosen on those rows, and the
-official test split is looked at once, at the end.
+Each seed has its own initial weights, order of rows, dropout and rows held out; the epoch is chosen on those rows, and
+the official test split is looked at once, at the end.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import argparse
 import statistics
 from pathlib import Path
 
-from speed import machine, write
-
 from polytask.datasets.census import TASKS, census_income
 from polytask.demo import TREES, auc, network, split, train
+from speed import machine, write
 
 AIMS = {"income": 0.946, "never_married": 0.9944}
 
@@ -41,9 +40,13 @@ def main() -> None:
                 train(model, rows, held_out, arguments.epochs, seed, progress=False)
                 for task, value in auc(model, test).items():
                     scores[way][task].append(value)
-        print(f"seed {seed}: " + "; ".join(
-            f"{way} " + " ".join(f"{values[-1]:.4f}" for values in of.values()) for way, of in scores.items()
-        ), flush=True)
+        print(
+            f"seed {seed}: "
+            + "; ".join(
+                f"{way} " + " ".join(f"{values[-1]:.4f}" for values in of.values()) for way, of in scores.items()
+            ),
+            flush=True,
+        )
 
     lines = ["| AUC on the test split | income | never married |", "|---|--:|--:|"]
     for way, of in scores.items():

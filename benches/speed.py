@@ -18,6 +18,7 @@ repetitions. Every thread count runs in a process of its own.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -87,7 +88,7 @@ def floor(rows: int, widths: list[int], first_gradient: bool) -> Callable[[], No
         return torch.randn(*shape)
 
     values = [rand(rows, width) for width in widths]
-    weights = [rand(out, into) for into, out in zip(widths, widths[1:], strict=False)]
+    weights = [rand(out, into) for into, out in itertools.pairwise(widths)]
     gradients = [torch.empty_like(weight) for weight in weights]
     arriving = [torch.empty_like(value) for value in values]
 
@@ -108,10 +109,9 @@ def floor(rows: int, widths: list[int], first_gradient: bool) -> Callable[[], No
 def compare(case: Case, repetitions: int, compiled: bool) -> Row:
     """All four ways for one case."""
     import numpy as np
+    import polytask as pt
     import torch
     from torch import nn
-
-    import polytask as pt
 
     rows = case.batch * BATCHES
     generator = np.random.default_rng(0)
@@ -121,9 +121,7 @@ def compare(case: Case, repetitions: int, compiled: bool) -> Row:
     trainer = pt.Trainer(model, lr=1e-3, seed=0)
 
     def ours() -> None:
-        trainer.fit(
-            (x, *targets), epochs=case.epochs, batch_size=case.batch, progress=False, train_metrics=False
-        )
+        trainer.fit((x, *targets), epochs=case.epochs, batch_size=case.batch, progress=False, train_metrics=False)
 
     class Network(nn.Module):
         def __init__(self) -> None:
@@ -172,12 +170,11 @@ def compare(case: Case, repetitions: int, compiled: bool) -> Row:
 
 def census(repetitions: int, compiled: bool, rows: int | None) -> Row:
     """One epoch of Census-Income: embeddings -> 256 -> 128 -> 2 heads, batch 1024."""
+    import polytask as pt
     import torch
+    from polytask.datasets.census import TASKS, census_income, features
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset
-
-    import polytask as pt
-    from polytask.datasets.census import TASKS, census_income, features
 
     batch = 1024
     train, _ = census_income(rows)
@@ -270,7 +267,8 @@ def table(rows: list[Row]) -> str:
     """The rows as a Markdown table."""
     ways = ["polytask", "floor", "eager", "compile", "loader"]
     lines = [
-        "| network, batch | threads | " + " | ".join(["Polytask", "floor", "PyTorch", "torch.compile", "DataLoader"])
+        "| network, batch | threads | "
+        + " | ".join(["Polytask", "floor", "PyTorch", "torch.compile", "DataLoader"])
         + " | of floor | vs PyTorch | vs compile | vs DataLoader |",
         "|---|--:|" + "--:|" * 9,
     ]
@@ -292,9 +290,8 @@ def table(rows: list[Row]) -> str:
 def machine() -> str:
     """Processor and versions."""
     import numpy
-    import torch
-
     import polytask
+    import torch
 
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     cpu = names[0].split(":")[1].strip() if names else platform.processor()

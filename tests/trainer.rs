@@ -37,7 +37,7 @@ fn model(change: impl FnOnce(&mut Value)) -> Model {
 fn sample(seed: u64, rows: usize, missing: bool) -> (Vec<f32>, [Target; 3]) {
     let s = Stream::new(seed, &[]);
     let x: Vec<f32> = (0..rows * 5).map(|i| s.normal(i as u64) as f32).collect();
-    let gone = |r: usize, task: usize| missing && (r + task) % 3 == 0;
+    let gone = |r: usize, task: usize| missing && (r + task).is_multiple_of(3);
     let kind =
         (0..rows).map(|r| if gone(r, 0) { -1 } else { i64::from(x[r * 5] > 0.0) + i64::from(x[r * 5 + 1] > 0.0) });
     let size = (0..rows).map(|r| if gone(r, 1) { f32::NAN } else { x[r * 5 + 2] - x[r * 5] });

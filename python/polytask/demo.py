@@ -68,14 +68,18 @@ def main() -> None:
     model = network(rows, TASKS)
     history = train(model, rows, held_out, arguments.epochs)
     together, seconds = auc(model, test), time.perf_counter() - began
-    alone = {}
+    alone: dict[str, float] = {}
     for task in TASKS:
         single = network(rows, [task])
         train(single, rows, held_out, arguments.epochs)
         alone |= auc(single, test)
 
     print(f"\nAUC on the test split       {'income':>14} {'never married':>14}")
-    for name, scores in (("both tasks, one network", together), ("one network a task", alone), ("boosted trees", TREES)):
+    for name, scores in (
+        ("both tasks, one network", together),
+        ("one network a task", alone),
+        ("boosted trees", TREES),
+    ):
         print(f"{name:<27} " + " ".join(f"{scores[task]:>14.4f}" for task in TASKS))
     print(f"\n{len(history)} epochs of the network of both tasks in {seconds:.0f} s")
     save(model, history, test, arguments.out)

@@ -247,7 +247,7 @@ impl Builder {
         let Some(first) = values.first() else { bail!("a node needs an input") };
         let narrow = values.iter().map(|v| v.reach).find(|&r| r != Reach::All).unwrap_or(Reach::All);
         let fits = |v: &&Value| v.groups == first.groups && (v.reach == narrow || v.reach == Reach::All);
-        if !values.iter().all(|v| fits(&v)) || (narrow == Reach::Columns && values.len() > 1) {
+        if !values.iter().all(fits) || (narrow == Reach::Columns && values.len() > 1) {
             bail!("these values cannot meet in one node: {values:?}");
         }
         Ok((first.groups, narrow))

@@ -154,13 +154,9 @@ impl<T: Real> Backward<T> {
 }
 
 fn put(mut to: Tensor, gradient: &Tensor, mode: Mode) -> Result<()> {
-    let _ = match mode {
-        Mode::Write => {
-            to.f_copy_(gradient)?;
-        }
-        Mode::Add => {
-            let _ = to.f_add_(gradient)?;
-        }
-    };
+    match mode {
+        Mode::Write => to.f_copy_(gradient)?,
+        Mode::Add => drop(to.f_add_(gradient)?),
+    }
     Ok(())
 }

@@ -1,0 +1,52 @@
+"""The demo and the benchmarks run on a slice of Census-Income; timings are not judged here."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from polytask.datasets import census_income
+from polytask.datasets.census import features
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*command: object) -> str:
+    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_data_are_the_official_split():
+    train, test = census_income()
+    assert (len(train), len(test)) == (199_523, 99_762)
+    assert abs(train["income"].mean() - 0.0621) < 1e-4
+    assert abs(train["never_married"].mean() - 0.4335) < 1e-4
+    numeric, categorical = features(train)
+    assert len(numeric) + len(categorical) == train.shape[1] - 2 == 39
+    assert not {"marital_status", "weight", "income", "never_married"} & {*numeric, *categorical}
+
+
+def test_the_demo_prints_and_draws(tmp_path):
+    out = run("-m", "polytask.demo", "--rows", 6000, "--epochs", 2, "--out", tmp_path)
+    table = {
+        line[:27].strip(): line[27:].split() for line in out.splitlines() if line.startswith(("both", "one", "boo"))
+    }
+    assert table["boosted trees"] == ["0.9550", "0.9949"]
+    for way in ("both tasks, one network", "one network a task"):
+        assert all(0.6 < float(score) < 1 for score in table[way])
+    assert {file.name for file in tmp_path.iterdir()} == {"history.png", "roc.png", "model.safetensors"}
+
+
+def test_the_census_benchmark_runs():
+    out = run("benches/census.py", "--rows", 4000, "--seeds", 1, "--epochs", 1)
+    assert "| both tasks, one network: mean of 1 seeds (min-max) |" in out
+
+
+def test_the_speed_benchmark_prints_a_row():
+    out = run("benches/speed.py", "--quick", "--only", "128 -> 256 -> 8")
+    row = next(line for line in out.splitlines() if line.startswith("| 128"))
+    cells = [cell.strip() for cell in row.split("|")[3:6]]
+    ours, floor, eager = (float(cell.split()[0]) for cell in cells)
+    assert np.isfinite([ours, floor, eager]).all()
+    assert min(ours, floor, eager) > 0

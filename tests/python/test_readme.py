@@ -1,0 +1,31 @@
+"""The README's examples run as printed."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import polytask as pt
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT, FULL = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_short_example(capsys):
+    names: dict[str, object] = {}
+    exec(SHORT, names)
+    assert len(names["history"]) == 10
+    assert "task3" in capsys.readouterr().out
+
+
+def test_the_full_example(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pytest.importorskip("matplotlib")
+    rng = np.random.default_rng(0)
+    x = {"numeric": rng.normal(size=(300, 8)), "categorical": rng.integers(0, [9, 16, 7], (300, 3))}
+    targets = {"income": rng.integers(0, 2, 300), "education": rng.integers(-1, 17, 300), "age": rng.normal(size=300)}
+    names = {"pt": pt, "x": x, "train": (x, targets), "valid": (x, targets)}
+    exec(FULL, names)
+    assert {name: array.shape for name, array in names["prediction"].items()} == {
+        "income": (300,), "education": (300, 17), "age": (300,),
+    }  # fmt: skip

@@ -34,4 +34,4 @@ def _requirement() -> str:
         requirements = metadata.requires("polytask") or []
     except metadata.PackageNotFoundError:
         requirements = []
-    return next((line for line in requirements if line.startswith("torch>") or line.startswith("torch=")), "its torch")
+    return next((line for line in requirements if line.startswith(("torch>", "torch="))), "its torch")

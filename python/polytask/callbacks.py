@@ -94,6 +94,7 @@ class EarlyStopping(Callback):
     def on_fit_start(self, trainer: Trainer) -> None:
         for monitor in self.monitors:
             trainer.watch(monitor, self.mode)
+        self.wait, self.best, self.best_epoch, self._kept = 0, [None] * len(self.monitors), None, {}
 
     def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
         improved = [self._look(j, trainer, row) for j in range(len(self.monitors))]

@@ -64,6 +64,8 @@ def clean(folder: str, batches: int, keep: int) -> None:
     """
     numbers = {int(match[1]) for each in os.listdir(folder) if (match := _NAME.fullmatch(each))}
     stay = sorted(number for number in numbers if number <= batches)[-keep:]
+    if numbers and max(numbers) > batches:
+        _log.warning("%s: removed checkpoints of an earlier run", folder)
     for each in os.listdir(folder):
         match = _OURS.fullmatch(each)
         if match and (int(match[1]) not in stay or match[3]):

@@ -73,10 +73,10 @@ class Inputs:
         Numbers are standardised, a missing one becomes the mean; categories get codes, and code 0 is for those that
         were not seen here or fewer than `min_count` times. The targets' columns are left out when a model is made.
 
-        With `bins`, numbers come twice: standardised, and as the bin they fall into, embedded like a category. That lets
-        a network make the sharp and many-sided cuts in one column by which trees win on tables (compare Gorishniy et
-        al., On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS 2022). A value that alone fills more
-        than a bin's share has a bin of its own; the others are cut at quantiles.
+        With `bins`, numbers come twice: standardised, and as the bin they fall into, embedded like a category. That
+        lets a network make the sharp and many-sided cuts in one column by which trees win on tables (compare Gorishniy
+        et al., On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS 2022). A value that alone fills
+        more than a bin's share has a bin of its own; the others are cut at quantiles.
 
         Arguments:
             frame: the training data, never validation or test data.
@@ -113,7 +113,7 @@ class Inputs:
         _log.info("left out of the features, being targets: %s", listed(sorted(targets & set(self.names))))
         numbers, categories = self.columns
         kept = [number for number in numbers if number.name not in targets]
-        embedded = [*categories, *(number for number in numbers if number.edges)]
+        embedded: list[Number | Category] = [*categories, *(number for number in numbers if number.edges)]
         at = [i for i, column in enumerate(embedded) if column.name not in targets]
         embedding = [self.embedding[i] for i in at] if isinstance(self.embedding, list) else self.embedding
         return Inputs._of_columns((kept, [c for c in categories if c.name not in targets]), embedding)
@@ -210,11 +210,12 @@ def _choose(frame: Any, numeric: Any, categorical: Any, exclude: Any) -> tuple[l
     if numeric is not None:
         return list(numeric), list(categorical or ())
     numbers = [name for name in left if _holds_numbers(frame, name)]
-    return numbers, [name for name in have if name in (categorical or ()) or name in left and name not in numbers]
+    return numbers, [name for name in have if name in (categorical or ()) or (name in left and name not in numbers)]
 
 
 def _holds_numbers(frame: Any, name: str) -> bool:
-    return frames.column(frame, name, "`frame`").dtype.kind in "iuf"
+    values = frames.column(frame, name, "`frame`")
+    return values.dtype.kind in "iuf" and str(frame[name].dtype) != "category"
 
 
 def _number(frame: Any, name: str, bins: int | None) -> Number:
@@ -232,7 +233,7 @@ def _number(frame: Any, name: str, bins: int | None) -> Number:
 
 
 def _edges(values: np.ndarray, bins: int) -> tuple[float, ...]:
-    """Where bins end: between distinct values if those are few, else at quantiles and around values that are frequent."""
+    """Where bins end: between distinct values if those are few, else at quantiles and around frequent values."""
     distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) <= bins:
         return tuple(((distinct[1:] + distinct[:-1]) / 2).tolist())

@@ -96,7 +96,7 @@ class Loop:
         """Trains; gives the trainer's history."""
         trainer = self.trainer
         trainer._loop, trainer.stopping = self, False
-        bar = None
+        bar, done = None, False
         try:
             for callback in self.callbacks:
                 callback.on_fit_start(trainer)
@@ -108,12 +108,13 @@ class Loop:
                 self._epoch(bar)
             for callback in self.callbacks:
                 callback.on_fit_end(trainer)
+            done = True
         except KeyboardInterrupt:
             _log.warning("interrupted: the model is as after step %s", self.core.steps)
         finally:
             trainer._loop = None
             if bar is not None:
-                bar.close()
+                bar.close(done)
         return trainer.history
 
     def _begin(self) -> None:

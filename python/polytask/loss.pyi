@@ -90,7 +90,7 @@ class Quantile(Component):
 class Poisson(Component):
     """Negative log-likelihood of counts under a Poisson law whose log-rate is the raw output:
     `L = mean of exp(z) - y z` over the labelled cells, without the constant `ln y!`, as
-    `torch.nn.PoissonNLLLoss(log_input=True)`. Beyond `z = 80` the exponential continues as its tangent.
+    `torch.nn.PoissonNLLLoss(log_input=True)`. Beyond `z = 60` the exponential continues as its tangent.
     Labels are at least 0; predictions are rates `[rows, outputs]`.
     """
 

@@ -119,8 +119,8 @@ class MultiTaskModel:
         tasks = {task.name: (task, kind) for task, kind in zip(self.tasks, self.kinds, strict=True)}
         if not isinstance(predicted, Mapping):
             raise TypeError(f"`predicted` should be what `predict` gave; got {type(predicted).__name__}")
-        unknown = [name for name in [*predicted, *(threshold if isinstance(threshold, Mapping) else ())]
-                   if name not in tasks]  # fmt: skip
+        named = [*predicted, *(threshold if isinstance(threshold, Mapping) else ())]
+        unknown = [name for name in named if name not in tasks]
         if unknown:
             raise ValueError(f"unknown task {unknown[0]!r}; the model has {listed(tasks)}")
         return {

@@ -18,7 +18,7 @@ def history(history: History, columns: Sequence[str] | None = None) -> Any:
     except ImportError:
         raise ImportError("History.plot needs matplotlib: pip install 'polytask[plot]'") from None
     panels = _panels(_chosen(history, columns))
-    figure, axes = pyplot.subplots(
+    _, axes = pyplot.subplots(
         1, max(len(panels), 1), figsize=(4.5 * max(len(panels), 1), 3.2), squeeze=False, layout="constrained"
     )
     for axis, (metric, names) in zip(axes[0], panels.items(), strict=False):

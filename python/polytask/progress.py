@@ -40,9 +40,10 @@ class Progress:
             self._notes = {"validation": f"{row['validation/loss']:.4g}"}
         self.update(0, batches, row["loss"])
 
-    def close(self) -> None:
-        """No more updates."""
+    def close(self, done: bool) -> None:
+        """No more updates; a training that is done, however early, has a full bar."""
         if self._bar is not None:
+            self._bar.total = self._bar.n if done else self._bar.total
             self._bar.close()
 
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from . import metrics as _metrics
 from .component import Component, component, listed, make, plain
 
@@ -66,7 +68,11 @@ class Task:
     def face(self) -> dict[str, Any]:
         """What is kept with the model beside that; metrics that are Python callables are left out."""
         names = None if self.metrics is None else [metric.name for metric in self.metrics if metric.named]
-        return {"labels": self.labels, "metrics": names, "columns": None if self.columns == [self.name] else self.columns}
+        return {
+            "labels": self.labels,
+            "metrics": names,
+            "columns": None if self.columns == [self.name] else self.columns,
+        }
 
     @classmethod
     def restore(cls, core: dict[str, Any], face: dict[str, Any], loss: Loss | None = None) -> "Task":
@@ -156,12 +162,12 @@ def _weight(weight: Any, name: str) -> float:
 
 def whole(value: Any, argument: str, least: int = 1) -> int:
     """A whole number of at least `least`; errors name the argument."""
-    value = plain(value, argument)
-    if isinstance(value, bool) or not isinstance(value, int):
+    number = value.item() if isinstance(value, np.generic) else value
+    if isinstance(number, bool) or not isinstance(number, int):
         raise TypeError(f"{argument} should be a whole number of at least {least}; got {value!r}")
-    if value < least or value > 2**63 - 1:
+    if number < least or number > 2**63 - 1:
         raise ValueError(f"{argument} should be a whole number of at least {least}; got {value!r}")
-    return value
+    return number
 
 
 def _missing_loss(name: str) -> Callable[..., Any]:

@@ -156,7 +156,7 @@ impl Seen {
                     return None;
                 }
                 self.label = true;
-                let fits = x >= 0.0 && x < k as f64 && x.fract() == 0.0;
+                let fits = x.is_code(k);
                 (!fits).then(|| format!("classes 0..{k}, or -1 or NaN where missing"))
             }
             Labels::Values { low, high, .. } => {

@@ -1,16 +1,16 @@
 //! One step: gather, forward, losses, backward, regularizers, clipping, optimizer.
 
 use super::Trainer;
-use crate::bail;
 use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::model::Model;
 use crate::network::gradient::Pass;
 use crate::network::plan::{Purpose, Step};
-use crate::real::{LANES, vectorised};
+use crate::real::LANES;
 use crate::schedule::Moment;
 use crate::task::Task;
 use crate::weighting::Losses;
+use crate::{bail, vectorised};
 
 /// Most state buffers an optimizer has.
 const SLOTS: usize = 4;
@@ -281,17 +281,21 @@ fn finite(tasks: &[Task], sums: &[f64], steps: u64) -> Result<()> {
     }
 }
 
+vectorised! {
 /// The sum of squares, in lanes that vectorise, each lane's part widened before it can lose digits.
 fn square_sum(values: &[f32]) -> f64 {
-    vectorised(|| {
-        let mut total = 0.0;
-        for block in values.chunks(LANES * 64) {
-            let mut lanes = [0.0_f32; LANES];
-            let rows = block.chunks_exact(LANES);
-            total += rows.remainder().iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
-            rows.for_each(|row| lanes.iter_mut().zip(row).for_each(|(lane, &x)| *lane += x * x));
-            total += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
+    let mut total = 0.0;
+    for block in values.chunks(LANES * 64) {
+        let mut lanes = [0.0_f32; LANES];
+        for row in block.chunks(LANES) {
+            for (lane, &x) in lanes.iter_mut().zip(row) {
+                *lane += x * x;
+            }
         }
-        total
-    })
+        for lane in lanes {
+            total += f64::from(lane);
+        }
+    }
+    total
+}
 }

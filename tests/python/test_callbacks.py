@@ -58,7 +58,8 @@ def test_a_callback_can_stop_and_may_raise(data):
     trainer = pt.Trainer(make_model(), callbacks=[Fail()])
     with pytest.raises(LookupError, match="mine"):
         trainer.fit(data.whole, epochs=9, **FIT)
-    assert len(trainer.history) == 1 and trainer.model.predict(data.x)["age"].shape == (160,)
+    assert len(trainer.history) == 1
+    assert trainer.model.predict(data.x)["age"].shape == (160,)
 
 
 class Scripted(pt.Callback):
@@ -90,7 +91,8 @@ def test_early_stopping(data, monitor, values, patience, epochs, best):
     stopping = pt.EarlyStopping(monitor, patience=patience)
     trainer = pt.Trainer(make_model(), callbacks=[script, stopping])
     history = trainer.fit(data.whole, validation=data.whole, epochs=6, **FIT)
-    assert len(history) == epochs and stopping.best_epoch == best
+    assert len(history) == epochs
+    assert stopping.best_epoch == best
     assert same_bits(trainer.model.state_dict(), script.states[best - 1])
 
 
@@ -101,6 +103,15 @@ def test_early_stopping_on_several_metrics_stops_when_none_improves(data):
     trainer = pt.Trainer(make_model(), callbacks=[one, two, stopping])
     assert len(trainer.fit(data.whole, epochs=6, **FIT)) == 5
     assert same_bits(trainer.model.state_dict(), two.states[-1])
+
+
+def test_early_stopping_begins_anew_with_each_fit(data):
+    script = Scripted("income/auroc", [0.9, 0.8, 0.5, 0.6, 0.7])
+    stopping = pt.EarlyStopping("income/auroc", patience=1)
+    trainer = pt.Trainer(make_model(), callbacks=[script, stopping])
+    assert len(trainer.fit(data.whole, epochs=9, **FIT)) == 2
+    assert len(trainer.fit(data.whole, epochs=3, **FIT)) == 5
+    assert stopping.best_epoch == 5
 
 
 def test_min_delta_and_mode(data):
@@ -115,7 +126,7 @@ def test_an_unknown_monitor_is_refused_before_the_first_step(data):
     for callback in (pt.EarlyStopping("income/f1"), pt.Checkpoint("unused", best="auroc")):
         trainer = pt.Trainer(make_model(), callbacks=[callback])
         before = trainer.model.state_dict()
-        with pytest.raises(ValueError, match="`monitor`: the history will have no column .*it will have `loss`"):
+        with pytest.raises(ValueError, match=r"`monitor`: the history will have no column .*it will have `loss`"):
             trainer.fit(data.whole, epochs=2, **FIT)
         assert same_bits(trainer.model.state_dict(), before)
         if os.path.isdir("unused"):
@@ -161,7 +172,8 @@ def test_ctrl_c_leaves_a_usable_model_and_the_history_so_far(form, caplog):
         history = trainer.fit(form(big), epochs=100_000, batch_size=8, progress=False)
     timer.join()
     assert "interrupted: the model is as after step" in caplog.text
-    assert 0 < len(history) + 1 and all(np.isfinite(array).all() for array in model.state_dict().values())
+    assert len(history) + 1 > 0
+    assert all(np.isfinite(array).all() for array in model.state_dict().values())
     before = len(history)
     assert len(trainer.fit(Data().whole, epochs=2, **FIT)) == before + 2
     assert history["epoch"] == list(range(1, before + 3))

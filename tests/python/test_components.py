@@ -26,11 +26,18 @@ def test_a_class_with_signature_defaults_and_docstring(info):
     parameters = inspect.signature(cls).parameters
     assert list(parameters) == [each["name"] for each in info["parameters"]]
     for each in info["parameters"]:
-        assert getattr(made, each["name"]) == each["default"] and each["name"] in cls.__doc__ and each["doc"]
-    assert cls.__doc__.startswith(info["doc"]) and len(info["doc"]) > 20
-    assert repr(made) == f"{info['class']}()" and made == cls() and hash(made) == hash(cls())
-    assert cls.__module__ == f"polytask.{info['family']}" and cls.__name__ in getattr(pt, info["family"]).__all__
-    assert deepcopy(made) == made and pickle.loads(pickle.dumps(made)) == made
+        assert getattr(made, each["name"]) == each["default"]
+        assert each["name"] in cls.__doc__
+        assert each["doc"]
+    assert cls.__doc__.startswith(info["doc"])
+    assert len(info["doc"]) > 20
+    assert repr(made) == f"{info['class']}()"
+    assert made == cls()
+    assert hash(made) == hash(cls())
+    assert cls.__module__ == f"polytask.{info['family']}"
+    assert cls.__name__ in getattr(pt, info["family"]).__all__
+    assert deepcopy(made) == made
+    assert pickle.loads(pickle.dumps(made)) == made
 
 
 @pytest.mark.parametrize("info", ALL)
@@ -50,7 +57,9 @@ def test_arguments_are_checked_when_it_is_made(info):
 
 def test_arguments_by_position_and_from_numpy():
     made = pt.encoder.MLP([256, 128], dropout=np.float64(0.5))
-    assert made.hidden == [256, 128] and made.dropout == 0.5 and made != pt.encoder.MLP([256, 128])
+    assert made.hidden == [256, 128]
+    assert made.dropout == 0.5
+    assert made != pt.encoder.MLP([256, 128])
     assert pt.encoder.MLP(np.array([256, 128]), dropout=0.5) == made
     assert repr(made) == "MLP(hidden=[256, 128], dropout=0.5)"
     with pytest.raises(TypeError, match="`hidden` is given twice"):
@@ -93,11 +102,11 @@ def test_its_name_as_a_string_is_the_same_as_the_object(info):
 def test_unknown_names_and_other_families_are_refused():
     with pytest.raises(ValueError, match='unknown optim "adamm"; there are `sgd`, `adam`'):
         pt.Trainer(make_model(), "adamm")
-    with pytest.raises(TypeError, match="`schedule` should be one of pt.schedule; got Adam.* of pt.optim"):
+    with pytest.raises(TypeError, match=r"`schedule` should be one of pt.schedule; got Adam.* of pt.optim"):
         pt.Trainer(make_model(), schedule=pt.optim.Adam())
-    with pytest.raises(TypeError, match="`encoder` should be one of pt.encoder or its name .*got 3"):
+    with pytest.raises(TypeError, match=r"`encoder` should be one of pt.encoder or its name .*got 3"):
         pt.MultiTaskModel(8, tasks=[pt.Task("a")], encoder=3)
-    with pytest.raises(ValueError, match="task `a`: .*mean_sqared"):
+    with pytest.raises(ValueError, match=r"task `a`: .*mean_sqared"):
         pt.Task("a", loss="mean_sqared")
 
 

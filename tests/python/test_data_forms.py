@@ -61,7 +61,8 @@ def read_only(array):
 def test_arrays_of_any_kind(data, convert):
     want = trained(data.whole)
     got = trained((convert(data.x), {name: convert(y) for name, y in data.targets.items()}))
-    assert same_bits(got[0], want[0]) and got[1] == want[1]
+    assert same_bits(got[0], want[0])
+    assert got[1] == want[1]
 
 
 def test_tuples_dicts_and_lists(data):
@@ -75,7 +76,8 @@ def test_tuples_dicts_and_lists(data):
         TensorDataset(*map(torch.from_numpy, (data.x, data.income, data.age, data.topics))),
     ]:
         got = trained(form)
-        assert same_bits(got[0], want[0]) and got[1] == want[1]
+        assert same_bits(got[0], want[0])
+        assert got[1] == want[1]
 
 
 class Rows(Dataset):
@@ -130,7 +132,8 @@ def test_a_data_set_is_shuffled_anew_each_epoch_by_the_seed_alone(data):
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first = trained(Watched(data), shuffle=True)
-    assert sorted(seen[:160]) == sorted(seen[160:]) == list(range(160)) and seen[:160] != seen[160:]
+    assert sorted(seen[:160]) == sorted(seen[160:]) == list(range(160))
+    assert seen[:160] != seen[160:]
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
     assert same_bits(trained(Rows(data), shuffle=True)[0], first[0])
@@ -165,12 +168,15 @@ def test_inputs_from_a_frame_standardise_and_code():
     inputs = pt.Inputs.from_frame(frame, categorical=["code"], exclude=["weight"])
     task = pt.Task("rich", classes=["<=50K", ">50K"])
     model = pt.MultiTaskModel(inputs, tasks=[task])
-    assert model.inputs.numeric == 1 and model.inputs.categorical == [4, 5]
+    assert model.inputs.numeric == 1
+    assert model.inputs.categorical == [4, 5]
     assert model.inputs.names == ["wage", "job", "code"]
     numeric, codes = model.inputs.transform(frame, model.tasks, "frame")
     np.testing.assert_allclose([numeric.mean(), numeric.std()], [0, 1], atol=1e-5)
     assert codes[:, 0].tolist() == frame.job.map({"clerk": 1, "nurse": 2, "pilot": 3}).tolist()
     assert codes[:, 1].tolist() == (frame.code + 1).tolist()
+    as_category = frame.astype({"code": "category"})
+    assert pt.Inputs.from_frame(as_category, exclude=["weight", "rich"]).names == ["wage", "job", "code"]
 
 
 def test_frames_train_and_predict_and_unseen_values_have_a_category_of_their_own(tmp_path):
@@ -221,22 +227,27 @@ def test_a_weight_counts_as_a_repeated_row():
     index = np.r_[np.arange(40), np.arange(20)]
     repeated = (two.x[index], {name: y[index] for name, y in two.targets.items()})
     a, b = make_model(), make_model()
-    np.testing.assert_allclose(pt.Trainer(a).evaluate((one.x, one.targets, w)).loss, pt.Trainer(b).evaluate(repeated).loss)
+    np.testing.assert_allclose(
+        pt.Trainer(a).evaluate((one.x, one.targets, w)).loss, pt.Trainer(b).evaluate(repeated).loss
+    )
 
 
 def test_validation_in_any_form_or_as_a_fraction(data):
     other = Data(seed=5)
     rows = [trained(data.whole, validation=form)[1] for form in (other.whole, list(batches(other)), Rows(other))]
     for row, same, too in zip(*rows, strict=True):
-        assert row == pytest.approx(same, rel=1e-6) and row == pytest.approx(too, rel=1e-6)
+        assert row == pytest.approx(same, rel=1e-6)
+        assert row == pytest.approx(too, rel=1e-6)
     assert {"validation/loss", "validation/age/r2", "validation/income/auroc"} <= rows[0][0].keys()
     (state, history), (again, too) = trained(data.whole, validation=0.25), trained(data.whole, validation=0.25)
-    assert same_bits(state, again) and history == too
+    assert same_bits(state, again)
+    assert history == too
     assert "validation/loss" in history[0]
 
 
 def test_in_memory_arrays_are_not_copied(data):
     model = make_model()
     rows = model.reader.read((torch.from_numpy(data.x), data.targets))
-    assert np.shares_memory(rows.numeric, data.x) and np.shares_memory(rows.targets[2], data.topics)
+    assert np.shares_memory(rows.numeric, data.x)
+    assert np.shares_memory(rows.targets[2], data.topics)
     assert model.reader.read(data.whole).numeric is data.x

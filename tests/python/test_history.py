@@ -15,12 +15,14 @@ def history(data):
 
 
 def test_rows_and_columns(history):
-    assert len(history) == 3 and history["epoch"] == [1, 2, 3]
+    assert len(history) == 3
+    assert history["epoch"] == [1, 2, 3]
     each = ["loss", "income/loss", "income/auroc", "income/accuracy", "age/loss", "age/mae", "age/r2",
             "topics/loss", "topics/auroc"]  # fmt: skip
     assert set(history.columns) == {*each, *(f"validation/{name}" for name in each), "epoch", "lr", "seconds"}
     assert history[-1]["income/loss"] == history["income/loss"][-1]
-    assert [row["epoch"] for row in history] == [1, 2, 3] and len(history[1:]) == 2
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert len(history[1:]) == 2
     assert all(isinstance(value, float) for value in history["age/r2"])
     with pytest.raises(KeyError, match="no column 'incme/loss'; there are `epoch`"):
         history["incme/loss"]
@@ -42,10 +44,12 @@ def test_regularizers_are_part_of_the_loss_but_not_of_the_tasks(data):
 
 
 def test_it_is_shown_as_a_table_a_frame_and_a_picture(history):
-    assert "validation/age/r2" in repr(history).splitlines()[0] and len(repr(history).splitlines()) == 4
+    assert "validation/age/r2" in repr(history).splitlines()[0]
+    assert len(repr(history).splitlines()) == 4
     assert history._repr_html_().count("<tr>") == 4
     frame = history.to_frame()
-    assert frame.shape == (3, len(history.columns)) and frame["epoch"].tolist() == [1, 2, 3]
+    assert frame.shape == (3, len(history.columns))
+    assert frame["epoch"].tolist() == [1, 2, 3]
     axes = history.plot()
     assert [axis.get_title() for axis in axes] == ["loss", "auroc", "accuracy", "mae", "r2"]
     assert len(axes[0].lines) == 8
@@ -55,7 +59,8 @@ def test_it_is_shown_as_a_table_a_frame_and_a_picture(history):
 
 
 def test_an_empty_history_can_be_shown():
-    assert repr(pt.History()) == "History()" and pt.History().columns == []
+    assert repr(pt.History()) == "History()"
+    assert pt.History().columns == []
 
 
 def test_training_metrics_are_of_the_outputs_of_training(data):
@@ -73,7 +78,8 @@ def test_training_metrics_are_of_the_outputs_of_training(data):
 
 def test_training_metrics_can_be_left_out(data):
     history = pt.Trainer(make_model()).fit(data.whole, epochs=1, train_metrics=False, validation=0.2, progress=False)
-    assert "income/auroc" not in history.columns and "validation/income/auroc" in history.columns
+    assert "income/auroc" not in history.columns
+    assert "validation/income/auroc" in history.columns
     assert "income/loss" in history.columns
 
 
@@ -83,7 +89,9 @@ def test_the_bar_can_be_seen_and_silenced(data, capsys):
     assert capsys.readouterr() == ("", "")
     trainer.fit(data.whole, epochs=2)
     shown = capsys.readouterr().err
-    assert "epoch 2/2" in shown and "10/10" in shown and "loss=" in shown
+    assert "epoch 2/2" in shown
+    assert "10/10" in shown
+    assert "loss=" in shown
 
 
 def test_a_plateau_watches_the_validation_loss(data):
@@ -96,5 +104,6 @@ def test_a_plateau_watches_the_validation_loss(data):
 def test_cosine_knows_the_length_of_the_run(data):
     trainer = pt.Trainer(make_model(), lr=0.1, schedule="cosine")
     lr = trainer.fit(data.whole, epochs=4, batch_size=40, progress=False)["lr"]
-    assert lr == sorted(lr, reverse=True) and lr[-1] < 0.01
+    assert lr == sorted(lr, reverse=True)
+    assert lr[-1] < 0.01
     assert math.isclose(lr[1], 0.1 * 0.5 * (1 + np.cos(np.pi * 7 / 16)), rel_tol=0.02)

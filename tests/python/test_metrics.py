@@ -47,7 +47,8 @@ NUMBERS = {
 
 
 def test_every_metric_is_tested():
-    assert set(BINARY) == set(MULTICLASS) == set(LABELS) and set(NUMBERS) == set(VALUES)
+    assert set(BINARY) == set(MULTICLASS) == set(LABELS)
+    assert set(NUMBERS) == set(VALUES)
 
 
 @pytest.mark.parametrize("name", LABELS)
@@ -109,7 +110,12 @@ def test_nan_where_undefined(name, kind, predicted, known):
 
 
 def test_defaults_by_the_kind_of_labels():
-    tasks = [*make_tasks()[1:], pt.Task("kind", classes=3), pt.Task("clicked", loss="focal"), pt.Task("n", loss="poisson")]
+    tasks = [
+        *make_tasks()[1:],
+        pt.Task("kind", classes=3),
+        pt.Task("clicked", loss="focal"),
+        pt.Task("n", loss="poisson"),
+    ]
     model = pt.MultiTaskModel(8, tasks=tasks)
     assert [[metric.name for metric in metrics] for metrics in model.metrics] == [
         ["mae", "r2"], ["auroc"], ["accuracy"], ["auroc"], ["mae", "r2"]]  # fmt: skip
@@ -132,7 +138,8 @@ def test_ones_own_metrics_see_labelled_rows_as_tensors(data):
     for _ in range(2):
         result = trainer.evaluate((data.x, income))["income"]
     assert seen["shapes"] == ((100, 2), (100,), torch.int64)
-    assert result["MulticlassAccuracy"] == pytest.approx(result["accuracy"]) and result["spread"] > 0
+    assert result["MulticlassAccuracy"] == pytest.approx(result["accuracy"])
+    assert result["spread"] > 0
     assert [metric.higher_is_better for metric in task.metrics] == [True, True, True]
 
 
@@ -159,13 +166,15 @@ def test_wrong_metrics(metrics, error, message):
 
 def test_results_are_a_mapping_and_a_table(data, model):
     results = pt.Trainer(model).evaluate(data.whole)
-    assert list(results) == ["income", "age", "topics"] and len(results) == 3
+    assert list(results) == ["income", "age", "topics"]
+    assert len(results) == 3
     assert list(results["age"]) == ["loss", "mae", "r2"]
     assert results.loss == pytest.approx(
         results["income"]["loss"] + 0.5 * results["age"]["loss"] + results["topics"]["loss"]
     )
     lines = repr(results).splitlines()
-    assert lines[0].split() == ["task", "loss", "auroc", "accuracy", "mae", "r2"] and len(lines) == 4
+    assert lines[0].split() == ["task", "loss", "auroc", "accuracy", "mae", "r2"]
+    assert len(lines) == 4
     assert "<td>income</td>" in results._repr_html_()
     mse = ((model.predict(data.x)["age"] - data.age) ** 2).mean()
     assert results["age"]["loss"] == pytest.approx(mse, rel=1e-5)

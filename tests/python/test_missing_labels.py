@@ -33,7 +33,8 @@ def forms(data, holes):
     yield {name: np.ma.masked_array(data.targets[name], mask=hole) for name, hole in holes.items()}
     junk = {"income": 77, "age": np.inf, "topics": 5.0}
     yield {
-        name: np.ma.masked_array(np.where(hole, junk[name], data.targets[name]), mask=hole) for name, hole in holes.items()
+        name: np.ma.masked_array(np.where(hole, junk[name], data.targets[name]), mask=hole)
+        for name, hole in holes.items()
     }
 
 
@@ -41,7 +42,8 @@ def test_every_notation_means_the_same(data, holes):
     results = [trained((data.x, targets)) for targets in forms(data, holes)]
     for state, history in results[1:]:
         assert same_bits(state, results[0][0])
-        assert history["age/r2"] == results[0][1]["age/r2"] and history["topics/auroc"] == results[0][1]["topics/auroc"]
+        assert history["age/r2"] == results[0][1]["age/r2"]
+        assert history["topics/auroc"] == results[0][1]["topics/auroc"]
 
 
 def test_missing_in_frames_of_any_library(data, holes):
@@ -62,8 +64,8 @@ def test_missing_in_frames_of_any_library(data, holes):
     polars = pl.DataFrame(
         columns
         | {
-            "income": [None if hole else int(y) for y, hole in zip(data.income, holes["income"])],
-            "age": [None if hole else float(y) for y, hole in zip(data.age, holes["age"])],
+            "income": [None if hole else int(y) for y, hole in zip(data.income, holes["income"], strict=True)],
+            "age": [None if hole else float(y) for y, hole in zip(data.age, holes["age"], strict=True)],
         }
     )
     assert same_bits(fitted(frame), want)
@@ -114,7 +116,8 @@ def test_rows_that_carry_one_label_each_are_one_data_set_per_task(data):
     assert history["loss"][-1] < history["loss"][0]
     batches = [(data.x[i::3], {name: y[i::3]}) for i, (name, y) in enumerate(data.targets.items())]
     _, history = trained(batches)
-    assert history["loss"][-1] < history["loss"][0] and history["income/auroc"][-1] == history["income/auroc"][-1]
+    assert history["loss"][-1] < history["loss"][0]
+    assert history["income/auroc"][-1] == history["income/auroc"][-1]
 
 
 def test_a_batch_without_any_label_changes_nothing(data):
@@ -122,8 +125,10 @@ def test_a_batch_without_any_label_changes_nothing(data):
     trainer = pt.Trainer(model)
     before = model.state_dict()
     losses = trainer.step((data.x, {"age": np.full(160, np.nan)}))
-    assert same_bits(model.state_dict(), before) and trainer.steps == 0
-    assert np.isnan(losses["age/loss"]) and losses["loss"] == 0
+    assert same_bits(model.state_dict(), before)
+    assert trainer.steps == 0
+    assert np.isnan(losses["age/loss"])
+    assert losses["loss"] == 0
     empty = (data.x, {"age": np.full(160, np.nan)})
     assert trainer.evaluate([empty, data.whole]).loss == trainer.evaluate([data.whole]).loss
 
@@ -137,7 +142,8 @@ def test_a_task_without_labels_is_said_and_keeps_its_head(data, caplog):
     after = model.state_dict()
     np.testing.assert_array_equal(after["heads.age.weight"], before["heads.age.weight"])
     assert not np.array_equal(after["heads.income.weight"], before["heads.income.weight"])
-    assert np.isnan(history["age/loss"]).all() and np.isnan(history["age/mae"]).all()
+    assert np.isnan(history["age/loss"]).all()
+    assert np.isnan(history["age/mae"]).all()
 
 
 def test_minus_one_and_one_without_zero_is_somebodys_mistake(data):

@@ -62,7 +62,8 @@ def test_early_stopping_goes_on_with_its_count_and_its_best(data, tmp_path):
         broken.fit(data.whole, validation=0.2, callbacks=[Interrupt(4 * (epochs - 1))], **{**FIT, "epochs": 60})
     resumed = make_trainer(tmp_path / "x", patience=2)
     got = resumed.fit(data.whole, validation=0.2, resume=tmp_path / "x", **{**FIT, "epochs": 60})
-    assert len(got) == epochs and same_bits(resumed.model.state_dict(), want.model.state_dict())
+    assert len(got) == epochs
+    assert same_bits(resumed.model.state_dict(), want.model.state_dict())
     done = make_trainer(tmp_path / "x", patience=2)
     assert len(done.fit(data.whole, validation=0.2, resume=tmp_path / "x", **{**FIT, "epochs": 60})) == epochs
     assert same_bits(done.model.state_dict(), want.model.state_dict())
@@ -130,7 +131,8 @@ def test_other_settings_models_and_data_are_refused_untouched(data, tmp_path):
         state = trainer.model.state_dict()
         with pytest.raises(ValueError, match=message):
             trainer.fit(data.whole, resume=tmp_path, **{**FIT, **changes})
-        assert same_bits(trainer.model.state_dict(), state) and len(trainer.history) == 0
+        assert same_bits(trainer.model.state_dict(), state)
+        assert len(trainer.history) == 0
     with pytest.raises(ValueError, match="made with rows 160; got 40"):
         make_trainer().fit(Data(40).whole, resume=tmp_path, **FIT)
     assert same_bits(make_model().state_dict(), before)

@@ -28,7 +28,8 @@ def test_a_model_comes_back_whole(data, tmp_path):
     model.save(tmp_path / "m.safetensors")
     loaded = pt.MultiTaskModel.load(str(tmp_path / "m.safetensors"))
     assert same_bits(loaded.state_dict(), model.state_dict())
-    assert repr(loaded) == repr(model) and loaded.tasks[1].columns == ["t0", "t1"]
+    assert repr(loaded) == repr(model)
+    assert loaded.tasks[1].columns == ["t0", "t1"]
     for name, predicted in model.predict(x).items():
         np.testing.assert_array_equal(loaded.predict(x)[name], predicted)
     assert pt.Trainer(loaded).evaluate((x, targets)) == pt.Trainer(model).evaluate((x, targets))
@@ -133,7 +134,8 @@ def test_a_full_disk_leaves_the_old_file(model, tmp_path):
     model.save(path)
     before = path.read_bytes()
     limit_file_size_and_save(model, path)
-    assert path.read_bytes() == before and os.listdir(tmp_path) == ["m.safetensors"]
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["m.safetensors"]
 
 
 def limit_file_size_and_save(model, path):

@@ -22,9 +22,11 @@ def test_the_design_as_printed():
     model = pt.MultiTaskModel(input_size=10, hidden_size=20, output_sizes=[2, 3, 4])
     trainer = pt.Trainer(model, lr=1e-3)
     history = trainer.fit((x, y1, y2, y3), epochs=10, batch_size=32)
-    assert len(history) == 10 and history["loss"][-1] < history["loss"][0]
+    assert len(history) == 10
+    assert history["loss"][-1] < history["loss"][0]
     history = trainer.fit(data_loader, epochs=10)
-    assert history["epoch"] == list(range(1, 21)) and trainer.steps == 320
+    assert history["epoch"] == list(range(1, 21))
+    assert trainer.steps == 320
     assert history["task1/accuracy"][-1] > 0.9
 
 
@@ -33,7 +35,8 @@ def test_parameters_are_named_by_path_and_shaped_as_in_pytorch():
     shapes = {name: array.shape for name, array in model.state_dict().items()}
     assert shapes == {
         "encoder.0.weight": (20, 10), "encoder.0.bias": (20,), "encoder.1.weight": (15, 20), "encoder.1.bias": (15,),
-        "heads.task1.weight": (2, 15), "heads.task1.bias": (2,), "heads.task2.weight": (3, 15), "heads.task2.bias": (3,),
+        "heads.task1.weight": (2, 15), "heads.task1.bias": (2,),
+        "heads.task2.weight": (3, 15), "heads.task2.bias": (3,),
     }  # fmt: skip
     assert [task.name for task in model.tasks] == ["task1", "task2"]
 
@@ -55,7 +58,9 @@ def test_losses_follow_pytorchs_own_loop_for_200_steps():
         rows = slice(32 * step, 32 * step + 32)
         ours = trainer.step((x[rows], *(y[rows] for y in targets)))["loss"]
         hidden = shared(torch.from_numpy(x[rows]))
-        loss = sum(loss_function(head(hidden), torch.from_numpy(y[rows])) for head, y in zip(heads, targets))
+        loss = sum(
+            loss_function(head(hidden), torch.from_numpy(y[rows])) for head, y in zip(heads, targets, strict=True)
+        )
         adam.zero_grad()
         loss.backward()
         adam.step()

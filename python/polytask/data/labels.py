@@ -47,8 +47,8 @@ def known(array: np.ndarray | None, mask: np.ndarray | None, kind: str) -> np.nd
 def any_known(rows: Rows, kinds: Sequence[str]) -> bool:
     """Whether any row has a label for any task."""
     each = (known(*triple) for triple in zip(rows.targets, rows.masks, kinds, strict=True))
-    return any(bool((array >= 0).any() if array.dtype.kind == "i" else (array == array).any())
-               for array in each if array is not None)  # fmt: skip
+    there = [array for array in each if array is not None]
+    return any(bool((array >= 0).any() if array.dtype.kind == "i" else (~np.isnan(array)).any()) for array in there)
 
 
 def without_features(batches: Iterable[Rows], kinds: Sequence[str], numeric: int, categorical: int) -> Rows:

@@ -172,10 +172,9 @@ class Reader:
 
 def _are_rows(data: Any) -> bool:
     """A tuple or a frame is rows; a list is rows unless it is a list of batches."""
-    if isinstance(data, tuple) or frames.is_frame(data):
-        return True
-    return isinstance(data, list) and bool(data) and not isinstance(data[0], tuple | list) \
-        and not frames.is_frame(data[0])  # fmt: skip
+    if not isinstance(data, list) or not data:
+        return isinstance(data, tuple) or frames.is_frame(data)
+    return not isinstance(data[0], tuple | list) and not frames.is_frame(data[0])
 
 
 def _is_array(value: Any) -> bool:
@@ -184,7 +183,7 @@ def _is_array(value: Any) -> bool:
 
 def _is_features(x: Any) -> bool:
     if isinstance(x, list):
-        return not x or not isinstance(x[0], tuple) and (not _is_array(x[0]) or getattr(x[0], "ndim", 2) < 2)
+        return not x or (not isinstance(x[0], tuple) and (not _is_array(x[0]) or getattr(x[0], "ndim", 2) < 2))
     return isinstance(x, Mapping | str | bytes) or _is_array(x) or frames.is_frame(x) or not isinstance(x, Iterable)
 
 
@@ -192,7 +191,7 @@ def _first(batch: Any) -> Any:
     """The features of a batch."""
     if isinstance(batch, tuple) and not batch:
         raise ValueError("`x` should be features; got an empty tuple")
-    if isinstance(batch, tuple) or isinstance(batch, list) and len(batch) > 0 and _is_array(batch[0]):
+    if isinstance(batch, tuple) or (isinstance(batch, list) and len(batch) > 0 and _is_array(batch[0])):
         return batch[0]
     return batch
 

@@ -9,7 +9,8 @@ use crate::network::buffer::{Buffer, Layout};
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
 use crate::network::product::Mode;
-use crate::real::{Real, vectorised};
+use crate::real::Real;
+use crate::vectorised;
 
 /// An activation function, as users name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,7 +156,7 @@ impl Node for Activation {
 impl<T: Real> Kernel for ActivationKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
         let (x, y) = (self.x.slice(), self.y.slice_mut());
-        with_shape!(self.curve, S => vectorised(|| y.iter_mut().zip(x).for_each(|(y, &x)| *y = S::value(x))));
+        with_shape!(self.curve, S => forward::<T, S>(x, y));
         Ok(())
     }
 
@@ -169,15 +170,24 @@ impl<T: Real> Kernel for ActivationKernel<T> {
     }
 }
 
-fn backward<T: Real, S: Shape>(layout: Layout, [x, y, dy]: [&[T]; 3], dx: &mut [T], mode: Mode) {
+vectorised! {
+fn forward<T: Real, S: Shape>(x: &[T], y: &mut [T]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = S::value(x);
+    }
+}
+}
+
+vectorised! {
+fn backward<T: Real, S: Shape>(layout: Layout, values: [&[T]; 3], dx: &mut [T], mode: Mode) {
+    let ([x, y, dy], Layout { lanes, width, .. }) = (values, layout);
     let keep = if mode == Mode::Add { T::ONE } else { T::ZERO };
-    vectorised(|| {
-        for (i, (dy, dx)) in dy.chunks_exact(layout.width).zip(dx.chunks_exact_mut(layout.width)).enumerate() {
-            let at = i / layout.lanes * layout.width;
-            let (x, y) = (&x[at..at + layout.width], &y[at..at + layout.width]);
-            for j in 0..layout.width {
-                dx[j] = keep * dx[j] + dy[j] * S::slope(x[j], y[j]);
-            }
+    for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
+        let at = i / lanes * width;
+        let (x, y) = (&x[at..at + width], &y[at..at + width]);
+        for j in 0..width {
+            dx[j] = keep * dx[j] + dy[j] * S::slope(x[j], y[j]);
         }
-    });
+    }
+}
 }

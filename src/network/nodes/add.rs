@@ -5,9 +5,9 @@ use crate::error::Result;
 use crate::network::ValueId;
 use crate::network::buffer::Buffer;
 use crate::network::gradient::{Pass, PerPass};
-use crate::network::nodes::concat::Pieces;
+use crate::network::nodes::concat::{Pieces, take};
 use crate::network::plan::{Kernel, Prepare, Step};
-use crate::real::{Real, vectorised};
+use crate::real::Real;
 
 /// `y = x_1 + x_2 + ...`.
 #[derive(Debug)]
@@ -43,13 +43,8 @@ impl Node for Add {
 
 impl<T: Real> Kernel for AddKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
-        let (inputs, y) = (&self.inputs, self.y.slice_mut());
-        vectorised(|| {
-            y.copy_from_slice(inputs[0].slice());
-            for x in &inputs[1..] {
-                y.iter_mut().zip(x.slice()).for_each(|(y, &x)| *y += x);
-            }
-        });
+        self.y.slice_mut().copy_from_slice(self.inputs[0].slice());
+        self.inputs[1..].iter().for_each(|x| take(self.y.slice_mut(), x.slice(), true));
         Ok(())
     }
 

@@ -7,7 +7,8 @@ use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
 use crate::network::product::Mode;
 use crate::network::{Reach, ValueId};
-use crate::real::{Real, vectorised};
+use crate::real::Real;
+use crate::vectorised;
 
 /// `y = [x_1, x_2, ...]` along the width.
 #[derive(Debug)]
@@ -81,24 +82,24 @@ impl<T: Real> Pieces<T> {
         for (start, dx) in inputs {
             let (to, add) = (dx.buffer.layout, dx.mode == Mode::Add);
             let (dy, dx) = (dy.slice(), dx.buffer.slice_mut());
-            vectorised(|| {
-                for (i, o) in lanes_between(from, to.lanes, *reach) {
-                    let piece = &dy[i * whole + *start..][..to.width];
-                    take(&mut dx[o * to.width..][..to.width], piece, add);
-                }
-            });
+            for (i, o) in lanes_between(from, to.lanes, *reach) {
+                let piece = &dy[i * whole + *start..][..to.width];
+                take(&mut dx[o * to.width..][..to.width], piece, add);
+            }
         }
     }
 }
 
-/// Replaces or adds a row.
-#[inline(always)]
+vectorised! {
+/// Replaces or adds numbers.
 pub(super) fn take<T: Real>(to: &mut [T], from: &[T], add: bool) {
-    if add {
-        to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
-    } else {
-        to.copy_from_slice(from);
+    if !add {
+        return to.copy_from_slice(from);
     }
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to += from;
+    }
+}
 }
 
 /// Pairs of gradient rows, of an output and of its input with `lanes` lanes: lane by lane where both have equally many,

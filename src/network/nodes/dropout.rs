@@ -3,12 +3,13 @@
 use super::Node;
 use crate::error::Result;
 use crate::network::ValueId;
-use crate::network::buffer::Buffer;
+use crate::network::buffer::{Buffer, Layout};
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
 use crate::network::product::Mode;
 use crate::network::random::{Stream, coarse};
-use crate::real::{Real, vectorised};
+use crate::real::Real;
+use crate::vectorised;
 
 /// Stream of dropout within a seed.
 const DROPOUT: u64 = 2;
@@ -77,25 +78,37 @@ impl<T: Real> Kernel for DropoutKernel<T> {
             y.copy_from_slice(x);
             return Ok(());
         }
-        vectorised(|| y.iter_mut().zip(x).enumerate().for_each(|(i, (y, &x))| *y = x * mask.at(key, i)));
+        apply(mask, key, x, y);
         Ok(())
     }
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
         let (key, mask, training) = (self.key(step), self.mask, step.training);
         let Some((dy, dx)) = self.passes.of(pass) else { return Ok(()) };
+        // Outside training nothing is dropped: a threshold no number is below.
+        let mask = if training { mask } else { Mask { threshold: 0, scale: T::ONE } };
         let keep = if dx.mode == Mode::Add { T::ONE } else { T::ZERO };
-        let (lanes, width) = (dy.layout.lanes, dy.layout.width);
-        let rows = dy.slice().chunks_exact(width).zip(dx.buffer.slice_mut().chunks_exact_mut(width));
-        vectorised(|| {
-            for (i, (dy, dx)) in rows.enumerate() {
-                let first = i / lanes * width;
-                for (j, (dx, &dy)) in dx.iter_mut().zip(dy).enumerate() {
-                    let kept = if training { mask.at(key, first + j) } else { T::ONE };
-                    *dx = keep * *dx + dy * kept;
-                }
-            }
-        });
+        apply_back(mask, key, dy.layout, dy.slice(), dx.buffer.slice_mut(), keep);
         Ok(())
     }
+}
+
+vectorised! {
+fn apply<T: Real>(mask: Mask<T>, key: [u32; 2], x: &[T], y: &mut [T]) {
+    for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
+        *y = x * mask.at(key, i);
+    }
+}
+}
+
+vectorised! {
+fn apply_back<T: Real>(mask: Mask<T>, key: [u32; 2], layout: Layout, dy: &[T], dx: &mut [T], keep: T) {
+    let Layout { lanes, width, .. } = layout;
+    for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
+        let first = i / lanes * width;
+        for (j, (dx, &dy)) in dx.iter_mut().zip(dy).enumerate() {
+            *dx = keep * *dx + dy * mask.at(key, first + j);
+        }
+    }
+}
 }

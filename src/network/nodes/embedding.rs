@@ -7,7 +7,7 @@ use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{Kernel, ParamGradient, Prepare, Step};
 use crate::network::product::Mode;
 use crate::network::{ParamId, ValueId};
-use crate::real::{Real, vectorised};
+use crate::real::Real;
 
 /// Calls `$body` with `$w` bound to a width that the compiler knows, or to 0 for one it does not.
 macro_rules! with_width {
@@ -141,12 +141,12 @@ impl<'a> Places<'a> {
     /// Adds to the rows of a table.
     fn scatter<T: Real, const W: usize>(self, table: &mut [T], dy: &[T], width: usize) {
         let width = if W > 0 { W } else { width };
-        vectorised(|| {
-            for (dy, code) in dy.chunks_exact(self.whole).zip(self.codes()) {
-                let from = &dy[self.start..self.start + width];
-                let to = &mut table[code * width..code * width + width];
-                to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
+        for (dy, code) in dy.chunks_exact(self.whole).zip(self.codes()) {
+            let from = &dy[self.start..self.start + width];
+            let to = &mut table[code * width..code * width + width];
+            for (to, &from) in to.iter_mut().zip(from) {
+                *to += from;
             }
-        });
+        }
     }
 }

@@ -10,8 +10,8 @@ use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, ParamGradient, Prepare, Step};
 use crate::network::product::{Mode, Product};
 use crate::network::{ParamId, Reach, ValueId};
-use crate::real::{Real, vectorised};
-use crate::with_shape;
+use crate::real::Real;
+use crate::{vectorised, with_shape};
 
 /// How groups of input and output correspond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,53 +220,44 @@ impl<T: Real> Kernel for LinearKernel<T> {
     }
 }
 
+vectorised! {
 /// Adds the bias and applies the activation, in one pass over `y`.
 fn shift<T: Real, S: Shape>(layout: Layout, y: &mut [T], kept: Option<&mut [T]>, bias: &[T]) {
     let Layout { rows, width, .. } = layout;
-    let each = |y: &mut [T], bias: &[T]| {
-        for (y, &b) in y.iter_mut().zip(bias) {
-            *y = S::value(*y + b);
-        }
-    };
-    let each_kept = |y: &mut [T], z: &mut [T], bias: &[T]| {
-        for ((y, z), &b) in y.iter_mut().zip(z).zip(bias) {
-            *z = *y + b;
-            *y = S::value(*z);
-        }
-    };
-    vectorised(|| match kept {
-        None => y
-            .chunks_exact_mut(rows * width)
-            .zip(bias.chunks_exact(width))
-            .for_each(|(y, bias)| y.chunks_exact_mut(width).for_each(|y| each(y, bias))),
-        Some(kept) => {
-            let groups = y.chunks_exact_mut(rows * width).zip(kept.chunks_exact_mut(rows * width));
-            for ((y, z), bias) in groups.zip(bias.chunks_exact(width)) {
-                y.chunks_exact_mut(width).zip(z.chunks_exact_mut(width)).for_each(|(y, z)| each_kept(y, z, bias));
+    let Some(kept) = kept else {
+        for (i, y) in y.chunks_exact_mut(width).enumerate() {
+            let bias = &bias[i / rows * width..][..width];
+            for j in 0..width {
+                y[j] = S::value(y[j] + bias[j]);
             }
         }
-    });
+        return;
+    };
+    for (i, (y, z)) in y.chunks_exact_mut(width).zip(kept.chunks_exact_mut(width)).enumerate() {
+        let bias = &bias[i / rows * width..][..width];
+        for j in 0..width {
+            z[j] = y[j] + bias[j];
+            y[j] = S::value(z[j]);
+        }
+    }
+}
 }
 
+vectorised! {
 /// Takes the gradient back through the activation in place, and sums it over rows into the bias's gradient.
-fn unbend<T: Real, S: Shape>(layout: Layout, [x, y]: [&[T]; 2], dy: &mut [T], bias: &mut [T], mode: Mode) {
-    let Layout { rows, lanes, width, .. } = layout;
+fn unbend<T: Real, S: Shape>(layout: Layout, values: [&[T]; 2], dy: &mut [T], bias: &mut [T], mode: Mode) {
+    let ([x, y], Layout { rows, lanes, width, .. }) = (values, layout);
     if mode == Mode::Write {
         bias.fill(T::ZERO);
     }
-    vectorised(|| {
-        for (g, dy) in dy.chunks_exact_mut(rows * lanes * width).enumerate() {
-            let bias = &mut bias[g * lanes * width..(g + 1) * lanes * width];
-            for (r, dy) in dy.chunks_exact_mut(lanes * width).enumerate() {
-                let at = (g * rows + r) * width;
-                let (x, y) = (&x[at..at + width], &y[at..at + width]);
-                for (dy, bias) in dy.chunks_exact_mut(width).zip(bias.chunks_exact_mut(width)) {
-                    for j in 0..width {
-                        dy[j] = dy[j] * S::slope(x[j], y[j]);
-                        bias[j] += dy[j];
-                    }
-                }
-            }
+    for (i, dy) in dy.chunks_exact_mut(width).enumerate() {
+        let (row, slot) = (i / lanes, i / (rows * lanes) * lanes + i % lanes);
+        let (x, y) = (&x[row * width..][..width], &y[row * width..][..width]);
+        let bias = &mut bias[slot * width..][..width];
+        for j in 0..width {
+            dy[j] = dy[j] * S::slope(x[j], y[j]);
+            bias[j] += dy[j];
         }
-    });
+    }
+}
 }

@@ -7,7 +7,8 @@ use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, ParamGradient, Prepare, Step};
 use crate::network::product::Mode;
 use crate::network::{ParamId, ValueId};
-use crate::real::{LANES, Real, vectorised};
+use crate::real::{LANES, Real};
+use crate::vectorised;
 
 /// `y = (x - mean(x)) / sqrt(var(x) + eps) * scale + shift` over each row.
 #[derive(Debug)]
@@ -61,25 +62,30 @@ impl<T: Real> Backward<T> {
 
     /// Adds `dy * normal` to the scale's gradient and `dy` to the shift's; both `[groups, lanes, width]`.
     fn parameters(&mut self, step: &Step<'_>, normal: &[T]) {
-        let Layout { rows, lanes, width, .. } = self.dy.layout;
         for slab in [&mut self.scale, &mut self.shift] {
             if step.mode(slab.mode) == Mode::Write {
                 slab.buffer.slice_mut().fill(T::ZERO);
             }
         }
-        let (dy, scale, shift) = (self.dy.slice(), self.scale.buffer.slice_mut(), self.shift.buffer.slice_mut());
-        vectorised(|| {
-            for (i, dy) in dy.chunks_exact(width).enumerate() {
-                let normal = &normal[i / lanes * width..][..width];
-                let at = (i / (rows * lanes) * lanes + i % lanes) * width;
-                let (scale, shift) = (&mut scale[at..at + width], &mut shift[at..at + width]);
-                for j in 0..width {
-                    scale[j] += dy[j] * normal[j];
-                    shift[j] += dy[j];
-                }
-            }
-        });
+        let (scale, shift) = (self.scale.buffer.slice_mut(), self.shift.buffer.slice_mut());
+        column_sums(self.dy.layout, self.dy.slice(), normal, shift, scale);
     }
+}
+
+vectorised! {
+/// Adds `dy` to `plain` and `dy * normal` to `along`, over rows; both `[groups, lanes, width]`.
+fn column_sums<T: Real>(layout: Layout, dy: &[T], normal: &[T], plain: &mut [T], along: &mut [T]) {
+    let Layout { rows, lanes, width, .. } = layout;
+    for (i, dy) in dy.chunks_exact(width).enumerate() {
+        let normal = &normal[i / lanes * width..][..width];
+        let at = (i / (rows * lanes) * lanes + i % lanes) * width;
+        let (plain, along) = (&mut plain[at..at + width], &mut along[at..at + width]);
+        for j in 0..width {
+            plain[j] += dy[j];
+            along[j] += dy[j] * normal[j];
+        }
+    }
+}
 }
 
 struct LayerNormKernel<T> {
@@ -137,23 +143,10 @@ fn sum<T: Real>(len: usize, f: impl Fn(usize) -> T) -> T {
 
 impl<T: Real> Kernel for LayerNormKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
-        let Layout { rows, width, .. } = self.y.layout;
-        let (x, scale, shift, eps) = (self.x.slice(), self.scale.slice(), self.shift.slice(), self.eps);
-        let (y, normal, inverse) = (self.y.slice_mut(), self.normal.slice_mut(), self.inverse.slice_mut());
-        let n = T::of(width as f64);
-        vectorised(|| {
-            for (i, x) in x.chunks_exact(width).enumerate() {
-                let mean = sum(width, |j| x[j]) / n;
-                let variance = sum(width, |j| (x[j] - mean) * (x[j] - mean)) / n;
-                inverse[i] = T::ONE / (variance + eps).sqrt();
-                let (y, normal) = (&mut y[i * width..][..width], &mut normal[i * width..][..width]);
-                let (scale, shift) = (&scale[i / rows * width..][..width], &shift[i / rows * width..][..width]);
-                for j in 0..width {
-                    normal[j] = (x[j] - mean) * inverse[i];
-                    y[j] = normal[j] * scale[j] + shift[j];
-                }
-            }
-        });
+        let layout = self.y.layout;
+        let (normal, inverse) = (self.normal.slice_mut(), self.inverse.slice_mut());
+        standardise(layout.width, self.x.slice(), normal, inverse, self.eps);
+        affine(layout, self.normal.slice(), self.scale.slice(), self.shift.slice(), self.y.slice_mut());
         Ok(())
     }
 
@@ -161,23 +154,56 @@ impl<T: Real> Kernel for LayerNormKernel<T> {
         let (normal, inverse, scale) = (self.normal.slice(), self.inverse.slice(), self.scale.slice());
         let back = self.passes.of(pass);
         back.parameters(step, normal);
-        let Layout { rows, lanes, width, .. } = back.dy.layout;
         let Some(dx) = &mut back.dx else { return Ok(()) };
         let keep = if dx.mode == Mode::Add { T::ONE } else { T::ZERO };
-        let (dy, dx, n) = (back.dy.slice(), dx.buffer.slice_mut(), T::of(width as f64));
-        vectorised(|| {
-            for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
-                let row = i / lanes;
-                let (normal, scale) = (&normal[row * width..][..width], &scale[row / rows * width..][..width]);
-                let mean = sum(width, |j| dy[j] * scale[j]) / n;
-                let along = sum(width, |j| dy[j] * scale[j] * normal[j]) / n;
-                for j in 0..width {
-                    dx[j] = keep * dx[j] + inverse[row] * (dy[j] * scale[j] - mean - normal[j] * along);
-                }
-            }
-        });
+        give_back_rows(back.dy.layout, back.dy.slice(), [normal, inverse, scale], dx.buffer.slice_mut(), keep);
         Ok(())
     }
+}
+
+vectorised! {
+/// Rows brought to mean 0 and variance 1; `inverse` gets what they were multiplied by.
+fn standardise<T: Real>(width: usize, x: &[T], normal: &mut [T], inverse: &mut [T], eps: T) {
+    let n = T::of(width as f64);
+    for ((x, normal), inverse) in x.chunks_exact(width).zip(normal.chunks_exact_mut(width)).zip(inverse) {
+        let mean = sum(width, |j| x[j]) / n;
+        let variance = sum(width, |j| (x[j] - mean) * (x[j] - mean)) / n;
+        *inverse = T::ONE / (variance + eps).sqrt();
+        for j in 0..width {
+            normal[j] = (x[j] - mean) * *inverse;
+        }
+    }
+}
+}
+
+vectorised! {
+/// `y = normal * scale + shift`, with scale and shift `[groups, width]`.
+fn affine<T: Real>(layout: Layout, normal: &[T], scale: &[T], shift: &[T], y: &mut [T]) {
+    let Layout { rows, width, .. } = layout;
+    for (i, (y, normal)) in y.chunks_exact_mut(width).zip(normal.chunks_exact(width)).enumerate() {
+        let (scale, shift) = (&scale[i / rows * width..][..width], &shift[i / rows * width..][..width]);
+        for j in 0..width {
+            y[j] = normal[j] * scale[j] + shift[j];
+        }
+    }
+}
+}
+
+vectorised! {
+/// The gradient of [`standardise`], after that of [`affine`]; `stored` is normal, inverse and scale.
+fn give_back_rows<T: Real>(layout: Layout, dy: &[T], stored: [&[T]; 3], dx: &mut [T], keep: T) {
+    let ([normal, inverse, scale], Layout { rows, lanes, width, .. }) = (stored, layout);
+    let n = T::of(width as f64);
+    for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
+        let row = i / lanes;
+        let (normal, scale) = (&normal[row * width..][..width], &scale[row / rows * width..][..width]);
+        let mean = sum(width, |j| dy[j] * scale[j]) / n;
+        let along = sum(width, |j| dy[j] * scale[j] * normal[j]) / n;
+        for j in 0..width {
+            dx[j] = keep * dx[j] + inverse[row] * (dy[j] * scale[j] - mean - normal[j] * along);
+        }
+    }
+}
 }
 
 struct BatchNormKernel<T> {
@@ -241,27 +267,18 @@ impl<T: Real> BatchNormKernel<T> {
     fn measure(&mut self) {
         let Layout { rows, width, .. } = self.x.layout;
         let n = T::of(rows as f64);
-        let (x, means, inverses) = (self.x.slice(), self.mean.slice_mut(), self.inverse.slice_mut());
-        let (running_mean, running_variance) = (self.running_mean.slice_mut(), self.running_variance.slice_mut());
-        let (momentum, eps) = (self.momentum, self.eps);
-        vectorised(|| {
-            means.fill(T::ZERO);
-            inverses.fill(T::ZERO);
-            for (g, x) in x.chunks_exact(rows * width).enumerate() {
-                let at = g * width..(g + 1) * width;
-                let (mean, inverse) = (&mut means[at.clone()], &mut inverses[at.clone()]);
-                x.chunks_exact(width).for_each(|x| (0..width).for_each(|j| mean[j] += x[j]));
-                mean.iter_mut().for_each(|m| *m = *m / n);
-                x.chunks_exact(width)
-                    .for_each(|x| (0..width).for_each(|j| inverse[j] += (x[j] - mean[j]) * (x[j] - mean[j])));
-                for (j, s) in at.enumerate() {
-                    let unbiased = inverse[j] / (n - T::ONE);
-                    running_mean[s] += momentum * (mean[j] - running_mean[s]);
-                    running_variance[s] += momentum * (unbiased - running_variance[s]);
-                    inverse[j] = T::ONE / (inverse[j] / n + eps).sqrt();
-                }
-            }
-        });
+        let (means, inverses) = (self.mean.slice_mut(), self.inverse.slice_mut());
+        for (g, x) in self.x.slice().chunks_exact(rows * width).enumerate() {
+            let at = g * width..(g + 1) * width;
+            spread(x, &mut means[at.clone()], &mut inverses[at]);
+        }
+        let running = self.running_mean.slice_mut().iter_mut().zip(self.running_variance.slice_mut());
+        for ((mean, inverse), (running_mean, running_variance)) in means.iter().zip(inverses).zip(running) {
+            let unbiased = *inverse / (n - T::ONE);
+            *running_mean += self.momentum * (*mean - *running_mean);
+            *running_variance += self.momentum * (unbiased - *running_variance);
+            *inverse = T::ONE / (*inverse / n + self.eps).sqrt();
+        }
     }
 
     /// The running averages stand in for the batch's statistics.
@@ -284,19 +301,9 @@ impl<T: Real> Kernel for BatchNormKernel<T> {
         } else {
             self.recall()
         }
-        let Layout { rows, width, .. } = self.y.layout;
-        let (x, mean, inverse) = (self.x.slice(), self.mean.slice(), self.inverse.slice());
-        let (scale, shift) = (self.scale.slice(), self.shift.slice());
-        let (y, normal) = (self.y.slice_mut(), self.normal.slice_mut());
-        vectorised(|| {
-            for (i, x) in x.chunks_exact(width).enumerate() {
-                let (g, at) = (i / rows * width, i * width);
-                for j in 0..width {
-                    normal[at + j] = (x[j] - mean[g + j]) * inverse[g + j];
-                    y[at + j] = normal[at + j] * scale[g + j] + shift[g + j];
-                }
-            }
-        });
+        let layout = self.y.layout;
+        centre(layout, self.x.slice(), self.mean.slice(), self.inverse.slice(), self.normal.slice_mut());
+        affine(layout, self.normal.slice(), self.scale.slice(), self.shift.slice(), self.y.slice_mut());
         Ok(())
     }
 
@@ -305,32 +312,73 @@ impl<T: Real> Kernel for BatchNormKernel<T> {
         let (normal, inverse, scale) = (self.normal.slice(), self.inverse.slice(), self.scale.slice());
         let back = self.passes.of(pass);
         back.parameters(step, normal);
-        let Layout { rows, lanes, width, .. } = back.dy.layout;
+        let layout = back.dy.layout;
         let Some(dx) = &mut back.dx else { return Ok(()) };
         let keep = if dx.mode == Mode::Add { T::ONE } else { T::ZERO };
-        let (dy, dx) = (back.dy.slice(), dx.buffer.slice_mut());
         let [sum, along] = self.sums.of(pass);
         let (sum, along) = (sum.slice_mut(), along.slice_mut());
         sum.fill(T::ZERO);
         along.fill(T::ZERO);
-        let n = T::of(rows as f64);
-        vectorised(|| {
-            for (i, dy) in dy.chunks_exact(width).enumerate().filter(|_| measured) {
-                let (row, at) = (i / lanes * width, (i / (rows * lanes) * lanes + i % lanes) * width);
-                for j in 0..width {
-                    sum[at + j] += dy[j] / n;
-                    along[at + j] += dy[j] * normal[row + j] / n;
-                }
-            }
-            for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
-                let (row, at) = (i / lanes * width, (i / (rows * lanes) * lanes + i % lanes) * width);
-                let g = i / (rows * lanes) * width;
-                for j in 0..width {
-                    let centred = dy[j] - sum[at + j] - normal[row + j] * along[at + j];
-                    dx[j] = keep * dx[j] + scale[g + j] * inverse[g + j] * centred;
-                }
-            }
-        });
+        if measured {
+            column_sums(layout, back.dy.slice(), normal, sum, along);
+        }
+        let stored = [normal, inverse, scale, sum, along];
+        give_back_columns(layout, back.dy.slice(), stored, dx.buffer.slice_mut(), keep);
         Ok(())
     }
+}
+
+vectorised! {
+/// Mean, and sum of squared differences from it, of each column of `[rows, width]`.
+fn spread<T: Real>(x: &[T], mean: &mut [T], squares: &mut [T]) {
+    let width = mean.len();
+    let n = T::of((x.len() / width) as f64);
+    mean.fill(T::ZERO);
+    squares.fill(T::ZERO);
+    for x in x.chunks_exact(width) {
+        for j in 0..width {
+            mean[j] += x[j];
+        }
+    }
+    for mean in mean.iter_mut() {
+        *mean = *mean / n;
+    }
+    for x in x.chunks_exact(width) {
+        for j in 0..width {
+            squares[j] += (x[j] - mean[j]) * (x[j] - mean[j]);
+        }
+    }
+}
+}
+
+vectorised! {
+/// `normal = (x - mean) * inverse`, with mean and inverse `[groups, width]`.
+fn centre<T: Real>(layout: Layout, x: &[T], mean: &[T], inverse: &[T], normal: &mut [T]) {
+    let Layout { rows, width, .. } = layout;
+    for (i, (x, normal)) in x.chunks_exact(width).zip(normal.chunks_exact_mut(width)).enumerate() {
+        let (mean, inverse) = (&mean[i / rows * width..][..width], &inverse[i / rows * width..][..width]);
+        for j in 0..width {
+            normal[j] = (x[j] - mean[j]) * inverse[j];
+        }
+    }
+}
+}
+
+vectorised! {
+/// The gradient of [`centre`], after that of [`affine`]; `stored` is normal, inverse, scale and the column sums, which are
+/// zero where the statistics did not come from the batch.
+fn give_back_columns<T: Real>(layout: Layout, dy: &[T], stored: [&[T]; 5], dx: &mut [T], keep: T) {
+    let ([normal, inverse, scale, sum, along], Layout { rows, lanes, width, .. }) = (stored, layout);
+    let share = T::ONE / T::of(rows as f64);
+    for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
+        let (row, slot, group) = (i / lanes, i / (rows * lanes) * lanes + i % lanes, i / (rows * lanes));
+        let normal = &normal[row * width..][..width];
+        let (inverse, scale) = (&inverse[group * width..][..width], &scale[group * width..][..width]);
+        let (sum, along) = (&sum[slot * width..][..width], &along[slot * width..][..width]);
+        for j in 0..width {
+            let centred = dy[j] - share * (sum[j] + normal[j] * along[j]);
+            dx[j] = keep * dx[j] + scale[j] * inverse[j] * centred;
+        }
+    }
+}
 }

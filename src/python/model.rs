@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use numpy::{PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use numpy::{
+    PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
+};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -12,10 +14,10 @@ use serde_json::Value;
 
 use super::data::PyData;
 use super::{arrays, door, loss};
-use crate::bail;
 use crate::error::Result;
 use crate::model::Model;
 use crate::registry::list;
+use crate::{bail, value_error};
 
 /// Rows a batch of prediction, unless said otherwise.
 const BATCH: usize = 4096;
@@ -171,7 +173,7 @@ impl PyModel {
         let data = data.get();
         let (outputs, widths) = self.with(py, |model| {
             data.check(&self.model, model, false)?;
-            let mut outputs = vec![Vec::new(); model.tasks.len()];
+            let mut outputs = room(model, data.data.rows)?;
             model.evaluate(&data.data, batch_size, false, &mut outputs)?;
             if raw {
                 return Ok((outputs, model.widths()));
@@ -193,7 +195,7 @@ impl PyModel {
         let data = data.get();
         let (sums, outputs, widths) = self.with(py, |model| {
             data.check(&self.model, model, true)?;
-            let mut outputs = vec![Vec::new(); model.tasks.len()];
+            let mut outputs = room(model, data.data.rows)?;
             let sums = model.evaluate(&data.data, batch_size, true, &mut outputs)?;
             Ok((sums, outputs, model.widths()))
         })?;
@@ -258,6 +260,17 @@ impl PyModel {
     }
 }
 
+/// Memory for the raw outputs of so many rows; rows that take no memory themselves may ask for more than there is.
+fn room(model: &Model, rows: usize) -> Result<Vec<Vec<f32>>> {
+    let widths = model.widths();
+    let mut outputs = vec![Vec::new(); widths.len()];
+    for (out, width) in outputs.iter_mut().zip(widths) {
+        out.try_reserve_exact(rows.saturating_mul(width))
+            .map_err(|_| value_error!("outputs of {rows} rows do not fit in memory; pass fewer rows at a time"))?;
+    }
+    Ok(outputs)
+}
+
 fn give_all<'py>(py: Python<'py>, outputs: Vec<Vec<f32>>, rows: usize, widths: &[usize]) -> PyResult<Vec<Array<'py>>> {
     outputs.into_iter().zip(widths).map(|(values, &width)| arrays::give(py, values, &[rows, width])).collect()
 }
@@ -265,10 +278,11 @@ fn give_all<'py>(py: Python<'py>, outputs: Vec<Vec<f32>>, rows: usize, widths: &
 /// The finite `f32` numbers of an array of the expected shape.
 fn numbers(array: &Bound<'_, PyAny>, name: &str, shape: &[usize]) -> PyResult<Vec<f32>> {
     let Ok(array) = array.extract::<PyReadonlyArrayDyn<'_, f32>>() else {
-        return Err(PyTypeError::new_err(format!(
-            "`state`: `{name}` should be a float32 array; got {}",
-            array.get_type()
-        )));
+        let got = match array.cast::<PyUntypedArray>() {
+            Ok(array) => array.dtype().to_string(),
+            Err(_) => array.get_type().to_string(),
+        };
+        return Err(PyTypeError::new_err(format!("`state`: `{name}` should be a float32 array; got {got}")));
     };
     if array.shape() != shape {
         let what = format!("`state`: `{name}` should have shape {shape:?}; got {:?}", array.shape());

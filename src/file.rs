@@ -94,6 +94,10 @@ impl Contents {
 /// # Errors
 /// What the operating system says; the file that was there before is then untouched.
 pub fn write(path: &Path, contents: &Contents) -> Result<()> {
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "exists and is not a regular file");
+        return Err(Error::File { path: path.display().to_string(), source });
+    }
     let mut tensors: Vec<_> = contents.tensors.iter().collect();
     tensors.sort_by_key(|(name, _)| name.as_str());
     let bytes = safetensors::serialize(tensors, Some(contents.texts.clone()))
@@ -192,6 +196,7 @@ mod tests {
         assert!(read(&path, "test 2").is_err());
         assert!(matches!(read(&folder.join("none"), "test 1"), Err(Error::File { .. })));
         assert!(matches!(write(&folder.join("no/such/file"), &contents), Err(Error::File { .. })));
+        assert!(matches!(write(&folder, &contents), Err(Error::File { .. })));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
     }
 }

@@ -58,7 +58,7 @@ impl Model {
             serde_json::from_str(description).map_err(|error| value_error!("a model's description: {error}"))?;
         let tasks = read_tasks(&description["tasks"], custom)?;
         let inputs = read_inputs(&description["inputs"])?;
-        let seed = description["seed"].as_u64().unwrap_or(0);
+        let seed = read_seed(&description["seed"])?;
         let or = |key: &str, default: &str| match &description[key] {
             Value::Null => Value::from(default),
             given => given.clone(),
@@ -375,6 +375,14 @@ fn read_tasks(description: &Value, custom: Vec<Option<Box<dyn Loss>>>) -> Result
         );
     }
     Ok(tasks)
+}
+
+/// A seed, 0 if none is given.
+pub(crate) fn read_seed(value: &Value) -> Result<u64> {
+    match value {
+        Value::Null => Ok(0),
+        value => value.as_u64().ok_or_else(|| value_error!("`seed` should be a whole number of 0..2^64; got {value}")),
+    }
 }
 
 fn read_inputs(description: &Value) -> Result<Inputs> {

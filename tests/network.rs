@@ -137,6 +137,15 @@ impl Case {
         self.params.gradients.slice_mut().fill(f64::NAN);
         self.run(Pass::PerTask, training);
         self.check_per_task(&rows);
+        let whole = self.plan.slabs().unwrap().gramian().to_vec();
+        self.params.state.slice_mut().copy_from_slice(&state);
+        let small = Plan::within(&self.net, &self.params, self.rows, Purpose::PerTask, 0).unwrap();
+        let large = std::mem::replace(&mut self.plan, small);
+        self.run(Pass::PerTask, training);
+        let slabs = self.plan.slabs().unwrap();
+        close(slabs.gramian(), &whole, "Gramian beyond the budget");
+        assert!(self.net.shared().iter().all(|&p| slabs.row(p, 0).is_none()));
+        self.plan = large;
     }
 
     fn check_summed(&self, rows: &[Vec<Vec<f64>>], what: &str) {

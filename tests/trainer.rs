@@ -2,7 +2,10 @@
 
 mod rows;
 
+use std::sync::Arc;
+
 use polytask::data::Data;
+use polytask::data::array::{Array, Dtype};
 use polytask::model::Model;
 use polytask::network::random::Stream;
 use polytask::trainer::Trainer;
@@ -165,7 +168,7 @@ fn foreign_batches_give_the_same_bits_as_rows_in_memory() {
 
 #[test]
 fn a_batch_without_labels_changes_nothing() {
-    let mut model = model(|d| d["encoder"]["norm"] = Value::Null);
+    let mut model = model(|_| ());
     let mut trainer = Trainer::new(&model, "{}").unwrap();
     let before = bits(&model);
     let (x, _) = sample(1, 8, false);
@@ -178,8 +181,9 @@ fn a_batch_without_labels_changes_nothing() {
 
 #[test]
 fn a_diverging_run_stops_at_its_last_good_step() {
-    let mut model = model(|d| d["encoder"] = json!({"name": "mlp", "hidden": [8], "activation": null}));
-    let settings = json!({"optimizer": {"name": "sgd", "lr": 1e12}}).to_string();
+    let mut model =
+        model(|d| d["encoder"] = json!({"name": "mlp", "hidden": [8], "activation": null, "norm": "batch"}));
+    let settings = json!({"optimizer": {"name": "sgd", "lr": 1e30}}).to_string();
     let mut trainer = Trainer::new(&model, &settings).unwrap();
     let data = training(false);
     let error = loop {
@@ -282,4 +286,42 @@ fn a_saved_model_is_the_same_model() {
     let again = Model::open(&path, |_| Ok(Vec::new())).unwrap();
     assert_eq!((bits(&again), again.description()), (bits(&model), model.description()));
     std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn sizes_and_seeds_that_cannot_be_are_refused() {
+    let message = |change: &dyn Fn(&mut Value)| {
+        let mut description = description();
+        change(&mut description);
+        Model::new(&description.to_string(), Vec::new()).unwrap_err().to_string()
+    };
+    for size in [json!(1_000_000_000_000_u64), json!(u64::MAX)] {
+        assert!(message(&|d| d["inputs"]["numeric"] = size.clone()).contains("parameters"));
+        assert!(message(&|d| d["encoder"]["hidden"] = size.clone()).contains("parameters"));
+        assert!(message(&|d| d["inputs"]["categorical"] = json!([size.clone()])).contains("parameters"));
+    }
+    for seed in [json!(-1), json!("a"), json!(1.5)] {
+        assert!(message(&|d| d["seed"] = seed.clone()).starts_with("`seed` should be a whole number"));
+    }
+}
+
+#[test]
+fn a_batch_that_waits_for_its_step_may_be_overwritten() {
+    let run = |overwrite: bool| {
+        let mut model = model(|d| d["encoder"] = json!({"name": "mlp", "hidden": [4], "activation": "tanh"}));
+        let mut trainer = Trainer::new(&model, &json!({"accumulate": 2}).to_string()).unwrap();
+        let (mut features, targets) = sample(1, ROWS, true);
+        // SAFETY: `features` outlives every use of this array.
+        let borrowed =
+            unsafe { Array::borrow(features.as_ptr().cast(), Dtype::F32, &[ROWS, 5], &[20, 4], Arc::new(())) };
+        let waiting = Data { numeric: borrowed, ..data(ROWS, features.clone(), targets.clone().into()) };
+        trainer.step(&mut model, waiting, false).unwrap();
+        if overwrite {
+            features.fill(7.0);
+        }
+        trainer.step(&mut model, training(true), false).unwrap();
+        assert_eq!(trainer.steps(), 1);
+        bits(&model)
+    };
+    assert_eq!(run(true), run(false));
 }

@@ -154,6 +154,15 @@ impl Array {
         Self { address, dtype: T::DTYPE, rows, columns, flat: columns == 1, strides, _owner: owner }
     }
 
+    /// A copy that does not depend on the owner's memory.
+    pub fn detach(&self) -> Self {
+        with_dtype!(self.dtype, T => {
+            let mut values = vec![T::default(); self.rows * self.columns];
+            self.gather(Rows::Range(0..self.rows), &mut values, |x: T| x);
+            Self { flat: self.flat, ..Self::own(values, self.columns) }
+        })
+    }
+
     /// Rows.
     pub fn rows(&self) -> usize {
         self.rows

@@ -46,6 +46,21 @@ impl Data {
         self.rows
     }
 
+    /// A copy that does not depend on the owners' memory.
+    pub fn detach(&self) -> Self {
+        let one = |array: &Option<Array>| array.as_ref().map(Array::detach);
+        let all = |arrays: &[Option<Array>]| arrays.iter().map(one).collect();
+        Self {
+            rows: self.rows,
+            numeric: one(&self.numeric),
+            categorical: one(&self.categorical),
+            targets: all(&self.targets),
+            masks: all(&self.masks),
+            weights: all(&self.weights),
+            names: self.names.clone(),
+        }
+    }
+
     /// Whether a task has labels here.
     pub fn has_targets(&self, task: usize) -> bool {
         of(&self.targets, task).is_some()

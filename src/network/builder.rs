@@ -14,12 +14,16 @@ use crate::error::Result;
 
 /// Parameters start on a cache line.
 const ALIGN: usize = 16;
+/// Numbers in the largest model that is built: 32 GiB of `f32`.
+const LARGEST: usize = 1 << 33;
 
 /// A network under construction.
 #[derive(Debug)]
 pub struct Builder {
     net: Network,
     state_entries: Vec<Entry>,
+    /// Numbers in all parameters, counted without overflow.
+    wanted: usize,
 }
 
 impl Builder {
@@ -37,7 +41,7 @@ impl Builder {
             outputs: Vec::new(),
             representation: 0,
         };
-        Self { net, state_entries: Vec::new() }
+        Self { net, state_entries: Vec::new(), wanted: 0 }
     }
 
     /// The numeric features.
@@ -63,7 +67,8 @@ impl Builder {
                 self.parameter(pieces, &shape, 1, Role::Embedding, Init::Normal(1.0 / (widths[j] as f64).sqrt()))
             })
             .collect();
-        let output = self.fresh(1, self.net.numeric + widths.iter().sum::<usize>(), Reach::All, true);
+        let output =
+            self.fresh(1, widths.iter().fold(self.net.numeric, |sum, &w| sum.saturating_add(w)), Reach::All, true);
         self.push(Op::Embedding(Embedding { numeric: 0, tables, widths: widths.to_vec(), output }))
     }
 
@@ -99,7 +104,7 @@ impl Builder {
 
     /// Linear heads over one input, a task each, fused into one product; `[rows, sum of widths]`.
     pub fn heads(&mut self, paths: &[String], x: ValueId, widths: &[usize]) -> ValueId {
-        let (inner, outer) = (self.value(x).width, widths.iter().sum::<usize>());
+        let (inner, outer) = (self.value(x).width, widths.iter().fold(0, |sum: usize, &w| sum.saturating_add(w)));
         let bound = Init::Uniform(1.0 / (inner as f64).sqrt());
         let pieces = |name: &str, shape: &dyn Fn(usize) -> Vec<usize>| {
             paths.iter().zip(widths).map(|(path, &w)| (format!("{path}.{name}"), shape(w))).collect::<Vec<_>>()
@@ -208,8 +213,11 @@ impl Builder {
     /// The finished network.
     ///
     /// # Errors
-    /// A task whose outputs other tasks reach: its gradient could not be told from theirs.
+    /// A task whose outputs other tasks reach: its gradient could not be told from theirs. More parameters than fit.
     pub fn finish(mut self) -> Result<Network> {
+        if self.wanted > LARGEST {
+            bail!("the model would have more than {LARGEST} parameters: make its layers, inputs or categories smaller");
+        }
         let tasks = self.net.outputs.len();
         if let Some(task) = self.net.outputs.iter().position(|o| tasks > 1 && self.value(o.value).reach == Reach::All) {
             bail!("task {task} needs outputs of its own");
@@ -290,10 +298,14 @@ impl Builder {
         init: Init,
     ) -> ParamId {
         let id = self.net.params.len();
+        let size = shape.iter().fold(1, |product: usize, &n| product.saturating_mul(n));
+        self.wanted = self.wanted.saturating_add(size);
         let start = self.net.size().next_multiple_of(ALIGN);
         let mut at = start;
         for (name, shape) in pieces {
-            let range = at..at + shape.iter().product::<usize>();
+            // A model that is too large is refused in the end: until then its sizes must not overflow.
+            let size = if self.wanted > LARGEST { 0 } else { shape.iter().product::<usize>() };
+            let range = at..at + size;
             at = range.end;
             self.net.entries.push(Entry { name, shape, range, param: Some(id) });
         }
@@ -305,6 +317,9 @@ impl Builder {
 
     fn state(&mut self, paths: &[String], name: &str, groups: usize, width: usize, start: f64) -> usize {
         let offset = self.net.state.len();
+        if self.wanted > LARGEST {
+            return offset;
+        }
         for (g, path) in paths.iter().enumerate().take(groups) {
             let range = offset + g * width..offset + (g + 1) * width;
             self.state_entries.push(Entry { name: format!("{path}.{name}"), shape: vec![width], range, param: None });

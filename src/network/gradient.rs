@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::real::Real;
 
 /// Elements of the largest Jacobian that is kept whole: 64 MiB of `f32`.
-const BUDGET: usize = 16 << 20;
+pub const BUDGET: usize = 16 << 20;
 
 /// The two forms of the backward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,28 +128,30 @@ struct Slab<T> {
 }
 
 impl<T: Real> Slabs<T> {
-    /// Memory for all shared parameters of a network.
-    pub fn new(net: &Network) -> Result<Self> {
-        Self::within(net, BUDGET)
-    }
-
-    /// As [`Slabs::new`], with a budget in elements.
-    pub fn within(net: &Network, budget: usize) -> Result<Self> {
+    /// Memory for all shared parameters of a network, with a budget in elements.
+    pub fn new(net: &Network, budget: usize) -> Result<Self> {
         let tasks = net.tasks();
         let shared: Vec<ParamId> = net.shared().into_iter().filter(|&p| net.params[p].reach == Reach::All).collect();
         let size = |p: ParamId| tasks * net.params[p].range.len();
         let total: usize = shared.iter().map(|&p| size(p)).sum();
         let kept = total <= budget;
-        let flat = |len| Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: len });
-        let common: Buffer<T> = flat(if kept { total } else { shared.iter().map(|&p| size(p)).max().unwrap_or(0) })?;
-        let (mut slabs, mut offset) = ((0..net.params.len()).map(|_| None).collect::<Vec<_>>(), 0);
+        let uses = |p: ParamId| (0..net.ops.len()).filter(move |&i| net.ops[i].params().contains(&p));
+        // Parameters of one node are complete together, so they need places of their own.
+        let of_node = |i: usize| shared.iter().filter(|&&p| uses(p).eq([i])).map(|&p| size(p)).sum::<usize>();
+        let room = if kept { total } else { (0..net.ops.len()).map(of_node).max().unwrap_or(0) };
+        let common = Buffer::<T>::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: room })?;
+        let (mut slabs, mut offset, mut node) = ((0..net.params.len()).map(|_| None).collect::<Vec<_>>(), 0, 0);
         for &p in &shared {
-            let uses: Vec<_> = (0..net.ops.len()).filter(|&i| net.ops[i].params().contains(&p)).collect();
+            let first = uses(p).next().expect("every parameter is some node's");
+            if !kept && std::mem::replace(&mut node, first) != first {
+                offset = 0;
+            }
             let groups = net.params[p].groups;
             let layout = Layout { groups, rows: 1, lanes: tasks, width: net.params[p].range.len() / groups };
-            let buffer = if kept || uses.len() == 1 { common.part(offset, layout)? } else { Buffer::zeros(layout)? };
-            offset += if kept { layout.len() } else { 0 };
-            slabs[p] = Some(Slab::new(buffer, uses.first().copied().unwrap_or(0))?);
+            let common_place = kept || uses(p).count() == 1;
+            let buffer = if common_place { common.part(offset, layout)? } else { Buffer::zeros(layout)? };
+            offset += if common_place { layout.len() } else { 0 };
+            slabs[p] = Some(Slab::new(buffer, first)?);
         }
         Ok(Self { tasks, kept, slabs, gramian: vec![0.0; tasks * tasks] })
     }

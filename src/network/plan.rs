@@ -1,7 +1,7 @@
 //! A plan: every buffer and view of a network for one number of rows, and the passes over them.
 
 use super::buffer::{Buffer, Layout};
-use super::gradient::{Modes, Pass, PerPass, Slabs, lanes};
+use super::gradient::{BUDGET, Modes, Pass, PerPass, Slabs, lanes};
 use super::params::Params;
 use super::product::Mode;
 use super::{Network, ParamId, Reach, TaskId, ValueId};
@@ -183,13 +183,18 @@ impl<T> std::fmt::Debug for Plan<T> {
 impl<T: Real> Plan<T> {
     /// Allocates everything.
     pub fn new(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose) -> Result<Self> {
+        Self::within(net, params, rows, purpose, BUDGET)
+    }
+
+    /// As [`Plan::new`]; a Jacobian of more than `budget` elements is not kept, only its Gramian.
+    pub fn within(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose, budget: usize) -> Result<Self> {
         let values = net.values.iter().map(|v| Buffer::zeros(layout(v.groups, rows, 1, v.width)));
         let values = values.collect::<Result<Vec<_>>>()?;
         let summed = gradients(net, rows, purpose, Pass::Summed, None)?;
         let per_task = gradients(net, rows, purpose, Pass::PerTask, Some(&summed))?;
         let gradients = [summed, per_task];
         let modes = [Pass::Summed, Pass::PerTask].map(|p| purpose.passes().contains(&p).then(|| Modes::new(net, p)));
-        let slabs = (purpose == Purpose::PerTask).then(|| Slabs::new(net)).transpose()?;
+        let slabs = (purpose == Purpose::PerTask).then(|| Slabs::new(net, budget)).transpose()?;
         let kernels = (0..net.ops.len()).map(|node| {
             let (values, gradients, modes, slabs) = (&values, &gradients, &modes, slabs.as_ref());
             net.ops[node].prepare(&Prepare { net, rows, node, purpose, params, values, gradients, modes, slabs })

@@ -86,7 +86,7 @@ impl Trainer {
         poll: &mut dyn FnMut(usize, usize, f64) -> Result<()>,
     ) -> Result<bool> {
         let total = self.begin(model, data, how)?;
-        let stop = stop_after.map_or(total, |limit| total.min(self.epoch.batches + limit));
+        let stop = stop_after.map_or(total, |limit| total.min(self.epoch.batches.saturating_add(limit)));
         let mut looked = Instant::now();
         while self.epoch.batches < stop {
             self.next(model, data, how)?;
@@ -131,7 +131,7 @@ impl Trainer {
 
     /// One step on the next batch, or the next few with accumulation.
     fn next(&mut self, model: &mut Model, data: &Data, how: Run) -> Result<()> {
-        let order = std::mem::take(&mut self.epoch.order);
+        let (order, ordered) = (std::mem::take(&mut self.epoch.order), self.epoch.ordered.take());
         let mut kept = std::mem::take(&mut self.epoch.kept);
         let end = if how.drop_last { data.rows() / how.batch_size * how.batch_size } else { data.rows() };
         let first = self.epoch.batches * how.batch_size;
@@ -144,10 +144,12 @@ impl Trainer {
                 kept.iter_mut().enumerate().for_each(|(j, out)| work.scatter_outputs(j, Rows::Index(rows), out));
             }
         });
-        self.epoch.batches += (last - first).div_ceil(how.batch_size);
         self.epoch.order = order;
+        self.epoch.ordered = ordered;
         self.epoch.kept = kept;
-        done.map(|_| ())
+        done?;
+        self.epoch.batches += (last - first).div_ceil(how.batch_size);
+        Ok(())
     }
 
     /// Raw outputs kept: after [`Trainer::run`] in the data's order, after [`Trainer::step`] the batch's.

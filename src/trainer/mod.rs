@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::data::Data;
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Model, read_seed};
 use crate::network::{Network, Reach, Role};
 use crate::optim::{Block, Optimizer, Segments};
 use crate::regularizer::Regularizer;
@@ -81,7 +81,7 @@ impl Trainer {
         Ok(Self {
             lr: segments.at(1.0).first().map_or(0.0, |segment| segment.lr),
             schedule: schedule::build(&or("schedule", "constant"))?,
-            seed: settings["seed"].as_u64().unwrap_or(0),
+            seed: read_seed(&settings["seed"])?,
             epoch: Epoch::new(model.tasks.len()),
             scratch: step::Scratch::new(model.tasks.len()),
             optimizer,

@@ -29,6 +29,8 @@ pub struct Scratch {
     /// Tasks that have a label in this step, and lambda times their losses.
     present: Vec<usize>,
     losses: Vec<f64>,
+    /// Batch statistics as they were before the step.
+    state: Vec<f32>,
 }
 
 impl Scratch {
@@ -41,6 +43,7 @@ impl Scratch {
             lambdas: zeros(),
             present: Vec::with_capacity(tasks),
             losses: zeros(),
+            state: Vec::new(),
         }
     }
 }
@@ -104,7 +107,8 @@ impl Trainer {
     /// # Errors
     /// What a loss raises, or an objective that is no longer finite; the model is then as after its last step.
     pub fn step(&mut self, model: &mut Model, data: Data, keep_outputs: bool) -> Result<Report> {
-        self.pending.push(data);
+        // A loader may use the memory of a batch again before its step comes.
+        self.pending.push(if self.accumulate > 1 { data.detach() } else { data });
         if keep_outputs && self.pending.len() == 1 {
             self.epoch.kept = vec![Vec::new(); model.tasks.len()];
         }
@@ -134,8 +138,8 @@ impl Trainer {
             }
         });
         self.epoch.kept = kept;
-        self.epoch.batches += pending.len();
         let objective = objective?;
+        self.epoch.batches += pending.len();
         let Scratch { sums, weights, .. } = &self.scratch;
         Ok(Report {
             objective,
@@ -153,6 +157,22 @@ impl Trainer {
     ) -> Result<f64> {
         self.scratch.weights.fill(0.0);
         self.scratch.sums.fill(0.0);
+        self.scratch.state.clear();
+        self.scratch.state.extend_from_slice(model.params.state.slice());
+        let done = self.attempt(model, parts, &mut look);
+        if done.is_err() {
+            // Batch statistics of a step that failed are forgotten with it.
+            model.params.state.slice_mut().copy_from_slice(&self.scratch.state);
+        }
+        done
+    }
+
+    fn attempt(
+        &mut self,
+        model: &mut Model,
+        parts: &impl Parts,
+        look: &mut impl FnMut(&crate::workspace::Workspace, usize),
+    ) -> Result<f64> {
         if parts.count() > 1 {
             self.count_labels(model, parts)?;
         }
@@ -191,12 +211,14 @@ impl Trainer {
         index: usize,
     ) -> Result<()> {
         let number = self.steps * self.accumulate as u64 + index as u64;
-        let step = Step { codes: &[], seed: self.seed, number, training: true, accumulate: index > 0 };
-        work.forward(step)?;
         let Scratch { weights, sums, scales, lambdas, .. } = &mut self.scratch;
         if count == 1 {
             work.add_weights(&model.tasks, weights);
         }
+        // Without any label nothing may change, not even batch statistics.
+        let training = weights.iter().any(|&w| w > 0.0);
+        let step = Step { codes: &[], seed: self.seed, number, training, accumulate: index > 0 };
+        work.forward(step)?;
         for (j, task) in model.tasks.iter().enumerate() {
             lambdas[j] = task.weight;
             scales[j] = if weights[j] > 0.0 { task.weight / weights[j] } else { 0.0 };

@@ -94,7 +94,7 @@ impl Contents {
 /// # Errors
 /// What the operating system says; the file that was there before is then untouched.
 pub fn write(path: &Path, contents: &Contents) -> Result<()> {
-    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "exists and is not a regular file");
         return Err(Error::File { path: path.display().to_string(), source });
     }

@@ -2,6 +2,7 @@
 //! training step, as static plans without an autograd graph.
 
 pub mod data;
+mod description;
 pub mod encoder;
 pub mod error;
 pub mod file;

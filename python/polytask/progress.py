@@ -1,7 +1,11 @@
 """A progress bar over the batches of a training, in terminals and notebooks."""
 
+import time
 import warnings
 from typing import Any
+
+#: Seconds between two updates: drawing a bar takes longer than a step.
+_PAUSE = 0.05
 
 
 class Progress:
@@ -12,6 +16,7 @@ class Progress:
         self._batches = batches or 0
         self._bar = _bar(None if batches is None else epochs * batches) if show else None
         self._before = 0
+        self._next = 0.0
         self._notes: dict[str, str] = {}
 
     @property
@@ -27,8 +32,9 @@ class Progress:
 
     def update(self, done: int, total: int, loss: float) -> None:
         """So many batches of the epoch are done; `loss` is their mean objective."""
-        if self._bar is None:
+        if self._bar is None or time.monotonic() < self._next:
             return
+        self._next = time.monotonic() + _PAUSE
         self._bar.n = self._before + done
         self._bar.set_postfix({"loss": f"{loss:.4g}", **self._notes}, refresh=False)
         self._bar.refresh()
@@ -38,6 +44,7 @@ class Progress:
         self._before += batches
         if "validation/loss" in row:
             self._notes = {"validation": f"{row['validation/loss']:.4g}"}
+        self._next = 0.0
         self.update(0, batches, row["loss"])
 
     def close(self, done: bool) -> None:

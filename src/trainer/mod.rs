@@ -7,8 +7,9 @@ pub mod step;
 use serde_json::{Value, json};
 
 use crate::data::Data;
+use crate::description::read_seed;
 use crate::error::Result;
-use crate::model::{Model, read_seed};
+use crate::model::Model;
 use crate::network::{Network, Reach, Role};
 use crate::optim::{Block, Optimizer, Segments};
 use crate::regularizer::Regularizer;

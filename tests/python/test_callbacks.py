@@ -161,8 +161,16 @@ def test_the_best_model_is_kept_beside(data, tmp_path):
     assert same_bits(pt.MultiTaskModel.load(tmp_path / "best.safetensors").state_dict(), script.states[1])
 
 
+@pytest.fixture
+def listening():
+    """Ctrl-C counts, also where the tests run in the background, in which shells ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("form", [lambda data: data.whole, lambda data: [data.whole] * 50])
-def test_ctrl_c_leaves_a_usable_model_and_the_history_so_far(form, caplog):
+def test_ctrl_c_leaves_a_usable_model_and_the_history_so_far(form, caplog, listening):
     big = Data(20_000)
     model = make_model()
     trainer = pt.Trainer(model)
@@ -172,7 +180,6 @@ def test_ctrl_c_leaves_a_usable_model_and_the_history_so_far(form, caplog):
         history = trainer.fit(form(big), epochs=100_000, batch_size=8, progress=False)
     timer.join()
     assert "interrupted: the model is as after step" in caplog.text
-    assert len(history) + 1 > 0
     assert all(np.isfinite(array).all() for array in model.state_dict().values())
     before = len(history)
     assert len(trainer.fit(Data().whole, epochs=2, **FIT)) == before + 2

@@ -162,7 +162,7 @@ def compare(case: Case, repetitions: int, compiled: bool) -> Row:
         "floor": lambda: [bare() for _ in range(case.epochs * BATCHES)] and None,
     }
     if compiled:
-        ways["compile"] = loop(compilable, torch.compile(objective_of(compilable)))
+        ways["compile"] = loop(compilable, torch.compile(objective_of(compilable), dynamic=False))
     row = Row(case.name, case.threads, "us a step", {"eager": case.wanted[0], "compile": case.wanted[1]})
     row.times = measure(ways, case.epochs * BATCHES, repetitions)
     return row
@@ -207,7 +207,7 @@ def census(repetitions: int, compiled: bool, rows: int | None) -> Row:
     loss_of = nn.BCEWithLogitsLoss()
     numbers = torch.from_numpy(x["numeric"]).float()
     codes = torch.from_numpy(x["categorical"]).long()
-    ys = [torch.from_numpy(y).float() for y in targets.values()]
+    ys = [torch.tensor(y).float() for y in targets.values()]
 
     def by_hand(numbers_codes_ys: tuple[torch.Tensor, ...]) -> Callable[[], object]:
         return lambda: (
@@ -244,7 +244,7 @@ def census(repetitions: int, compiled: bool, rows: int | None) -> Row:
         "floor": lambda: [bare() for _ in range(steps)] and None,
     }
     if compiled:
-        ways["compile"] = loop(compilable, torch.compile(objective_of(compilable)), by_hand(whole))
+        ways["compile"] = loop(compilable, torch.compile(objective_of(compilable), dynamic=False), by_hand(whole))
     row = Row("Census-Income, one epoch", 2, "ms an epoch", {"eager": 2, "compile": 1.3, "loader": 4.5})
     times = measure(ways, 1, repetitions)
     row.times = {name: [t / 1e3 for t in ts] for name, ts in times.items()}

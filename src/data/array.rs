@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::rows::{Rows, each_row};
+use crate::vectorised;
 
 /// Numbers that are converted at once when all are looked at.
 const BLOCK: usize = 1024;
@@ -255,11 +256,18 @@ impl Array {
     /// Whether column `j` holds nothing but whole numbers `0..counts[j]`.
     pub fn holds_codes(&self, counts: &[usize]) -> bool {
         assert_eq!(counts.len(), self.columns, "one count a column");
-        with_dtype!(self.dtype, T => (0..self.rows).all(|row| {
-            // SAFETY: within rows and columns; the type is that of the array.
-            let fits = |(j, &count): (usize, &usize)| unsafe { self.element::<T>(row, j) }.is_code(count);
-            counts.iter().enumerate().map(fits).fold(true, |all, fits| all & fits)
-        }))
+        with_dtype!(self.dtype, T => self.holds_codes_as::<T>(counts))
+    }
+
+    fn holds_codes_as<T: Element + Default>(&self, counts: &[usize]) -> bool {
+        let size = BLOCK.div_ceil(self.columns.max(1));
+        let mut block = vec![T::default(); size * self.columns];
+        (0..self.rows).step_by(size).all(|first| {
+            let rows = first..self.rows.min(first + size);
+            let block = &mut block[..rows.len() * self.columns];
+            self.gather(Rows::Range(rows), block, |x: T| x);
+            are_codes(block, counts)
+        })
     }
 
     /// Visits every element as `f64` with its row and column, until `look` gives something.
@@ -289,4 +297,16 @@ impl Array {
         assert!(self.dtype == T::DTYPE || (self.dtype == Dtype::Bool && T::DTYPE == Dtype::U8), "an array of {self:?}");
         assert!(rows.lie_within(self.rows), "rows outside of {self:?}");
     }
+}
+
+vectorised! {
+fn are_codes<T: Element>(block: &[T], counts: &[usize]) -> bool {
+    let mut wrong = false;
+    for row in block.chunks_exact(counts.len()) {
+        for (x, &count) in row.iter().zip(counts) {
+            wrong |= !x.is_code(count);
+        }
+    }
+    !wrong
+}
 }

@@ -184,16 +184,22 @@ def killed(folder, delay):
 
 
 def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tmp_path):
-    started = time.perf_counter()
     want = run(tmp_path / "whole")
+    started = time.perf_counter()
+    run(tmp_path / "warm")  # the first run also loads libraries
     length = time.perf_counter() - started
     state, history = want.model.state_dict(), without_seconds(want.history)
     chance = random.Random(0)
-    hits = 0
-    for i in range(50):
+    hits = in_writing = i = 0
+    while hits < 50:
+        i += 1
+        assert i < 500, "runs end before they are killed"
         folder = tmp_path / str(i)
-        hits += killed(folder, chance.uniform(0, length))
+        if not killed(folder, chance.uniform(0, length)):
+            continue
+        hits += 1
+        in_writing += folder.exists() and any(".partial" in file.name for file in folder.iterdir())
         got = run(folder)
         assert same_bits(got.model.state_dict(), state), i
         assert without_seconds(got.history) == history, i
-    assert hits > 25
+    assert in_writing > 0, "no kill met a checkpoint being written"

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::loss::{self, Labels, Loss};
+use crate::weighting::About;
 use crate::{bail, value_error};
 
 /// A task of a model.
@@ -50,6 +51,12 @@ impl Task {
         let loss = loss.map_err(within)?;
         let labels = loss.labels(classes, outputs).map_err(|error| value_error!("task `{name}`: {error}"))?;
         Ok(Self { name, loss, classes, outputs, weight, labels })
+    }
+
+    /// What a weighting may know of it. Labels between 0 and 1 are decisions, other numbers a regression's.
+    pub fn about(&self) -> About {
+        let regression = matches!(self.labels, Labels::Values { high, .. } if high > 1.0);
+        About { name: self.name.clone(), regression }
     }
 
     /// Raw outputs a row.

@@ -1,10 +1,10 @@
 //! Weightings on evidence written down by hand.
 
-use polytask::weighting::{self, Combination, Losses};
+use polytask::weighting::{self, About, Combination, Given};
 use serde_json::{Value, json};
 
-fn tasks() -> Vec<String> {
-    ["a", "b", "c"].map(String::from).to_vec()
+fn tasks() -> Vec<About> {
+    About::named(&["a", "b", "c"])
 }
 
 /// The weights of the tasks that have labels.
@@ -14,7 +14,8 @@ fn weights(description: &Value, tasks_present: &[usize]) -> Vec<f64> {
     let losses = [3.0, 2.0, 1.0];
     let mut combination = Combination::default();
     combination.clear(tasks_present.len());
-    let mut evidence = Losses { tasks: tasks_present, losses: &losses[..tasks_present.len()] };
+    let mut evidence = Given::losses(&losses[..tasks_present.len()]);
+    evidence.tasks = tasks_present.to_vec();
     weighting.weigh(&mut evidence, &mut combination).unwrap();
     assert!(combination.direction.is_empty());
     combination.weights

@@ -27,7 +27,7 @@ struct State {
     sums: Sums,
     begun: Option<(usize, Run)>,
     schedule: Value,
-    weighting: Value,
+    weighting: crate::weighting::State,
     widths: Vec<usize>,
 }
 

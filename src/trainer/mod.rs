@@ -14,6 +14,7 @@ use crate::network::{Network, Reach, Role};
 use crate::optim::{Block, Optimizer, Segments};
 use crate::regularizer::Regularizer;
 use crate::schedule::Schedule;
+use crate::task::Task;
 use crate::weighting::{Combination, Weighting};
 use crate::{bail, optim, regularizer, schedule, value_error, weighting};
 
@@ -60,7 +61,7 @@ impl Trainer {
         };
         let optimizer = optim::build(&or("optimizer", "adam"))?;
         let mut weighting = weighting::build(&or("weighting", "equal"))?;
-        weighting.prepare(&model.tasks.iter().map(|task| task.name.clone()).collect::<Vec<_>>())?;
+        weighting.prepare(&model.tasks.iter().map(Task::about).collect::<Vec<_>>())?;
         let regularizers = match &settings["regularizers"] {
             Value::Null => Vec::new(),
             Value::Array(all) => all.iter().map(regularizer::build).collect::<Result<_>>()?,

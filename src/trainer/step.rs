@@ -9,7 +9,7 @@ use crate::network::plan::{Purpose, Step};
 use crate::real::LANES;
 use crate::schedule::Moment;
 use crate::task::Task;
-use crate::weighting::Losses;
+use crate::weighting::Given;
 use crate::{bail, vectorised};
 
 /// Most state buffers an optimizer has.
@@ -239,7 +239,8 @@ impl Trainer {
         losses.clear();
         losses.extend(present.iter().map(|&j| lambdas[j] * sums[j] / weights[j]));
         self.combination.clear(present.len());
-        self.weighting.weigh(&mut Losses { tasks: present, losses }, &mut self.combination)?;
+        let mut evidence = Given { tasks: present.clone(), losses: losses.clone(), ..Given::default() };
+        self.weighting.weigh(&mut evidence, &mut self.combination)?;
         for (&j, &weight) in present.iter().zip(&self.combination.weights).filter(|(_, weight)| **weight != 1.0) {
             lambdas[j] *= weight;
             work.scale_gradient(j, Pass::Summed, weight as f32);

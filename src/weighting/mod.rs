@@ -2,44 +2,56 @@
 
 use std::fmt::Debug;
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Result;
 use crate::registry::Described;
+use crate::value_error;
 
+pub mod evidence;
 pub mod gradient;
 pub mod loss;
+
+pub use evidence::{Evidence, Given, Moment, On, Probed};
 
 /// What a weighting looks at, the dearest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Needs {
-    /// Task losses at most.
+    /// Task losses at most: its weights apply to the losses, and so to all parameters.
     Losses,
-    /// The products of the tasks' gradients.
+    /// The products of the tasks' gradients: its weights apply where gradients enter shared parameters.
     Gramian,
-    /// The tasks' gradients themselves.
+    /// The tasks' gradients themselves: its weights or its direction apply likewise.
     Jacobian,
 }
 
-/// What is known of the tasks that have labels in this batch. A task without labels has no row anywhere.
-pub trait Evidence {
-    /// Indices of the tasks that have labels, ascending: one a row.
-    fn tasks(&self) -> &[usize];
+/// How long the combined gradient is when tasks agree, in the method's paper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActsLike {
+    /// As the sum of the tasks' gradients.
+    Sum,
+    /// As their mean.
+    Mean,
+    /// Neither: a norm of its own.
+    Own,
+}
 
-    /// Their losses `[rows]`.
-    fn losses(&self) -> &[f64];
+/// A task, as far as a weighting may know it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct About {
+    /// Its name.
+    pub name: String,
+    /// Whether its loss is that of a regression.
+    pub regression: bool,
+}
 
-    /// Products of their gradients at the shared parameters, `[rows, rows]`.
-    ///
-    /// # Errors
-    /// libtorch, or a weighting that did not ask for it in [`Weighting::needs`].
-    fn gramian(&mut self) -> Result<&[f64]>;
-
-    /// Their gradients at the shared parameters, `[rows, parameters]`.
-    ///
-    /// # Errors
-    /// As for [`Evidence::gramian`].
-    fn jacobian(&mut self) -> Result<&[f32]>;
+impl About {
+    /// Tasks known by their names alone.
+    pub fn named(names: &[&str]) -> Vec<Self> {
+        names.iter().map(|&name| Self { name: name.to_owned(), regression: false }).collect()
+    }
 }
 
 /// What a weighting decides; the buffers are kept from step to step.
@@ -47,16 +59,52 @@ pub trait Evidence {
 pub struct Combination {
     /// One weight a row of the evidence; comes filled with ones.
     pub weights: Vec<f64>,
-    /// The direction of the shared parameters `[parameters]`, if the weights do not say it; comes empty.
+    /// The direction of the shared parameters `[parameters]`, if the weights do not say it; comes empty. As long as the
+    /// gradient it replaces: parameters go against it.
     pub direction: Vec<f32>,
+    /// For a weighting from gradients, the factor on the gradient of each row's task-only parameters; comes filled with
+    /// ones.
+    pub own: Vec<f64>,
 }
 
 impl Combination {
     /// Ones for so many rows, and no direction.
     pub fn clear(&mut self, rows: usize) {
-        self.weights.clear();
-        self.weights.resize(rows, 1.0);
+        for weights in [&mut self.weights, &mut self.own] {
+            weights.clear();
+            weights.resize(rows, 1.0);
+        }
         self.direction.clear();
+    }
+}
+
+/// What a weighting has learned: small things as JSON, large ones as arrays.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Small things; numbers in it are finite.
+    pub value: Value,
+    /// Arrays by name.
+    #[serde(skip)]
+    pub arrays: Vec<(String, Vec<f32>)>,
+}
+
+impl State {
+    /// The state of a value that can be written as JSON.
+    pub fn of(value: &impl Serialize) -> Self {
+        Self { value: serde_json::to_value(value).unwrap_or_default(), arrays: Vec::new() }
+    }
+
+    /// Reads back what [`State::of`] wrote.
+    ///
+    /// # Errors
+    /// Something else was written.
+    pub fn read<S: DeserializeOwned>(&self, class: &str) -> Result<S> {
+        S::deserialize(&self.value).map_err(|error| value_error!("{class}: not a state of this weighting: {error}"))
+    }
+
+    /// The array of a name; empty if there is none.
+    pub fn array(&self, name: &str) -> Vec<f32> {
+        self.arrays.iter().find(|(known, _)| known == name).map_or(Vec::new(), |(_, array)| array.clone())
     }
 }
 
@@ -67,11 +115,31 @@ pub trait Weighting: Described + Debug + Send {
         Needs::Losses
     }
 
-    /// Gets to know the tasks, before the first step.
+    /// How long its combined gradient is.
+    fn acts_like(&self) -> ActsLike {
+        ActsLike::Own
+    }
+
+    /// Disjoint parts of each batch whose Jacobians it wants to see; 1 for the batch as a whole.
+    fn parts(&self) -> usize {
+        1
+    }
+
+    /// Whether it probes, and so needs validation data.
+    fn validates(&self) -> bool {
+        false
+    }
+
+    /// Whether it wants to see the losses of the batch again after the step, in [`Weighting::look_back`].
+    fn looks_back(&self) -> bool {
+        false
+    }
+
+    /// Gets to know the tasks, before the first step and after [`Weighting::reset`].
     ///
     /// # Errors
     /// Arguments that do not fit these tasks.
-    fn prepare(&mut self, tasks: &[String]) -> Result<()> {
+    fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         let _ = tasks;
         Ok(())
     }
@@ -82,49 +150,50 @@ pub trait Weighting: Described + Debug + Send {
     /// What gathering the evidence returns.
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()>;
 
+    /// The losses `[rows]` of the batch's tasks before and after the step.
+    ///
+    /// # Errors
+    /// Losses it cannot work with.
+    fn look_back(&mut self, tasks: &[usize], before: &[f64], after: &[f64]) -> Result<()> {
+        let _ = (tasks, before, after);
+        Ok(())
+    }
+
     /// What it has learned so far.
-    fn state(&self) -> Value {
-        Value::Null
+    fn state(&self) -> State {
+        State::default()
     }
 
     /// Continues from a state.
     ///
     /// # Errors
     /// The state is not one of this weighting.
-    fn restore(&mut self, state: &Value) -> Result<()> {
+    fn restore(&mut self, state: &State) -> Result<()> {
         let _ = state;
         Ok(())
     }
 
-    /// Forgets what it has learned.
+    /// Forgets what it has learned; [`Weighting::prepare`] comes next.
     fn reset(&mut self) {}
 }
 
+/// `state`, `restore` and `reset` of a weighting whose field `state` can be written as JSON.
+#[macro_export]
+macro_rules! remembers {
+    () => {
+        fn state(&self) -> $crate::weighting::State {
+            $crate::weighting::State::of(&self.state)
+        }
+
+        fn restore(&mut self, state: &$crate::weighting::State) -> $crate::error::Result<()> {
+            self.state = state.read(<Self as $crate::registry::Component>::CLASS)?;
+            Ok(())
+        }
+
+        fn reset(&mut self) {
+            self.state = Default::default();
+        }
+    };
+}
+
 crate::family!(Weighting, "weighting": loss::equal::Equal, loss::r#static::Static);
-
-/// Task losses alone, for weightings that need no more.
-#[derive(Debug, Clone, Copy)]
-pub struct Losses<'a> {
-    /// Indices of the tasks that have labels.
-    pub tasks: &'a [usize],
-    /// Their losses.
-    pub losses: &'a [f64],
-}
-
-impl Evidence for Losses<'_> {
-    fn tasks(&self) -> &[usize] {
-        self.tasks
-    }
-
-    fn losses(&self) -> &[f64] {
-        self.losses
-    }
-
-    fn gramian(&mut self) -> Result<&[f64]> {
-        Err(crate::value_error!("there is no Gramian: only losses were given"))
-    }
-
-    fn jacobian(&mut self) -> Result<&[f32]> {
-        Err(crate::value_error!("there is no Jacobian: only losses were given"))
-    }
-}

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bail;
 use crate::error::Result;
 use crate::registry::{Ranged, list};
-use crate::weighting::{Combination, Evidence, Weighting};
+use crate::weighting::{About, Combination, Evidence, Weighting};
 
 crate::component! {
     /// The weights given: `L = sum_j w_j lambda_j L_j`, where `lambda_j` is the task's own `weight`.
@@ -43,7 +43,7 @@ impl Ranged for TaskWeights {
 }
 
 impl TaskWeights {
-    fn resolve(&self, tasks: &[String]) -> Result<Vec<f64>> {
+    fn resolve(&self, tasks: &[About]) -> Result<Vec<f64>> {
         match self {
             TaskWeights::Each(weights) if weights.len() == tasks.len() => Ok(weights.clone()),
             TaskWeights::Each(weights) => {
@@ -54,17 +54,18 @@ impl TaskWeights {
                 )
             }
             TaskWeights::Named(weights) => {
-                if let Some(name) = weights.keys().find(|name| !tasks.contains(name)) {
-                    bail!("Static: argument `weights`: there is no task {name:?}; there are {}", list(tasks));
+                let names: Vec<_> = tasks.iter().map(|task| &task.name).collect();
+                if let Some(name) = weights.keys().find(|name| !names.contains(name)) {
+                    bail!("Static: argument `weights`: there is no task {name:?}; there are {}", list(&names));
                 }
-                Ok(tasks.iter().map(|task| weights.get(task).copied().unwrap_or(1.0)).collect())
+                Ok(names.iter().map(|name| weights.get(*name).copied().unwrap_or(1.0)).collect())
             }
         }
     }
 }
 
 impl Weighting for Static {
-    fn prepare(&mut self, tasks: &[String]) -> Result<()> {
+    fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         self.state = Resolved(self.weights.resolve(tasks)?);
         Ok(())
     }

@@ -10,11 +10,12 @@ from typing import Any
 
 from . import _core, checkpoints, randomness, scoring
 from .callbacks import Callback
-from .component import Component, describe, listed, plain
+from .component import Component, listed, plain
 from .data import Rows, Stream
 from .history import History
 from .loop import Loop
 from .model import MultiTaskModel
+from .registry import describe
 from .results import Results
 from .task import whole
 

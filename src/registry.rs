@@ -140,6 +140,11 @@ fn plain(kind: &str) -> String {
         "PerGroup" => "a number or {group: number}".into(),
         "Sizes" => "a whole number of at least 1 or a list of them".into(),
         "Mode" => "\"min\" or \"max\"".into(),
+        "At" => "\"shared\" or \"representation\"".into(),
+        "Normalize" => "\"none\", \"l2\", \"loss\" or \"loss+\"".into(),
+        "Scale" => "\"paper\", \"mean\" or \"sum\"".into(),
+        "Per" => "\"all\" or \"layer\"".into(),
+        "Precision" => "\"float32\" or \"bfloat16\"".into(),
         _ => match inner("Option<") {
             Some(words) => format!("{words} or None"),
             None => format!("of type {kind}"),

@@ -192,8 +192,8 @@ impl Workspace {
     }
 
     /// The Gramian of the last per-task backward.
-    pub fn gramian(&self) -> &[f64] {
-        self.plan.slabs().map_or(&[], |slabs| slabs.gramian())
+    pub fn gramian(&self) -> Vec<f64> {
+        self.plan.slabs().map_or(Vec::new(), |slabs| slabs.gramian())
     }
 
     /// A row of a parameter's part of the Jacobian.

@@ -3,6 +3,8 @@
 pub mod buffer;
 pub mod builder;
 pub mod gradient;
+pub mod gram;
+pub mod half;
 pub mod nodes;
 pub mod params;
 pub mod plan;

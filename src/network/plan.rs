@@ -1,7 +1,7 @@
 //! A plan: every buffer and view of a network for one number of rows, and the passes over them.
 
 use super::buffer::{Buffer, Layout};
-use super::gradient::{BUDGET, Modes, Pass, PerPass, Slabs, lanes};
+use super::gradient::{BUDGET, Modes, Pass, PerPass, Slabs, Store, Tiled, lanes};
 use super::params::Params;
 use super::product::Mode;
 use super::{Network, ParamId, Reach, TaskId, ValueId};
@@ -21,12 +21,51 @@ pub struct Step<'a> {
     pub training: bool,
     /// Add to the parameters' gradients instead of replacing them.
     pub accumulate: bool,
+    /// In the summed pass, a factor a task on its gradient where it enters values that all tasks reach, `[tasks]`; empty
+    /// for ones. Gradients of parameters of one task stay as they are.
+    pub weights: &'a [f64],
 }
 
 impl Step<'_> {
     /// The mode of a parameter's gradient in this step.
     pub fn mode(&self, mode: Mode) -> Mode {
         if self.accumulate { Mode::Add } else { mode }
+    }
+
+    /// A task's factor in the summed pass.
+    pub fn weight<T: Real>(&self, task: TaskId) -> T {
+        self.weights.get(task).map_or(T::ONE, |&weight| T::of(weight))
+    }
+}
+
+/// Where gradients pass from values of single tasks to one that all tasks reach.
+#[derive(Debug, Clone)]
+pub struct Entrance {
+    reach: Reach,
+    columns: Vec<std::ops::Range<usize>>,
+}
+
+impl Entrance {
+    /// Multiplies each task's part of a gradient of one lane by its weight.
+    pub fn weigh<T: Real>(&self, step: &Step<'_>, layout: Layout, dy: &mut [T]) {
+        let Layout { rows, width, .. } = layout;
+        if step.weights.is_empty() {
+            return;
+        }
+        let scale = |part: &mut [T], weight: T| part.iter_mut().for_each(|x| *x = *x * weight);
+        match self.reach {
+            Reach::One(task) => scale(dy, step.weight(task)),
+            Reach::Own => {
+                dy.chunks_exact_mut(rows * width).enumerate().for_each(|(group, dy)| scale(dy, step.weight(group)));
+            }
+            Reach::Columns => {
+                for row in dy.chunks_exact_mut(width) {
+                    let tasks = self.columns.iter().enumerate();
+                    tasks.for_each(|(task, columns)| scale(&mut row[columns.clone()], step.weight(task)));
+                }
+            }
+            Reach::All => {}
+        }
     }
 }
 
@@ -46,7 +85,9 @@ pub enum Purpose {
     /// The summed backward too.
     Train,
     /// Both backwards.
-    PerTask,
+    PerTask(Store),
+    /// The summed backward, and the per-task one as far as the representation.
+    Representation,
 }
 
 impl Purpose {
@@ -54,9 +95,12 @@ impl Purpose {
         match self {
             Purpose::Evaluate => &[],
             Purpose::Train => &[Pass::Summed],
-            Purpose::PerTask => &[Pass::Summed, Pass::PerTask],
+            Purpose::PerTask(_) | Purpose::Representation => &[Pass::Summed, Pass::PerTask],
         }
     }
+
+    /// Both backwards, of which the Jacobian is kept within the usual budget.
+    pub const BOTH: Self = Purpose::PerTask(Store::Within(BUDGET));
 }
 
 /// What a node sees while its kernel is made.
@@ -110,9 +154,20 @@ impl<T: Real> Prepare<'_, T> {
 
     /// The gradient of this node's `k`-th input; none if nothing upstream learns.
     pub fn leaving(&self, k: usize, pass: Pass) -> Option<InputGradient<T>> {
-        let id = self.net.ops[self.node].inputs()[k];
+        let id = self.input(k);
         let mode = self.modes[pass as usize].as_ref()?.inputs[self.node][k];
         self.gradients[pass as usize][id].as_ref().map(|buffer| InputGradient { buffer: buffer.share(), mode })
+    }
+
+    /// Whether this node's output belongs to single tasks while its `k`-th input is reached by all.
+    pub fn entrance(&self, k: usize) -> Option<Entrance> {
+        let (input, output) = (&self.net.values[self.input(k)], &self.net.values[self.net.ops[self.node].output()]);
+        let enters = input.reach == Reach::All && output.reach != Reach::All;
+        enters.then(|| Entrance { reach: output.reach, columns: output.columns.clone() })
+    }
+
+    fn input(&self, k: usize) -> ValueId {
+        self.net.ops[self.node].inputs()[k]
     }
 
     /// A parameter.
@@ -132,6 +187,12 @@ impl<T: Real> Prepare<'_, T> {
         let param = &self.net.params[id];
         let layout = Layout { groups: param.groups, rows: 1, lanes: 1, width: param.range.len() / param.groups };
         Ok(ParamGradient { buffer: self.params.gradients.part(param.range.start, layout)?, mode })
+    }
+
+    /// How to work through the slab of this node's `k`-th parameter in tiles, if this pass should.
+    pub fn tiled(&self, k: usize, pass: Pass) -> Result<Option<Tiled>> {
+        let id = self.net.ops[self.node].params()[k];
+        self.slabs.filter(|_| pass == Pass::PerTask).map_or(Ok(None), |slabs| slabs.tiled(id))
     }
 
     /// A piece of the flat state.
@@ -183,18 +244,16 @@ impl<T> std::fmt::Debug for Plan<T> {
 impl<T: Real> Plan<T> {
     /// Allocates everything.
     pub fn new(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose) -> Result<Self> {
-        Self::within(net, params, rows, purpose, BUDGET)
-    }
-
-    /// As [`Plan::new`]; a Jacobian of more than `budget` elements is not kept, only its Gramian.
-    pub fn within(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose, budget: usize) -> Result<Self> {
         let values = net.values.iter().map(|v| Buffer::zeros(layout(v.groups, rows, 1, v.width)));
         let values = values.collect::<Result<Vec<_>>>()?;
         let summed = gradients(net, rows, purpose, Pass::Summed, None)?;
         let per_task = gradients(net, rows, purpose, Pass::PerTask, Some(&summed))?;
         let gradients = [summed, per_task];
         let modes = [Pass::Summed, Pass::PerTask].map(|p| purpose.passes().contains(&p).then(|| Modes::new(net, p)));
-        let slabs = (purpose == Purpose::PerTask).then(|| Slabs::new(net, budget)).transpose()?;
+        let slabs = match purpose {
+            Purpose::PerTask(store) => Some(Slabs::new(net, store)?),
+            _ => None,
+        };
         let kernels = (0..net.ops.len()).map(|node| {
             let (values, gradients, modes, slabs) = (&values, &gradients, &modes, slabs.as_ref());
             net.ops[node].prepare(&Prepare { net, rows, node, purpose, params, values, gradients, modes, slabs })
@@ -253,7 +312,7 @@ impl<T: Real> Plan<T> {
         for (i, kernel) in self.kernels.iter_mut().enumerate().rev() {
             kernel.backward(step, pass)?;
             if let (Pass::PerTask, Some(slabs)) = (pass, &mut self.slabs) {
-                slabs.after(i)?;
+                slabs.after(i);
             }
         }
         Ok(())

@@ -217,7 +217,7 @@ impl Trainer {
         }
         // Without any label nothing may change, not even batch statistics.
         let training = weights.iter().any(|&w| w > 0.0);
-        let step = Step { codes: &[], seed: self.seed, number, training, accumulate: index > 0 };
+        let step = Step { codes: &[], seed: self.seed, number, training, accumulate: index > 0, weights: &[] };
         work.forward(step)?;
         for (j, task) in model.tasks.iter().enumerate() {
             lambdas[j] = task.weight;

@@ -4,18 +4,20 @@ use std::fmt::Debug;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::error::Result;
-use crate::registry::Described;
+use crate::registry::{Described, Info};
 use crate::value_error;
 
 pub mod evidence;
 pub mod gradient;
 pub mod loss;
+pub mod modes;
 pub mod standalone;
 
 pub use evidence::{Evidence, Given, Moment, On, Probed};
+use modes::Modes;
 pub use standalone::Standalone;
 
 /// What a weighting looks at, the dearest last.
@@ -69,6 +71,8 @@ pub struct Combination {
     /// For a weighting from gradients, the factor on the gradient of each row's task-only parameters; comes filled with
     /// ones.
     pub own: Vec<f64>,
+    /// Weights that differ between layers, `[layers, rows]`; comes empty.
+    pub layers: Vec<f64>,
 }
 
 impl Combination {
@@ -79,6 +83,7 @@ impl Combination {
             weights.resize(rows, 1.0);
         }
         self.direction.clear();
+        self.layers.clear();
     }
 }
 
@@ -137,6 +142,22 @@ pub trait Weighting: Described + Debug + Send {
     /// Whether it wants to see the losses of the batch again after the step, in [`Weighting::look_back`].
     fn looks_back(&self) -> bool {
         false
+    }
+
+    /// Whether it looks at anything of the batch at all, losses included.
+    fn looks(&self) -> bool {
+        true
+    }
+
+    /// Where it looks, how often, and at what scale; what a weighting from gradients was given.
+    fn modes(&self) -> Modes {
+        Modes::default()
+    }
+
+    /// Whether it wants the evidence of [`Weighting::needs`] in this step; if not, it goes by what it remembers.
+    fn due(&self, moment: Moment) -> bool {
+        let _ = moment;
+        true
     }
 
     /// Gets to know the tasks, before the first step and after [`Weighting::reset`].
@@ -211,4 +232,40 @@ macro_rules! remembers {
     };
 }
 
-crate::family!(Weighting, "weighting": loss::equal::Equal, loss::r#static::Static);
+/// All methods, without the modes.
+mod methods {
+    use super::{Weighting, loss};
+
+    crate::family!(Weighting, "weighting": loss::equal::Equal, loss::r#static::Static);
+}
+
+/// Builds a weighting from its description; one from gradients also takes the arguments of [`Modes`].
+///
+/// # Errors
+/// An unknown name or argument, or a value outside its range.
+pub fn build(description: &Value) -> Result<Box<dyn Weighting>> {
+    let (name, parameters) = crate::registry::split("weighting", description)?;
+    let Some(info) = methods::infos().into_iter().find(|info| info.name == name) else {
+        return methods::build(description);
+    };
+    let method = |parameters: &Map<String, Value>| {
+        let mut whole = parameters.clone();
+        whole.insert("name".to_owned(), Value::from(name.clone()));
+        methods::build(&Value::Object(whole))
+    };
+    match from_gradients(&name) {
+        true => modes::guided(info.class, &parameters, method),
+        false => method(&parameters),
+    }
+}
+
+/// Whether a method of this name looks at gradients.
+fn from_gradients(name: &str) -> bool {
+    methods::build(&Value::from(name)).is_ok_and(|method| method.needs() > Needs::Losses)
+}
+
+/// What every weighting says of itself.
+pub fn infos() -> Vec<Info> {
+    let all = methods::infos().into_iter();
+    all.map(|info| if from_gradients(&info.name) { modes::extend(info) } else { info }).collect()
+}

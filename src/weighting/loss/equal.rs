@@ -9,6 +9,10 @@ crate::component! {
 }
 
 impl Weighting for Equal {
+    fn looks(&self) -> bool {
+        false
+    }
+
     fn weigh(&mut self, _evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         into.weights.fill(1.0);
         Ok(())

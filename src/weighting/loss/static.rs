@@ -70,6 +70,10 @@ impl Weighting for Static {
         Ok(())
     }
 
+    fn looks(&self) -> bool {
+        false
+    }
+
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         for (weight, task) in into.weights.iter_mut().zip(evidence.tasks()) {
             *weight = self.state.0.get(*task).copied().unwrap_or(1.0);

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 
-from .component import Component
+from .standalone import Weighting
 
-class Equal(Component):
+class Equal(Weighting):
     """The sum of the tasks' losses, each times its task's own `weight`: `L = sum_j lambda_j L_j`."""
 
     def __init__(self) -> None: ...
 
-class Static(Component):
+class Static(Weighting):
     """The weights given: `L = sum_j w_j lambda_j L_j`, where `lambda_j` is the task's own `weight`."""
 
-    weights: Sequence[float] | Mapping[str, float]
+    task_weights: Sequence[float] | Mapping[str, float]
     def __init__(
         self,
-        weights: Sequence[float] | Mapping[str, float] = {},
+        task_weights: Sequence[float] | Mapping[str, float] = {},
     ) -> None: ...

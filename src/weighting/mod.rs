@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::error::Result;
 use crate::registry::{Described, Info};
@@ -14,12 +14,15 @@ pub mod evidence;
 pub mod gradient;
 pub mod loss;
 pub mod modes;
+pub mod standalone;
 
 pub use evidence::{Evidence, Given, Moment, On, Probed};
 use modes::Modes;
+pub use standalone::Standalone;
 
 /// What a weighting looks at, the dearest last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Needs {
     /// Task losses at most: its weights apply to the losses, and so to all parameters.
     Losses,
@@ -30,7 +33,8 @@ pub enum Needs {
 }
 
 /// How long the combined gradient is when tasks agree, in the method's paper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ActsLike {
     /// As the sum of the tasks' gradients.
     Sum,
@@ -196,6 +200,17 @@ pub trait Weighting: Described + Debug + Send {
 
     /// Forgets what it has learned; [`Weighting::prepare`] comes next.
     fn reset(&mut self) {}
+}
+
+/// What a weighting says of itself beside its [`Info`](crate::registry::Info), with its defaults:
+/// `{"needs", "acts_like", "parts", "validates", "looks_back"}`.
+///
+/// # Errors
+/// An unknown name.
+pub fn traits(name: &str) -> Result<Value> {
+    let weighting = build(&Value::from(name))?;
+    Ok(json!({"needs": weighting.needs(), "acts_like": weighting.acts_like(), "parts": weighting.parts(),
+              "validates": weighting.validates(), "looks_back": weighting.looks_back()}))
 }
 
 /// `state`, `restore` and `reset` of a weighting whose field `state` can be written as JSON.

@@ -361,12 +361,15 @@ struct Scaled<'a> {
 
 impl<'a> Scaled<'a> {
     fn new(evidence: &'a mut dyn Evidence, normalize: Normalize, layer: Option<usize>) -> Result<Self> {
-        let losses = evidence.losses().to_vec();
+        let rows = evidence.tasks().len();
+        let losses = match normalize {
+            Normalize::Loss | Normalize::Both => evidence.losses().to_vec(),
+            Normalize::None | Normalize::L2 => Vec::new(),
+        };
         let mut gramian = match layer {
             Some(layer) => evidence.layer(layer)?.to_vec(),
             None => evidence.gramian()?.to_vec(),
         };
-        let rows = losses.len();
         let norm = |row: usize| gramian[row * (rows + 1)].sqrt();
         // A gradient of zeros stays one, and a loss of zero has no gradient to speak of.
         let inverse = |x: f64| if x == 0.0 { 1.0 } else { 1.0 / x.abs() };

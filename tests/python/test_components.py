@@ -9,10 +9,10 @@ import numpy as np
 import polytask as pt
 import pytest
 from conftest import Data, make_model
-from polytask import _stubs, component
+from polytask import _stubs, registry
 
 FIT = {"epochs": 2, "batch_size": 40, "progress": False}
-ALL = [pytest.param(info, id=f"{info['family']}.{info['name']}") for info in component.REGISTRY]
+ALL = [pytest.param(info, id=f"{info['family']}.{info['name']}") for info in registry.REGISTRY]
 
 
 def class_of(info):

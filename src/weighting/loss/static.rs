@@ -14,7 +14,7 @@ crate::component! {
     /// The weights given: `L = sum_j w_j lambda_j L_j`, where `lambda_j` is the task's own `weight`.
     pub struct Static = "Static" {
         /// One a task in order, or `{task: weight}`, where tasks without an entry have weight 1.
-        weights: TaskWeights = TaskWeights::Named(BTreeMap::new()), in 0.0..;
+        task_weights: TaskWeights = TaskWeights::Named(BTreeMap::new()), in 0.0..;
     }
     state: Resolved;
 }
@@ -48,7 +48,7 @@ impl TaskWeights {
             TaskWeights::Each(weights) if weights.len() == tasks.len() => Ok(weights.clone()),
             TaskWeights::Each(weights) => {
                 bail!(
-                    "Static: argument `weights` should have one number a task, {}; got {}",
+                    "Static: argument `task_weights` should have one number a task, {}; got {}",
                     tasks.len(),
                     weights.len()
                 )
@@ -56,7 +56,7 @@ impl TaskWeights {
             TaskWeights::Named(weights) => {
                 let names: Vec<_> = tasks.iter().map(|task| &task.name).collect();
                 if let Some(name) = weights.keys().find(|name| !names.contains(name)) {
-                    bail!("Static: argument `weights`: there is no task {name:?}; there are {}", list(&names));
+                    bail!("Static: argument `task_weights`: there is no task {name:?}; there are {}", list(&names));
                 }
                 Ok(names.iter().map(|name| weights.get(*name).copied().unwrap_or(1.0)).collect())
             }
@@ -66,7 +66,7 @@ impl TaskWeights {
 
 impl Weighting for Static {
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
-        self.state = Resolved(self.weights.resolve(tasks)?);
+        self.state = Resolved(self.task_weights.resolve(tasks)?);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::value_error;
 pub mod evidence;
 pub mod gradient;
 pub mod loss;
+pub mod solver;
 
 pub use evidence::{Evidence, Given, Moment, On, Probed};
 

@@ -12,7 +12,9 @@ use crate::value_error;
 
 pub mod evidence;
 pub mod gradient;
+pub mod learned;
 pub mod loss;
+pub mod positive;
 pub mod solver;
 
 pub use evidence::{Evidence, Given, Moment, On, Probed};
@@ -197,4 +199,21 @@ macro_rules! remembers {
     };
 }
 
-crate::family!(Weighting, "weighting": loss::equal::Equal, loss::r#static::Static);
+crate::family!(
+    Weighting, "weighting":
+    loss::equal::Equal,
+    loss::mean::Mean,
+    loss::r#static::Static,
+    loss::scale_invariant::ScaleInvariant,
+    loss::uncertainty::Uncertainty,
+    loss::dwa::Dwa,
+    loss::rlw::Rlw,
+    loss::gls::Gls,
+    loss::imtl_l::ImtlL,
+    loss::stch::Stch,
+    loss::famo::Famo,
+    loss::cosmos::Cosmos,
+    loss::pbi::Pbi,
+    loss::go4align::Go4Align,
+    loss::ldc::Ldc,
+);

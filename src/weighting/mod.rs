@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::registry::Described;
 use crate::value_error;
 
+pub mod bilevel;
 pub mod evidence;
 pub mod gradient;
 pub mod learned;
@@ -216,4 +217,7 @@ crate::family!(
     loss::pbi::Pbi,
     loss::go4align::Go4Align,
     loss::ldc::Ldc,
+    bilevel::moml::Moml,
+    bilevel::forum::Forum,
+    bilevel::auto_lambda::AutoLambda,
 );

@@ -126,6 +126,13 @@ class Trainer:
     def lr(self) -> float:
         """The learning rate of the last step, of the first group."""
 
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the weighting learns from validation rows."""
+
+    def validate_on(self, data: Data) -> None:
+        """Rows that the weighting may learn from."""
+
     def plan(self, total_steps: int | None) -> None:
         """Tells schedules that need it how many steps the run will have."""
 

@@ -122,7 +122,7 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
         let mut start = self.numeric.layout.width;
         for (k, (table, &width)) in tables.iter_mut().zip(&self.widths).enumerate() {
             match table {
-                Table::Whole(slab) if step.mode(slab.mode) == Mode::Write => slab.buffer.slice_mut().fill(T::ZERO),
+                Table::Whole(slab) if slab.mode(step) == Mode::Write => slab.buffer.slice_mut().fill(T::ZERO),
                 Table::Whole(_) => {}
                 Table::Tiles { tile, gramian, rows } => {
                     rows.sort_unstable_by_key(|&row| step.codes[row as usize * count + k]);

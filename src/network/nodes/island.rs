@@ -154,7 +154,7 @@ impl<T: Real> Backward<T> {
         for (slab, gradient) in self.params.iter().zip(params) {
             let width = slab.buffer.layout.width;
             let to = slab.buffer.view(&[width], &[1], lane * width)?;
-            put(to, &gradient.f_reshape([width as i64])?, step.mode(slab.mode))?;
+            put(to, &gradient.f_reshape([width as i64])?, slab.mode(step))?;
         }
         Ok(())
     }

@@ -66,7 +66,7 @@ struct Backward<T> {
 /// How the weight's gradient comes about.
 enum Weight<T> {
     /// In one product, for the sum or for all tasks.
-    Whole(Product, Mode),
+    Whole(Product, ParamGradient<T>),
     /// For all tasks, tile by tile, each into the Gramian.
     Tiles { products: Vec<(Product, usize)>, tile: Buffer<T>, gramian: Buffer<f64> },
     /// Likewise, with all products of the pass in bfloat16.
@@ -173,7 +173,7 @@ impl Linear {
             }
             None => {
                 let slab = at.param_gradient(0, pass)?;
-                Weight::Whole(shapes.weight(&slab.buffer, x, &dy)?, slab.mode)
+                Weight::Whole(shapes.weight(&slab.buffer, x, &dy)?, slab)
             }
         };
         let entrance = at.entrance(0).filter(|_| pass == Pass::Summed);
@@ -377,7 +377,7 @@ impl<T: Real> Kernel for LinearKernel<T> {
         let y = self.y.slice();
         let kept = self.kept.as_ref().map_or(y, |kept| kept.slice());
         let back = self.passes.of(pass);
-        let (layout, mode) = (back.dy.layout, step.mode(back.bias.mode));
+        let (layout, mode) = (back.dy.layout, back.bias.mode(step));
         let bias = back.bias.buffer.slice_mut();
         if let Weight::Halves(halved) = &mut back.weight {
             let (dy, rounded) = (back.dy.slice(), halved.dy.slice_mut());
@@ -386,7 +386,7 @@ impl<T: Real> Kernel for LinearKernel<T> {
         }
         with_shape!(self.curve, S => unbend::<T, S>(layout, [kept, y], back.dy.slice_mut(), bias, mode));
         match &mut back.weight {
-            Weight::Whole(product, mode) => product.run(step.mode(*mode))?,
+            Weight::Whole(product, slab) => product.run(slab.mode(step))?,
             Weight::Tiles { products, tile, gramian } => {
                 for (product, size) in products {
                     product.run(Mode::Write)?;

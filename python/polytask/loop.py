@@ -93,7 +93,7 @@ class Loop:
                 _log.warning("`data` has no targets of %s, whose heads stay as they are", listed(lacking))
         if isinstance(self.validation, Rows):
             self.model._core.check(self.validation.core(), True)
-        if getattr(self.core, "needs_validation", False) and not isinstance(self.validation, Rows):
+        if self.core.needs_validation and not isinstance(self.validation, Rows):
             weighting = json.loads(self.core.settings)["weighting"]["name"]
             raise ValueError(
                 f"`validation` should be rows in memory, or a fraction of `data`, because the weighting {weighting!r} "
@@ -139,8 +139,8 @@ class Loop:
         metrics.load()
         batches, accumulate = self.batches, json.loads(self.core.settings)["accumulate"]
         self.core.plan(None if batches is None else self.first_step + self.epochs * -(-batches // accumulate))
-        if getattr(self.core, "needs_validation", False):
-            self.core.validate_on(self.validation.core())  # type: ignore
+        if self.core.needs_validation:
+            self.core.validate_on(self.validation.core())  # type: ignore[union-attr]
         if self.rows is not None:
             self.core.balance(self.rows)
         elif any("balanced" in json.dumps(task.describe()["loss"]) for task in self.model.tasks):

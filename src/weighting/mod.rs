@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::error::Result;
-use crate::registry::{Described, Info};
+use crate::registry::{Component, Described, Info};
 use crate::value_error;
 
 pub mod bilevel;
@@ -206,17 +206,6 @@ pub trait Weighting: Described + Debug + Send {
     fn reset(&mut self) {}
 }
 
-/// What a weighting says of itself beside its [`Info`](crate::registry::Info), with its defaults:
-/// `{"needs", "acts_like", "parts", "validates", "looks_back"}`.
-///
-/// # Errors
-/// An unknown name.
-pub fn traits(name: &str) -> Result<Value> {
-    let weighting = build(&Value::from(name))?;
-    Ok(json!({"needs": weighting.needs(), "acts_like": weighting.acts_like(), "parts": weighting.parts(),
-              "validates": weighting.validates(), "looks_back": weighting.looks_back()}))
-}
-
 /// `state`, `restore` and `reset` of a weighting whose field `state` can be written as JSON.
 #[macro_export]
 macro_rules! remembers {
@@ -292,4 +281,17 @@ fn from_gradients(name: &str) -> bool {
 pub fn infos() -> Vec<Info> {
     let all = methods::infos().into_iter();
     all.map(|info| if from_gradients(&info.name) { modes::extend(info) } else { info }).collect()
+}
+
+/// What a weighting says of itself beside its [`Info`], with its defaults: `{"needs", "acts_like", "looks", "parts",
+/// "validates", "looks_back", "modes"}`, the last the names of the arguments of [`Modes`] that it has.
+///
+/// # Errors
+/// An unknown name.
+pub fn traits(name: &str) -> Result<Value> {
+    let weighting = build(&Value::from(name))?;
+    let modes = if from_gradients(name) { Modes::parameters() } else { Vec::new() };
+    Ok(json!({"needs": weighting.needs(), "acts_like": weighting.acts_like(), "looks": weighting.looks(),
+              "parts": weighting.parts(), "validates": weighting.validates(), "looks_back": weighting.looks_back(),
+              "modes": modes.iter().map(|parameter| parameter.name).collect::<Vec<_>>()}))
 }

@@ -9,7 +9,7 @@ import numpy as np
 import polytask as pt
 import pytest
 from conftest import Data, make_model
-from polytask import _stubs, registry
+from polytask import _docs, _stubs, registry
 
 FIT = {"epochs": 2, "batch_size": 40, "progress": False}
 ALL = [pytest.param(info, id=f"{info['family']}.{info['name']}") for info in registry.REGISTRY]
@@ -147,3 +147,10 @@ def test_stubs_are_not_stale():
     folder = Path(pt.__file__).parent
     for name, text in _stubs.render().items():
         assert (folder / name).read_text(encoding="utf-8") == text, "run python -m polytask._stubs"
+
+
+def test_the_page_of_all_components_is_not_stale():
+    page = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
+    assert page.read_text(encoding="utf-8") == _docs.render(), "run make docs"
+    for info in registry.REGISTRY:
+        assert f"### {info['class']}\n" in _docs.render()

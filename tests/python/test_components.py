@@ -91,7 +91,7 @@ def test_its_name_as_a_string_is_the_same_as_the_object(info):
         else:
             model = make_model()
             argument = {"optim": "optimizer", "regularizer": "regularizers"}.get(family, family)
-            history = pt.Trainer(model, **{argument: chosen}).fit(data.whole, **FIT)
+            history = pt.Trainer(model, **{argument: chosen}).fit(data.whole, validation=0.25, **FIT)
         assert np.isfinite(history["loss"]).all()
         return model.state_dict()
 

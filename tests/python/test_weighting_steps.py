@@ -4,7 +4,7 @@ import numpy as np
 import polytask as pt
 import pytest
 import torch
-from polytask import component
+from polytask import registry
 
 LR = 0.5
 ROWS = 24
@@ -14,9 +14,11 @@ LAMBDAS = {"a": 1.0, "b": 0.5, "c": 2.0}
 
 def of_gradients():
     """The classes of weightings that decide from one batch's gradients."""
-    for info in component.REGISTRY:
-        if info["family"] == "weighting" and info["needs"] != "losses" and info["parts"] == 1:
-            yield getattr(pt.weighting, info["class"])
+    for info in registry.REGISTRY:
+        if info["family"] == "weighting":
+            traits = info["traits"]
+            if traits["needs"] != "losses" and traits["parts"] == 1:
+                yield getattr(pt.weighting, info["class"])
 
 
 def rows(missing=True, seed=0):

@@ -4,13 +4,13 @@ import numpy as np
 import polytask as pt
 import pytest
 from conftest import same_bits, without_seconds
-from polytask import component
+from polytask import registry
 
 FIT = {"epochs": 4, "batch_size": 24, "progress": False}
 
 
 def names(family):
-    return [info["name"] for info in component.REGISTRY if info["family"] == family]
+    return [info["name"] for info in registry.REGISTRY if info["family"] == family]
 
 
 def conflicting(rows=120, seed=3):

@@ -4,7 +4,7 @@ import numpy as np
 import polytask as pt
 import pytest
 import torch
-from polytask import component
+from polytask import registry
 
 LR = 0.5
 ROWS = 24
@@ -14,7 +14,7 @@ LAMBDAS = {"a": 1.0, "b": 0.5, "c": 2.0}
 
 def of_gradients():
     """The classes of weightings that decide from one batch's gradients."""
-    for info in component.REGISTRY:
+    for info in registry.REGISTRY:
         if info["family"] == "weighting" and info["needs"] != "losses" and info["parts"] == 1:
             yield getattr(pt.weighting, info["class"])
 
@@ -40,7 +40,9 @@ class Autograd:
     """The model's losses and gradients in double precision."""
 
     def __init__(self, model, x, y, head="linear"):
-        self.state = {k: torch.tensor(v, dtype=torch.float64, requires_grad=True) for k, v in model.state_dict().items()}
+        self.state = {
+            k: torch.tensor(v, dtype=torch.float64, requires_grad=True) for k, v in model.state_dict().items()
+        }
         h = torch.tensor(x, dtype=torch.float64)
         for k in (0, 1):
             h = torch.tanh(self.linear(h, f"encoder.{k}"))

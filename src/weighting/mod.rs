@@ -10,10 +10,14 @@ use crate::error::Result;
 use crate::registry::{Component, Described, Info};
 use crate::value_error;
 
+pub mod bilevel;
 pub mod evidence;
 pub mod gradient;
+pub mod learned;
 pub mod loss;
 pub mod modes;
+pub mod positive;
+pub mod solver;
 pub mod standalone;
 
 pub use evidence::{Evidence, Given, Moment, On, Probed};
@@ -223,9 +227,29 @@ macro_rules! remembers {
 
 /// All methods, without the modes.
 mod methods {
-    use super::{Weighting, loss};
+    use super::{Weighting, bilevel, loss};
 
-    crate::family!(Weighting, "weighting": loss::equal::Equal, loss::r#static::Static);
+    crate::family!(
+        Weighting, "weighting":
+        loss::equal::Equal,
+        loss::mean::Mean,
+        loss::r#static::Static,
+        loss::scale_invariant::ScaleInvariant,
+        loss::uncertainty::Uncertainty,
+        loss::dwa::Dwa,
+        loss::rlw::Rlw,
+        loss::gls::Gls,
+        loss::imtl_l::ImtlL,
+        loss::stch::Stch,
+        loss::famo::Famo,
+        loss::cosmos::Cosmos,
+        loss::pbi::Pbi,
+        loss::go4align::Go4Align,
+        loss::ldc::Ldc,
+        bilevel::moml::Moml,
+        bilevel::forum::Forum,
+        bilevel::auto_lambda::AutoLambda,
+    );
 }
 
 /// Builds a weighting from its description; one from gradients also takes the arguments of [`Modes`].

@@ -26,9 +26,9 @@ or its name as a string, `"equal"`.
 """
 _WEIGHTINGS = """\
 A weighting decides how the tasks of a batch share a step. *Needs* says what it looks at: nothing; the losses; the
-Gramian `[tasks, tasks]` of the tasks' gradients at the shared parameters; or the gradients themselves. The last two
-take a backward pass for each task. *Acts like* says how long the combined gradient is when tasks agree: as the sum of the
-tasks' gradients, as their mean, or neither (*own*), which matters for the learning rate.
+Gramian `[tasks, tasks]` of the tasks' gradients at the shared parameters; or the gradients themselves. The last
+two take a backward pass for each task. *Acts like* says how long the combined gradient is when tasks agree: as the
+sum of the tasks' gradients, as their mean, or neither (*own*), which matters for the learning rate.
 """
 
 

@@ -30,7 +30,12 @@ def conflicting(rows=120, seed=3):
 
 
 def trainer(weighting, sharing, folder=None):
-    tasks = [pt.Task("up"), pt.Task("down"), pt.Task("side", classes=2), pt.Task("flags", loss="binary_cross_entropy", outputs=2)]
+    tasks = [
+        pt.Task("up"),
+        pt.Task("down"),
+        pt.Task("side", classes=2),
+        pt.Task("flags", loss="binary_cross_entropy", outputs=2),
+    ]
     encoder = pt.encoder.MLP([8, 8], dropout=0.1, norm="batch")
     model = pt.MultiTaskModel(6, tasks=tasks, encoder=encoder, sharing=sharing, seed=2)
     callbacks = [] if folder is None else [pt.Checkpoint(folder, every_steps=1)]

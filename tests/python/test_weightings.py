@@ -83,6 +83,20 @@ def test_it_begins_anew_after_reset(info):
 
 
 @walk(ALONE)
+def test_losses_that_it_looks_at_are_asked_for(info):
+    weighting = made(info)
+    try:
+        weighting.aggregate(J)
+    except ValueError as error:
+        message = str(error)
+    else:
+        message = ""
+    assert message in ("", f"{info['class']} looks at the losses: pass `losses` too")
+    if message:
+        np.testing.assert_array_equal(directions(weighting), directions(made(info)))
+
+
+@walk(ALONE)
 def test_what_it_learned_is_no_part_of_the_component(info):
     weighting = made(info)
     first = directions(weighting)
@@ -103,7 +117,7 @@ def test_weights_say_the_same_as_directions(info):
         with pytest.raises(ValueError, match="is no weighted sum of the gradients: use `aggregate`"):
             made(info).weights(given, **losses)
     else:
-        np.testing.assert_allclose(made(info).weights(given, **losses) @ J, direction, rtol=1e-12)
+        np.testing.assert_allclose(made(info).weights(given, **losses) @ J, direction, rtol=1e-12, atol=1e-14)
     np.testing.assert_array_equal(made(info).aggregate(J, losses=np.array([2.0, 3.0])), direction)
 
 

@@ -12,6 +12,7 @@ use crate::value_error;
 
 pub mod evidence;
 pub mod gradient;
+pub mod learned;
 pub mod loss;
 pub mod solver;
 
@@ -197,4 +198,19 @@ macro_rules! remembers {
     };
 }
 
-crate::family!(Weighting, "weighting": loss::equal::Equal, loss::r#static::Static);
+crate::family!(
+    Weighting, "weighting":
+    loss::equal::Equal,
+    loss::r#static::Static,
+    gradient::aligned_mtl::AlignedMtl,
+    gradient::cagrad::CaGrad,
+    gradient::config::ConFig,
+    gradient::dualproj::DualProj,
+    gradient::fairgrad::FairGrad,
+    gradient::imtl::Imtl,
+    gradient::imtl_g::ImtlG,
+    gradient::mgda::Mgda,
+    gradient::nash_mtl::NashMtl,
+    gradient::pivrg::Pivrg,
+    gradient::upgrad::UpGrad,
+);

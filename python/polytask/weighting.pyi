@@ -252,6 +252,330 @@ class LDC(Weighting):
         lr: float = 0.001,
     ) -> None: ...
 
+class AlignedMTL(Weighting):
+    """Aligned-MTL (Senushkin et al., Independent Component Alignment for Multi-Task Learning, CVPR 2023): the mean of
+    the rows of the matrix nearest to `J` whose singular values are all `s`. With `G = V diag(l) V^T` over the
+    eigenvalues that are not zero, `w = s V diag(l)^(-1/2) V^T 1/T`. As long as a mean of gradients, or shorter.
+
+    The authors' code sums rather than averages. As there, an eigenvalue counts as zero below `T` times the
+    precision of a 32-bit float (1.2e-7) of the largest: with `"min"` one that is noise would shrink the direction to
+    nothing.
+    """
+
+    scale_mode: str
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        scale_mode: str = "min",
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class CAGrad(Weighting):
+    """CAGrad, conflict-averse gradient descent (Liu, Liu, Jin, Stone & Liu, NeurIPS 2021): `max_d min_j <g_j, d>` over
+    `|d - g_0| <= c |g_0|` with the mean gradient `g_0`. About as long as a mean of gradients.
+
+    Solved exactly, by an active set; published codes hand the dual to SciPy's SLSQP, with 1e-8 added to norms, and
+    TorchJD answers 0 for small gradients. The paper does not rescale; the authors' code and LibMTL divide by
+    `1 + c^2`, the default here. At points where no direction helps all tasks, `d` is not unique; then it is the one
+    nearest to `g_0`.
+    """
+
+    c: float
+    rescale: int
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        c: float = 0.5,
+        rescale: int = 1,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class ConFIG(Weighting):
+    """ConFIG, conflict-free inverse gradients (Liu, Chu & Thuerey, ConFIG: Towards Conflict-free Training of Physics
+    Informed Neural Networks, ICLR 2025, arXiv 2408.11104): with unit rows `U`, the unit vector `u` along `U^+ 1`,
+    which has the same cosine with all gradients, and `d = (sum_j <g_j, u>) u`. As long as the sum of the gradients
+    where tasks agree.
+
+    The Gramian suffices: `U^+ 1 = U^T (U U^T)^+ 1`. Opposed gradients cancel, and leave 0 if there is nothing else.
+    The paper's M-ConFIG, which keeps a momentum of each task's gradient and backpropagates one task a step, is not
+    here: evidence shows the gradients of all tasks, so it would save nothing.
+    """
+
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class DualProj(Weighting):
+    """Projection on the dual cone (Lopez-Paz & Ranzato, Gradient Episodic Memory for Continual Learning, NeurIPS 2017;
+    for several tasks as in Quinton & Rey, arXiv 2406.16232, 2024): the direction nearest to `g = sum_j p_j g_j`
+    with `<g_j, d> >= 0` for all tasks. As long as a mean of gradients for the default preference.
+
+    `min v^T G v` over `v >= p`, solved exactly by an active set. The 2017 paper projects one task's gradient and adds
+    a margin of 0.5 to `v`; there is none here.
+    """
+
+    preference: Sequence[float] | None
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        preference: Sequence[float] | None = None,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class FairGrad(Weighting):
+    """FairGrad (Ban & Ji, Fair Resource Allocation in Multi-Task Learning, ICML 2024): weights with
+    `G w = w^(-1/alpha)`, element by element, the direction whose decreases `<g_j, d>` are alpha-fair. `alpha` of 1 is
+    proportional fairness (Nash-MTL's direction), 2 minimum potential delay; towards infinity it is max-min fairness,
+    where all losses fall alike.
+
+    Its length is its own: it grows with the gradients to the power `(1 - alpha) / (1 + alpha)`, so is `sqrt(T)` for
+    an `alpha` of 1 and larger for smaller gradients above that. The authors' code cuts it to length 1; clip
+    gradients for that. They solve by least squares; here the convex potential
+    `1/2 w^T G w - sum_j w_j^(1 - 1/alpha) / (1 - 1/alpha)` is minimised exactly. Where no weights exist, as between
+    opposed gradients, squared lengths count `1 + 1e-12` times. A task without gradient has weight 0.
+    """
+
+    alpha: float
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class IMTL(Weighting):
+    """IMTL, impartial multi-task learning (Liu et al., Towards Impartial Multi-task Learning, ICLR 2021): losses
+    `exp(s_j) L_j - s_j` with learned `s_j` that start at 0 (IMTL-L), whose gradients at the shared parameters are
+    combined to a direction with equal projections (IMTL-G, weights that sum to 1). Task-only parameters follow
+    their own scaled loss. As IMTL-G does not ask for the lengths of gradients, at the shared parameters the scales
+    change only how long the direction is.
+
+    The paper and LibMTL train `s` with the model's optimizer; here it has an Adam of its own. A loss that stays at 0
+    or below has no best scale: its weight grows until `s` reaches 30.
+    """
+
+    lr: float
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        lr: float = 0.001,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class IMTLG(Weighting):
+    """IMTL-G, the gradient balance of impartial multi-task learning (Liu et al., Towards Impartial Multi-task Learning,
+    ICLR 2021): weights that sum to 1 and give a direction with the same `<d, g_j / |g_j|>` for all tasks. As long as
+    a mean of gradients.
+
+    With unit rows `U`, `d` is a multiple of `U^T (U U^T)^+ 1`; the paper's formula, which inverts a matrix of
+    differences, is the same where it exists. Weights may be negative, and so may the projections that all tasks
+    share, as in the paper. Where the projections are equal only at 0 (between opposed gradients) the direction is
+    0; where no weights of sum 1 exist they are equal. A task without gradient has weight 0.
+    """
+
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class MGDA(Weighting):
+    """MGDA, the multiple-gradient descent algorithm (Desideri, Comptes Rendus Mathematique, 2012; Sener & Koltun,
+    Multi-Task Learning as Multi-Objective Optimization, NeurIPS 2018): `min |sum_j w_j g_j|` over weights `w >= 0`
+    that sum to 1, the point of the convex hull of the tasks' gradients that is nearest to the origin. As long as a
+    mean of gradients.
+
+    Solved exactly, by an active set on the Gramian. The paper and published codes take Frank-Wolfe steps, and after
+    100 or 250 of those are far above the minimum for tens of conflicting tasks.
+    """
+
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class NashMTL(Weighting):
+    """Nash-MTL (Navon et al., Multi-Task Learning as a Bargaining Game, ICML 2022): weights with `G w = 1 / w`, element
+    by element, so that every task gains equally from its own weighted gradient. Invariant to the scales of the
+    losses.
+
+    As in the authors' code the Gramian is first divided by its norm, so that the direction is `sqrt(T |G|)` long: it
+    scales with the gradients, until `max_norm` cuts it. (With the paper's own equation the length is always
+    `sqrt(T)`, and the cut direction the same once gradients are not small.) The authors iterate 20 convex programs
+    with a host solver; the fixed point is the minimum of `1/2 w^T G w - sum_j log w_j`, and found exactly here by
+    Newton's method. Where no weights exist, as between opposed gradients, squared lengths count `1 + 1e-12` times: the
+    weights are then bounded and their gradients cancel. A task without gradient has weight 0. The authors' option
+    to update weights every few steps is common to all gradient methods here.
+    """
+
+    max_norm: float
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        max_norm: float = 1.0,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class PIVRG(Weighting):
+    """PIVRG, performance-informed variance reduction gradient aggregation (Qin et al., Revisiting Fairness in Multitask
+    Learning: A Performance-Driven Approach for Variance Reduction, CVPR 2025): weights with
+    `G w = (p / w)^(1/alpha)`, element by element, where `p = T softmax(score / t)` asks for more decrease for tasks that
+    fall behind, and `t` is such that no `p_j` is more than `bound` times another. As its length is FairGrad's, it is
+    cut to `max_norm`, as in the authors' code.
+
+    There, a task's score is how much worse its validation metric is than after training alone, in percent, as of the
+    last epoch. Here it is how much higher its mean training loss was over the last complete epoch than its
+    `baseline` or, without baselines, than over its first epoch: validation metrics are not part of a step's
+    evidence. Until a task has a score, it has the mean of the others.
+    """
+
+    baselines: Sequence[float] | None
+    bound: float
+    min_temperature: float
+    alpha: float
+    max_norm: float
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        baselines: Sequence[float] | None = None,
+        bound: float = 2.0,
+        min_temperature: float = 10.0,
+        alpha: float = 2.0,
+        max_norm: float = 1.0,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class UPGrad(Weighting):
+    """UPGrad (Quinton & Rey, Jacobian Descent for Multi-Objective Optimization, arXiv 2406.16232, 2024):
+    `sum_j p_j pi(g_j)`, where `pi` projects on the dual cone `{d : <g_i, d> >= 0 for all tasks i}`. No task gets
+    worse, to first order. As long as a mean of gradients for the default preference.
+
+    Each projection is `min v^T G v` over `v >= e_j`, solved exactly by an active set. TorchJD adds 1e-4 of the
+    Gramian's trace to its diagonal first, and its directions then conflict where gradients nearly depend on each
+    other.
+    """
+
+    preference: Sequence[float] | None
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        preference: Sequence[float] | None = None,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
 class MOML(Weighting):
     """Multi-objective meta learning for multi-task learning (Ye et al., Multi-Objective Meta Learning, NeurIPS 2021).
 

@@ -105,17 +105,8 @@ def assert_same(got, want, tolerance=2e-5):
         np.testing.assert_allclose(got[key], want[key], rtol=tolerance, atol=tolerance, err_msg=key)
 
 
-def expected(weighting, jacobian, losses):
-    """The method's own direction for gradients written down, and its factors on the tasks' own parameters."""
-    core = pt._core.Weighting(component_json(weighting))
-    weights, direction, own = core.weigh(losses=np.asarray(losses), jacobian=jacobian)
-    return (np.asarray(weights) @ jacobian if direction is None else np.asarray(direction)), own
-
-
-def component_json(weighting):
-    import json
-
-    return json.dumps(weighting.describe())
+#: What some methods also multiply the tasks' own gradients by, in their first step: from weights and losses.
+OWN = {"DBMTL": lambda weights, losses: 1 / losses, "GradNorm": lambda weights, losses: weights}
 
 
 @pytest.mark.parametrize("cls", list(of_gradients()), ids=lambda cls: cls.__name__)
@@ -126,14 +117,136 @@ def test_a_step_is_the_method_on_the_tasks_gradients(cls, how):
         y["b"] = np.full_like(y["b"], np.nan)
     model = make()
     reference = Autograd(model, x, y)
-    losses = [float(loss.detach()) for loss in reference.losses.values()]
-    rows_of = [TASKS.index(name) for name in reference.losses]
-    jacobian = np.zeros((3, reference.jacobian().shape[1]))
-    jacobian[rows_of] = reference.jacobian()
-    known = np.full(3, np.nan)
-    known[rows_of] = losses
-    direction, own = expected(cls(), jacobian, known)
-    want = reference.stepped(direction, own=np.asarray(own)[rows_of])
+    present = [TASKS.index(name) for name in reference.losses]
+    losses, jacobian = np.full(3, np.nan), np.zeros((3, reference.jacobian().shape[1]))
+    losses[present] = [float(loss.detach()) for loss in reference.losses.values()]
+    jacobian[present] = reference.jacobian()
+    direction, own = cls().aggregate(jacobian, losses=losses), None
+    if cls.__name__ in OWN:
+        weights = cls().weights(jacobian, losses=losses)[present] if cls.__name__ == "GradNorm" else None
+        own = OWN[cls.__name__](weights, losses[present])
+    want = reference.stepped(direction, own=own)
     accumulate = {"accumulate": 3, "batch": ROWS // 3} if how == "micro-batches" else {}
     got = trained(model, cls(), (x, y), **accumulate)
     assert_same(got, want, 1e-4)
+
+
+@pytest.mark.parametrize("head", ["linear", "tower"])
+@pytest.mark.parametrize("how", [{}, {"accumulate": 2, "batch": ROWS // 2}], ids=["whole", "micro-batches"])
+@pytest.mark.parametrize("name", ["UPGrad", "MGDA", "PCGrad", "GradDrop"])
+def test_at_the_representation_one_backward_gives_the_same(name, head, how):
+    x, y = rows()
+    chosen = pt.head.Tower(3) if head == "tower" else head
+    model = make(chosen)
+    reference = Autograd(model, x, y, head)
+    jacobian = reference.at_representation()
+    losses = np.array([float(loss.detach()) for loss in reference.losses.values()])
+    along = getattr(pt.weighting, name)().aggregate(jacobian, losses=losses)
+    got = trained(model, getattr(pt.weighting, name)(at="representation"), (x, y), **how)
+    assert_same(got, reference.stepped(along=along), 1e-4)
+
+
+def test_normalized_gradients_and_scales():
+    x, y = rows()
+    model = make()
+    reference = Autograd(model, x, y)
+    jacobian = reference.jacobian()
+    losses = np.array([float(loss.detach()) for loss in reference.losses.values()])
+    norms = np.linalg.norm(jacobian, axis=1)
+    divided = {"none": norms**0, "l2": norms, "loss": losses, "loss+": losses * norms}
+    for normalize, by in divided.items():
+        rows_of = jacobian / by[:, None]
+        weights = pt.weighting.UPGrad().weights(rows_of)
+        for scale, factor in {"paper": 1, "mean": 1, "sum": 3}.items():
+            chosen = pt.weighting.UPGrad(normalize=normalize, scale=scale)
+            np.testing.assert_allclose(chosen.weights(jacobian, losses=losses), factor * weights / by, rtol=1e-6)
+            fresh = make()
+            got = trained(fresh, chosen, (x, y))
+            assert_same(got, reference.stepped(factor * weights @ rows_of), 1e-4)
+    own = pt.weighting.NashMTL().weights(jacobian)
+    np.testing.assert_allclose(pt.weighting.NashMTL(scale="mean").weights(jacobian), own / own.sum(), rtol=1e-9)
+    np.testing.assert_allclose(pt.weighting.NashMTL(scale="sum").weights(jacobian), 3 * own / own.sum(), rtol=1e-9)
+
+
+def test_weights_a_layer():
+    x, y = rows()
+    model = make()
+    reference = Autograd(model, x, y)
+    layers = [[f"encoder.{k}.weight", f"encoder.{k}.bias"] for k in (0, 1)]
+    direction = np.concatenate([pt.weighting.UPGrad().aggregate(reference.jacobian(layer)) for layer in layers])
+    assert_same(trained(model, pt.weighting.UPGrad(per="layer"), (x, y)), reference.stepped(direction), 1e-4)
+    again = trained(make(), pt.weighting.UPGrad(per="layer"), (x, y), batch=ROWS // 2, accumulate=2)
+    assert_same(again, reference.stepped(direction), 1e-4)
+
+
+def test_weights_are_kept_between_refreshes():
+    x, y = rows()
+    weighting = pt.weighting.MGDA(refresh=3)
+    model = make()
+    trainer = pt.Trainer(model, pt.optim.SGD(lr=LR), weighting=weighting)
+    first = Autograd(model, x, y)
+    weights = pt.weighting.MGDA().weights(first.jacobian())
+    for step in range(5):
+        reference = Autograd(model, x, y)
+        if step == 3:
+            weights = pt.weighting.MGDA().weights(reference.jacobian())
+        trainer.step((x, y))
+        assert_same(model.state_dict(), reference.stepped(weights=weights), 1e-3)
+
+
+def test_the_gradients_norm_is_clipped_after_they_are_combined():
+    x, y = rows()
+    model = make()
+    reference = Autograd(model, x, y)
+    want = reference.stepped(pt.weighting.UPGrad().aggregate(reference.jacobian()))
+    before = {key: value.detach().numpy() for key, value in reference.state.items()}
+    step = {key: want[key] - before[key] for key in want}
+    norm = np.sqrt(sum((value**2).sum() for value in step.values())) / LR
+    clipped = {key: before[key] + step[key] * 0.1 / norm for key in step}
+    assert norm > 0.1
+    assert_same(trained(model, "upgrad", (x, y), clip_norm=0.1), clipped, 1e-4)
+
+
+def test_bfloat16_changes_the_gramian_alone():
+    x, y = rows(missing=False)
+    kept, rounded = make(), make()
+    reference = Autograd(kept, x, y)
+    trained(kept, pt.weighting.PCGrad(), (x, y))
+    trained(rounded, pt.weighting.PCGrad(gramian_precision="bfloat16"), (x, y))
+    for key, value in kept.state_dict().items():
+        moved = np.abs(value - reference.state[key].detach().numpy()).max()
+        assert np.abs(rounded.state_dict()[key] - value).max() < 0.05 * moved
+        if key.startswith("heads"):
+            np.testing.assert_allclose(rounded.state_dict()[key], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_jacobian_beyond_the_budget_gives_the_same_step():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(8, 1200)).astype(np.float32)
+    y = {f"t{k}": generator.normal(size=8).astype(np.float32) for k in range(8)}
+    tasks = [pt.Task(name) for name in y]
+    size = 8 * 1200 * 1800
+    assert size > 16 * 2**20
+    models = [pt.MultiTaskModel(1200, tasks=tasks, encoder=pt.encoder.MLP([1800]), seed=0) for _ in range(2)]
+    # With weights a layer the Jacobian is kept, however large; here there is one layer.
+    for model, per in zip(models, ("all", "layer"), strict=True):
+        trained(model, pt.weighting.UPGrad(per=per), (x, y))
+    assert_same(models[0].state_dict(), models[1].state_dict(), 1e-6)
+
+
+def test_combinations_that_cannot_work_are_refused_before_training():
+    model = make()
+    refused = {
+        "`refresh` should be 1": lambda: pt.weighting.GradDrop(refresh=2),
+        '`gramian_precision` should be "float32"': lambda: pt.weighting.GradDrop(gramian_precision="bfloat16"),
+        '`per` should be "all"': lambda: pt.weighting.GradDrop(per="layer"),
+        "UPGrad: argument `at` should be": lambda: pt.weighting.UPGrad(at="heads"),
+        "UPGrad: argument `per`": lambda: pt.weighting.UPGrad(at="representation", per="layer"),
+        "no per-task products": lambda: pt.weighting.UPGrad(at="representation", gramian_precision="bfloat16"),
+        "`accumulate` of 2": lambda: pt.Trainer(
+            model, weighting=pt.weighting.UPGrad(gramian_precision="bfloat16"), accumulate=2
+        ),
+    }
+    for message, make_it in refused.items():
+        with pytest.raises(ValueError, match=message):
+            make_it()

@@ -1,7 +1,7 @@
 //! Who writes and who adds to each gradient, settled once; and the per-task slabs with their Gramian.
 
 use super::buffer::{Buffer, Layout};
-use super::gram::{add_products, combine};
+use super::gram::{Square, combine};
 use super::product::Mode;
 use super::{Network, ParamId, Reach, ValueId};
 use crate::error::Result;
@@ -141,6 +141,8 @@ pub struct Slabs<T> {
 struct Slab<T> {
     /// None for a parameter whose node works in tiles.
     buffer: Option<Buffer<T>>,
+    /// Its products, a group at a time.
+    squares: Vec<Square<T>>,
     last: usize,
 }
 
@@ -174,7 +176,15 @@ impl<T: Real> Slabs<T> {
             let groups = net.params[p].groups;
             let layout = Layout { groups, rows: 1, lanes: tasks, width: net.params[p].range.len() / groups };
             let buffer = (!tiled).then(|| Buffer::zeros(layout)).transpose()?;
-            slabs[p] = Some(Slab { buffer, last });
+            let squares = match &buffer {
+                Some(buffer) => {
+                    let group = Layout { groups: 1, ..layout };
+                    let square = |g| Square::new(buffer.part(g * group.len(), group)?, tasks);
+                    (0..groups).map(square).collect::<Result<_>>()?
+                }
+                None => Vec::new(),
+            };
+            slabs[p] = Some(Slab { buffer, squares, last });
         }
         let layout = Layout { groups: slabs.len(), rows: 1, lanes: tasks, width: tasks };
         Ok(Self { tasks, kept, halves: store == Store::Halves, tile, slabs, gramians: Buffer::zeros(layout)? })
@@ -208,15 +218,14 @@ impl<T: Real> Slabs<T> {
     }
 
     /// Adds what is complete once node `op` has run its backward.
-    pub fn after(&mut self, op: usize) {
+    pub fn after(&mut self, op: usize) -> Result<()> {
         let each = self.slabs.iter().zip(self.gramians.slice_mut().chunks_exact_mut(self.tasks * self.tasks));
         for (slab, gramian) in each.filter_map(|(slab, gramian)| Some((slab.as_ref()?, gramian))) {
-            let Slab { buffer: Some(buffer), last } = slab else { continue };
-            if *last == op {
-                let size = buffer.layout.lanes * buffer.layout.width;
-                buffer.slice().chunks_exact(size).for_each(|group| add_products(group, self.tasks, gramian));
+            if slab.last == op {
+                slab.squares.iter().try_for_each(|square| square.add(gramian))?;
             }
         }
+        Ok(())
     }
 
     /// Adds the Gramian `[tasks, tasks]` of the parameters of which `wanted` says so; of all that all tasks reach.

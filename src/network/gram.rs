@@ -1,5 +1,8 @@
-//! Products of the tasks' gradients with each other and with weights: loops over slabs `[tasks, width]`.
+//! Products of the tasks' gradients with each other and with weights, over slabs `[tasks, width]`.
 
+use crate::error::{Error, Result};
+use crate::network::buffer::{Buffer, Layout};
+use crate::network::product::{Mode, Product};
 use crate::real::{LANES, Real};
 use crate::vectorised;
 
@@ -16,16 +19,42 @@ pub fn add_products<T: Real>(slab: &[T], tasks: usize, gramian: &mut [f64]) {
     }
 }
 
-/// As [`add_products`], of a slab of bfloat16; `room` is scratch memory.
-pub fn add_products_of_halves(slab: &[u16], tasks: usize, room: &mut Vec<f32>, gramian: &mut [f64]) {
-    let width = slab.len() / tasks.max(1);
-    for start in (0..width).step_by(BLOCK) {
-        let size = (width - start).min(BLOCK);
-        room.resize(tasks * size, 0.0);
-        for (wide, row) in room.chunks_exact_mut(size).zip(slab.chunks_exact(width)) {
-            widen(&row[start..start + size], wide);
+/// Elements of a slab from which on libtorch's product is faster than loops of our own.
+const LARGE: usize = 1 << 13;
+
+/// The products of a slab that stays in place with itself.
+#[derive(Debug)]
+pub struct Square<T> {
+    slab: Buffer<T>,
+    tasks: usize,
+    product: Option<(Product, Buffer<T>)>,
+}
+
+impl<T: Real> Square<T> {
+    /// For a slab `[tasks, width]`.
+    pub fn new(slab: Buffer<T>, tasks: usize) -> Result<Self> {
+        let width = slab.layout.len() / tasks.max(1);
+        let product = (slab.layout.len() >= LARGE).then(|| {
+            let out = Buffer::zeros(Layout { groups: 1, rows: 1, lanes: tasks, width: tasks })?;
+            let rows = slab.shaped(&[tasks, width])?;
+            Ok::<_, Error>((
+                Product::new(out.shaped(&[tasks, tasks])?, rows.shallow_clone(), rows.f_transpose(0, 1)?)?,
+                out,
+            ))
+        });
+        Ok(Self { tasks, product: product.transpose()?, slab })
+    }
+
+    /// Adds the products to `gramian` `[tasks, tasks]`.
+    pub fn add(&self, gramian: &mut [f64]) -> Result<()> {
+        match &self.product {
+            Some((product, out)) => {
+                product.run(Mode::Write)?;
+                gramian.iter_mut().zip(out.slice()).for_each(|(sum, x)| *sum += x.wide());
+            }
+            None => add_products(self.slab.slice(), self.tasks, gramian),
         }
-        block_products(room, [size, 0, size], tasks, gramian);
+        Ok(())
     }
 }
 
@@ -99,15 +128,6 @@ fn dots<T: Real, const R: usize, const C: usize>(a: [&[T]; R], b: [&[T]; C]) -> 
 }
 
 vectorised! {
-/// bfloat16 is the upper half of a float.
-fn widen(from: &[u16], to: &mut [f32]) {
-    for (to, &from) in to.iter_mut().zip(from) {
-        *to = f32::from_bits(u32::from(from) << 16);
-    }
-}
-}
-
-vectorised! {
 /// `out = sum over tasks of weights[task] * slab[task]`.
 pub fn combine<T: Real>(slab: &[T], weights: &[f64], out: &mut [T]) {
     let width = out.len();
@@ -136,6 +156,20 @@ mod tests {
     }
 
     #[test]
+    fn a_large_slab_gives_what_a_small_one_does() {
+        let (tasks, width) = (3, 4000);
+        let numbers = slab(tasks, width);
+        let mut buffer = Buffer::<f64>::zeros(Layout { groups: 1, rows: 1, lanes: tasks, width }).unwrap();
+        buffer.slice_mut().copy_from_slice(&numbers);
+        let (mut loops, mut product) = (vec![0.0; 9], vec![0.0; 9]);
+        add_products(&numbers, tasks, &mut loops);
+        let square = Square::new(buffer, tasks).unwrap();
+        assert!(square.product.is_some());
+        square.add(&mut product).unwrap();
+        assert!(loops.iter().zip(&product).all(|(a, b)| (a - b).abs() < 1e-8));
+    }
+
+    #[test]
     fn products_are_those_of_plain_loops() {
         for (tasks, width) in [(1, 1), (2, 17), (3, 512), (5, 1030), (9, 31), (16, 700)] {
             let slab = slab(tasks, width);
@@ -151,15 +185,6 @@ mod tests {
                 assert!((near[i] - 1.0 - want(i)).abs() < 2e-6 * width as f64, "{tasks} {width}");
             }
         }
-    }
-
-    #[test]
-    fn halves_are_taken_at_their_own_value() {
-        // 1.5, -2 and 3 are bfloat16 numbers.
-        let halves: Vec<u16> = [1.5f32, -2.0, 3.0, 1.5].iter().map(|x| (x.to_bits() >> 16) as u16).collect();
-        let mut gramian = vec![0.0; 4];
-        add_products_of_halves(&halves, 2, &mut Vec::new(), &mut gramian);
-        assert_eq!(gramian, [6.25, 1.5, 1.5, 11.25]);
     }
 
     #[test]

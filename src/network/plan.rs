@@ -344,7 +344,7 @@ impl<T: Real> Plan<T> {
         for (i, kernel) in self.kernels.iter_mut().enumerate().take(nodes.end).skip(nodes.start).rev() {
             kernel.backward(step, pass)?;
             if let (Pass::PerTask, Some(slabs)) = (pass, &mut self.slabs) {
-                slabs.after(i);
+                slabs.after(i)?;
             }
         }
         Ok(())

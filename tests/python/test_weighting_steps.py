@@ -123,7 +123,7 @@ def test_a_step_is_the_method_on_the_tasks_gradients(cls, how):
     jacobian[present] = reference.jacobian()
     direction, own = cls().aggregate(jacobian, losses=losses), None
     if cls.__name__ in OWN:
-        weights = cls().weights(jacobian, losses=losses)[present] if cls.__name__ == "GradNorm" else None
+        weights = cls().weights(jacobian @ jacobian.T, losses=losses)[present] if cls.__name__ == "GradNorm" else None
         own = OWN[cls.__name__](weights, losses[present])
     want = reference.stepped(direction, own=own)
     accumulate = {"accumulate": 3, "batch": ROWS // 3} if how == "micro-batches" else {}
@@ -153,19 +153,21 @@ def test_normalized_gradients_and_scales():
     jacobian = reference.jacobian()
     losses = np.array([float(loss.detach()) for loss in reference.losses.values()])
     norms = np.linalg.norm(jacobian, axis=1)
+    gramian = jacobian @ jacobian.T
     divided = {"none": norms**0, "l2": norms, "loss": losses, "loss+": losses * norms}
     for normalize, by in divided.items():
         rows_of = jacobian / by[:, None]
-        weights = pt.weighting.UPGrad().weights(rows_of)
+        weights = pt.weighting.UPGrad().weights(rows_of @ rows_of.T)
         for scale, factor in {"paper": 1, "mean": 1, "sum": 3}.items():
             chosen = pt.weighting.UPGrad(normalize=normalize, scale=scale)
-            np.testing.assert_allclose(chosen.weights(jacobian, losses=losses), factor * weights / by, rtol=1e-6)
+            got = chosen.weights(gramian, losses=losses)
+            np.testing.assert_allclose(got, factor * weights / by, rtol=1e-6)
             fresh = make()
             got = trained(fresh, chosen, (x, y))
             assert_same(got, reference.stepped(factor * weights @ rows_of), 1e-4)
-    own = pt.weighting.NashMTL().weights(jacobian)
-    np.testing.assert_allclose(pt.weighting.NashMTL(scale="mean").weights(jacobian), own / own.sum(), rtol=1e-9)
-    np.testing.assert_allclose(pt.weighting.NashMTL(scale="sum").weights(jacobian), 3 * own / own.sum(), rtol=1e-9)
+    own = pt.weighting.NashMTL().weights(gramian)
+    np.testing.assert_allclose(pt.weighting.NashMTL(scale="mean").weights(gramian), own / own.sum(), rtol=1e-9)
+    np.testing.assert_allclose(pt.weighting.NashMTL(scale="sum").weights(gramian), 3 * own / own.sum(), rtol=1e-9)
 
 
 def test_weights_a_layer():
@@ -179,17 +181,21 @@ def test_weights_a_layer():
     assert_same(again, reference.stepped(direction), 1e-4)
 
 
+def gramian(reference):
+    return reference.jacobian() @ reference.jacobian().T
+
+
 def test_weights_are_kept_between_refreshes():
     x, y = rows()
     weighting = pt.weighting.MGDA(refresh=3)
     model = make()
     trainer = pt.Trainer(model, pt.optim.SGD(lr=LR), weighting=weighting)
     first = Autograd(model, x, y)
-    weights = pt.weighting.MGDA().weights(first.jacobian())
+    weights = pt.weighting.MGDA().weights(gramian(first))
     for step in range(5):
         reference = Autograd(model, x, y)
         if step == 3:
-            weights = pt.weighting.MGDA().weights(reference.jacobian())
+            weights = pt.weighting.MGDA().weights(gramian(reference))
         trainer.step((x, y))
         assert_same(model.state_dict(), reference.stepped(weights=weights), 1e-3)
 

@@ -7,7 +7,7 @@ use super::activation::{Curve, Shape};
 use crate::error::Result;
 use crate::network::buffer::{Buffer, Layout, Memory};
 use crate::network::gradient::{Pass, PerPass, Tiled};
-use crate::network::gram::{add_products, add_products_of_halves};
+use crate::network::gram::Square;
 use crate::network::half::{Halves, narrow, round, unround};
 use crate::network::plan::{Entrance, InputGradient, Kernel, ParamGradient, Prepare, Step};
 use crate::network::product::{Mode, Product};
@@ -68,7 +68,7 @@ enum Weight<T> {
     /// In one product, for the sum or for all tasks.
     Whole(Product, ParamGradient<T>),
     /// For all tasks, tile by tile, each into the Gramian.
-    Tiles { products: Vec<(Product, usize)>, tile: Buffer<T>, gramian: Buffer<f64> },
+    Tiles { products: Vec<(Product, Square<T>)>, gramian: Buffer<f64> },
     /// Likewise, with all products of the pass in bfloat16.
     Halves(Box<Halved<T>>),
 }
@@ -78,9 +78,10 @@ struct Halved<T> {
     x: (Buffer<T>, Halves),
     weight: (Buffer<T>, Halves),
     dy: Halves,
-    products: Vec<(Product, usize)>,
+    /// Each with its size, and what makes products of it in single precision.
+    products: Vec<(Product, usize, Square<T>)>,
     tile: Halves,
-    room: Vec<f32>,
+    single: Buffer<T>,
     gramian: Buffer<f64>,
     dx: Option<HalvedInput<T>>,
 }
@@ -169,7 +170,9 @@ impl Linear {
             Some(Tiled { gramian, size, .. }) => {
                 let lanes = dy.layout.lanes;
                 let tile = Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: shapes.tile(lanes, size) })?;
-                Weight::Tiles { products: shapes.tiles(lanes, size, [&dy, x, &tile])?, tile, gramian }
+                let square = |(product, size)| Ok((product, square(&tile, lanes, size)?));
+                let products = shapes.tiles(lanes, size, [&dy, x, &tile])?.into_iter().map(square);
+                Weight::Tiles { products: products.collect::<Result<_>>()?, gramian }
             }
             None => {
                 let slab = at.param_gradient(0, pass)?;
@@ -321,17 +324,20 @@ impl<T: Real> Halved<T> {
         let (rounded, lanes) = (|of: &Buffer<T>| Halves::zeros(of.layout.len()), dy.layout.lanes);
         let (x, weight) = ((x.share(), rounded(x)?), (weight.share(), rounded(weight)?));
         let (dy, tile) = (rounded(dy)?, Halves::zeros(shapes.tile(lanes, size))?);
-        let products = shapes.tiles(lanes, size, [&dy, &x.1, &tile])?;
+        let single = Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: shapes.tile(lanes, size) })?;
+        let products = shapes.tiles(lanes, size, [&dy, &x.1, &tile])?.into_iter();
+        let products = products.map(|(product, size)| Ok((product, size, square(&single, lanes, size)?)));
+        let products = products.collect::<Result<_>>()?;
         let dx = leaving.map(|leaving| HalvedInput::new(shapes, lanes, leaving, [&dy, &weight.1])).transpose()?;
-        Ok(Self { x, weight, dy, products, tile, room: Vec::new(), gramian, dx })
+        Ok(Self { x, weight, dy, products, tile, single, gramian, dx })
     }
 
-    fn run(&mut self, lanes: usize) -> Result<()> {
+    fn run(&mut self) -> Result<()> {
         round(self.x.0.slice(), self.x.1.slice_mut());
-        for (product, size) in &self.products {
+        for (product, size, square) in &self.products {
             product.run(Mode::Write)?;
-            let tile = &self.tile.slice()[..*size];
-            add_products_of_halves(tile, lanes, &mut self.room, self.gramian.slice_mut());
+            unround(&self.tile.slice()[..*size], &mut self.single.slice_mut()[..*size], Mode::Write);
+            square.add(self.gramian.slice_mut())?;
         }
         let Some(HalvedInput { rounded, products, dx }) = &mut self.dx else { return Ok(()) };
         round(self.weight.0.slice(), self.weight.1.slice_mut());
@@ -342,6 +348,11 @@ impl<T: Real> Halved<T> {
         }
         Ok(())
     }
+}
+
+/// The products of the first `size` elements of a tile, all tasks' parts with each other.
+fn square<T: Real>(tile: &Buffer<T>, lanes: usize, size: usize) -> Result<Square<T>> {
+    Square::new(tile.part(0, Layout { groups: 1, rows: 1, lanes, width: size / lanes })?, lanes)
 }
 
 impl<T: Real> HalvedInput<T> {
@@ -382,15 +393,15 @@ impl<T: Real> Kernel for LinearKernel<T> {
         if let Weight::Halves(halved) = &mut back.weight {
             let (dy, rounded) = (back.dy.slice(), halved.dy.slice_mut());
             with_shape!(self.curve, S => unbend_rounded::<T, S>(layout, [kept, y, dy], rounded, bias, mode));
-            return halved.run(layout.lanes);
+            return halved.run();
         }
         with_shape!(self.curve, S => unbend::<T, S>(layout, [kept, y], back.dy.slice_mut(), bias, mode));
         match &mut back.weight {
             Weight::Whole(product, slab) => product.run(slab.mode(step))?,
-            Weight::Tiles { products, tile, gramian } => {
-                for (product, size) in products {
+            Weight::Tiles { products, gramian } => {
+                for (product, square) in products {
                     product.run(Mode::Write)?;
-                    add_products(&tile.slice()[..*size], layout.lanes, gramian.slice_mut());
+                    square.add(gramian.slice_mut())?;
                 }
             }
             Weight::Halves(_) => {}

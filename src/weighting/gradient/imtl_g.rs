@@ -74,7 +74,6 @@ mod tests {
             let size: f64 = weights.iter().zip(&lengths).map(|(w, length)| w.abs() * length).sum();
             let along = times(gramian, &weights);
             let first = along[0] / lengths[0];
-            // Every second row the opposite of another: all equal at 0.
             assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-9 * weights.iter().map(|w| w.abs()).sum::<f64>());
             for (along, length) in along.iter().zip(&lengths).filter(|(_, length)| **length > 0.0) {
                 assert!((along / length - first).abs() <= 1e-9 * size, "{case}: {} {first}", along / length);

@@ -191,7 +191,9 @@ mod tests {
 
     #[test]
     fn a_pseudo_inverse_undoes_what_can_be_undone() {
-        for case in cases::all().into_iter().filter(|case| case.n <= 16 && case.what != "graded") {
+        for case in
+            cases::all().into_iter().filter(|case| case.n <= 16 && !["graded", "nearly the same"].contains(&case.what))
+        {
             let (n, matrix) = (case.n, &case.gramian);
             let point = cases::normal(5, 1, n);
             let right = times(matrix, &point);

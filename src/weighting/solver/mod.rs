@@ -110,4 +110,22 @@ mod tests {
         assert_eq!(square(&[1.0, 2.0, 2.0, 5.0], &[1.0, 1.0]), 10.0);
         assert_eq!(times(&[], &[]), [0.0; 0]);
     }
+
+    #[test]
+    fn gradients_that_are_not_finite_end_in_time() {
+        for bad in [f64::NAN, f64::INFINITY] {
+            for at in [0, 1, 4] {
+                let mut gramian = cases::gramian(&cases::normal(1, 3, 5), 3);
+                gramian[at] = bad;
+                let sizes = [
+                    hull::min_norm(&gramian, 3).len(),
+                    cone::project_each(&gramian, &[1.0; 3]).len(),
+                    conflict_averse::weights(&gramian, 3, 0.5).len(),
+                    fair::fixed_point(&gramian, &[1.0; 3], 1.0).len(),
+                    eigen::Eigen::of(&gramian, 3).values.len(),
+                ];
+                assert_eq!(sizes, [3; 5]);
+            }
+        }
+    }
 }

@@ -207,10 +207,12 @@ crate::family!(
     gradient::config::ConFig,
     gradient::dualproj::DualProj,
     gradient::fairgrad::FairGrad,
+    gradient::gradvac::GradVac,
     gradient::imtl::Imtl,
     gradient::imtl_g::ImtlG,
     gradient::mgda::Mgda,
     gradient::nash_mtl::NashMtl,
+    gradient::pcgrad::PcGrad,
     gradient::pivrg::Pivrg,
     gradient::upgrad::UpGrad,
 );

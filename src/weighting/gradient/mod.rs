@@ -5,13 +5,18 @@ pub mod cagrad;
 pub mod config;
 pub mod dualproj;
 pub mod fairgrad;
+pub mod gradvac;
 pub mod imtl;
 pub mod imtl_g;
 pub mod mgda;
 pub mod nash_mtl;
+pub mod pcgrad;
 pub mod pivrg;
 pub mod preference;
+mod surgery;
 pub mod upgrad;
 
 #[cfg(test)]
 pub(crate) mod checks;
+#[cfg(test)]
+mod trial;

@@ -207,6 +207,7 @@ crate::family!(
     gradient::config::ConFig,
     gradient::dualproj::DualProj,
     gradient::fairgrad::FairGrad,
+    gradient::graddrop::GradDrop,
     gradient::gradvac::GradVac,
     gradient::imtl::Imtl,
     gradient::imtl_g::ImtlG,
@@ -214,5 +215,6 @@ crate::family!(
     gradient::nash_mtl::NashMtl,
     gradient::pcgrad::PcGrad,
     gradient::pivrg::Pivrg,
+    gradient::trimmed_mean::TrimmedMean,
     gradient::upgrad::UpGrad,
 );

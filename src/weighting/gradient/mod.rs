@@ -5,6 +5,7 @@ pub mod cagrad;
 pub mod config;
 pub mod dualproj;
 pub mod fairgrad;
+pub mod graddrop;
 pub mod gradvac;
 pub mod imtl;
 pub mod imtl_g;
@@ -13,7 +14,9 @@ pub mod nash_mtl;
 pub mod pcgrad;
 pub mod pivrg;
 pub mod preference;
+mod rows;
 mod surgery;
+pub mod trimmed_mean;
 pub mod upgrad;
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 pub mod aligned_mtl;
 pub mod cagrad;
 pub mod config;
+pub mod db_mtl;
 pub mod dualproj;
+pub mod excess_mtl;
 pub mod fairgrad;
 pub mod graddrop;
 pub mod gradnorm;

@@ -216,9 +216,12 @@ crate::family!(
     gradient::imtl_g::ImtlG,
     gradient::krum::Krum,
     gradient::mgda::Mgda,
+    gradient::moco::MoCo,
+    gradient::modo::MoDo,
     gradient::nash_mtl::NashMtl,
     gradient::pcgrad::PcGrad,
     gradient::pivrg::Pivrg,
+    gradient::sdmgrad::SdmGrad,
     gradient::trimmed_mean::TrimmedMean,
     gradient::upgrad::UpGrad,
 );

@@ -219,6 +219,7 @@ crate::family!(
     gradient::moco::MoCo,
     gradient::modo::MoDo,
     gradient::nash_mtl::NashMtl,
+    gradient::pcd::Pcd,
     gradient::pcgrad::PcGrad,
     gradient::pivrg::Pivrg,
     gradient::sdmgrad::SdmGrad,

@@ -17,6 +17,7 @@ pub mod mgda;
 pub mod moco;
 pub mod modo;
 pub mod nash_mtl;
+pub mod pcd;
 pub mod pcgrad;
 pub mod pivrg;
 pub mod preference;

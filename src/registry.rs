@@ -141,6 +141,7 @@ fn plain(kind: &str) -> String {
         "Sizes" => "a whole number of at least 1 or a list of them".into(),
         "Mode" => "\"min\" or \"max\"".into(),
         "ScaleMode" => "\"min\", \"median\" or \"rmse\"".into(),
+        "Inner" => "a weighting or its name".into(),
         _ => match inner("Option<") {
             Some(words) => format!("{words} or None"),
             None => format!("of type {kind}"),

@@ -205,6 +205,7 @@ crate::family!(
     gradient::aligned_mtl::AlignedMtl,
     gradient::cagrad::CaGrad,
     gradient::config::ConFig,
+    gradient::cr_mogm::CrMogm,
     gradient::db_mtl::DbMtl,
     gradient::dualproj::DualProj,
     gradient::excess_mtl::ExcessMtl,

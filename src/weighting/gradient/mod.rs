@@ -3,6 +3,7 @@
 pub mod aligned_mtl;
 pub mod cagrad;
 pub mod config;
+pub mod cr_mogm;
 pub mod db_mtl;
 pub mod dualproj;
 pub mod excess_mtl;

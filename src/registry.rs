@@ -147,6 +147,7 @@ fn plain(kind: &str) -> String {
         "Per" => "\"all\" or \"layer\"".into(),
         "Precision" => "\"float32\" or \"bfloat16\"".into(),
         "ScaleMode" => "\"min\", \"median\" or \"rmse\"".into(),
+        "Inner" => "a weighting or its name".into(),
         _ => match inner("Option<") {
             Some(words) => format!("{words} or None"),
             None => format!("of type {kind}"),

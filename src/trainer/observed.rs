@@ -69,7 +69,8 @@ impl Observed {
     /// Adds one step.
     pub(super) fn add(&mut self, scratch: &Scratch, combination: &Combination) {
         let present = scratch.present();
-        if self.weights {
+        // A direction says nothing of weights.
+        if self.weights && combination.direction.is_empty() {
             let layers = (combination.layers.len() / present.len().max(1)).max(1);
             for (row, &task) in present.iter().enumerate() {
                 let of_layers = combination.layers.iter().skip(row).step_by(present.len()).sum::<f64>() / layers as f64;

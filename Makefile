@@ -14,7 +14,7 @@ export LIBTORCH_USE_PYTORCH := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test test-rust test-python lint fmt stubs bench bench-speed bench-census notebook wheel clean
+.PHONY: demo test test-rust test-python lint fmt stubs bench bench-speed bench-weightings bench-census notebook wheel clean
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -45,10 +45,13 @@ fmt: $(VENV)/.dev
 stubs: $(VENV)/.extension
 	$(BIN)/python -m polytask._stubs
 
-bench: bench-speed bench-census
+bench: bench-speed bench-weightings bench-census
 
 bench-speed: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/speed.py
+
+bench-weightings: $(VENV)/.extension
+	$(BIN)/python benches/weightings.py
 
 bench-census: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/census.py

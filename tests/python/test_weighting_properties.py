@@ -16,6 +16,7 @@ from polytask.datasets import toy
 GRADIENTS = {
     "AlignedMTL": "weighted permutes homogeneous pareto",
     "CAGrad": "weighted permutes homogeneous pareto",
+    "CRMOGM": "weighted permutes homogeneous safe stops_weakly pareto",
     "ConFIG": "weighted permutes homogeneous impartial safe",
     "DBMTL": "permutes",
     "DualProj": "weighted permutes homogeneous safe stops_strongly pareto",

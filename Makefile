@@ -14,7 +14,8 @@ export LIBTORCH_USE_PYTORCH := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test test-rust test-python lint fmt stubs bench bench-speed bench-weightings bench-census notebook wheel clean
+.PHONY: demo test test-rust test-python lint fmt stubs docs notebook wheel clean
+.PHONY: bench bench-speed bench-weightings bench-census
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -44,6 +45,10 @@ fmt: $(VENV)/.dev
 # Stubs of the component namespaces, from what the compiled registry says.
 stubs: $(VENV)/.extension
 	$(BIN)/python -m polytask._stubs
+
+# docs/methods.md, from the same.
+docs: $(VENV)/.extension
+	$(BIN)/python -m polytask._docs
 
 bench: bench-speed bench-weightings bench-census
 

@@ -113,9 +113,9 @@ def repeated(call: Callable[[Any], object], argument: object) -> Way:
 
 def weightings_of_a_gramian(gramian: object) -> Iterator[str]:
     """The classes that need no more than a Gramian."""
-    from polytask import component
+    from polytask import registry
 
-    for info in component.REGISTRY:
+    for info in registry.REGISTRY:
         if info["family"] == "weighting":
             try:
                 weighting(info["class"]).weights(gramian)

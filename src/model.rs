@@ -175,7 +175,7 @@ impl Model {
             let range = first..rows.min(first + batch.max(1));
             let mut work = self.workspace(range.len(), Purpose::Evaluate)?;
             work.load(data, Rows::Range(range), labels);
-            work.forward(Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false })?;
+            work.forward(Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false, weights: &[] })?;
             (0..out.len()).for_each(|task| work.append_outputs(task, &mut out[task]));
             if labels {
                 let weights = work.weights(&self.tasks);
@@ -229,7 +229,7 @@ impl Model {
     pub fn gramian(&mut self, data: &Data) -> Result<Vec<f64>> {
         let work = self.differentiate(data, Pass::PerTask)?;
         let tasks = self.tasks.len();
-        let mut gramian = work.gramian().to_vec();
+        let mut gramian = work.gramian();
         // Where no task shares parameters the rows are disjoint, and the Gramian is diagonal.
         for p in self.net.shared().into_iter().filter(|&p| self.net.params[p].reach != Reach::All) {
             for task in 0..tasks {
@@ -255,10 +255,10 @@ impl Model {
     }
 
     fn differentiate(&mut self, data: &Data, pass: Pass) -> Result<Workspace> {
-        let purpose = if pass == Pass::Summed { Purpose::Train } else { Purpose::PerTask };
+        let purpose = if pass == Pass::Summed { Purpose::Train } else { Purpose::BOTH };
         let mut work = self.workspace(data.rows(), purpose)?;
         work.load(data, Rows::Range(0..data.rows()), true);
-        let step = Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false };
+        let step = Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false, weights: &[] };
         work.forward(step)?;
         let weights = work.weights(&self.tasks);
         let scales = self.tasks.iter().zip(&weights).map(|(t, &w)| if w > 0.0 { t.weight / w } else { 0.0 });

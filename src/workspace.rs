@@ -191,9 +191,29 @@ impl Workspace {
         });
     }
 
+    /// Runs some nodes backwards.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn backward_over(&mut self, step: Step<'_>, pass: Pass, nodes: std::ops::Range<usize>) -> Result<()> {
+        self.plan.backward_over(&Step { codes: &self.codes, ..step }, pass, nodes)
+    }
+
+    /// The plan.
+    pub fn plan(&mut self) -> &mut Plan<f32> {
+        &mut self.plan
+    }
+
+    /// Adds a row of a parameter's part of the Jacobian, where it is kept.
+    pub fn add_row(&self, param: usize, task: usize, into: &mut [f32]) {
+        if let Some(slabs) = self.plan.slabs() {
+            slabs.add_row(param, task, into);
+        }
+    }
+
     /// The Gramian of the last per-task backward.
-    pub fn gramian(&self) -> &[f64] {
-        self.plan.slabs().map_or(&[], |slabs| slabs.gramian())
+    pub fn gramian(&self) -> Vec<f64> {
+        self.plan.slabs().map_or(Vec::new(), |slabs| slabs.gramian())
     }
 
     /// A row of a parameter's part of the Jacobian.

@@ -81,7 +81,7 @@ fn a_steady_step_allocates_nothing() {
     let rich = |norm: &str| json!({"name": "mlp", "hidden": [32, 32], "dropout": 0.2, "norm": norm, "residual": true});
     let full = json!({
         "optimizer": {"name": "adamw", "weight_decay": 0.1}, "schedule": {"name": "exponential", "gamma": 0.9},
-        "clip_norm": 1.0, "accumulate": 2, "weighting": {"name": "static", "weights": [1.0, 2.0, 3.0]},
+        "clip_norm": 1.0, "accumulate": 2, "weighting": {"name": "static", "task_weights": [1.0, 2.0, 3.0]},
         "regularizers": [{"name": "l2"}, {"name": "l1"}],
     });
     assert_eq!(calls(plain, json!("linear"), json!({}), how(true, false)), 0);

@@ -1,7 +1,8 @@
 //! Every node, in all three backwards, against libtorch's autograd in `f64`.
 
 use polytask::network::builder::Builder;
-use polytask::network::gradient::Pass;
+use polytask::network::gradient::{Pass, Store};
+use polytask::network::half as halves;
 use polytask::network::nodes::activation::Curve;
 use polytask::network::nodes::island::Module;
 use polytask::network::params::Params;
@@ -53,7 +54,7 @@ impl Case {
             let noise = random(stream(entry.range.start as u64 + 1000), entry.range.len());
             params.values.slice_mut()[entry.range.clone()].iter_mut().zip(noise).for_each(|(p, n)| *p += 0.3 * n);
         }
-        let plan = Plan::new(&net, &params, rows, Purpose::PerTask).unwrap();
+        let plan = Plan::new(&net, &params, rows, Purpose::BOTH).unwrap();
         let numeric = random(stream(1), rows * net.numeric);
         let columns = net.categorical.len();
         let code = |i: usize| (stream(2).bits(i as u64) % net.categorical[i % columns] as u64) as u32;
@@ -71,13 +72,17 @@ impl Case {
 
     fn step(&self, training: bool) -> Step<'static> {
         let codes = self.codes.clone().leak();
-        Step { codes, seed: 5, number: 3, training, accumulate: false }
+        Step { codes, seed: 5, number: 3, training, accumulate: false, weights: &[] }
     }
 
     fn run(&mut self, pass: Pass, training: bool) -> Vec<Vec<f64>> {
         let step = self.step(training);
+        self.run_step(pass, &step)
+    }
+
+    fn run_step(&mut self, pass: Pass, step: &Step<'_>) -> Vec<Vec<f64>> {
         self.plan.numeric().copy_from_slice(&self.numeric);
-        self.plan.forward(&step).unwrap();
+        self.plan.forward(step).unwrap();
         self.plan.clear(pass);
         let mut outputs = Vec::new();
         for (task, seed) in self.seeds.iter().enumerate() {
@@ -90,7 +95,7 @@ impl Case {
             }
             outputs.push(output);
         }
-        self.plan.backward(&step, pass).unwrap();
+        self.plan.backward(step, pass).unwrap();
         outputs
     }
 
@@ -133,18 +138,31 @@ impl Case {
             close(got, &Vec::<f64>::try_from(want.reshape([-1])).unwrap(), "outputs");
         }
         self.check_summed(&rows, "summed");
+        self.check_weighed(&rows, &state, training);
         self.params.state.slice_mut().copy_from_slice(&state);
         self.params.gradients.slice_mut().fill(f64::NAN);
         self.run(Pass::PerTask, training);
         self.check_per_task(&rows);
-        let whole = self.plan.slabs().unwrap().gramian().to_vec();
+        let whole = self.plan.slabs().unwrap().gramian();
         self.params.state.slice_mut().copy_from_slice(&state);
-        let small = Plan::within(&self.net, &self.params, self.rows, Purpose::PerTask, 0).unwrap();
+        let small = Plan::new(&self.net, &self.params, self.rows, Purpose::PerTask(Store::Within(0))).unwrap();
         let large = std::mem::replace(&mut self.plan, small);
         self.run(Pass::PerTask, training);
         let slabs = self.plan.slabs().unwrap();
-        close(slabs.gramian(), &whole, "Gramian beyond the budget");
+        close(&slabs.gramian(), &whole, "Gramian beyond the budget");
         assert!(self.net.shared().iter().all(|&p| slabs.row(p, 0).is_none()));
+        if halves::supported() {
+            self.params.state.slice_mut().copy_from_slice(&state);
+            let halved = Plan::new(&self.net, &self.params, self.rows, Purpose::PerTask(Store::Halves)).unwrap();
+            self.plan = halved;
+            self.run(Pass::PerTask, training);
+            let (halved, tasks) = (self.plan.slabs().unwrap().gramian(), rows.len());
+            for (k, (got, want)) in halved.iter().zip(&whole).enumerate() {
+                // A task's norm is a sum of squares of many rounded numbers; products are judged by their tasks' norms.
+                let scale = (whole[k / tasks * (tasks + 1)] * whole[k % tasks * (tasks + 1)]).sqrt();
+                assert!((got - want).abs() <= 0.03 * scale, "bfloat16: got {got}, in double precision {want}");
+            }
+        }
         self.plan = large;
     }
 
@@ -152,6 +170,21 @@ impl Case {
         for (i, entry) in self.net.entries.iter().filter(|e| e.param.is_some()).enumerate() {
             let sum: Vec<_> = (0..entry.range.len()).map(|k| rows.iter().map(|row| row[i][k]).sum()).collect();
             close(&self.params.gradients.slice()[entry.range.clone()], &sum, &format!("{what} {}", entry.name));
+        }
+    }
+
+    /// The summed pass with a weight a task: shared parameters get the weighted sum, a task's own what they got before.
+    fn check_weighed(&mut self, rows: &[Vec<Vec<f64>>], state: &[f64], training: bool) {
+        self.params.state.slice_mut().copy_from_slice(state);
+        let weights: Vec<_> = (0..rows.len()).map(|task| 0.25 * task as f64 - 0.5).collect();
+        let step = Step { weights: &weights, ..self.step(training) };
+        self.run_step(Pass::Summed, &step);
+        for (i, entry) in self.net.entries.iter().filter(|e| e.param.is_some()).enumerate() {
+            let shared = self.net.params[entry.param.unwrap()].reach == Reach::All;
+            let weight = |task: usize| if shared { weights[task] } else { 1.0 };
+            let along = |k: usize| rows.iter().enumerate().map(|(task, row)| weight(task) * row[i][k]).sum();
+            let want: Vec<f64> = (0..entry.range.len()).map(along).collect();
+            close(&self.params.gradients.slice()[entry.range.clone()], &want, &format!("weighed {}", entry.name));
         }
     }
 
@@ -179,7 +212,7 @@ impl Case {
                 }
             }
         }
-        close(slabs.gramian(), &gramian, "Gramian");
+        close(&slabs.gramian(), &gramian, "Gramian");
     }
 }
 

@@ -29,19 +29,19 @@ fn equal_weights_are_ones() {
 
 #[test]
 fn static_weights_follow_their_tasks() {
-    assert_eq!(weights(&json!({"name": "static", "weights": [0.5, 2.0, 0.0]}), &[0, 1, 2]), [0.5, 2.0, 0.0]);
-    assert_eq!(weights(&json!({"name": "static", "weights": [0.5, 2.0, 0.0]}), &[2, 1][1..]), [2.0]);
-    assert_eq!(weights(&json!({"name": "static", "weights": {"c": 4.0}}), &[0, 2]), [1.0, 4.0]);
+    assert_eq!(weights(&json!({"name": "static", "task_weights": [0.5, 2.0, 0.0]}), &[0, 1, 2]), [0.5, 2.0, 0.0]);
+    assert_eq!(weights(&json!({"name": "static", "task_weights": [0.5, 2.0, 0.0]}), &[2, 1][1..]), [2.0]);
+    assert_eq!(weights(&json!({"name": "static", "task_weights": {"c": 4.0}}), &[0, 2]), [1.0, 4.0]);
     assert_eq!(weights(&json!("static"), &[1, 2]), [1.0, 1.0]);
 }
 
 #[test]
 fn static_weights_that_do_not_fit_are_named() {
     let cases = [
-        (json!({"name": "static", "weights": [1.0]}), "one number a task, 3; got 1"),
-        (json!({"name": "static", "weights": {"d": 1.0}}), "no task \"d\"; there are `a`, `b`, `c`"),
-        (json!({"name": "static", "weights": [1.0, -1.0, 1.0]}), "`weights`"),
-        (json!({"name": "static", "weights": "even"}), "`weights`"),
+        (json!({"name": "static", "task_weights": [1.0]}), "one number a task, 3; got 1"),
+        (json!({"name": "static", "task_weights": {"d": 1.0}}), "no task \"d\"; there are `a`, `b`, `c`"),
+        (json!({"name": "static", "task_weights": [1.0, -1.0, 1.0]}), "`task_weights`"),
+        (json!({"name": "static", "task_weights": "even"}), "`task_weights`"),
     ];
     for (description, expected) in cases {
         let prepared = weighting::build(&description).and_then(|mut w| w.prepare(&tasks()));

@@ -7,9 +7,9 @@ from ._torch import core as _load
 _load()
 
 from . import _core  # noqa: E402
-from . import component as _component  # noqa: E402
+from . import registry as _registry  # noqa: E402
 
-for _family, _module in _component.modules().items():
+for _family, _module in _registry.modules().items():
     _sys.modules[f"{__name__}.{_family}"] = _module
     globals()[_family] = _module
 

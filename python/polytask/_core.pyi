@@ -8,10 +8,11 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Data", "Model", "Trainer", "__version__", "check", "components", "torch_version"]
+__all__ = ["Data", "Model", "Trainer", "Weighting", "__version__", "check", "components", "torch_version"]
 
 _Array = np.ndarray[Any, Any]
 _Floats = npt.NDArray[np.float32]
+_Doubles = npt.NDArray[np.float64]
 #: `loss(outputs [n, width], targets, weights [n])` -> sum of weighted losses, total weight, gradient `[n, width]`.
 #: Targets are int64 `[n]`, -1 where missing, or float32 `[n, outputs]`, NaN where missing; rows without label weigh 0.
 _Loss = Callable[[_Floats, _Array, _Floats], tuple[float, float, _Floats]]
@@ -125,6 +126,13 @@ class Trainer:
     def lr(self) -> float:
         """The learning rate of the last step, of the first group."""
 
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the weighting learns from validation rows."""
+
+    def validate_on(self, data: Data) -> None:
+        """Rows that the weighting may learn from."""
+
     def plan(self, total_steps: int | None) -> None:
         """Tells schedules that need it how many steps the run will have."""
 
@@ -164,3 +172,37 @@ class Trainer:
 
     def restore(self, path: str) -> str:
         """Takes over a checkpoint, all of it or nothing; gives the caller's notes."""
+
+@final
+class Weighting:
+    """A weighting on losses and gradients of the caller's, with what it has learned over its calls."""
+
+    def __new__(cls, description: str) -> Weighting: ...
+    @property
+    def needs(self) -> str:
+        """What it looks at: `"losses"`, `"gramian"` or `"jacobian"`."""
+
+    def weigh(
+        self,
+        losses: _Array | None = None,
+        gramian: _Array | None = None,
+        jacobian: _Array | None = None,
+        *,
+        epoch: int | None = None,
+        seed: int = 0,
+    ) -> tuple[_Doubles | None, _Doubles | None]:
+        """Decides and learns: weights `[tasks]` unless only the direction says it, and with a Jacobian the direction
+        `[parameters]`. A NaN among the losses is a task without a label. Each call is an epoch unless `epoch` is given.
+        """
+
+    def look_back(self, before: _Array, after: _Array) -> None:
+        """Shows the losses before and after the step that was made with the last weights."""
+
+    def reset(self) -> None:
+        """Forgets all calls."""
+
+    def state(self) -> tuple[str, dict[str, _Floats]]:
+        """What it has learned, as JSON and arrays by name."""
+
+    def restore(self, value: str, arrays: Mapping[str, _Floats] = ...) -> None:
+        """Continues from what `state` gave."""

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .component import REGISTRY
+from .component import Component
+from .registry import BASES, REGISTRY
 
 #: Python's types for those of the registry that defaults do not show.
 _TYPES = {
@@ -44,12 +45,17 @@ def _module(family: str, infos: Iterable[dict[str, Any]]) -> str:
     lines += [f"from collections.abc import {', '.join(used)}"] if used else []
     lines += ["from typing import Any"] if any("Any" in text for text in classes) else []
     lines += [""] if len(lines) > 2 else []
-    return "\n".join([*lines, "from .component import Component", "", *classes])
+    base = _base(family)
+    return "\n".join([*lines, f"from {base.__module__.removeprefix(__package__)} import {base.__name__}", "", *classes])
+
+
+def _base(family: str) -> type[Component]:
+    return BASES.get(family, Component)
 
 
 def _class(info: dict[str, Any]) -> str:
     parameters = info["parameters"]
-    lines = [f"class {info['class']}(Component):", *_docstring(info["doc"])]
+    lines = [f"class {info['class']}({_base(info['family']).__name__}):", *_docstring(info["doc"])]
     lines += [f"    {each['name']}: {_type(each)}" for each in parameters]
     arguments = [f"        {each['name']}: {_type(each)} = {_default(each['default'])}," for each in parameters]
     if arguments:

@@ -11,7 +11,9 @@ class History(Table, Sequence[dict[str, Any]]):
     """One dict an epoch, and `history["income/loss"]` for a whole column.
 
     Columns are `epoch`, `loss` (the objective), `<task>/loss`, `<task>/<metric>`, the same under `validation/`, `lr`,
-    and `seconds`. A number that is not known is NaN.
+    and `seconds`. A number that is not known is NaN. With `pt.Trainer(observe="weights")` there are also
+    `<task>/weight`, with `observe="gradients"` `<task>/gradient_norm`, `cosine/<task>/<task>` and `conflict`, the share
+    of pairs of tasks whose gradients have a negative product; all of them means over the steps of the epoch.
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]] = ()) -> None:
@@ -62,12 +64,19 @@ class History(Table, Sequence[dict[str, Any]]):
     def plot(self, columns: Sequence[str] | str | None = None) -> Any:
         """Draws losses and metrics over the epochs, validation beside training; gives the axes.
 
+        Arguments:
+            columns: which; `"weights"` draws each task's weight, `"conflict"` the share of conflicting pairs of tasks
+                over the epochs and the cosines of the last epoch, where a trainer was to `observe` them.
+
         Raises:
             ImportError: matplotlib is not installed.
+            ValueError: an unknown column, or something that was not observed.
         """
-        from .plots import history
+        from . import plots
 
-        return history(self, [columns] if isinstance(columns, str) else columns)
+        if isinstance(columns, str) and columns in plots.PICTURES:
+            return plots.PICTURES[columns](self)
+        return plots.history(self, [columns] if isinstance(columns, str) else columns)
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
         return self.columns, [[row.get(name) for name in self.columns] for row in self.rows]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from . import checkpoints, metrics, scoring
+from . import checkpoints, metrics, observation, scoring
 from .component import listed
 from .data import Rows, Stream, labels
 from .progress import Progress
@@ -76,7 +76,13 @@ class Loop:
         ]
         training = ["loss", *(name for name in each if self.metrics or name.endswith("/loss"))]
         validated = [] if self.validation is None else [f"validation/{name}" for name in ["loss", *each]]
-        return [*training, *validated]
+        observed = observation.columns(self.trainer.observe, self.names)
+        return [*training, *observed, *validated]
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks' names."""
+        return [task.name for task in self.model.tasks]
 
     def _check(self) -> None:
         """Everything that can be known to be wrong before the first step."""
@@ -87,6 +93,12 @@ class Loop:
                 _log.warning("`data` has no targets of %s, whose heads stay as they are", listed(lacking))
         if isinstance(self.validation, Rows):
             self.model._core.check(self.validation.core(), True)
+        if self.core.needs_validation and not isinstance(self.validation, Rows):
+            weighting = json.loads(self.core.settings)["weighting"]["name"]
+            raise ValueError(
+                f"`validation` should be rows in memory, or a fraction of `data`, because the weighting {weighting!r} "
+                "looks at them in each step; got " + ("none" if self.validation is None else "batches from outside")
+            )
         for name, data in (("data", self.train), ("validation", self.validation)):
             if isinstance(data, Stream) and data.once and self.epochs > 1:
                 raise ValueError(f"`{name}` can be read only once, but there are {self.epochs} epochs: pass a list, "
@@ -127,6 +139,8 @@ class Loop:
         metrics.load()
         batches, accumulate = self.batches, json.loads(self.core.settings)["accumulate"]
         self.core.plan(None if batches is None else self.first_step + self.epochs * -(-batches // accumulate))
+        if self.core.needs_validation:
+            self.core.validate_on(self.validation.core())  # type: ignore[union-attr]
         if self.rows is not None:
             self.core.balance(self.rows)
         elif any("balanced" in json.dumps(task.describe()["loss"]) for task in self.model.tasks):
@@ -163,6 +177,7 @@ class Loop:
             row[f"{task.name}/loss"] = float("nan") if loss is None else loss
             for name, value in (scores or {}).get(task.name, {}).items():
                 row[f"{task.name}/{name}"] = value
+        row |= observation.row(self.trainer.observe, self.names, closed.get("observed", {}))
         if self.validation is not None:
             row |= scoring.evaluate(self.model, self.validation, 4096).columns("validation/")
         row["lr"] = closed["lr"]

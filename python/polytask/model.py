@@ -10,10 +10,11 @@ import numpy as np
 
 from . import _core, island, predictions
 from . import metrics as _metrics
-from .component import Component, describe, listed, make
+from .component import Component, listed
 from .data import Reader, arrays
 from .inputs import Inputs
 from .metrics import Metric
+from .registry import describe, make
 from .summary import Summary
 from .task import Task, whole
 

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from . import metrics as _metrics
-from .component import Component, component, listed, make, plain
+from .component import Component, listed, plain
+from .registry import component, make
 
 Loss: TypeAlias = Component | str | Callable[..., Any]
 Label: TypeAlias = str | int | float | bool

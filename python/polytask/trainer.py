@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
 from typing import Any
 
-from . import _core, checkpoints, randomness, scoring
+from . import _core, checkpoints, observation, randomness, scoring
 from .callbacks import Callback
-from .component import Component, describe, listed, plain
+from .component import Component, listed, plain
 from .data import Rows, Stream
 from .history import History
 from .loop import Loop
 from .model import MultiTaskModel
+from .registry import describe
 from .results import Results
 from .task import whole
 
@@ -33,6 +34,9 @@ class Trainer:
         regularizers: of `pt.regularizer`, or names.
         clip_norm: the largest norm of the gradient.
         accumulate: batches a step.
+        observe: what the history records beside losses and metrics: "weights" of the tasks, their "gradients" at the
+            shared parameters (norms, cosines, share of conflicting pairs), or both; means over the steps of an epoch.
+            Observing gradients takes a backward pass a task, which weightings from gradients take anyhow.
         callbacks: see `pt.Callback`.
         device: "cpu".
         seed: of the order of rows and of dropout.
@@ -49,6 +53,7 @@ class Trainer:
         regularizers: Sequence[Component | str] = (),
         clip_norm: float | None = None,
         accumulate: int = 1,
+        observe: Iterable[str] | str = (),
         callbacks: Iterable[Callback] = (),
         device: str = "cpu",
         seed: int = 0,
@@ -60,6 +65,7 @@ class Trainer:
         self.model = model
         self.callbacks = sorted(_callbacks(callbacks), key=lambda each: each.last)
         self.seed = whole(seed, "`seed`", 0)
+        self.observe = observation.read(observe)
         settings = {
             "optimizer": _optimizer(optimizer, lr),
             "schedule": describe("schedule", schedule, "schedule"),
@@ -67,6 +73,7 @@ class Trainer:
             "regularizers": [describe("regularizer", each, "regularizers") for each in _list(regularizers)],
             "clip_norm": _number(clip_norm, "`clip_norm`"),
             "accumulate": whole(accumulate, "`accumulate`"),
+            "observe": self.observe,
             "seed": self.seed,
         }
         self._core = _core.Trainer(model._core, json.dumps(settings))
@@ -169,7 +176,7 @@ class Trainer:
         found = [
             m.higher_is_better for task, metrics in pairs if task.name == name for m in metrics if m.name == metric
         ]
-        return found[0] if found else False
+        return found[0] if found else False if metric == "loss" or column == observation.CONFLICT else None
 
     @property
     def batches(self) -> int:

@@ -47,6 +47,21 @@ pub struct Buffer<T> {
 // SAFETY: the memory belongs to the tensor, which is `Send`; a plan and its kernels move between threads together.
 unsafe impl<T: Real> Send for Buffer<T> {}
 
+/// Memory that libtorch can see in any shape.
+pub trait Memory {
+    /// A tensor of the given shape and strides (in elements) over this memory, `offset` elements in.
+    ///
+    /// # Errors
+    /// A view that leaves the memory.
+    fn view(&self, shape: &[usize], strides: &[usize], offset: usize) -> Result<Tensor>;
+}
+
+impl<T: Real> Memory for Buffer<T> {
+    fn view(&self, shape: &[usize], strides: &[usize], offset: usize) -> Result<Tensor> {
+        self.view(shape, strides, offset)
+    }
+}
+
 impl<T: Real> Buffer<T> {
     /// New memory, zeroed.
     pub fn zeros(layout: Layout) -> Result<Self> {

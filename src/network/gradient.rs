@@ -1,7 +1,8 @@
 //! Who writes and who adds to each gradient, settled once; and the per-task slabs with their Gramian.
 
 use super::buffer::{Buffer, Layout};
-use super::product::{Mode, Product};
+use super::gram::{add_products, combine};
+use super::product::Mode;
 use super::{Network, ParamId, Reach, ValueId};
 use crate::error::Result;
 use crate::real::Real;
@@ -107,97 +108,154 @@ pub fn lanes(net: &Network, value: ValueId, pass: Pass) -> usize {
     }
 }
 
-/// The per-task gradients of shared parameters: one slab `[groups, tasks, size of a group]` a parameter.
-///
-/// While the whole fits a budget it is kept, and is the Jacobian. Beyond that parameters used once share one slab, which
-/// goes into the Gramian as soon as it is complete.
+/// What becomes of the per-task gradients of shared parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Store {
+    /// The Jacobian is kept, whatever its size.
+    Whole,
+    /// It is kept if it has at most so many elements; beyond that only its Gramian, tile by tile.
+    Within(usize),
+    /// Only its Gramian, from products in bfloat16.
+    Halves,
+}
+
+/// Most elements of one tile of a Jacobian that is not kept; fewer with a smaller budget.
+const TILE: usize = 1 << 20;
+
+/// The per-task gradients of shared parameters: one slab `[groups, tasks, size of a group]` a parameter, which together
+/// are the Jacobian. Where it is not kept, linear and embedding nodes work through their weights' slabs in tiles, which go
+/// into the Gramian one after the other; the other parameters' slabs are small.
 #[derive(Debug)]
 pub struct Slabs<T> {
     tasks: usize,
     kept: bool,
+    halves: bool,
+    /// Elements of a tile.
+    tile: usize,
     slabs: Vec<Option<Slab<T>>>,
-    gramian: Vec<f64>,
+    /// One a parameter.
+    gramians: Buffer<f64>,
 }
 
 #[derive(Debug)]
 struct Slab<T> {
-    buffer: Buffer<T>,
-    square: Buffer<T>,
-    product: Product,
+    /// None for a parameter whose node works in tiles.
+    buffer: Option<Buffer<T>>,
     last: usize,
 }
 
+/// Where a node that works in tiles adds products, and how large tiles may be.
+#[derive(Debug)]
+pub struct Tiled {
+    /// The parameter's Gramian `[tasks, tasks]`.
+    pub gramian: Buffer<f64>,
+    /// Most elements of a tile.
+    pub size: usize,
+    /// Whether products are to run in bfloat16.
+    pub halves: bool,
+}
+
 impl<T: Real> Slabs<T> {
-    /// Memory for all shared parameters of a network, with a budget in elements.
-    pub fn new(net: &Network, budget: usize) -> Result<Self> {
+    /// Memory for all shared parameters of a network.
+    pub fn new(net: &Network, store: Store) -> Result<Self> {
         let tasks = net.tasks();
         let shared: Vec<ParamId> = net.shared().into_iter().filter(|&p| net.params[p].reach == Reach::All).collect();
-        let size = |p: ParamId| tasks * net.params[p].range.len();
-        let total: usize = shared.iter().map(|&p| size(p)).sum();
-        let kept = total <= budget;
-        let uses = |p: ParamId| (0..net.ops.len()).filter(move |&i| net.ops[i].params().contains(&p));
-        // Parameters of one node are complete together, so they need places of their own.
-        let of_node = |i: usize| shared.iter().filter(|&&p| uses(p).eq([i])).map(|&p| size(p)).sum::<usize>();
-        let room = if kept { total } else { (0..net.ops.len()).map(of_node).max().unwrap_or(0) };
-        let common = Buffer::<T>::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: room })?;
-        let (mut slabs, mut offset, mut node) = ((0..net.params.len()).map(|_| None).collect::<Vec<_>>(), 0, 0);
+        let total: usize = shared.iter().map(|&p| tasks * net.params[p].range.len()).sum();
+        let (kept, tile) = match store {
+            Store::Whole => (true, TILE),
+            Store::Within(budget) => (total <= budget, TILE.min(budget.max(1))),
+            Store::Halves => (false, TILE),
+        };
+        let mut slabs: Vec<_> = (0..net.params.len()).map(|_| None).collect();
         for &p in &shared {
-            let first = uses(p).next().expect("every parameter is some node's");
-            if !kept && std::mem::replace(&mut node, first) != first {
-                offset = 0;
-            }
+            let mut users = (0..net.ops.len()).filter(|&i| net.ops[i].params().contains(&p));
+            let last = users.next().expect("every parameter is some node's");
+            let tiled = !kept && users.next().is_none() && net.ops[last].tiles(p);
             let groups = net.params[p].groups;
             let layout = Layout { groups, rows: 1, lanes: tasks, width: net.params[p].range.len() / groups };
-            let common_place = kept || uses(p).count() == 1;
-            let buffer = if common_place { common.part(offset, layout)? } else { Buffer::zeros(layout)? };
-            offset += if common_place { layout.len() } else { 0 };
-            slabs[p] = Some(Slab::new(buffer, first)?);
+            let buffer = (!tiled).then(|| Buffer::zeros(layout)).transpose()?;
+            slabs[p] = Some(Slab { buffer, last });
         }
-        Ok(Self { tasks, kept, slabs, gramian: vec![0.0; tasks * tasks] })
+        let layout = Layout { groups: slabs.len(), rows: 1, lanes: tasks, width: tasks };
+        Ok(Self { tasks, kept, halves: store == Store::Halves, tile, slabs, gramians: Buffer::zeros(layout)? })
     }
 
-    /// A parameter's slab, if all tasks reach it.
+    /// A parameter's slab, if all tasks reach it and its node does not work in tiles.
     pub fn of(&self, param: ParamId) -> Option<Buffer<T>> {
-        self.slabs[param].as_ref().map(|slab| slab.buffer.share())
+        self.slabs[param].as_ref()?.buffer.as_ref().map(Buffer::share)
+    }
+
+    /// What a node needs to work through a parameter's slab in tiles, if it should.
+    pub fn tiled(&self, param: ParamId) -> Result<Option<Tiled>> {
+        match &self.slabs[param] {
+            Some(Slab { buffer: None, .. }) => {
+                let layout = Layout { groups: 1, ..self.gramians.layout };
+                let gramian = self.gramians.part(param * layout.len(), layout)?;
+                Ok(Some(Tiled { gramian, size: self.tile, halves: self.halves }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the Jacobian is kept.
+    pub fn kept(&self) -> bool {
+        self.kept
     }
 
     /// Starts a new Gramian.
     pub fn clear(&mut self) {
-        self.gramian.fill(0.0);
+        self.gramians.slice_mut().fill(0.0);
     }
 
     /// Adds what is complete once node `op` has run its backward.
-    pub fn after(&mut self, op: usize) -> Result<()> {
-        for slab in self.slabs.iter_mut().flatten().filter(|slab| slab.last == op) {
-            slab.product.run(Mode::Write)?;
-            for square in slab.square.slice().chunks_exact(self.tasks * self.tasks) {
-                self.gramian.iter_mut().zip(square).for_each(|(sum, &x)| *sum += x.wide());
+    pub fn after(&mut self, op: usize) {
+        let each = self.slabs.iter().zip(self.gramians.slice_mut().chunks_exact_mut(self.tasks * self.tasks));
+        for (slab, gramian) in each.filter_map(|(slab, gramian)| Some((slab.as_ref()?, gramian))) {
+            let Slab { buffer: Some(buffer), last } = slab else { continue };
+            if *last == op {
+                let size = buffer.layout.lanes * buffer.layout.width;
+                buffer.slice().chunks_exact(size).for_each(|group| add_products(group, self.tasks, gramian));
             }
         }
-        Ok(())
+    }
+
+    /// Adds the Gramian `[tasks, tasks]` of the parameters of which `wanted` says so; of all that all tasks reach.
+    pub fn add_gramian(&self, wanted: impl Fn(ParamId) -> bool, into: &mut [f64]) {
+        let each = self.gramians.slice().chunks_exact(self.tasks * self.tasks).enumerate();
+        for (_, gramian) in each.filter(|(param, _)| self.slabs[*param].is_some() && wanted(*param)) {
+            into.iter_mut().zip(gramian).for_each(|(sum, x)| *sum += x);
+        }
     }
 
     /// `[tasks, tasks]`, of the parameters all tasks reach.
-    pub fn gramian(&self) -> &[f64] {
-        &self.gramian
+    pub fn gramian(&self) -> Vec<f64> {
+        let mut gramian = vec![0.0; self.tasks * self.tasks];
+        self.add_gramian(|_| true, &mut gramian);
+        gramian
+    }
+
+    /// The sum of a parameter's rows with one weight a task; only of a Jacobian that was kept.
+    pub fn combine(&self, param: ParamId, weights: &[f64], out: &mut [T]) {
+        let Some(Slab { buffer: Some(buffer), .. }) = &self.slabs[param] else { return };
+        let Layout { lanes, width, .. } = buffer.layout;
+        let groups = buffer.slice().chunks_exact(lanes * width).zip(out.chunks_exact_mut(width));
+        groups.for_each(|(slab, out)| combine(slab, weights, out));
+    }
+
+    /// Adds row `task` of a parameter's part of the Jacobian, in the parameter's own order; only of a Jacobian that was kept.
+    pub fn add_row(&self, param: ParamId, task: usize, into: &mut [T]) {
+        let Some(Slab { buffer: Some(buffer), .. }) = &self.slabs[param] else { return };
+        let Layout { lanes, width, .. } = buffer.layout;
+        for (slab, into) in buffer.slice().chunks_exact(lanes * width).zip(into.chunks_exact_mut(width)) {
+            into.iter_mut().zip(&slab[task * width..]).for_each(|(sum, &x)| *sum += x);
+        }
     }
 
     /// Row `task` of a parameter's part of the Jacobian, in the parameter's own order; none if it was not kept.
     pub fn row(&self, param: ParamId, task: usize) -> Option<Vec<T>> {
-        let slab = self.slabs[param].as_ref().filter(|_| self.kept)?;
-        let Layout { groups, lanes, width, .. } = slab.buffer.layout;
-        let at = |g: usize| (g * lanes + task) * width;
-        Some((0..groups).flat_map(|g| slab.buffer.slice()[at(g)..at(g) + width].iter().copied()).collect())
-    }
-}
-
-impl<T: Real> Slab<T> {
-    fn new(buffer: Buffer<T>, last: usize) -> Result<Self> {
-        let Layout { groups, lanes, width, .. } = buffer.layout;
-        let square = Buffer::zeros(Layout { groups, rows: 1, lanes, width: lanes })?;
-        let slab = buffer.shaped(&[groups, lanes, width])?;
-        let product =
-            Product::new(square.shaped(&[groups, lanes, lanes])?, slab.shallow_clone(), slab.f_transpose(1, 2)?)?;
-        Ok(Self { buffer, square, product, last })
+        let slab = self.slabs[param].as_ref().filter(|_| self.kept)?.buffer.as_ref()?;
+        let mut row = vec![T::ZERO; slab.layout.groups * slab.layout.width];
+        self.add_row(param, task, &mut row);
+        Some(row)
     }
 }

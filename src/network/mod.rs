@@ -3,11 +3,14 @@
 pub mod buffer;
 pub mod builder;
 pub mod gradient;
+pub mod gram;
+pub mod half;
 pub mod nodes;
 pub mod params;
 pub mod plan;
 pub mod product;
 pub mod random;
+pub mod representation;
 
 use std::ops::Range;
 
@@ -145,6 +148,37 @@ impl Network {
     /// Size of the flat parameter buffer, padding included.
     pub fn size(&self) -> usize {
         self.params.last().map_or(0, |p| p.range.end)
+    }
+
+    /// The index of the first node behind the representation.
+    pub fn behind(&self) -> usize {
+        self.ops.iter().position(|op| op.output() > self.representation).unwrap_or(self.ops.len())
+    }
+
+    /// Whether the tasks' gradients enter shared values at the representation alone.
+    pub fn meets_at_representation(&self) -> bool {
+        let values = &self.values;
+        let entrances = self.ops.iter().filter(|op| values[op.output()].reach != Reach::All).flat_map(Op::inputs);
+        let mut shared = entrances.filter(|&x| values[x].reach == Reach::All);
+        values[self.representation].learns && shared.all(|x| x == self.representation)
+    }
+
+    /// Most outputs of linear heads whose products are cheaper than the gradients at the representation.
+    const FEW: usize = 512;
+
+    /// The node of few linear heads over the representation, all in one product and without activation, if there is one.
+    pub fn linear_heads(&self) -> Option<&nodes::linear::Linear> {
+        let value = self.outputs.first()?.value;
+        let fused = self.outputs.iter().all(|o| o.value == value) && self.values[value].reach == Reach::Columns;
+        self.ops
+            .iter()
+            .find_map(|op| match op {
+                Op::Linear(node) if fused && node.output == value => Some(node),
+                _ => None,
+            })
+            .filter(|node| {
+                node.input == self.representation && node.curve.is_none() && self.values[node.output].width <= Self::FEW
+            })
     }
 
     /// The parameters that the per-task backward is about: those all tasks reach; if there are none (one network a

@@ -1,9 +1,11 @@
 //! A plan: every buffer and view of a network for one number of rows, and the passes over them.
 
 use super::buffer::{Buffer, Layout};
-use super::gradient::{BUDGET, Modes, Pass, PerPass, Slabs, lanes};
+use super::gradient::{BUDGET, Modes, Pass, PerPass, Slabs, Store, Tiled, lanes};
+use super::gram::add_products;
 use super::params::Params;
 use super::product::Mode;
+use super::representation::HeadProducts;
 use super::{Network, ParamId, Reach, TaskId, ValueId};
 use crate::error::Result;
 use crate::real::Real;
@@ -19,14 +21,48 @@ pub struct Step<'a> {
     pub number: u64,
     /// Training, or evaluation.
     pub training: bool,
-    /// Add to the parameters' gradients instead of replacing them.
+    /// Add to the flat gradient instead of replacing it; slabs of the Jacobian hold one batch.
     pub accumulate: bool,
+    /// In the summed pass, a factor a task on its gradient where it enters values that all tasks reach, `[tasks]`; empty
+    /// for ones. Gradients of parameters of one task stay as they are.
+    pub weights: &'a [f64],
 }
 
 impl Step<'_> {
-    /// The mode of a parameter's gradient in this step.
-    pub fn mode(&self, mode: Mode) -> Mode {
-        if self.accumulate { Mode::Add } else { mode }
+    /// A task's factor in the summed pass.
+    pub fn weight<T: Real>(&self, task: TaskId) -> T {
+        self.weights.get(task).map_or(T::ONE, |&weight| T::of(weight))
+    }
+}
+
+/// Where gradients pass from values of single tasks to one that all tasks reach.
+#[derive(Debug, Clone)]
+pub struct Entrance {
+    reach: Reach,
+    columns: Vec<std::ops::Range<usize>>,
+}
+
+impl Entrance {
+    /// Multiplies each task's part of a gradient of one lane by its weight.
+    pub fn weigh<T: Real>(&self, step: &Step<'_>, layout: Layout, dy: &mut [T]) {
+        let Layout { rows, width, .. } = layout;
+        if step.weights.is_empty() {
+            return;
+        }
+        let scale = |part: &mut [T], weight: T| part.iter_mut().for_each(|x| *x = *x * weight);
+        match self.reach {
+            Reach::One(task) => scale(dy, step.weight(task)),
+            Reach::Own => {
+                dy.chunks_exact_mut(rows * width).enumerate().for_each(|(group, dy)| scale(dy, step.weight(group)));
+            }
+            Reach::Columns => {
+                for row in dy.chunks_exact_mut(width) {
+                    let tasks = self.columns.iter().enumerate();
+                    tasks.for_each(|(task, columns)| scale(&mut row[columns.clone()], step.weight(task)));
+                }
+            }
+            Reach::All => {}
+        }
     }
 }
 
@@ -46,7 +82,12 @@ pub enum Purpose {
     /// The summed backward too.
     Train,
     /// Both backwards.
-    PerTask,
+    PerTask(Store),
+    /// The summed backward, and, where `lanes` says so, the per-task one as far as the representation.
+    Representation {
+        /// Whether the tasks' gradients at the representation are wanted themselves.
+        lanes: bool,
+    },
 }
 
 impl Purpose {
@@ -54,9 +95,18 @@ impl Purpose {
         match self {
             Purpose::Evaluate => &[],
             Purpose::Train => &[Pass::Summed],
-            Purpose::PerTask => &[Pass::Summed, Pass::PerTask],
+            Purpose::Representation { lanes: false } => &[Pass::Summed],
+            Purpose::PerTask(_) | Purpose::Representation { lanes: true } => &[Pass::Summed, Pass::PerTask],
         }
     }
+
+    /// Whether the per-task backward comes through the node that fills this value.
+    fn reaches(self, net: &Network, value: ValueId) -> bool {
+        !matches!(self, Purpose::Representation { .. }) || value > net.representation
+    }
+
+    /// Both backwards, of which the Jacobian is kept within the usual budget.
+    pub const BOTH: Self = Purpose::PerTask(Store::Within(BUDGET));
 }
 
 /// What a node sees while its kernel is made.
@@ -90,8 +140,16 @@ pub struct InputGradient<T> {
 pub struct ParamGradient<T> {
     /// The memory.
     pub buffer: Buffer<T>,
-    /// Whether this node replaces or adds.
-    pub mode: Mode,
+    mode: Mode,
+    /// Whether it is a part of the flat gradient, not a slab.
+    flat: bool,
+}
+
+impl<T> ParamGradient<T> {
+    /// Whether this node replaces or adds in a step.
+    pub fn mode(&self, step: &Step<'_>) -> Mode {
+        if self.flat && step.accumulate { Mode::Add } else { self.mode }
+    }
 }
 
 impl<T: Real> Prepare<'_, T> {
@@ -110,9 +168,20 @@ impl<T: Real> Prepare<'_, T> {
 
     /// The gradient of this node's `k`-th input; none if nothing upstream learns.
     pub fn leaving(&self, k: usize, pass: Pass) -> Option<InputGradient<T>> {
-        let id = self.net.ops[self.node].inputs()[k];
+        let id = self.input(k);
         let mode = self.modes[pass as usize].as_ref()?.inputs[self.node][k];
         self.gradients[pass as usize][id].as_ref().map(|buffer| InputGradient { buffer: buffer.share(), mode })
+    }
+
+    /// Whether this node's output belongs to single tasks while its `k`-th input is reached by all.
+    pub fn entrance(&self, k: usize) -> Option<Entrance> {
+        let (input, output) = (&self.net.values[self.input(k)], &self.net.values[self.net.ops[self.node].output()]);
+        let enters = input.reach == Reach::All && output.reach != Reach::All;
+        enters.then(|| Entrance { reach: output.reach, columns: output.columns.clone() })
+    }
+
+    fn input(&self, k: usize) -> ValueId {
+        self.net.ops[self.node].inputs()[k]
     }
 
     /// A parameter.
@@ -127,11 +196,17 @@ impl<T: Real> Prepare<'_, T> {
         let id = self.net.ops[self.node].params()[k];
         let mode = self.modes[pass as usize].as_ref().map_or(Mode::Write, |modes| modes.params[self.node][k]);
         if let (Pass::PerTask, Some(buffer)) = (pass, self.slabs.and_then(|slabs| slabs.of(id))) {
-            return Ok(ParamGradient { buffer, mode });
+            return Ok(ParamGradient { buffer, mode, flat: false });
         }
         let param = &self.net.params[id];
         let layout = Layout { groups: param.groups, rows: 1, lanes: 1, width: param.range.len() / param.groups };
-        Ok(ParamGradient { buffer: self.params.gradients.part(param.range.start, layout)?, mode })
+        Ok(ParamGradient { buffer: self.params.gradients.part(param.range.start, layout)?, mode, flat: true })
+    }
+
+    /// How to work through the slab of this node's `k`-th parameter in tiles, if this pass should.
+    pub fn tiled(&self, k: usize, pass: Pass) -> Result<Option<Tiled>> {
+        let id = self.net.ops[self.node].params()[k];
+        self.slabs.filter(|_| pass == Pass::PerTask).map_or(Ok(None), |slabs| slabs.tiled(id))
     }
 
     /// A piece of the flat state.
@@ -146,7 +221,8 @@ impl<T: Real> Prepare<'_, T> {
 
     /// Makes something for each pass of this plan.
     pub fn each_pass<V>(&self, make: impl Fn(Pass) -> Result<V>) -> Result<PerPass<V>> {
-        let of = |pass| self.purpose.passes().contains(&pass).then(|| make(pass)).transpose();
+        let runs = |pass| pass == Pass::Summed || self.purpose.reaches(self.net, self.net.ops[self.node].output());
+        let of = |pass| (self.purpose.passes().contains(&pass) && runs(pass)).then(|| make(pass)).transpose();
         Ok(PerPass([of(Pass::Summed)?, of(Pass::PerTask)?]))
     }
 }
@@ -171,6 +247,8 @@ pub struct Plan<T> {
     clear: [Vec<ValueId>; 2],
     kernels: Vec<Box<dyn Kernel>>,
     slabs: Option<Slabs<T>>,
+    heads: Option<HeadProducts<T>>,
+    representation: ValueId,
     outputs: Vec<super::Output>,
 }
 
@@ -183,25 +261,33 @@ impl<T> std::fmt::Debug for Plan<T> {
 impl<T: Real> Plan<T> {
     /// Allocates everything.
     pub fn new(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose) -> Result<Self> {
-        Self::within(net, params, rows, purpose, BUDGET)
-    }
-
-    /// As [`Plan::new`]; a Jacobian of more than `budget` elements is not kept, only its Gramian.
-    pub fn within(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose, budget: usize) -> Result<Self> {
         let values = net.values.iter().map(|v| Buffer::zeros(layout(v.groups, rows, 1, v.width)));
         let values = values.collect::<Result<Vec<_>>>()?;
         let summed = gradients(net, rows, purpose, Pass::Summed, None)?;
         let per_task = gradients(net, rows, purpose, Pass::PerTask, Some(&summed))?;
         let gradients = [summed, per_task];
         let modes = [Pass::Summed, Pass::PerTask].map(|p| purpose.passes().contains(&p).then(|| Modes::new(net, p)));
-        let slabs = (purpose == Purpose::PerTask).then(|| Slabs::new(net, budget)).transpose()?;
+        let slabs = match purpose {
+            Purpose::PerTask(store) => Some(Slabs::new(net, store)?),
+            _ => None,
+        };
         let kernels = (0..net.ops.len()).map(|node| {
             let (values, gradients, modes, slabs) = (&values, &gradients, &modes, slabs.as_ref());
             net.ops[node].prepare(&Prepare { net, rows, node, purpose, params, values, gradients, modes, slabs })
         });
         let kernels = kernels.collect::<Result<Vec<_>>>()?;
         let clear = modes.map(|modes| modes.map_or(Vec::new(), |modes| modes.clear));
-        Ok(Self { rows, values, gradients, clear, kernels, slabs, outputs: net.outputs.clone() })
+        let heads = match (purpose, net.linear_heads()) {
+            (Purpose::Representation { lanes: false }, Some(node)) => {
+                let range = net.params[node.weight].range.clone();
+                let weight = params.values.part(range.start, layout(1, 1, 1, range.len()))?;
+                let dy = gradients[Pass::Summed as usize][node.output].as_ref().expect("outputs learn");
+                Some(HeadProducts::new(net, node, &weight, dy)?)
+            }
+            _ => None,
+        };
+        let (outputs, representation) = (net.outputs.clone(), net.representation);
+        Ok(Self { rows, values, gradients, clear, kernels, slabs, heads, representation, outputs })
     }
 
     /// The numeric features `[rows, numeric]`, to be filled before a forward.
@@ -249,14 +335,37 @@ impl<T: Real> Plan<T> {
 
     /// Runs the nodes backwards.
     pub fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
+        self.backward_over(step, pass, 0..self.kernels.len())
+    }
+
+    /// Runs some of the nodes backwards.
+    pub fn backward_over(&mut self, step: &Step<'_>, pass: Pass, nodes: std::ops::Range<usize>) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        for (i, kernel) in self.kernels.iter_mut().enumerate().rev() {
+        for (i, kernel) in self.kernels.iter_mut().enumerate().take(nodes.end).skip(nodes.start).rev() {
             kernel.backward(step, pass)?;
             if let (Pass::PerTask, Some(slabs)) = (pass, &mut self.slabs) {
-                slabs.after(i)?;
+                slabs.after(i);
             }
         }
         Ok(())
+    }
+
+    /// Adds the Gramian of the tasks' gradients at the representation, in the passes of a plan made for it: from the outputs'
+    /// gradients before a backward, or from those at the representation after the per-task one has come so far.
+    pub fn add_gramian_at_representation(&mut self, tasks: usize, into: &mut [f64]) -> Result<()> {
+        if let Some(heads) = &self.heads {
+            return heads.add_gramian(into);
+        }
+        let gradient = self.gradients[Pass::PerTask as usize][self.representation].as_ref();
+        let gradient = gradient.expect("a plan without fused heads carries the tasks' gradients");
+        let Layout { lanes, width, .. } = gradient.layout;
+        gradient.slice().chunks_exact(lanes * width).for_each(|row| add_products(row, tasks, into));
+        Ok(())
+    }
+
+    /// The gradient of a value in a pass, `[rows, lanes, width]`.
+    pub fn gradient(&mut self, id: ValueId, pass: Pass) -> Option<&mut Buffer<T>> {
+        self.gradients[pass as usize][id].as_mut()
     }
 
     /// The per-task gradients of the last [`Pass::PerTask`].
@@ -287,7 +396,8 @@ fn gradients<T: Real>(
     let wanted = purpose.passes().contains(&pass);
     let make = |id: ValueId| {
         let value = &net.values[id];
-        if !wanted || !value.learns {
+        let seen = pass == Pass::Summed || id == net.representation || purpose.reaches(net, id);
+        if !wanted || !value.learns || !seen {
             return Ok(None);
         }
         match other.and_then(|other| other[id].as_ref()).filter(|_| value.reach != Reach::All) {

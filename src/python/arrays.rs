@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use numpy::ndarray::{ArrayViewD, IxDyn};
-use numpy::{PyArray1, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{
+    PyArray1, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray,
+    PyUntypedArrayMethods,
+};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -44,6 +47,25 @@ fn dtype(array: &Bound<'_, PyUntypedArray>) -> Option<Dtype> {
         (b'f', 8) => Dtype::F64,
         _ => return None,
     })
+}
+
+/// The shape and the numbers of a float32 or float64 array of so many dimensions, row by row.
+pub fn floats<const D: usize>(array: &Bound<'_, PyAny>, name: &str) -> PyResult<([usize; D], Vec<f64>)> {
+    let (shape, values): (Vec<usize>, Vec<f64>) = if let Ok(array) = array.extract::<PyReadonlyArrayDyn<'_, f64>>() {
+        (array.shape().to_vec(), array.as_array().iter().copied().collect())
+    } else if let Ok(array) = array.extract::<PyReadonlyArrayDyn<'_, f32>>() {
+        (array.shape().to_vec(), array.as_array().iter().map(|&x| f64::from(x)).collect())
+    } else {
+        let got = match array.cast::<PyUntypedArray>() {
+            Ok(array) => array.dtype().to_string(),
+            Err(_) => array.get_type().to_string(),
+        };
+        return Err(PyTypeError::new_err(format!("`{name}` should be an array of float32 or float64; got {got}")));
+    };
+    match shape.clone().try_into() {
+        Ok(shape) => Ok((shape, values)),
+        Err(_) => Err(PyValueError::new_err(format!("`{name}` should have {D} dimension(s); got shape {shape:?}"))),
+    }
 }
 
 /// A new array of the given shape.

@@ -6,12 +6,14 @@ mod door;
 mod loss;
 mod model;
 mod trainer;
+mod weighting;
 
 use pyo3::prelude::*;
 use serde_json::Value;
 
+use crate::error::Result;
 use crate::registry::Info;
-use crate::{encoder, head, loss as losses, optim, regularizer, schedule, sharing, weighting};
+use crate::{encoder, head, loss as losses, optim, regularizer, schedule, sharing, weighting as weightings};
 
 /// The compiled core: models, data and the training loop over NumPy arrays.
 #[pymodule(name = "_core")]
@@ -22,6 +24,8 @@ mod core {
     use super::model::PyModel;
     #[pymodule_export]
     use super::trainer::PyTrainer;
+    #[pymodule_export]
+    use super::weighting::PyWeighting;
     #[pymodule_export]
     use super::{check, components};
 
@@ -43,13 +47,19 @@ fn components(py: Python<'_>) -> PyResult<String> {
             sharing::infos,
             head::infos,
             losses::infos,
-            weighting::infos,
+            weightings::infos,
             regularizer::infos,
             optim::infos,
             schedule::infos,
         ];
-        let all: Vec<Info> = families.iter().flat_map(|infos| infos()).collect();
-        serde_json::to_string(&all).map_err(|error| crate::value_error!("{error}"))
+        let all = families.iter().flat_map(|infos| infos()).map(|info| {
+            let mut described = serde_json::to_value(&info).unwrap_or_default();
+            if info.family == "weighting" {
+                described["traits"] = weightings::traits(&info.name)?;
+            }
+            Ok(described)
+        });
+        Ok(Value::Array(all.collect::<Result<_>>()?).to_string())
     })
 }
 
@@ -64,7 +74,7 @@ fn check(py: Python<'_>, family: &str, description: &str) -> PyResult<()> {
             "sharing" => sharing::build(&description).map(drop),
             "head" => head::build(&description).map(drop),
             "loss" => losses::build(&description).map(drop),
-            "weighting" => weighting::build(&description).map(drop),
+            "weighting" => weightings::build(&description).map(drop),
             "regularizer" => regularizer::build(&description).map(drop),
             "optim" => optim::build(&description).map(drop),
             "schedule" => schedule::build(&description).map(drop),

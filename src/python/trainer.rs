@@ -77,6 +77,22 @@ impl PyTrainer {
         self.look(py, Trainer::lr)
     }
 
+    /// Whether the weighting learns from validation rows.
+    #[getter]
+    fn needs_validation(&self, py: Python<'_>) -> PyResult<bool> {
+        self.look(py, Trainer::needs_validation)
+    }
+
+    /// Rows that the weighting may learn from.
+    fn validate_on(&self, py: Python<'_>, data: &Bound<'_, PyData>) -> PyResult<()> {
+        let data = data.get();
+        self.with(py, |trainer, model| {
+            data.check(&self.model, model, true)?;
+            trainer.validate_on(data.data.clone());
+            Ok(())
+        })
+    }
+
     /// Tells schedules that need it how many steps the run will have.
     fn plan(&self, py: Python<'_>, total_steps: Option<u64>) -> PyResult<()> {
         self.with(py, |trainer, _| trainer.plan(total_steps))

@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::Trainer;
 use super::epoch::{Run, Sums};
+use super::observed::Observed;
 use crate::error::Result;
 use crate::file::{self, Contents};
 use crate::model::Model;
-use crate::{bail, value_error};
+use crate::{bail, value_error, weighting};
 
 /// What a checkpoint calls itself.
 const FORMAT: &str = "polytask checkpoint 1";
@@ -27,8 +28,11 @@ struct State {
     sums: Sums,
     begun: Option<(usize, Run)>,
     schedule: Value,
-    weighting: crate::weighting::State,
+    weighting: Value,
+    observed: Observed,
     widths: Vec<usize>,
+    /// Names of the weighting's arrays.
+    arrays: Vec<String>,
 }
 
 impl Trainer {
@@ -47,6 +51,9 @@ impl Trainer {
         model.store(&mut contents);
         for (name, slot) in self.optimizer.slots().iter().zip(&self.slots) {
             contents.tensor(&format!("optimizer/{name}"), &[slot.len()], slot.clone());
+        }
+        for (name, array) in self.weighting.state().arrays {
+            contents.tensor(&format!("weighting/{name}"), &[array.len()], array);
         }
         let kept = self.epoch.kept.iter().filter(|_| self.epoch.batches > 0);
         for (task, outputs) in kept.enumerate() {
@@ -77,9 +84,13 @@ impl Trainer {
         let slots = self.optimizer.slots().iter().map(slot).collect::<Result<Vec<_>>>()?;
         let losses = model.read_losses(&stored)?;
         let extra = contents.get_text("extra")?.to_owned();
+        let named =
+            state.arrays.iter().map(|name| Some((name.clone(), contents.find_tensor(&format!("weighting/{name}"))?)));
+        let arrays = named.flatten().map(|(name, array)| (name, array.to_vec())).collect();
+        let weighting = weighting::State { value: state.weighting.clone(), arrays };
 
         self.schedule.restore(&state.schedule)?;
-        self.weighting.restore(&state.weighting)?;
+        self.weighting.restore(&weighting)?;
         model.assign(&parameters);
         model.assign_losses(losses);
         self.slots = slots;
@@ -100,8 +111,10 @@ impl Trainer {
             sums: self.epoch.sums.clone(),
             begun: self.epoch.begun,
             schedule: self.schedule.state(),
-            weighting: self.weighting.state(),
+            weighting: self.weighting.state().value,
+            observed: self.observed.clone(),
             widths: model.widths(),
+            arrays: self.weighting.state().arrays.into_iter().map(|(name, _)| name).collect(),
         }
     }
 
@@ -111,6 +124,7 @@ impl Trainer {
         self.epoch.batches = state.batches;
         self.epoch.sums = state.sums;
         self.epoch.begun = state.begun;
+        self.observed.restore(state.observed);
         self.steps = state.steps;
         self.epochs = state.epochs;
         self.total_steps = state.total_steps;

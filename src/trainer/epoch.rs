@@ -104,6 +104,16 @@ impl Trainer {
         if how.batch_size == 0 {
             bail!("`batch_size` should be at least 1; got 0");
         }
+        if how.batch_size * self.accumulate < self.guide.parts {
+            bail!(
+                "`weighting`: it splits each batch into {} parts; `batch_size` is {}",
+                self.guide.parts,
+                how.batch_size
+            );
+        }
+        if self.weighting.validates() && self.validation.is_none() {
+            bail!("`weighting`: it learns from validation data; pass `validation=` to `fit`");
+        }
         let total = if how.drop_last { rows / how.batch_size } else { rows.div_ceil(how.batch_size) };
         if total == 0 {
             bail!("`batch_size` of {} leaves no batch of {rows} rows with `drop_last`", how.batch_size);
@@ -166,7 +176,9 @@ impl Trainer {
         let mean = self.epoch.mean();
         let Sums { losses, weights, .. } = &self.epoch.sums;
         let means: Vec<_> = losses.iter().zip(weights).map(|(l, &w)| (w > 0.0).then(|| l / w)).collect();
-        let line = json!({"loss": mean, "tasks": means, "labels": weights, "lr": self.lr});
+        let line = json!({"loss": mean, "tasks": means, "labels": weights, "lr": self.lr,
+                          "observed": self.observed.means()});
+        self.observed.clear(model.tasks.len());
         self.epochs += 1;
         self.epoch.batches = 0;
         self.epoch.begun = None;

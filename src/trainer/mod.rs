@@ -2,7 +2,11 @@
 
 pub mod checkpoint;
 pub mod epoch;
+pub mod guide;
+mod lab;
+pub mod observed;
 pub mod step;
+mod ways;
 
 use serde_json::{Value, json};
 
@@ -19,6 +23,8 @@ use crate::weighting::{Combination, Weighting};
 use crate::{bail, optim, regularizer, schedule, value_error, weighting};
 
 use epoch::Epoch;
+use guide::Guide;
+use observed::Observed;
 
 /// Trains one model.
 #[derive(Debug)]
@@ -26,6 +32,10 @@ pub struct Trainer {
     optimizer: Box<dyn Optimizer>,
     schedule: Box<dyn Schedule>,
     weighting: Box<dyn Weighting>,
+    guide: Guide,
+    observed: Observed,
+    /// Rows that a weighting may learn from beside the batches.
+    validation: Option<Data>,
     combination: Combination,
     regularizers: Vec<Box<dyn Regularizer>>,
     blocks: Vec<Block>,
@@ -49,7 +59,7 @@ pub struct Trainer {
 
 impl Trainer {
     /// Reads JSON settings for a model: `{"optimizer", "schedule", "weighting", "regularizers", "clip_norm",
-    /// "accumulate", "seed"}`.
+    /// "accumulate", "seed", "observe"}`.
     ///
     /// # Errors
     /// Whatever is unknown or out of range.
@@ -76,6 +86,8 @@ impl Trainer {
                 .map(|n| n as usize)
                 .ok_or_else(|| value_error!("`accumulate` should be a whole number of at least 1; got {value}"))?,
         };
+        let observed = Observed::new(&settings["observe"], model.tasks.len())?;
+        let guide = Guide::new(weighting.as_ref(), model, accumulate, observed.gradients)?;
         let blocks = blocks(&model.net);
         let mut segments = Segments::new(optimizer.as_ref(), &blocks)?;
         let size = model.net.size();
@@ -88,6 +100,9 @@ impl Trainer {
             scratch: step::Scratch::new(model.tasks.len()),
             optimizer,
             weighting,
+            guide,
+            observed,
+            validation: None,
             combination: Combination::default(),
             regularizers,
             blocks,
@@ -158,6 +173,16 @@ impl Trainer {
             }
         }
         Ok(())
+    }
+
+    /// Whether the weighting learns from validation rows.
+    pub fn needs_validation(&self) -> bool {
+        self.weighting.validates()
+    }
+
+    /// Rows, checked for this model, that the weighting may learn from.
+    pub fn validate_on(&mut self, data: Data) {
+        self.validation = Some(data);
     }
 
     /// Shows the schedule a measured value, at the end of an epoch.

@@ -1,36 +1,57 @@
 //! One step: gather, forward, losses, backward, regularizers, clipping, optimizer.
 
 use super::Trainer;
+use super::ways::Look;
 use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::model::Model;
-use crate::network::gradient::Pass;
-use crate::network::plan::{Purpose, Step};
+use crate::network::plan::Purpose;
 use crate::real::LANES;
 use crate::schedule::Moment;
 use crate::task::Task;
-use crate::weighting::Given;
+use crate::weighting::Combination;
+use crate::workspace::Workspace;
 use crate::{bail, vectorised};
 
 /// Most state buffers an optimizer has.
 const SLOTS: usize = 4;
 
-/// Numbers of the running step, a task each.
-#[derive(Debug)]
+/// Numbers of the running step, a task each unless said otherwise; a row is a task that has labels in it.
+#[derive(Debug, Default)]
 pub struct Scratch {
     /// Total label weight.
-    weights: Vec<f64>,
+    pub(super) weights: Vec<f64>,
+    /// Whether it was counted.
+    pub(super) counted: bool,
     /// Sum of weighted losses.
-    sums: Vec<f64>,
+    pub(super) sums: Vec<f64>,
+    /// Room for sums that are not needed.
+    pub(super) again: Vec<f64>,
     /// Factor on the gradient: lambda over the label weight.
-    scales: Vec<f64>,
-    /// lambda, times what the weighting says.
-    lambdas: Vec<f64>,
-    /// Tasks that have a label in this step, and lambda times their losses.
-    present: Vec<usize>,
-    losses: Vec<f64>,
+    pub(super) scales: Vec<f64>,
+    /// lambda, times what a weighting of losses says: the factor in the objective.
+    pub(super) lambdas: Vec<f64>,
+    /// What the weighting says of the whole loss.
+    pub(super) factors: Vec<f64>,
+    /// What it says beyond that where gradients enter shared values.
+    pub(super) boundary: Vec<f64>,
+    /// Tasks that have a label in this step: the rows.
+    pub(super) present: Vec<usize>,
+    /// lambda times their losses.
+    pub(super) losses: Vec<f64>,
+    /// Products of their gradients `[rows, rows]`, and one such a layer.
+    pub(super) gramian: Vec<f64>,
+    pub(super) layers: Vec<Vec<f64>>,
+    /// Products of all tasks' gradients.
+    pub(super) whole: Vec<f64>,
+    /// Their gradients `[rows, width]`, where they are put together.
+    pub(super) jacobian: Vec<f32>,
+    /// One parameter's part of it.
+    pub(super) room: Vec<f32>,
+    /// Gradients at the representation: `[micro-batches][rows]`.
+    pub(super) pieces: Vec<Vec<Vec<f32>>>,
     /// Batch statistics as they were before the step.
-    state: Vec<f32>,
+    pub(super) state: Vec<f32>,
 }
 
 impl Scratch {
@@ -39,12 +60,68 @@ impl Scratch {
         Self {
             weights: zeros(),
             sums: zeros(),
+            again: zeros(),
             scales: zeros(),
             lambdas: zeros(),
+            factors: zeros(),
+            boundary: zeros(),
             present: Vec::with_capacity(tasks),
             losses: zeros(),
-            state: Vec::new(),
+            ..Self::default()
         }
+    }
+
+    /// Begins a step.
+    fn begin(&mut self, state: &[f32]) {
+        self.weights.fill(0.0);
+        self.sums.fill(0.0);
+        self.present.clear();
+        self.counted = false;
+        self.state.clear();
+        self.state.extend_from_slice(state);
+    }
+
+    /// What follows from the label weights of all micro-batches.
+    pub(super) fn settle(&mut self, tasks: &[Task]) {
+        self.counted = true;
+        self.present.extend((0..tasks.len()).filter(|&j| self.weights[j] > 0.0));
+        for (j, task) in tasks.iter().enumerate() {
+            self.lambdas[j] = task.weight;
+            self.scales[j] = if self.weights[j] > 0.0 { task.weight / self.weights[j] } else { 0.0 };
+        }
+        self.factors.fill(1.0);
+        self.boundary.fill(1.0);
+    }
+
+    /// lambda times each row's mean loss.
+    pub(super) fn take_losses(&mut self) {
+        let Self { weights, sums, lambdas, present, losses, .. } = self;
+        losses.clear();
+        losses.extend(present.iter().map(|&j| lambdas[j] * sums[j] / weights[j]));
+    }
+
+    /// Takes over what the weighting said; `of_losses` if it weighs whole losses.
+    pub(super) fn decided(&mut self, combination: &Combination, of_losses: bool) {
+        let said = combination.weights.iter().zip(&combination.own);
+        for (&j, (&weight, &own)) in self.present.iter().zip(said) {
+            if of_losses {
+                self.factors[j] = weight;
+                self.lambdas[j] *= weight;
+            } else {
+                self.factors[j] = own;
+                self.boundary[j] = if own == 0.0 { 0.0 } else { weight / own };
+            }
+        }
+    }
+
+    /// The tasks that have labels in this step.
+    pub(super) fn present(&self) -> &[usize] {
+        &self.present
+    }
+
+    /// The Gramian of their gradients.
+    pub(super) fn gramian(&self) -> &[f64] {
+        &self.gramian
     }
 }
 
@@ -152,13 +229,10 @@ impl Trainer {
     pub(super) fn step_on(
         &mut self,
         model: &mut Model,
-        parts: &impl Parts,
-        mut look: impl FnMut(&crate::workspace::Workspace, usize),
+        parts: &dyn Parts,
+        mut look: impl FnMut(&Workspace, usize),
     ) -> Result<f64> {
-        self.scratch.weights.fill(0.0);
-        self.scratch.sums.fill(0.0);
-        self.scratch.state.clear();
-        self.scratch.state.extend_from_slice(model.params.state.slice());
+        self.scratch.begin(model.params.state.slice());
         let done = self.attempt(model, parts, &mut look);
         if done.is_err() {
             // Batch statistics of a step that failed are forgotten with it.
@@ -167,31 +241,23 @@ impl Trainer {
         done
     }
 
-    fn attempt(
-        &mut self,
-        model: &mut Model,
-        parts: &impl Parts,
-        look: &mut impl FnMut(&crate::workspace::Workspace, usize),
-    ) -> Result<f64> {
+    fn attempt(&mut self, model: &mut Model, parts: &dyn Parts, look: &mut Look<'_>) -> Result<f64> {
         if parts.count() > 1 {
             self.count_labels(model, parts)?;
         }
-        for index in 0..parts.count() {
-            let (data, rows) = parts.part(index);
-            let mut work = model.workspace(rows.len(), Purpose::Train)?;
-            work.load(data, rows, true);
-            let done = self.micro(model, &mut work, parts.count(), index);
-            if done.is_ok() {
-                look(&work, index);
-            }
-            model.give_back(work);
-            done?;
+        self.go(model, parts, look)?;
+        if self.scratch.present.is_empty() {
+            return Ok(0.0);
         }
-        if self.scratch.present.is_empty() { Ok(0.0) } else { self.update(model) }
+        let objective = self.update(model)?;
+        if self.weighting.looks_back() {
+            self.look_back(model, parts)?;
+        }
+        Ok(objective)
     }
 
     /// Label weights of all micro-batches, before the first backward needs them.
-    fn count_labels(&mut self, model: &mut Model, parts: &impl Parts) -> Result<()> {
+    fn count_labels(&mut self, model: &mut Model, parts: &dyn Parts) -> Result<()> {
         for index in 0..parts.count() {
             let (data, rows) = parts.part(index);
             let mut work = model.workspace(rows.len(), Purpose::Train)?;
@@ -199,52 +265,7 @@ impl Trainer {
             work.add_weights(&model.tasks, &mut self.scratch.weights);
             model.give_back(work);
         }
-        Ok(())
-    }
-
-    /// Forward, losses and backward of one micro-batch.
-    fn micro(
-        &mut self,
-        model: &mut Model,
-        work: &mut crate::workspace::Workspace,
-        count: usize,
-        index: usize,
-    ) -> Result<()> {
-        let number = self.steps * self.accumulate as u64 + index as u64;
-        let Scratch { weights, sums, scales, lambdas, .. } = &mut self.scratch;
-        if count == 1 {
-            work.add_weights(&model.tasks, weights);
-        }
-        // Without any label nothing may change, not even batch statistics.
-        let training = weights.iter().any(|&w| w > 0.0);
-        let step = Step { codes: &[], seed: self.seed, number, training, accumulate: index > 0 };
-        work.forward(step)?;
-        for (j, task) in model.tasks.iter().enumerate() {
-            lambdas[j] = task.weight;
-            scales[j] = if weights[j] > 0.0 { task.weight / weights[j] } else { 0.0 };
-        }
-        work.add_losses(&model.tasks, Some((Pass::Summed, scales)), sums)?;
-        finite(&model.tasks, sums, self.steps)?;
-        self.weigh(work)?;
-        if self.scratch.present.is_empty() { Ok(()) } else { work.backward(step, Pass::Summed) }
-    }
-
-    /// Lets the weighting decide, and scales the outputs' gradients by what it says.
-    ///
-    /// The weightings that exist do not look at losses; one that does must see those of all micro-batches first.
-    fn weigh(&mut self, work: &mut crate::workspace::Workspace) -> Result<()> {
-        let Scratch { weights, sums, lambdas, present, losses, .. } = &mut self.scratch;
-        present.clear();
-        present.extend((0..weights.len()).filter(|&j| weights[j] > 0.0));
-        losses.clear();
-        losses.extend(present.iter().map(|&j| lambdas[j] * sums[j] / weights[j]));
-        self.combination.clear(present.len());
-        let mut evidence = Given { tasks: present.clone(), losses: losses.clone(), ..Given::default() };
-        self.weighting.weigh(&mut evidence, &mut self.combination)?;
-        for (&j, &weight) in present.iter().zip(&self.combination.weights).filter(|(_, weight)| **weight != 1.0) {
-            lambdas[j] *= weight;
-            work.scale_gradient(j, Pass::Summed, weight as f32);
-        }
+        self.scratch.settle(&model.tasks);
         Ok(())
     }
 
@@ -292,7 +313,7 @@ impl Report {
 }
 
 /// Stops before a loss that is no longer a number reaches the parameters.
-fn finite(tasks: &[Task], sums: &[f64], steps: u64) -> Result<()> {
+pub(super) fn finite(tasks: &[Task], sums: &[f64], steps: u64) -> Result<()> {
     match sums.iter().position(|sum| !sum.is_finite()) {
         Some(j) => bail!(
             "the loss of task `{}` is {} at step {}: try a smaller learning rate; the model is as after step {steps}",

@@ -64,6 +64,20 @@ pub trait Evidence {
     /// libtorch, or a weighting that did not ask for it in [`Weighting::needs`](super::Weighting::needs).
     fn gramian(&mut self) -> Result<&[f64]>;
 
+    /// Layers with shared parameters, for weights that differ between them.
+    fn layers(&self) -> usize {
+        1
+    }
+
+    /// As [`Evidence::gramian`], of the parameters of one layer.
+    ///
+    /// # Errors
+    /// As for [`Evidence::gramian`].
+    fn layer(&mut self, index: usize) -> Result<&[f64]> {
+        let _ = index;
+        self.gramian()
+    }
+
     /// Their gradients at the shared parameters, `[rows, parameters]`.
     ///
     /// # Errors

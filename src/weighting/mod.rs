@@ -4,20 +4,29 @@ use std::fmt::Debug;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::error::Result;
-use crate::registry::Described;
+use crate::registry::{Component, Described, Info};
 use crate::value_error;
 
+pub mod bilevel;
 pub mod evidence;
 pub mod gradient;
+pub mod learned;
 pub mod loss;
+pub mod modes;
+pub mod positive;
+pub mod solver;
+pub mod standalone;
 
 pub use evidence::{Evidence, Given, Moment, On, Probed};
+use modes::Modes;
+pub use standalone::Standalone;
 
 /// What a weighting looks at, the dearest last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Needs {
     /// Task losses at most: its weights apply to the losses, and so to all parameters.
     Losses,
@@ -28,7 +37,8 @@ pub enum Needs {
 }
 
 /// How long the combined gradient is when tasks agree, in the method's paper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ActsLike {
     /// As the sum of the tasks' gradients.
     Sum,
@@ -65,6 +75,8 @@ pub struct Combination {
     /// For a weighting from gradients, the factor on the gradient of each row's task-only parameters; comes filled with
     /// ones.
     pub own: Vec<f64>,
+    /// Weights that differ between layers, `[layers, rows]`; comes empty.
+    pub layers: Vec<f64>,
 }
 
 impl Combination {
@@ -75,6 +87,7 @@ impl Combination {
             weights.resize(rows, 1.0);
         }
         self.direction.clear();
+        self.layers.clear();
     }
 }
 
@@ -133,6 +146,22 @@ pub trait Weighting: Described + Debug + Send {
     /// Whether it wants to see the losses of the batch again after the step, in [`Weighting::look_back`].
     fn looks_back(&self) -> bool {
         false
+    }
+
+    /// Whether it looks at anything of the batch at all, losses included.
+    fn looks(&self) -> bool {
+        true
+    }
+
+    /// Where it looks, how often, and at what scale; what a weighting from gradients was given.
+    fn modes(&self) -> Modes {
+        Modes::default()
+    }
+
+    /// Whether it wants the evidence of [`Weighting::needs`] in this step; if not, it goes by what it remembers.
+    fn due(&self, moment: Moment) -> bool {
+        let _ = moment;
+        true
     }
 
     /// Gets to know the tasks, before the first step and after [`Weighting::reset`].
@@ -196,4 +225,84 @@ macro_rules! remembers {
     };
 }
 
-crate::family!(Weighting, "weighting": loss::equal::Equal, loss::r#static::Static);
+/// All methods, without the modes.
+mod methods {
+    use super::{Weighting, bilevel, gradient, loss};
+
+    crate::family!(
+        Weighting, "weighting":
+        loss::equal::Equal,
+        loss::mean::Mean,
+        loss::r#static::Static,
+        loss::scale_invariant::ScaleInvariant,
+        loss::uncertainty::Uncertainty,
+        loss::dwa::Dwa,
+        loss::rlw::Rlw,
+        loss::gls::Gls,
+        loss::imtl_l::ImtlL,
+        loss::stch::Stch,
+        loss::famo::Famo,
+        loss::cosmos::Cosmos,
+        loss::pbi::Pbi,
+        loss::go4align::Go4Align,
+        loss::ldc::Ldc,
+        gradient::aligned_mtl::AlignedMtl,
+        gradient::cagrad::CaGrad,
+        gradient::config::ConFig,
+        gradient::dualproj::DualProj,
+        gradient::fairgrad::FairGrad,
+        gradient::imtl::Imtl,
+        gradient::imtl_g::ImtlG,
+        gradient::mgda::Mgda,
+        gradient::nash_mtl::NashMtl,
+        gradient::pivrg::Pivrg,
+        gradient::upgrad::UpGrad,
+        bilevel::moml::Moml,
+        bilevel::forum::Forum,
+        bilevel::auto_lambda::AutoLambda,
+    );
+}
+
+/// Builds a weighting from its description; one from gradients also takes the arguments of [`Modes`].
+///
+/// # Errors
+/// An unknown name or argument, or a value outside its range.
+pub fn build(description: &Value) -> Result<Box<dyn Weighting>> {
+    let (name, parameters) = crate::registry::split("weighting", description)?;
+    let Some(info) = methods::infos().into_iter().find(|info| info.name == name) else {
+        return methods::build(description);
+    };
+    let method = |parameters: &Map<String, Value>| {
+        let mut whole = parameters.clone();
+        whole.insert("name".to_owned(), Value::from(name.clone()));
+        methods::build(&Value::Object(whole))
+    };
+    match from_gradients(&name) {
+        true => modes::guided(info.class, &parameters, method),
+        false => method(&parameters),
+    }
+}
+
+/// Whether a method of this name looks at gradients.
+fn from_gradients(name: &str) -> bool {
+    methods::build(&Value::from(name)).is_ok_and(|method| method.needs() > Needs::Losses)
+}
+
+/// What every weighting says of itself.
+pub fn infos() -> Vec<Info> {
+    let all = methods::infos().into_iter();
+    all.map(|info| if from_gradients(&info.name) { modes::extend(info) } else { info }).collect()
+}
+
+/// What a weighting says of itself beside its [`Info`], with its defaults: `{"needs", "acts_like", "looks", "parts",
+/// "validates", "looks_back", "modes"}`, the last the names of the arguments of [`Modes`] that it has.
+///
+/// # Errors
+/// An unknown name.
+pub fn traits(name: &str) -> Result<Value> {
+    let weighting = build(&Value::from(name))?;
+    let modes = if from_gradients(name) { Modes::parameters() } else { Vec::new() };
+    Ok(json!({"needs": weighting.needs(), "acts_like": weighting.acts_like(), "looks": weighting.looks(),
+              "parts": weighting.parts(), "validates": weighting.validates(), "looks_back": weighting.looks_back(),
+              "modes": modes.iter().map(|parameter| parameter.name).collect::<Vec<_>>()}))
+}

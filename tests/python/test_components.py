@@ -9,10 +9,10 @@ import numpy as np
 import polytask as pt
 import pytest
 from conftest import Data, make_model
-from polytask import _stubs, component
+from polytask import _docs, _stubs, registry
 
 FIT = {"epochs": 2, "batch_size": 40, "progress": False}
-ALL = [pytest.param(info, id=f"{info['family']}.{info['name']}") for info in component.REGISTRY]
+ALL = [pytest.param(info, id=f"{info['family']}.{info['name']}") for info in registry.REGISTRY]
 
 
 def class_of(info):
@@ -91,7 +91,7 @@ def test_its_name_as_a_string_is_the_same_as_the_object(info):
         else:
             model = make_model()
             argument = {"optim": "optimizer", "regularizer": "regularizers"}.get(family, family)
-            history = pt.Trainer(model, **{argument: chosen}).fit(data.whole, **FIT)
+            history = pt.Trainer(model, **{argument: chosen}).fit(data.whole, validation=0.25, **FIT)
         assert np.isfinite(history["loss"]).all()
         return model.state_dict()
 
@@ -147,3 +147,10 @@ def test_stubs_are_not_stale():
     folder = Path(pt.__file__).parent
     for name, text in _stubs.render().items():
         assert (folder / name).read_text(encoding="utf-8") == text, "run python -m polytask._stubs"
+
+
+def test_the_page_of_all_components_is_not_stale():
+    page = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
+    assert page.read_text(encoding="utf-8") == _docs.render(), "run make docs"
+    for info in registry.REGISTRY:
+        assert f"### {info['class']}\n" in _docs.render()

@@ -1,17 +1,19 @@
 """Targets: class names become indices, and what is missing is known."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..component import listed
-from ..task import Task
 from . import arrays
 from .rows import Rows
 
+if TYPE_CHECKING:
+    from ..task import Task
 
-def read(value: Any, task: Task, argument: str) -> tuple[np.ndarray, np.ndarray | None]:
+
+def read(value: Any, task: "Task", argument: str) -> tuple[np.ndarray, np.ndarray | None]:
     """A task's targets as the core reads them, and where they are masked.
 
     Raises:
@@ -61,12 +63,12 @@ def without_features(batches: Iterable[Rows], kinds: Sequence[str], numeric: int
     return Rows(count, zeros[0] if numeric else None, zeros[1] if categorical else None, targets)
 
 
-def _are_indices(array: np.ndarray, task: Task) -> bool:
+def _are_indices(array: np.ndarray, task: "Task") -> bool:
     """Numbers are indices already, unless the classes are numbers themselves."""
     return array.dtype.kind in "biuf" and not any(isinstance(label, int | float) for label in task.labels or ())
 
 
-def _indices(array: np.ndarray, mask: np.ndarray | None, task: Task, argument: str) -> np.ndarray:
+def _indices(array: np.ndarray, mask: np.ndarray | None, task: "Task", argument: str) -> np.ndarray:
     if array.ndim != 1 and array.shape[1:] != (1,):
         raise ValueError(f"{argument} should have shape [rows]; got {list(array.shape)}")
     index = {label: i for i, label in enumerate(task.labels or ())}

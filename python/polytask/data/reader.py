@@ -7,13 +7,13 @@ import numpy as np
 from torch.utils.data import Dataset, TensorDataset
 
 from ..component import listed
-from ..task import Task
 from . import arrays, frames, labels
 from .rows import Rows
 from .stream import Batches, Stream
 
 if TYPE_CHECKING:
     from ..inputs import Inputs
+    from ..task import Task
 
 Features = tuple[int, np.ndarray | None, np.ndarray | None, str]
 
@@ -21,7 +21,7 @@ Features = tuple[int, np.ndarray | None, np.ndarray | None, str]
 class Reader:
     """Reads data in any form."""
 
-    def __init__(self, inputs: "Inputs", tasks: Sequence[Task]) -> None:
+    def __init__(self, inputs: "Inputs", tasks: Sequence["Task"]) -> None:
         self.inputs = inputs
         self.tasks = tasks
 
@@ -106,7 +106,7 @@ class Reader:
         return f"(x, {', '.join(shown)}), (x, {{task: targets}}) or (x, {{task: targets}}, weights)"
 
     def _targets_of(self, frame: Any, prefix: str) -> dict[str, Any]:
-        def target(task: Task) -> np.ndarray:
+        def target(task: "Task") -> np.ndarray:
             if task.outputs == 1:
                 return frames.column(frame, task.columns[0], f"{prefix}the frame")
             return frames.matrix(frame, task.columns, f"{prefix}the frame")

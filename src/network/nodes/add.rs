@@ -48,8 +48,8 @@ impl<T: Real> Kernel for AddKernel<T> {
         Ok(())
     }
 
-    fn backward(&mut self, _: &Step<'_>, pass: Pass) -> Result<()> {
-        self.passes.of(pass).give_back();
+    fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
+        self.passes.of(pass).give_back(step);
         Ok(())
     }
 }

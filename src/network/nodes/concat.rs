@@ -56,8 +56,8 @@ impl<T: Real> Kernel for ConcatKernel<T> {
         Ok(())
     }
 
-    fn backward(&mut self, _: &Step<'_>, pass: Pass) -> Result<()> {
-        self.passes.of(pass).give_back();
+    fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
+        self.passes.of(pass).give_back(step);
         Ok(())
     }
 }
@@ -66,27 +66,53 @@ impl<T: Real> Kernel for ConcatKernel<T> {
 pub(super) struct Pieces<T> {
     dy: Buffer<T>,
     reach: Reach,
-    inputs: Vec<(usize, InputGradient<T>)>,
+    inputs: Vec<(usize, InputGradient<T>, bool)>,
 }
 
 impl<T: Real> Pieces<T> {
     /// Input `k` came from the columns that begin at `starts[k]`.
     pub(super) fn new(at: &Prepare<'_, T>, output: ValueId, starts: &[usize], pass: Pass) -> Self {
-        let leaving = starts.iter().enumerate().filter_map(|(k, &start)| Some((start, at.leaving(k, pass)?)));
+        let leaving = starts.iter().enumerate().filter_map(|(k, &start)| {
+            Some((start, at.leaving(k, pass)?, pass == Pass::Summed && at.entrance(k).is_some()))
+        });
         Self { inputs: leaving.collect(), dy: at.arriving(output, pass), reach: at.net.values[output].reach }
     }
 
-    pub(super) fn give_back(&mut self) {
+    pub(super) fn give_back(&mut self, step: &Step<'_>) {
         let Self { dy, reach, inputs } = self;
         let (from, whole) = (dy.layout, dy.layout.width);
-        for (start, dx) in inputs {
+        for (start, dx, enters) in inputs {
             let (to, add) = (dx.buffer.layout, dx.mode == Mode::Add);
             let (dy, dx) = (dy.slice(), dx.buffer.slice_mut());
+            let weighed = *enters && !step.weights.is_empty();
             for (i, o) in lanes_between(from, to.lanes, *reach) {
-                let piece = &dy[i * whole + *start..][..to.width];
-                take(&mut dx[o * to.width..][..to.width], piece, add);
+                let (piece, dx) = (&dy[i * whole + *start..][..to.width], &mut dx[o * to.width..][..to.width]);
+                match weighed {
+                    true => take_times(dx, piece, step.weight(task_of(*reach, from, i)), add),
+                    false => take(dx, piece, add),
+                }
             }
         }
+    }
+}
+
+vectorised! {
+/// Copies or adds `weight` times a row.
+fn take_times<T: Real>(to: &mut [T], from: &[T], weight: T, add: bool) {
+    if !add {
+        to.fill(T::ZERO);
+    }
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to += weight * from;
+    }
+}
+}
+
+/// The task that row `i` of a gradient of one lane belongs to.
+fn task_of(reach: Reach, layout: Layout, i: usize) -> usize {
+    match reach {
+        Reach::One(task) => task,
+        _ => i / layout.rows,
     }
 }
 

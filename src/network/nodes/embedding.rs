@@ -2,8 +2,9 @@
 
 use super::Node;
 use crate::error::Result;
-use crate::network::buffer::Buffer;
-use crate::network::gradient::{Pass, PerPass};
+use crate::network::buffer::{Buffer, Layout};
+use crate::network::gradient::{Pass, PerPass, Tiled};
+use crate::network::gram::add_products;
 use crate::network::plan::{Kernel, ParamGradient, Prepare, Step};
 use crate::network::product::Mode;
 use crate::network::{ParamId, ValueId};
@@ -27,6 +28,7 @@ macro_rules! with_width {
         }
     };
 }
+
 /// `y = [numeric, table_1[code_1], table_2[code_2], ...]`.
 #[derive(Debug)]
 pub struct Embedding {
@@ -45,7 +47,15 @@ struct EmbeddingKernel<T> {
     tables: Vec<Buffer<T>>,
     widths: Vec<usize>,
     y: Buffer<T>,
-    passes: PerPass<(Buffer<T>, Vec<ParamGradient<T>>)>,
+    passes: PerPass<(Buffer<T>, Vec<Table<T>>)>,
+}
+
+/// How a table's gradient comes about.
+enum Table<T> {
+    /// Added up in place.
+    Whole(ParamGradient<T>),
+    /// For all tasks, some codes of the batch at a time, each lot into the Gramian.
+    Tiles { tile: Buffer<T>, gramian: Buffer<f64>, rows: Vec<u32> },
 }
 
 impl Node for Embedding {
@@ -61,14 +71,30 @@ impl Node for Embedding {
         self.tables.clone()
     }
 
+    fn tiles(&self, _param: ParamId) -> bool {
+        true
+    }
+
     fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let tables = self.tables.iter().map(|&table| at.param(table)).collect::<Result<_>>()?;
         let passes = at.each_pass(|pass| {
-            let slabs = (0..self.tables.len()).map(|k| at.param_gradient(k, pass)).collect::<Result<_>>()?;
-            Ok((at.arriving(self.output, pass), slabs))
+            let tables = (0..self.tables.len()).map(|k| self.table(at, k, pass)).collect::<Result<_>>()?;
+            Ok((at.arriving(self.output, pass), tables))
         })?;
         let (numeric, y) = (at.value(self.numeric), at.value(self.output));
         Ok(Box::new(EmbeddingKernel { numeric, tables, widths: self.widths.clone(), y, passes }))
+    }
+}
+
+impl Embedding {
+    fn table<T: Real>(&self, at: &Prepare<'_, T>, k: usize, pass: Pass) -> Result<Table<T>> {
+        let Some(Tiled { gramian, size, .. }) = at.tiled(k, pass)? else {
+            return Ok(Table::Whole(at.param_gradient(k, pass)?));
+        };
+        let (lanes, width) = (gramian.layout.lanes, self.widths[k]);
+        let codes = (size / (lanes * width).max(1)).clamp(1, at.rows);
+        let tile = Buffer::zeros(Layout { groups: 1, rows: 1, lanes, width: codes * width })?;
+        Ok(Table::Tiles { tile, gramian, rows: (0..at.rows as u32).collect() })
     }
 }
 
@@ -92,14 +118,28 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
         let count = self.tables.len();
-        let (dy, slabs) = self.passes.of(pass);
-        for slab in slabs.iter_mut().filter(|slab| step.mode(slab.mode) == Mode::Write) {
-            slab.buffer.slice_mut().fill(T::ZERO);
+        let (dy, tables) = self.passes.of(pass);
+        let mut start = self.numeric.layout.width;
+        for (k, (table, &width)) in tables.iter_mut().zip(&self.widths).enumerate() {
+            match table {
+                Table::Whole(slab) if slab.mode(step) == Mode::Write => slab.buffer.slice_mut().fill(T::ZERO),
+                Table::Whole(_) => {}
+                Table::Tiles { tile, gramian, rows } => {
+                    rows.sort_unstable_by_key(|&row| step.codes[row as usize * count + k]);
+                    let code = |row: u32| step.codes[row as usize * count + k];
+                    by_codes(rows, code, [start, width], dy, tile, gramian.slice_mut());
+                }
+            }
+            start += width;
         }
         let (lanes, whole) = (dy.layout.lanes, dy.layout.width);
         for (dy, codes) in dy.slice().chunks(BLOCK * lanes * whole).zip(step.codes.chunks(BLOCK * count)) {
             let mut start = self.numeric.layout.width;
-            for (k, (slab, &width)) in slabs.iter_mut().zip(&self.widths).enumerate() {
+            for (k, (table, &width)) in tables.iter_mut().zip(&self.widths).enumerate() {
+                let Table::Whole(slab) = table else {
+                    start += width;
+                    continue;
+                };
                 let size = slab.buffer.layout.width;
                 for (lane, table) in slab.buffer.slice_mut().chunks_exact_mut(size).enumerate() {
                     let places = Places { codes, first: k, count, start: lane * whole + start, whole: lanes * whole };
@@ -109,6 +149,31 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
             }
         }
         Ok(())
+    }
+}
+
+/// Adds to the Gramian the products of the gradients of the codes that occur, `[start, width]` of a row; `rows` come sorted
+/// by their codes.
+fn by_codes<T: Real>(
+    rows: &[u32],
+    code: impl Fn(u32) -> u32,
+    [start, width]: [usize; 2],
+    dy: &Buffer<T>,
+    tile: &mut Buffer<T>,
+    gramian: &mut [f64],
+) {
+    let (lanes, whole, room) = (dy.layout.lanes, dy.layout.width, tile.layout.width);
+    let mut lots = rows.chunk_by(|&a, &b| code(a) == code(b)).peekable();
+    while lots.peek().is_some() {
+        tile.slice_mut().fill(T::ZERO);
+        for (slot, lot) in lots.by_ref().take(room / width).enumerate() {
+            for (&row, lane) in lot.iter().flat_map(|row| (0..lanes).map(move |lane| (row, lane))) {
+                let from = &dy.slice()[(row as usize * lanes + lane) * whole + start..][..width];
+                let to = &mut tile.slice_mut()[lane * room + slot * width..][..width];
+                to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
+            }
+        }
+        add_products(tile.slice(), lanes, gramian);
     }
 }
 

@@ -55,6 +55,8 @@ struct Backward<T> {
     /// Which lane of an input's gradient a lane of `dy` goes to, where the input has more.
     lane: usize,
     inputs: Vec<Option<InputGradient<T>>>,
+    /// Whether an input is reached by all tasks, the output by one.
+    enters: Vec<bool>,
     params: Vec<ParamGradient<T>>,
 }
 
@@ -83,6 +85,7 @@ impl Node for Island {
                 dy: at.arriving(self.output, pass),
                 lane,
                 inputs: (0..self.inputs.len()).map(|k| at.leaving(k, pass)).collect(),
+                enters: (0..self.inputs.len()).map(|k| pass == Pass::Summed && at.entrance(k).is_some()).collect(),
                 params: (0..self.params.len()).map(|k| at.param_gradient(k, pass)).collect::<Result<_>>()?,
             })
         })?;
@@ -137,17 +140,21 @@ impl<T: Real> Kernel for IslandKernel<T> {
 impl<T: Real> Backward<T> {
     fn store(&self, step: &Step<'_>, lane: usize, gradients: &[Tensor]) -> Result<()> {
         let (inputs, params) = gradients.split_at(self.inputs.len());
-        for (dx, gradient) in self.inputs.iter().zip(inputs).filter_map(|(dx, g)| Some((dx.as_ref()?, g))) {
+        for ((dx, gradient), &enters) in self.inputs.iter().zip(inputs).zip(&self.enters) {
+            let Some(dx) = dx else { continue };
             let layout = dx.buffer.layout;
             let lane = if layout.lanes == self.dy.layout.lanes { lane } else { self.lane };
             let to =
                 dx.buffer.view(&[layout.rows, layout.width], &[layout.lanes * layout.width, 1], lane * layout.width)?;
-            put(to, gradient, dx.mode)?;
+            match enters && !step.weights.is_empty() {
+                true => put(to, &gradient.f_mul_scalar(step.weight::<f64>(self.lane))?, dx.mode)?,
+                false => put(to, gradient, dx.mode)?,
+            }
         }
         for (slab, gradient) in self.params.iter().zip(params) {
             let width = slab.buffer.layout.width;
             let to = slab.buffer.view(&[width], &[1], lane * width)?;
-            put(to, &gradient.f_reshape([width as i64])?, step.mode(slab.mode))?;
+            put(to, &gradient.f_reshape([width as i64])?, slab.mode(step))?;
         }
         Ok(())
     }

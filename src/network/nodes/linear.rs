@@ -5,9 +5,11 @@ use tch::Tensor;
 use super::Node;
 use super::activation::{Curve, Shape};
 use crate::error::Result;
-use crate::network::buffer::{Buffer, Layout};
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{InputGradient, Kernel, ParamGradient, Prepare, Step};
+use crate::network::buffer::{Buffer, Layout, Memory};
+use crate::network::gradient::{Pass, PerPass, Tiled};
+use crate::network::gram::{add_products, add_products_of_halves};
+use crate::network::half::{Halves, narrow, round, unround};
+use crate::network::plan::{Entrance, InputGradient, Kernel, ParamGradient, Prepare, Step};
 use crate::network::product::{Mode, Product};
 use crate::network::{ParamId, Reach, ValueId};
 use crate::real::Real;
@@ -55,11 +57,59 @@ struct LinearKernel<T> {
 struct Backward<T> {
     dy: Buffer<T>,
     bias: ParamGradient<T>,
-    weight: Vec<Product>,
-    weight_mode: Mode,
-    /// Products into the input's gradient; each overwrites or adds to the lanes it touches.
-    input: Vec<(Product, Mode)>,
+    weight: Weight<T>,
+    /// Where this pass weighs what goes on to the input.
+    entrance: Option<Entrance>,
+    input: Input<T>,
 }
+
+/// How the weight's gradient comes about.
+enum Weight<T> {
+    /// In one product, for the sum or for all tasks.
+    Whole(Product, ParamGradient<T>),
+    /// For all tasks, tile by tile, each into the Gramian.
+    Tiles { products: Vec<(Product, usize)>, tile: Buffer<T>, gramian: Buffer<f64> },
+    /// Likewise, with all products of the pass in bfloat16.
+    Halves(Box<Halved<T>>),
+}
+
+/// The per-task pass in bfloat16: rounded copies of what its products read, and what they give.
+struct Halved<T> {
+    x: (Buffer<T>, Halves),
+    weight: (Buffer<T>, Halves),
+    dy: Halves,
+    products: Vec<(Product, usize)>,
+    tile: Halves,
+    room: Vec<f32>,
+    gramian: Buffer<f64>,
+    dx: Option<HalvedInput<T>>,
+}
+
+/// Products into a rounded gradient of the input, and where in the input's gradient it belongs.
+struct HalvedInput<T> {
+    rounded: Halves,
+    products: Vec<(Product, usize, Mode)>,
+    dx: Buffer<T>,
+}
+
+/// How the input's gradient comes about.
+enum Input<T> {
+    /// By products; each overwrites or adds to the lanes it touches.
+    Products(Vec<(Product, Mode)>),
+    /// By a loop, from few columns a task into one lane each.
+    Narrow { dx: Buffer<T>, mode: Mode, weight: Buffer<T>, pieces: Vec<Piece> },
+}
+
+/// The columns of one task in a gradient of one lane.
+#[derive(Debug, Clone)]
+struct Piece {
+    task: usize,
+    group: usize,
+    columns: std::ops::Range<usize>,
+}
+
+/// Most columns of a task for which a loop beats a product of its own.
+const NARROW: usize = 8;
 
 impl Node for Linear {
     fn inputs(&self) -> Vec<ValueId> {
@@ -72,6 +122,10 @@ impl Node for Linear {
 
     fn params(&self) -> Vec<ParamId> {
         vec![self.weight, self.bias]
+    }
+
+    fn tiles(&self, param: ParamId) -> bool {
+        param == self.weight
     }
 
     fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
@@ -101,14 +155,29 @@ impl Linear {
         pass: Pass,
     ) -> Result<Backward<T>> {
         let dy = at.arriving(self.output, pass);
-        let slab = at.param_gradient(0, pass)?;
+        if let Some(Tiled { gramian, size, halves: true }) = at.tiled(0, pass)? {
+            let halved = Halved::new(shapes, [x, weight, &dy], at.leaving(0, pass), size, gramian)?;
+            let (weight, input) = (Weight::Halves(Box::new(halved)), Input::Products(Vec::new()));
+            return Ok(Backward { dy, bias: at.param_gradient(1, pass)?, weight, entrance: None, input });
+        }
         let input = match at.leaving(0, pass) {
-            Some(dx) if dx.buffer.layout.lanes == dy.layout.lanes => shapes.input(&dx, weight, &dy)?,
-            Some(dx) => self.spread(at, shapes, &dx, weight, &dy)?,
-            None => Vec::new(),
+            Some(dx) if dx.buffer.layout.lanes == dy.layout.lanes => Input::Products(shapes.input(&dx, weight, &dy)?),
+            Some(dx) => self.spread(at, shapes, dx, weight, &dy)?,
+            None => Input::Products(Vec::new()),
         };
-        let weight = shapes.weight(&slab.buffer, x, &dy)?;
-        Ok(Backward { dy, bias: at.param_gradient(1, pass)?, weight, weight_mode: slab.mode, input })
+        let weight = match at.tiled(0, pass)? {
+            Some(Tiled { gramian, size, .. }) => {
+                let lanes = dy.layout.lanes;
+                let tile = Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: shapes.tile(lanes, size) })?;
+                Weight::Tiles { products: shapes.tiles(lanes, size, [&dy, x, &tile])?, tile, gramian }
+            }
+            None => {
+                let slab = at.param_gradient(0, pass)?;
+                Weight::Whole(shapes.weight(&slab.buffer, x, &dy)?, slab)
+            }
+        };
+        let entrance = at.entrance(0).filter(|_| pass == Pass::Summed);
+        Ok(Backward { dy, bias: at.param_gradient(1, pass)?, weight, entrance, input })
     }
 
     /// From a gradient of one lane into one lane each of an input that all tasks reach.
@@ -116,24 +185,31 @@ impl Linear {
         &self,
         at: &Prepare<'_, T>,
         shapes: &Shapes,
-        dx: &InputGradient<T>,
+        dx: InputGradient<T>,
         weight: &Buffer<T>,
         dy: &Buffer<T>,
-    ) -> Result<Vec<(Product, Mode)>> {
+    ) -> Result<Input<T>> {
         let value = &at.net.values[self.output];
         let Shapes { rows, outer, inner, .. } = *shapes;
+        let pieces: Vec<_> = match value.reach {
+            Reach::One(task) => vec![Piece { task, group: 0, columns: 0..outer }],
+            Reach::Own => (0..shapes.groups).map(|g| Piece { task: g, group: g, columns: 0..outer }).collect(),
+            _ => {
+                let columns = value.columns.iter().cloned().enumerate();
+                columns.map(|(task, columns)| Piece { task, group: 0, columns }).collect()
+            }
+        };
+        if pieces.iter().all(|piece| piece.columns.len() <= NARROW) {
+            return Ok(Input::Narrow { dx: dx.buffer, mode: dx.mode, weight: weight.share(), pieces });
+        }
         let lanes = dx.buffer.layout.lanes;
-        let lane = |task: usize| dx.buffer.view(&[rows, inner], &[lanes * inner, 1], task * inner);
-        let one = |task: usize, group: usize, columns: std::ops::Range<usize>| {
+        let product = |Piece { task, group, columns }: Piece| {
+            let lane = dx.buffer.view(&[rows, inner], &[lanes * inner, 1], task * inner)?;
             let arrived = dy.view(&[rows, columns.len()], &[outer, 1], group * rows * outer + columns.start)?;
             let own = weight.view(&[columns.len(), inner], &[inner, 1], (group * outer + columns.start) * inner)?;
-            Ok((Product::new(lane(task)?, arrived, own)?, dx.mode))
+            Ok((Product::new(lane, arrived, own)?, dx.mode))
         };
-        match value.reach {
-            Reach::One(task) => Ok(vec![one(task, 0, 0..outer)?]),
-            Reach::Own => (0..shapes.groups).map(|g| one(g, g, 0..outer)).collect(),
-            _ => value.columns.iter().enumerate().map(|(task, columns)| one(task, 0, columns.clone())).collect(),
-        }
+        Ok(Input::Products(pieces.into_iter().map(product).collect::<Result<_>>()?))
     }
 }
 
@@ -164,15 +240,50 @@ impl Shapes {
     }
 
     /// `dW = dy^T x`, all lanes in one product a group: dy `[rows, lanes * out]`, slab `[lanes * out, in]`.
-    fn weight<T: Real>(&self, slab: &Buffer<T>, x: &Buffer<T>, dy: &Buffer<T>) -> Result<Vec<Product>> {
+    fn weight<T: Real>(&self, slab: &Buffer<T>, x: &Buffer<T>, dy: &Buffer<T>) -> Result<Product> {
         let &Shapes { groups, rows, inner, .. } = self;
         let wide = dy.layout.lanes * self.outer;
         if self.wiring == Wiring::Plain {
             let arrived = dy.view(&[wide, rows], &[1, wide], 0)?;
-            return Ok(vec![Product::new(slab.shaped(&[wide, inner])?, arrived, x.shaped(&[rows, inner])?)?]);
+            return Product::new(slab.shaped(&[wide, inner])?, arrived, x.shaped(&[rows, inner])?);
         }
         let arrived = dy.view(&[groups, wide, rows], &[rows * wide, 1, wide], 0)?;
-        Ok(vec![Product::new(slab.shaped(&[groups, wide, inner])?, arrived, self.input_view(x)?)?])
+        Product::new(slab.shaped(&[groups, wide, inner])?, arrived, self.input_view(x)?)
+    }
+
+    /// Outputs in one tile of at most `size` elements, if at all possible.
+    fn chunk(&self, lanes: usize, size: usize) -> usize {
+        (size / (lanes * self.inner).max(1)).clamp(1, self.outer)
+    }
+
+    /// Elements of a tile.
+    fn tile(&self, lanes: usize, size: usize) -> usize {
+        self.chunk(lanes, size) * lanes * self.inner
+    }
+
+    /// `dW = dy^T x` for some outputs at a time, each `[lanes, outputs, in]` into the same memory; and the sizes.
+    fn tiles(&self, lanes: usize, size: usize, memory: [&dyn Memory; 3]) -> Result<Vec<(Product, usize)>> {
+        let ([dy, x, tile], &Shapes { groups, rows, outer, inner, .. }) = (memory, self);
+        let (chunk, wide) = (self.chunk(lanes, size), lanes * outer);
+        let mut products = Vec::new();
+        for group in 0..groups {
+            let from = if self.wiring == Wiring::FanOut { 0 } else { group * rows * inner };
+            for first in (0..outer).step_by(chunk) {
+                let count = chunk.min(outer - first);
+                let start = group * rows * wide + first;
+                let product = if count == outer {
+                    let arrived = dy.view(&[wide, rows], &[1, wide], start)?;
+                    let x = x.view(&[rows, inner], &[inner, 1], from)?;
+                    Product::new(tile.view(&[wide, inner], &[inner, 1], 0)?, arrived, x)?
+                } else {
+                    let arrived = dy.view(&[lanes, count, rows], &[outer, 1, wide], start)?;
+                    let x = x.view(&[lanes, rows, inner], &[0, inner, 1], from)?;
+                    Product::new(tile.view(&[lanes, count, inner], &[count * inner, inner, 1], 0)?, arrived, x)?
+                };
+                products.push((product, lanes * count * inner));
+            }
+        }
+        Ok(products)
     }
 
     /// `dx = dy W` for input and output of equally many lanes.
@@ -199,6 +310,60 @@ impl Shapes {
     }
 }
 
+impl<T: Real> Halved<T> {
+    fn new(
+        shapes: &Shapes,
+        [x, weight, dy]: [&Buffer<T>; 3],
+        leaving: Option<InputGradient<T>>,
+        size: usize,
+        gramian: Buffer<f64>,
+    ) -> Result<Self> {
+        let (rounded, lanes) = (|of: &Buffer<T>| Halves::zeros(of.layout.len()), dy.layout.lanes);
+        let (x, weight) = ((x.share(), rounded(x)?), (weight.share(), rounded(weight)?));
+        let (dy, tile) = (rounded(dy)?, Halves::zeros(shapes.tile(lanes, size))?);
+        let products = shapes.tiles(lanes, size, [&dy, &x.1, &tile])?;
+        let dx = leaving.map(|leaving| HalvedInput::new(shapes, lanes, leaving, [&dy, &weight.1])).transpose()?;
+        Ok(Self { x, weight, dy, products, tile, room: Vec::new(), gramian, dx })
+    }
+
+    fn run(&mut self, lanes: usize) -> Result<()> {
+        round(self.x.0.slice(), self.x.1.slice_mut());
+        for (product, size) in &self.products {
+            product.run(Mode::Write)?;
+            let tile = &self.tile.slice()[..*size];
+            add_products_of_halves(tile, lanes, &mut self.room, self.gramian.slice_mut());
+        }
+        let Some(HalvedInput { rounded, products, dx }) = &mut self.dx else { return Ok(()) };
+        round(self.weight.0.slice(), self.weight.1.slice_mut());
+        for (product, at, mode) in products {
+            product.run(Mode::Write)?;
+            let rounded = rounded.slice();
+            unround(rounded, &mut dx.slice_mut()[*at..*at + rounded.len()], *mode);
+        }
+        Ok(())
+    }
+}
+
+impl<T: Real> HalvedInput<T> {
+    fn new(shapes: &Shapes, lanes: usize, leaving: InputGradient<T>, memory: [&Halves; 2]) -> Result<Self> {
+        let ([dy, weight], &Shapes { groups, rows, outer, inner, .. }) = (memory, shapes);
+        let long = rows * lanes;
+        let rounded = Halves::zeros(long * inner)?;
+        let product = |group: usize| {
+            let dy = dy.view(&[long, outer], &[outer, 1], group * long * outer)?;
+            let weight = weight.view(&[outer, inner], &[inner, 1], group * outer * inner)?;
+            // Every group of a fan-out adds to the one input.
+            let (at, mode) = match shapes.wiring {
+                Wiring::FanOut => (0, if group == 0 { leaving.mode } else { Mode::Add }),
+                _ => (group * long * inner, leaving.mode),
+            };
+            Ok((Product::new(rounded.view(&[long, inner], &[inner, 1], 0)?, dy, weight)?, at, mode))
+        };
+        let products = (0..groups).map(product).collect::<Result<_>>()?;
+        Ok(Self { rounded, products, dx: leaving.buffer })
+    }
+}
+
 impl<T: Real> Kernel for LinearKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
         self.forward.run(Mode::Write)?;
@@ -212,12 +377,80 @@ impl<T: Real> Kernel for LinearKernel<T> {
         let y = self.y.slice();
         let kept = self.kept.as_ref().map_or(y, |kept| kept.slice());
         let back = self.passes.of(pass);
-        let (layout, mode) = (back.dy.layout, step.mode(back.bias.mode));
+        let (layout, mode) = (back.dy.layout, back.bias.mode(step));
         let bias = back.bias.buffer.slice_mut();
+        if let Weight::Halves(halved) = &mut back.weight {
+            let (dy, rounded) = (back.dy.slice(), halved.dy.slice_mut());
+            with_shape!(self.curve, S => unbend_rounded::<T, S>(layout, [kept, y, dy], rounded, bias, mode));
+            return halved.run(layout.lanes);
+        }
         with_shape!(self.curve, S => unbend::<T, S>(layout, [kept, y], back.dy.slice_mut(), bias, mode));
-        back.weight.iter().try_for_each(|product| product.run(step.mode(back.weight_mode)))?;
-        back.input.iter().try_for_each(|(product, mode)| product.run(*mode))
+        match &mut back.weight {
+            Weight::Whole(product, slab) => product.run(slab.mode(step))?,
+            Weight::Tiles { products, tile, gramian } => {
+                for (product, size) in products {
+                    product.run(Mode::Write)?;
+                    add_products(&tile.slice()[..*size], layout.lanes, gramian.slice_mut());
+                }
+            }
+            Weight::Halves(_) => {}
+        }
+        if let Some(entrance) = &back.entrance {
+            entrance.weigh(step, layout, back.dy.slice_mut());
+        }
+        match &mut back.input {
+            Input::Products(products) => products.iter().try_for_each(|(product, mode)| product.run(*mode)),
+            Input::Narrow { dx, mode, weight, pieces } => {
+                spread(dx.layout, pieces, [back.dy.slice(), weight.slice()], layout.width, dx.slice_mut(), *mode);
+                Ok(())
+            }
+        }
     }
+}
+
+vectorised! {
+/// As [`unbend`], but leaves the gradient as it is and rounds what comes out of it.
+fn unbend_rounded<T: Real, S: Shape>(layout: Layout, values: [&[T]; 3], to: &mut [u16], bias: &mut [T], mode: Mode) {
+    let ([x, y, dy], Layout { rows, lanes, width, .. }) = (values, layout);
+    if mode == Mode::Write {
+        bias.fill(T::ZERO);
+    }
+    for (i, (dy, to)) in dy.chunks_exact(width).zip(to.chunks_exact_mut(width)).enumerate() {
+        let (row, slot) = (i / lanes, i / (rows * lanes) * lanes + i % lanes);
+        let (x, y) = (&x[row * width..][..width], &y[row * width..][..width]);
+        let bias = &mut bias[slot * width..][..width];
+        for j in 0..width {
+            let d = dy[j] * S::slope(x[j], y[j]);
+            bias[j] += d;
+            to[j] = narrow(d);
+        }
+    }
+}
+}
+
+vectorised! {
+/// `dx[row, task] = sum over the task's columns of dy[row, column] W[column]`; the layout is `dx`'s.
+fn spread<T: Real>(layout: Layout, pieces: &[Piece], from: [&[T]; 2], outer: usize, dx: &mut [T], mode: Mode) {
+    let ([dy, weight], Layout { rows, lanes, width, .. }) = (from, layout);
+    for (row, dx) in dx.chunks_exact_mut(lanes * width).enumerate() {
+        for piece in pieces {
+            let dx = &mut dx[piece.task * width..][..width];
+            let first = piece.group * rows * outer + row * outer;
+            for column in piece.columns.clone() {
+                let (d, own) = (dy[first + column], &weight[(piece.group * outer + column) * width..][..width]);
+                if mode == Mode::Write && column == piece.columns.start {
+                    for j in 0..width {
+                        dx[j] = d * own[j];
+                    }
+                } else {
+                    for j in 0..width {
+                        dx[j] += d * own[j];
+                    }
+                }
+            }
+        }
+    }
+}
 }
 
 vectorised! {

@@ -29,6 +29,10 @@ pub trait Node {
     fn covers_input(&self, _net: &Network) -> bool {
         true
     }
+    /// Whether it can work through the slab of a parameter's per-task gradients in tiles.
+    fn tiles(&self, _param: ParamId) -> bool {
+        false
+    }
     /// Makes the kernel: every view and buffer, once.
     fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>>;
 }
@@ -55,6 +59,10 @@ macro_rules! nodes {
             /// Whether its contribution covers its inputs' whole gradients.
             pub fn covers_input(&self, net: &Network) -> bool {
                 match self { $(Op::$name(node) => node.covers_input(net)),+ }
+            }
+            /// Whether it can work through a parameter's slab in tiles.
+            pub fn tiles(&self, param: ParamId) -> bool {
+                match self { $(Op::$name(node) => node.tiles(param)),+ }
             }
             /// Makes the kernel.
             pub fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {

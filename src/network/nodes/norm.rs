@@ -63,7 +63,7 @@ impl<T: Real> Backward<T> {
     /// Adds `dy * normal` to the scale's gradient and `dy` to the shift's; both `[groups, lanes, width]`.
     fn parameters(&mut self, step: &Step<'_>, normal: &[T]) {
         for slab in [&mut self.scale, &mut self.shift] {
-            if step.mode(slab.mode) == Mode::Write {
+            if slab.mode(step) == Mode::Write {
                 slab.buffer.slice_mut().fill(T::ZERO);
             }
         }

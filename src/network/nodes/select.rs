@@ -7,7 +7,7 @@ use super::concat::{lanes_between, take};
 use crate::error::Result;
 use crate::network::buffer::Buffer;
 use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::plan::{Entrance, InputGradient, Kernel, Prepare, Step};
 use crate::network::product::Mode;
 use crate::network::{Network, Reach, ValueId};
 use crate::real::Real;
@@ -31,6 +31,7 @@ struct SelectKernel<T> {
     group: usize,
     start: usize,
     reach: Reach,
+    entrance: Option<Entrance>,
     passes: PerPass<Option<(Buffer<T>, InputGradient<T>)>>,
 }
 
@@ -57,6 +58,7 @@ impl Node for Select {
             group: self.group,
             start: self.columns.start,
             reach: at.net.values[self.output].reach,
+            entrance: at.entrance(0),
             passes,
         }))
     }
@@ -71,8 +73,11 @@ impl<T: Real> Kernel for SelectKernel<T> {
         Ok(())
     }
 
-    fn backward(&mut self, _: &Step<'_>, pass: Pass) -> Result<()> {
+    fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
         let Some((dy, dx)) = self.passes.of(pass) else { return Ok(()) };
+        if let (Pass::Summed, Some(entrance)) = (pass, &self.entrance) {
+            entrance.weigh(step, dy.layout, dy.slice_mut());
+        }
         let (from, to, add) = (dy.layout, dx.buffer.layout, dx.mode == Mode::Add);
         let first = self.group * to.rows * to.lanes;
         for (i, o) in lanes_between(from, to.lanes, self.reach) {

@@ -1,4 +1,126 @@
 //! Weightings that look at nothing dearer than the task losses.
 
+pub mod cosmos;
+pub mod dwa;
 pub mod equal;
+pub mod famo;
+pub mod gls;
+pub mod go4align;
+pub mod imtl_l;
+pub mod ldc;
+pub mod mean;
+pub mod pbi;
+pub mod rlw;
+pub mod scale_invariant;
 pub mod r#static;
+pub mod stch;
+pub mod uncertainty;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! What the tests of these weightings share.
+
+    use crate::error::Result;
+    use crate::weighting::{About, Combination, Given, Moment, Weighting};
+
+    /// Tasks "a", "b", "c" ...; classifications.
+    pub fn about(tasks: usize) -> Vec<About> {
+        (0..tasks).map(|j| About { name: char::from(b'a' + j as u8).to_string(), regression: false }).collect()
+    }
+
+    /// A weighting that knows so many tasks.
+    pub fn prepared<W: Weighting>(mut weighting: W, tasks: usize) -> W {
+        weighting.prepare(&about(tasks)).unwrap();
+        weighting
+    }
+
+    /// Losses of these tasks.
+    pub fn given(tasks: &[usize], losses: &[f64]) -> Given {
+        Given { tasks: tasks.to_vec(), ..Given::losses(losses) }
+    }
+
+    /// The weights for this evidence.
+    pub fn weigh_given(weighting: &mut dyn Weighting, evidence: &mut Given) -> Result<Vec<f64>> {
+        let mut into = Combination::default();
+        into.clear(evidence.tasks.len());
+        weighting.weigh(evidence, &mut into)?;
+        assert!(into.direction.is_empty() && into.own.iter().all(|own| *own == 1.0));
+        Ok(into.weights)
+    }
+
+    /// The weights for losses of the first tasks.
+    pub fn weigh(weighting: &mut dyn Weighting, losses: &[f64]) -> Result<Vec<f64>> {
+        weigh_given(weighting, &mut Given::losses(losses))
+    }
+
+    /// Equal but for rounding.
+    pub fn close(seen: &[f64], expected: &[f64]) {
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1e-12);
+        assert!(seen.len() == expected.len() && seen.iter().zip(expected).all(near), "{seen:?} is not {expected:?}");
+    }
+
+    /// Some batches, tasks coming and going; all weights in order.
+    fn run(weighting: &mut dyn Weighting, steps: std::ops::Range<u64>) -> Vec<Vec<f64>> {
+        let step = |step: u64| {
+            let tasks: &[usize] = [&[0, 1, 2][..], &[0, 2], &[1], &[], &[0, 1, 2]][step as usize % 5];
+            let loss = |task: usize| 0.1 + (0.7 * step as f64 + 1.9 * task as f64).sin().powi(2);
+            let before: Vec<f64> = tasks.iter().map(|&task| loss(task)).collect();
+            let after: Vec<f64> = tasks.iter().map(|&task| loss(task + 1)).collect();
+            let mut evidence = given(tasks, &before);
+            evidence.moment = Moment { seed: 1, step, epoch: step / 4, lr: 0.1 };
+            let weights = weigh_given(weighting, &mut evidence).unwrap();
+            weighting.look_back(tasks, &before, &after).unwrap();
+            weights
+        };
+        steps.map(step).collect()
+    }
+
+    /// A weighting goes on from its state with the same bits, whether restored before or after it knows the tasks, and
+    /// is as new after a reset.
+    pub fn continues<W: Weighting>(new: impl Fn() -> W) {
+        let mut whole = new();
+        let first = run(&mut whole, 0..13);
+        let state = whole.state();
+        let rest = run(&mut whole, 13..40);
+        assert!(first.iter().chain(&rest).flatten().all(|weight| weight.is_finite()));
+        let text = serde_json::to_string(&state.value).unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), state.value);
+        let mut after = new();
+        after.restore(&state).unwrap();
+        assert_eq!(run(&mut after, 13..40), rest);
+        let mut before = new();
+        before.reset();
+        before.restore(&state).unwrap();
+        before.prepare(&about(3)).unwrap();
+        assert_eq!(run(&mut before, 13..40), rest);
+        assert_eq!(before.state(), whole.state());
+        assert_ne!(whole.state(), new().state());
+        whole.reset();
+        whole.prepare(&about(3)).unwrap();
+        assert_eq!(whole.state(), new().state());
+        assert_eq!(run(&mut whole, 0..13), first);
+    }
+
+    /// A batch without task 1 changes nothing of what is known of it, and something of what is known of the others.
+    pub fn spares_absent(weighting: &mut dyn Weighting) {
+        run(weighting, 0..6);
+        let before = weighting.state().value;
+        let mut evidence = given(&[0, 2], &[0.3, 0.7]);
+        evidence.moment = Moment { seed: 1, step: 6, epoch: 1, lr: 0.1 };
+        weigh_given(weighting, &mut evidence).unwrap();
+        weighting.look_back(&[0, 2], &[0.3, 0.7], &[0.2, 0.7]).unwrap();
+        let after = weighting.state().value;
+        assert_ne!(before, after);
+        same_of(&before, &after, 1);
+    }
+
+    /// Arrays of three that are not equal differ elsewhere than at `task`.
+    pub fn same_of(before: &serde_json::Value, after: &serde_json::Value, task: usize) {
+        use serde_json::Value::{Array, Object};
+        match (before, after) {
+            (Array(b), Array(a)) if b.len() == 3 => assert_eq!(b[task], a[task]),
+            (Object(b), Object(a)) => b.iter().for_each(|(key, value)| same_of(value, &a[key], task)),
+            _ => assert_eq!(before, after),
+        }
+    }
+}

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::bail;
 use crate::error::Result;
-use crate::registry::{Ranged, list};
+use crate::registry::{Component, Ranged, list};
 use crate::weighting::{About, Combination, Evidence, Weighting};
 
 crate::component! {
     /// The weights given: `L = sum_j w_j lambda_j L_j`, where `lambda_j` is the task's own `weight`.
     pub struct Static = "Static" {
         /// One a task in order, or `{task: weight}`, where tasks without an entry have weight 1.
-        weights: TaskWeights = TaskWeights::Named(BTreeMap::new()), in 0.0..;
+        task_weights: TaskWeights = TaskWeights::none(), in 0.0..;
     }
     state: Resolved;
 }
@@ -31,7 +31,7 @@ pub enum TaskWeights {
 
 /// The weights in the order of the tasks.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Resolved(Vec<f64>);
+pub struct Resolved(pub Vec<f64>);
 
 impl Ranged for TaskWeights {
     fn within(&self, range: &impl RangeBounds<f64>) -> bool {
@@ -43,12 +43,20 @@ impl Ranged for TaskWeights {
 }
 
 impl TaskWeights {
-    fn resolve(&self, tasks: &[About]) -> Result<Vec<f64>> {
+    /// Nothing said of any task.
+    pub fn none() -> Self {
+        Self::Named(BTreeMap::new())
+    }
+
+    /// In the order of the tasks, `missing` where nothing is said.
+    ///
+    /// # Errors
+    /// Numbers that are not one a task, or a name that is no task's; says which `argument` of which `class`.
+    pub fn resolve(&self, class: &str, argument: &str, missing: f64, tasks: &[About]) -> Result<Resolved> {
         match self {
-            TaskWeights::Each(weights) if weights.len() == tasks.len() => Ok(weights.clone()),
-            TaskWeights::Each(weights) => {
+            TaskWeights::Each(weights) if weights.len() != tasks.len() => {
                 bail!(
-                    "Static: argument `weights` should have one number a task, {}; got {}",
+                    "{class}: argument `{argument}` should have one number a task, {}; got {}",
                     tasks.len(),
                     weights.len()
                 )
@@ -56,18 +64,47 @@ impl TaskWeights {
             TaskWeights::Named(weights) => {
                 let names: Vec<_> = tasks.iter().map(|task| &task.name).collect();
                 if let Some(name) = weights.keys().find(|name| !names.contains(name)) {
-                    bail!("Static: argument `weights`: there is no task {name:?}; there are {}", list(&names));
+                    bail!("{class}: argument `{argument}`: there is no task {name:?}; there are {}", list(&names));
                 }
-                Ok(names.iter().map(|name| weights.get(*name).copied().unwrap_or(1.0)).collect())
             }
+            TaskWeights::Each(_) => {}
         }
+        Ok(Resolved(tasks.iter().enumerate().map(|(j, task)| self.of(j, &task.name, missing)).collect()))
+    }
+
+    /// As [`TaskWeights::resolve`] with 1 where nothing is said, over their sum.
+    ///
+    /// # Errors
+    /// As there, and if all are 0.
+    pub fn share(&self, class: &str, argument: &str, tasks: &[About]) -> Result<Resolved> {
+        let Resolved(mut shares) = self.resolve(class, argument, 1.0, tasks)?;
+        let sum: f64 = shares.iter().sum();
+        if sum == 0.0 && !shares.is_empty() {
+            bail!("{class}: argument `{argument}` should be above 0 for some task");
+        }
+        shares.iter_mut().for_each(|share| *share /= sum);
+        Ok(Resolved(shares))
+    }
+
+    /// That of one task.
+    pub fn of(&self, task: usize, name: &str, missing: f64) -> f64 {
+        match self {
+            TaskWeights::Each(weights) => weights.get(task),
+            TaskWeights::Named(weights) => weights.get(name),
+        }
+        .copied()
+        .unwrap_or(missing)
     }
 }
 
 impl Weighting for Static {
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
-        self.state = Resolved(self.weights.resolve(tasks)?);
+        self.state = self.task_weights.resolve(Self::CLASS, "task_weights", 1.0, tasks)?;
         Ok(())
+    }
+
+    fn looks(&self) -> bool {
+        false
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

@@ -1,0 +1,177 @@
+//! Products of the tasks' gradients with each other and with weights: loops over slabs `[tasks, width]`.
+
+use crate::real::{LANES, Real};
+use crate::vectorised;
+
+/// Columns that are treated at once, so that all tasks' parts stay in the second cache level.
+const BLOCK: usize = 512;
+/// Rows and columns of products that are kept in registers.
+const TILE: usize = 4;
+
+/// Adds `slab slab^T` to `gramian` `[tasks, tasks]`; each block of columns is summed in `T`, the blocks in `f64`.
+pub fn add_products<T: Real>(slab: &[T], tasks: usize, gramian: &mut [f64]) {
+    let width = slab.len() / tasks.max(1);
+    for start in (0..width).step_by(BLOCK) {
+        block_products(slab, [width, start, (width - start).min(BLOCK)], tasks, gramian);
+    }
+}
+
+/// As [`add_products`], of a slab of bfloat16; `room` is scratch memory.
+pub fn add_products_of_halves(slab: &[u16], tasks: usize, room: &mut Vec<f32>, gramian: &mut [f64]) {
+    let width = slab.len() / tasks.max(1);
+    for start in (0..width).step_by(BLOCK) {
+        let size = (width - start).min(BLOCK);
+        room.resize(tasks * size, 0.0);
+        for (wide, row) in room.chunks_exact_mut(size).zip(slab.chunks_exact(width)) {
+            widen(&row[start..start + size], wide);
+        }
+        block_products(room, [size, 0, size], tasks, gramian);
+    }
+}
+
+vectorised! {
+/// The products over one block of columns: `[row length, first column, columns]`.
+fn block_products<T: Real>(slab: &[T], columns: [usize; 3], tasks: usize, gramian: &mut [f64]) {
+    let [width, start, size] = columns;
+    let row = |task: usize| &slab[task * width + start..][..size];
+    for i in (0..tasks).step_by(TILE) {
+        for j in (0..=i).step_by(TILE) {
+            if i + TILE <= tasks {
+                let tile = dots::<T, TILE, TILE>(std::array::from_fn(|r| row(i + r)), std::array::from_fn(|c| row(j + c)));
+                for (r, products) in tile.iter().enumerate() {
+                    for (c, &product) in products.iter().enumerate() {
+                        add(gramian, tasks, [i + r, j + c], product);
+                    }
+                }
+            } else {
+                for r in i..tasks {
+                    for c in (j..tasks.min(j + TILE)).filter(|&c| c <= r) {
+                        let [[product]] = dots::<T, 1, 1>([row(r)], [row(c)]);
+                        add(gramian, tasks, [r, c], product);
+                    }
+                }
+            }
+        }
+    }
+}
+}
+
+/// Adds a product to both triangles, once.
+#[inline(always)]
+fn add<T: Real>(gramian: &mut [f64], tasks: usize, [r, c]: [usize; 2], product: T) {
+    if c <= r {
+        gramian[r * tasks + c] += product.wide();
+        if c < r {
+            gramian[c * tasks + r] += product.wide();
+        }
+    }
+}
+
+/// All products of `R` with `C` rows, each in lanes.
+#[inline(always)]
+fn dots<T: Real, const R: usize, const C: usize>(a: [&[T]; R], b: [&[T]; C]) -> [[T; C]; R] {
+    let size = a[0].len();
+    let whole = size / LANES * LANES;
+    let mut lanes = [[[T::ZERO; LANES]; C]; R];
+    let mut at = 0;
+    while at < whole {
+        for r in 0..R {
+            for c in 0..C {
+                for l in 0..LANES {
+                    lanes[r][c][l] += a[r][at + l] * b[c][at + l];
+                }
+            }
+        }
+        at += LANES;
+    }
+    let mut sums = [[T::ZERO; C]; R];
+    for r in 0..R {
+        for c in 0..C {
+            for lane in lanes[r][c] {
+                sums[r][c] += lane;
+            }
+            for k in whole..size {
+                sums[r][c] += a[r][k] * b[c][k];
+            }
+        }
+    }
+    sums
+}
+
+vectorised! {
+/// bfloat16 is the upper half of a float.
+fn widen(from: &[u16], to: &mut [f32]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = f32::from_bits(u32::from(from) << 16);
+    }
+}
+}
+
+vectorised! {
+/// `out = sum over tasks of weights[task] * slab[task]`.
+pub fn combine<T: Real>(slab: &[T], weights: &[f64], out: &mut [T]) {
+    let width = out.len();
+    for start in (0..width).step_by(BLOCK) {
+        let out = &mut out[start..width.min(start + BLOCK)];
+        out.fill(T::ZERO);
+        for (task, &weight) in weights.iter().enumerate() {
+            let weight = T::of(weight);
+            let row = &slab[task * width + start..][..out.len()];
+            for k in 0..out.len() {
+                out[k] += weight * row[k];
+            }
+        }
+    }
+}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::random::Stream;
+
+    fn slab(tasks: usize, width: usize) -> Vec<f64> {
+        let stream = Stream::new(3, &[tasks as u64, width as u64]);
+        (0..tasks * width).map(|i| stream.normal(i as u64)).collect()
+    }
+
+    #[test]
+    fn products_are_those_of_plain_loops() {
+        for (tasks, width) in [(1, 1), (2, 17), (3, 512), (5, 1030), (9, 31), (16, 700)] {
+            let slab = slab(tasks, width);
+            let row = |t: usize| &slab[t * width..(t + 1) * width];
+            let want = |i: usize| row(i / tasks).iter().zip(row(i % tasks)).map(|(a, b)| a * b).sum::<f64>();
+            let mut exact = vec![1.0; tasks * tasks];
+            add_products(&slab, tasks, &mut exact);
+            let single: Vec<f32> = slab.iter().map(|&x| x as f32).collect();
+            let mut near = vec![1.0; tasks * tasks];
+            add_products(&single, tasks, &mut near);
+            for i in 0..tasks * tasks {
+                assert!((exact[i] - 1.0 - want(i)).abs() < 1e-10 * width as f64, "{tasks} {width}");
+                assert!((near[i] - 1.0 - want(i)).abs() < 2e-6 * width as f64, "{tasks} {width}");
+            }
+        }
+    }
+
+    #[test]
+    fn halves_are_taken_at_their_own_value() {
+        // 1.5, -2 and 3 are bfloat16 numbers.
+        let halves: Vec<u16> = [1.5f32, -2.0, 3.0, 1.5].iter().map(|x| (x.to_bits() >> 16) as u16).collect();
+        let mut gramian = vec![0.0; 4];
+        add_products_of_halves(&halves, 2, &mut Vec::new(), &mut gramian);
+        assert_eq!(gramian, [6.25, 1.5, 1.5, 11.25]);
+    }
+
+    #[test]
+    fn a_combination_is_the_weighted_sum() {
+        let (tasks, width) = (3, 1100);
+        let slab = slab(tasks, width);
+        let weights = [0.5, 0.0, -2.0];
+        let mut out = vec![f64::NAN; width];
+        combine(&slab, &weights, &mut out);
+        for k in 0..width {
+            let want: f64 = (0..tasks).map(|t| weights[t] * slab[t * width + k]).sum();
+            assert!((out[k] - want).abs() < 1e-12);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The tasks' gradients at the representation: their Gramian, without computing them where heads are linear.
+
+use std::ops::Range;
+
+use super::Network;
+use super::buffer::{Buffer, Layout};
+use super::nodes::linear::Linear;
+use super::product::{Mode, Product};
+use crate::error::Result;
+use crate::real::Real;
+
+/// The Gramian of linear heads over the representation: a row's gradient there is `sum_c dy_c W_c` over a task's columns, so
+/// that products of two tasks' gradients are sums of `(W W^T) * (dY^T dY)` over the pair's columns.
+#[derive(Debug)]
+pub struct HeadProducts<T> {
+    weights: (Product, Buffer<T>),
+    gradients: (Product, Buffer<T>),
+    columns: Vec<Range<usize>>,
+}
+
+impl<T: Real> HeadProducts<T> {
+    /// The views, for heads of weight `[outputs, width]` whose gradients `dy` `[rows, outputs]` arrive.
+    pub fn new(net: &Network, heads: &Linear, weight: &Buffer<T>, dy: &Buffer<T>) -> Result<Self> {
+        let (outer, rows, inner) = (dy.layout.width, dy.layout.rows, net.values[heads.input].width);
+        let square = || Buffer::zeros(Layout { groups: 1, rows: outer, lanes: 1, width: outer });
+        let (of_weights, of_gradients) = (square()?, square()?);
+        let own = weight.shaped(&[outer, inner])?;
+        let weights = Product::new(of_weights.shaped(&[outer, outer])?, own.shallow_clone(), own.f_transpose(0, 1)?)?;
+        let dy = dy.shaped(&[rows, outer])?;
+        let gradients = Product::new(of_gradients.shaped(&[outer, outer])?, dy.f_transpose(0, 1)?, dy)?;
+        let columns = net.values[heads.output].columns.clone();
+        Ok(Self { weights: (weights, of_weights), gradients: (gradients, of_gradients), columns })
+    }
+
+    /// Adds the Gramian `[tasks, tasks]`.
+    pub fn add_gramian(&self, into: &mut [f64]) -> Result<()> {
+        self.weights.0.run(Mode::Write)?;
+        self.gradients.0.run(Mode::Write)?;
+        let (w, d, outer) = (self.weights.1.slice(), self.gradients.1.slice(), self.weights.1.layout.width);
+        let tasks = self.columns.len();
+        for (s, one) in self.columns.iter().enumerate() {
+            for (t, other) in self.columns.iter().enumerate().take(s + 1) {
+                let pair =
+                    |c: usize| other.clone().map(|k| w[c * outer + k].wide() * d[c * outer + k].wide()).sum::<f64>();
+                let product: f64 = one.clone().map(pair).sum();
+                into[s * tasks + t] += product;
+                if t < s {
+                    into[t * tasks + s] += product;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! `Weighting`: a weighting by itself.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use numpy::PyArray1;
+use pyo3::prelude::*;
+use serde_json::Value;
+
+use super::arrays::floats;
+use super::door;
+use crate::error::Result;
+use crate::value_error;
+use crate::weighting::standalone::{Known, Matrix};
+use crate::weighting::{Standalone, State};
+
+/// A weighting on losses and gradients of the caller's, with what it has learned over its calls.
+#[pyclass(frozen, name = "Weighting", module = "polytask._core")]
+pub struct PyWeighting {
+    weighting: Mutex<Standalone>,
+}
+
+type Floats<'py> = Bound<'py, PyArray1<f64>>;
+type Arrays<'py> = BTreeMap<String, Bound<'py, PyArray1<f32>>>;
+
+impl PyWeighting {
+    fn with<R: Send>(&self, py: Python<'_>, call: impl FnOnce(&mut Standalone) -> Result<R> + Send) -> PyResult<R> {
+        door::run(py, || call(&mut *door::lock(&self.weighting, "weighting")?))
+    }
+}
+
+#[pymethods]
+impl PyWeighting {
+    #[new]
+    fn new(py: Python<'_>, description: &str) -> PyResult<Self> {
+        door::run(py, || {
+            let description: Value =
+                serde_json::from_str(description).map_err(|error| value_error!("weighting: {error}"))?;
+            Ok(Self { weighting: Mutex::new(Standalone::new(&description)?) })
+        })
+    }
+
+    /// What it looks at: `"losses"`, `"gramian"` or `"jacobian"`.
+    #[getter]
+    fn needs(&self, py: Python<'_>) -> PyResult<String> {
+        let needs = self.with(py, |weighting| Ok(serde_json::to_value(weighting.needs()).unwrap_or_default()))?;
+        Ok(needs.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Decides and learns: weights `[tasks]` unless only the direction says it, and with a Jacobian the direction
+    /// `[parameters]`. A NaN among the losses is a task without a label. Each call is an epoch unless `epoch` is given.
+    #[pyo3(signature = (losses=None, gramian=None, jacobian=None, *, epoch=None, seed=0))]
+    fn weigh<'py>(
+        &self,
+        py: Python<'py>,
+        losses: Option<&Bound<'py, PyAny>>,
+        gramian: Option<&Bound<'py, PyAny>>,
+        jacobian: Option<&Bound<'py, PyAny>>,
+        epoch: Option<u64>,
+        seed: u64,
+    ) -> PyResult<(Option<Floats<'py>>, Option<Floats<'py>>)> {
+        let matrix = |array: Option<&Bound<'py, PyAny>>, name: &str| {
+            array.map(|array| floats(array, name).map(|(shape, values)| Matrix { shape, values })).transpose()
+        };
+        let known = Known {
+            losses: losses.map(|array| floats::<1>(array, "losses").map(|(_, values)| values)).transpose()?,
+            gramian: matrix(gramian, "gramian")?,
+            jacobian: matrix(jacobian, "jacobian")?,
+            epoch,
+            seed,
+        };
+        let decision = self.with(py, |weighting| weighting.weigh(known))?;
+        let give = |values: Option<Vec<f64>>| values.map(|values| PyArray1::from_vec(py, values));
+        Ok((give(decision.weights), give(decision.direction)))
+    }
+
+    /// Shows the losses before and after the step that was made with the last weights.
+    fn look_back(&self, py: Python<'_>, before: &Bound<'_, PyAny>, after: &Bound<'_, PyAny>) -> PyResult<()> {
+        let ((_, before), (_, after)) = (floats::<1>(before, "before")?, floats::<1>(after, "after")?);
+        self.with(py, |weighting| weighting.look_back(&before, &after))
+    }
+
+    /// Forgets all calls.
+    fn reset(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |weighting| {
+            weighting.reset();
+            Ok(())
+        })
+    }
+
+    /// What it has learned, as JSON and arrays by name.
+    fn state<'py>(&self, py: Python<'py>) -> PyResult<(String, Arrays<'py>)> {
+        let State { value, arrays } = self.with(py, |weighting| Ok(weighting.state()))?;
+        let arrays = arrays.into_iter().map(|(name, values)| (name, PyArray1::from_vec(py, values)));
+        Ok((value.to_string(), arrays.collect()))
+    }
+
+    /// Continues from what `state` gave.
+    #[pyo3(signature = (value, arrays=BTreeMap::new()))]
+    fn restore(&self, py: Python<'_>, value: &str, arrays: BTreeMap<String, Vec<f32>>) -> PyResult<()> {
+        self.with(py, |weighting| {
+            let value = serde_json::from_str(value).map_err(|error| value_error!("`state`: {error}"))?;
+            weighting.restore(&State { value, arrays: arrays.into_iter().collect() })
+        })
+    }
+}

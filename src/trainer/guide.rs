@@ -1,0 +1,132 @@
+//! What a weighting asks of every step of one model, found out before the first.
+
+use crate::bail;
+use crate::error::Result;
+use crate::model::Model;
+use crate::network::gradient::{BUDGET, Store};
+use crate::network::half;
+use crate::network::plan::Purpose;
+use crate::network::{Network, ParamId, Reach, TaskId};
+use crate::weighting::modes::{At, Per, Precision};
+use crate::weighting::{Needs, Weighting};
+
+/// A shared parameter's place in a row of the Jacobian and in the flat buffers.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    /// The parameter.
+    pub param: ParamId,
+    /// Its range in the flat buffers.
+    pub flat: std::ops::Range<usize>,
+    /// Where it begins in a row of the Jacobian.
+    pub start: usize,
+    /// The layer it belongs to.
+    pub layer: usize,
+    /// Each task's group of it, where the tasks have one each.
+    pub groups: Option<usize>,
+}
+
+impl Piece {
+    /// The part of it, within itself, that is one task's, where the tasks have one each.
+    pub fn own(&self, task: TaskId) -> Option<std::ops::Range<usize>> {
+        let size = self.flat.len() / self.groups?;
+        Some(task * size..(task + 1) * size)
+    }
+
+    /// Its place in a row of the Jacobian.
+    pub fn row(&self) -> std::ops::Range<usize> {
+        self.start..self.start + self.flat.len()
+    }
+}
+
+/// How steps are made.
+#[derive(Debug, Clone)]
+pub struct Guide {
+    /// What the weighting looks at.
+    pub needs: Needs,
+    /// Where.
+    pub at: At,
+    /// Whether it has weights a layer.
+    pub per_layer: bool,
+    /// Parts of a batch that it compares.
+    pub parts: usize,
+    /// Whether the whole Jacobian is put together in one piece.
+    pub gathers: bool,
+    /// What workspaces of its steps are for.
+    pub purpose: Purpose,
+    /// The shared parameters in order.
+    pub shared: Vec<Piece>,
+    /// Numbers in a row of the Jacobian.
+    pub width: usize,
+    /// Layers among the shared parameters.
+    pub layers: usize,
+}
+
+impl Guide {
+    /// Looks at weighting and model; `observes` says that gradients are wanted whatever the weighting needs.
+    ///
+    /// # Errors
+    /// Combinations that cannot work, in words.
+    pub fn new(weighting: &dyn Weighting, model: &Model, accumulate: usize, observes: bool) -> Result<Self> {
+        let (modes, net, needs) = (weighting.modes(), &model.net, weighting.needs());
+        let by_gradients = needs > Needs::Losses;
+        let (shared, layers) = shared(net);
+        if by_gradients && shared.is_empty() {
+            bail!("`weighting`: {} compares gradients of shared parameters; this model has none", name(weighting));
+        }
+        if modes.at == At::Representation && !net.meets_at_representation() {
+            bail!(
+                "`weighting`: at=\"representation\" needs one value through which all tasks' gradients enter shared \
+                 parameters; in this model they enter at several, or nothing before it learns"
+            );
+        }
+        let halves = modes.gramian_precision == Precision::Bfloat16;
+        if halves && accumulate > 1 {
+            bail!(
+                "`weighting`: gramian_precision=\"bfloat16\" does not keep gradients, which `accumulate` of {accumulate} \
+                 has to add up; use \"float32\""
+            );
+        }
+        let per_layer = modes.per == Per::Layer;
+        let gathers = needs == Needs::Jacobian || accumulate > 1;
+        let store = match () {
+            () if gathers || per_layer => Store::Whole,
+            () if halves && half::supported() => Store::Halves,
+            () => Store::Within(BUDGET),
+        };
+        let purpose = match modes.at {
+            _ if !by_gradients && !observes => Purpose::Train,
+            At::Shared => Purpose::PerTask(store),
+            At::Representation => {
+                Purpose::Representation { lanes: needs == Needs::Jacobian || net.linear_heads().is_none() }
+            }
+        };
+        let width = shared.last().map_or(0, |piece| piece.row().end);
+        let (at, parts) = (modes.at, weighting.parts());
+        Ok(Self { needs, at, per_layer, parts, gathers, purpose, shared, width, layers })
+    }
+}
+
+fn name(weighting: &dyn Weighting) -> String {
+    weighting.describe()["name"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The shared parameters, layer by layer: a layer is what its parameters' paths have in common.
+fn shared(net: &Network) -> (Vec<Piece>, usize) {
+    let mut layers: Vec<&str> = Vec::new();
+    let mut start = 0;
+    let piece = |param: ParamId| {
+        let path = net.entries.iter().find(|entry| entry.param == Some(param)).map_or("", |entry| entry.name.as_str());
+        let path = path.rsplit_once('.').map_or(path, |(layer, _)| layer);
+        let layer = layers.iter().position(|known| *known == path).unwrap_or_else(|| {
+            layers.push(path);
+            layers.len() - 1
+        });
+        let flat = net.params[param].range.clone();
+        let begin = start;
+        start += flat.len();
+        let groups = (net.params[param].reach == Reach::Own).then_some(net.params[param].groups);
+        Piece { param, flat, start: begin, layer, groups }
+    };
+    let pieces = net.shared().into_iter().map(piece).collect();
+    (pieces, layers.len())
+}

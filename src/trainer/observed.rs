@@ -1,0 +1,116 @@
+//! What an epoch's steps showed of weights and gradients, when asked.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::step::Scratch;
+use crate::bail;
+use crate::error::Result;
+use crate::weighting::Combination;
+
+/// Sums over the running epoch.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Whether weights are wanted.
+    #[serde(skip)]
+    pub weights: bool,
+    /// Whether gradients are wanted, whatever the weighting looks at.
+    #[serde(skip)]
+    pub gradients: bool,
+    /// Of each task: sum of its weights, and of how many steps.
+    of_tasks: Vec<[f64; 2]>,
+    /// Of each task: sum of its gradient's norms, and of how many steps.
+    norms: Vec<[f64; 2]>,
+    /// Of each pair: sum of cosines, and of how many steps.
+    cosines: Vec<[f64; 2]>,
+    /// Pairs of gradients that point against each other, and pairs.
+    conflicts: [f64; 2],
+}
+
+impl Observed {
+    /// Reads `"observe"` of the settings.
+    ///
+    /// # Errors
+    /// Something else than a list of `"weights"` and `"gradients"`.
+    pub fn new(settings: &Value, tasks: usize) -> Result<Self> {
+        let mut observed = Self::default();
+        let wanted = match settings {
+            Value::Null => &[][..],
+            Value::Array(all) => all,
+            other => bail!("`observe` should be a list; got {other}"),
+        };
+        for each in wanted {
+            match each.as_str() {
+                Some("weights") => observed.weights = true,
+                Some("gradients") => observed.gradients = true,
+                _ => bail!("`observe` should hold \"weights\" or \"gradients\"; got {each}"),
+            }
+        }
+        observed.clear(tasks);
+        Ok(observed)
+    }
+
+    /// Begins an epoch.
+    pub fn clear(&mut self, tasks: usize) {
+        let (weights, gradients) = (self.weights, self.gradients);
+        *self = Self { weights, gradients, ..Self::default() };
+        self.of_tasks.resize(if weights { tasks } else { 0 }, [0.0; 2]);
+        self.norms.resize(if gradients { tasks } else { 0 }, [0.0; 2]);
+        self.cosines.resize(if gradients { tasks * tasks } else { 0 }, [0.0; 2]);
+    }
+
+    /// Takes over the sums of a checkpoint, as far as they are wanted here.
+    pub fn restore(&mut self, stored: Self) {
+        if (stored.of_tasks.len(), stored.norms.len()) == (self.of_tasks.len(), self.norms.len()) {
+            *self = Self { weights: self.weights, gradients: self.gradients, ..stored };
+        }
+    }
+
+    /// Adds one step.
+    pub(super) fn add(&mut self, scratch: &Scratch, combination: &Combination) {
+        let present = scratch.present();
+        if self.weights {
+            let layers = (combination.layers.len() / present.len().max(1)).max(1);
+            for (row, &task) in present.iter().enumerate() {
+                let of_layers = combination.layers.iter().skip(row).step_by(present.len()).sum::<f64>() / layers as f64;
+                let weight = if combination.layers.is_empty() { combination.weights[row] } else { of_layers };
+                count(&mut self.of_tasks[task], weight);
+            }
+        }
+        if self.gradients {
+            self.add_gradients(present, scratch.gramian());
+        }
+    }
+
+    fn add_gradients(&mut self, present: &[usize], gramian: &[f64]) {
+        let (rows, tasks) = (present.len(), self.norms.len());
+        let norm = |row: usize| gramian[row * (rows + 1)].max(0.0).sqrt();
+        for (i, &s) in present.iter().enumerate() {
+            count(&mut self.norms[s], norm(i));
+            for (j, &t) in present.iter().enumerate().take(i) {
+                let product = norm(i) * norm(j);
+                if product > 0.0 {
+                    let cosine = gramian[i * rows + j] / product;
+                    count(&mut self.cosines[s * tasks + t], cosine);
+                    count(&mut self.cosines[t * tasks + s], cosine);
+                    self.conflicts[0] += f64::from(u8::from(cosine < 0.0));
+                    self.conflicts[1] += 1.0;
+                }
+            }
+        }
+    }
+
+    /// Means over the epoch: `{"weights", "norms", "cosines", "conflict"}`, with `null` for what was not seen.
+    pub fn means(&self) -> Value {
+        let mean = |&[sum, count]: &[f64; 2]| (count > 0.0).then(|| sum / count);
+        let tasks = self.norms.len();
+        let means = |all: &[[f64; 2]]| all.iter().map(mean).collect::<Vec<_>>();
+        let cosines: Vec<_> = self.cosines.chunks(tasks.max(1)).map(means).collect();
+        json!({"weights": self.weights.then(|| means(&self.of_tasks)), "norms": self.gradients.then(|| means(&self.norms)),
+               "cosines": self.gradients.then_some(cosines), "conflict": mean(&self.conflicts)})
+    }
+}
+
+fn count(sum: &mut [f64; 2], value: f64) {
+    *sum = [sum[0] + value, sum[1] + 1.0];
+}

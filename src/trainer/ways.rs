@@ -1,0 +1,539 @@
+//! The ways of one step: by losses alone, by the tasks' gradients at shared parameters, or at the representation.
+
+use super::Trainer;
+use super::lab::Lab;
+use super::step::{Parts, Scratch, finite};
+use crate::error::Result;
+use crate::model::Model;
+use crate::network::TaskId;
+use crate::network::gradient::Pass;
+use crate::network::gram::{add_products, combine};
+use crate::network::plan::{Purpose, Step};
+use crate::value_error;
+use crate::weighting::modes::At;
+use crate::weighting::{Evidence, Moment, Needs, On, Probed};
+use crate::workspace::Workspace;
+
+/// What the weighting is shown of the running step.
+struct Seen<'a> {
+    tasks: &'a [TaskId],
+    losses: &'a [f64],
+    moment: Moment,
+    /// `[rows, rows]`; empty if gradients were not looked at.
+    gramian: &'a [f64],
+    /// One a layer, `[rows, rows]`.
+    layers: &'a [Vec<f64>],
+    /// `[rows, width]`; empty likewise.
+    jacobian: &'a [f32],
+    lab: Option<Lab<'a>>,
+    part: Vec<f32>,
+}
+
+impl Evidence for Seen<'_> {
+    fn tasks(&self) -> &[TaskId] {
+        self.tasks
+    }
+
+    fn losses(&self) -> &[f64] {
+        self.losses
+    }
+
+    fn moment(&self) -> Moment {
+        self.moment
+    }
+
+    fn gramian(&mut self) -> Result<&[f64]> {
+        match self.gramian.is_empty() && !self.tasks.is_empty() {
+            true => Err(value_error!("the weighting asked for a Gramian that it did not say it needs")),
+            false => Ok(self.gramian),
+        }
+    }
+
+    fn layers(&self) -> usize {
+        self.layers.len().max(1)
+    }
+
+    fn layer(&mut self, index: usize) -> Result<&[f64]> {
+        let layer = self.layers.get(index).map(Vec::as_slice);
+        layer.ok_or_else(|| value_error!("the weighting asked for layer {index} of {}", self.layers.len()))
+    }
+
+    fn jacobian(&mut self) -> Result<&[f32]> {
+        match self.jacobian.is_empty() && !self.tasks.is_empty() {
+            true => Err(value_error!("the weighting asked for a Jacobian that it did not say it needs")),
+            false => Ok(self.jacobian),
+        }
+    }
+
+    fn part(&mut self, index: usize) -> Result<&[f32]> {
+        let Some(lab) = &mut self.lab else { return Err(value_error!("there are no parts of the batch here")) };
+        let (all, width) = (lab.part(index)?, lab.guide.width);
+        self.part = self.tasks.iter().flat_map(|&task| all[task * width..(task + 1) * width].iter().copied()).collect();
+        Ok(&self.part)
+    }
+
+    fn probe(&mut self, shift: &[f32], on: On) -> Result<Probed> {
+        match &mut self.lab {
+            Some(lab) => lab.probe(shift, on),
+            None => Err(value_error!("there is no validation data here")),
+        }
+    }
+}
+
+/// A look at each micro-batch's outputs.
+pub(super) type Look<'a> = dyn FnMut(&Workspace, usize) + 'a;
+
+impl Trainer {
+    /// By losses, or by weights that are remembered: one backward.
+    pub(super) fn by_losses(
+        &mut self,
+        model: &mut Model,
+        parts: &dyn Parts,
+        look: &mut Look<'_>,
+        remembered: bool,
+    ) -> Result<()> {
+        let ahead = parts.count() > 1 && self.weighting.looks() && !remembered;
+        if ahead {
+            // The weighting must see the losses of all micro-batches before the first backward.
+            self.ahead(model, parts, Purpose::Train, |trainer, model, work, _| {
+                work.add_losses(&model.tasks, None, &mut trainer.scratch.sums)?;
+                finite(&model.tasks, &trainer.scratch.sums, trainer.steps)
+            })?;
+            self.decide(model, parts)?;
+            self.scratch.sums.fill(0.0);
+        }
+        for index in 0..parts.count() {
+            let mut work = self.open(model, parts, index, Purpose::Train)?;
+            let done = self.by_losses_in(model, parts, &mut work, index, !ahead && index == 0);
+            self.close(model, work, done, index, look)?;
+        }
+        self.weigh_separate(model);
+        Ok(())
+    }
+
+    fn by_losses_in(
+        &mut self,
+        model: &mut Model,
+        parts: &dyn Parts,
+        work: &mut Workspace,
+        index: usize,
+        decide: bool,
+    ) -> Result<()> {
+        let step = self.pass(index);
+        work.forward(step)?;
+        work.add_losses(&model.tasks, Some((Pass::Summed, &self.scratch.scales)), &mut self.scratch.sums)?;
+        finite(&model.tasks, &self.scratch.sums, self.steps)?;
+        if decide {
+            self.decide(model, parts)?;
+        }
+        self.summed(work, step)
+    }
+
+    /// The summed backward with the weights that were decided on.
+    fn summed(&mut self, work: &mut Workspace, step: Step<'_>) -> Result<()> {
+        let Scratch { present, factors, boundary, .. } = &self.scratch;
+        if present.is_empty() {
+            return Ok(());
+        }
+        for (task, &factor) in factors.iter().enumerate().filter(|(_, factor)| **factor != 1.0) {
+            work.scale_gradient(task, Pass::Summed, factor as f32);
+        }
+        let weights = if boundary.iter().all(|&weight| weight == 1.0) { &[][..] } else { boundary };
+        work.backward(Step { weights, ..step }, Pass::Summed)
+    }
+
+    /// Where no value is shared, weights apply to the tasks' own encoders.
+    fn weigh_separate(&self, model: &mut Model) {
+        let flat = model.params.gradients.slice_mut();
+        for piece in &self.guide.shared {
+            for (task, &weight) in self.scratch.boundary.iter().enumerate().filter(|(_, weight)| **weight != 1.0) {
+                if let Some(own) = piece.own(task) {
+                    flat[piece.flat.clone()][own].iter_mut().for_each(|x| *x *= weight as f32);
+                }
+            }
+        }
+    }
+
+    /// By the tasks' gradients at all shared parameters.
+    pub(super) fn by_gradients(&mut self, model: &mut Model, parts: &dyn Parts, look: &mut Look<'_>) -> Result<()> {
+        self.scratch.jacobian.clear();
+        for index in 0..parts.count() {
+            let mut work = self.open(model, parts, index, self.guide.purpose)?;
+            let last = index + 1 == parts.count();
+            let done = self.by_gradients_in(model, parts, &mut work, index, last);
+            self.close(model, work, done, index, look)?;
+        }
+        Ok(())
+    }
+
+    fn by_gradients_in(
+        &mut self,
+        model: &mut Model,
+        parts: &dyn Parts,
+        work: &mut Workspace,
+        index: usize,
+        last: bool,
+    ) -> Result<()> {
+        let step = self.pass(index);
+        work.forward(step)?;
+        work.add_losses(&model.tasks, Some((Pass::PerTask, &self.scratch.scales)), &mut self.scratch.sums)?;
+        finite(&model.tasks, &self.scratch.sums, self.steps)?;
+        if self.scratch.present.is_empty() {
+            return Ok(());
+        }
+        work.backward(step, Pass::PerTask)?;
+        let gathers = self.guide.gathers || parts.count() > 1;
+        if gathers {
+            self.gather(work);
+        }
+        if !last {
+            return Ok(());
+        }
+        self.take_gramian(model, work, gathers);
+        self.decide(model, parts)?;
+        let kept = gathers || work.plan().slabs().is_some_and(|slabs| slabs.kept());
+        match kept {
+            true => self.combine(model, work, gathers),
+            false => {
+                // Only the Gramian was kept: the outputs' gradients once more, for a summed pass with the weights.
+                let mut sums = std::mem::take(&mut self.scratch.again);
+                sums.fill(0.0);
+                let lost = work.add_losses(&model.tasks, Some((Pass::Summed, &self.scratch.scales)), &mut sums);
+                self.scratch.again = sums;
+                lost.and_then(|()| self.summed(work, step))?;
+                self.weigh_separate(model);
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds this micro-batch's slabs to the Jacobian `[rows, width]`.
+    fn gather(&mut self, work: &Workspace) {
+        let (Scratch { present, jacobian, .. }, width) = (&mut self.scratch, self.guide.width);
+        jacobian.resize(present.len() * width, 0.0);
+        for (&task, row) in present.iter().zip(jacobian.chunks_exact_mut(width.max(1))) {
+            for piece in self.guide.shared.iter().filter(|piece| piece.groups.is_none()) {
+                work.add_row(piece.param, task, &mut row[piece.row()]);
+            }
+        }
+    }
+
+    /// The Gramian `[rows, rows]` and, if wanted, those of the layers.
+    fn take_gramian(&mut self, model: &Model, work: &mut Workspace, gathered: bool) {
+        let (tasks, guide) = (model.tasks.len(), &self.guide);
+        let Scratch { present, gramian, layers, jacobian, whole, .. } = &mut self.scratch;
+        let (rows, gradients) = (present.len(), model.params.gradients.slice());
+        // Where every task has parameters of its own alone, these count.
+        let own = |task: TaskId, layer: Option<usize>| -> f64 {
+            let pieces = guide.shared.iter().filter(|piece| layer.is_none_or(|layer| piece.layer == layer));
+            let parts = pieces.filter_map(|piece| Some(&gradients[piece.flat.clone()][piece.own(task)?]));
+            parts.flatten().map(|&x| f64::from(x).powi(2)).sum()
+        };
+        for (row, &task) in present.iter().enumerate().filter(|_| gathered) {
+            let row = &mut jacobian[row * guide.width..(row + 1) * guide.width];
+            for (piece, own) in guide.shared.iter().filter_map(|piece| Some((piece, piece.own(task)?))) {
+                let from = &gradients[piece.flat.clone()][own.clone()];
+                row[piece.row()][own].copy_from_slice(from);
+            }
+        }
+        let mut fill = |layer: Option<usize>, gramian: &mut Vec<f64>| {
+            gramian.clear();
+            gramian.resize(rows * rows, 0.0);
+            if gathered && layer.is_none() {
+                return add_products(jacobian, rows, gramian);
+            }
+            whole.clear();
+            whole.resize(tasks * tasks, 0.0);
+            let in_layer = |param| guide.shared.iter().any(|p| p.param == param && layer.is_none_or(|l| p.layer == l));
+            match work.plan().slabs().filter(|_| !gathered) {
+                Some(slabs) => slabs.add_gramian(in_layer, whole),
+                None => {
+                    for piece in guide.shared.iter().filter(|p| layer.is_none_or(|layer| p.layer == layer)) {
+                        let part: Vec<f32> = jacobian
+                            .chunks_exact(guide.width)
+                            .flat_map(|row| row[piece.row()].iter().copied())
+                            .collect();
+                        add_products(&part, rows, gramian);
+                    }
+                    return;
+                }
+            }
+            for (i, &s) in present.iter().enumerate() {
+                for (j, &t) in present.iter().enumerate() {
+                    gramian[i * rows + j] = whole[s * tasks + t];
+                }
+                gramian[i * rows + i] += own(s, layer);
+            }
+        };
+        fill(None, gramian);
+        layers.resize_with(if guide.per_layer { guide.layers } else { 0 }, Vec::new);
+        layers.iter_mut().enumerate().for_each(|(layer, gramian)| fill(Some(layer), gramian));
+    }
+
+    /// The flat gradient from the Jacobian and what was decided.
+    fn combine(&mut self, model: &mut Model, work: &mut Workspace, gathered: bool) -> Result<()> {
+        let Scratch { present, factors, boundary, jacobian, room, .. } = &mut self.scratch;
+        let (rows, flat) = (present.len(), model.params.gradients.slice_mut());
+        let layers = &self.combination.layers;
+        for piece in &self.guide.shared {
+            let out = &mut flat[piece.flat.clone()];
+            let layered = layers.get(piece.layer * rows..(piece.layer + 1) * rows).filter(|_| !layers.is_empty());
+            // The weight at shared parameters is what applies to the whole loss, times what applies where it enters.
+            let weight = |row: usize| layered.map_or(factors[present[row]] * boundary[present[row]], |w| w[row]);
+            if !self.combination.direction.is_empty() {
+                out.copy_from_slice(&self.combination.direction[piece.row()]);
+            } else if piece.groups.is_some() {
+                for (row, &task) in present.iter().enumerate() {
+                    let own = piece.own(task).expect("just asked");
+                    out[own].iter_mut().for_each(|x| *x *= weight(row) as f32);
+                }
+            } else if gathered {
+                let weights: Vec<_> = (0..rows).map(weight).collect();
+                room.clear();
+                jacobian.chunks_exact(self.guide.width).for_each(|row| room.extend_from_slice(&row[piece.row()]));
+                combine(room, &weights, out);
+            } else if let Some(slabs) = work.plan().slabs() {
+                let mut weights = vec![0.0; factors.len()];
+                present.iter().enumerate().for_each(|(row, &task)| weights[task] = weight(row));
+                slabs.combine(piece.param, &weights, out);
+            }
+        }
+        for block in &self.blocks {
+            let Some(factor) = block.task.map(|task| factors[task]).filter(|&factor| factor != 1.0) else { continue };
+            if !self.guide.shared.iter().any(|piece| piece.flat.contains(&block.range.start)) {
+                flat[block.range.clone()].iter_mut().for_each(|x| *x *= factor as f32);
+            }
+        }
+        Ok(())
+    }
+
+    /// By the tasks' gradients at the representation.
+    pub(super) fn by_representation(
+        &mut self,
+        model: &mut Model,
+        parts: &dyn Parts,
+        look: &mut Look<'_>,
+    ) -> Result<()> {
+        let tasks = model.tasks.len();
+        self.scratch.whole.clear();
+        self.scratch.whole.resize(tasks * tasks, 0.0);
+        self.scratch.pieces.clear();
+        let several = parts.count() > 1;
+        if several {
+            self.ahead(model, parts, self.guide.purpose, Self::look_at_representation)?;
+            self.decide_at_representation(model, parts)?;
+            self.scratch.sums.fill(0.0);
+        }
+        let mut first = 0;
+        for index in 0..parts.count() {
+            let mut work = self.open(model, parts, index, self.guide.purpose)?;
+            let done = self.by_representation_in(model, parts, &mut work, index, &mut first, several);
+            self.close(model, work, done, index, look)?;
+        }
+        Ok(())
+    }
+
+    fn by_representation_in(
+        &mut self,
+        model: &mut Model,
+        parts: &dyn Parts,
+        work: &mut Workspace,
+        index: usize,
+        first: &mut usize,
+        decided: bool,
+    ) -> Result<()> {
+        let step = self.pass(index);
+        work.forward(step)?;
+        if !decided {
+            self.look_at_representation(model, work, step)?;
+            self.decide_at_representation(model, parts)?;
+        }
+        if decided || self.guide.purpose != (Purpose::Representation { lanes: false }) {
+            // The look did not leave the outputs' gradients as the losses gave them.
+            if !decided {
+                self.scratch.sums.fill(0.0);
+            }
+            self.scratch.sums.fill(0.0);
+            work.add_losses(&model.tasks, Some((Pass::Summed, &self.scratch.scales)), &mut self.scratch.sums)?;
+            finite(&model.tasks, &self.scratch.sums, self.steps)?;
+        }
+        if self.combination.direction.is_empty() {
+            return self.summed(work, step);
+        }
+        // Heads learn from their own gradients, everything before the representation from the direction.
+        let (behind, representation) = (model.net.behind(), model.net.representation);
+        for (task, &factor) in self.scratch.factors.iter().enumerate().filter(|(_, factor)| **factor != 1.0) {
+            work.scale_gradient(task, Pass::Summed, factor as f32);
+        }
+        work.backward_over(step, Pass::Summed, behind..model.net.ops.len())?;
+        let gradient = work.plan().gradient(representation, Pass::Summed).expect("it learns").slice_mut();
+        gradient.copy_from_slice(&self.combination.direction[*first..*first + gradient.len()]);
+        *first += gradient.len();
+        work.backward_over(step, Pass::Summed, 0..behind)
+    }
+
+    /// Takes up one micro-batch's gradients at the representation.
+    fn look_at_representation(&mut self, model: &Model, work: &mut Workspace, step: Step<'_>) -> Result<()> {
+        let lanes = self.guide.purpose == Purpose::Representation { lanes: true };
+        let pass = if lanes { Pass::PerTask } else { Pass::Summed };
+        work.add_losses(&model.tasks, Some((pass, &self.scratch.scales)), &mut self.scratch.sums)?;
+        finite(&model.tasks, &self.scratch.sums, self.steps)?;
+        let step = Step { accumulate: false, ..step };
+        if lanes {
+            work.backward_over(step, pass, model.net.behind()..model.net.ops.len())?;
+        }
+        if self.guide.needs == Needs::Jacobian {
+            let gradient = work.plan().gradient(model.net.representation, pass).expect("it learns");
+            let (layout, gradient) = (gradient.layout, gradient.slice());
+            let row = |task: usize| {
+                let rows = gradient.chunks_exact(layout.lanes * layout.width);
+                rows.flat_map(|row| row[task * layout.width..(task + 1) * layout.width].iter().copied()).collect()
+            };
+            self.scratch.pieces.push(self.scratch.present.iter().map(|&task| row(task)).collect::<Vec<Vec<f32>>>());
+        }
+        work.plan().add_gramian_at_representation(model.tasks.len(), &mut self.scratch.whole)
+    }
+
+    fn decide_at_representation(&mut self, model: &mut Model, parts: &dyn Parts) -> Result<()> {
+        let tasks = model.tasks.len();
+        let Scratch { present, gramian, whole, jacobian, pieces, layers, .. } = &mut self.scratch;
+        gramian.clear();
+        gramian.extend(
+            present.iter().flat_map(|&s| present.iter().map(move |&t| (s, t))).map(|(s, t)| whole[s * tasks + t]),
+        );
+        jacobian.clear();
+        (0..present.len()).for_each(|row| pieces.iter().for_each(|piece| jacobian.extend_from_slice(&piece[row])));
+        layers.clear();
+        self.decide(model, parts)
+    }
+
+    /// Runs all micro-batches forward, without leaving a trace in batch statistics.
+    fn ahead(
+        &mut self,
+        model: &mut Model,
+        parts: &dyn Parts,
+        purpose: Purpose,
+        mut visit: impl FnMut(&mut Self, &Model, &mut Workspace, Step<'_>) -> Result<()>,
+    ) -> Result<()> {
+        for index in 0..parts.count() {
+            let mut work = self.open(model, parts, index, purpose)?;
+            let step = self.pass(index);
+            let done = work.forward(step).and_then(|()| visit(self, model, &mut work, step));
+            model.give_back(work);
+            done?;
+        }
+        model.params.state.slice_mut().copy_from_slice(&self.scratch.state);
+        Ok(())
+    }
+
+    /// A workspace filled with a micro-batch; label weights are known afterwards.
+    fn open(&mut self, model: &mut Model, parts: &dyn Parts, index: usize, purpose: Purpose) -> Result<Workspace> {
+        let (data, rows) = parts.part(index);
+        let mut work = model.workspace(rows.len(), purpose)?;
+        work.load(data, rows, true);
+        if !self.scratch.counted {
+            work.add_weights(&model.tasks, &mut self.scratch.weights);
+            self.scratch.settle(&model.tasks);
+        }
+        Ok(work)
+    }
+
+    fn close(
+        &mut self,
+        model: &mut Model,
+        work: Workspace,
+        done: Result<()>,
+        index: usize,
+        look: &mut Look<'_>,
+    ) -> Result<()> {
+        if done.is_ok() {
+            look(&work, index);
+        }
+        model.give_back(work);
+        done
+    }
+
+    /// The passes over micro-batch `index`. Without any label nothing may change, not even batch statistics.
+    fn pass(&self, index: usize) -> Step<'static> {
+        let number = self.steps * self.accumulate as u64 + index as u64;
+        let training = !self.scratch.present.is_empty();
+        Step { codes: &[], seed: self.seed, number, training, accumulate: index > 0, weights: &[] }
+    }
+
+    /// When the running step is.
+    pub(super) fn moment(&self) -> Moment {
+        Moment { seed: self.seed, step: self.steps, epoch: self.epochs, lr: self.lr }
+    }
+
+    /// Lets the weighting decide on what was seen.
+    fn decide(&mut self, model: &mut Model, parts: &dyn Parts) -> Result<()> {
+        let moment = self.moment();
+        let scratch = &mut self.scratch;
+        scratch.take_losses();
+        self.combination.clear(scratch.present.len());
+        if scratch.present.is_empty() {
+            return Ok(());
+        }
+        let beside = self.weighting.parts() > 1 || self.weighting.validates();
+        let lab = beside.then_some(Lab {
+            model,
+            parts,
+            guide: &self.guide,
+            blocks: &self.blocks,
+            validation: self.validation.as_ref(),
+            moment,
+            number: self.steps * self.accumulate as u64,
+        });
+        let Scratch { present, losses, gramian, layers, jacobian, .. } = scratch;
+        let mut seen = Seen { tasks: present, losses, moment, gramian, layers, jacobian, lab, part: Vec::new() };
+        self.weighting.weigh(&mut seen, &mut self.combination)?;
+        check(&self.combination, self.steps)?;
+        scratch.decided(&self.combination, self.guide.needs == Needs::Losses);
+        self.observed.add(scratch, &self.combination);
+        Ok(())
+    }
+
+    /// The losses of the batch after the step, for a weighting that looks back.
+    pub(super) fn look_back(&mut self, model: &mut Model, parts: &dyn Parts) -> Result<()> {
+        let before = self.scratch.losses.clone();
+        let state = model.params.state.slice().to_vec();
+        self.scratch.again.fill(0.0);
+        for index in 0..parts.count() {
+            let mut work = self.open(model, parts, index, Purpose::Train)?;
+            let done = work.forward(self.pass(index));
+            let done = done.and_then(|()| work.add_losses(&model.tasks, None, &mut self.scratch.again));
+            model.give_back(work);
+            done?;
+        }
+        model.params.state.slice_mut().copy_from_slice(&state);
+        let Scratch { present, again, weights, .. } = &self.scratch;
+        let after: Vec<_> = present.iter().map(|&j| model.tasks[j].weight * again[j] / weights[j]).collect();
+        // A step that broke the model is the next step's error; there is nothing to learn from it.
+        if after.iter().any(|loss| !loss.is_finite()) {
+            return Ok(());
+        }
+        self.weighting.look_back(present, &before, &after)
+    }
+
+    /// Which way this step goes.
+    pub(super) fn go(&mut self, model: &mut Model, parts: &dyn Parts, look: &mut Look<'_>) -> Result<()> {
+        let by_gradients = self.guide.needs > Needs::Losses || self.observed.gradients;
+        let remembered = !self.weighting.due(self.moment());
+        match self.guide.at {
+            _ if !by_gradients || (remembered && !self.observed.gradients) => {
+                self.by_losses(model, parts, look, remembered)
+            }
+            At::Shared => self.by_gradients(model, parts, look),
+            At::Representation => self.by_representation(model, parts, look),
+        }
+    }
+}
+
+/// Stops before weights that are no numbers reach the parameters.
+fn check(combination: &crate::weighting::Combination, steps: u64) -> Result<()> {
+    let all = combination.weights.iter().chain(&combination.own).chain(&combination.layers);
+    match all.copied().find(|weight| !weight.is_finite()) {
+        Some(weight) => Err(value_error!("the weighting gave a weight of {weight} at step {}", steps + 1)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,429 @@
+//! What every weighting from gradients can do: where it looks, how often, at what scale.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{About, ActsLike, Combination, Evidence, Moment, Needs, On, Probed, State, Weighting};
+use crate::error::{Error, Result};
+use crate::registry::{Component, Described, Info, Ranged, read};
+use crate::{bail, value_error};
+
+crate::component! {
+    /// Arguments that every weighting from gradients has.
+    pub struct Modes = "Weighting" {
+        /// `"shared"`: gradients of all parameters that several tasks reach; `"representation"`: gradients of the last
+        /// value that all tasks reach, which takes one backward (Sener & Koltun, NeurIPS 2018, call it the upper bound).
+        at: At = At::Shared;
+        /// Steps for which weights are kept before they are computed again; between them a step costs one backward.
+        refresh: usize = 1, in 1.0..;
+        /// What gradients are divided by before the method sees them: `"none"`; `"l2"`, their norm; `"loss"`, their task's
+        /// loss; `"loss+"`, both. The method then combines those.
+        normalize: Normalize = Normalize::None;
+        /// `"paper"`: as long as the paper's; `"mean"` or `"sum"`: as the mean or the sum of the tasks' gradients, so that
+        /// methods can be compared at one learning rate. A method with a norm of its own gets weights of that sum.
+        scale: Scale = Scale::Paper;
+        /// `"all"`: one set of weights; `"layer"`: a set of weights for each layer, from the gradients of that layer.
+        per: Per = Per::All;
+        /// `"float32"`, or `"bfloat16"` for the products of the per-task backward, where the processor has them; the update
+        /// itself stays in float32.
+        gramian_precision: Precision = Precision::Float32;
+    }
+    check: Modes::check;
+}
+
+/// Where gradients are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum At {
+    /// At all shared parameters.
+    Shared,
+    /// At the last value that all tasks reach.
+    Representation,
+}
+
+/// What gradients are divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalize {
+    /// Nothing.
+    None,
+    /// Their norm.
+    L2,
+    /// Their task's loss.
+    Loss,
+    /// Both.
+    #[serde(rename = "loss+")]
+    Both,
+}
+
+/// How long the combined gradient is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    /// As in the paper.
+    Paper,
+    /// As the mean.
+    Mean,
+    /// As the sum.
+    Sum,
+}
+
+/// What one set of weights is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Per {
+    /// All shared parameters.
+    All,
+    /// One layer.
+    Layer,
+}
+
+/// Numbers of the per-task backward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision.
+    Float32,
+    /// Products in bfloat16.
+    Bfloat16,
+}
+
+macro_rules! words {
+    ($($kind:ty),+) => {
+        $(impl Ranged for $kind {
+            fn within(&self, _: &impl std::ops::RangeBounds<f64>) -> bool {
+                true
+            }
+        })+
+    };
+}
+
+words!(At, Normalize, Scale, Per, Precision);
+
+impl Modes {
+    fn check(&self) -> Result<()> {
+        if self.at == At::Representation && self.per == Per::Layer {
+            bail!("argument `per`: \"layer\" needs the layers' gradients; at=\"representation\" does not compute them");
+        }
+        if self.at == At::Representation && self.gramian_precision == Precision::Bfloat16 {
+            bail!("argument `gramian_precision`: at=\"representation\" has no per-task products to speed up");
+        }
+        if self.per == Per::Layer && self.gramian_precision == Precision::Bfloat16 {
+            bail!("argument `gramian_precision`: per=\"layer\" combines the layers' gradients, which must be float32");
+        }
+        Ok(())
+    }
+
+    /// Refuses what a method cannot do.
+    fn suit(&self, method: &dyn Weighting) -> Result<()> {
+        let sees_gradients = method.needs() == Needs::Jacobian || method.parts() > 1;
+        if sees_gradients && self.refresh > 1 {
+            bail!(
+                "argument `refresh` should be 1: this method looks at the gradients themselves, and keeps no weights"
+            );
+        }
+        if sees_gradients && self.gramian_precision == Precision::Bfloat16 {
+            bail!("argument `gramian_precision` should be \"float32\": this method combines the gradients themselves");
+        }
+        if sees_gradients && self.per == Per::Layer {
+            bail!("argument `per` should be \"all\": this method looks at the gradients themselves");
+        }
+        if method.parts() > 1 && self.at == At::Representation {
+            bail!(
+                "argument `at` should be \"shared\": this method compares parts of a batch, whose representations differ"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A weighting from gradients with its modes.
+#[derive(Debug)]
+pub struct Guided {
+    inner: Box<dyn Weighting>,
+    modes: Modes,
+    /// Further copies for further layers.
+    layers: Vec<Box<dyn Weighting>>,
+    tasks: Vec<About>,
+    /// Each task's last weights, once it had some: `[sets][tasks]`.
+    kept: Vec<Vec<Option<[f64; 2]>>>,
+    /// The step they are of.
+    refreshed: Option<u64>,
+}
+
+/// Builds a gradient weighting from a description that may hold arguments of [`Modes`].
+///
+/// # Errors
+/// What its own arguments or the modes say.
+pub fn guided(
+    class: &str,
+    parameters: &Map<String, Value>,
+    build: impl Fn(&Map<String, Value>) -> Result<Box<dyn Weighting>>,
+) -> Result<Box<dyn Weighting>> {
+    let known = Modes::parameters();
+    let (common, own): (Vec<_>, Vec<_>) = parameters
+        .iter()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .partition(|(key, _)| known.iter().any(|p| p.name == key));
+    let named = |error: Error| value_error!("{class}: {}", error.to_string().trim_start_matches("Weighting: "));
+    let modes: Modes = read(&Map::from_iter(common)).map_err(named)?;
+    let inner = build(&Map::from_iter(own))?;
+    modes.suit(inner.as_ref()).map_err(named)?;
+    Ok(Box::new(Guided { inner, modes, layers: Vec::new(), tasks: Vec::new(), kept: Vec::new(), refreshed: None }))
+}
+
+/// Adds the modes' parameters to what a gradient weighting says of itself.
+pub fn extend(mut info: Info) -> Info {
+    info.parameters.extend(Modes::parameters());
+    info
+}
+
+impl Described for Guided {
+    fn describe(&self) -> Value {
+        let mut description = self.inner.describe();
+        let modes = Component::describe(&self.modes);
+        if let (Some(into), Some(modes)) = (description.as_object_mut(), modes.as_object()) {
+            into.extend(modes.iter().filter(|(key, _)| *key != "name").map(|(k, v)| (k.clone(), v.clone())));
+        }
+        description
+    }
+}
+
+impl Weighting for Guided {
+    fn needs(&self) -> Needs {
+        self.inner.needs()
+    }
+
+    fn acts_like(&self) -> ActsLike {
+        match self.modes.scale {
+            Scale::Paper => self.inner.acts_like(),
+            Scale::Mean => ActsLike::Mean,
+            Scale::Sum => ActsLike::Sum,
+        }
+    }
+
+    fn parts(&self) -> usize {
+        self.inner.parts()
+    }
+
+    fn validates(&self) -> bool {
+        self.inner.validates()
+    }
+
+    fn looks_back(&self) -> bool {
+        self.inner.looks_back()
+    }
+
+    fn modes(&self) -> Modes {
+        self.modes.clone()
+    }
+
+    fn due(&self, moment: Moment) -> bool {
+        let age = self.refreshed.map_or(u64::MAX, |step| moment.step.saturating_sub(step));
+        age >= self.modes.refresh as u64
+    }
+
+    fn prepare(&mut self, tasks: &[About]) -> Result<()> {
+        self.tasks = tasks.to_vec();
+        let layers = self.layers.iter_mut();
+        std::iter::once(&mut self.inner).chain(layers).try_for_each(|method| method.prepare(tasks))
+    }
+
+    fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
+        if !self.due(evidence.moment()) {
+            return self.recall(evidence.tasks(), into);
+        }
+        let sets = if self.modes.per == Per::Layer { evidence.layers() } else { 1 };
+        self.grow(sets)?;
+        into.layers.clear();
+        for set in 0..sets {
+            let method = if set == 0 { &mut self.inner } else { &mut self.layers[set - 1] };
+            let layer = (self.modes.per == Per::Layer).then_some(set);
+            if self.modes.normalize == Normalize::None && layer.is_none() {
+                method.weigh(evidence, into)?;
+            } else {
+                let mut scaled = Scaled::new(evidence, self.modes.normalize, layer)?;
+                method.weigh(&mut scaled, into)?;
+                into.weights.iter_mut().zip(&scaled.factors).for_each(|(weight, factor)| *weight *= factor);
+            }
+            rescale(self.modes.scale, method.acts_like(), into);
+            self.keep(set, evidence.tasks(), into);
+            if layer.is_some() {
+                into.layers.extend_from_slice(&into.weights);
+            }
+            if set + 1 < sets {
+                into.weights.fill(1.0);
+            }
+        }
+        self.refreshed = Some(evidence.moment().step);
+        Ok(())
+    }
+
+    fn look_back(&mut self, tasks: &[usize], before: &[f64], after: &[f64]) -> Result<()> {
+        self.inner.look_back(tasks, before, after)
+    }
+
+    fn state(&self) -> State {
+        let State { value, arrays } = self.inner.state();
+        let layers: Vec<_> = self.layers.iter().map(|method| method.state().value).collect();
+        let value = json!({"method": value, "layers": layers, "kept": self.kept, "refreshed": self.refreshed});
+        State { value, arrays }
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        let wrong = |error| value_error!("weighting: not a state of this weighting: {error}");
+        let kept: Vec<Vec<Option<[f64; 2]>>> = Deserialize::deserialize(&state.value["kept"]).map_err(wrong)?;
+        let refreshed: Option<u64> = Deserialize::deserialize(&state.value["refreshed"]).map_err(wrong)?;
+        self.inner.restore(&State { value: state.value["method"].clone(), arrays: state.arrays.clone() })?;
+        let layers = state.value["layers"].as_array().map_or(&[][..], Vec::as_slice);
+        self.grow(layers.len() + 1)?;
+        for (method, value) in self.layers.iter_mut().zip(layers) {
+            method.restore(&State { value: value.clone(), arrays: Vec::new() })?;
+        }
+        (self.kept, self.refreshed) = (kept, refreshed);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.inner.reset();
+        self.layers.clear();
+        self.kept.clear();
+        self.refreshed = None;
+    }
+}
+
+impl Guided {
+    /// Copies of the method, so that there is one a set of weights.
+    fn grow(&mut self, sets: usize) -> Result<()> {
+        while self.layers.len() + 1 < sets {
+            let mut method = super::build(&self.inner.describe())?;
+            method.prepare(&self.tasks)?;
+            self.layers.push(method);
+        }
+        Ok(())
+    }
+
+    /// Remembers the weights for the steps before the next refresh.
+    fn keep(&mut self, set: usize, tasks: &[usize], into: &Combination) {
+        if self.modes.refresh == 1 {
+            return;
+        }
+        self.kept.resize(self.kept.len().max(set + 1), Vec::new());
+        let kept = &mut self.kept[set];
+        kept.resize(self.tasks.len().max(tasks.last().map_or(0, |t| t + 1)), None);
+        for ((&task, &weight), &own) in tasks.iter().zip(&into.weights).zip(&into.own) {
+            kept[task] = Some([weight, own]);
+        }
+    }
+
+    /// The weights of the last refresh; the mean of the others for a task that had no label then.
+    fn recall(&self, tasks: &[usize], into: &mut Combination) -> Result<()> {
+        into.layers.clear();
+        for kept in &self.kept {
+            let known: Vec<_> = kept.iter().flatten().collect();
+            let mean = |k: usize| known.iter().map(|pair| pair[k]).sum::<f64>() / known.len().max(1) as f64;
+            for (row, &task) in tasks.iter().enumerate() {
+                let [weight, own] = kept.get(task).copied().flatten().unwrap_or_else(|| [mean(0), mean(1)]);
+                (into.weights[row], into.own[row]) = (weight, own);
+            }
+            if self.modes.per == Per::Layer {
+                into.layers.extend_from_slice(&into.weights);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Brings a combination to the scale that was asked for.
+fn rescale(scale: Scale, acts_like: ActsLike, into: &mut Combination) {
+    let rows = into.weights.len() as f64;
+    let sum: f64 = into.weights.iter().sum();
+    let factor = match (scale, acts_like) {
+        (Scale::Paper, _) | (Scale::Mean, ActsLike::Mean) | (Scale::Sum, ActsLike::Sum) => return,
+        (Scale::Mean, ActsLike::Sum) => 1.0 / rows,
+        (Scale::Sum, ActsLike::Mean) => rows,
+        // A method whose weights cancel has no scale to compare.
+        (_, ActsLike::Own) if !into.direction.is_empty() || sum <= 0.0 => return,
+        (Scale::Mean, ActsLike::Own) => 1.0 / sum,
+        (Scale::Sum, ActsLike::Own) => rows / sum,
+    };
+    into.weights.iter_mut().for_each(|weight| *weight *= factor);
+    into.direction.iter_mut().for_each(|x| *x *= factor as f32);
+}
+
+/// Evidence in which each gradient is multiplied by a factor, or of one layer.
+struct Scaled<'a> {
+    evidence: &'a mut dyn Evidence,
+    factors: Vec<f64>,
+    gramian: Vec<f64>,
+    jacobian: Vec<f32>,
+}
+
+impl<'a> Scaled<'a> {
+    fn new(evidence: &'a mut dyn Evidence, normalize: Normalize, layer: Option<usize>) -> Result<Self> {
+        let rows = evidence.tasks().len();
+        let losses = match normalize {
+            Normalize::Loss | Normalize::Both => evidence.losses().to_vec(),
+            Normalize::None | Normalize::L2 => Vec::new(),
+        };
+        let mut gramian = match layer {
+            Some(layer) => evidence.layer(layer)?.to_vec(),
+            None => evidence.gramian()?.to_vec(),
+        };
+        let norm = |row: usize| gramian[row * (rows + 1)].sqrt();
+        // A gradient of zeros stays one, and a loss of zero has no gradient to speak of.
+        let inverse = |x: f64| if x == 0.0 { 1.0 } else { 1.0 / x.abs() };
+        let factor = |row: usize| match normalize {
+            Normalize::None => 1.0,
+            Normalize::L2 => inverse(norm(row)),
+            Normalize::Loss => inverse(losses[row]),
+            Normalize::Both => inverse(losses[row]) * inverse(norm(row)),
+        };
+        let factors: Vec<_> = (0..rows).map(factor).collect();
+        for (i, x) in gramian.iter_mut().enumerate() {
+            *x *= factors[i / rows] * factors[i % rows];
+        }
+        Ok(Self { evidence, factors, gramian, jacobian: Vec::new() })
+    }
+}
+
+impl Evidence for Scaled<'_> {
+    fn tasks(&self) -> &[usize] {
+        self.evidence.tasks()
+    }
+
+    fn losses(&self) -> &[f64] {
+        self.evidence.losses()
+    }
+
+    fn moment(&self) -> Moment {
+        self.evidence.moment()
+    }
+
+    fn gramian(&mut self) -> Result<&[f64]> {
+        Ok(&self.gramian)
+    }
+
+    fn jacobian(&mut self) -> Result<&[f32]> {
+        scale_rows(self.evidence.jacobian()?, &self.factors, &mut self.jacobian);
+        Ok(&self.jacobian)
+    }
+
+    fn part(&mut self, index: usize) -> Result<&[f32]> {
+        scale_rows(self.evidence.part(index)?, &self.factors, &mut self.jacobian);
+        Ok(&self.jacobian)
+    }
+
+    fn probe(&mut self, shift: &[f32], on: On) -> Result<Probed> {
+        self.evidence.probe(shift, on)
+    }
+}
+
+fn scale_rows(jacobian: &[f32], factors: &[f64], into: &mut Vec<f32>) {
+    into.clear();
+    into.extend_from_slice(jacobian);
+    let width = jacobian.len() / factors.len().max(1);
+    for (row, &factor) in into.chunks_exact_mut(width.max(1)).zip(factors) {
+        row.iter_mut().for_each(|x| *x *= factor as f32);
+    }
+}

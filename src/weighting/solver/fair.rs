@@ -1,0 +1,146 @@
+//! The positive fixed point of fair allocations: `G w = (targets / w)^(1/alpha)`.
+
+use super::factor::Factor;
+use super::{Cosines, add, dot, times};
+
+/// Added to the squared length of every unit row, so that there is a solution where rows oppose each other.
+pub const RIDGE: f64 = 1e-12;
+
+/// Weights `w > 0` with `G w = (t / w)^(1/alpha)`, element by element, for a Gramian `G`, `[n, n]`, and positive targets
+/// `t`: the minimum of `1/2 w^T G w - sum_i t_i^p w_i^(1-p) / (1-p)` with `p = 1/alpha` (a logarithm for `p = 1`), which
+/// is convex. Damped Newton steps, in unit rows, until rounding errors are left.
+///
+/// Without a solution (a combination of rows with positive weights is zero, or nearly), the weights would grow without
+/// end; here each row's squared length counts `1 + 1e-12` times, which bounds a unit row's weight by about `1e6`.
+/// Where a solution exists with weights of moderate size, it is off by `1e-12` times their squares. A row of zeros has
+/// weight 0.
+pub fn fixed_point(gramian: &[f64], targets: &[f64], alpha: f64) -> Vec<f64> {
+    let cosines = Cosines::of(gramian, targets.len());
+    let p = 1.0 / alpha;
+    // In unit rows, v = length * w: C v = b v^-p with b = t^p length^(p-1). Only ratios of b matter but for a factor.
+    let logs: Vec<f64> =
+        cosines.lengths.iter().zip(targets).map(|(length, t)| p * t.ln() + (p - 1.0) * length.ln()).collect();
+    let present = |i: usize| cosines.lengths[i] > 0.0;
+    let largest = (0..targets.len()).filter(|&i| present(i)).map(|i| logs[i]).fold(f64::NEG_INFINITY, f64::max);
+    let b = (0..targets.len()).map(|i| if present(i) { (logs[i] - largest).exp() } else { 1.0 }).collect();
+    let mut weights = Newton { matrix: &cosines.matrix, b, p }.solve();
+    cosines.unscale(&mut weights);
+    let factor = (largest / (1.0 + p)).exp();
+    for (i, weight) in weights.iter_mut().enumerate() {
+        *weight = if present(i) { *weight * factor } else { 0.0 };
+    }
+    weights
+}
+
+/// `(C + ridge) v = b v^-p`.
+struct Newton<'a> {
+    matrix: &'a [f64],
+    b: Vec<f64>,
+    p: f64,
+}
+
+impl Newton<'_> {
+    fn solve(&self) -> Vec<f64> {
+        // The solution of rows at right angles.
+        let mut v: Vec<f64> = self.b.iter().map(|b| b.powf(1.0 / (1.0 + self.p))).collect();
+        let mut last = f64::INFINITY;
+        for _ in 0..300 {
+            let gradient = self.gradient(&v);
+            let step = self.step(&v, &gradient);
+            let slope = dot(&gradient, &step);
+            // How much the weights change, each in its own size. From whole steps it falls quickly once small, until
+            // rounding holds it.
+            let change = step.iter().zip(&v).map(|(s, v)| (s / v).abs()).fold(0.0, f64::max);
+            if slope.is_nan() || slope >= 0.0 || (change < 1e-2 && change > 0.25 * last) {
+                break;
+            }
+            let length = self.search(&v, &step, slope);
+            last = if length == 1.0 { change } else { f64::INFINITY };
+            add(&mut v, length, &step);
+        }
+        v
+    }
+
+    fn gradient(&self, v: &[f64]) -> Vec<f64> {
+        let mut gradient = times(self.matrix, v);
+        for ((g, v), b) in gradient.iter_mut().zip(v).zip(&self.b) {
+            *g += RIDGE * v - b * v.powf(-self.p);
+        }
+        gradient
+    }
+
+    fn step(&self, v: &[f64], gradient: &[f64]) -> Vec<f64> {
+        let n = v.len();
+        let mut hessian = self.matrix.to_vec();
+        for i in 0..n {
+            hessian[i * n + i] += RIDGE + self.p * self.b[i] * v[i].powf(-self.p - 1.0);
+        }
+        let mut step: Vec<f64> = gradient.iter().map(|g| -g).collect();
+        Factor::whole(&hessian, n, RIDGE).solve(&mut step);
+        step
+    }
+
+    /// How far to go: to where the slope along the step has nearly gone, and never to a weight of 0.
+    fn search(&self, v: &[f64], step: &[f64], slope: f64) -> f64 {
+        let bounds = v.iter().zip(step).filter(|(_, s)| **s < 0.0).map(|(v, s)| -0.99 * v / s);
+        let mut length = bounds.fold(1.0, f64::min);
+        let (from, rate) = (dot(&times(self.matrix, v), step), dot(&times(self.matrix, step), step));
+        for _ in 0..60 {
+            let ahead = v.iter().zip(step).zip(&self.b).map(|((v, s), b)| {
+                let there = v + length * s;
+                (RIDGE * there - b * there.powf(-self.p)) * s
+            });
+            if from + length * rate + ahead.sum::<f64>() <= 0.1 * slope.abs() {
+                break;
+            }
+            length *= 0.5;
+        }
+        length
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weighting::solver::cases;
+
+    #[test]
+    fn every_equation_holds() {
+        for case in cases::all() {
+            let (n, gramian) = (case.n, &case.gramian);
+            for alpha in [0.1, 0.5, 1.0, 2.0, 10.0] {
+                let targets: Vec<f64> = (0..n).map(|i| 1.0 + (i % 3) as f64).collect();
+                let weights = fixed_point(gramian, &targets, alpha);
+                for i in 0..n {
+                    let own = gramian[i * n + i];
+                    if own == 0.0 {
+                        assert_eq!(weights[i], 0.0);
+                        continue;
+                    }
+                    let terms = (0..n).map(|j| gramian[i * n + j] * weights[j]);
+                    let (left, size) = terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()));
+                    let left = left + RIDGE * own * weights[i];
+                    let right = (targets[i] / weights[i]).powf(1.0 / alpha);
+                    // A relative error, or rounding of the products.
+                    let error = (left - right).abs() / (right + 1e-4 * size);
+                    assert!(weights[i] > 0.0 && error < 1e-9, "{case} alpha={alpha}: row {i} {error:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn by_hand() {
+        assert_eq!(fixed_point(&[], &[], 1.0), [0.0; 0]);
+        assert_eq!(fixed_point(&[0.0; 4], &[1.0, 1.0], 1.0), [0.0, 0.0]);
+        // 4 w = 1 / w, and 4 w = 9 / w^2 turned round: w^(3/2) = 3 / 4 for alpha = 2 and a target of 9.
+        assert!((fixed_point(&[4.0], &[1.0], 1.0)[0] - 0.5).abs() < 1e-12);
+        assert!((fixed_point(&[4.0], &[9.0], 2.0)[0] - 0.75_f64.powf(2.0 / 3.0)).abs() < 1e-12);
+        // Rows at right angles are each on their own.
+        let weights = fixed_point(&[1.0, 0.0, 0.0, 1e20], &[1.0, 1.0], 1.0);
+        assert!((weights[0] - 1.0).abs() < 1e-12 && (weights[1] - 1e-10).abs() < 1e-22);
+        // Opposed rows: alike, and bounded.
+        let weights = fixed_point(&[1.0, -1.0, -1.0, 1.0], &[1.0, 1.0], 1.0);
+        assert!(weights.iter().all(|w| (w * 1e-6 - 1.0).abs() < 1e-3), "{weights:?}");
+    }
+}

@@ -1,0 +1,413 @@
+//! A weighting by itself, on losses and gradients that the caller has.
+
+use std::cell::Cell;
+
+use serde_json::{Value, json};
+
+use super::{About, Combination, Evidence, Given, Moment, Needs, State, Weighting, build, infos};
+use crate::error::Result;
+use crate::{bail, value_error, vectorised};
+
+/// How far, relative to the rows' lengths, a Gramian may be from symmetric: rounding of low precision passes.
+const ROUNDING: f64 = 1e-3;
+
+/// Numbers in rows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Matrix {
+    /// Rows and columns.
+    pub shape: [usize; 2],
+    /// Row by row.
+    pub values: Vec<f64>,
+}
+
+impl Matrix {
+    fn row(&self, row: usize) -> &[f64] {
+        &self.values[row * self.shape[1]..(row + 1) * self.shape[1]]
+    }
+
+    /// The rows of these tasks; of a Gramian, the columns too.
+    fn of(self, tasks: &[usize], square: bool) -> Self {
+        if tasks.len() == self.shape[0] {
+            return self;
+        }
+        let columns = if square { tasks.len() } else { self.shape[1] };
+        let mut values = Vec::with_capacity(tasks.len() * columns);
+        for &task in tasks {
+            match square {
+                true => values.extend(tasks.iter().map(|&other| self.row(task)[other])),
+                false => values.extend_from_slice(self.row(task)),
+            }
+        }
+        Self { shape: [tasks.len(), columns], values }
+    }
+
+    fn check_finite(&self, name: &str, tasks: &[usize]) -> Result<()> {
+        match self.values.iter().position(|x| !x.is_finite()) {
+            Some(at) => {
+                let (row, column) = (at / self.shape[1], at % self.shape[1]);
+                bail!(
+                    "`{name}` should hold finite numbers; got {} in the row of task {}, column {column}",
+                    self.values[at],
+                    tasks[row]
+                )
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what cannot be products of rows with each other, and averages what rounding made different.
+    fn symmetric(mut self) -> Result<Self> {
+        let rows = self.shape[0];
+        if let Some(i) = (0..rows).find(|&i| self.row(i)[i] < 0.0) {
+            bail!("`gramian` should have squared lengths on its diagonal; got {} at [{i}, {i}]", self.row(i)[i]);
+        }
+        for i in 0..rows {
+            for j in 0..i {
+                let (one, other) = (self.row(i)[j], self.row(j)[i]);
+                let most = self.row(i)[i].sqrt() * self.row(j)[j].sqrt();
+                if (one - other).abs() > ROUNDING * most {
+                    bail!("`gramian` should be symmetric; got {one} at [{i}, {j}] and {other} at [{j}, {i}]");
+                }
+                if one.abs() > (1.0 + ROUNDING) * most {
+                    bail!(
+                        "`gramian` should hold the products of gradients, none larger than the product of their \
+                           lengths; got {one} at [{i}, {j}], where the lengths allow {most}"
+                    );
+                }
+                let mean = 0.5 * one + 0.5 * other;
+                self.values[i * rows + j] = mean;
+                self.values[j * rows + i] = mean;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Products of the rows with each other.
+    fn gramian(&self) -> Result<Vec<f64>> {
+        let rows = self.shape[0];
+        let mut products = vec![0.0; rows * rows];
+        for i in 0..rows {
+            for j in 0..=i {
+                let product = dot(self.row(i), self.row(j));
+                products[i * rows + j] = product;
+                products[j * rows + i] = product;
+            }
+        }
+        match products.iter().all(|x| x.is_finite()) {
+            true => Ok(products),
+            false => Err(value_error!("`jacobian` should hold numbers whose products float64 can hold")),
+        }
+    }
+}
+
+/// What is known of the tasks, one entry or row a task. A loss that is NaN says that its task has no label: its row
+/// (and column of a Gramian) is not looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// `[tasks]`.
+    pub losses: Option<Vec<f64>>,
+    /// `[tasks, tasks]`.
+    pub gramian: Option<Matrix>,
+    /// `[tasks, parameters]`.
+    pub jacobian: Option<Matrix>,
+    /// Complete epochs so far; every call is one if this is not said.
+    pub epoch: Option<u64>,
+    /// For what depends on chance.
+    pub seed: u64,
+}
+
+/// What came out.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Decision {
+    /// `[tasks]`, 0 for tasks without a label; `None` if only the direction says it.
+    pub weights: Option<Vec<f64>>,
+    /// `[parameters]`, where a Jacobian was given.
+    pub direction: Option<Vec<f64>>,
+}
+
+/// A weighting with what it has learned over its calls.
+#[derive(Debug)]
+pub struct Standalone {
+    class: &'static str,
+    weighting: Box<dyn Weighting>,
+    /// How many tasks, since the first call.
+    tasks: Option<usize>,
+    calls: u64,
+    combination: Combination,
+}
+
+impl Standalone {
+    /// Builds the weighting of a description.
+    ///
+    /// # Errors
+    /// As for [`build`]; a weighting that needs more than gradients of one batch.
+    pub fn new(description: &Value) -> Result<Self> {
+        let weighting = build(description)?;
+        let name = weighting.describe()["name"].clone();
+        let class = infos().into_iter().find(|info| info.name == name).map_or("weighting", |info| info.class);
+        if weighting.validates() {
+            bail!("{class} looks at validation data in each step; it works in a Trainer only");
+        }
+        if weighting.parts() > 1 {
+            bail!("{class} looks at {} parts of each batch; it works in a Trainer only", weighting.parts());
+        }
+        Ok(Self { class, weighting, tasks: None, calls: 0, combination: Combination::default() })
+    }
+
+    /// What it looks at.
+    pub fn needs(&self) -> Needs {
+        self.weighting.needs()
+    }
+
+    /// Decides, and learns from what it was shown. A call counts as a step.
+    ///
+    /// # Errors
+    /// Numbers or shapes that cannot be, something that this weighting needs and was not given, and what the weighting
+    /// itself refuses.
+    pub fn weigh(&mut self, known: Known) -> Result<Decision> {
+        let tasks = self.count(&known)?;
+        let (rows, mut shown) = self.show(tasks, known)?;
+        self.prepare(tasks)?;
+        let width = shown.wide.as_ref().map(|jacobian| jacobian.shape[1]);
+        if rows.is_empty() {
+            return Ok(Decision { weights: Some(vec![0.0; tasks]), direction: width.map(|width| vec![0.0; width]) });
+        }
+        let before = shown.asked.is_some().then(|| self.weighting.state());
+        self.combination.clear(rows.len());
+        let done = self.weighting.weigh(&mut shown, &mut self.combination);
+        if let (Some(before), Some(true)) = (before, shown.asked.as_ref().map(Cell::get)) {
+            self.weighting.restore(&before)?;
+            bail!("{} looks at the losses: pass `losses` too", self.class);
+        }
+        done?;
+        self.calls += 1;
+        let Combination { weights, direction, .. } = &self.combination;
+        let own = direction.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        let said = !own.is_empty();
+        Ok(Decision {
+            direction: shown.wide.map(|jacobian| if said { own } else { combine(weights, &jacobian) }),
+            weights: (!said).then(|| spread(tasks, &rows, weights)),
+        })
+    }
+
+    /// Shows the losses `[tasks]` before and after the step that was made with the last weights; NaN without a label.
+    ///
+    /// # Errors
+    /// Losses that cannot be, or of another number of tasks.
+    pub fn look_back(&mut self, before: &[f64], after: &[f64]) -> Result<()> {
+        let Some(tasks) = self.tasks else {
+            bail!("there is no step to look back at: weigh first");
+        };
+        for (name, losses) in [("before", before), ("after", after)] {
+            if losses.len() != tasks {
+                bail!("`{name}` should hold a loss a task, {tasks}; got {}", losses.len());
+            }
+            no_infinity(name, losses)?;
+        }
+        let rows: Vec<usize> = (0..tasks).filter(|&j| !before[j].is_nan() && !after[j].is_nan()).collect();
+        let pick = |losses: &[f64]| rows.iter().map(|&j| losses[j]).collect::<Vec<_>>();
+        self.weighting.look_back(&rows, &pick(before), &pick(after))
+    }
+
+    /// Forgets all calls.
+    pub fn reset(&mut self) {
+        self.weighting.reset();
+        self.tasks = None;
+        self.calls = 0;
+    }
+
+    /// What it has learned, and how far it is.
+    pub fn state(&self) -> State {
+        let State { value, arrays } = self.weighting.state();
+        State { value: json!({"tasks": self.tasks, "calls": self.calls, "weighting": value}), arrays }
+    }
+
+    /// Continues from what [`Standalone::state`] gave.
+    ///
+    /// # Errors
+    /// It is not a state of this weighting; nothing is remembered then.
+    pub fn restore(&mut self, state: &State) -> Result<()> {
+        let foreign = || value_error!("`state` should be what the state of a weighting gave; got {}", state.value);
+        let calls = state.value["calls"].as_u64().ok_or_else(foreign)?;
+        self.reset();
+        let Some(tasks) = state.value["tasks"].as_u64() else { return Ok(()) };
+        self.prepare(tasks as usize)?;
+        let inner = State { value: state.value["weighting"].clone(), arrays: state.arrays.clone() };
+        if let Err(error) = self.weighting.restore(&inner) {
+            self.reset();
+            return Err(error);
+        }
+        self.calls = calls;
+        Ok(())
+    }
+
+    fn prepare(&mut self, tasks: usize) -> Result<()> {
+        if self.tasks.is_none() {
+            let names: Vec<_> = (1..=tasks).map(|number| format!("task{number}")).collect();
+            self.weighting.prepare(&About::named(&names.iter().map(String::as_str).collect::<Vec<_>>()))?;
+            self.tasks = Some(tasks);
+        }
+        Ok(())
+    }
+
+    /// How many tasks there are, if all that is known agrees.
+    fn count(&self, known: &Known) -> Result<usize> {
+        let Known { losses, gramian, jacobian, .. } = known;
+        if gramian.is_some() && jacobian.is_some() {
+            bail!("`gramian` follows from `jacobian`: give one of them");
+        }
+        if let Some([rows, columns]) = gramian.as_ref().map(|gramian| gramian.shape).filter(|[r, c]| r != c) {
+            bail!("`gramian` should have shape [tasks, tasks]; got [{rows}, {columns}]");
+        }
+        let matrix = |name, matrix: &Option<Matrix>| matrix.as_ref().map(|given| (name, given.shape[0]));
+        let counts =
+            [matrix("jacobian", jacobian), matrix("gramian", gramian), losses.as_ref().map(|l| ("losses", l.len()))];
+        let mut counts = counts.into_iter().flatten();
+        let Some((first, tasks)) = counts.next() else { bail!("give `losses`, `gramian` or `jacobian`") };
+        if tasks == 0 {
+            bail!("`{first}` should have at least one task; got none");
+        }
+        if let Some((name, count)) = counts.find(|(_, count)| *count != tasks) {
+            bail!("`{name}` should have as many tasks as `{first}`, {tasks}; got {count}");
+        }
+        match self.tasks {
+            Some(before) if before != tasks => {
+                bail!(
+                    "`{first}` should have {before} tasks, as in the calls before; got {tasks}. Another problem \
+                       starts with reset()"
+                )
+            }
+            _ => Ok(tasks),
+        }
+    }
+
+    /// The tasks that have labels, and the evidence of them.
+    fn show(&self, tasks: usize, known: Known) -> Result<(Vec<usize>, Shown)> {
+        let Known { losses, gramian, jacobian, epoch, seed } = known;
+        match self.needs() {
+            Needs::Gramian if gramian.is_none() && jacobian.is_none() => {
+                bail!("{} needs the products of the tasks' gradients: give `gramian` or `jacobian`", self.class)
+            }
+            Needs::Jacobian if jacobian.is_none() => {
+                bail!("{} needs the tasks' gradients themselves: give `jacobian`", self.class)
+            }
+            _ => {}
+        }
+        no_infinity("losses", losses.as_deref().unwrap_or_default())?;
+        let labelled = |j: &usize| losses.as_ref().is_none_or(|losses| !losses[*j].is_nan());
+        let rows: Vec<usize> = (0..tasks).filter(labelled).collect();
+        let gramian = gramian.map(|gramian| {
+            let gramian = gramian.of(&rows, true);
+            gramian.check_finite("gramian", &rows)?;
+            gramian.symmetric()
+        });
+        let wide = jacobian.map(|jacobian| {
+            let jacobian = jacobian.of(&rows, false);
+            jacobian.check_finite("jacobian", &rows).map(|()| jacobian)
+        });
+        let (gramian, wide) = (gramian.transpose()?, wide.transpose()?);
+        let given = Given {
+            losses: rows.iter().map(|&j| losses.as_ref().map_or(1.0, |losses| losses[j])).collect(),
+            gramian: match (gramian, &wide) {
+                (Some(gramian), _) => Some(gramian.values),
+                (None, Some(jacobian)) if self.needs() > Needs::Losses => Some(jacobian.gramian()?),
+                _ => None,
+            },
+            jacobian: match &wide {
+                Some(jacobian) if self.needs() == Needs::Jacobian => Some(narrow(&jacobian.values)?),
+                _ => None,
+            },
+            moment: Moment { seed, step: self.calls, epoch: epoch.unwrap_or(self.calls), lr: 0.0 },
+            tasks: rows.clone(),
+            ..Given::default()
+        };
+        Ok((rows, Shown { given, wide, asked: losses.is_none().then(|| Cell::new(false)) }))
+    }
+}
+
+/// What was given, and whether losses were looked at that were not.
+struct Shown {
+    given: Given,
+    wide: Option<Matrix>,
+    asked: Option<Cell<bool>>,
+}
+
+impl Evidence for Shown {
+    fn tasks(&self) -> &[usize] {
+        self.given.tasks()
+    }
+
+    fn losses(&self) -> &[f64] {
+        if let Some(asked) = &self.asked {
+            asked.set(true);
+        }
+        self.given.losses()
+    }
+
+    fn moment(&self) -> Moment {
+        self.given.moment()
+    }
+
+    fn gramian(&mut self) -> Result<&[f64]> {
+        self.given.gramian()
+    }
+
+    fn jacobian(&mut self) -> Result<&[f32]> {
+        self.given.jacobian()
+    }
+}
+
+fn no_infinity(name: &str, losses: &[f64]) -> Result<()> {
+    match losses.iter().position(|loss| loss.is_infinite()) {
+        Some(j) => Err(value_error!(
+            "`{name}` should hold finite numbers, or NaN for a task without a label; got {} for task {j}",
+            losses[j]
+        )),
+        None => Ok(()),
+    }
+}
+
+fn narrow(values: &[f64]) -> Result<Vec<f32>> {
+    match values.iter().find(|x| x.abs() > f64::from(f32::MAX)) {
+        Some(x) => Err(value_error!("`jacobian` should hold numbers that float32 can hold; got {x}")),
+        None => Ok(values.iter().map(|&x| x as f32).collect()),
+    }
+}
+
+fn spread(tasks: usize, rows: &[usize], weights: &[f64]) -> Vec<f64> {
+    let mut all = vec![0.0; tasks];
+    rows.iter().zip(weights).for_each(|(&row, &weight)| all[row] = weight);
+    all
+}
+
+/// The weighted sum of the rows.
+fn combine(weights: &[f64], jacobian: &Matrix) -> Vec<f64> {
+    let mut sum = vec![0.0; jacobian.shape[1]];
+    for (row, &weight) in weights.iter().enumerate() {
+        add(weight, jacobian.row(row), &mut sum);
+    }
+    sum
+}
+
+vectorised! {
+fn add(weight: f64, row: &[f64], sum: &mut [f64]) {
+    for (sum, &x) in sum.iter_mut().zip(row) {
+        *sum += weight * x;
+    }
+}
+}
+
+vectorised! {
+/// The product of two rows, in lanes that vectorise.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut lanes = [0.0; 16];
+    let (mut a, mut b) = (a.chunks_exact(16), b.chunks_exact(16));
+    for (a, b) in a.by_ref().zip(b.by_ref()) {
+        for ((lane, x), y) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += x * y;
+        }
+    }
+    let rest: f64 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y).sum();
+    lanes.iter().sum::<f64>() + rest
+}
+}

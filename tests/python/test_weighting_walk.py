@@ -1,0 +1,75 @@
+"""Every weighting with every sharing scheme: trains on conflicting tasks with missing labels, and resumes bit by bit."""
+
+import numpy as np
+import polytask as pt
+import pytest
+from conftest import same_bits, without_seconds
+from polytask import registry
+
+FIT = {"epochs": 4, "batch_size": 24, "progress": False}
+
+
+def names(family):
+    return [info["name"] for info in registry.REGISTRY if info["family"] == family]
+
+
+def conflicting(rows=120, seed=3):
+    """Two regressions of opposite sign, a classification and two decisions; a third of each task's labels is missing."""
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(rows, 6)).astype(np.float32)
+    up = (x @ generator.normal(size=6)).astype(np.float32)
+    y = {"up": up, "down": -up + 0.1 * x[:, 0], "side": (x[:, 1] > 0).astype(int), "flags": (x[:, 2:4] > 0) * 1.0}
+    for k, name in enumerate(y):
+        lost = (np.arange(rows) + k) % 3 == 0
+        y[name] = np.where(lost, -1, y[name]) if name == "side" else y[name].astype(np.float32)
+        if name != "side":
+            y[name][lost] = np.nan
+    # One whole batch without a label of one task.
+    y["up"][:24] = np.nan
+    return x, y
+
+
+def trainer(weighting, sharing, folder=None):
+    tasks = [
+        pt.Task("up"),
+        pt.Task("down"),
+        pt.Task("side", classes=2),
+        pt.Task("flags", loss="binary_cross_entropy", outputs=2),
+    ]
+    encoder = pt.encoder.MLP([8, 8], dropout=0.1, norm="batch")
+    model = pt.MultiTaskModel(6, tasks=tasks, encoder=encoder, sharing=sharing, seed=2)
+    callbacks = [] if folder is None else [pt.Checkpoint(folder, every_steps=1)]
+    return pt.Trainer(model, pt.optim.Adam(lr=1e-2), weighting=weighting, callbacks=callbacks, clip_norm=5.0, seed=4)
+
+
+class Interrupt(pt.Callback):
+    """Breaks off after so many batches."""
+
+    def __init__(self, after):
+        self.every_steps = after
+
+    def on_steps(self, trainer):
+        raise SystemExit
+
+
+@pytest.mark.parametrize("sharing", names("sharing"))
+@pytest.mark.parametrize("weighting", names("weighting"))
+def test_it_trains_and_resumes(weighting, sharing, tmp_path):
+    data, validation = conflicting(), conflicting(rows=60, seed=5)
+    whole = trainer(weighting, sharing)
+    before = whole.evaluate(data)
+    history = whole.fit(data, validation=validation, shuffle=False, **FIT)
+    state = whole.model.state_dict()
+    assert all(np.isfinite(array).all() for array in state.values())
+    after = whole.evaluate(data)
+    losses = [[float(results[name]["loss"]) for name in ("up", "down", "side", "flags")] for results in (before, after)]
+    assert np.isfinite(losses).all()
+    assert sum(losses[1]) < sum(losses[0]), "it learned nothing"
+    with pytest.raises(SystemExit):
+        trainer(weighting, sharing, tmp_path).fit(
+            data, validation=validation, shuffle=False, callbacks=[Interrupt(13)], **FIT
+        )
+    resumed = trainer(weighting, sharing, tmp_path)
+    got = resumed.fit(data, validation=validation, shuffle=False, resume=tmp_path, **FIT)
+    assert same_bits(resumed.model.state_dict(), state)
+    assert without_seconds(got) == without_seconds(history)

@@ -109,7 +109,8 @@ def test_the_direction_is_the_weights_combination_of_rows(name, kind, tasks):
 def test_the_order_of_tasks_does_not_matter(name, kind, tasks):
     rows = jacobian(kind, tasks)
     order = np.random.default_rng(1).permutation(tasks)
-    assert distance(direction_of(name, rows[order]), direction_of(name, rows), rows) < 1e-5
+    # Sums in float32 depend on the order, and nearly opposed rows leave little of them.
+    assert distance(direction_of(name, rows[order]), direction_of(name, rows), rows) < 1e-4
 
 
 @claimed(GRADIENTS, "safe")

@@ -14,7 +14,8 @@ export LIBTORCH_USE_PYTORCH := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test test-rust test-python lint fmt stubs docs bench bench-speed bench-census notebook wheel clean
+.PHONY: demo test test-rust test-python lint fmt stubs docs notebook wheel clean
+.PHONY: bench bench-speed bench-weightings bench-census
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -49,10 +50,13 @@ stubs: $(VENV)/.extension
 docs: $(VENV)/.extension
 	$(BIN)/python -m polytask._docs
 
-bench: bench-speed bench-census
+bench: bench-speed bench-weightings bench-census
 
 bench-speed: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/speed.py
+
+bench-weightings: $(VENV)/.extension
+	$(BIN)/python benches/weightings.py
 
 bench-census: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/census.py

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from pathlib import Path
 
 from polytask.datasets.census import TASKS, census_income
 from polytask.demo import TREES, auc, network, split, train
-from speed import machine, write
+from timing import ROOT, machine, write
 
 AIMS = {"income": 0.946, "never_married": 0.9944}
 
@@ -57,7 +56,7 @@ def main() -> None:
     text = "\n".join(lines) + f"\n\n{machine()}"
     print(f"\n{text}")
     if arguments.write:
-        write(Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md", text, "census")
+        write(ROOT / "docs" / "benchmarks.md", text, "census")
 
 
 if __name__ == "__main__":

@@ -18,19 +18,16 @@ repetitions. Every thread count runs in a process of its own.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from timing import ROOT, floor, machine, measure, write
+
 BATCHES = 20
 
 
@@ -66,44 +63,6 @@ class Row:
     unit: str
     wanted: dict[str, float]
     times: dict[str, list[float]] = field(default_factory=dict)
-
-
-def measure(ways: dict[str, Callable[[], None]], steps: int, repetitions: int) -> dict[str, list[float]]:
-    """Microseconds a step of each way, the ways taking turns; the first turn warms up."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repetitions + 1):
-        for name, run in ways.items():
-            start = time.perf_counter()
-            run()
-            if turn > 0:
-                times[name].append((time.perf_counter() - start) / steps * 1e6)
-    return times
-
-
-def floor(rows: int, widths: list[int], first_gradient: bool) -> Callable[[], None]:
-    """The matrix products of one step through layers of these widths: forward, weights, and inputs where wanted."""
-    import torch
-
-    def rand(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape)
-
-    values = [rand(rows, width) for width in widths]
-    weights = [rand(out, into) for into, out in itertools.pairwise(widths)]
-    gradients = [torch.empty_like(weight) for weight in weights]
-    arriving = [torch.empty_like(value) for value in values]
-
-    @torch.no_grad()
-    def step() -> None:
-        for k, weight in enumerate(weights):
-            torch.mm(values[k], weight.t(), out=values[k + 1])
-        for k in reversed(range(len(weights))):
-            torch.mm(values[k + 1].t(), values[k], out=gradients[k])
-            if k > 0 or first_gradient:
-                torch.mm(values[k + 1], weights[k], out=arriving[k])
-
-    for value in values:
-        value.mul_(0.01)
-    return step
 
 
 def compare(case: Case, repetitions: int, compiled: bool) -> Row:
@@ -285,28 +244,6 @@ def table(rows: list[Row]) -> str:
             cells.append(ratio + (f" (aim {wanted:g}x)" if wanted and way in median else ""))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def machine() -> str:
-    """Processor and versions."""
-    import numpy
-    import polytask
-    import torch
-
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    cpu = names[0].split(":")[1].strip() if names else platform.processor()
-    return (
-        f"{cpu}, {os.cpu_count()} cores, {platform.system()}; Python {platform.python_version()}, torch "
-        f"{torch.__version__}, NumPy {numpy.__version__}, Polytask {polytask.__version__}."
-    )
-
-
-def write(path: Path, text: str, name: str = "speed") -> None:
-    """Replaces what stands between the markers of a file."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    whole = path.read_text()
-    before, rest = whole.split(begin)
-    path.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
 def main() -> None:

@@ -42,7 +42,9 @@ class Autograd:
     """The model's losses and gradients in double precision."""
 
     def __init__(self, model, x, y, head="linear"):
-        self.state = {k: torch.tensor(v, dtype=torch.float64, requires_grad=True) for k, v in model.state_dict().items()}
+        self.state = {
+            k: torch.tensor(v, dtype=torch.float64, requires_grad=True) for k, v in model.state_dict().items()
+        }
         h = torch.tensor(x, dtype=torch.float64)
         for k in (0, 1):
             h = torch.tanh(self.linear(h, f"encoder.{k}"))

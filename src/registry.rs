@@ -146,6 +146,7 @@ fn plain(kind: &str) -> String {
         "Scale" => "\"paper\", \"mean\" or \"sum\"".into(),
         "Per" => "\"all\" or \"layer\"".into(),
         "Precision" => "\"float32\" or \"bfloat16\"".into(),
+        "ScaleMode" => "\"min\", \"median\" or \"rmse\"".into(),
         _ => match inner("Option<") {
             Some(words) => format!("{words} or None"),
             None => format!("of type {kind}"),

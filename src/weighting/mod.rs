@@ -227,7 +227,7 @@ macro_rules! remembers {
 
 /// All methods, without the modes.
 mod methods {
-    use super::{Weighting, bilevel, loss};
+    use super::{Weighting, bilevel, gradient, loss};
 
     crate::family!(
         Weighting, "weighting":
@@ -249,6 +249,17 @@ mod methods {
         bilevel::moml::Moml,
         bilevel::forum::Forum,
         bilevel::auto_lambda::AutoLambda,
+        gradient::aligned_mtl::AlignedMtl,
+        gradient::cagrad::CaGrad,
+        gradient::config::ConFig,
+        gradient::dualproj::DualProj,
+        gradient::fairgrad::FairGrad,
+        gradient::imtl::Imtl,
+        gradient::imtl_g::ImtlG,
+        gradient::mgda::Mgda,
+        gradient::nash_mtl::NashMtl,
+        gradient::pivrg::Pivrg,
+        gradient::upgrad::UpGrad,
     );
 }
 

@@ -32,11 +32,6 @@ impl Factor {
         &self.kept
     }
 
-    /// Forgets all indices.
-    pub fn clear(&mut self) {
-        self.kept.clear();
-    }
-
     fn row(&self, k: usize) -> &[f64] {
         &self.rows[k * self.width..][..k + 1]
     }
@@ -59,10 +54,10 @@ impl Factor {
         self.kept.push(i);
     }
 
-    /// Lets the index at a position go.
-    pub fn remove(&mut self, matrix: &[f64], position: usize, floor: f64) {
-        let later = self.kept.split_off(position);
-        for &i in &later[1..] {
+    /// Lets the indices go that `keep` refuses.
+    pub fn retain(&mut self, matrix: &[f64], floor: f64, keep: impl Fn(usize) -> bool) {
+        let first = self.kept.iter().position(|&i| !keep(i)).unwrap_or(self.kept.len());
+        for i in self.kept.split_off(first).into_iter().filter(|&i| keep(i)) {
             let pivot = self.pivot(matrix, i);
             self.push(i, pivot.max(floor));
         }
@@ -112,8 +107,7 @@ mod tests {
         let n = 6;
         let gramian = cases::gramian(&cases::normal(1, n, 9), n);
         let mut factor = Factor::whole(&gramian, n, 0.0);
-        factor.remove(&gramian, 2, 0.0);
-        factor.remove(&gramian, 4, 0.0);
+        factor.retain(&gramian, 0.0, |i| i != 2 && i != 5);
         assert_eq!(factor.kept(), [0, 1, 3, 4]);
         let right = [1.0, -2.0, 0.5, 3.0];
         let mut x = right;

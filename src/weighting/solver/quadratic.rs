@@ -91,43 +91,74 @@ impl<'a> Program<'a> {
     }
 
     fn drop(&mut self, position: usize) {
-        let floor = self.floor();
-        self.solution[self.factor.kept()[position]] = 0.0;
-        self.factor.remove(self.matrix, position, floor);
+        let (floor, gone) = (self.floor(), self.factor.kept()[position]);
+        self.solution[gone] = 0.0;
+        self.factor.retain(self.matrix, floor, |i| i != gone);
     }
 
-    /// The minimum over those of the last program's positive numbers that are positive here, too.
+    /// A feasible start near the minimum: exchanges all indices on the wrong side at once for as long as that helps
+    /// (block pivoting: Portugal, Judice & Vicente, Mathematics of Computation, 1994), and lets negative ones go.
     fn start(&mut self, linear: &[f64]) {
-        self.solution.fill(0.0);
+        let (mut fewest, mut patience) = (self.n + 1, 3);
         loop {
+            self.solution.fill(0.0);
             let x = self.solved(linear);
-            let Some(position) = x.iter().rposition(|x| *x <= 0.0) else {
-                self.factor.kept().iter().zip(x).for_each(|(&i, x)| self.solution[i] = x);
+            self.factor.kept().iter().zip(x).for_each(|(&i, x)| self.solution[i] = x);
+            let negative = self.factor.kept().iter().filter(|&&i| self.solution[i] <= 0.0).count();
+            let size = self.look(linear);
+            let entering: Vec<usize> = self.falling(linear, size).map(|(i, _)| i).collect();
+            let wrong = negative + if patience > 0 { entering.len() } else { 0 };
+            if wrong == 0 {
                 return;
-            };
-            self.drop(position);
-        }
-    }
-
-    /// The index outside that lowers the objective fastest, if any does beyond rounding errors.
-    fn steepest(&mut self, linear: &[f64]) -> Option<usize> {
-        self.slopes.copy_from_slice(linear);
-        let mut sum = 0.0;
-        for &i in self.factor.kept() {
-            let x = self.solution[i];
-            sum += x;
-            add(&mut self.slopes, -x, &self.matrix[i * self.n..][..self.n]);
-        }
-        let rounding = (self.n + 8) as f64 * f64::EPSILON;
-        let mut best = None;
-        for (i, slope) in self.slopes.iter().enumerate() {
-            let inside = self.solution[i] > 0.0 || self.refused[i] || self.matrix[i * self.n + i] <= 0.0;
-            let beyond = slope - rounding * (linear[i].abs() + sum);
-            if !inside && beyond > best.map_or(0.0, |(_, most)| most) {
-                best = Some((i, beyond));
+            }
+            if wrong < fewest {
+                (fewest, patience) = (wrong, 1);
+            } else if patience > 0 {
+                patience -= 1;
+            }
+            let (floor, solution) = (self.floor(), &self.solution);
+            self.factor.retain(self.matrix, floor, |i| solution[i] > 0.0);
+            if patience > 0 {
+                self.join(&entering);
             }
         }
-        best.map(|(i, _)| i)
+    }
+
+    /// Keeps those of some indices that do not nearly depend on the kept ones.
+    fn join(&mut self, indices: &[usize]) {
+        for &i in indices {
+            let pivot = self.factor.pivot(self.matrix, i);
+            if pivot > 1e-8 {
+                self.factor.push(i, pivot);
+            }
+        }
+    }
+
+    /// Looks at the slopes; returns the sum of the solution's sizes, which their rounding errors are relative to.
+    fn look(&mut self, linear: &[f64]) -> f64 {
+        self.slopes.copy_from_slice(linear);
+        let mut size = 0.0;
+        for &i in self.factor.kept() {
+            let x = self.solution[i];
+            size += x.abs();
+            add(&mut self.slopes, -x, &self.matrix[i * self.n..][..self.n]);
+        }
+        size
+    }
+
+    /// The indices outside that lower the objective beyond rounding errors, and by how much.
+    fn falling(&self, linear: &[f64], size: f64) -> impl Iterator<Item = (usize, f64)> {
+        let rounding = (self.n + 8) as f64 * f64::EPSILON;
+        let outside = |&i: &usize| self.solution[i] == 0.0 && self.matrix[i * self.n + i] > 0.0;
+        let beyond = move |i: usize| (i, self.slopes[i] - rounding * (linear[i].abs() + size));
+        (0..self.n).filter(outside).map(beyond).filter(|(_, beyond)| *beyond > 0.0)
+    }
+
+    /// The one that lowers it fastest.
+    fn steepest(&mut self, linear: &[f64]) -> Option<usize> {
+        let size = self.look(linear);
+        let falling = self.falling(linear, size).filter(|&(i, _)| !self.refused[i]);
+        falling.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
     }
 
     fn enter(&mut self, next: usize, linear: &[f64]) -> Entry {

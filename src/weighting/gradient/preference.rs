@@ -1,0 +1,26 @@
+//! How much each task counts in a projection.
+
+use crate::bail;
+use crate::error::Result;
+use crate::weighting::About;
+
+/// Refuses preferences that are not one a task.
+///
+/// # Errors
+/// Too many or too few numbers.
+pub fn check(class: &str, preference: Option<&[f64]>, tasks: &[About]) -> Result<()> {
+    match preference {
+        Some(numbers) if numbers.len() != tasks.len() => bail!(
+            "{class}: argument `preference` should have one number a task, {}; got {}",
+            tasks.len(),
+            numbers.len()
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// The preferences of the rows: those of their tasks, or one over the number of rows.
+pub fn rows(preference: Option<&[f64]>, tasks: &[usize]) -> Vec<f64> {
+    let even = 1.0 / tasks.len() as f64;
+    tasks.iter().map(|&task| preference.and_then(|numbers| numbers.get(task)).copied().unwrap_or(even)).collect()
+}

@@ -1,6 +1,7 @@
 """The `weighting` components; written by `python -m polytask._stubs`."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .standalone import Weighting
 
@@ -568,6 +569,448 @@ class UPGrad(Weighting):
     def __init__(
         self,
         preference: Sequence[float] | None = None,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class CRMOGM(Weighting):
+    """CR-MOGM (Zhou, Zhang, Jiang, Zhong, Gu and Zhu, On the Convergence of Stochastic Multi-Objective Gradient
+    Manipulation and Beyond, NeurIPS 2022).
+
+    Weights computed from noisy gradients are biased; averages over time are less so:
+    `w_j = alpha w_j + (1 - alpha) v_j`, where `v` are the weights of the weighting inside. An average starts at the
+    first weight of its task, so it has the scale of the weighting inside from the first step on (the paper starts at
+    equal weights that add up to 1, as MGDA's do). Factors on task-only parameters pass unchanged.
+
+    The paper lets `alpha` grow towards 1 as the learning rate falls; here it is constant. The weighting inside must
+    decide by weights, not by a direction.
+    """
+
+    alpha: float
+    inner: Any
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        alpha: float = 0.9,
+        inner: Any = {'name': 'mgda'},
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class DBMTL(Weighting):
+    """DB-MTL (Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Tsang and Kwok, Dual-Balancing for Multi-Task Learning, arXiv
+    2308.12029, 2023).
+
+    Losses are replaced by their logarithms, so gradients become `g_j / L_j`, those of a task's own parameters too. In
+    the shared ones each is averaged over time, `m_j = b m_j + (1 - b) g_j / L_j` with `b = beta / k^sigma` at the
+    task's batch number `k`, from `m_j = 0`; the direction is `sum_j (max_i |m_i| / |m_j|) m_j`, sums of rows as long
+    as the longest. It keeps `[tasks, shared parameters]` numbers.
+
+    Losses must be positive. A loss of exactly 0 counts as solved: it adds no gradient. The published code adds 1e-8 to
+    losses and norms, which matters for small ones; nothing is added here.
+    """
+
+    beta: float
+    sigma: float
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        beta: float = 0.9,
+        sigma: float = 0.0,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class ExcessMTL(Weighting):
+    """ExcessMTL (He, Zhou, Zhang, Yun, Xu, Zeng, Chilimbi and Zhao, Robust Multi-Task Learning with Excess Risks, ICML
+    2024).
+
+    How far a task is from its optimum is estimated to second order, with the curvature of Adagrad:
+    `e_j = sum_p g_jp^2 / sqrt(S_jp)`, where `S_j` sums the squares of the task's gradients so far. The loss weights
+    grow with it, `w_j = w_j exp(step e_j / e_j(0))`, rescaled to their sum, the number of tasks; they apply to all
+    parameters, a task's own ones too. `e_j(0)` is a task's first estimate. As long as the sum of the gradients. It
+    keeps `[tasks, shared parameters]` numbers.
+
+    The paper's weights add up to 1 and its code's, as here, to the number of tasks. The code adds 1e-7 below the root,
+    which makes small gradients count less; nothing is added here. The paper takes `e_j(0)` from three epochs of
+    warm-up, its code from the first batch.
+    """
+
+    step: float
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        step: float = 0.01,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class GradDrop(Weighting):
+    """GradDrop (Chen, Ngiam, Huang, Luong, Kretzschmar, Chai and Anguelov, Just Pick a Sign: Optimizing Deep Multitask
+    Models with Gradient Sign Dropout, NeurIPS 2020).
+
+    At each coordinate let `p` be the sum of the positive gradients and `n` that of the absolute values of the negative
+    ones. With probability `p / (p + n)`, the paper's positive sign purity, the direction is `p - leak n`, else
+    `leak p - n`; drawn from the seed, the step and the coordinate. As long as the sum of the gradients where they
+    agree.
+
+    The paper drops gradients at a layer's activations, each row of the batch, with the sign of the activation taken
+    in; here it drops them where the weighting is told to look. The paper has a leak for each task; one does here.
+    """
+
+    leak: float
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        leak: float = 0.0,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class GradNorm(Weighting):
+    """GradNorm (Chen, Badrinarayanan, Lee and Rabinovich, GradNorm: Gradient Normalization for Adaptive Loss Balancing
+    in Deep Multitask Networks, ICML 2018).
+
+    Loss weights `w`, at first 1, apply to all parameters, a task's own ones too. With the norms `n_j = |g_j|`, the
+    mean `m` of `w_j n_j` and the training rates `r_j = (L_j / L_j(0)) / mean_k (L_k / L_k(0))`, each step moves `w`
+    down the gradient of `sum_j |w_j n_j - m r_j^alpha|`, where `m r_j^alpha` is held fixed, and rescales `w` to its
+    sum, the number of tasks. `L_j(0)` is the loss of the first batch with labels of the task. As long as the sum of
+    the gradients.
+
+    The paper looks at the last shared layer only; `at="representation"` comes closest to that. Its weights are learned
+    with the model's optimizer; here with Adam, its gradient divided by `mean_j n_j` so that the scale of the losses
+    does not matter. Weights stop at 0. LibMTL learns the logits of a softmax instead.
+    """
+
+    alpha: float
+    lr: float
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        alpha: float = 1.5,
+        lr: float = 0.025,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class GradVac(Weighting):
+    """GradVac (Wang, Tsvetkov, Firat and Cao, Gradient Vaccine: Investigating and Improving Multi-task Optimization in
+    Massively Multilingual Models, ICLR 2021).
+
+    Each task's gradient `p_i`, at first `g_i`, visits the others in random order. Where its cosine `c` with `g_j` is
+    below the target `t_ij`, it becomes `p_i + g_j |p_i| (t sqrt(1 - c^2) - c sqrt(1 - t^2)) / (|g_j| sqrt(1 - t^2))`,
+    whose cosine is the target; then `t_ij += beta (c - t_ij)`. Targets start at 0, where this is PCGrad. The
+    direction is `sum_i p_i`, as long as the sum of the gradients. All of it follows from the Gramian.
+
+    Targets move at every visit, as in the paper and in TorchJD; LibMTL moves them only after a correction, so there
+    they can only fall. The paper has a target for each layer too; here one covers what the Gramian covers. Targets
+    above 0.999 count as 0.999 (the paper has no bound, and the correction is infinite at 1).
+    """
+
+    beta: float
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        beta: float = 0.5,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class Krum(Weighting):
+    """Krum and Multi-Krum (Blanchard, El Mhamdi, Guerraoui and Stainer, Machine Learning with Adversaries: Byzantine
+    Tolerant Gradient Descent, NeurIPS 2017).
+
+    A gradient's score is the sum of its squared distances to its `T - byzantine - 2` nearest neighbours, at least one.
+    The direction is the mean of the `selected` gradients of the lowest scores. Distances follow from the Gramian.
+
+    Made for many workers with the same task; among different tasks it follows those that resemble each other. TorchJD
+    adds up distances, not their squares as the paper does, and refuses fewer than `byzantine + 3` gradients.
+    """
+
+    byzantine: int
+    selected: int
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        byzantine: int = 1,
+        selected: int = 1,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class MoCo(Weighting):
+    """MoCo (Fernando, Shen, Liu, Chaudhury, Murugesan and Chen, Mitigating Gradient Bias in Multi-objective Learning: A
+    Provably Convergent Approach, ICLR 2023).
+
+    Gradients are averaged over time, `y_j += b_k (g_j - y_j)` from 0 with `b_k = beta / k^beta_sigma` at the task's
+    batch number `k`. The task weights `l`, at first equal, go down the gradient of the norm of their combination,
+    `l = project(l - c_k (Y Y^T + rho I) l)` on the simplex with `c_k = gamma / k^gamma_sigma` at step `k`. The
+    direction is `sum_j l_j y_j`, as long as the mean of the gradients. It keeps `[tasks, shared parameters]` numbers.
+
+    The paper projects; the authors' later code, and LibMTL and TorchJD after it, take a softmax of the same instead,
+    which never lets a weight reach 0. That code also rescales each gradient to the length of its loss; use the option
+    `normalize` for that.
+    """
+
+    beta: float
+    beta_sigma: float
+    gamma: float
+    gamma_sigma: float
+    rho: float
+    relative: bool
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        beta: float = 0.5,
+        beta_sigma: float = 0.5,
+        gamma: float = 0.1,
+        gamma_sigma: float = 0.5,
+        rho: float = 0.0,
+        relative: bool = True,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class MoDo(Weighting):
+    """MoDo (Chen, Fernando, Ying and Chen, Three-Way Trade-Off in Multi-Objective Learning: Optimization, Generalization
+    and Conflict-Avoidance, NeurIPS 2023).
+
+    The task weights `l`, at first equal, go down the gradient of the norm of their combination, estimated without bias
+    from two independent parts of the batch: `l = project(l - gamma (J_1 J_2^T + rho I) l)` on the simplex. The
+    direction is `sum_j l_j g_j`, as long as the mean of the gradients. A task without labels in a part is not seen
+    there.
+
+    The paper steps with a third sample. With 2 parts all of the batch decides the step, the two parts again included,
+    so weights and gradients are not independent; with 3 the third part alone decides it, as in the paper. TorchJD
+    takes a softmax instead of the projection; LibMTL's step size is 0.001.
+    """
+
+    gamma: float
+    rho: float
+    parts: int
+    relative: bool
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        gamma: float = 0.1,
+        rho: float = 0.1,
+        parts: int = 2,
+        relative: bool = True,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class PCD(Weighting):
+    """PCD (Varam and AlHajri, Not All Objectives Are Born Equal: Priority-Constrained Descent for Hierarchical
+    Multi-Objective Optimization, TMLR 2026).
+
+    The direction nearest to the primary task's gradient that gives each other task at least the fraction `tau` of the
+    progress its own gradient would: `d = argmin |d - h_1|^2` with `h_j . d >= tau |h_j|^2`, then rescaled to the length
+    of the primary gradient, which sets the scale. Here `h_j = g_j / sqrt(v_j)`, and `v_j` is an average over time of
+    `|g_j|^2` with decay `beta`, corrected for its start at 0; so the losses' scales do not matter. The program is
+    solved exactly, from the Gramian.
+
+    Constraints that cannot hold together (of opposed gradients, for example) are all dropped for that step, as in the
+    paper. In a batch without labels of the primary task, or where its gradient is 0, the shared parameters stand still.
+    The authors' code adds 1e-8 to `v`, which matters for small gradients; nothing is added here.
+    """
+
+    primary: str | None
+    tau: float
+    beta: float
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        primary: str | None = None,
+        tau: float = 0.02,
+        beta: float = 0.999,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class PCGrad(Weighting):
+    """PCGrad (Yu, Kumar, Gupta, Levine, Hausman and Finn, Gradient Surgery for Multi-Task Learning, NeurIPS 2020).
+
+    Each task's gradient `p_i`, at first `g_i`, visits the others in random order; where `p_i . g_j < 0` it loses that
+    part, `p_i -= (p_i . g_j / |g_j|^2) g_j`. The direction is `sum_i p_i`, as long as the sum of the gradients.
+
+    The projected gradients are mixtures of the tasks' gradients, so weights computed from the Gramian say it all.
+    With two tasks the direction conflicts with neither; with more it may, as a later projection can undo an earlier
+    one. The order is drawn from the seed and the step.
+    """
+
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class SDMGrad(Weighting):
+    """SDMGrad (Xiao, Ban and Ji, Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms,
+    NeurIPS 2023).
+
+    The task weights `w` minimise `|g_w + lambda g_0|^2`, where `g_0` is the mean gradient, over the simplex: from
+    those of the last step, some iterations of `v = momentum v + A (w + lambda / T)`, `w = project(w - lr v)`. Two
+    independent parts of the batch give `A = J_1 J_2^T` without bias, divided by the square of
+    `mean_j sqrt(max(A_jj, 0))`. The direction is `(g_w + lambda g_0) / (1 + lambda)`, as long as the mean of the
+    gradients.
+
+    The paper steps with a third sample. With 2 parts all of the batch decides the step, the two parts again included;
+    with 3 the third part alone decides it. LibMTL has 5 as `lr`. Published codes add 1e-8 to the divisor of `A`;
+    nothing is added here, and where it is 0 the weights stay.
+    """
+
+    lr: float
+    momentum: float
+    iterations: int
+    strength: float
+    parts: int
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        lr: float = 10.0,
+        momentum: float = 0.5,
+        iterations: int = 20,
+        strength: float = 0.3,
+        parts: int = 2,
+        at: str = "shared",
+        refresh: int = 1,
+        normalize: str = "none",
+        scale: str = "paper",
+        per: str = "all",
+        gramian_precision: str = "float32",
+    ) -> None: ...
+
+class TrimmedMean(Weighting):
+    """Coordinate-wise trimmed mean (Yin, Chen, Ramchandran and Bartlett, Byzantine-Robust Distributed Learning: Towards
+    Optimal Statistical Rates, ICML 2018).
+
+    At each coordinate the largest and the smallest gradients are left out, and the direction is the mean of the rest.
+    No task, however wrong, moves a coordinate beyond what other tasks' gradients are there.
+
+    The paper leaves out a fraction of the gradients; here it is a number, as fractions of few tasks are often none.
+    One or two gradients always stay.
+    """
+
+    trim: int
+    at: str
+    refresh: int
+    normalize: str
+    scale: str
+    per: str
+    gramian_precision: str
+    def __init__(
+        self,
+        trim: int = 1,
         at: str = "shared",
         refresh: int = 1,
         normalize: str = "none",

@@ -273,17 +273,6 @@ mod methods {
         bilevel::moml::Moml,
         bilevel::forum::Forum,
         bilevel::auto_lambda::AutoLambda,
-        gradient::aligned_mtl::AlignedMtl,
-        gradient::cagrad::CaGrad,
-        gradient::config::ConFig,
-        gradient::dualproj::DualProj,
-        gradient::fairgrad::FairGrad,
-        gradient::imtl::Imtl,
-        gradient::imtl_g::ImtlG,
-        gradient::mgda::Mgda,
-        gradient::nash_mtl::NashMtl,
-        gradient::pivrg::Pivrg,
-        gradient::upgrad::UpGrad,
     );
 }
 

@@ -28,7 +28,7 @@ crate::component! {
         /// Number of iterations a step.
         iterations: usize = 20, in 1.0..;
         /// How strongly the direction is held near the mean gradient.
-        lambda: f64 = 0.3, in 0.0..;
+        strength: f64 = 0.3, in 0.0..;
         /// Parts of the batch: 2, or 3 to step with the third.
         parts: usize = 2, in 2.0..=3.0;
     }
@@ -65,7 +65,7 @@ impl Weighting for SdmGrad {
         let mut cross = products(&first, evidence.part(1)?, rows);
         let roots = cross.iter().step_by(rows + 1).map(|product| product.max(0.0).sqrt());
         let scale = (roots.sum::<f64>() / rows as f64).powi(2);
-        let towards = self.lambda / rows as f64;
+        let towards = self.strength / rows as f64;
         let shares = if scale > 0.0 {
             cross.iter_mut().for_each(|product| *product /= scale);
             let Self { lr, momentum, iterations, .. } = *self;
@@ -74,7 +74,7 @@ impl Weighting for SdmGrad {
         } else {
             self.state.update(&tasks, |_| ())
         };
-        into.weights = shares.iter().map(|share| (share + towards) / (1.0 + self.lambda)).collect();
+        into.weights = shares.iter().map(|share| (share + towards) / (1.0 + self.strength)).collect();
         if self.parts == 3 {
             step_with(evidence.part(2)?, into);
         }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn strong_regularisation_is_the_mean() {
-        let mut weighting = trial::prepared(&SdmGrad { lambda: 1e9, ..SdmGrad::default() }, 2);
+        let mut weighting = trial::prepared(&SdmGrad { strength: 1e9, ..SdmGrad::default() }, 2);
         let got = trial::decide(&mut weighting, &evidence([2.0, 0.0, 0.0, 1.0], [2.0, 0.0, 0.0, 1.0])).weights;
         trial::close(&got, &[0.5, 0.5], 1e-8);
     }

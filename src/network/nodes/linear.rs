@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::network::buffer::{Buffer, Layout, Memory};
 use crate::network::gradient::{Pass, PerPass, Tiled};
 use crate::network::gram::Square;
-use crate::network::half::{Halves, narrow, round, unround};
+use crate::network::half::{Halves, add_rounded_products, narrow, round, unround};
 use crate::network::parallel::{Places, split, threads};
 use crate::network::plan::{Entrance, InputGradient, Kernel, ParamGradient, Prepare, Step};
 use crate::network::product::{Mode, Product};
@@ -83,10 +83,10 @@ struct Halved<T> {
     x: (Buffer<T>, Halves),
     weight: (Buffer<T>, Halves),
     dy: Halves,
-    /// Each with the numbers a task has in it.
+    /// Each with its size.
     products: Vec<(Product, usize)>,
     tile: Halves,
-    squares: BlockSquares<T>,
+    room: Vec<f64>,
     gramian: Buffer<f64>,
     dx: Option<HalvedInput<T>>,
 }
@@ -331,16 +331,15 @@ impl<T: Real> Halved<T> {
         let (x, weight) = ((x.share(), rounded(x)?), (weight.share(), rounded(weight)?));
         let (dy, tile) = (rounded(dy)?, Halves::zeros(shapes.tile(lanes, size))?);
         let products = shapes.tiles(lanes, size, [&dy, &x.1, &tile])?;
-        let squares = BlockSquares::new(lanes, products.iter().map(|(_, size)| size / lanes))?;
         let dx = leaving.map(|leaving| HalvedInput::new(shapes, lanes, leaving, [&dy, &weight.1])).transpose()?;
-        Ok(Self { x, weight, dy, products, tile, squares, gramian, dx })
+        Ok(Self { x, weight, dy, products, tile, room: Vec::new(), gramian, dx })
     }
 
-    fn run(&mut self) -> Result<()> {
+    fn run(&mut self, lanes: usize) -> Result<()> {
         round(self.x.0.slice(), self.x.1.slice_mut());
         for (product, size) in &self.products {
             product.run(Mode::Write)?;
-            self.squares.add(&self.tile.slice()[..*size], self.gramian.slice_mut())?;
+            add_rounded_products(&self.tile.slice()[..*size], lanes, &mut self.room, self.gramian.slice_mut());
         }
         let Some(HalvedInput { rounded, products, dx }) = &mut self.dx else { return Ok(()) };
         round(self.weight.0.slice(), self.weight.1.slice_mut());
@@ -356,44 +355,6 @@ impl<T: Real> Halved<T> {
 /// The products of the first `size` elements of a tile, all tasks' parts with each other.
 fn square<T: Real>(tile: &Buffer<T>, lanes: usize, size: usize) -> Result<Square<T>> {
     Square::new(tile.part(0, Layout { groups: 1, rows: 1, lanes, width: size / lanes })?, lanes)
-}
-
-/// Products of rounded slabs with themselves in single precision, some columns at a time.
-struct BlockSquares<T> {
-    block: Buffer<T>,
-    lanes: usize,
-    /// One for each number of columns that occurs.
-    squares: Vec<(usize, Square<T>)>,
-}
-
-/// Numbers of a rounded slab that are widened at a time: they stay in the cache.
-const WIDENED: usize = 1 << 18;
-
-impl<T: Real> BlockSquares<T> {
-    fn new(lanes: usize, widths: impl Iterator<Item = usize>) -> Result<Self> {
-        let most = (WIDENED / lanes.max(1)).max(1);
-        let block = Buffer::zeros(Layout { groups: 1, rows: 1, lanes, width: most })?;
-        let mut squares = Vec::new();
-        for columns in widths.flat_map(|width| [width.min(most), width % most]) {
-            if columns > 0 && !squares.iter().any(|(known, _)| *known == columns) {
-                squares.push((columns, square(&block, lanes, lanes * columns)?));
-            }
-        }
-        Ok(Self { block, lanes, squares })
-    }
-
-    fn add(&mut self, slab: &[u16], gramian: &mut [f64]) -> Result<()> {
-        let (width, most) = (slab.len() / self.lanes, self.block.layout.width);
-        for start in (0..width).step_by(most) {
-            let columns = most.min(width - start);
-            for (wide, row) in self.block.slice_mut().chunks_exact_mut(columns).zip(slab.chunks_exact(width)) {
-                unround(&row[start..start + columns], wide, Mode::Write);
-            }
-            let square = self.squares.iter().find(|(known, _)| *known == columns);
-            square.expect("one for each number of columns").1.add(gramian)?;
-        }
-        Ok(())
-    }
 }
 
 impl<T: Real> HalvedInput<T> {
@@ -440,7 +401,7 @@ impl<T: Real> Kernel for LinearKernel<T> {
                 let to = unsafe { rounded.part(of(&rows)) };
                 with_shape!(curve, S => unbend_rounded::<T, S>(layout, rows.start, [kept, y, dy], to, bias));
             });
-            return halved.run();
+            return halved.run(layout.lanes);
         }
         let dy = Places::new(back.dy.slice_mut());
         by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {

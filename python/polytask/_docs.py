@@ -100,8 +100,10 @@ def _link(info: dict[str, Any]) -> str:
 
 
 def _first(info: dict[str, Any]) -> str:
-    """The first paragraph of the documentation, on one line."""
-    return " ".join(str(info["doc"]).split("\n\n")[0].split())
+    """The first paragraph of the documentation on one line, without the formula behind the paper."""
+    paragraph = " ".join(str(info["doc"]).split("\n\n")[0].split())
+    name, paper, formula = paragraph.partition("): ")
+    return f"{name})." if paper and formula else paragraph
 
 
 if __name__ == "__main__":

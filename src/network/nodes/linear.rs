@@ -78,10 +78,10 @@ struct Halved<T> {
     x: (Buffer<T>, Halves),
     weight: (Buffer<T>, Halves),
     dy: Halves,
-    /// Each with its size, and what makes products of it in single precision.
-    products: Vec<(Product, usize, Square<T>)>,
+    /// Each with the numbers a task has in it.
+    products: Vec<(Product, usize)>,
     tile: Halves,
-    single: Buffer<T>,
+    squares: BlockSquares<T>,
     gramian: Buffer<f64>,
     dx: Option<HalvedInput<T>>,
 }
@@ -324,20 +324,17 @@ impl<T: Real> Halved<T> {
         let (rounded, lanes) = (|of: &Buffer<T>| Halves::zeros(of.layout.len()), dy.layout.lanes);
         let (x, weight) = ((x.share(), rounded(x)?), (weight.share(), rounded(weight)?));
         let (dy, tile) = (rounded(dy)?, Halves::zeros(shapes.tile(lanes, size))?);
-        let single = Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: shapes.tile(lanes, size) })?;
-        let products = shapes.tiles(lanes, size, [&dy, &x.1, &tile])?.into_iter();
-        let products = products.map(|(product, size)| Ok((product, size, square(&single, lanes, size)?)));
-        let products = products.collect::<Result<_>>()?;
+        let products = shapes.tiles(lanes, size, [&dy, &x.1, &tile])?;
+        let squares = BlockSquares::new(lanes, products.iter().map(|(_, size)| size / lanes))?;
         let dx = leaving.map(|leaving| HalvedInput::new(shapes, lanes, leaving, [&dy, &weight.1])).transpose()?;
-        Ok(Self { x, weight, dy, products, tile, single, gramian, dx })
+        Ok(Self { x, weight, dy, products, tile, squares, gramian, dx })
     }
 
     fn run(&mut self) -> Result<()> {
         round(self.x.0.slice(), self.x.1.slice_mut());
-        for (product, size, square) in &self.products {
+        for (product, size) in &self.products {
             product.run(Mode::Write)?;
-            unround(&self.tile.slice()[..*size], &mut self.single.slice_mut()[..*size], Mode::Write);
-            square.add(self.gramian.slice_mut())?;
+            self.squares.add(&self.tile.slice()[..*size], self.gramian.slice_mut())?;
         }
         let Some(HalvedInput { rounded, products, dx }) = &mut self.dx else { return Ok(()) };
         round(self.weight.0.slice(), self.weight.1.slice_mut());
@@ -353,6 +350,44 @@ impl<T: Real> Halved<T> {
 /// The products of the first `size` elements of a tile, all tasks' parts with each other.
 fn square<T: Real>(tile: &Buffer<T>, lanes: usize, size: usize) -> Result<Square<T>> {
     Square::new(tile.part(0, Layout { groups: 1, rows: 1, lanes, width: size / lanes })?, lanes)
+}
+
+/// Products of rounded slabs with themselves in single precision, some columns at a time.
+struct BlockSquares<T> {
+    block: Buffer<T>,
+    lanes: usize,
+    /// One for each number of columns that occurs.
+    squares: Vec<(usize, Square<T>)>,
+}
+
+/// Numbers of a rounded slab that are widened at a time: they stay in the cache.
+const WIDENED: usize = 1 << 18;
+
+impl<T: Real> BlockSquares<T> {
+    fn new(lanes: usize, widths: impl Iterator<Item = usize>) -> Result<Self> {
+        let most = (WIDENED / lanes.max(1)).max(1);
+        let block = Buffer::zeros(Layout { groups: 1, rows: 1, lanes, width: most })?;
+        let mut squares = Vec::new();
+        for columns in widths.flat_map(|width| [width.min(most), width % most]) {
+            if columns > 0 && !squares.iter().any(|(known, _)| *known == columns) {
+                squares.push((columns, square(&block, lanes, lanes * columns)?));
+            }
+        }
+        Ok(Self { block, lanes, squares })
+    }
+
+    fn add(&mut self, slab: &[u16], gramian: &mut [f64]) -> Result<()> {
+        let (width, most) = (slab.len() / self.lanes, self.block.layout.width);
+        for start in (0..width).step_by(most) {
+            let columns = most.min(width - start);
+            for (wide, row) in self.block.slice_mut().chunks_exact_mut(columns).zip(slab.chunks_exact(width)) {
+                unround(&row[start..start + columns], wide, Mode::Write);
+            }
+            let square = self.squares.iter().find(|(known, _)| *known == columns);
+            square.expect("one for each number of columns").1.add(gramian)?;
+        }
+        Ok(())
+    }
 }
 
 impl<T: Real> HalvedInput<T> {

@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 use crate::bail;
 use crate::error::Result;
 use crate::network::buffer::Memory;
+use crate::network::parallel::{Places, split};
 use crate::network::product::Mode;
 use crate::real::Real;
 use crate::vectorised;
@@ -73,18 +74,34 @@ pub fn wide<T: Real>(bits: u16) -> T {
     T::of(f64::from(f32::from_bits(u32::from(bits) << 16)))
 }
 
-vectorised! {
 /// Rounds every number.
 pub fn round<T: Real>(from: &[T], to: &mut [u16]) {
+    let (units, places) = (to.len(), Places::new(to));
+    split(units, units, &|_, range| {
+        // SAFETY: ranges of different threads do not overlap.
+        round_part(&from[range.clone()], unsafe { places.part(range) });
+    });
+}
+
+vectorised! {
+fn round_part<T: Real>(from: &[T], to: &mut [u16]) {
     for (to, &from) in to.iter_mut().zip(from) {
         *to = narrow(from);
     }
 }
 }
 
-vectorised! {
 /// Writes or adds every number.
 pub fn unround<T: Real>(from: &[u16], to: &mut [T], mode: Mode) {
+    let (units, places) = (to.len(), Places::new(to));
+    split(units, units, &|_, range| {
+        // SAFETY: ranges of different threads do not overlap.
+        unround_part(&from[range.clone()], unsafe { places.part(range) }, mode);
+    });
+}
+
+vectorised! {
+fn unround_part<T: Real>(from: &[u16], to: &mut [T], mode: Mode) {
     if mode == Mode::Write {
         to.iter_mut().zip(from).for_each(|(to, &from)| *to = wide(from));
         return;

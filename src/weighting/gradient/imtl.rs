@@ -14,8 +14,9 @@ crate::component! {
     /// IMTL, impartial multi-task learning (Liu et al., Towards Impartial Multi-task Learning, ICLR 2021): losses
     /// `exp(s_j) L_j - s_j` with learned `s_j` that start at 0 (IMTL-L), whose gradients at the shared parameters are
     /// combined to a direction with equal projections (IMTL-G, weights that sum to 1). Task-only parameters follow
-    /// their own scaled loss. As IMTL-G does not ask for the lengths of gradients, at the shared parameters the scales
-    /// change only how long the direction is.
+    /// their own scaled loss. As equal projections on independent gradients do not depend on their lengths, at the shared
+    /// parameters the scales then change only how long the direction is; where gradients depend on each other, the
+    /// pseudo-inverse of IMTL-G sees the scaled ones.
     ///
     /// The paper and LibMTL train `s` with the model's optimizer; here it has an Adam of its own. A loss that stays at 0
     /// or below has no best scale: its weight grows until `s` reaches 30.

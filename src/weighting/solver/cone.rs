@@ -1,54 +1,106 @@
 //! Projections on the cone of directions that conflict with no row.
 
+use super::factor::Aligned;
 use super::quadratic::Program;
-use super::{Cosines, dot};
+use super::{Cosines, add, dot};
 
-/// Projections with one Gramian: each starts from the rows that were active in the last.
-#[derive(Debug)]
-pub struct Dual<'a> {
-    cosines: &'a Cosines,
-    program: Program<'a>,
-}
+/// Programs that are predicted side by side, one in each lane of a vector.
+const LANES: usize = 8;
 
-impl<'a> Dual<'a> {
-    /// Of the rows with these cosines.
-    pub fn new(cosines: &'a Cosines) -> Self {
-        Self { cosines, program: Program::new(&cosines.matrix, cosines.lengths.len()) }
-    }
-
-    /// The weights `v` of the projection of `J^T u` on `{d : J d >= 0}`, both in unit rows: `min v^T C v` over
-    /// `v >= u`.
-    fn project(&mut self, weights: &[f64]) -> Vec<f64> {
-        let rows = self.cosines.matrix.chunks_exact(weights.len().max(1));
-        let linear: Vec<f64> = rows.map(|row| -dot(row, weights)).collect();
-        self.program.minimise_bounded(&linear);
-        weights.iter().zip(&self.program.solution).map(|(u, x)| u + x).collect()
-    }
-}
+/// Rounds of the prediction: more would find more of the active set, but cost more than they save.
+const ROUNDS: usize = 6;
 
 /// Weights `v >= u` that minimise `v^T G v` for a Gramian `G`, `[n, n]`: those of the projection of `J^T u` on the dual
 /// cone of the rows of `J`. The direction is unique; the weights are not where rows depend on each other.
 pub fn project(gramian: &[f64], weights: &[f64]) -> Vec<f64> {
     let cosines = Cosines::of(gramian, weights.len());
-    let scaled: Vec<f64> = weights.iter().zip(&cosines.lengths).map(|(u, length)| u * length).collect();
-    let mut projected = Dual::new(&cosines).project(&scaled);
+    let mut projected: Vec<f64> = weights.iter().zip(&cosines.lengths).map(|(u, length)| u * length).collect();
+    let rows = cosines.matrix.chunks_exact(weights.len().max(1));
+    let linear: Vec<f64> = rows.map(|row| -dot(row, &projected)).collect();
+    let mut program = Program::new(&cosines.matrix, weights.len());
+    program.minimise_bounded(&linear);
+    add(&mut projected, 1.0, &program.solution);
     restore(&cosines, &mut projected, weights);
     projected
 }
 
 /// The sum of the projections of the rows one by one, row `i` times `weights[i]`.
 pub fn project_each(gramian: &[f64], weights: &[f64]) -> Vec<f64> {
-    let cosines = Cosines::of(gramian, weights.len());
-    let mut dual = Dual::new(&cosines);
-    let (mut sum, mut row) = (vec![0.0; weights.len()], vec![0.0; weights.len()]);
-    for i in 0..weights.len() {
-        row[i] = 1.0;
-        let projected = dual.project(&row);
-        super::add(&mut sum, weights[i] * cosines.lengths[i], &projected);
-        row[i] = 0.0;
+    let n = weights.len();
+    let cosines = Cosines::of(gramian, n);
+    let mut program = Program::new(&cosines.matrix, n);
+    let (mut sum, mut linear, mut active) = (vec![0.0; n], vec![0.0; n], Vec::with_capacity(n));
+    let (mut predicted, mut least) = (Aligned::new(n * LANES), Aligned::new(n * LANES));
+    let mut predicts = true;
+    for i in 0..n {
+        if predicts {
+            if i % LANES == 0 {
+                let (weights, least) = (&mut *predicted, &mut *least);
+                pulp::Arch::new().dispatch(Prediction { matrix: &cosines.matrix, n, first: i, weights, least });
+            }
+            active.clear();
+            active.extend((0..n).rev().filter(|&j| predicted[j * LANES + i % LANES] > f64::from(u8::from(i == j))));
+            program.guess(&active);
+            // Where rows depend on each other, the last active set says more.
+            predicts = 4 * program.positive().len() >= 3 * active.len();
+        }
+        for (f, cosine) in linear.iter_mut().zip(&cosines.matrix[i * n..]) {
+            *f = -cosine;
+        }
+        program.minimise_bounded(&linear);
+        let share = weights[i] * cosines.lengths[i];
+        add(&mut sum, share, &program.solution);
+        sum[i] += share;
     }
     restore(&cosines, &mut sum, weights);
     sum
+}
+
+/// Some rounds of coordinate descent for the unit rows from the `first` on, side by side: near the minimum of `v^T C v`
+/// over `v >= e_i`.
+struct Prediction<'a> {
+    matrix: &'a [f64],
+    n: usize,
+    first: usize,
+    /// `v`, `[n, LANES]`, one program a lane.
+    weights: &'a mut [f64],
+    /// `e_i` as `v`.
+    least: &'a mut [f64],
+}
+
+impl pulp::WithSimd for Prediction<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, simd: S) {
+        let (n, vectors) = (self.n, LANES / S::F64_LANES);
+        self.least.fill(0.0);
+        (0..LANES.min(n - self.first)).for_each(|lane| self.least[(self.first + lane) * LANES + lane] = 1.0);
+        self.weights.copy_from_slice(self.least);
+        let (weights, least) = (S::as_mut_simd_f64s(self.weights).0, S::as_simd_f64s(self.least).0);
+        for _ in 0..ROUNDS {
+            for (j, row) in self.matrix.chunks_exact(n).enumerate() {
+                let (blocks, rest) = row.as_chunks::<4>();
+                for vector in 0..vectors {
+                    let mut sums = [simd.splat_f64s(0.0); 4];
+                    let (four, last) = weights.split_at(4 * vectors * blocks.len());
+                    for (cosines, weights) in blocks.iter().zip(four.chunks_exact(4 * vectors)) {
+                        for k in 0..4 {
+                            let product = simd.mul_f64s(simd.splat_f64s(cosines[k]), weights[k * vectors + vector]);
+                            sums[k] = simd.add_f64s(sums[k], product);
+                        }
+                    }
+                    for (k, cosine) in rest.iter().enumerate() {
+                        let product = simd.mul_f64s(simd.splat_f64s(*cosine), last[k * vectors + vector]);
+                        sums[k] = simd.add_f64s(sums[k], product);
+                    }
+                    let slope = simd.add_f64s(simd.add_f64s(sums[0], sums[1]), simd.add_f64s(sums[2], sums[3]));
+                    let at = j * vectors + vector;
+                    weights[at] = simd.max_f64s(simd.sub_f64s(weights[at], slope), least[at]);
+                }
+            }
+        }
+    }
 }
 
 /// Weights of the rows as they are, no smaller than `weights`; a row of zeros keeps its own.
@@ -98,6 +150,38 @@ mod tests {
             let size: f64 = (0..case.n).map(|i| together[i] * case.gramian[i * (case.n + 1)].sqrt()).sum();
             let left = crate::weighting::solver::square(&case.gramian, &apart).sqrt();
             assert!(left <= 1e-6 * size, "{case}: {left:e} {size:e}");
+        }
+    }
+
+    #[test]
+    fn predictions_are_near_and_the_same_for_all_processors() {
+        use pulp::WithSimd;
+        for n in [5, 8, 13] {
+            let cosines = Cosines::of(&cases::gramian(&cases::normal(n as u64, n, 4 * n), n), n);
+            for first in (0..n).step_by(LANES) {
+                let predict = |wide: bool| {
+                    let (mut weights, mut least) = (vec![0.0; n * LANES], vec![0.0; n * LANES]);
+                    let (matrix, into, least) = (&cosines.matrix, &mut weights, &mut least);
+                    let prediction = Prediction { matrix, n, first, weights: into, least };
+                    if wide {
+                        pulp::Arch::new().dispatch(prediction);
+                    } else {
+                        prediction.with_simd(pulp::Scalar::new());
+                    }
+                    weights
+                };
+                let predicted = predict(true);
+                assert_eq!(predicted, predict(false));
+                for lane in 0..LANES.min(n - first) {
+                    let mut row = vec![0.0; n];
+                    row[first + lane] = 1.0;
+                    let exact = project(&cosines.matrix, &row);
+                    for j in 0..n {
+                        let error = predicted[j * LANES + lane] - exact[j];
+                        assert!(error.abs() < 1e-2, "n={n}: {j} of {}: {error:e}", first + lane);
+                    }
+                }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Eigenvalues and eigenvectors of symmetric matrices, and the pseudo-inverse.
 
 use super::{add, dot};
+use crate::vectorised;
 
 /// `A = sum_k values_k v_k v_k^T`, the largest eigenvalue first.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,10 +20,7 @@ impl Eigen {
         let scale = if largest > 0.0 && largest.is_finite() { largest } else { 1.0 };
         let mut a: Vec<f64> = matrix.iter().map(|x| x / scale).collect();
         let mut vectors: Vec<f64> = (0..n * n).map(|at| if at / n == at % n { 1.0 } else { 0.0 }).collect();
-        tridiagonalise(&mut a, &mut vectors, n);
-        let mut diagonal: Vec<f64> = (0..n).map(|i| a[i * n + i]).collect();
-        let mut beside: Vec<f64> = (1..n).map(|i| a[i * n + i - 1]).collect();
-        diagonalise(&mut diagonal, &mut beside, &mut vectors, n);
+        let diagonal = decompose(&mut a, &mut vectors, n);
         let mut order: Vec<usize> = (0..n).collect();
         order.sort_by(|&i, &j| diagonal[j].total_cmp(&diagonal[i]));
         Self {
@@ -69,7 +67,25 @@ pub fn pinv(matrix: &[f64], n: usize) -> Vec<f64> {
     inverse
 }
 
+vectorised! {
+/// The eigenvalues of `a`; takes the rows of `basis` to its eigenvectors.
+fn decompose(a: &mut [f64], basis: &mut [f64], n: usize) -> Vec<f64> {
+    tridiagonalise(a, basis, n);
+    let mut diagonal = vec![0.0; n];
+    let mut beside = vec![0.0; n.saturating_sub(1)];
+    for i in 0..n {
+        diagonal[i] = a[i * n + i];
+        if i > 0 {
+            beside[i - 1] = a[i * n + i - 1];
+        }
+    }
+    diagonalise(&mut diagonal, &mut beside, basis, n);
+    diagonal
+}
+}
+
 /// Reflects `a` to a tridiagonal matrix, and the rows of `basis` with it.
+#[inline(always)]
 fn tridiagonalise(a: &mut [f64], basis: &mut [f64], n: usize) {
     for k in 0..n.saturating_sub(2) {
         let first = k + 1;
@@ -97,6 +113,7 @@ fn tridiagonalise(a: &mut [f64], basis: &mut [f64], n: usize) {
 }
 
 /// `(I - beta v v^T) B` for the rows of `B`.
+#[inline(always)]
 fn reflect(rows: &mut [f64], v: &[f64], beta: f64, n: usize) {
     let mut product = vec![0.0; n];
     for (row, x) in rows.chunks_exact(n).zip(v) {
@@ -108,6 +125,7 @@ fn reflect(rows: &mut [f64], v: &[f64], beta: f64, n: usize) {
 }
 
 /// QR steps until nothing is left beside the diagonal; rotates the rows of `vectors` along.
+#[inline(always)]
 fn diagonalise(d: &mut [f64], e: &mut [f64], vectors: &mut [f64], n: usize) {
     let mut last = n.saturating_sub(1);
     // Two or three steps an eigenvalue are usual; the limit is for matrices that are not finite.
@@ -126,13 +144,15 @@ fn diagonalise(d: &mut [f64], e: &mut [f64], vectors: &mut [f64], n: usize) {
 }
 
 /// One implicit QR step of an unreduced block.
+#[inline(always)]
 fn step(d: &mut [f64], e: &mut [f64], vectors: &mut [f64], n: usize) {
     let m = d.len() - 1;
     let half = 0.5 * (d[m - 1] - d[m]);
     let shift = d[m] - e[m - 1] * e[m - 1] / (half + half.hypot(e[m - 1]).copysign(half));
     let (mut x, mut z) = (d[0] - shift, e[0]);
     for k in 0..m {
-        let r = x.hypot(z);
+        let square = x * x + z * z;
+        let r = if square > 1e-280 { square.sqrt() } else { x.hypot(z) };
         let (c, s) = if r > 0.0 { (x / r, z / r) } else { (1.0, 0.0) };
         if k > 0 {
             e[k - 1] = r;
@@ -146,9 +166,15 @@ fn step(d: &mut [f64], e: &mut [f64], vectors: &mut [f64], n: usize) {
             e[k + 1] *= c;
         }
         let (upper, lower) = vectors[k * n..][..2 * n].split_at_mut(n);
-        for (p, q) in upper.iter_mut().zip(lower) {
-            (*p, *q) = (c * *p + s * *q, c * *q - s * *p);
-        }
+        rotate(upper, lower, c, s);
+    }
+}
+
+/// Turns two rows by an angle with this cosine and sine.
+#[inline(always)]
+fn rotate(upper: &mut [f64], lower: &mut [f64], c: f64, s: f64) {
+    for (p, q) in upper.iter_mut().zip(lower) {
+        (*p, *q) = (c * *p + s * *q, c * *q - s * *p);
     }
 }
 

@@ -1,6 +1,8 @@
 //! The positive fixed point of fair allocations: `G w = (targets / w)^(1/alpha)`.
 
-use super::factor::Factor;
+use pulp::{Arch, Simd, WithSimd};
+
+use super::factor::{Factor, room};
 use super::{Cosines, add, dot, times};
 
 /// Added to the squared length of every unit row, so that there is a solution where rows oppose each other.
@@ -47,11 +49,17 @@ impl Newton<'_> {
     fn solve(&self) -> (Vec<f64>, usize) {
         // The solution of rows at right angles.
         let mut v: Vec<f64> = self.b.iter().map(|b| b.powf(1.0 / (1.0 + self.p))).collect();
-        let mut last = f64::INFINITY;
+        let (mut last, mut work) = (f64::INFINITY, Work::new(v.len()));
         for turn in 0..LIMIT {
-            let gradient = self.gradient(&v);
-            let step = self.step(&v, &gradient);
-            let slope = dot(&gradient, &step);
+            let pulls: Vec<f64> = v.iter().zip(&self.b).map(|(v, b)| b * self.power(*v)).collect();
+            let mut gradient = times(self.matrix, &v);
+            for ((g, v), pull) in gradient.iter_mut().zip(&v).zip(&pulls) {
+                *g += RIDGE * v - pull;
+            }
+            let slopes: Vec<f64> = pulls.iter().zip(&v).map(|(pull, v)| RIDGE + self.p * pull / v).collect();
+            Arch::new().dispatch(Step { matrix: self.matrix, slopes: &slopes, gradient: &gradient, work: &mut work });
+            let step = &work.step[..v.len()];
+            let slope = dot(&gradient, step);
             // How much the weights change, each in its own size. From whole steps it falls quickly once small, until
             // rounding holds it.
             let change = step.iter().zip(&v).map(|(s, v)| (s / v).abs()).fold(0.0, f64::max);
@@ -59,30 +67,22 @@ impl Newton<'_> {
                 return (v, turn);
             }
             // So near, whole steps are safe, and the slope may be too small to judge them by.
-            let length = if change < 1e-6 { 1.0 } else { self.search(&v, &step, slope) };
+            let length = if change < 1e-6 { 1.0 } else { self.search(&v, step, slope) };
             last = if length == 1.0 { change } else { f64::INFINITY };
-            add(&mut v, length, &step);
+            add(&mut v, length, step);
         }
         (v, LIMIT)
     }
 
-    fn gradient(&self, v: &[f64]) -> Vec<f64> {
-        let mut gradient = times(self.matrix, v);
-        for ((g, v), b) in gradient.iter_mut().zip(v).zip(&self.b) {
-            *g += RIDGE * v - b * v.powf(-self.p);
+    /// `v^-p`; a general power takes long.
+    fn power(&self, v: f64) -> f64 {
+        if self.p == 1.0 {
+            1.0 / v
+        } else if self.p == 0.5 {
+            1.0 / v.sqrt()
+        } else {
+            v.powf(-self.p)
         }
-        gradient
-    }
-
-    fn step(&self, v: &[f64], gradient: &[f64]) -> Vec<f64> {
-        let n = v.len();
-        let mut hessian = self.matrix.to_vec();
-        for i in 0..n {
-            hessian[i * n + i] += RIDGE + self.p * self.b[i] * v[i].powf(-self.p - 1.0);
-        }
-        let mut step: Vec<f64> = gradient.iter().map(|g| -g).collect();
-        Factor::whole(&hessian, n, RIDGE).solve(&mut step);
-        step
     }
 
     /// How far to go: to where the slope along the step has nearly gone, and never to a weight of 0.
@@ -93,7 +93,7 @@ impl Newton<'_> {
         for _ in 0..60 {
             let ahead = v.iter().zip(step).zip(&self.b).map(|((v, s), b)| {
                 let there = v + length * s;
-                (RIDGE * there - b * there.powf(-self.p)) * s
+                (RIDGE * there - b * self.power(there)) * s
             });
             if from + length * rate + ahead.sum::<f64>() <= 0.1 * slope.abs() {
                 break;
@@ -101,6 +101,48 @@ impl Newton<'_> {
             length *= 0.5;
         }
         length
+    }
+}
+
+/// `-(C + diag(slopes))^-1 gradient`, in `step`.
+struct Step<'a> {
+    matrix: &'a [f64],
+    slopes: &'a [f64],
+    gradient: &'a [f64],
+    work: &'a mut Work,
+}
+
+/// What every step needs again.
+struct Work {
+    all: Vec<usize>,
+    hessian: Vec<f64>,
+    factor: Factor,
+    step: Vec<f64>,
+}
+
+impl Work {
+    fn new(n: usize) -> Self {
+        let (hessian, step) = (vec![0.0; n * n], vec![0.0; room(n)]);
+        Self { all: (0..n).collect(), hessian, factor: Factor::new(n), step }
+    }
+}
+
+impl WithSimd for Step<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (n, Work { all, hessian, factor, step }) = (self.slopes.len(), self.work);
+        hessian.copy_from_slice(self.matrix);
+        for (i, slope) in self.slopes.iter().enumerate() {
+            hessian[i * n + i] += slope;
+        }
+        for (step, gradient) in step.iter_mut().zip(self.gradient) {
+            *step = -gradient;
+        }
+        factor.clear();
+        factor.extend(simd, hessian, all, None, RIDGE);
+        factor.solve(simd, step);
     }
 }
 

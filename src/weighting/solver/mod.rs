@@ -55,6 +55,7 @@ impl Cosines {
 }
 
 /// `sum_i a_i b_i`, in four strands that a processor can add side by side.
+#[inline(always)]
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut strands = [0.0; 4];
     let (blocks, rest) = a.as_chunks::<4>();
@@ -69,6 +70,7 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Adds `factor * x` to `y`.
+#[inline(always)]
 pub fn add(y: &mut [f64], factor: f64, x: &[f64]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y += factor * x;

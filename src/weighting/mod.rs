@@ -143,6 +143,11 @@ pub trait Weighting: Described + Debug + Send {
         false
     }
 
+    /// Whether it keeps gradients from step to step, so that their numbers must mean the same in each.
+    fn keeps_gradients(&self) -> bool {
+        false
+    }
+
     /// Whether it wants to see the losses of the batch again after the step, in [`Weighting::look_back`].
     fn looks_back(&self) -> bool {
         false

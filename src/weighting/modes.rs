@@ -128,6 +128,9 @@ impl Modes {
         if sees_gradients && self.per == Per::Layer {
             bail!("argument `per` should be \"all\": this method looks at the gradients themselves");
         }
+        if method.keeps_gradients() && self.at == At::Representation {
+            bail!("argument `at` should be \"shared\": this method averages gradients over steps, whose rows differ");
+        }
         if method.parts() > 1 && self.at == At::Representation {
             bail!(
                 "argument `at` should be \"shared\": this method compares parts of a batch, whose representations differ"
@@ -200,6 +203,10 @@ impl Weighting for Guided {
             Scale::Mean => ActsLike::Mean,
             Scale::Sum => ActsLike::Sum,
         }
+    }
+
+    fn keeps_gradients(&self) -> bool {
+        self.inner.keeps_gradients()
     }
 
     fn parts(&self) -> usize {

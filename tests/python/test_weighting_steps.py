@@ -250,6 +250,8 @@ def test_combinations_that_cannot_work_are_refused_before_training():
         '`per` should be "all"': lambda: pt.weighting.GradDrop(per="layer"),
         "UPGrad: argument `at` should be": lambda: pt.weighting.UPGrad(at="heads"),
         "UPGrad: argument `per`": lambda: pt.weighting.UPGrad(at="representation", per="layer"),
+        "averages gradients over steps": lambda: pt.weighting.MoCo(at="representation"),
+        "compares parts of a batch": lambda: pt.weighting.MoDo(at="representation"),
         "no per-task products": lambda: pt.weighting.UPGrad(at="representation", gramian_precision="bfloat16"),
         "`accumulate` of 2": lambda: pt.Trainer(
             model, weighting=pt.weighting.UPGrad(gramian_precision="bfloat16"), accumulate=2

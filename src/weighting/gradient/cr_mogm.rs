@@ -75,6 +75,10 @@ impl Weighting for CrMogm {
         self.inner.0.acts_like()
     }
 
+    fn keeps_gradients(&self) -> bool {
+        self.inner.0.keeps_gradients()
+    }
+
     fn parts(&self) -> usize {
         self.inner.0.parts()
     }

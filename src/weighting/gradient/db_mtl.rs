@@ -39,6 +39,10 @@ pub struct Averages {
 }
 
 impl Weighting for DbMtl {
+    fn keeps_gradients(&self) -> bool {
+        true
+    }
+
     fn needs(&self) -> Needs {
         Needs::Jacobian
     }

@@ -41,6 +41,10 @@ pub struct Risks {
 }
 
 impl Weighting for ExcessMtl {
+    fn keeps_gradients(&self) -> bool {
+        true
+    }
+
     fn needs(&self) -> Needs {
         Needs::Jacobian
     }

@@ -53,6 +53,10 @@ pub struct Averages {
 }
 
 impl Weighting for MoCo {
+    fn keeps_gradients(&self) -> bool {
+        true
+    }
+
     fn needs(&self) -> Needs {
         Needs::Jacobian
     }

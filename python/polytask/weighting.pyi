@@ -400,8 +400,9 @@ class IMTL(Weighting):
     """IMTL, impartial multi-task learning (Liu et al., Towards Impartial Multi-task Learning, ICLR 2021): losses
     `exp(s_j) L_j - s_j` with learned `s_j` that start at 0 (IMTL-L), whose gradients at the shared parameters are
     combined to a direction with equal projections (IMTL-G, weights that sum to 1). Task-only parameters follow
-    their own scaled loss. As IMTL-G does not ask for the lengths of gradients, at the shared parameters the scales
-    change only how long the direction is.
+    their own scaled loss. As equal projections on independent gradients do not depend on their lengths, at the shared
+    parameters the scales then change only how long the direction is; where gradients depend on each other, the
+    pseudo-inverse of IMTL-G sees the scaled ones.
 
     The paper and LibMTL train `s` with the model's optimizer; here it has an Adam of its own. A loss that stays at 0
     or below has no best scale: its weight grows until `s` reaches 30.
@@ -430,10 +431,13 @@ class IMTLG(Weighting):
     ICLR 2021): weights that sum to 1 and give a direction with the same `<d, g_j / |g_j|>` for all tasks. As long as
     a mean of gradients.
 
-    With unit rows `U`, `d` is a multiple of `U^T (U U^T)^+ 1`; the paper's formula, which inverts a matrix of
-    differences, is the same where it exists. Weights may be negative, and so may the projections that all tasks
-    share, as in the paper. Where the projections are equal only at 0 (between opposed gradients) the direction is
-    0; where no weights of sum 1 exist they are equal. A task without gradient has weight 0.
+    The weights are `v / sum(v)` with `v = G^+ |g|`, for the Gramian `G` and the lengths `|g|` of the gradients; the
+    paper's formula, which inverts a matrix of differences, is the same where it exists. Weights may be negative, and
+    so may the projections that all tasks share, as in the paper. Gradients that depend on each other may have no
+    direction with equal projections; as in Quinton & Rey (arXiv 2406.16232, 2024), the pseudo-inverse then gives a
+    multiple of the shortest direction with the least `sum_j (<d, g_j> - |g_j|)^2`. Where `v` sums to 0, the weights
+    are equal: for example for gradients with a mean of 0, whose direction is 0, and for two opposed ones of the same
+    length. A task without gradient has weight 0.
     """
 
     at: str

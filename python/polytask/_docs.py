@@ -1,10 +1,10 @@
 """The page of all components, written from the registry: `python -m polytask._docs`."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ._stubs import literal
 from .registry import REGISTRY
 
 #: The families in the order of the page, with a title.
@@ -79,13 +79,15 @@ def _needs(traits: dict[str, Any]) -> str:
 def _component(info: dict[str, Any]) -> list[str]:
     modes = info.get("traits", {}).get("modes", ())
     own = [each for each in info["parameters"] if each["name"] not in modes]
-    arguments = ", ".join([*(f"{each['name']}={_value(each['default'])}" for each in own), *(["..."] if modes else [])])
+    arguments = ", ".join(
+        [*(f"{each['name']}={literal(each['default'])}" for each in own), *(["..."] if modes else [])]
+    )
     lines = [f"### {info['class']}", "", f"`pt.{info['family']}.{info['class']}({arguments})`", "", info["doc"]]
     return [*lines, "", *_arguments(own)] if own else lines
 
 
 def _arguments(parameters: Iterable[dict[str, Any]]) -> list[str]:
-    return [f"- `{each['name']}`, by default `{_value(each['default'])}`: {each['doc']}" for each in parameters]
+    return [f"- `{each['name']}`, by default `{literal(each['default'])}`: {each['doc']}" for each in parameters]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -98,12 +100,10 @@ def _link(info: dict[str, Any]) -> str:
 
 
 def _first(info: dict[str, Any]) -> str:
-    """The first paragraph of the documentation, on one line."""
-    return " ".join(str(info["doc"]).split("\n\n")[0].split())
-
-
-def _value(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    """The first paragraph of the documentation on one line, without the formula behind the paper."""
+    paragraph = " ".join(str(info["doc"]).split("\n\n")[0].split())
+    name, paper, formula = paragraph.partition("): ")
+    return f"{name})." if paper and formula else paragraph
 
 
 if __name__ == "__main__":

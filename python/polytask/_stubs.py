@@ -57,7 +57,7 @@ def _class(info: dict[str, Any]) -> str:
     parameters = info["parameters"]
     lines = [f"class {info['class']}({_base(info['family']).__name__}):", *_docstring(info["doc"])]
     lines += [f"    {each['name']}: {_type(each)}" for each in parameters]
-    arguments = [f"        {each['name']}: {_type(each)} = {_default(each['default'])}," for each in parameters]
+    arguments = [f"        {each['name']}: {_type(each)} = {literal(each['default'])}," for each in parameters]
     if arguments:
         lines += ["    def __init__(", "        self,", *arguments, "    ) -> None: ..."]
     else:
@@ -72,7 +72,12 @@ def _docstring(doc: str) -> list[str]:
     return [f'    """{first}', *(f"    {line}".rstrip() for line in rest), '    """', ""]
 
 
-def _default(value: Any) -> str:
+def literal(value: Any) -> str:
+    """The value as Python source, with the quotes of ours."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{literal(key)}: {literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(literal, value)) + "]"
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 

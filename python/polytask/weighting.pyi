@@ -605,7 +605,7 @@ class CRMOGM(Weighting):
     def __init__(
         self,
         alpha: float = 0.9,
-        inner: Any = {'name': 'mgda'},
+        inner: Any = {"name": "mgda"},
         at: str = "shared",
         refresh: int = 1,
         normalize: str = "none",

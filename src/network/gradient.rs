@@ -166,7 +166,8 @@ impl<T: Real> Slabs<T> {
         let (kept, tile) = match store {
             Store::Whole => (true, TILE),
             Store::Within(budget) => (total <= budget, TILE.min(budget.max(1))),
-            Store::Halves => (false, TILE),
+            // Products of whole parameters, since libtorch copies the operands of others.
+            Store::Halves => (false, BUDGET),
         };
         let mut slabs: Vec<_> = (0..net.params.len()).map(|_| None).collect();
         for &p in &shared {

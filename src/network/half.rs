@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 use crate::bail;
 use crate::error::Result;
 use crate::network::buffer::Memory;
+use crate::network::parallel::{Places, split, threads};
 use crate::network::product::Mode;
 use crate::real::Real;
 use crate::vectorised;
@@ -73,24 +74,138 @@ pub fn wide<T: Real>(bits: u16) -> T {
     T::of(f64::from(f32::from_bits(u32::from(bits) << 16)))
 }
 
-vectorised! {
 /// Rounds every number.
 pub fn round<T: Real>(from: &[T], to: &mut [u16]) {
+    let (units, places) = (to.len(), Places::new(to));
+    split(units, units, &|_, range| {
+        // SAFETY: ranges of different threads do not overlap.
+        round_part(&from[range.clone()], unsafe { places.part(range) });
+    });
+}
+
+vectorised! {
+fn round_part<T: Real>(from: &[T], to: &mut [u16]) {
     for (to, &from) in to.iter_mut().zip(from) {
         *to = narrow(from);
     }
 }
 }
 
-vectorised! {
 /// Writes or adds every number.
 pub fn unround<T: Real>(from: &[u16], to: &mut [T], mode: Mode) {
+    let (units, places) = (to.len(), Places::new(to));
+    split(units, units, &|_, range| {
+        // SAFETY: ranges of different threads do not overlap.
+        unround_part(&from[range.clone()], unsafe { places.part(range) }, mode);
+    });
+}
+
+vectorised! {
+fn unround_part<T: Real>(from: &[u16], to: &mut [T], mode: Mode) {
     if mode == Mode::Write {
         to.iter_mut().zip(from).for_each(|(to, &from)| *to = wide(from));
         return;
     }
     to.iter_mut().zip(from).for_each(|(to, &from)| *to += wide(from));
 }
+}
+
+/// Columns of a slab whose products are summed in single precision.
+const BLOCK: usize = 2048;
+
+/// Adds the products of a rounded slab `[tasks, width]` with itself to `gramian` `[tasks, tasks]`: single precision within a
+/// block of columns, double beyond.
+pub fn add_rounded_products(slab: &[u16], tasks: usize, room: &mut Vec<f64>, gramian: &mut [f64]) {
+    let (width, size) = (slab.len() / tasks.max(1), tasks * tasks);
+    room.clear();
+    room.resize(threads(slab.len()) * size, 0.0);
+    let (blocks, places) = (width.div_ceil(BLOCK), Places::new(room));
+    split(blocks, slab.len(), &|thread, range| {
+        // SAFETY: every thread has sums of its own.
+        let sums = unsafe { places.part(thread * size..(thread + 1) * size) };
+        for block in range {
+            let columns = block * BLOCK..width.min((block + 1) * BLOCK);
+            for i in (0..tasks).step_by(TILE) {
+                for j in (0..=i).step_by(TILE) {
+                    add_tile(slab, [tasks, width], [i, j], columns.clone(), sums);
+                }
+            }
+        }
+    });
+    for sums in room.chunks_exact(size.max(1)) {
+        for (at, sum) in sums.iter().enumerate() {
+            gramian[at] += sum;
+        }
+    }
+}
+
+/// Rows and columns of products that are kept in registers.
+const TILE: usize = 4;
+
+/// The products of up to four rows with up to four rows, into both triangles.
+fn add_tile(
+    slab: &[u16],
+    [tasks, width]: [usize; 2],
+    [i, j]: [usize; 2],
+    columns: std::ops::Range<usize>,
+    to: &mut [f64],
+) {
+    // Beyond the last row the last one stands in, and what comes of it is left out.
+    let row = |task: usize| &slab[task.min(tasks - 1) * width..][columns.clone()];
+    let (a, b) = (std::array::from_fn(|r| row(i + r)), std::array::from_fn(|c| row(j + c)));
+    let products = dots(a, b);
+    for (r, products) in products.iter().enumerate().filter(|(r, _)| i + r < tasks) {
+        for (c, &product) in products.iter().enumerate().filter(|(c, _)| j + c <= i + r) {
+            to[(i + r) * tasks + j + c] += f64::from(product);
+            if j + c < i + r {
+                to[(j + c) * tasks + i + r] += f64::from(product);
+            }
+        }
+    }
+}
+
+fn dots(a: [&[u16]; TILE], b: [&[u16]; TILE]) -> [[f32; TILE]; TILE] {
+    let size = a[0].len();
+    let mut products = [[0.0; TILE]; TILE];
+    #[allow(unused_mut)]
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if supported() {
+        done = size / 32 * 32;
+        // SAFETY: the processor has the instructions, and all rows have at least `done` numbers.
+        products = unsafe { wide_dots(a, b, done) };
+    }
+    for (r, products) in products.iter_mut().enumerate() {
+        for (c, product) in products.iter_mut().enumerate() {
+            let rest = a[r][done..size].iter().zip(&b[c][done..size]);
+            *product += rest.map(|(&x, &y)| wide::<f32>(x) * wide::<f32>(y)).sum::<f32>();
+        }
+    }
+    products
+}
+
+/// Over the first `size` numbers of each row, a multiple of 32.
+///
+/// # Safety
+/// The processor has AVX512-BF16, and no row is shorter than `size`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn wide_dots(a: [&[u16]; TILE], b: [&[u16]; TILE], size: usize) -> [[f32; TILE]; TILE] {
+    use std::arch::x86_64::{__m512bh, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_reduce_add_ps, _mm512_setzero_ps};
+    let mut sums = [[_mm512_setzero_ps(); TILE]; TILE];
+    for at in (0..size).step_by(32) {
+        // SAFETY: 32 numbers from `at` on lie within each row; the bits of a register are what they are under either type.
+        let load = |row: &[u16]| unsafe {
+            std::mem::transmute::<std::arch::x86_64::__m512i, __m512bh>(_mm512_loadu_si512(row.as_ptr().add(at).cast()))
+        };
+        let (x, y) = (a.map(load), b.map(load));
+        for r in 0..TILE {
+            for c in 0..TILE {
+                sums[r][c] = _mm512_dpbf16_ps(sums[r][c], x[r], y[c]);
+            }
+        }
+    }
+    sums.map(|row| row.map(|sum| _mm512_reduce_add_ps(sum)))
 }
 
 #[cfg(test)]
@@ -108,5 +223,22 @@ mod tests {
         unround(ours.slice(), &mut back, Mode::Write);
         unround(ours.slice(), &mut back, Mode::Add);
         assert!(back.iter().zip(&numbers).all(|(b, n)| (b - 2.0 * n).abs() <= n.abs() / 128.0));
+    }
+
+    #[test]
+    fn rounded_products_are_those_of_the_rounded_numbers() {
+        let stream = crate::network::random::Stream::new(1, &[2]);
+        for (tasks, width) in [(1, 5), (2, 64), (3, 100), (5, 4500), (9, 33), (40, 7000)] {
+            let numbers: Vec<f32> = (0..tasks * width).map(|i| stream.normal(i as u64) as f32).collect();
+            let mut slab = vec![0; numbers.len()];
+            round(&numbers, &mut slab);
+            let mut gramian = vec![0.5; tasks * tasks];
+            add_rounded_products(&slab, tasks, &mut Vec::new(), &mut gramian);
+            let row = |t: usize| slab[t * width..(t + 1) * width].iter().map(|&x| wide::<f64>(x));
+            for (at, got) in gramian.iter().enumerate() {
+                let want: f64 = row(at / tasks).zip(row(at % tasks)).map(|(x, y)| x * y).sum();
+                assert!((got - 0.5 - want).abs() < 1e-6 * width as f64, "{tasks} {width}: {got} {want}");
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@ pub mod gradient;
 pub mod gram;
 pub mod half;
 pub mod nodes;
+pub mod parallel;
 pub mod params;
 pub mod plan;
 pub mod product;

@@ -220,7 +220,7 @@ impl Weighting for Guided {
 
     fn due(&self, moment: Moment) -> bool {
         let age = self.refreshed.map_or(u64::MAX, |step| moment.step.saturating_sub(step));
-        age >= self.modes.refresh as u64
+        self.modes.refresh == 1 || age >= self.modes.refresh as u64
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
@@ -255,7 +255,9 @@ impl Weighting for Guided {
                 into.weights.fill(1.0);
             }
         }
-        self.refreshed = Some(evidence.moment().step);
+        if self.modes.refresh > 1 && !evidence.tasks().is_empty() {
+            self.refreshed = Some(evidence.moment().step);
+        }
         Ok(())
     }
 
@@ -271,6 +273,10 @@ impl Weighting for Guided {
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
+        if state.value.is_null() {
+            self.reset();
+            return self.inner.restore(state);
+        }
         let wrong = |error| value_error!("weighting: not a state of this weighting: {error}");
         let kept: Vec<Vec<Option<[f64; 2]>>> = Deserialize::deserialize(&state.value["kept"]).map_err(wrong)?;
         let refreshed: Option<u64> = Deserialize::deserialize(&state.value["refreshed"]).map_err(wrong)?;

@@ -8,7 +8,7 @@ import polytask as pt
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT, FULL = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+SHORT, FULL, WEIGHTINGS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
 def test_the_short_example(capsys):
@@ -29,3 +29,12 @@ def test_the_full_example(tmp_path, monkeypatch):
     assert {name: array.shape for name, array in names["prediction"].items()} == {
         "income": (300,), "education": (300, 17), "age": (300,),
     }  # fmt: skip
+
+
+def test_the_weightings_example(data, model):
+    pytest.importorskip("matplotlib")
+    jacobian = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+    names = {"pt": pt, "model": model, "train": data.whole, "valid": data.whole, "jacobian": jacobian}
+    exec(WEIGHTINGS, names)
+    np.testing.assert_allclose(names["direction"], [0.2924, 1.9006, 1.9006], atol=5e-5)
+    np.testing.assert_allclose(names["weights"] @ jacobian, [0, 1, 1], atol=1e-12)

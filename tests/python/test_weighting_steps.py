@@ -1,4 +1,4 @@
-"""One step of every weighting from gradients, against the same step written with torch's autograd in double precision."""
+"""One step of every weighting from gradients, against the same step by torch's autograd in double precision."""
 
 import numpy as np
 import polytask as pt

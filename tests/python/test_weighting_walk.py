@@ -1,4 +1,4 @@
-"""Every weighting with every sharing scheme: trains on conflicting tasks with missing labels, and resumes bit by bit."""
+"""Every weighting with every sharing scheme trains on conflicting tasks with missing labels, and resumes bit by bit."""
 
 import numpy as np
 import polytask as pt
@@ -14,7 +14,7 @@ def names(family):
 
 
 def conflicting(rows=120, seed=3):
-    """Two regressions of opposite sign, a classification and two decisions; a third of each task's labels is missing."""
+    """Two regressions of opposite sign, a classification, two decisions; a third of each task's labels is missing."""
     generator = np.random.default_rng(seed)
     x = generator.normal(size=(rows, 6)).astype(np.float32)
     up = (x @ generator.normal(size=6)).astype(np.float32)

@@ -1,5 +1,7 @@
 //! `y = act(x W^T + b)`: one layer, equal layers side by side, or several layers over one input.
 
+use std::ops::Range;
+
 use tch::Tensor;
 
 use super::Node;
@@ -8,7 +10,8 @@ use crate::error::Result;
 use crate::network::buffer::{Buffer, Layout, Memory};
 use crate::network::gradient::{Pass, PerPass, Tiled};
 use crate::network::gram::Square;
-use crate::network::half::{Halves, narrow, round, unround};
+use crate::network::half::{Halves, add_rounded_products, narrow, round, unround};
+use crate::network::parallel::{Places, split, threads};
 use crate::network::plan::{Entrance, InputGradient, Kernel, ParamGradient, Prepare, Step};
 use crate::network::product::{Mode, Product};
 use crate::network::{ParamId, Reach, ValueId};
@@ -50,6 +53,8 @@ struct LinearKernel<T> {
     kept: Option<Buffer<T>>,
     bias: Buffer<T>,
     curve: Option<Curve>,
+    /// Room for sums of further threads.
+    room: Vec<T>,
     passes: PerPass<Backward<T>>,
 }
 
@@ -78,10 +83,10 @@ struct Halved<T> {
     x: (Buffer<T>, Halves),
     weight: (Buffer<T>, Halves),
     dy: Halves,
-    /// Each with its size, and what makes products of it in single precision.
-    products: Vec<(Product, usize, Square<T>)>,
+    /// Each with its size.
+    products: Vec<(Product, usize)>,
     tile: Halves,
-    single: Buffer<T>,
+    room: Vec<f64>,
     gramian: Buffer<f64>,
     dx: Option<HalvedInput<T>>,
 }
@@ -106,7 +111,7 @@ enum Input<T> {
 struct Piece {
     task: usize,
     group: usize,
-    columns: std::ops::Range<usize>,
+    columns: Range<usize>,
 }
 
 /// Most columns of a task for which a loop beats a product of its own.
@@ -142,7 +147,8 @@ impl Node for Linear {
         let kept = self.curve.is_some_and(Curve::keeps).then(|| at.scratch(self.output)).transpose()?;
         let forward = shapes.forward(&x, &weight, &y)?;
         let passes = at.each_pass(|pass| self.backward(at, &shapes, &x, &weight, pass))?;
-        Ok(Box::new(LinearKernel { forward, y, kept, bias: at.param(self.bias)?, curve: self.curve, passes }))
+        let (bias, curve, room) = (at.param(self.bias)?, self.curve, Vec::new());
+        Ok(Box::new(LinearKernel { forward, y, kept, bias, curve, room, passes }))
     }
 }
 
@@ -324,20 +330,16 @@ impl<T: Real> Halved<T> {
         let (rounded, lanes) = (|of: &Buffer<T>| Halves::zeros(of.layout.len()), dy.layout.lanes);
         let (x, weight) = ((x.share(), rounded(x)?), (weight.share(), rounded(weight)?));
         let (dy, tile) = (rounded(dy)?, Halves::zeros(shapes.tile(lanes, size))?);
-        let single = Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: shapes.tile(lanes, size) })?;
-        let products = shapes.tiles(lanes, size, [&dy, &x.1, &tile])?.into_iter();
-        let products = products.map(|(product, size)| Ok((product, size, square(&single, lanes, size)?)));
-        let products = products.collect::<Result<_>>()?;
+        let products = shapes.tiles(lanes, size, [&dy, &x.1, &tile])?;
         let dx = leaving.map(|leaving| HalvedInput::new(shapes, lanes, leaving, [&dy, &weight.1])).transpose()?;
-        Ok(Self { x, weight, dy, products, tile, single, gramian, dx })
+        Ok(Self { x, weight, dy, products, tile, room: Vec::new(), gramian, dx })
     }
 
-    fn run(&mut self) -> Result<()> {
+    fn run(&mut self, lanes: usize) -> Result<()> {
         round(self.x.0.slice(), self.x.1.slice_mut());
-        for (product, size, square) in &self.products {
+        for (product, size) in &self.products {
             product.run(Mode::Write)?;
-            unround(&self.tile.slice()[..*size], &mut self.single.slice_mut()[..*size], Mode::Write);
-            square.add(self.gramian.slice_mut())?;
+            add_rounded_products(&self.tile.slice()[..*size], lanes, &mut self.room, self.gramian.slice_mut());
         }
         let Some(HalvedInput { rounded, products, dx }) = &mut self.dx else { return Ok(()) };
         round(self.weight.0.slice(), self.weight.1.slice_mut());
@@ -390,12 +392,23 @@ impl<T: Real> Kernel for LinearKernel<T> {
         let back = self.passes.of(pass);
         let (layout, mode) = (back.dy.layout, back.bias.mode(step));
         let bias = back.bias.buffer.slice_mut();
+        let (curve, size) = (self.curve, layout.lanes * layout.width);
+        let of = |rows: &Range<usize>| rows.start * size..rows.end * size;
         if let Weight::Halves(halved) = &mut back.weight {
-            let (dy, rounded) = (back.dy.slice(), halved.dy.slice_mut());
-            with_shape!(self.curve, S => unbend_rounded::<T, S>(layout, [kept, y, dy], rounded, bias, mode));
-            return halved.run();
+            let (dy, rounded) = (back.dy.slice(), Places::new(halved.dy.slice_mut()));
+            by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
+                // SAFETY: each thread has rows of its own.
+                let to = unsafe { rounded.part(of(&rows)) };
+                with_shape!(curve, S => unbend_rounded::<T, S>(layout, rows.start, [kept, y, dy], to, bias));
+            });
+            return halved.run(layout.lanes);
         }
-        with_shape!(self.curve, S => unbend::<T, S>(layout, [kept, y], back.dy.slice_mut(), bias, mode));
+        let dy = Places::new(back.dy.slice_mut());
+        by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
+            // SAFETY: each thread has rows of its own.
+            let dy = unsafe { dy.part(of(&rows)) };
+            with_shape!(curve, S => unbend::<T, S>(layout, rows.start, [kept, y], dy, bias));
+        });
         match &mut back.weight {
             Weight::Whole(product, slab) => product.run(slab.mode(step))?,
             Weight::Tiles { products, gramian } => {
@@ -412,7 +425,13 @@ impl<T: Real> Kernel for LinearKernel<T> {
         match &mut back.input {
             Input::Products(products) => products.iter().try_for_each(|(product, mode)| product.run(*mode)),
             Input::Narrow { dx, mode, weight, pieces } => {
-                spread(dx.layout, pieces, [back.dy.slice(), weight.slice()], layout.width, dx.slice_mut(), *mode);
+                let (to, mode, size) = (dx.layout, *mode, dx.layout.lanes * dx.layout.width);
+                let (dy, weight, places) = (back.dy.slice(), weight.slice(), Places::new(dx.slice_mut()));
+                split(to.rows, to.len(), &|_, rows| {
+                    // SAFETY: each thread has rows of its own.
+                    let dx = unsafe { places.part(rows.start * size..rows.end * size) };
+                    spread(to, rows.start, pieces, [dy, weight], layout.width, dx, mode);
+                });
                 Ok(())
             }
         }
@@ -421,13 +440,18 @@ impl<T: Real> Kernel for LinearKernel<T> {
 
 vectorised! {
 /// As [`unbend`], but leaves the gradient as it is and rounds what comes out of it.
-fn unbend_rounded<T: Real, S: Shape>(layout: Layout, values: [&[T]; 3], to: &mut [u16], bias: &mut [T], mode: Mode) {
+fn unbend_rounded<T: Real, S: Shape>(
+    layout: Layout,
+    first: usize,
+    values: [&[T]; 3],
+    to: &mut [u16],
+    bias: &mut [T],
+) {
     let ([x, y, dy], Layout { rows, lanes, width, .. }) = (values, layout);
-    if mode == Mode::Write {
-        bias.fill(T::ZERO);
-    }
+    let dy = &dy[first * lanes * width..];
     for (i, (dy, to)) in dy.chunks_exact(width).zip(to.chunks_exact_mut(width)).enumerate() {
-        let (row, slot) = (i / lanes, i / (rows * lanes) * lanes + i % lanes);
+        let row = first + i / lanes;
+        let slot = row / rows * lanes + i % lanes;
         let (x, y) = (&x[row * width..][..width], &y[row * width..][..width]);
         let bias = &mut bias[slot * width..][..width];
         for j in 0..width {
@@ -440,15 +464,24 @@ fn unbend_rounded<T: Real, S: Shape>(layout: Layout, values: [&[T]; 3], to: &mut
 }
 
 vectorised! {
-/// `dx[row, task] = sum over the task's columns of dy[row, column] W[column]`; the layout is `dx`'s.
-fn spread<T: Real>(layout: Layout, pieces: &[Piece], from: [&[T]; 2], outer: usize, dx: &mut [T], mode: Mode) {
+/// `dx[row, task] = sum over the task's columns of dy[row, column] W[column]` for rows from `first` on; the layout is `dx`'s.
+fn spread<T: Real>(
+    layout: Layout,
+    first: usize,
+    pieces: &[Piece],
+    from: [&[T]; 2],
+    outer: usize,
+    dx: &mut [T],
+    mode: Mode,
+) {
     let ([dy, weight], Layout { rows, lanes, width, .. }) = (from, layout);
     for (row, dx) in dx.chunks_exact_mut(lanes * width).enumerate() {
+        let row = first + row;
         for piece in pieces {
             let dx = &mut dx[piece.task * width..][..width];
-            let first = piece.group * rows * outer + row * outer;
+            let start = piece.group * rows * outer + row * outer;
             for column in piece.columns.clone() {
-                let (d, own) = (dy[first + column], &weight[(piece.group * outer + column) * width..][..width]);
+                let (d, own) = (dy[start + column], &weight[(piece.group * outer + column) * width..][..width]);
                 if mode == Mode::Write && column == piece.columns.start {
                     for j in 0..width {
                         dx[j] = d * own[j];
@@ -488,14 +521,12 @@ fn shift<T: Real, S: Shape>(layout: Layout, y: &mut [T], kept: Option<&mut [T]>,
 }
 
 vectorised! {
-/// Takes the gradient back through the activation in place, and sums it over rows into the bias's gradient.
-fn unbend<T: Real, S: Shape>(layout: Layout, values: [&[T]; 2], dy: &mut [T], bias: &mut [T], mode: Mode) {
+/// Takes the gradient of rows from `first` on back through the activation in place, and adds it to the bias's gradient.
+fn unbend<T: Real, S: Shape>(layout: Layout, first: usize, values: [&[T]; 2], dy: &mut [T], bias: &mut [T]) {
     let ([x, y], Layout { rows, lanes, width, .. }) = (values, layout);
-    if mode == Mode::Write {
-        bias.fill(T::ZERO);
-    }
     for (i, dy) in dy.chunks_exact_mut(width).enumerate() {
-        let (row, slot) = (i / lanes, i / (rows * lanes) * lanes + i % lanes);
+        let row = first + i / lanes;
+        let slot = row / rows * lanes + i % lanes;
         let (x, y) = (&x[row * width..][..width], &y[row * width..][..width]);
         let bias = &mut bias[slot * width..][..width];
         for j in 0..width {
@@ -504,4 +535,31 @@ fn unbend<T: Real, S: Shape>(layout: Layout, values: [&[T]; 2], dy: &mut [T], bi
         }
     }
 }
+}
+
+/// The bias's gradient, which each thread adds up by itself and the first takes together.
+fn by_rows<T: Real>(
+    layout: Layout,
+    bias: &mut [T],
+    mode: Mode,
+    room: &mut Vec<T>,
+    body: &(dyn Fn(Range<usize>, &mut [T]) + Sync),
+) {
+    let numbers = layout.len();
+    if mode == Mode::Write {
+        bias.fill(T::ZERO);
+    }
+    let size = bias.len();
+    room.clear();
+    room.resize((threads(numbers) - 1) * size, T::ZERO);
+    let (own, others) = (Places::new(bias), Places::new(room));
+    split(layout.groups * layout.rows, numbers, &|thread, rows| {
+        // SAFETY: the bias is the first thread's, and every other one has a place of its own.
+        let sums =
+            unsafe { if thread == 0 { own.part(0..size) } else { others.part((thread - 1) * size..thread * size) } };
+        body(rows, sums);
+    });
+    for sums in room.chunks_exact(size.max(1)) {
+        bias.iter_mut().zip(sums).for_each(|(bias, &sum)| *bias += sum);
+    }
 }

@@ -167,7 +167,9 @@ mod tests {
     #[test]
     fn descriptions_are_checked_at_the_door_and_directions_when_they_come() {
         let described = json!({"name": "cr_mogm", "alpha": 0.5, "inner": {"name": "gradvac", "beta": 0.25}});
-        assert_eq!(build(&described).unwrap().describe(), described);
+        let whole = build(&described).unwrap().describe();
+        assert_eq!((&whole["alpha"], &whole["inner"]["beta"]), (&json!(0.5), &json!(0.25)));
+        assert_eq!(build(&whole).unwrap().describe(), whole);
         let error = build(&json!({"name": "cr_mogm", "inner": "even"})).unwrap_err().to_string();
         assert!(error.contains("argument `inner` should be a weighting or its name; got \"even\""), "{error}");
         let error = build(&json!({"name": "cr_mogm", "inner": {"name": "gradvac", "beta": 2.0}})).unwrap_err();

@@ -13,10 +13,10 @@ crate::component! {
     /// The weights are `v / sum(v)` with `v = G^+ |g|`, for the Gramian `G` and the lengths `|g|` of the gradients; the
     /// paper's formula, which inverts a matrix of differences, is the same where it exists. Weights may be negative, and
     /// so may the projections that all tasks share, as in the paper. Gradients that depend on each other may have no
-    /// direction with equal projections; as in Quinton & Rey (arXiv 2406.16232, 2024) the pseudo-inverse then gives one
-    /// where the projections differ, in squares, as little as can be before `v` is scaled. Where `v` sums to 0, the
-    /// weights are equal: so it is for gradients with a mean of 0, whose direction is 0, and for two opposed ones of the
-    /// same length. A task without gradient has weight 0.
+    /// direction with equal projections; as in Quinton & Rey (arXiv 2406.16232, 2024), the pseudo-inverse then gives a
+    /// multiple of the shortest direction with the least `sum_j (<d, g_j> - |g_j|)^2`. Where `v` sums to 0, the weights
+    /// are equal: for example for gradients with a mean of 0, whose direction is 0, and for two opposed ones of the same
+    /// length. A task without gradient has weight 0.
     pub struct ImtlG = "IMTLG" {}
 }
 

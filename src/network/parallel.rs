@@ -131,6 +131,7 @@ mod tests {
 
     #[test]
     fn every_unit_is_done_once() {
+        tch::set_num_threads(2);
         for units in [0, 1, 2, 3, 1000] {
             let mut done = vec![0u8; units];
             let places = Places::new(&mut done);
@@ -157,6 +158,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "in a thread")]
     fn a_panic_comes_back() {
+        tch::set_num_threads(2);
         split(2, WORTH, &|thread, _| assert!(thread == 0, "in a thread"));
     }
 }

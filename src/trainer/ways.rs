@@ -532,8 +532,16 @@ impl Trainer {
 /// Stops before weights that are no numbers reach the parameters.
 fn check(combination: &crate::weighting::Combination, steps: u64) -> Result<()> {
     let all = combination.weights.iter().chain(&combination.own).chain(&combination.layers);
-    match all.copied().find(|weight| !weight.is_finite()) {
-        Some(weight) => Err(value_error!("the weighting gave a weight of {weight} at step {}", steps + 1)),
-        None => Ok(()),
+    // The model computes in single precision.
+    let wrong = all.copied().find(|weight| !(*weight as f32).is_finite());
+    if let Some(weight) = wrong {
+        return Err(value_error!(
+            "the weighting gave a weight of {weight} at step {}: are the tasks' losses or gradients of extreme size?",
+            steps + 1
+        ));
+    }
+    match combination.direction.iter().any(|x| !x.is_finite()) {
+        true => Err(value_error!("the weighting gave a direction that is not finite at step {}", steps + 1)),
+        false => Ok(()),
     }
 }

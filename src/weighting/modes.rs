@@ -108,6 +108,9 @@ impl Modes {
         if self.at == At::Representation && self.gramian_precision == Precision::Bfloat16 {
             bail!("argument `gramian_precision`: at=\"representation\" has no per-task products to speed up");
         }
+        if self.per == Per::Layer && self.refresh > 1 {
+            bail!("argument `refresh` should be 1: weights that differ between layers take each step's gradients");
+        }
         if self.per == Per::Layer && self.gramian_precision == Precision::Bfloat16 {
             bail!("argument `gramian_precision`: per=\"layer\" combines the layers' gradients, which must be float32");
         }
@@ -309,7 +312,7 @@ impl Guided {
     /// Copies of the method, so that there is one a set of weights.
     fn grow(&mut self, sets: usize) -> Result<()> {
         while self.layers.len() + 1 < sets {
-            let mut method = super::build(&self.inner.describe())?;
+            let mut method = super::methods::build(&self.inner.describe())?;
             method.prepare(&self.tasks)?;
             self.layers.push(method);
         }

@@ -177,9 +177,11 @@ def test_weights_a_layer():
     model = make()
     reference = Autograd(model, x, y)
     layers = [[f"encoder.{k}.weight", f"encoder.{k}.bias"] for k in (0, 1)]
-    direction = np.concatenate([pt.weighting.UPGrad().aggregate(reference.jacobian(layer)) for layer in layers])
-    assert_same(trained(model, pt.weighting.UPGrad(per="layer"), (x, y)), reference.stepped(direction), 1e-4)
-    again = trained(make(), pt.weighting.UPGrad(per="layer"), (x, y), batch=ROWS // 2, accumulate=2)
+    weights = [pt.weighting.IMTLG().weights(j @ j.T) for j in map(reference.jacobian, layers)]
+    assert np.abs(weights[0] - weights[1]).max() > 0.01, "layers that want the same weights show nothing"
+    direction = np.concatenate([w @ reference.jacobian(layer) for w, layer in zip(weights, layers, strict=True)])
+    assert_same(trained(model, pt.weighting.IMTLG(per="layer"), (x, y)), reference.stepped(direction), 1e-4)
+    again = trained(make(), pt.weighting.IMTLG(per="layer"), (x, y), batch=ROWS // 2, accumulate=2)
     assert_same(again, reference.stepped(direction), 1e-4)
 
 
@@ -250,6 +252,7 @@ def test_combinations_that_cannot_work_are_refused_before_training():
         '`per` should be "all"': lambda: pt.weighting.GradDrop(per="layer"),
         "UPGrad: argument `at` should be": lambda: pt.weighting.UPGrad(at="heads"),
         "UPGrad: argument `per`": lambda: pt.weighting.UPGrad(at="representation", per="layer"),
+        "differ between layers": lambda: pt.weighting.UPGrad(per="layer", refresh=2),
         "averages gradients over steps": lambda: pt.weighting.MoCo(at="representation"),
         "compares parts of a batch": lambda: pt.weighting.MoDo(at="representation"),
         "no per-task products": lambda: pt.weighting.UPGrad(at="representation", gramian_precision="bfloat16"),

@@ -2,6 +2,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::eigen::Eigen;
 use super::factor::{Factor, room};
 use super::{Cosines, add, dot, times};
 
@@ -28,7 +29,15 @@ pub fn fixed_point(gramian: &[f64], targets: &[f64], alpha: f64) -> Vec<f64> {
     let present = |i: usize| cosines.lengths[i] > 0.0;
     let largest = (0..targets.len()).filter(|&i| present(i)).map(|i| logs[i]).fold(f64::NEG_INFINITY, f64::max);
     let b = (0..targets.len()).map(|i| if present(i) { (logs[i] - largest).exp() } else { 1.0 }).collect();
-    let (mut weights, _) = Newton { matrix: &cosines.matrix, b, p }.solve();
+    let mut newton = Newton { matrix: &cosines.matrix, b, p, ridge: RIDGE };
+    let (mut weights, _) = newton.solve();
+    // The ridge bounds the solution, unless rounding of the gradients made the matrix indefinite.
+    let bound = 10.0 * targets.len() as f64 * RIDGE.powf(-1.0 / (1.0 + p));
+    if weights.iter().any(|v| v.is_nan() || *v > bound) {
+        let least = Eigen::of(&cosines.matrix, targets.len()).values.last().copied().unwrap_or(0.0);
+        newton.ridge = RIDGE + 2.0 * (-least).max(0.0);
+        weights = newton.solve().0;
+    }
     cosines.unscale(&mut weights);
     let factor = (largest / (1.0 + p)).exp();
     for (i, weight) in weights.iter_mut().enumerate() {
@@ -42,6 +51,7 @@ struct Newton<'a> {
     matrix: &'a [f64],
     b: Vec<f64>,
     p: f64,
+    ridge: f64,
 }
 
 impl Newton<'_> {
@@ -54,9 +64,9 @@ impl Newton<'_> {
             let pulls: Vec<f64> = v.iter().zip(&self.b).map(|(v, b)| b * self.power(*v)).collect();
             let mut gradient = times(self.matrix, &v);
             for ((g, v), pull) in gradient.iter_mut().zip(&v).zip(&pulls) {
-                *g += RIDGE * v - pull;
+                *g += self.ridge * v - pull;
             }
-            let slopes: Vec<f64> = pulls.iter().zip(&v).map(|(pull, v)| RIDGE + self.p * pull / v).collect();
+            let slopes: Vec<f64> = pulls.iter().zip(&v).map(|(pull, v)| self.ridge + self.p * pull / v).collect();
             Arch::new().dispatch(Step { matrix: self.matrix, slopes: &slopes, gradient: &gradient, work: &mut work });
             let step = &work.step[..v.len()];
             let slope = dot(&gradient, step);
@@ -93,7 +103,7 @@ impl Newton<'_> {
         for _ in 0..60 {
             let ahead = v.iter().zip(step).zip(&self.b).map(|((v, s), b)| {
                 let there = v + length * s;
-                (RIDGE * there - b * self.power(there)) * s
+                (self.ridge * there - b * self.power(there)) * s
             });
             if from + length * rate + ahead.sum::<f64>() <= 0.1 * slope.abs() {
                 break;
@@ -152,6 +162,18 @@ mod tests {
     use crate::weighting::solver::cases;
 
     #[test]
+    fn rows_that_rounding_made_impossible_have_finite_weights() {
+        let (norms, near) =
+            ([0.183_824_56, 0.170_689_4, 0.001_278_23], [0.999_999_986_5, -1.000_000_015_1, -1.000_000_035_9]);
+        let cosines = [1.0, near[0], near[1], near[0], 1.0, near[2], near[1], near[2], 1.0];
+        let gramian: Vec<f64> = (0..9).map(|at| cosines[at] * norms[at / 3] * norms[at % 3]).collect();
+        for alpha in [0.5, 1.0, 2.0] {
+            let weights = fixed_point(&gramian, &[1.0; 3], alpha);
+            assert!(weights.iter().all(|w| *w > 0.0 && *w < 1e12), "{alpha}: {weights:?}");
+        }
+    }
+
+    #[test]
     fn every_equation_holds() {
         for case in cases::all() {
             let (n, gramian) = (case.n, &case.gramian);
@@ -181,7 +203,7 @@ mod tests {
         for case in cases::all() {
             let cosines = Cosines::of(&case.gramian, case.n);
             for p in [0.1, 0.5, 1.0, 2.0, 10.0] {
-                let (_, turns) = Newton { matrix: &cosines.matrix, b: vec![1.0; case.n], p }.solve();
+                let (_, turns) = Newton { matrix: &cosines.matrix, b: vec![1.0; case.n], p, ridge: RIDGE }.solve();
                 assert!(turns < 100, "{case} p={p}: {turns}");
             }
         }

@@ -238,7 +238,11 @@ impl Trainer {
             // Batch statistics of a step that failed are forgotten with it.
             model.params.state.slice_mut().copy_from_slice(&self.scratch.state);
         }
-        done
+        let objective = done?;
+        if self.weighting.looks_back() && !self.scratch.present.is_empty() {
+            self.look_back(model, parts)?;
+        }
+        Ok(objective)
     }
 
     fn attempt(&mut self, model: &mut Model, parts: &dyn Parts, look: &mut Look<'_>) -> Result<f64> {
@@ -249,11 +253,7 @@ impl Trainer {
         if self.scratch.present.is_empty() {
             return Ok(0.0);
         }
-        let objective = self.update(model)?;
-        if self.weighting.looks_back() {
-            self.look_back(model, parts)?;
-        }
-        Ok(objective)
+        self.update(model)
     }
 
     /// Label weights of all micro-batches, before the first backward needs them.
@@ -298,7 +298,10 @@ impl Trainer {
     /// The factor that brings the gradient's norm down to `clip_norm`.
     fn clip(&self, gradients: &[f32]) -> Result<f32> {
         let Some(limit) = self.clip_norm else { return Ok(1.0) };
-        let norm = square_sum(gradients).sqrt();
+        let quick = square_sum(gradients).sqrt();
+        // Squares of single precision end where clipping is wanted most.
+        let wide = || gradients.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let norm = if quick.is_finite() { quick } else { wide() };
         if !norm.is_finite() {
             bail!("the gradient's norm is {norm} at step {}: try a smaller learning rate", self.steps + 1);
         }

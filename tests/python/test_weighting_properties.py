@@ -117,7 +117,9 @@ def test_the_order_of_tasks_does_not_matter(name, kind, tasks):
 @every_jacobian
 def test_no_task_conflicts_with_the_direction(name, kind, tasks):
     if name == "ConFIG" and kind == "low_rank":
-        pytest.skip("it promises this for independent rows")
+        # It promises this for independent rows.
+        assert np.isfinite(direction_of(name, jacobian(kind, tasks))).all()
+        return
     conflicts(name, kind, tasks)
 
 

@@ -217,6 +217,16 @@ def test_the_gradients_norm_is_clipped_after_they_are_combined():
     assert_same(trained(model, "upgrad", (x, y), clip_norm=0.1), clipped, 1e-4)
 
 
+def test_gradients_whose_squares_overflow_are_clipped():
+    x, y = rows(missing=False)
+    tasks = [pt.Task(name, loss="mean_absolute") for name in TASKS]
+    model = pt.MultiTaskModel(5, tasks=tasks, encoder=pt.encoder.MLP([6]), seed=1)
+    before = model.state_dict()
+    pt.Trainer(model, pt.optim.SGD(lr=LR), weighting=pt.weighting.Static([1e22, 1.0, 1.0]), clip_norm=0.1).step((x, y))
+    moved = np.sqrt(sum(((value - before[key]) ** 2).sum() for key, value in model.state_dict().items()))
+    np.testing.assert_allclose(moved, LR * 0.1, rtol=1e-3)
+
+
 def test_bfloat16_changes_the_gramian_alone():
     x, y = rows(missing=False)
     kept, rounded = make(), make()

@@ -5,6 +5,7 @@ pub mod epoch;
 pub mod guide;
 mod lab;
 pub mod observed;
+mod seen;
 pub mod step;
 mod ways;
 

@@ -2,6 +2,7 @@
 
 use super::Trainer;
 use super::lab::Lab;
+use super::seen::Seen;
 use super::step::{Parts, Scratch, finite};
 use crate::error::Result;
 use crate::model::Model;
@@ -11,74 +12,8 @@ use crate::network::gram::{add_products, combine};
 use crate::network::plan::{Purpose, Step};
 use crate::value_error;
 use crate::weighting::modes::At;
-use crate::weighting::{Evidence, Moment, Needs, On, Probed};
+use crate::weighting::{Moment, Needs};
 use crate::workspace::Workspace;
-
-/// What the weighting is shown of the running step.
-struct Seen<'a> {
-    tasks: &'a [TaskId],
-    losses: &'a [f64],
-    moment: Moment,
-    /// `[rows, rows]`; empty if gradients were not looked at.
-    gramian: &'a [f64],
-    /// One a layer, `[rows, rows]`.
-    layers: &'a [Vec<f64>],
-    /// `[rows, width]`; empty likewise.
-    jacobian: &'a [f32],
-    lab: Option<Lab<'a>>,
-    part: Vec<f32>,
-}
-
-impl Evidence for Seen<'_> {
-    fn tasks(&self) -> &[TaskId] {
-        self.tasks
-    }
-
-    fn losses(&self) -> &[f64] {
-        self.losses
-    }
-
-    fn moment(&self) -> Moment {
-        self.moment
-    }
-
-    fn gramian(&mut self) -> Result<&[f64]> {
-        match self.gramian.is_empty() && !self.tasks.is_empty() {
-            true => Err(value_error!("the weighting asked for a Gramian that it did not say it needs")),
-            false => Ok(self.gramian),
-        }
-    }
-
-    fn layers(&self) -> usize {
-        self.layers.len().max(1)
-    }
-
-    fn layer(&mut self, index: usize) -> Result<&[f64]> {
-        let layer = self.layers.get(index).map(Vec::as_slice);
-        layer.ok_or_else(|| value_error!("the weighting asked for layer {index} of {}", self.layers.len()))
-    }
-
-    fn jacobian(&mut self) -> Result<&[f32]> {
-        match self.jacobian.is_empty() && !self.tasks.is_empty() {
-            true => Err(value_error!("the weighting asked for a Jacobian that it did not say it needs")),
-            false => Ok(self.jacobian),
-        }
-    }
-
-    fn part(&mut self, index: usize) -> Result<&[f32]> {
-        let Some(lab) = &mut self.lab else { return Err(value_error!("there are no parts of the batch here")) };
-        let (all, width) = (lab.part(index)?, lab.guide.width);
-        self.part = self.tasks.iter().flat_map(|&task| all[task * width..(task + 1) * width].iter().copied()).collect();
-        Ok(&self.part)
-    }
-
-    fn probe(&mut self, shift: &[f32], on: On) -> Result<Probed> {
-        match &mut self.lab {
-            Some(lab) => lab.probe(shift, on),
-            None => Err(value_error!("there is no validation data here")),
-        }
-    }
-}
 
 /// A look at each micro-batch's outputs.
 pub(super) type Look<'a> = dyn FnMut(&Workspace, usize) + 'a;

@@ -1,16 +1,18 @@
 //! `y = act(x W^T + b)`: one layer, equal layers side by side, or several layers over one input.
 
+mod rounded;
+
 use std::ops::Range;
 
 use tch::Tensor;
 
+use self::rounded::{Halved, unbend_rounded};
 use super::Node;
 use super::activation::{Curve, Shape};
 use crate::error::Result;
 use crate::network::buffer::{Buffer, Layout, Memory};
 use crate::network::gradient::{Pass, PerPass, Tiled};
 use crate::network::gram::Square;
-use crate::network::half::{Halves, add_rounded_products, narrow, round, unround};
 use crate::network::parallel::{Places, split, threads};
 use crate::network::plan::{Entrance, InputGradient, Kernel, ParamGradient, Prepare, Step};
 use crate::network::product::{Mode, Product};
@@ -76,26 +78,6 @@ enum Weight<T> {
     Tiles { products: Vec<(Product, Square<T>)>, gramian: Buffer<f64> },
     /// Likewise, with all products of the pass in bfloat16.
     Halves(Box<Halved<T>>),
-}
-
-/// The per-task pass in bfloat16: rounded copies of what its products read, and what they give.
-struct Halved<T> {
-    x: (Buffer<T>, Halves),
-    weight: (Buffer<T>, Halves),
-    dy: Halves,
-    /// Each with its size.
-    products: Vec<(Product, usize)>,
-    tile: Halves,
-    room: Vec<f64>,
-    gramian: Buffer<f64>,
-    dx: Option<HalvedInput<T>>,
-}
-
-/// Products into a rounded gradient of the input, and where in the input's gradient it belongs.
-struct HalvedInput<T> {
-    rounded: Halves,
-    products: Vec<(Product, usize, Mode)>,
-    dx: Buffer<T>,
 }
 
 /// How the input's gradient comes about.
@@ -319,62 +301,9 @@ impl Shapes {
     }
 }
 
-impl<T: Real> Halved<T> {
-    fn new(
-        shapes: &Shapes,
-        [x, weight, dy]: [&Buffer<T>; 3],
-        leaving: Option<InputGradient<T>>,
-        size: usize,
-        gramian: Buffer<f64>,
-    ) -> Result<Self> {
-        let (rounded, lanes) = (|of: &Buffer<T>| Halves::zeros(of.layout.len()), dy.layout.lanes);
-        let (x, weight) = ((x.share(), rounded(x)?), (weight.share(), rounded(weight)?));
-        let (dy, tile) = (rounded(dy)?, Halves::zeros(shapes.tile(lanes, size))?);
-        let products = shapes.tiles(lanes, size, [&dy, &x.1, &tile])?;
-        let dx = leaving.map(|leaving| HalvedInput::new(shapes, lanes, leaving, [&dy, &weight.1])).transpose()?;
-        Ok(Self { x, weight, dy, products, tile, room: Vec::new(), gramian, dx })
-    }
-
-    fn run(&mut self, lanes: usize) -> Result<()> {
-        round(self.x.0.slice(), self.x.1.slice_mut());
-        for (product, size) in &self.products {
-            product.run(Mode::Write)?;
-            add_rounded_products(&self.tile.slice()[..*size], lanes, &mut self.room, self.gramian.slice_mut());
-        }
-        let Some(HalvedInput { rounded, products, dx }) = &mut self.dx else { return Ok(()) };
-        round(self.weight.0.slice(), self.weight.1.slice_mut());
-        for (product, at, mode) in products {
-            product.run(Mode::Write)?;
-            let rounded = rounded.slice();
-            unround(rounded, &mut dx.slice_mut()[*at..*at + rounded.len()], *mode);
-        }
-        Ok(())
-    }
-}
-
 /// The products of the first `size` elements of a tile, all tasks' parts with each other.
 fn square<T: Real>(tile: &Buffer<T>, lanes: usize, size: usize) -> Result<Square<T>> {
     Square::new(tile.part(0, Layout { groups: 1, rows: 1, lanes, width: size / lanes })?, lanes)
-}
-
-impl<T: Real> HalvedInput<T> {
-    fn new(shapes: &Shapes, lanes: usize, leaving: InputGradient<T>, memory: [&Halves; 2]) -> Result<Self> {
-        let ([dy, weight], &Shapes { groups, rows, outer, inner, .. }) = (memory, shapes);
-        let long = rows * lanes;
-        let rounded = Halves::zeros(long * inner)?;
-        let product = |group: usize| {
-            let dy = dy.view(&[long, outer], &[outer, 1], group * long * outer)?;
-            let weight = weight.view(&[outer, inner], &[inner, 1], group * outer * inner)?;
-            // Every group of a fan-out adds to the one input.
-            let (at, mode) = match shapes.wiring {
-                Wiring::FanOut => (0, if group == 0 { leaving.mode } else { Mode::Add }),
-                _ => (group * long * inner, leaving.mode),
-            };
-            Ok((Product::new(rounded.view(&[long, inner], &[inner, 1], 0)?, dy, weight)?, at, mode))
-        };
-        let products = (0..groups).map(product).collect::<Result<_>>()?;
-        Ok(Self { rounded, products, dx: leaving.buffer })
-    }
 }
 
 impl<T: Real> Kernel for LinearKernel<T> {
@@ -436,31 +365,6 @@ impl<T: Real> Kernel for LinearKernel<T> {
             }
         }
     }
-}
-
-vectorised! {
-/// As [`unbend`], but leaves the gradient as it is and rounds what comes out of it.
-fn unbend_rounded<T: Real, S: Shape>(
-    layout: Layout,
-    first: usize,
-    values: [&[T]; 3],
-    to: &mut [u16],
-    bias: &mut [T],
-) {
-    let ([x, y, dy], Layout { rows, lanes, width, .. }) = (values, layout);
-    let dy = &dy[first * lanes * width..];
-    for (i, (dy, to)) in dy.chunks_exact(width).zip(to.chunks_exact_mut(width)).enumerate() {
-        let row = first + i / lanes;
-        let slot = row / rows * lanes + i % lanes;
-        let (x, y) = (&x[row * width..][..width], &y[row * width..][..width]);
-        let bias = &mut bias[slot * width..][..width];
-        for j in 0..width {
-            let d = dy[j] * S::slope(x[j], y[j]);
-            bias[j] += d;
-            to[j] = narrow(d);
-        }
-    }
-}
 }
 
 vectorised! {

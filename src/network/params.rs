@@ -38,11 +38,12 @@ impl<T: Real> Params<T> {
 
 fn start<T: Real>(param: &Param, stream: Stream, values: &mut [T]) {
     for (i, value) in values.iter_mut().enumerate() {
-        let i = i as u64;
-        *value = T::of(match param.init {
-            Init::Uniform(bound) => bound * (2.0 * stream.uniform(i) - 1.0),
-            Init::Normal(deviation) => deviation * stream.normal(i),
-            Init::Constant(value) => value,
+        let index = i as u64;
+        *value = T::of(match &param.init {
+            Init::Uniform(bound) => bound * (2.0 * stream.uniform(index) - 1.0),
+            Init::Normal(deviation) => deviation * stream.normal(index),
+            Init::Constant(value) => *value,
+            Init::Given(values) => values[i],
         });
     }
 }

@@ -8,7 +8,7 @@ use super::nodes::embedding::Embedding;
 use super::nodes::island::{Island, Module};
 use super::nodes::linear::{Linear, Wiring};
 use super::nodes::{Op, add, concat, dropout, gather, join, mixture, norm, select, stitch};
-use super::{Entry, Init, Network, Output, Param, ParamId, Reach, Role, Value, ValueId, View};
+use super::{Entry, Init, Network, Output, Param, ParamId, Reach, Role, Source, Start, Value, ValueId, View};
 use crate::bail;
 use crate::error::Result;
 
@@ -24,6 +24,8 @@ pub struct Builder {
     state_entries: Vec<Entry>,
     /// Values repeated for several layers, counted down from the largest id: no memory holds them unless a node needs it.
     repeated: Vec<Repeated>,
+    /// Whether groups start alike.
+    alike: bool,
     /// Numbers in all parameters, counted without overflow.
     wanted: usize,
 }
@@ -54,7 +56,7 @@ impl Builder {
             representation: 0,
             views: Vec::new(),
         };
-        Self { net, state_entries: Vec::new(), repeated: Vec::new(), wanted: 0 }
+        Self { net, state_entries: Vec::new(), repeated: Vec::new(), alike: false, wanted: 0 }
     }
 
     /// The numeric features.
@@ -345,7 +347,13 @@ impl Builder {
             for &x in inputs {
                 own.push(self.group_of(x, group, reach));
             }
+            let first = self.net.params.len();
             picks.push((self.lone_island(path, own, reach, module), 0));
+            if self.alike {
+                let count = self.net.params.len() - first;
+                let of = |id: usize| id - group * count;
+                (first..first + count).for_each(|id| self.net.params[id].start.stream = of(id));
+            }
         }
         Ok(self.gather(&picks, reach))
     }
@@ -377,14 +385,23 @@ impl Builder {
         self.push(Op::Island(Island { inputs, output, params, module: module.clone() }))
     }
 
-    /// Something for [`Network::views`] to show.
-    pub fn show(&mut self, view: View) {
-        self.net.views.push(view);
+    /// Everything that `build` adds starts from the same numbers in each group.
+    pub fn alike<V>(&mut self, build: impl FnOnce(&mut Self) -> V) -> V {
+        let before = std::mem::replace(&mut self.alike, true);
+        let built = build(self);
+        self.alike = before;
+        built
     }
 
-    /// The parameters of the node that was added last.
-    pub fn last_params(&self) -> Vec<ParamId> {
-        self.net.ops.last().map_or(Vec::new(), Op::params)
+    /// Lets users see a value of gates, `[groups, rows, columns]`.
+    pub fn show_value(&mut self, name: String, value: ValueId, rows: Vec<String>, columns: Vec<String>) {
+        self.net.views.push(View { name, source: Source::Value(value), rows, columns });
+    }
+
+    /// Lets users see the parameter `[groups, columns]` of the node that was added last.
+    pub fn show_params(&mut self, name: String, rows: Vec<String>, columns: Vec<String>) {
+        let param = self.net.ops.last().and_then(|op| op.params().first().copied());
+        self.net.views.extend(param.map(|param| View { name, source: Source::Param(param), rows, columns }));
     }
 
     /// Marks where a task's raw outputs stand; tasks in order.
@@ -504,8 +521,9 @@ impl Builder {
         let id = self.net.params.len();
         let size = shape.iter().fold(1, |product: usize, &n| product.saturating_mul(n));
         self.wanted = self.wanted.saturating_add(size);
-        let start = self.net.size().next_multiple_of(ALIGN);
-        let mut at = start;
+        let begin = self.net.size().next_multiple_of(ALIGN);
+        let mut at = begin;
+        let copies = if self.alike { pieces.len() } else { 1 };
         for (name, shape) in pieces {
             // A model that is too large is refused in the end: until then its sizes must not overflow.
             let size = if self.wanted > LARGEST { 0 } else { shape.iter().product::<usize>() };
@@ -514,7 +532,8 @@ impl Builder {
             self.net.entries.push(Entry { name, shape, range, param: Some(id) });
         }
         // Reach is set when the node that uses the parameter is pushed.
-        let param = Param { shape: shape.to_vec(), groups, range: start..at, role, init, reach: Reach::All };
+        let start = Start { stream: id, copies };
+        let param = Param { shape: shape.to_vec(), groups, range: begin..at, role, init, start, reach: Reach::All };
         self.net.params.push(param);
         id
     }

@@ -78,6 +78,15 @@ pub enum Init {
     Given(Vec<f64>),
 }
 
+/// Which random numbers a parameter starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The parameter whose stream it takes: itself, mostly.
+    pub stream: ParamId,
+    /// Equal parts of it that start alike.
+    pub copies: usize,
+}
+
 /// A learnable block of the flat parameters.
 #[derive(Debug, Clone)]
 pub struct Param {
@@ -91,6 +100,8 @@ pub struct Param {
     pub role: Role,
     /// How it starts.
     pub init: Init,
+    /// From which random numbers.
+    pub start: Start,
     /// Which tasks' gradients arrive here.
     pub reach: Reach,
 }

@@ -518,13 +518,14 @@ fn mixtures_of_common_and_own_experts() {
         let e = b.fan_out(&numbered("e", common), h, width, Some(Curve::Silu), Reach::All);
         let o = b.fan_out(&numbered("o", tasks * own), h, width, Some(Curve::Tanh), Reach::Own);
         let g = b.fan_out(&numbered("g", tasks), h, own + common, None, Reach::Own);
+        let g = b.softmax(g);
         let experts = [Experts { value: o, common: false }, Experts { value: e, common: true }];
         let m = b.mixture(g, &experts, Reach::Own).unwrap();
         add_own_heads(&mut b, m, tasks);
         Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
             let h = r.linear(&r.numeric, "a").tanh();
             let task = |t: usize| {
-                let gates = r.linear(&h, &format!("g{t}"));
+                let gates = r.linear(&h, &format!("g{t}")).softmax(1, Kind::Double);
                 let mine = (0..own).map(|k| r.linear(&h, &format!("o{}", t * own + k)).tanh());
                 let shared = (0..common).map(|k| r.linear(&h, &format!("e{k}")).silu());
                 let weighed = mine.chain(shared).enumerate().map(|(j, x)| gates.narrow(1, j as i64, 1) * x);
@@ -544,6 +545,7 @@ fn layers_over_each_group_of_shared_values() {
         let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
         let o = b.fan_out(&numbered("o", tasks), h, 4, Some(Curve::Gelu), Reach::All);
         let g = b.fan_out(&paths(&["g"]), h, tasks, None, Reach::All);
+        let g = b.softmax(g);
         let shared = b.mixture(g, &[Experts { value: o, common: true }], Reach::All).unwrap();
         let e = b.fan_out(&numbered("e", 2), shared, 3, Some(Curve::Tanh), Reach::All);
         let each = b.each(o, 2, Reach::Own);
@@ -557,7 +559,7 @@ fn layers_over_each_group_of_shared_values() {
         Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
             let h = r.linear(&r.numeric, "a").tanh();
             let own: Vec<_> = (0..tasks).map(|t| r.linear(&h, &format!("o{t}")).gelu("none")).collect();
-            let g = r.linear(&h, "g");
+            let g = r.linear(&h, "g").softmax(1, Kind::Double);
             let shared =
                 own.iter().enumerate().map(|(t, o)| g.narrow(1, t as i64, 1) * o).reduce(|a, b| a + b).unwrap();
             let task = |t: usize| {

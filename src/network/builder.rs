@@ -7,7 +7,7 @@ use super::nodes::activation::{self, Curve};
 use super::nodes::embedding::Embedding;
 use super::nodes::island::{Island, Module};
 use super::nodes::linear::{Linear, Wiring};
-use super::nodes::{Op, add, concat, dropout, gather, join, mixture, norm, select, stitch};
+use super::nodes::{Op, add, concat, dropout, gather, join, mixture, norm, select, softmax, stitch};
 use super::{Entry, Init, Network, Output, Param, ParamId, Reach, Role, Source, Start, Value, ValueId, View};
 use crate::bail;
 use crate::error::Result;
@@ -189,6 +189,13 @@ impl Builder {
         let x = self.solid(x);
         let output = self.like(x);
         self.push(Op::Activation(activation::Activation { input: x, output, curve }))
+    }
+
+    /// Softmax over the width of each row.
+    pub fn softmax(&mut self, x: ValueId) -> ValueId {
+        let x = self.solid(x);
+        let output = self.like(x);
+        self.push(Op::Softmax(softmax::Softmax { input: x, output }))
     }
 
     /// Dropout (Srivastava et al., JMLR 2014): zeroes each number with probability `rate` while training.
@@ -393,15 +400,20 @@ impl Builder {
         built
     }
 
-    /// Lets users see a value of gates, `[groups, rows, columns]`.
-    pub fn show_value(&mut self, name: String, value: ValueId, rows: Vec<String>, columns: Vec<String>) {
-        self.net.views.push(View { name, source: Source::Value(value), rows, columns });
+    /// Lets users see a value of gates, `[groups, rows, columns]`, of which the first `own` columns are each group's own.
+    pub fn show_gates(&mut self, name: String, value: ValueId, [rows, columns]: [Vec<String>; 2], own: usize) {
+        self.net.views.push(View { name, source: Source::Value(value), rows, columns, own });
     }
 
-    /// Lets users see the parameter `[groups, columns]` of the node that was added last.
-    pub fn show_params(&mut self, name: String, rows: Vec<String>, columns: Vec<String>) {
-        let param = self.net.ops.last().and_then(|op| op.params().first().copied());
-        self.net.views.extend(param.map(|param| View { name, source: Source::Param(param), rows, columns }));
+    /// Lets users see the weights of the stitch that was added last.
+    pub fn show_stitch(&mut self, name: String, rows: Vec<String>, columns: Vec<String>) {
+        if let Some(Op::Stitch(stitch)) = self.net.ops.last() {
+            let source = match stitch.rule {
+                stitch::Rule::Plain => Source::Mix(stitch.weight),
+                stitch::Rule::Sampled { .. } => Source::Choice(stitch.weight),
+            };
+            self.net.views.push(View { name, source, rows, columns, own: 0 });
+        }
     }
 
     /// Marks where a task's raw outputs stand; tasks in order.

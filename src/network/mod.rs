@@ -141,6 +141,8 @@ pub struct View {
     pub rows: Vec<String>,
     /// What its columns are: experts, or where features come from.
     pub columns: Vec<String>,
+    /// How many columns, the first, are each row's own: experts of single tasks.
+    pub own: usize,
 }
 
 /// Where a view's numbers are.
@@ -148,8 +150,10 @@ pub struct View {
 pub enum Source {
     /// In a value `[groups, rows, columns]`: gates, which differ from row to row of the data.
     Value(ValueId),
-    /// In a parameter `[groups, columns]`.
-    Param(ParamId),
+    /// In a parameter `[groups, columns]`: how features are mixed.
+    Mix(ParamId),
+    /// In a parameter `[groups, columns]` whose softmax says what is chosen how often while training.
+    Choice(ParamId),
 }
 
 /// A finished network: nodes in forward order, and everything a plan needs to know of them.

@@ -27,7 +27,11 @@ impl<T: Real> Params<T> {
         let mut params =
             Self { values: flat(net.size())?, gradients: flat(net.size())?, state: flat(net.state.len())? };
         for param in &net.params {
-            start(param, Stream::new(seed, &[INIT, param.start.stream as u64]), &mut params.values.slice_mut()[param.range.clone()]);
+            start(
+                param,
+                Stream::new(seed, &[INIT, param.start.stream as u64]),
+                &mut params.values.slice_mut()[param.range.clone()],
+            );
         }
         for (to, &from) in params.state.slice_mut().iter_mut().zip(&net.state) {
             *to = T::of(from);

@@ -68,6 +68,6 @@ fn transfer(net: &mut Builder, task: &str, before: Feature, own: Feature, reach:
     let scores = net.join(scores);
     let weights = net.softmax(scores);
     let sources = ["transferred".to_owned(), "own".to_owned()].to_vec();
-    net.show_value(format!("attention.{task}"), weights, vec![task.to_owned()], sources);
+    net.show_gates(format!("attention.{task}"), weights, [vec![task.to_owned()], sources], 0);
     net.mixture(weights, &[Experts { value, common: true }], reach)
 }

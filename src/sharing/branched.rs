@@ -47,7 +47,12 @@ impl Sharing for Branched {
             } else {
                 net.gather(&parents.iter().map(|&group| (x, group)).collect::<Vec<_>>(), reach)
             };
-            x = parts.encoder.stage(net, stage, &now.iter().map(|branch| path(parts, branch)).collect::<Vec<_>>(), x)?;
+            x = parts.encoder.stage(
+                net,
+                stage,
+                &now.iter().map(|branch| path(parts, branch)).collect::<Vec<_>>(),
+                x,
+            )?;
             before.clone_from(now);
         }
         let group = |task: usize| before.iter().position(|branch| branch.contains(&task)).unwrap_or(0);
@@ -94,7 +99,9 @@ impl Branched {
             if let Some(last) = layers.last()
                 && !read.iter().all(|branch| last.iter().any(|wide| within(branch, wide)))
             {
-                bail!("Branched: argument `branches`: tasks that have parted stay apart, but meet again in layer {layer}");
+                bail!(
+                    "Branched: argument `branches`: tasks that have parted stay apart, but meet again in layer {layer}"
+                );
             }
             layers.push(read);
         }

@@ -29,8 +29,9 @@ impl Sharing for Cgc {
         let seen = net.each(seen, tasks, Reach::Own);
         let gates = net.linear(&parts.paths("gates"), seen, self.task_experts + self.shared_experts, None);
         let gates = net.softmax(gates);
-        let names = [numbered("own", self.task_experts), numbered("shared_experts", self.shared_experts)].concat();
-        net.show_value("gates".to_owned(), gates, parts.names(), names);
+        let names =
+            [numbered("task_experts", self.task_experts), numbered("shared_experts", self.shared_experts)].concat();
+        net.show_gates("gates".to_owned(), gates, [parts.names(), names], self.task_experts);
         let experts = [Experts { value: own, common: false }, Experts { value: shared, common: true }];
         let mixed = net.mixture(gates, &experts, Reach::Own)?;
         Ok(parts.features(mixed))

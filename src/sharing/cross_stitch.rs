@@ -29,7 +29,7 @@ impl Sharing for CrossStitch {
             let mix = Mix { inputs: &[x], across: true, parts: 1, start: &start, rule: Rule::Plain };
             let name = format!("stitches.{stage}");
             x = net.stitch(&parts.paths(&name), mix, reach)?;
-            net.show_params(name, parts.names(), parts.names());
+            net.show_stitch(name, parts.names(), parts.names());
         }
         Ok(parts.features(x))
     }

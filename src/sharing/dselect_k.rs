@@ -47,7 +47,7 @@ impl Sharing for DselectK {
         let z = net.linear(&paths("bits"), seen, k * bits, None);
         let a = net.linear(&paths("mix"), seen, k, None);
         let gates = net.selectors(z, a, k, experts, gamma, entropy)?;
-        net.show_value("gates".to_owned(), gates, parts.names(), numbered("experts", experts));
+        net.show_gates("gates".to_owned(), gates, [parts.names(), numbered("experts", experts)], 0);
         let mixed = net.mixture(gates, &[Experts { value, common: true }], Reach::Own)?;
         Ok(parts.features(mixed))
     }

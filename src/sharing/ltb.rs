@@ -38,13 +38,13 @@ impl Sharing for Ltb {
                 let mix = Mix { inputs: &[x], across: true, parts: 1, start: &|_, _| 0.0, rule };
                 let name = format!("branching.{stage}");
                 x = net.stitch(&numbered(&name, branches), mix, Reach::All)?;
-                net.show_params(name, blocks.clone(), blocks.clone());
+                net.show_stitch(name, blocks.clone(), blocks.clone());
             }
             x = parts.encoder.stage(net, stage, &blocks, x)?;
         }
         let mix = Mix { inputs: &[x], across: true, parts: 1, start: &|_, _| 0.0, rule };
         let value = net.stitch(&parts.paths("branching"), mix, Reach::Own)?;
-        net.show_params("branching".to_owned(), parts.names(), blocks);
+        net.show_stitch("branching".to_owned(), parts.names(), blocks);
         Ok(parts.features(value))
     }
 }

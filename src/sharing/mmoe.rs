@@ -26,7 +26,7 @@ impl Sharing for Mmoe {
         let seen = net.each(seen, parts.tasks.len(), Reach::Own);
         let gates = net.linear(&parts.paths("gates"), seen, self.experts, None);
         let gates = net.softmax(gates);
-        net.show_value("gates".to_owned(), gates, parts.names(), numbered("experts", self.experts));
+        net.show_gates("gates".to_owned(), gates, [parts.names(), numbered("experts", self.experts)], 0);
         let mixed = net.mixture(gates, &[Experts { value, common: true }], Reach::Own)?;
         Ok(parts.features(mixed))
     }

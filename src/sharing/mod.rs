@@ -1,11 +1,8 @@
 //! Sharing schemes: which parameters serve which task.
 
-pub mod aitm;
 pub mod branched;
 pub mod cgc;
 pub mod cross_stitch;
-pub mod dselect_k;
-pub mod esmm;
 pub mod hard;
 pub mod ltb;
 pub mod mmoe;
@@ -86,7 +83,7 @@ pub trait Sharing: Debug + Send + Sync + Described {
 
 crate::family!(
     Sharing, "sharing": hard::Hard, soft::Soft, cross_stitch::CrossStitch, sluice::Sluice, nddr::Nddr, mmoe::Mmoe, omoe::Omoe,
-    cgc::Cgc, ple::Ple, dselect_k::DselectK, ltb::Ltb, branched::Branched, esmm::Esmm, aitm::Aitm
+    cgc::Cgc, ple::Ple, ltb::Ltb, branched::Branched
 );
 
 /// Paths of so many equal networks: `prefix.0`, `prefix.1` ...

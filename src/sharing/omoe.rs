@@ -23,7 +23,7 @@ impl Sharing for Omoe {
         let seen = parts.encoder.pooled(net, parts.x)?;
         let gates = net.linear(&["gate".to_owned()], seen, self.experts, None);
         let gates = net.softmax(gates);
-        net.show_value("gates".to_owned(), gates, vec!["all tasks".to_owned()], numbered("experts", self.experts));
+        net.show_gates("gates".to_owned(), gates, [vec!["all tasks".to_owned()], numbered("experts", self.experts)], 0);
         let value = net.mixture(gates, &[Experts { value, common: true }], Reach::All)?;
         Ok(vec![Feature { value, group: 0 }; parts.tasks.len()])
     }

@@ -76,8 +76,8 @@ impl Ple {
         let each = net.each(seen, tasks / groups, reach);
         let gates = net.linear(&parts.paths(&prefix("gates")), each, k + s, None);
         let gates = net.softmax(gates);
-        let names = [numbered("own", k), numbered("shared_experts", s)].concat();
-        net.show_value(prefix("gates"), gates, parts.names(), names);
+        let names = [numbered("task_experts", k), numbered("shared_experts", s)].concat();
+        net.show_gates(prefix("gates"), gates, [parts.names(), names], k);
         let sources = [Experts { value: own, common: false }, Experts { value: shared, common: true }];
         let of_tasks = net.mixture(gates, &sources, reach)?;
         if last {
@@ -87,7 +87,7 @@ impl Ple {
         let gate = net.linear(&[prefix("shared_gate")], seen, tasks * k + s, None);
         let gate = net.softmax(gate);
         let names = [parts.numbered("task_experts", k), numbered("shared_experts", s)].concat();
-        net.show_value(prefix("shared_gate"), gate, vec!["shared".to_owned()], names);
+        net.show_gates(prefix("shared_gate"), gate, [vec!["shared".to_owned()], names], 0);
         let sources = [Experts { value: own, common: true }, Experts { value: shared, common: true }];
         Ok(Level { tasks: of_tasks, shared: net.mixture(gate, &sources, Reach::All)? })
     }

@@ -27,7 +27,8 @@ impl Sharing for Sluice {
     fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
         let (tasks, stages, subspaces) = (parts.tasks.len(), parts.encoder.stages(), self.subspaces);
         let start = near_identity(tasks * subspaces, self.start);
-        let names: Vec<_> = parts.names().iter().flat_map(|task| (0..subspaces).map(move |k| format!("{task}.{k}"))).collect();
+        let names: Vec<_> =
+            parts.names().iter().flat_map(|task| (0..subspaces).map(move |k| format!("{task}.{k}"))).collect();
         let mut x = net.each(parts.x, tasks, Reach::All);
         let mut layers = Vec::new();
         for stage in 0..stages {
@@ -36,7 +37,7 @@ impl Sharing for Sluice {
             let mix = Mix { inputs: &[x], across: true, parts: subspaces, start: &start, rule: Rule::Plain };
             let name = format!("stitches.{stage}");
             x = net.stitch(&parts.paths(&name), mix, reach)?;
-            net.show_params(name, names.clone(), names.clone());
+            net.show_stitch(name, names.clone(), names.clone());
             layers.push(x);
         }
         if stages < 2 {
@@ -50,7 +51,11 @@ impl Sharing for Sluice {
         let mix =
             Mix { inputs: &layers, across: false, parts: 1, start: &|_, j| last(stages - 1, j), rule: Rule::Plain };
         let value = net.stitch(&parts.paths("layers"), mix, Reach::Own)?;
-        net.show_params("layers".to_owned(), parts.names(), (0..stages).map(|stage| format!("layer {stage}")).collect());
+        net.show_stitch(
+            "layers".to_owned(),
+            parts.names(),
+            (0..stages).map(|stage| format!("layer {stage}")).collect(),
+        );
         Ok(parts.features(value))
     }
 }

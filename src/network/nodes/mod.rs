@@ -12,6 +12,7 @@ pub mod linear;
 pub mod mixture;
 pub mod norm;
 pub mod select;
+pub mod softmax;
 pub mod stitch;
 
 use super::plan::{Kernel, Prepare};
@@ -94,5 +95,6 @@ nodes! {
     Linear = linear::Linear,
     Mixture = mixture::Mixture,
     Select = select::Select,
+    Softmax = softmax::Softmax,
     Stitch = stitch::Stitch,
 }

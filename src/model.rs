@@ -6,16 +6,17 @@ use serde_json::{Value, json};
 
 use crate::data::{Data, Inputs, Rows};
 use crate::description::{embedding_widths, read_inputs, read_seed, read_tasks};
+use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::file::{self, Contents};
-use crate::head::{Feature, Target};
+use crate::head::{Feature, Head, Target};
 use crate::loss::{self, Loss};
 use crate::network::builder::Builder;
 use crate::network::gradient::Pass;
 use crate::network::params::Params;
 use crate::network::plan::{Purpose, Step};
 use crate::network::{Entry, Network, Output, Reach};
-use crate::sharing::Parts;
+use crate::sharing::{Parts, Sharing};
 use crate::task::Task;
 use crate::workspace::Workspace;
 use crate::{bail, encoder, head, sharing, value_error};
@@ -49,6 +50,35 @@ pub struct Jacobian {
     pub rows: Vec<Vec<f32>>,
 }
 
+/// The network of a model: embeddings of the given widths, encoders wired by a sharing scheme, heads.
+///
+/// # Errors
+/// Parts that do not fit each other.
+pub fn assemble(
+    inputs: &Inputs,
+    widths: &[usize],
+    tasks: &[Task],
+    encoder: &dyn Encoder,
+    sharing: &dyn Sharing,
+    head: &dyn Head,
+) -> Result<Network> {
+    let mut net = Builder::new(inputs.numeric, &inputs.categorical).serving(tasks.len());
+    let x = net.features(widths);
+    let features = sharing.build(&mut net, &Parts { x, encoder, tasks })?;
+    let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
+        path: format!("heads.{}", task.name),
+        features,
+        width: task.width(),
+        reach: sharing.head_reach(j, tasks.len()),
+    };
+    let targets: Vec<_> = tasks.iter().zip(&features).enumerate().map(target).collect();
+    let outputs = head.build(&mut net, &targets)?;
+    for Output { value, group, columns } in sharing.outputs(&mut net, outputs, tasks)? {
+        net.output(value, group, columns);
+    }
+    net.finish()
+}
+
 impl Model {
     /// Builds the network a JSON description asks for; `custom[j]` is task `j`'s loss where the caller brings one.
     ///
@@ -72,21 +102,7 @@ impl Model {
             bail!("`inputs`: a model needs at least one feature");
         }
 
-        let mut net = Builder::new(inputs.numeric, &inputs.categorical);
-        let x = net.features(&widths);
-        let features = sharing.build(&mut net, &Parts { x, encoder: encoder.as_ref(), tasks: &tasks })?;
-        let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
-            path: format!("heads.{}", task.name),
-            features,
-            width: task.width(),
-            reach: sharing.head_reach(j, tasks.len()),
-        };
-        let targets: Vec<_> = tasks.iter().zip(&features).enumerate().map(target).collect();
-        let outputs = head.build(&mut net, &targets)?;
-        for Output { value, group, columns } in sharing.outputs(&mut net, outputs, &tasks)? {
-            net.output(value, group, columns);
-        }
-        let net = net.finish()?;
+        let net = assemble(&inputs, &widths, &tasks, encoder.as_ref(), sharing.as_ref(), head.as_ref())?;
         let params = Params::new(&net, seed)?;
         let rest = json!({"embedding": widths, "encoder": encoder.describe(), "sharing": sharing.describe(),
                           "head": head.describe(), "seed": seed, "face": description["face"]});

@@ -1,7 +1,7 @@
 """Every sharing scheme as an ordinary PyTorch module, written from its paper the way people write it.
 
-Parameters have the names and shapes of `pt.MultiTaskModel.state_dict()`, so that one loads into the other. The tests compare
-both; the benchmark of schemes trains both.
+Parameters have the names and shapes of `pt.MultiTaskModel.state_dict()`, so that one loads into the other. The
+tests compare both; the benchmark of schemes trains both.
 
     network = build("MMoE", tasks={"a": 1, "b": 1}, numeric=10, encoder=MLP([16]), tower=[8], experts=8)
     outputs = network(x)                 # raw outputs, a tensor a task
@@ -370,7 +370,7 @@ class PLE(Network):
     ) -> None:
         super().__init__(design)
         stages = len(design.encoder.hidden)
-        count = levels or stages
+        count = levels or max(stages, 1)
         parts = [range(level * stages // count, (level + 1) * stages // count) for level in range(count)]
         self.levels = nn.ModuleList(
             Level(design, part, shared_experts, task_experts, last=part.stop == stages) for part in parts
@@ -467,6 +467,7 @@ class LTB(Network):
         heat = max(self.temperature * self.decay**self.steps, self.lowest)
         self.steps += self.training
         xs = [x] * len(self.blocks)
+        parents = torch.stack(xs)
         for stage in self.blocks[0]:
             if stage != "0":
                 xs = [choice(parents, heat) for choice in self.branching[stage]]
@@ -555,16 +556,14 @@ class AITM(Network):
 
     def forward(self, numeric: Tensor | None, codes: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
         x = self.read(numeric, codes)
-        outputs: list[Tensor] = []
-        term = x.new_zeros(())
-        for task in self.tasks:
-            own = run(self.encoders[task], x)
-            z = self.attention[task](self.transfer[task](z), own) if outputs else own
-            logit = self.heads[task](z)
-            if outputs:
-                rise = torch.sigmoid(logit) - torch.sigmoid(outputs[-1])
-                term = term + self.calibration * torch.relu(rise).mean()
-            outputs.append(logit)
+        own = {task: run(encoder, x) for task, encoder in self.encoders.items()}
+        z = own[self.tasks[0]]
+        outputs, term = [self.heads[self.tasks[0]](z)], x.new_zeros(())
+        for task in self.tasks[1:]:
+            z = self.attention[task](self.transfer[task](z), own[task])
+            outputs.append(self.heads[task](z))
+            rise = torch.sigmoid(outputs[-1]) - torch.sigmoid(outputs[-2])
+            term = term + self.calibration * torch.relu(rise).mean()
         return outputs, term
 
 

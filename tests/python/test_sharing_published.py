@@ -1,6 +1,7 @@
 """Every sharing scheme against a plain PyTorch transcription of its paper, in double precision."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from polytask import registry
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benches"))
 import torch_sharing
 
-ROWS = 40
 TOLERANCE = 1e-6
 #: Large against the parameters, so that what a step took off them is known to all digits.
 LR = 64.0
@@ -60,12 +60,27 @@ def branches(kind, tasks, layers):
 class Case:
     """A model, its transcription with the same parameters, and rows."""
 
-    def __init__(self, scheme, settings, tasks=3, layers=2, tower=(), mixed=True, missing=True, tables=(), **encoder):
+    def __init__(
+        self,
+        scheme,
+        settings,
+        *,
+        rows=40,
+        tasks=3,
+        layers=2,
+        hidden=None,
+        tower=(),
+        mixed=True,
+        missing=True,
+        tables=(),
+        **encoder,
+    ):
+        self.rows = rows
         names = [chr(ord("a") + k) for k in range(tasks)]
         settings = dict(settings)
         if "branches" in settings and scheme == "Branched":
             settings["branches"] = branches(settings["branches"], names, layers)
-        hidden = [8] * layers if scheme == "Sluice" or encoder.get("residual") else [8, 6, 10][:layers]
+        hidden = hidden or ([8] * layers if scheme == "Sluice" or encoder.get("residual") else [8, 6, 10][:layers])
         encoder = {"activation": "tanh", **encoder}
         self.kinds = (
             ["event"] * tasks
@@ -97,9 +112,9 @@ class Case:
         ).double()
         self.rng = np.random.default_rng([tasks, layers])
         self.move()
-        self.x = {"numeric": self.rng.normal(size=(ROWS, 5)).astype(np.float32)}
+        self.x = {"numeric": self.rng.normal(size=(rows, 5)).astype(np.float32)}
         if tables:
-            self.x["categorical"] = np.stack([self.rng.integers(0, size, ROWS) for size, _ in tables], axis=1)
+            self.x["categorical"] = np.stack([self.rng.integers(0, size, rows) for size, _ in tables], axis=1)
         gaps = [k % 4 * missing for k in range(tasks)]
         self.y = {name: self.labels(*each) for name, *each in zip(names, self.kinds, gaps, strict=True)}
 
@@ -116,11 +131,11 @@ class Case:
     def labels(self, kind, missing):
         """Labels of one task, with gaps in every so manieth row."""
         if kind == "class":
-            y = self.rng.integers(0, 3, ROWS)
+            y = self.rng.integers(0, 3, self.rows)
         elif kind == "value":
-            y = self.rng.normal(size=ROWS).astype(np.float32)
+            y = self.rng.normal(size=self.rows).astype(np.float32)
         else:
-            y = self.rng.integers(0, 2, (ROWS, 2) if kind == "labels" else ROWS).astype(np.float32)
+            y = self.rng.integers(0, 2, (self.rows, 2) if kind == "labels" else self.rows).astype(np.float32)
         if missing:
             y[missing :: missing + 2] = -1 if kind == "class" else np.nan
         return y
@@ -130,6 +145,7 @@ class Case:
         state = self.model.state_dict()
         for name, value in state.items():
             noise = self.rng.normal(size=value.shape).astype(np.float32)
+            noise *= min(1, (8 / value.shape[-1]) ** 0.5)
             state[name] = value * np.exp(0.2 * noise) if name.endswith("running_var") else value + 0.3 * noise
         self.model.load_state_dict(state)
         self.follow()
@@ -239,6 +255,7 @@ SIZES = {
     "1 task": {"tasks": 1, "tower": (7,)},
     "1 task, 1 layer": {"tasks": 1, "layers": 1},
     "layer norm, residual, dropout": {"norm": "layer", "residual": True, "dropout": 0.3, "layers": 3},
+    "700 rows, wide": {"rows": 700, "hidden": [64, 64]},
     "no layers": {"layers": 0},
     "1 task, no layers, tower": {"tasks": 1, "layers": 0, "tower": (4,)},
     "batch norm": {"norm": "batch", "activation": "silu"},
@@ -336,6 +353,34 @@ def test_gradient_methods_weigh_what_is_shared_and_nothing_else(scheme, settings
         unshared = set(want) - set(names)
         tasks_of = {name: sum(np.abs(row[name]).max(initial=0) > 0 for row in rows) for name in unshared}
         assert all(count <= 1 for count in tasks_of.values()), tasks_of
+
+
+#: Modules whose outputs together are the last that all tasks reach.
+REPRESENTATION = {
+    "Hard": r"encoder\.1",
+    "CrossStitch": r"encoders\..\.1",
+    "NDDR": r"encoders\..\.1",
+    "LTB": r"blocks\..\.1",
+}
+
+
+@pytest.mark.parametrize("scheme", REPRESENTATION)
+def test_gradients_at_the_representation_are_combined_where_it_is(scheme, sampled):
+    case = Case(scheme, {})
+    trainer = pt.Trainer(case.model, pt.optim.SGD(lr=LR), weighting=pt.weighting.UPGrad(at="representation"))
+    names, _ = case.model._core.gradients(case.model.reader.read(case.data).core(), "jacobian")
+    outs = []
+    for name, module in case.network.named_modules():
+        if re.fullmatch(REPRESENTATION[scheme], name):
+            module.register_forward_hook(lambda _module, _inputs, out: outs.append(out))
+    sampled(case, 0, 0)
+    losses = case.losses(case.forward(training=True)[0])
+    together = [torch.autograd.grad(loss, outs, retain_graph=True, allow_unused=True) for loss in losses]
+    jacobian = np.stack([torch.cat([g.ravel() for g in row]).numpy() for row in together])
+    direction = torch.from_numpy(pt.weighting.UPGrad().aggregate(jacobian))
+    along = torch.cat([out.ravel() for out in outs]) @ direction
+    want = {**case.gradient(sum(losses)), **case.gradient(along, names)}
+    same_all(case.step(trainer)[1], want, 5e-6)
 
 
 def learnable(scheme, rows=256):

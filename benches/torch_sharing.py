@@ -404,6 +404,11 @@ class Selector(nn.Module):
         share = torch.softmax(self.mix(x), dim=1)
         return torch.einsum("rk,rke->re", share, selected), selected
 
+    def spare(self, selected: Tensor) -> Tensor:
+        """What keeps selections from codes of no expert: `1 / t - 1`, and its tangent below `t = 0.1`."""
+        t = selected.sum(dim=2)
+        return torch.where(t < 0.1, 9 - 100 * (t - 0.1), 1 / t.clamp(min=0.1) - 1).sum(dim=1).mean()
+
 
 class DSelectK(Network):
     """Hazimeh et al., NeurIPS 2021: sparse gates that can be differentiated, with an entropy term."""
@@ -421,7 +426,10 @@ class DSelectK(Network):
         for gate, head in zip(self.gates.values(), self.heads.values(), strict=True):
             weights, selected = gate(x)
             outputs.append(head(weighed(weights, experts)))
-            term = term + self.entropy * torch.special.entr(selected).sum(dim=(1, 2)).mean()
+            entropy = -(selected * torch.log(selected + 1e-6)).sum(dim=(1, 2)).mean()
+            term = term + self.entropy * entropy
+            if len(self.experts) & len(self.experts) - 1:
+                term = term + gate.spare(selected)
         return outputs, term
 
 

@@ -328,6 +328,20 @@ def test_a_training_step_follows_the_objective_with_its_terms(scheme, settings, 
         )
 
 
+# Batches of NDDR have statistics of their own, those of LTB samples.
+@pytest.mark.parametrize(("scheme", "settings"), [each for each in variants() if each.values[0] not in ("NDDR", "LTB")])
+def test_micro_batches_add_up_with_their_terms(scheme, settings):
+    case = Case(scheme, settings)
+    trainer = pt.Trainer(case.model, pt.optim.SGD(lr=LR), accumulate=2)
+    outputs, term = case.forward(training=True)
+    before = case.model.state_dict()
+    for part in (slice(0, 12), slice(12, None)):
+        trainer.step(({"numeric": case.x["numeric"][part]}, {name: y[part] for name, y in case.y.items()}))
+    after = case.model.state_dict()
+    got = {name: (before[name].astype(float) - after[name]) / LR for name in before}
+    same_all(got, case.gradient(sum(case.losses(outputs)) + term))
+
+
 @pytest.mark.parametrize("size", [{}, {"tasks": 2, "layers": 1, "tower": (7,)}, {"tasks": 5, "mixed": False}], ids=str)
 @pytest.mark.parametrize(("scheme", "settings"), variants())
 def test_gradient_methods_weigh_what_is_shared_and_nothing_else(scheme, settings, size, sampled):

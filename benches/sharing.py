@@ -4,15 +4,16 @@
     python benches/sharing.py --quick    # fewer repetitions
     python benches/sharing.py --write    # also puts tables into docs/benchmarks.md and draws docs/sharing_cost.png
 
-Both train the same network on the same rows, taking turns. PyTorch runs `benches/torch_sharing.py`: each scheme as its paper
-has it, with lists of experts, gates and towers, one loss a task, default Adam, rows indexed by hand. The floor is the matrix
-products of the step's linear layers on buffers that exist, equal layers as one product: forward, weights, and inputs where
-wanted. Numbers are microseconds a step: median, and minimum and maximum of all repetitions.
+Both train the same network on the same rows, taking turns. PyTorch runs `benches/torch_sharing.py`: each scheme as its
+paper has it, with lists of experts, gates and towers, one loss a task, default Adam, rows indexed by hand. The floor is
+the matrix products of the step's linear layers on buffers that exist, equal layers as one product: forward, weights,
+and inputs where wanted. Numbers are microseconds a step: median, and minimum and maximum of all repetitions.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import numpy as np
 import polytask as pt
 import torch
 import torch_sharing
+from polytask.datasets.census import TASKS
 from timing import ROOT, machine, measure, write
 
 BATCHES = 20
@@ -29,11 +31,11 @@ BATCHES = 20
 
 @dataclass
 class Case:
-    """A network and a batch size; `wanted` is the aim against PyTorch."""
+    """A network and a batch size; `wanted` is the aim against PyTorch. Without `inputs` it reads Census-Income."""
 
     scheme: str
     tasks: int
-    inputs: int
+    inputs: int | None
     hidden: list[int]
     tower: list[int]
     batch: int
@@ -46,13 +48,14 @@ class Case:
         """In words."""
         settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
         tower = f", towers {self.tower}" if self.tower else ""
-        return f"{self.scheme}({settings}), {self.tasks} tasks, {self.inputs} -> {self.hidden}{tower}, {self.batch}"
+        read = "Census-Income" if self.inputs is None else str(self.inputs)
+        return f"{self.scheme}({settings}), {self.tasks} tasks, {read} -> {self.hidden}{tower}, {self.batch}"
 
 
-#: The paper's size: 8 experts of 16 units, towers of 8; 499 inputs, as it counts Census-Income's, or 100 as its synthetic data.
+#: The paper's size: 8 experts of 16 units, towers of 8; on Census-Income, and on 100 numbers as in its synthetic data.
 PAPER = [
     Case("MMoE", 2, inputs, [16], [8], batch, wanted, {"experts": 8})
-    for inputs in (100, 499)
+    for inputs in (None, 100)
     for batch, wanted in ((256, 6), (1024, 3))
 ]
 EIGHT = [
@@ -84,14 +87,30 @@ CURVES = {
 }
 
 
+def rows_of(case: Case) -> tuple[Any, pt.Inputs, list[torch.Tensor], dict[str, Any]]:
+    """Features for Polytask, their description, features for PyTorch, and theirs."""
+    rows = case.batch * BATCHES
+    if case.inputs is not None:
+        x = np.random.default_rng(0).standard_normal((rows, case.inputs), dtype=np.float32)
+        return x, pt.Inputs(case.inputs), [torch.from_numpy(x)], {"numeric": case.inputs}
+    frame = pt.datasets.census_income(rows)[0].drop(columns=TASKS)
+    inputs = pt.Inputs.from_frame(frame)
+    numeric, codes = inputs.transform(frame, [], "`frame`")
+    tables = json.loads(pt.MultiTaskModel(inputs, tasks=[pt.Task("a")])._core.description)["inputs"]["embedding"]
+    described = {"numeric": inputs.numeric, "tables": list(zip(inputs.categorical, tables, strict=True))}
+    given = {"numeric": numeric, "categorical": codes}
+    bare = pt.Inputs(inputs.numeric, inputs.categorical)
+    return given, bare, [torch.from_numpy(numeric), torch.from_numpy(codes).long()], described
+
+
 def ways(case: Case) -> dict[str, Callable[[], None]]:
     """The ways of training a case, and its floor."""
     rows, names = case.batch * BATCHES, [f"t{j}" for j in range(case.tasks)]
-    generator = np.random.default_rng(0)
-    x = generator.standard_normal((rows, case.inputs), dtype=np.float32)
+    generator = np.random.default_rng(1)
+    x, inputs, xs, described = rows_of(case)
     targets = [(generator.random(rows) < 0.3).astype(np.float32) for _ in names]
     model = pt.MultiTaskModel(
-        case.inputs,
+        inputs,
         tasks=[pt.Task(name, loss="binary_cross_entropy", metrics=[]) for name in names],
         encoder=pt.encoder.MLP(case.hidden),
         sharing=getattr(pt.sharing, case.scheme)(**case.settings),
@@ -99,17 +118,11 @@ def ways(case: Case) -> dict[str, Callable[[], None]]:
     )
     trainer = pt.Trainer(model, lr=1e-3)
     encoder = torch_sharing.MLP(case.hidden)
-    network = torch_sharing.build(
-        case.scheme,
-        tasks=dict.fromkeys(names, 1),
-        numeric=case.inputs,
-        encoder=encoder,
-        tower=case.tower,
-        **case.settings,
-    )
+    design = {"tasks": dict.fromkeys(names, 1), "encoder": encoder, "tower": case.tower, **described}
+    network = torch_sharing.build(case.scheme, **design, **case.settings)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     loss_of = torch.nn.BCEWithLogitsLoss()
-    xs, ys = torch.from_numpy(x), [torch.from_numpy(y) for y in targets]
+    ys = [torch.from_numpy(y) for y in targets]
 
     def ours() -> None:
         trainer.fit((x, *targets), epochs=case.epochs, batch_size=case.batch, progress=False, train_metrics=False)
@@ -118,7 +131,7 @@ def ways(case: Case) -> dict[str, Callable[[], None]]:
         for _ in range(case.epochs):
             total = 0.0
             for index in torch.randperm(rows).split(case.batch):
-                given = network(xs[index])
+                given = network(*[x[index] for x in xs])
                 outputs, term = given if isinstance(given, tuple) else (given, 0.0)
                 losses = [loss_of(output[:, 0], y[index]) for output, y in zip(outputs, ys, strict=True)]
                 loss = sum(losses) + term

@@ -13,6 +13,7 @@ use crate::head::{Feature, Head, Target};
 use crate::loss::{self, Loss};
 use crate::network::builder::Builder;
 use crate::network::gradient::Pass;
+use crate::network::nodes::Op;
 use crate::network::params::Params;
 use crate::network::plan::{Purpose, Step};
 use crate::network::{Entry, Network, Output, Reach};
@@ -164,7 +165,7 @@ impl Model {
 
     /// A line a node, as JSON: kind, shape, parameters, shared or not.
     pub fn summary(&self) -> String {
-        let line = |op: &crate::network::nodes::Op| {
+        let line = |op: &Op| {
             let value = &self.net.values[op.output()];
             let params = op.params();
             let name = self.net.entries.iter().find(|e| e.param.is_some_and(|p| params.contains(&p)));
@@ -174,6 +175,20 @@ impl Model {
                    "parameters": params.iter().map(|&p| self.net.params[p].range.len()).sum::<usize>()})
         };
         Value::from(self.net.ops.iter().map(line).collect::<Vec<_>>()).to_string()
+    }
+
+    /// The matrix products of a step, those of its linear layers: `[groups, inputs, outputs]`, and whether the input's
+    /// gradient is wanted too.
+    pub fn products(&self) -> Vec<([usize; 3], bool)> {
+        let of = |op: &Op| match op {
+            Op::Linear(layer) => {
+                let (x, weight) = (&self.net.values[layer.input], &self.net.params[layer.weight]);
+                let outputs = weight.range.len() / (weight.groups * x.width).max(1);
+                Some(([weight.groups, x.width, outputs], x.learns))
+            }
+            _ => None,
+        };
+        self.net.ops.iter().filter_map(of).collect()
     }
 
     /// Every check of rows at the door; with `labels` also of the targets.

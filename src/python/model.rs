@@ -250,6 +250,11 @@ impl PyModel {
         }
     }
 
+    /// The matrix products of a step: groups, inputs, outputs, and whether the input's gradient is wanted too.
+    fn products(&self, py: Python<'_>) -> PyResult<Vec<(usize, usize, usize, bool)>> {
+        self.with(py, |model| Ok(model.products().into_iter().map(|([g, i, o], dx)| (g, i, o, dx)).collect()))
+    }
+
     /// A look inside for the given rows: of each view its name, kind (`"gates"`, `"mix"` or `"choice"`), rows, columns, own
     /// columns, and the numbers `[rows, data, columns]` or `[rows, columns]`.
     #[pyo3(signature = (data, batch_size=BATCH))]

@@ -212,7 +212,15 @@ impl Model {
             let range = first..rows.min(first + batch.max(1));
             let mut work = self.workspace(range.len(), Purpose::Evaluate)?;
             work.load(data, Rows::Range(range), labels);
-            work.forward(Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false, weights: &[] })?;
+            work.forward(Step {
+                codes: &[],
+                seed: 0,
+                number: 0,
+                training: false,
+                accumulate: false,
+                weights: &[],
+                share: 1.0,
+            })?;
             (0..out.len()).for_each(|task| work.append_outputs(task, &mut out[task]));
             if labels {
                 let weights = work.weights(&self.tasks);
@@ -295,7 +303,8 @@ impl Model {
         let purpose = if pass == Pass::Summed { Purpose::Train } else { Purpose::BOTH };
         let mut work = self.workspace(data.rows(), purpose)?;
         work.load(data, Rows::Range(0..data.rows()), true);
-        let step = Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false, weights: &[] };
+        let step =
+            Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false, weights: &[], share: 1.0 };
         work.forward(step)?;
         let weights = work.weights(&self.tasks);
         let scales = self.tasks.iter().zip(&weights).map(|(t, &w)| if w > 0.0 { t.weight / w } else { 0.0 });

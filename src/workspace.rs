@@ -104,6 +104,11 @@ impl Workspace {
         self.plan.forward(&Step { codes: &self.codes, ..step })
     }
 
+    /// Adds the terms of the objective that the last forward gave, in the order of [`Network::terms`].
+    pub fn add_terms(&self, into: &mut [f64]) {
+        self.plan.add_terms(into);
+    }
+
     /// Total label weight of each task in this batch.
     pub fn weights(&self, tasks: &[Task]) -> Vec<f64> {
         let mut weights = vec![0.0; tasks.len()];

@@ -74,7 +74,7 @@ impl Case {
 
     fn step(&self, training: bool) -> Step<'static> {
         let codes = self.codes.clone().leak();
-        Step { codes, seed: 5, number: 3, training, accumulate: false, weights: &[] }
+        Step { codes, seed: 5, number: 3, training, accumulate: false, weights: &[], share: 1.0 }
     }
 
     fn run(&mut self, pass: Pass, training: bool) -> Vec<Vec<f64>> {
@@ -120,14 +120,24 @@ impl Case {
 
     /// Outputs, the summed gradient, the Jacobian and the Gramian against autograd through `forward`.
     fn check(&mut self, training: bool, forward: impl Fn(&Reference) -> Vec<Tensor>) {
+        self.check_terms(training, |r| (forward(r), Vec::new(), Vec::new()));
+    }
+
+    /// The same with terms of the objective: `forward` gives outputs, what of the terms is in each task's gradient, and
+    /// the terms in the network's order, which count while training.
+    fn check_terms(&mut self, training: bool, forward: impl Fn(&Reference) -> (Vec<Tensor>, Vec<Tensor>, Vec<Tensor>)) {
         let reference = self.reference();
-        let outputs = forward(&reference);
+        let (outputs, of_tasks, terms) = forward(&reference);
+        let counts = f64::from(u8::from(training));
+        let terms: Vec<_> = terms.iter().map(|term| counts * term.double_value(&[])).collect();
         let leaves: Vec<_> = reference.params.iter().map(|(_, p)| p.shallow_clone()).collect();
         let rows: Vec<Vec<Vec<f64>>> = outputs
             .iter()
             .zip(&self.seeds)
-            .map(|(output, seed)| {
+            .enumerate()
+            .map(|(task, (output, seed))| {
                 let along = (output * Tensor::from_slice(seed).reshape(output.size())).sum(Kind::Double);
+                let along = of_tasks.get(task).map_or(along.shallow_clone(), |term| along + term * counts);
                 // Parameters of other tasks do not take part; a zero keeps them in the graph.
                 let along = leaves.iter().fold(along, |sum, leaf| sum + leaf.sum(Kind::Double) * 0.0);
                 let gradients = Tensor::run_backward(&[along], &leaves, true, false);
@@ -139,6 +149,9 @@ impl Case {
         for (got, want) in got.iter().zip(&outputs) {
             close(got, &Vec::<f64>::try_from(want.reshape([-1])).unwrap(), "outputs");
         }
+        let mut got = vec![0.0; self.net.terms().len()];
+        self.plan.add_terms(&mut got);
+        close(&got, &terms, "terms");
         self.check_summed(&rows, "summed");
         self.check_weighed(&rows, &state, training);
         self.params.state.slice_mut().copy_from_slice(&state);
@@ -690,6 +703,343 @@ fn groups_are_picked_joined_and_share_a_layer() {
             };
             (0..tasks).map(task).collect()
         });
+    }
+}
+
+/// A value of two groups or more for each way in which tasks reach it: all of them, each its own, one; and its reference.
+fn add_reached(b: &mut Builder, path: &str, width: usize, tasks: usize, seed: u64) -> (ValueId, usize) {
+    let x = b.numeric();
+    match seed % 3 {
+        0 => (b.fan_out(&numbered(path, 3), x, width, None, Reach::All), 3),
+        1 => (b.fan_out(&numbered(path, tasks), x, width, None, Reach::Own), tasks),
+        _ => (b.narrow(&format!("{path}0"), x, width, None, Reach::One(0)), 1),
+    }
+}
+
+/// Heads over a value of such groups.
+fn add_reached_heads(b: &mut Builder, x: ValueId, tasks: usize, seed: u64) {
+    match seed % 3 {
+        0 => {
+            let joined = b.join(x);
+            add_heads(b, joined, tasks);
+        }
+        1 => add_own_heads(b, x, tasks),
+        _ => {
+            let head = b.linear(&paths(&["heads.0"]), x, 1, None);
+            b.output(head, 0, 0..1);
+            for task in 1..tasks {
+                let head = b.narrow(&format!("heads.{task}"), b.numeric(), task + 1, None, Reach::One(task));
+                b.output(head, 0, 0..task + 1);
+            }
+        }
+    }
+}
+
+fn reached_heads(r: &Reference, groups: &[Tensor], tasks: usize, seed: u64) -> Vec<Tensor> {
+    match seed % 3 {
+        0 => heads(r, &Tensor::cat(groups, 1), tasks),
+        1 => groups.iter().enumerate().map(|(t, x)| r.linear(x, &format!("heads.{t}"))).collect(),
+        _ => {
+            (0..tasks).map(|t| r.linear(if t == 0 { &groups[0] } else { &r.numeric }, &format!("heads.{t}"))).collect()
+        }
+    }
+}
+
+/// What of a term that each group adds is in each task's gradient.
+fn of_tasks(groups: &[Tensor], tasks: usize, seed: u64) -> Vec<Tensor> {
+    let whole = groups.iter().map(Tensor::shallow_clone).reduce(|a, b| a + b).unwrap();
+    match seed % 3 {
+        0 => (0..tasks).map(|_| &whole / tasks as f64).collect(),
+        1 => groups.iter().map(Tensor::shallow_clone).collect(),
+        _ => (0..tasks).map(|t| if t == 0 { whole.shallow_clone() } else { whole.zeros_like() }).collect(),
+    }
+}
+
+#[test]
+fn softmax_of_gates_in_every_reach() {
+    for seed in 0..24 {
+        let (rows, inputs, _, tasks) = sizes(seed);
+        let width = [1, 2, 3, 5, 8, 17, 33, 64][seed as usize % 8];
+        let mut b = Builder::new(inputs, &[]);
+        let (x, groups) = add_reached(&mut b, "a", width, tasks, seed);
+        let y = b.softmax(x);
+        add_reached_heads(&mut b, y, tasks, seed);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let gate = |g: usize| r.linear(&r.numeric, &format!("a{g}")).softmax(1, Kind::Double);
+            reached_heads(r, &(0..groups).map(gate).collect::<Vec<_>>(), tasks, seed)
+        });
+    }
+}
+
+#[test]
+fn products_of_vectors_row_by_row() {
+    for seed in 0..24 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let (x, groups) = add_reached(&mut b, "a", hidden, tasks, seed);
+        let (z, _) = add_reached(&mut b, "b", hidden, tasks, seed);
+        let y = b.dot(x, z, 0.7).unwrap();
+        // A second use, so that a gradient is added to.
+        let w = b.dot(y, y, 0.5).unwrap();
+        let both = b.concat(&[w, x, y]).unwrap();
+        add_reached_heads(&mut b, both, tasks, seed);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let group = |g: usize| {
+                let (x, z) = (r.linear(&r.numeric, &format!("a{g}")), r.linear(&r.numeric, &format!("b{g}")));
+                let y = 0.7 * (&x * z).sum_dim_intlist(1, true, Kind::Double);
+                Tensor::cat(&[0.5 * &y * &y, x, y], 1)
+            };
+            reached_heads(r, &(0..groups).map(group).collect::<Vec<_>>(), tasks, seed)
+        });
+    }
+}
+
+/// Groups that all tasks reach meet groups of single tasks.
+#[test]
+fn shared_groups_meet_groups_of_their_own() {
+    for seed in 0..12 {
+        let (rows, inputs, _, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let x = b.fan_out(&numbered("a", tasks), b.numeric(), 1, Some(Curve::Tanh), Reach::All);
+        let z = b.fan_out(&numbered("b", tasks), b.numeric(), 1, None, Reach::Own);
+        let (dot, funnel) = (b.dot(x, z, 0.7).unwrap(), b.funnel(z, x, Reach::Own).unwrap());
+        let held = b.calibrate(x, z, 0.9, Reach::Own).unwrap();
+        let kept = b.calibrate(z, x, 0.4, Reach::Own).unwrap();
+        let sum = b.add(&[x, z]).unwrap();
+        let all = b.concat(&[dot, funnel, held, kept, sum, x]).unwrap();
+        add_own_heads(&mut b, all, tasks);
+        Case::new(b.finish().unwrap(), rows, seed).check_terms(true, |r| {
+            let pair =
+                |t: usize| (r.linear(&r.numeric, &format!("a{t}")).tanh(), r.linear(&r.numeric, &format!("b{t}")));
+            let task = |t: usize| {
+                let (x, z) = pair(t);
+                let all = [0.7 * &x * &z, both(&z, &x), z.shallow_clone(), x.shallow_clone(), &x + &z, x];
+                r.linear(&Tensor::cat(&all, 1), &format!("heads.{t}"))
+            };
+            let term = |t: usize| {
+                let (x, z) = pair(t);
+                0.9 * beyond(&x, &z) + 0.4 * beyond(&z, &x)
+            };
+            let terms: Vec<_> = (0..tasks).map(term).collect();
+            let sum = terms.iter().map(Tensor::shallow_clone).reduce(|a, b| a + b).unwrap();
+            ((0..tasks).map(task).collect(), terms, vec![sum])
+        });
+    }
+}
+
+fn both(a: &Tensor, b: &Tensor) -> Tensor {
+    let p = a.sigmoid() * b.sigmoid();
+    p.log() - (&p - 1.0).neg().log()
+}
+
+fn beyond(a: &Tensor, b: &Tensor) -> Tensor {
+    (b.sigmoid() - a.sigmoid()).relu().mean(Kind::Double)
+}
+
+#[test]
+fn funnels_of_events_in_every_reach() {
+    for seed in 0..24 {
+        let (rows, inputs, _, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let (x, groups) = add_reached(&mut b, "a", 1, tasks, seed);
+        let (z, _) = add_reached(&mut b, "b", 1, tasks, seed);
+        let reach = b.value(x).reach;
+        let y = b.funnel(x, z, reach).unwrap();
+        let y = b.funnel(y, z, reach).unwrap();
+        add_reached_heads(&mut b, y, tasks, seed);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let group = |g: usize| {
+                let (x, z) = (r.linear(&r.numeric, &format!("a{g}")), r.linear(&r.numeric, &format!("b{g}")));
+                both(&both(&x, &z), &z)
+            };
+            reached_heads(r, &(0..groups).map(group).collect::<Vec<_>>(), tasks, seed)
+        });
+    }
+}
+
+#[test]
+fn funnels_neither_overflow_nor_lose_digits() {
+    let mut b = Builder::new(2, &[]);
+    let [x, z] = [0, 1].map(|k| b.select(0, 0, k..k + 1, Reach::One(0)));
+    let y = b.funnel(x, z, Reach::One(0)).unwrap();
+    let scaled = b.linear(&paths(&["a"]), y, 1, None);
+    b.output(scaled, 0, 0..1);
+    let net = b.finish().unwrap();
+    let params = Params::<f32>::new(&net, 1).unwrap();
+    let mut plan = Plan::new(&net, &params, 5, Purpose::Evaluate).unwrap();
+    plan.numeric().copy_from_slice(&[1000.0, 5.0, -1000.0, 5.0, 1000.0, 1000.0, -600.0, -700.0, 0.0, 0.0]);
+    plan.forward(&Step {
+        codes: &[],
+        seed: 0,
+        number: 0,
+        training: false,
+        accumulate: false,
+        weights: &[],
+        share: 1.0,
+    })
+    .unwrap();
+    let want = [5.0, -1000.0 - (1.0 + (-5.0_f64).exp()).ln(), 1000.0 - 2.0_f64.ln(), -1300.0, -(3.0_f64.ln())];
+    for (got, want) in plan.value(y).iter().zip(want) {
+        assert!((f64::from(*got) - want).abs() <= 1e-6 * want.abs(), "got {got}, should be {want}");
+    }
+}
+
+/// Three logits in a row, as of a funnel of events; the last is not followed by any.
+#[test]
+fn calibrated_logits_belong_to_their_own_tasks() {
+    for seed in 0..12 {
+        let (rows, inputs, hidden, _) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let [x, y, z] = [0, 1, 2].map(|t| b.narrow(&format!("t{t}"), h, 1, None, Reach::One(t)));
+        let y = b.calibrate(x, y, 0.8, Reach::One(1)).unwrap();
+        let z = b.calibrate(y, z, 0.3, Reach::One(2)).unwrap();
+        [x, y, z].into_iter().for_each(|value| b.output(value, 0, 0..1));
+        let mut case = Case::new(b.finish().unwrap(), rows, seed);
+        assert_eq!(case.net.terms(), ["calibration"]);
+        let forward = |r: &Reference| {
+            let h = r.linear(&r.numeric, "a").tanh();
+            let [x, y, z] = [0, 1, 2].map(|t| r.linear(&h, &format!("t{t}")));
+            let [a, b, c] = [&x, &y, &z].map(Tensor::detach);
+            let parts = [0.8 * beyond(&x, &b), 0.8 * beyond(&a, &y) + 0.3 * beyond(&y, &c), 0.3 * beyond(&b, &z)];
+            let whole = 0.8 * beyond(&a, &b) + 0.3 * beyond(&b, &c);
+            (vec![x, y, z], parts.into(), vec![whole])
+        };
+        case.check_terms(true, forward);
+        case.check_terms(false, forward);
+    }
+}
+
+#[test]
+fn calibrated_logits_in_every_reach() {
+    for seed in 0..24 {
+        let (rows, inputs, _, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let (x, groups) = add_reached(&mut b, "a", 1, tasks, seed);
+        let (z, _) = add_reached(&mut b, "b", 1, tasks, seed);
+        let reach = b.value(x).reach;
+        let y = b.calibrate(x, z, 0.6, reach).unwrap();
+        add_reached_heads(&mut b, y, tasks, seed);
+        let mut case = Case::new(b.finish().unwrap(), rows, seed);
+        let forward = |r: &Reference| {
+            let pair = |g: usize| ["a", "b"].map(|path| r.linear(&r.numeric, &format!("{path}{g}")));
+            let terms: Vec<_> = (0..groups).map(|g| 0.6 * beyond(&pair(g)[0], &pair(g)[1])).collect();
+            let whole = terms.iter().map(Tensor::shallow_clone).reduce(|a, b| a + b).unwrap();
+            let logits: Vec<_> = (0..groups).map(|g| pair(g)[1].shallow_clone()).collect();
+            (reached_heads(r, &logits, tasks, seed), of_tasks(&terms, tasks, seed), vec![whole])
+        };
+        case.check_terms(true, forward);
+        case.check_terms(false, forward);
+    }
+}
+
+/// The gate of DSelect-k as its authors write it, codes first: experts' weights, entropy, penalty of spare codes.
+fn select(z: &Tensor, w: &Tensor, experts: i64, gamma: f64) -> [Tensor; 3] {
+    let (rows, k) = (z.size()[0], w.size()[1]);
+    let bits = z.size()[1] / k;
+    let t = (z / gamma).clamp(-0.5, 0.5).reshape([rows, k, 1, bits]);
+    let step: Tensor = 0.5 + &t * (1.5 - 2.0 * &t * &t);
+    let codes: Vec<_> = (0..experts).flat_map(|j| (0..bits).map(move |b| j >> b & 1 == 1)).collect();
+    let codes = Tensor::from_slice(&codes).reshape([1, 1, experts, bits]);
+    let r = step.where_self(&codes, &(1.0 - &step)).prod_dim_int(3, false, Kind::Double);
+    let gates = (w.softmax(1, Kind::Double).unsqueeze(2) * &r).sum_dim_intlist(1, false, Kind::Double);
+    let entropy = -(&r * (&r + 1e-6).log()).sum(Kind::Double) / rows as f64;
+    let total = r.sum_dim_intlist(2, false, Kind::Double);
+    let held = total.clamp_min(0.1);
+    let tangent = 10.0 - (&total - 0.1) * 100.0;
+    let penalty = held.reciprocal().where_self(&total.gt(0.1), &tangent) - 1.0;
+    [gates, entropy, penalty.sum(Kind::Double) / rows as f64]
+}
+
+#[test]
+fn selectors_of_few_experts_in_every_reach() {
+    for seed in 0..36 {
+        let (rows, inputs, _, tasks) = sizes(seed);
+        let (k, experts) = (1 + seed as usize % 3, 2 + seed as usize % 8);
+        let (gamma, entropy) = ([1.0, 4.0][seed as usize % 2], [0.0, 0.3, 1e-3][seed as usize / 3 % 3]);
+        let bits = experts.next_power_of_two().trailing_zeros() as usize;
+        let mut b = Builder::new(inputs, &[]);
+        let (z, groups) = add_reached(&mut b, "z", k * bits, tasks, seed);
+        let (w, _) = add_reached(&mut b, "w", k, tasks, seed);
+        let y = b.selectors(z, w, k, experts, gamma, entropy).unwrap();
+        add_reached_heads(&mut b, y, tasks, seed);
+        let mut case = Case::new(b.finish().unwrap(), rows, seed);
+        let forward = |r: &Reference| {
+            let gates: Vec<_> = (0..groups)
+                .map(|g| {
+                    let of = |path: &str| r.linear(&r.numeric, &format!("{path}{g}"));
+                    select(&of("z"), &of("w"), experts as i64, gamma)
+                })
+                .collect();
+            let has_spare = !experts.is_power_of_two();
+            let each =
+                |g: &[Tensor; 3]| entropy * &g[1] + if has_spare { g[2].shallow_clone() } else { g[2].zeros_like() };
+            let sum = |k: usize| gates.iter().map(|g| g[k].shallow_clone()).reduce(|a, b| a + b).unwrap();
+            let mut terms = Vec::new();
+            if entropy > 0.0 {
+                terms.push(entropy * sum(1));
+            }
+            if has_spare {
+                terms.push(sum(2));
+            }
+            let values: Vec<_> = gates.iter().map(|g| g[0].shallow_clone()).collect();
+            let outputs = reached_heads(r, &values, tasks, seed);
+            (outputs, of_tasks(&gates.iter().map(each).collect::<Vec<_>>(), tasks, seed), terms)
+        };
+        case.check_terms(true, forward);
+        case.check_terms(false, forward);
+    }
+}
+
+#[test]
+fn saturated_selectors_choose_exactly() {
+    let mut b = Builder::new(3, &[]);
+    let z = b.select(0, 0, 0..2, Reach::All);
+    let w = b.select(0, 0, 2..3, Reach::All);
+    let y = b.selectors(z, w, 1, 3, 1.0, 0.1).unwrap();
+    add_heads(&mut b, y, 1);
+    let mut case = Case::new(b.finish().unwrap(), 3, 1);
+    assert_eq!(case.net.terms(), ["entropy", "spare_codes"]);
+    // The codes 1, 2 and 3, of which the last is no expert's.
+    case.numeric.copy_from_slice(&[0.5, -0.5, 0.0, -9.0, 9.0, 1.0, 0.7, 0.6, 2.0]);
+    case.run(Pass::Summed, true);
+    assert_eq!(case.plan.value(y), [0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+    let mut terms = [0.0; 2];
+    case.plan.add_terms(&mut terms);
+    close(&terms, &[0.1 * 2.0 / 3.0 * -(1.0 + 1e-6_f64).ln(), (10.0 + 0.1 * 100.0 - 1.0) / 3.0], "terms");
+}
+
+/// Two micro-batches of different sizes, each with its share, give the terms and the gradient of both together.
+#[test]
+fn micro_batches_add_up_with_terms() {
+    for seed in 0..6 {
+        let mut b = Builder::new(4, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), 6, Some(Curve::Tanh));
+        let z = b.fan_out(&numbered("z", 2), h, 6, None, [Reach::All, Reach::Own][seed as usize % 2]);
+        let w = b.fan_out(&numbered("w", 2), h, 2, None, [Reach::All, Reach::Own][seed as usize % 2]);
+        let g = b.selectors(z, w, 2, 5, 4.0, 0.3).unwrap();
+        let g = b.each(g, 1, Reach::Own);
+        let x = b.linear(&numbered("h", 2), g, 1, None);
+        let [first, second] = [0, 1].map(|t| b.select(x, t, 0..1, Reach::One(t)));
+        let second = b.calibrate(first, second, 2.0, Reach::One(1)).unwrap();
+        b.output(first, 0, 0..1);
+        b.output(second, 0, 0..1);
+        let mut case = Case::new(b.finish().unwrap(), 13, seed);
+        case.run(Pass::Summed, true);
+        let (whole, mut terms, mut sum) = (case.params.gradients.slice().to_vec(), [0.0; 3], [0.0; 3]);
+        case.plan.add_terms(&mut terms);
+        let (numeric, seeds) = (case.numeric.clone(), case.seeds.clone());
+        for (range, accumulate) in [(0..4, false), (4..13, true)] {
+            case.rows = range.len();
+            case.plan = Plan::new(&case.net, &case.params, case.rows, Purpose::BOTH).unwrap();
+            case.numeric = numeric[range.start * 4..range.end * 4].to_vec();
+            case.seeds = seeds.iter().map(|seed| seed[range.clone()].to_vec()).collect();
+            let step = Step { accumulate, share: range.len() as f64 / 13.0, ..case.step(true) };
+            case.run_step(Pass::Summed, &step);
+            case.plan.add_terms(&mut sum);
+        }
+        close(&sum, &terms, "terms of two micro-batches");
+        close(case.params.gradients.slice(), &whole, "gradient of two micro-batches");
     }
 }
 

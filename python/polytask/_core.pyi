@@ -64,6 +64,10 @@ class Model:
     def predicted_widths(self) -> list[int]:
         """Predicted numbers a row, for each task."""
 
+    @property
+    def terms(self) -> list[str]:
+        """Names of the terms that the network adds to the objective."""
+
     def names(self) -> list[tuple[str, list[int], str]]:
         """Path, shape and kind (`"parameter"` or `"state"`) of every entry."""
 

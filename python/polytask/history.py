@@ -11,7 +11,8 @@ class History(Table, Sequence[dict[str, Any]]):
     """One dict an epoch, and `history["income/loss"]` for a whole column.
 
     Columns are `epoch`, `loss` (the objective), `<task>/loss`, `<task>/<metric>`, the same under `validation/`, `lr`,
-    and `seconds`. A number that is not known is NaN. With `pt.Trainer(observe="weights")` there are also
+    and `seconds`. What the network itself adds to the objective while training, such as the entropy of DSelect-k's gates,
+    is `term/<name>`: part of `loss`, not of `validation/loss`. A number that is not known is NaN. With `pt.Trainer(observe="weights")` there are also
     `<task>/weight`, with `observe="gradients"` `<task>/gradient_norm`, `cosine/<task>/<task>` and `conflict`, the share
     of pairs of tasks whose gradients have a negative product; all of them means over the steps of the epoch.
     """

@@ -77,7 +77,12 @@ class Loop:
         training = ["loss", *(name for name in each if self.metrics or name.endswith("/loss"))]
         validated = [] if self.validation is None else [f"validation/{name}" for name in ["loss", *each]]
         observed = observation.columns(self.trainer.observe, self.names)
-        return [*training, *observed, *validated]
+        return [*training, *self.terms, *observed, *validated]
+
+    @property
+    def terms(self) -> list[str]:
+        """The columns of what the network adds to the objective."""
+        return [f"term/{name}" for name in self.model._core.terms]
 
     @property
     def names(self) -> list[str]:
@@ -177,6 +182,7 @@ class Loop:
             row[f"{task.name}/loss"] = float("nan") if loss is None else loss
             for name, value in (scores or {}).get(task.name, {}).items():
                 row[f"{task.name}/{name}"] = value
+        row |= dict(zip(self.terms, closed["terms"], strict=True))
         row |= observation.row(self.trainer.observe, self.names, closed.get("observed", {}))
         if self.validation is not None:
             row |= scoring.evaluate(self.model, self.validation, 4096).columns("validation/")

@@ -7,7 +7,9 @@ use super::nodes::activation::{self, Curve};
 use super::nodes::embedding::Embedding;
 use super::nodes::island::{Island, Module};
 use super::nodes::linear::{Linear, Wiring};
-use super::nodes::{Op, add, concat, dropout, gather, join, mixture, norm, select, softmax, stitch};
+use super::nodes::{
+    Op, add, calibrate, concat, dot, dropout, funnel, gather, join, mixture, norm, select, selectors, softmax, stitch,
+};
 use super::{Entry, Init, Network, Output, Param, ParamId, Reach, Role, Source, Start, Value, ValueId, View};
 use crate::bail;
 use crate::error::Result;
@@ -203,6 +205,100 @@ impl Builder {
         let x = self.solid(x);
         let output = self.like(x);
         self.push(Op::Softmax(softmax::Softmax { input: x, output }))
+    }
+
+    /// `scale * <a, b>`, row by row: two values of one shape to a width of 1.
+    ///
+    /// # Errors
+    /// Values of different shapes, or of reaches that cannot be joined.
+    pub fn dot(&mut self, a: ValueId, b: ValueId, scale: f64) -> Result<ValueId> {
+        let inputs = [self.solid(a), self.solid(b)];
+        let (groups, reach) = self.meet(&inputs)?;
+        let [width, other] = inputs.map(|x| self.value(x).width);
+        if width != other {
+            bail!("only values of one width have products; got {width} and {other}");
+        }
+        let learns = inputs.iter().any(|&x| self.value(x).learns);
+        let output = self.fresh(groups, 1, reach, learns);
+        Ok(self.push(Op::Dot(dot::Dot { inputs, output, scale })))
+    }
+
+    /// The gate of DSelect-k: `k` selectors of one of `experts` each, from bits `z` and weights `w`; see
+    /// [`selectors::Selectors`].
+    ///
+    /// # Errors
+    /// Values of different groups or reaches, or of widths that do not fit.
+    pub fn selectors(
+        &mut self,
+        z: ValueId,
+        w: ValueId,
+        k: usize,
+        experts: usize,
+        gamma: f64,
+        entropy: f64,
+    ) -> Result<ValueId> {
+        let (z, w) = (self.solid(z), self.solid(w));
+        let gate = selectors::Gate { selectors: k, experts, gamma, entropy };
+        let (of_z, of_w) = (self.value(z), self.value(w));
+        if k == 0 || experts < 2 || [of_z.width, of_w.width] != [k * gate.bits(), k] {
+            bail!(
+                "{k} selectors of {experts} experts, at least 1 of at least 2, need bits of width {} and weights of width \
+                 {k}; got {} and {}",
+                k * gate.bits(),
+                of_z.width,
+                of_w.width
+            );
+        }
+        if (of_z.groups, of_z.reach) != (of_w.groups, of_w.reach) {
+            bail!("bits and weights of selectors should have the same groups and reach; got {of_z:?} and {of_w:?}");
+        }
+        let (groups, reach, learns) = (of_z.groups, of_z.reach, of_z.learns || of_w.learns);
+        let output = self.fresh(groups, experts, reach, learns);
+        Ok(self.push(Op::Selectors(selectors::Selectors { bits: z, mix: w, output, gate })))
+    }
+
+    /// The logit of both of two events, from logits `a` and, given the first, `b`; from here on for `reach`.
+    ///
+    /// # Errors
+    /// Values of different groups or another width than 1, or that neither all tasks reach nor `reach` does.
+    pub fn funnel(&mut self, a: ValueId, b: ValueId, reach: Reach) -> Result<ValueId> {
+        let inputs = [self.solid(a), self.solid(b)];
+        let groups = self.logits(inputs, reach)?;
+        if let Some(&x) = inputs.iter().find(|&&x| ![Reach::All, reach].contains(&self.value(x).reach)) {
+            bail!("a value that {:?} reaches cannot go on for {reach:?}", self.value(x).reach);
+        }
+        let learns = inputs.iter().any(|&x| self.value(x).learns);
+        let output = self.fresh(groups, 1, reach, learns);
+        Ok(self.push(Op::Funnel(funnel::Funnel { inputs, output })))
+    }
+
+    /// The logit `b`, from here on for `reach`, and a term of the objective that keeps it from being likelier than `a`; see
+    /// [`calibrate::Calibrate`].
+    ///
+    /// # Errors
+    /// Values of different groups or another width than 1; a `b` that neither all tasks reach nor `reach` does.
+    pub fn calibrate(&mut self, a: ValueId, b: ValueId, strength: f64, reach: Reach) -> Result<ValueId> {
+        let inputs = [self.solid(b), self.solid(a)];
+        let groups = self.logits(inputs, reach)?;
+        if ![Reach::All, reach].contains(&self.value(inputs[0]).reach) {
+            bail!("a value that {:?} reaches cannot go on for {reach:?}", self.value(inputs[0]).reach);
+        }
+        let learns = inputs.iter().any(|&x| self.value(x).learns);
+        let output = self.fresh(groups, 1, reach, learns);
+        Ok(self.push(Op::Calibrate(calibrate::Calibrate { inputs, output, strength })))
+    }
+
+    /// The groups of two logits for `reach`.
+    fn logits(&self, inputs: [ValueId; 2], reach: Reach) -> Result<usize> {
+        let [first, second] = inputs.map(|x| self.value(x));
+        let fits = first.groups == second.groups && [first.width, second.width] == [1, 1];
+        let columns = [first.reach, second.reach, reach].contains(&Reach::Columns);
+        match fits && !columns {
+            true => Ok(first.groups),
+            false => bail!(
+                "logits should have the same groups, a width of 1 and tasks by groups; got {first:?} and {second:?}"
+            ),
+        }
     }
 
     /// Dropout (Srivastava et al., JMLR 2014): zeroes each number with probability `rate` while training.

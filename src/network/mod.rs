@@ -197,6 +197,17 @@ impl Network {
         self.params.last().map_or(0, |p| p.range.end)
     }
 
+    /// Names of the terms that nodes add to the objective; terms of one name are one.
+    pub fn terms(&self) -> Vec<&'static str> {
+        let mut names: Vec<&'static str> = Vec::new();
+        for name in self.ops.iter().flat_map(Op::terms) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
     /// The index of the first node behind the representation.
     pub fn behind(&self) -> usize {
         self.ops.iter().position(|op| op.output() > self.representation).unwrap_or(self.ops.len())

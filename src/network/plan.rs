@@ -28,12 +28,21 @@ pub struct Step<'a> {
     /// In the summed pass, a factor a task on its gradient where it enters values that all tasks reach, `[tasks]`; empty
     /// for ones. Gradients of parameters of one task stay as they are.
     pub weights: &'a [f64],
+    /// This micro-batch's share of the step's rows: the factor on terms of the objective that nodes add.
+    pub share: f64,
 }
 
 impl Step<'_> {
     /// A task's factor in the summed pass.
     pub fn weight<T: Real>(&self, task: TaskId) -> T {
         self.weights.get(task).map_or(T::ONE, |&weight| T::of(weight))
+    }
+
+    /// The part of a term's gradient that goes to each lane of a value that all so many tasks reach: equal parts, which
+    /// add up to the whole; weighed like the lanes in the summed pass.
+    pub fn part<T: Real>(&self, tasks: usize, pass: Pass) -> T {
+        let sum = if self.weights.is_empty() { tasks as f64 } else { self.weights.iter().sum() };
+        T::of(if pass == Pass::PerTask { 1.0 } else { sum } / tasks as f64)
     }
 }
 
@@ -111,6 +120,11 @@ pub trait Kernel: Send {
     fn forward(&mut self, step: &Step<'_>) -> Result<()>;
     /// Fills the inputs' and parameters' gradients from the output's, which it may overwrite.
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()>;
+    /// The terms of the objective that the last forward gave, in the order of the node's names of them: while training,
+    /// times the step's share. Backward adds their gradients.
+    fn terms(&self) -> &[f64] {
+        &[]
+    }
 }
 
 /// What a plan is for.
@@ -290,6 +304,8 @@ pub struct Plan<T> {
     kernels: Vec<Box<dyn Kernel>>,
     /// Whether each node has something to do backwards.
     learns: Vec<bool>,
+    /// For each term of each node, which of the network's it is.
+    terms: Vec<Vec<usize>>,
     slabs: Option<Slabs<T>>,
     heads: Option<HeadProducts<T>>,
     representation: ValueId,
@@ -331,8 +347,11 @@ impl<T: Real> Plan<T> {
             _ => None,
         };
         let learns = net.ops.iter().map(|op| net.values[op.output()].learns).collect();
+        let names = net.terms();
+        let place = |name| names.iter().position(|known| *known == name).expect("the network knows its nodes' terms");
+        let terms = net.ops.iter().map(|op| op.terms().into_iter().map(place).collect()).collect();
         let (outputs, representation) = (net.outputs.clone(), net.representation);
-        Ok(Self { rows, values, gradients, clear, kernels, learns, slabs, heads, representation, outputs })
+        Ok(Self { rows, values, gradients, clear, kernels, learns, terms, slabs, heads, representation, outputs })
     }
 
     /// The numeric features `[rows, numeric]`, to be filled before a forward.
@@ -344,6 +363,13 @@ impl<T: Real> Plan<T> {
     pub fn forward(&mut self, step: &Step<'_>) -> Result<()> {
         let _guard = tch::no_grad_guard();
         self.kernels.iter_mut().try_for_each(|kernel| kernel.forward(step))
+    }
+
+    /// Adds the terms of the objective that the last forward gave, in the order of [`Network::terms`].
+    pub fn add_terms(&self, into: &mut [f64]) {
+        for (kernel, places) in self.kernels.iter().zip(&self.terms) {
+            kernel.terms().iter().zip(places).for_each(|(term, &place)| into[place] += term);
+        }
     }
 
     /// One task's raw outputs.

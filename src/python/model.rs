@@ -83,6 +83,12 @@ impl PyModel {
         self.with(py, |model| Ok(model.predicted_widths()))
     }
 
+    /// Names of the terms that the network adds to the objective.
+    #[getter]
+    fn terms(&self, py: Python<'_>) -> PyResult<Vec<&'static str>> {
+        self.with(py, |model| Ok(model.net.terms()))
+    }
+
     /// Path, shape and kind (`"parameter"` or `"state"`) of every entry.
     fn names(&self, py: Python<'_>) -> PyResult<Vec<(String, Vec<usize>, String)>> {
         let kind = |parameter: bool| if parameter { "parameter" } else { "state" }.to_owned();

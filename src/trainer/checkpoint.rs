@@ -120,7 +120,7 @@ impl Trainer {
 
     fn take(&mut self, state: State, tasks: usize) {
         self.pending.clear();
-        self.epoch = super::Epoch::new(tasks);
+        self.epoch = super::Epoch::new(tasks, state.sums.terms.len());
         self.epoch.batches = state.batches;
         self.epoch.sums = state.sums;
         self.epoch.begun = state.begun;

@@ -91,14 +91,14 @@ impl Trainer {
         let guide = Guide::new(weighting.as_ref(), model, accumulate, observed.gradients)?;
         let blocks = blocks(&model.net);
         let mut segments = Segments::new(optimizer.as_ref(), &blocks)?;
-        let size = model.net.size();
+        let (size, terms) = (model.net.size(), model.net.terms().len());
         let slots = (0..optimizer.slots().len()).map(|slot| vec![optimizer.initial(slot); size]).collect();
         Ok(Self {
             lr: segments.at(1.0).first().map_or(0.0, |segment| segment.lr),
             schedule: schedule::build(&or("schedule", "constant"))?,
             seed: read_seed(&settings["seed"])?,
-            epoch: Epoch::new(model.tasks.len()),
-            scratch: step::Scratch::new(model.tasks.len()),
+            epoch: Epoch::new(model.tasks.len(), terms),
+            scratch: step::Scratch::new(model.tasks.len(), terms),
             optimizer,
             weighting,
             guide,

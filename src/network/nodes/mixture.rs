@@ -243,7 +243,7 @@ fn weigh<T: Real, const W: usize>(
 
 /// The sum of products, in lanes that vectorise.
 #[inline(always)]
-fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+pub(super) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     const LANES: usize = 8;
     let mut lanes = [T::ZERO; LANES];
     let whole = a.len() / LANES * LANES;

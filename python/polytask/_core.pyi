@@ -94,6 +94,9 @@ class Model:
     def gradients(self, data: Data, kind: str) -> Any:
         """Gradients on all rows as one batch, without dropout: `"sum"`, `"jacobian"` or `"gramian"`."""
 
+    def relation(self) -> tuple[list[str], _Doubles] | None:
+        """Names of the tasks and their learned relation `[tasks, tasks]`, if there is one."""
+
     def save(self, path: str) -> None:
         """Writes the model to a safetensors file, atomically."""
 

@@ -147,7 +147,7 @@ fn values_and_gradients_are_those_of_autograd() {
 #[test]
 fn single_precision_follows_double() {
     for info in regularizer::infos() {
-        let mut regularizer = regularizer::build(&json!(info.name)).unwrap();
+        let mut regularizer = regularizer::build(&description(&info.name)).unwrap();
         let places = regularizer.choose(&places()).unwrap();
         let narrow: Vec<f32> = parameters().iter().map(|w| *w as f32).collect();
         let wide: Vec<f64> = narrow.iter().map(|w| f64::from(*w)).collect();
@@ -157,7 +157,7 @@ fn single_precision_follows_double() {
         assert!((value - want).abs() < 1e-6 * want, "{}: {value} {want}", info.name);
         let largest = double.iter().fold(0.0_f64, |most, d| most.max(d.abs()));
         let worst = single.iter().zip(&double).fold(0.0_f64, |most, (s, d)| most.max((f64::from(*s) - d).abs()));
-        assert!(worst < 1e-6 * largest, "{}: {worst} of {largest}", info.name);
+        assert!(worst < 5e-6 * largest, "{}: {worst} of {largest}", info.name);
     }
 }
 

@@ -54,8 +54,14 @@ impl Eigen {
         into.resize(n * n, 0.0);
         for (k, (&value, vector)) in self.values.iter().zip(self.vectors.chunks_exact(n.max(1))).enumerate() {
             let factor = f(k, value);
-            for (row, &own) in into.chunks_exact_mut(n).zip(vector) {
-                add(row, factor * own, vector);
+            for (i, row) in into.chunks_exact_mut(n).enumerate() {
+                add(&mut row[..=i], factor * vector[i], vector);
+            }
+        }
+        // The other triangle is the same to the bit.
+        for i in 0..n {
+            for j in 0..i {
+                into[j * n + i] = into[i * n + j];
             }
         }
     }

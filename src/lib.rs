@@ -7,6 +7,7 @@ pub mod encoder;
 pub mod error;
 pub mod file;
 pub mod head;
+pub mod inspection;
 pub mod loss;
 pub mod model;
 pub mod network;

@@ -8,14 +8,15 @@ use crate::data::{Data, Inputs, Rows};
 use crate::description::{embedding_widths, read_inputs, read_seed, read_tasks};
 use crate::error::Result;
 use crate::file::{self, Contents};
-use crate::head::Target;
+use crate::head::{Feature, Target};
 use crate::loss::{self, Loss};
 use crate::network::builder::Builder;
 use crate::network::gradient::Pass;
 use crate::network::params::Params;
 use crate::network::plan::{Purpose, Step};
-use crate::network::{Entry, Network, Reach};
+use crate::network::{Entry, Network, Output, Reach};
 use crate::regularizer::Relation;
+use crate::sharing::Parts;
 use crate::task::Task;
 use crate::workspace::Workspace;
 use crate::{bail, encoder, head, sharing, value_error};
@@ -76,13 +77,18 @@ impl Model {
 
         let mut net = Builder::new(inputs.numeric, &inputs.categorical);
         let x = net.features(&widths);
-        let features = sharing.build(&mut net, x, encoder.as_ref(), tasks.len())?;
-        let target = |(task, &features): (&Task, &usize)| Target {
+        let features = sharing.build(&mut net, &Parts { x, encoder: encoder.as_ref(), tasks: &tasks })?;
+        let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
             path: format!("heads.{}", task.name),
             features,
             width: task.width(),
+            reach: sharing.head_reach(j, tasks.len()),
         };
-        head.build(&mut net, &tasks.iter().zip(&features).map(target).collect::<Vec<_>>())?;
+        let targets: Vec<_> = tasks.iter().zip(&features).enumerate().map(target).collect();
+        let outputs = head.build(&mut net, &targets)?;
+        for Output { value, group, columns } in sharing.outputs(&mut net, outputs, &tasks)? {
+            net.output(value, group, columns);
+        }
         let net = net.finish()?;
         let params = Params::new(&net, seed)?;
         let rest = json!({"embedding": widths, "encoder": encoder.describe(), "sharing": sharing.describe(),
@@ -251,7 +257,7 @@ impl Model {
             return work.row(param, task);
         }
         let mut row = vec![0.0; p.range.len()];
-        let size = row.len() / p.groups;
+        let size = row.len() / self.tasks.len();
         let own = task * size..(task + 1) * size;
         row[own.clone()].copy_from_slice(&self.params.gradients.slice()[p.range.clone()][own]);
         Some(row)

@@ -148,6 +148,7 @@ fn plain(kind: &str) -> String {
         "Per" => "\"all\" or \"layer\"".into(),
         "Precision" => "\"float32\" or \"bfloat16\"".into(),
         "ScaleMode" => "\"min\", \"median\" or \"rmse\"".into(),
+        "Branches" => "a list, a layer each, of lists of lists of tasks".into(),
         "Inner" => "a weighting or its name".into(),
         _ => match inner("Option<") {
             Some(words) => format!("{words} or None"),

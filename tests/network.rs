@@ -5,6 +5,8 @@ use polytask::network::gradient::{Pass, Store};
 use polytask::network::half as halves;
 use polytask::network::nodes::activation::Curve;
 use polytask::network::nodes::island::Module;
+use polytask::network::nodes::mixture::Experts;
+use polytask::network::nodes::stitch::{Mix, Rule};
 use polytask::network::params::Params;
 use polytask::network::plan::{Plan, Purpose, Step};
 use polytask::network::random::Stream;
@@ -430,9 +432,9 @@ fn separate_towers_of_different_depth() {
         let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
         let s = b.select(h, 0, 0..1, Reach::One(0));
         let x = b.concat(&[h, s]).unwrap();
-        let t = b.task_linear("t0", x, 2, None, 0);
+        let t = b.narrow("t0", x, 2, None, Reach::One(0));
         b.output(t, 0, 0..2);
-        let d = b.task_linear("t1", h, 3, Some(Curve::Elu), 1);
+        let d = b.narrow("t1", h, 3, Some(Curve::Elu), Reach::One(1));
         let d = b.linear(&paths(&["t2"]), d, 1, None);
         b.output(d, 0, 0..1);
         Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
@@ -462,13 +464,242 @@ impl Module for Gate {
     }
 }
 
+fn module(inner: usize, outer: usize) -> Arc<dyn Module> {
+    Arc::new(Gate(inner, outer))
+}
+
+fn numbered(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("{prefix}{i}")).collect()
+}
+
+/// Linear heads over the groups of a value, a task each; and their reference.
+fn add_own_heads(b: &mut Builder, x: ValueId, tasks: usize) {
+    let value = b.linear(&numbered("heads.", tasks), x, 2, None);
+    (0..tasks).for_each(|task| b.output(value, task, 0..2));
+}
+
+#[test]
+fn islands_of_each_group() {
+    for seed in 0..10 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let each = b.each(h, tasks, Reach::Own);
+        let i = b.island(&numbered("own", tasks), &[each], &module(hidden, 3)).unwrap();
+        let each = b.each(h, 2, Reach::All);
+        let e = b.island(&numbered("expert", 2), &[each], &module(hidden, 3)).unwrap();
+        let gates = b.linear(&numbered("gates", tasks), i, 2, None);
+        let m = b.mixture(gates, &[Experts { value: e, common: true }], Reach::Own).unwrap();
+        add_own_heads(&mut b, m, tasks);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let h = r.linear(&r.numeric, "a").tanh();
+            let island = |path: String| {
+                let z = h.matmul(r.param(&format!("{path}.matrix")));
+                z.tanh() * &z
+            };
+            let task = |t: usize| {
+                let gates = r.linear(&island(format!("own{t}")), &format!("gates{t}"));
+                let mixed =
+                    gates.narrow(1, 0, 1) * island("expert0".into()) + gates.narrow(1, 1, 1) * island("expert1".into());
+                r.linear(&mixed, &format!("heads.{t}"))
+            };
+            (0..tasks).map(task).collect()
+        });
+    }
+}
+
+#[test]
+fn mixtures_of_common_and_own_experts() {
+    for seed in 0..20 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let (own, common, width) = (1 + seed as usize % 3, 1 + seed as usize % 2, [3, 4, 8, 16][seed as usize % 4]);
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let e = b.fan_out(&numbered("e", common), h, width, Some(Curve::Silu), Reach::All);
+        let o = b.fan_out(&numbered("o", tasks * own), h, width, Some(Curve::Tanh), Reach::Own);
+        let g = b.fan_out(&numbered("g", tasks), h, own + common, None, Reach::Own);
+        let g = b.softmax(g);
+        let experts = [Experts { value: o, common: false }, Experts { value: e, common: true }];
+        let m = b.mixture(g, &experts, Reach::Own).unwrap();
+        add_own_heads(&mut b, m, tasks);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let h = r.linear(&r.numeric, "a").tanh();
+            let task = |t: usize| {
+                let gates = r.linear(&h, &format!("g{t}")).softmax(1, Kind::Double);
+                let mine = (0..own).map(|k| r.linear(&h, &format!("o{}", t * own + k)).tanh());
+                let shared = (0..common).map(|k| r.linear(&h, &format!("e{k}")).silu());
+                let weighed = mine.chain(shared).enumerate().map(|(j, x)| gates.narrow(1, j as i64, 1) * x);
+                r.linear(&weighed.reduce(|a, b| a + b).unwrap(), &format!("heads.{t}"))
+            };
+            (0..tasks).map(task).collect()
+        });
+    }
+}
+
+/// Two levels: experts of each task that all tasks reach through a shared mixture, then experts over grouped values.
+#[test]
+fn layers_over_each_group_of_shared_values() {
+    for seed in 0..12 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let o = b.fan_out(&numbered("o", tasks), h, 4, Some(Curve::Gelu), Reach::All);
+        let g = b.fan_out(&paths(&["g"]), h, tasks, None, Reach::All);
+        let g = b.softmax(g);
+        let shared = b.mixture(g, &[Experts { value: o, common: true }], Reach::All).unwrap();
+        let e = b.fan_out(&numbered("e", 2), shared, 3, Some(Curve::Tanh), Reach::All);
+        let each = b.each(o, 2, Reach::Own);
+        let p = b.linear(&numbered("p", 2 * tasks), each, 3, Some(Curve::Silu));
+        let q = b.linear(&numbered("q", tasks), o, 4, None);
+        let q = b.each(q, 1, Reach::Own);
+        let gates = b.linear(&numbered("gates", tasks), q, 4, None);
+        let experts = [Experts { value: p, common: false }, Experts { value: e, common: true }];
+        let m = b.mixture(gates, &experts, Reach::Own).unwrap();
+        add_own_heads(&mut b, m, tasks);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let h = r.linear(&r.numeric, "a").tanh();
+            let own: Vec<_> = (0..tasks).map(|t| r.linear(&h, &format!("o{t}")).gelu("none")).collect();
+            let g = r.linear(&h, "g").softmax(1, Kind::Double);
+            let shared =
+                own.iter().enumerate().map(|(t, o)| g.narrow(1, t as i64, 1) * o).reduce(|a, b| a + b).unwrap();
+            let task = |t: usize| {
+                let gates = r.linear(&r.linear(&own[t], &format!("q{t}")), &format!("gates{t}"));
+                let mine = (0..2).map(|k| r.linear(&own[t], &format!("p{}", 2 * t + k)).silu());
+                let common = (0..2).map(|k| r.linear(&shared, &format!("e{k}")).tanh());
+                let weighed = mine.chain(common).enumerate().map(|(j, x)| gates.narrow(1, j as i64, 1) * x);
+                r.linear(&weighed.reduce(|a, b| a + b).unwrap(), &format!("heads.{t}"))
+            };
+            (0..tasks).map(task).collect()
+        });
+    }
+}
+
+#[test]
+fn stitches_mix_tasks_and_layers() {
+    for seed in 0..20 {
+        let (rows, inputs, _, tasks) = sizes(seed);
+        let parts = 1 + seed as usize % 3;
+        let width = parts * (1 + seed as usize % 7);
+        let mut b = Builder::new(inputs, &[]);
+        let start = |i: usize, j: usize| if i == j { 0.9 } else { 0.1 };
+        fn mix<'a>(
+            inputs: &'a [ValueId],
+            across: bool,
+            parts: usize,
+            start: &'a dyn Fn(usize, usize) -> f64,
+        ) -> Mix<'a> {
+            Mix { inputs, across, parts, start, rule: Rule::Plain }
+        }
+        let x0 = b.fan_out(&numbered("a", tasks), b.numeric(), width, Some(Curve::Tanh), Reach::All);
+        let y0 = b.stitch(&numbered("s", tasks), mix(&[x0], true, parts, &start), Reach::All).unwrap();
+        let x1 = b.linear(&numbered("b", tasks), y0, width, Some(Curve::Silu));
+        let y1 = b.stitch(&numbered("t", tasks), mix(&[x1], true, parts, &start), Reach::Own).unwrap();
+        let z = b.stitch(&numbered("l", tasks), mix(&[y0, y1, x1], false, 1, &start), Reach::Own).unwrap();
+        add_own_heads(&mut b, z, tasks);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let part = (width / parts) as i64;
+            let mixed = |path: &str, x: &[Tensor]| -> Vec<Tensor> {
+                let of = |t: usize| {
+                    let a = r.param(&format!("{path}{t}.weight")).reshape([parts as i64, (tasks * parts) as i64]);
+                    let piece = |p: usize| {
+                        let term = |j: usize| {
+                            a.get(p as i64).get(j as i64) * x[j / parts].narrow(1, (j % parts) as i64 * part, part)
+                        };
+                        (0..tasks * parts).map(term).reduce(|a, b| a + b).unwrap()
+                    };
+                    Tensor::cat(&(0..parts).map(piece).collect::<Vec<_>>(), 1)
+                };
+                (0..tasks).map(of).collect()
+            };
+            let x0: Vec<_> = (0..tasks).map(|t| r.linear(&r.numeric, &format!("a{t}")).tanh()).collect();
+            let y0 = mixed("s", &x0);
+            let x1: Vec<_> = (0..tasks).map(|t| r.linear(&y0[t], &format!("b{t}")).silu()).collect();
+            let y1 = mixed("t", &x1);
+            let task = |t: usize| {
+                let l = r.param(&format!("l{t}.weight"));
+                let z = l.get(0) * &y0[t] + l.get(1) * &y1[t] + l.get(2) * &x1[t];
+                r.linear(&z, &format!("heads.{t}"))
+            };
+            (0..tasks).map(task).collect()
+        });
+    }
+}
+
+#[test]
+fn sampled_stitches_choose_one_in_evaluation() {
+    for seed in 0..10 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let rule = Rule::Sampled { temperature: 2.0, decay: 0.5, lowest: 0.5 };
+        let x = b.fan_out(&numbered("a", 3), b.numeric(), hidden, Some(Curve::Tanh), Reach::All);
+        let mix = Mix { inputs: &[x], across: true, parts: 1, start: &|_, _| 0.0, rule };
+        let y = b.stitch(&numbered("s", tasks), mix, Reach::Own).unwrap();
+        add_own_heads(&mut b, y, tasks);
+        let mut case = Case::new(b.finish().unwrap(), rows, seed);
+        let features =
+            |r: &Reference| -> Vec<_> { (0..3).map(|k| r.linear(&r.numeric, &format!("a{k}")).tanh()).collect() };
+        // Step 3 has temperature max(2 / 8, 0.5); the noise is the stream's.
+        let noise = |node: u64, i: usize| {
+            let u = Stream::new(5, &[3, 3, node]).uniform(i as u64).clamp(1e-12, 1.0 - 1e-12);
+            -(-u.ln()).ln()
+        };
+        case.check(true, |r| {
+            let x = features(r);
+            let task = |t: usize| {
+                let noise: Vec<_> = (0..3).map(|j| noise(1, t * 3 + j)).collect();
+                let a =
+                    ((r.param(&format!("s{t}.weight")) + Tensor::from_slice(&noise)) / 0.5).softmax(0, Kind::Double);
+                let y = (0..3).map(|j| a.get(j as i64) * &x[j]).reduce(|a, b| a + b).unwrap();
+                r.linear(&y, &format!("heads.{t}"))
+            };
+            (0..tasks).map(task).collect()
+        });
+        case.check(false, |r| {
+            let x = features(r);
+            let task = |t: usize| {
+                let best = r.param(&format!("s{t}.weight")).argmax(0, false).int64_value(&[]) as usize;
+                r.linear(&x[best], &format!("heads.{t}"))
+            };
+            (0..tasks).map(task).collect()
+        });
+    }
+}
+
+#[test]
+fn groups_are_picked_joined_and_share_a_layer() {
+    for seed in 0..12 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let e = b.fan_out(&numbered("e", 3), b.numeric(), hidden, Some(Curve::Gelu), Reach::All);
+        let tied = b.tied("tied", e, 4, Some(Curve::Silu));
+        let lone = b.linear(&paths(&["a"]), b.numeric(), 4, Some(Curve::Tanh));
+        let picked = b.gather(&[(tied, 2), (lone, 0), (tied, 0), (tied, 2)], Reach::All);
+        let joined = b.join(picked);
+        let own: Vec<_> = (0..tasks).map(|t| if t % 2 == 0 { (tied, t % 3) } else { (lone, 0) }).collect();
+        let own = b.gather(&own, Reach::Own);
+        let j = b.fan_out(&numbered("j", tasks), joined, 4, None, Reach::Own);
+        let sum = b.add(&[own, j]).unwrap();
+        add_own_heads(&mut b, sum, tasks);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let tied = |k: usize| r.linear(&r.linear(&r.numeric, &format!("e{k}")).gelu("none"), "tied").silu();
+            let lone = r.linear(&r.numeric, "a").tanh();
+            let joined = Tensor::cat(&[tied(2), lone.shallow_clone(), tied(0), tied(2)], 1);
+            let task = |t: usize| {
+                let own = if t % 2 == 0 { tied(t % 3) } else { lone.shallow_clone() };
+                r.linear(&(own + r.linear(&joined, &format!("j{t}"))), &format!("heads.{t}"))
+            };
+            (0..tasks).map(task).collect()
+        });
+    }
+}
+
 #[test]
 fn islands_run_under_autograd() {
     for seed in 0..10 {
         let (rows, inputs, hidden, tasks) = sizes(seed);
         let mut b = Builder::new(inputs, &[]);
         let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
-        let i = b.island("island", &[h], Arc::new(Gate(hidden, 3))).unwrap();
+        let i = b.island(&paths(&["island"]), &[h], &module(hidden, 3)).unwrap();
         let c = b.concat(&[i, h]).unwrap();
         add_heads(&mut b, c, tasks);
         Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {

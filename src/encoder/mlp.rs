@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::Encoder;
-use crate::bail;
 use crate::error::Result;
 use crate::network::ValueId;
 use crate::network::builder::Builder;
@@ -40,15 +39,15 @@ crate::component! {
 }
 
 impl Encoder for Mlp {
-    fn build(&self, net: &mut Builder, paths: &[String], x: ValueId) -> Result<ValueId> {
-        if net.value(x).width == 0 {
-            bail!("`inputs`: a model needs at least one feature");
-        }
-        self.hidden.0.iter().enumerate().try_fold(x, |x, (i, &width)| {
-            let layer: Vec<_> = paths.iter().map(|path| format!("{path}.{i}")).collect();
-            let y = self.layer(net, &layer, x, width);
-            if self.residual && net.value(x).width == width { net.add(&[x, y]) } else { Ok(y) }
-        })
+    fn stages(&self) -> usize {
+        self.hidden.0.len()
+    }
+
+    fn stage(&self, net: &mut Builder, stage: usize, paths: &[String], x: ValueId) -> Result<ValueId> {
+        let width = self.hidden.0[stage];
+        let layer: Vec<_> = paths.iter().map(|path| format!("{path}.{stage}")).collect();
+        let y = self.layer(net, &layer, x, width);
+        if self.residual && net.value(x).width == width { net.add(&[x, y]) } else { Ok(y) }
     }
 }
 

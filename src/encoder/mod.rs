@@ -11,11 +11,33 @@ use crate::registry::Described;
 
 /// Builds the layers that turn features into a representation; never writes a backward.
 pub trait Encoder: Debug + Send + Sync + Described {
-    /// Adds the layers over `x`; `paths` has one path a group of `x`.
+    /// Stages after which features may be mixed, branch or be shared in another way.
+    fn stages(&self) -> usize {
+        1
+    }
+
+    /// Adds one stage over `x`; `paths` has one path a group of `x`.
     ///
     /// # Errors
     /// Sizes that cannot work.
-    fn build(&self, net: &mut Builder, paths: &[String], x: ValueId) -> Result<ValueId>;
+    fn stage(&self, net: &mut Builder, stage: usize, paths: &[String], x: ValueId) -> Result<ValueId>;
+
+    /// Adds all stages.
+    ///
+    /// # Errors
+    /// Sizes that cannot work.
+    fn build(&self, net: &mut Builder, paths: &[String], x: ValueId) -> Result<ValueId> {
+        (0..self.stages()).try_fold(x, |x, stage| self.stage(net, stage, paths, x))
+    }
+
+    /// What gates look at instead of the encoder's input `x`: a summary of it, where it is an image or a sound.
+    ///
+    /// # Errors
+    /// Sizes that cannot work.
+    fn pooled(&self, net: &mut Builder, x: ValueId) -> Result<ValueId> {
+        let _ = net;
+        Ok(x)
+    }
 }
 
 crate::family!(Encoder, "encoder": mlp::Mlp);

@@ -1,31 +1,35 @@
 //! One linear layer a task.
 
-use super::{Head, Target, common};
+use super::{Head, Target, alone, common, side_by_side};
 use crate::error::Result;
+use crate::network::Output;
 use crate::network::builder::Builder;
 
 crate::component! {
-    /// One linear layer per task; heads that read the same features are one matrix product.
+    /// One linear layer per task; heads that read the same features are one matrix product, others of one shape a batched one.
     pub struct Linear = "Linear" {}
 }
 
 impl Head for Linear {
-    fn build(&self, net: &mut Builder, targets: &[Target]) -> Result<()> {
-        let Some(features) = common(targets) else {
-            for (task, target) in targets.iter().enumerate() {
-                let value = net.task_linear(&target.path, target.features, target.width, None, task);
-                net.output(value, 0, 0..target.width);
-            }
-            return Ok(());
-        };
+    fn build(&self, net: &mut Builder, targets: &[Target]) -> Result<Vec<Output>> {
         let paths: Vec<_> = targets.iter().map(|target| target.path.clone()).collect();
-        let widths: Vec<_> = targets.iter().map(|target| target.width).collect();
-        let value = net.heads(&paths, features, &widths);
-        let mut start = 0;
-        for width in widths {
-            net.output(value, 0, start..start + width);
-            start += width;
+        if let Some(features) = common(net, targets) {
+            let widths: Vec<_> = targets.iter().map(|target| target.width).collect();
+            let value = net.heads(&paths, features, &widths);
+            let columns = net.value(value).columns.clone();
+            return Ok(columns.into_iter().map(|columns| Output { value, group: 0, columns }).collect());
         }
-        Ok(())
+        let width = targets[0].width;
+        let equal = targets.iter().all(|target| target.width == width);
+        if let Some(features) = side_by_side(net, targets).filter(|_| equal) {
+            let value = net.linear(&paths, features, width, None);
+            return Ok((0..targets.len()).map(|group| Output { value, group, columns: 0..width }).collect());
+        }
+        let apart = |target: &Target| {
+            let features = alone(net, target);
+            let value = net.narrow(&target.path, features, target.width, None, target.reach);
+            Output { value, group: 0, columns: 0..target.width }
+        };
+        Ok(targets.iter().map(apart).collect())
     }
 }

@@ -6,9 +6,18 @@ pub mod tower;
 use std::fmt::Debug;
 
 use crate::error::Result;
-use crate::network::ValueId;
 use crate::network::builder::Builder;
+use crate::network::{Output, Reach, ValueId};
 use crate::registry::Described;
+
+/// A task's features: one group of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Feature {
+    /// The value.
+    pub value: ValueId,
+    /// The group.
+    pub group: usize,
+}
 
 /// What a head has to fill.
 #[derive(Debug, Clone)]
@@ -16,24 +25,53 @@ pub struct Target {
     /// Path of the head: `heads.income`.
     pub path: String,
     /// The task's features.
-    pub features: ValueId,
+    pub features: Feature,
     /// Raw outputs.
     pub width: usize,
+    /// Which tasks' gradients arrive at the head.
+    pub reach: Reach,
 }
 
-/// Builds the heads of all tasks and marks their outputs.
+/// Builds the heads of all tasks.
 pub trait Head: Debug + Send + Sync + Described {
-    /// Adds one head a target, in order.
+    /// Adds one head a target, in order, and says where their outputs stand.
     ///
     /// # Errors
     /// Sizes that cannot work.
-    fn build(&self, net: &mut Builder, targets: &[Target]) -> Result<()>;
+    fn build(&self, net: &mut Builder, targets: &[Target]) -> Result<Vec<Output>>;
 }
 
 crate::family!(Head, "head": linear::Linear, tower::Tower);
 
-/// The one value that all targets read, if it is one.
-fn common(targets: &[Target]) -> Option<ValueId> {
-    let first = targets.first()?.features;
-    targets.iter().all(|target| target.features == first).then_some(first)
+/// The one value that the heads of all tasks read, if it is one.
+fn common(net: &Builder, targets: &[Target]) -> Option<ValueId> {
+    let Feature { value, .. } = targets.first()?.features;
+    let same = targets.iter().all(|target| target.features.value == value && matches!(target.reach, Reach::One(_)));
+    (same && net.value(value).groups == 1).then_some(value)
+}
+
+/// All tasks' features as the groups of one value, a task each, where they have one width.
+fn side_by_side(net: &mut Builder, targets: &[Target]) -> Option<ValueId> {
+    let own = |target: &Target| matches!(target.reach, Reach::One(_));
+    let width = |target: &Target| net.value(target.features.value).width;
+    if targets.len() < 2 || !targets.iter().all(|target| own(target) && width(target) == width(&targets[0])) {
+        return None;
+    }
+    if let Some(value) = common(net, targets) {
+        return Some(net.each(value, targets.len(), Reach::Own));
+    }
+    let Feature { value, .. } = targets[0].features;
+    let grouped = (net.value(value).groups, net.value(value).reach) == (targets.len(), Reach::Own);
+    if grouped && targets.iter().enumerate().all(|(group, target)| target.features == (Feature { value, group })) {
+        return Some(value);
+    }
+    let picks: Vec<_> = targets.iter().map(|target| (target.features.value, target.features.group)).collect();
+    Some(net.gather(&picks, Reach::Own))
+}
+
+/// A task's features by themselves.
+fn alone(net: &mut Builder, target: &Target) -> ValueId {
+    let Feature { value, group } = target.features;
+    let reach = if net.value(value).reach == Reach::Own { target.reach } else { net.value(value).reach };
+    net.group_of(value, group, reach)
 }

@@ -1,10 +1,10 @@
 //! A small network a task.
 
-use super::{Head, Target, common};
+use super::{Head, Target, alone, side_by_side};
 use crate::error::Result;
 use crate::network::builder::Builder;
 use crate::network::nodes::activation::Curve;
-use crate::network::{Reach, ValueId};
+use crate::network::{Output, ValueId};
 use crate::registry::Sizes;
 
 crate::component! {
@@ -22,50 +22,45 @@ crate::component! {
 }
 
 impl Head for Tower {
-    fn build(&self, net: &mut Builder, targets: &[Target]) -> Result<()> {
-        match common(targets).filter(|_| targets.len() > 1 && !self.hidden.0.is_empty()) {
-            Some(features) => self.together(net, targets, features),
-            None => self.apart(net, targets),
+    fn build(&self, net: &mut Builder, targets: &[Target]) -> Result<Vec<Output>> {
+        match side_by_side(net, targets).filter(|_| !self.hidden.0.is_empty()) {
+            Some(features) => Ok(self.together(net, targets, features)),
+            None => Ok(targets.iter().map(|target| self.apart(net, target)).collect()),
         }
-        Ok(())
     }
 }
 
 impl Tower {
-    fn together(&self, net: &mut Builder, targets: &[Target], features: ValueId) {
+    /// `features` are groups, a task each.
+    fn together(&self, net: &mut Builder, targets: &[Target], features: ValueId) -> Vec<Output> {
         let paths = |layer: usize| targets.iter().map(|t| format!("{}.{layer}", t.path)).collect::<Vec<_>>();
         let mut x = features;
         for (i, &width) in self.hidden.0.iter().enumerate() {
-            x = match i {
-                0 => net.fan_out(&paths(0), x, width, self.activation, Reach::Own),
-                _ => net.linear(&paths(i), x, width, self.activation),
-            };
+            x = net.linear(&paths(i), x, width, self.activation);
             x = net.dropout(x, self.dropout);
         }
         let last = paths(self.hidden.0.len());
         let width = targets[0].width;
         if targets.iter().all(|target| target.width == width) {
             let value = net.linear(&last, x, width, None);
-            (0..targets.len()).for_each(|task| net.output(value, task, 0..width));
-            return;
+            return (0..targets.len()).map(|group| Output { value, group, columns: 0..width }).collect();
         }
-        for (task, (target, path)) in targets.iter().zip(&last).enumerate() {
-            let own = net.select(x, task, 0..net.value(x).width, Reach::One(task));
-            let value = net.task_linear(path, own, target.width, None, task);
-            net.output(value, 0, 0..target.width);
-        }
+        let head = |(task, (target, path)): (usize, (&Target, &String))| {
+            let own = net.group_of(x, task, target.reach);
+            let value = net.narrow(path, own, target.width, None, target.reach);
+            Output { value, group: 0, columns: 0..target.width }
+        };
+        targets.iter().zip(&last).enumerate().map(head).collect()
     }
 
-    fn apart(&self, net: &mut Builder, targets: &[Target]) {
-        for (task, target) in targets.iter().enumerate() {
-            let mut x = target.features;
-            for (i, &width) in self.hidden.0.iter().enumerate() {
-                x = net.task_linear(&format!("{}.{i}", target.path), x, width, self.activation, task);
-                x = net.dropout(x, self.dropout);
-            }
-            let path = format!("{}.{}", target.path, self.hidden.0.len());
-            let value = net.task_linear(&path, x, target.width, None, task);
-            net.output(value, 0, 0..target.width);
+    fn apart(&self, net: &mut Builder, target: &Target) -> Output {
+        let mut x = alone(net, target);
+        for (i, &width) in self.hidden.0.iter().enumerate() {
+            x = net.narrow(&format!("{}.{i}", target.path), x, width, self.activation, target.reach);
+            x = net.dropout(x, self.dropout);
         }
+        let path = format!("{}.{}", target.path, self.hidden.0.len());
+        let value = net.narrow(&path, x, target.width, None, target.reach);
+        Output { value, group: 0, columns: 0..target.width }
     }
 }

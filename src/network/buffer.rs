@@ -66,7 +66,8 @@ impl<T: Real> Buffer<T> {
     /// New memory, zeroed.
     pub fn zeros(layout: Layout) -> Result<Self> {
         let storage = Tensor::f_zeros([layout.len() as i64], (T::KIND, Device::Cpu))?;
-        let address = storage.data_ptr().cast();
+        // A tensor without elements has no address, which a slice must have.
+        let address = if layout.is_empty() { std::ptr::dangling_mut() } else { storage.data_ptr().cast() };
         Ok(Self { storage, base: 0, address, layout })
     }
 

@@ -7,8 +7,8 @@ use super::nodes::activation::{self, Curve};
 use super::nodes::embedding::Embedding;
 use super::nodes::island::{Island, Module};
 use super::nodes::linear::{Linear, Wiring};
-use super::nodes::{Op, add, concat, dropout, norm, select};
-use super::{Entry, Init, Network, Output, Param, ParamId, Reach, Role, TaskId, Value, ValueId};
+use super::nodes::{Op, add, concat, dropout, gather, join, mixture, norm, select, softmax, stitch};
+use super::{Entry, Init, Network, Output, Param, ParamId, Reach, Role, Source, Start, Value, ValueId, View};
 use crate::bail;
 use crate::error::Result;
 
@@ -22,8 +22,22 @@ const LARGEST: usize = 1 << 33;
 pub struct Builder {
     net: Network,
     state_entries: Vec<Entry>,
+    /// Values repeated for several layers, counted down from the largest id: no memory holds them unless a node needs it.
+    repeated: Vec<Repeated>,
+    /// Whether groups start alike.
+    alike: bool,
     /// Numbers in all parameters, counted without overflow.
     wanted: usize,
+}
+
+/// Each group of a value several times in turn.
+#[derive(Debug)]
+struct Repeated {
+    source: ValueId,
+    copies: usize,
+    value: Value,
+    /// The value that holds it, once a node has needed one.
+    solid: Option<ValueId>,
 }
 
 impl Builder {
@@ -40,8 +54,9 @@ impl Builder {
             state: Vec::new(),
             outputs: Vec::new(),
             representation: 0,
+            views: Vec::new(),
         };
-        Self { net, state_entries: Vec::new(), wanted: 0 }
+        Self { net, state_entries: Vec::new(), repeated: Vec::new(), alike: false, wanted: 0 }
     }
 
     /// The numeric features.
@@ -51,7 +66,34 @@ impl Builder {
 
     /// A value's description.
     pub fn value(&self, id: ValueId) -> &Value {
-        &self.net.values[id]
+        self.repeated.get(usize::MAX - id).map_or_else(|| &self.net.values[id], |repeated| &repeated.value)
+    }
+
+    /// Each group of `x` so many times in turn, for equal layers that read the same: experts ([`Reach::All`]), or one
+    /// network a task ([`Reach::Own`]). It takes memory only where something else than a linear layer reads it.
+    pub fn each(&mut self, x: ValueId, copies: usize, reach: Reach) -> ValueId {
+        let source = self.solid(x);
+        let value = self.value(source);
+        if copies == 1 && value.reach == reach {
+            return source;
+        }
+        let value = Value { groups: value.groups * copies, reach, columns: Vec::new(), ..value.clone() };
+        self.repeated.push(Repeated { source, copies, value, solid: None });
+        usize::MAX - (self.repeated.len() - 1)
+    }
+
+    /// A value that memory holds.
+    fn solid(&mut self, x: ValueId) -> ValueId {
+        let at = usize::MAX - x;
+        let Some(&Repeated { source, copies, ref value, solid }) = self.repeated.get(at) else { return x };
+        if let Some(solid) = solid {
+            return solid;
+        }
+        let (groups, reach) = (value.groups, value.reach);
+        let picks: Vec<_> = (0..groups).map(|group| (source, group / copies)).collect();
+        let solid = self.gather(&picks, reach);
+        self.repeated[at].solid = Some(solid);
+        solid
     }
 
     /// Numeric features followed by one embedding a categorical feature; `widths[j]` numbers each.
@@ -74,11 +116,35 @@ impl Builder {
 
     /// A linear layer with its activation; one path a group.
     pub fn linear(&mut self, paths: &[String], x: ValueId, width: usize, curve: Option<Curve>) -> ValueId {
+        self.linear_from(paths, x, width, curve, None)
+    }
+
+    /// The same with weights and biases that start in another way than uniform in plus or minus `1/sqrt(inputs)`.
+    pub fn linear_from(
+        &mut self,
+        paths: &[String],
+        x: ValueId,
+        width: usize,
+        curve: Option<Curve>,
+        start: Option<Init>,
+    ) -> ValueId {
         let Value { groups, width: inner, reach, .. } = *self.value(x);
-        let (weight, bias) = self.affine(paths, groups, width, inner);
+        let (input, layers) = match self.repeated.get(usize::MAX - x) {
+            Some(repeated) => (repeated.source, repeated.copies),
+            None => (x, 1),
+        };
+        let (weight, bias) = self.affine(paths, groups / layers, layers, [width, inner], start);
         let output = self.fresh(groups, width, reach, true);
-        let wiring = if groups == 1 { Wiring::Plain } else { Wiring::Grouped };
-        self.push(Op::Linear(Linear { input: x, output, weight, bias, curve, wiring }))
+        self.push(Op::Linear(Linear { input, output, weight, bias, curve, wiring: Wiring::Own(layers) }))
+    }
+
+    /// One linear layer for all groups of `x`.
+    pub fn tied(&mut self, path: &str, x: ValueId, width: usize, curve: Option<Curve>) -> ValueId {
+        let input = self.solid(x);
+        let Value { groups, width: inner, reach, .. } = *self.value(input);
+        let (weight, bias) = self.affine(&[path.to_owned()], 1, 1, [width, inner], None);
+        let output = self.fresh(groups, width, reach, true);
+        self.push(Op::Linear(Linear { input, output, weight, bias, curve, wiring: Wiring::Tied }))
     }
 
     /// One linear layer a group over the same input: towers ([`Reach::Own`]) or experts ([`Reach::All`]).
@@ -90,36 +156,46 @@ impl Builder {
         curve: Option<Curve>,
         reach: Reach,
     ) -> ValueId {
-        let (weight, bias) = self.affine(paths, paths.len(), width, self.value(x).width);
-        let output = self.fresh(paths.len(), width, reach, true);
-        self.push(Op::Linear(Linear { input: x, output, weight, bias, curve, wiring: Wiring::FanOut }))
+        let each = self.each(x, paths.len(), reach);
+        self.linear(paths, each, width, curve)
     }
 
-    /// A linear layer that belongs to one task, whatever reaches its input.
-    pub fn task_linear(&mut self, path: &str, x: ValueId, width: usize, curve: Option<Curve>, task: TaskId) -> ValueId {
-        let (weight, bias) = self.affine(&[path.to_owned()], 1, width, self.value(x).width);
-        let output = self.fresh(1, width, Reach::One(task), true);
-        self.push(Op::Linear(Linear { input: x, output, weight, bias, curve, wiring: Wiring::Plain }))
+    /// A linear layer from here on for `reach`: one task's, whatever reaches its input.
+    pub fn narrow(&mut self, path: &str, x: ValueId, width: usize, curve: Option<Curve>, reach: Reach) -> ValueId {
+        let input = self.solid(x);
+        let (weight, bias) = self.affine(&[path.to_owned()], 1, 1, [width, self.value(input).width], None);
+        let output = self.fresh(1, width, reach, true);
+        self.push(Op::Linear(Linear { input, output, weight, bias, curve, wiring: Wiring::Own(1) }))
     }
 
     /// Linear heads over one input, a task each, fused into one product; `[rows, sum of widths]`.
     pub fn heads(&mut self, paths: &[String], x: ValueId, widths: &[usize]) -> ValueId {
+        let x = self.solid(x);
         let (inner, outer) = (self.value(x).width, widths.iter().fold(0, |sum: usize, &w| sum.saturating_add(w)));
-        let bound = Init::Uniform(1.0 / (inner as f64).sqrt());
+        let bound = Init::Uniform(1.0 / (inner.max(1) as f64).sqrt());
         let pieces = |name: &str, shape: &dyn Fn(usize) -> Vec<usize>| {
             paths.iter().zip(widths).map(|(path, &w)| (format!("{path}.{name}"), shape(w))).collect::<Vec<_>>()
         };
-        let weight = self.parameter(pieces("weight", &|w| vec![w, inner]), &[outer, inner], 1, Role::Weight, bound);
+        let weight =
+            self.parameter(pieces("weight", &|w| vec![w, inner]), &[outer, inner], 1, Role::Weight, bound.clone());
         let bias = self.parameter(pieces("bias", &|w| vec![w]), &[outer], 1, Role::Bias, bound);
         let output = self.fresh(1, outer, Reach::Columns, true);
         self.net.values[output].columns = columns(widths);
-        self.push(Op::Linear(Linear { input: x, output, weight, bias, curve: None, wiring: Wiring::Plain }))
+        self.push(Op::Linear(Linear { input: x, output, weight, bias, curve: None, wiring: Wiring::Own(1) }))
     }
 
     /// An activation on its own.
     pub fn activation(&mut self, x: ValueId, curve: Curve) -> ValueId {
+        let x = self.solid(x);
         let output = self.like(x);
         self.push(Op::Activation(activation::Activation { input: x, output, curve }))
+    }
+
+    /// Softmax over the width of each row.
+    pub fn softmax(&mut self, x: ValueId) -> ValueId {
+        let x = self.solid(x);
+        let output = self.like(x);
+        self.push(Op::Softmax(softmax::Softmax { input: x, output }))
     }
 
     /// Dropout (Srivastava et al., JMLR 2014): zeroes each number with probability `rate` while training.
@@ -127,12 +203,14 @@ impl Builder {
         if rate == 0.0 {
             return x;
         }
+        let x = self.solid(x);
         let output = self.like(x);
         self.push(Op::Dropout(dropout::Dropout { input: x, output, rate }))
     }
 
     /// Layer normalisation (Ba, Kiros & Hinton, 2016) over each row; one path a group.
     pub fn layer_norm(&mut self, paths: &[String], x: ValueId) -> ValueId {
+        let x = self.solid(x);
         let (scale, shift) = self.norm_parameters(paths, x);
         let output = self.like(x);
         self.net.values[output].learns = true;
@@ -141,6 +219,7 @@ impl Builder {
 
     /// Batch normalisation (Ioffe & Szegedy, ICML 2015) over each column; one path a group.
     pub fn batch_norm(&mut self, paths: &[String], x: ValueId) -> ValueId {
+        let x = self.solid(x);
         let (scale, shift) = self.norm_parameters(paths, x);
         let Value { groups, width, .. } = *self.value(x);
         let mean = self.state(paths, "running_mean", groups, width, 0.0);
@@ -156,7 +235,8 @@ impl Builder {
     /// # Errors
     /// Values of different groups, or of reaches that cannot be joined.
     pub fn concat(&mut self, inputs: &[ValueId]) -> Result<ValueId> {
-        let (groups, reach) = self.join(inputs)?;
+        let inputs = &self.all_solid(inputs);
+        let (groups, reach) = self.meet(inputs)?;
         let width = inputs.iter().map(|&x| self.value(x).width).sum();
         let learns = inputs.iter().any(|&x| self.value(x).learns);
         let output = self.fresh(groups, width, reach, learns);
@@ -168,7 +248,8 @@ impl Builder {
     /// # Errors
     /// Values of different shapes, or of reaches that cannot be joined.
     pub fn add(&mut self, inputs: &[ValueId]) -> Result<ValueId> {
-        let (groups, reach) = self.join(inputs)?;
+        let inputs = &self.all_solid(inputs);
+        let (groups, reach) = self.meet(inputs)?;
         let width = self.value(inputs[0]).width;
         if inputs.iter().any(|&x| self.value(x).width != width) {
             bail!("only values of one width can be added");
@@ -180,19 +261,125 @@ impl Builder {
 
     /// Some columns of one group, from here on for `reach`.
     pub fn select(&mut self, x: ValueId, group: usize, columns: Range<usize>, reach: Reach) -> ValueId {
+        let x = self.solid(x);
         let output = self.fresh(1, columns.len(), reach, self.value(x).learns);
         self.push(Op::Select(select::Select { input: x, output, group, columns }))
     }
 
-    /// What runs under autograd: `module` over the inputs and parameters of its own.
+    /// A new value of picked groups `(value, group)`, all of one width.
+    pub fn gather(&mut self, picks: &[(ValueId, usize)], reach: Reach) -> ValueId {
+        let picks: Vec<_> = picks.iter().map(|&(x, group)| (self.solid(x), group)).collect();
+        let learns = picks.iter().any(|&(x, _)| self.value(x).learns);
+        let output = self.fresh(picks.len(), self.value(picks[0].0).width, reach, learns);
+        self.push(Op::Gather(gather::Gather::new(&picks, output)))
+    }
+
+    /// The groups of a value side by side: `[groups, rows, width]` to `[rows, groups * width]`.
+    pub fn join(&mut self, x: ValueId) -> ValueId {
+        let input = self.solid(x);
+        let Value { groups, width, reach, learns, .. } = *self.value(input);
+        if groups == 1 {
+            return input;
+        }
+        let output = self.fresh(1, groups * width, reach, learns);
+        self.push(Op::Join(join::Join { input, output }))
+    }
+
+    /// Sums of experts weighed by gates `[groups, rows, experts]`, row by row: one for each group of the gates.
+    ///
+    /// # Errors
+    /// Gates and experts that do not correspond.
+    pub fn mixture(&mut self, gates: ValueId, experts: &[mixture::Experts], reach: Reach) -> Result<ValueId> {
+        let gates = self.solid(gates);
+        let experts: Vec<_> = experts.iter().map(|e| mixture::Experts { value: self.solid(e.value), ..*e }).collect();
+        let (groups, columns) = (self.value(gates).groups, self.value(gates).width);
+        let Some(first) = experts.first() else { bail!("a mixture needs an expert") };
+        let width = self.value(first.value).width;
+        let mut count = 0;
+        for e in &experts {
+            let Value { groups: own, width: given, .. } = *self.value(e.value);
+            let fits = given == width && (e.common || own % groups == 0);
+            if !fits {
+                bail!("experts {:?} do not fit {groups} groups of gates", self.value(e.value));
+            }
+            count += if e.common { own } else { own / groups };
+        }
+        if count != columns {
+            bail!("{columns} gates do not fit {count} experts");
+        }
+        let output = self.fresh(groups, width, reach, true);
+        Ok(self.push(Op::Mixture(mixture::Mixture { gates, experts, output })))
+    }
+
+    /// A learned mix of the groups of `x`, or of the same group of several values: see [`stitch::Stitch`].
+    ///
+    /// # Errors
+    /// Values of different shapes, or parts that do not divide their width.
+    pub fn stitch(&mut self, paths: &[String], stitch: stitch::Mix<'_>, reach: Reach) -> Result<ValueId> {
+        let inputs = self.all_solid(stitch.inputs);
+        let Value { groups, width, .. } = *self.value(inputs[0]);
+        let one_shape = inputs.iter().all(|&x| (self.value(x).groups, self.value(x).width) == (groups, width));
+        if !one_shape || (stitch.across && inputs.len() > 1) {
+            bail!("only values of one shape can be mixed");
+        }
+        if stitch.parts == 0 || width % stitch.parts != 0 {
+            bail!("a width of {width} cannot be split into {} equal parts", stitch.parts);
+        }
+        let (parts, outputs) = (stitch.parts, paths.len());
+        let sources = if stitch.across { groups * parts } else { inputs.len() };
+        let start = (0..outputs * parts).flat_map(|to| (0..sources).map(move |from| (stitch.start)(to, from)));
+        let start = Init::Given(start.collect());
+        let shape: &[usize] = if parts == 1 { &[sources] } else { &[parts, sources] };
+        let weight = self.grouped(paths, "weight", outputs, shape, Role::Norm, start);
+        let output = self.fresh(outputs, width, reach, true);
+        let (across, rule) = (stitch.across, stitch.rule);
+        Ok(self.push(Op::Stitch(stitch::Stitch { inputs, weight, output, parts, across, rule })))
+    }
+
+    /// What runs under autograd: `module` over the inputs and parameters of its own; one path a group, each of which is an
+    /// island by itself.
     ///
     /// # Errors
     /// Inputs of different groups, or of reaches that cannot be joined.
-    pub fn island(&mut self, path: &str, inputs: &[ValueId], module: Arc<dyn Module>) -> Result<ValueId> {
-        let (groups, reach) = self.join(inputs)?;
-        if groups != 1 {
-            bail!("an island takes values without groups");
+    pub fn island(&mut self, paths: &[String], inputs: &[ValueId], module: &Arc<dyn Module>) -> Result<ValueId> {
+        let (groups, reach) = self.meet(inputs)?;
+        if groups == 1 && reach != Reach::Own {
+            let inputs = self.all_solid(inputs);
+            return Ok(self.lone_island(&paths[0], inputs, reach, module));
         }
+        let mut picks = Vec::new();
+        for (group, path) in paths.iter().enumerate() {
+            let reach = if reach == Reach::Own { Reach::One(group) } else { reach };
+            let mut own = Vec::new();
+            for &x in inputs {
+                own.push(self.group_of(x, group, reach));
+            }
+            let first = self.net.params.len();
+            picks.push((self.lone_island(path, own, reach, module), 0));
+            if self.alike {
+                let count = self.net.params.len() - first;
+                let of = |id: usize| id - group * count;
+                (first..first + count).for_each(|id| self.net.params[id].start.stream = of(id));
+            }
+        }
+        Ok(self.gather(&picks, reach))
+    }
+
+    /// One group of a value, without a copy where it is the only one or repeated.
+    pub fn group_of(&mut self, x: ValueId, group: usize, reach: Reach) -> ValueId {
+        let (source, group) = match self.repeated.get(usize::MAX - x) {
+            Some(repeated) => (repeated.source, group / repeated.copies),
+            None => (x, group),
+        };
+        let value = self.value(source);
+        if value.groups == 1 {
+            return source;
+        }
+        let columns = 0..value.width;
+        self.select(source, group, columns, reach)
+    }
+
+    fn lone_island(&mut self, path: &str, inputs: Vec<ValueId>, reach: Reach, module: &Arc<dyn Module>) -> ValueId {
         let params = module
             .parameters()
             .into_iter()
@@ -202,7 +389,31 @@ impl Builder {
             })
             .collect();
         let output = self.fresh(1, module.width(), reach, true);
-        Ok(self.push(Op::Island(Island { inputs: inputs.to_vec(), output, params, module })))
+        self.push(Op::Island(Island { inputs, output, params, module: module.clone() }))
+    }
+
+    /// Everything that `build` adds starts from the same numbers in each group.
+    pub fn alike<V>(&mut self, build: impl FnOnce(&mut Self) -> V) -> V {
+        let before = std::mem::replace(&mut self.alike, true);
+        let built = build(self);
+        self.alike = before;
+        built
+    }
+
+    /// Lets users see a value of gates, `[groups, rows, columns]`, of which the first `own` columns are each group's own.
+    pub fn show_gates(&mut self, name: String, value: ValueId, [rows, columns]: [Vec<String>; 2], own: usize) {
+        self.net.views.push(View { name, source: Source::Value(value), rows, columns, own });
+    }
+
+    /// Lets users see the weights of the stitch that was added last.
+    pub fn show_stitch(&mut self, name: String, rows: Vec<String>, columns: Vec<String>) {
+        if let Some(Op::Stitch(stitch)) = self.net.ops.last() {
+            let source = match stitch.rule {
+                stitch::Rule::Plain => Source::Mix(stitch.weight),
+                stitch::Rule::Sampled { .. } => Source::Choice(stitch.weight),
+            };
+            self.net.views.push(View { name, source, rows, columns, own: 0 });
+        }
     }
 
     /// Marks where a task's raw outputs stand; tasks in order.
@@ -249,8 +460,12 @@ impl Builder {
         self.net.values.len() - 1
     }
 
+    fn all_solid(&mut self, inputs: &[ValueId]) -> Vec<ValueId> {
+        inputs.iter().map(|&x| self.solid(x)).collect()
+    }
+
     /// Values meet in one node: all must have the same groups, and the narrower reach wins.
-    fn join(&self, inputs: &[ValueId]) -> Result<(usize, Reach)> {
+    fn meet(&self, inputs: &[ValueId]) -> Result<(usize, Reach)> {
         let values: Vec<_> = inputs.iter().map(|&x| self.value(x)).collect();
         let Some(first) = values.first() else { bail!("a node needs an input") };
         let narrow = values.iter().map(|v| v.reach).find(|&r| r != Reach::All).unwrap_or(Reach::All);
@@ -261,11 +476,29 @@ impl Builder {
         Ok((first.groups, narrow))
     }
 
-    fn affine(&mut self, paths: &[String], groups: usize, outer: usize, inner: usize) -> (ParamId, ParamId) {
-        let bound = Init::Uniform(1.0 / (inner.max(1) as f64).sqrt());
-        let weight = self.grouped(paths, "weight", groups, &[outer, inner], Role::Weight, bound);
-        let bias = self.grouped(paths, "bias", groups, &[outer], Role::Bias, bound);
-        (weight, bias)
+    /// Weight and bias of linear layers `[width, inner]`, one a path; `layers` of them read one of so many groups.
+    fn affine(
+        &mut self,
+        paths: &[String],
+        groups: usize,
+        layers: usize,
+        [width, inner]: [usize; 2],
+        start: Option<Init>,
+    ) -> (ParamId, ParamId) {
+        let uniform = Init::Uniform(1.0 / (inner.max(1) as f64).sqrt());
+        let (of_weight, of_bias) = match start {
+            Some(start) => (start, Init::Constant(0.0)),
+            None => (uniform.clone(), uniform),
+        };
+        let mut parameter = |name: &str, shape: &[usize], role, init| {
+            let pieces = paths.iter().map(|path| (format!("{path}.{name}"), shape.to_vec())).collect();
+            let whole: Vec<_> = [groups, layers * width].into_iter().chain(shape[1..].iter().copied()).collect();
+            self.parameter(pieces, &whole, groups, role, init)
+        };
+        (
+            parameter("weight", &[width, inner], Role::Weight, of_weight),
+            parameter("bias", &[width], Role::Bias, of_bias),
+        )
     }
 
     fn norm_parameters(&mut self, paths: &[String], x: ValueId) -> (ParamId, ParamId) {
@@ -300,8 +533,9 @@ impl Builder {
         let id = self.net.params.len();
         let size = shape.iter().fold(1, |product: usize, &n| product.saturating_mul(n));
         self.wanted = self.wanted.saturating_add(size);
-        let start = self.net.size().next_multiple_of(ALIGN);
-        let mut at = start;
+        let begin = self.net.size().next_multiple_of(ALIGN);
+        let mut at = begin;
+        let copies = if self.alike { pieces.len() } else { 1 };
         for (name, shape) in pieces {
             // A model that is too large is refused in the end: until then its sizes must not overflow.
             let size = if self.wanted > LARGEST { 0 } else { shape.iter().product::<usize>() };
@@ -310,7 +544,8 @@ impl Builder {
             self.net.entries.push(Entry { name, shape, range, param: Some(id) });
         }
         // Reach is set when the node that uses the parameter is pushed.
-        let param = Param { shape: shape.to_vec(), groups, range: start..at, role, init, reach: Reach::All };
+        let start = Start { stream: id, copies };
+        let param = Param { shape: shape.to_vec(), groups, range: begin..at, role, init, start, reach: Reach::All };
         self.net.params.push(param);
         id
     }

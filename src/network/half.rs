@@ -44,7 +44,8 @@ impl Halves {
     /// New memory, zeroed.
     pub fn zeros(len: usize) -> Result<Self> {
         let storage = Tensor::f_zeros([len as i64], (Kind::BFloat16, Device::Cpu))?;
-        let address = storage.data_ptr().cast();
+        // A tensor without elements has no address, which a slice must have.
+        let address = if len == 0 { std::ptr::dangling_mut() } else { storage.data_ptr().cast() };
         Ok(Self { storage, address, len })
     }
 

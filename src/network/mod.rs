@@ -29,7 +29,7 @@ pub type TaskId = usize;
 pub enum Reach {
     /// One task's.
     One(TaskId),
-    /// Each group its own task's.
+    /// Each group its own task's: the groups are the tasks' in turn, equally many each.
     Own,
     /// Each column its own task's: heads that were fused into one product.
     Columns,
@@ -66,7 +66,7 @@ pub enum Role {
 }
 
 /// How a parameter starts.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Init {
     /// Uniform in plus or minus the bound.
     Uniform(f64),
@@ -74,6 +74,17 @@ pub enum Init {
     Normal(f64),
     /// The same number everywhere.
     Constant(f64),
+    /// These numbers.
+    Given(Vec<f64>),
+}
+
+/// Which random numbers a parameter starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The parameter whose stream it takes: itself, mostly.
+    pub stream: ParamId,
+    /// Equal parts of it that start alike.
+    pub copies: usize,
 }
 
 /// A learnable block of the flat parameters.
@@ -89,6 +100,8 @@ pub struct Param {
     pub role: Role,
     /// How it starts.
     pub init: Init,
+    /// From which random numbers.
+    pub start: Start,
     /// Which tasks' gradients arrive here.
     pub reach: Reach,
 }
@@ -117,6 +130,32 @@ pub struct Output {
     pub columns: Range<usize>,
 }
 
+/// Something inside that users want to see: gates, or how tasks' features are mixed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// What it is: `gates`, or the path of a stitch.
+    pub name: String,
+    /// Where its numbers are.
+    pub source: Source,
+    /// What its groups are: tasks mostly.
+    pub rows: Vec<String>,
+    /// What its columns are: experts, or where features come from.
+    pub columns: Vec<String>,
+    /// How many columns, the first, are each row's own: experts of single tasks.
+    pub own: usize,
+}
+
+/// Where a view's numbers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// In a value `[groups, rows, columns]`: gates, which differ from row to row of the data.
+    Value(ValueId),
+    /// In a parameter `[groups, columns]`: how features are mixed.
+    Mix(ParamId),
+    /// In a parameter `[groups, columns]` whose softmax says what is chosen how often while training.
+    Choice(ParamId),
+}
+
 /// A finished network: nodes in forward order, and everything a plan needs to know of them.
 #[derive(Debug)]
 pub struct Network {
@@ -138,12 +177,19 @@ pub struct Network {
     pub outputs: Vec<Output>,
     /// The last value that all tasks reach.
     pub representation: ValueId,
+    /// What there is to see.
+    pub views: Vec<View>,
 }
 
 impl Network {
     /// Number of tasks.
     pub fn tasks(&self) -> usize {
         self.outputs.len()
+    }
+
+    /// The task of a group of a value of so many groups, equally many each task.
+    pub fn task_of(&self, group: usize, groups: usize) -> TaskId {
+        group * self.tasks() / groups
     }
 
     /// Size of the flat parameter buffer, padding included.

@@ -26,8 +26,12 @@ impl<T: Real> Params<T> {
         let flat = |len| Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: len });
         let mut params =
             Self { values: flat(net.size())?, gradients: flat(net.size())?, state: flat(net.state.len())? };
-        for (id, param) in net.params.iter().enumerate() {
-            start(param, Stream::new(seed, &[INIT, id as u64]), &mut params.values.slice_mut()[param.range.clone()]);
+        for param in &net.params {
+            start(
+                param,
+                Stream::new(seed, &[INIT, param.start.stream as u64]),
+                &mut params.values.slice_mut()[param.range.clone()],
+            );
         }
         for (to, &from) in params.state.slice_mut().iter_mut().zip(&net.state) {
             *to = T::of(from);
@@ -37,12 +41,14 @@ impl<T: Real> Params<T> {
 }
 
 fn start<T: Real>(param: &Param, stream: Stream, values: &mut [T]) {
+    let size = values.len() / param.start.copies.max(1);
     for (i, value) in values.iter_mut().enumerate() {
-        let i = i as u64;
-        *value = T::of(match param.init {
-            Init::Uniform(bound) => bound * (2.0 * stream.uniform(i) - 1.0),
-            Init::Normal(deviation) => deviation * stream.normal(i),
-            Init::Constant(value) => value,
+        let index = (i % size.max(1)) as u64;
+        *value = T::of(match &param.init {
+            Init::Uniform(bound) => bound * (2.0 * stream.uniform(index) - 1.0),
+            Init::Normal(deviation) => deviation * stream.normal(index),
+            Init::Constant(value) => *value,
+            Init::Given(values) => values[i],
         });
     }
 }

@@ -1,12 +1,14 @@
 //! A plan: every buffer and view of a network for one number of rows, and the passes over them.
 
+use std::ops::Range;
+
 use super::buffer::{Buffer, Layout};
 use super::gradient::{BUDGET, Modes, Pass, PerPass, Slabs, Store, Tiled, lanes};
 use super::gram::add_products;
 use super::params::Params;
 use super::product::Mode;
 use super::representation::HeadProducts;
-use super::{Network, ParamId, Reach, TaskId, ValueId};
+use super::{Network, ParamId, Reach, TaskId, Value, ValueId};
 use crate::error::Result;
 use crate::real::Real;
 
@@ -35,33 +37,70 @@ impl Step<'_> {
     }
 }
 
+/// The columns of one task in a group of a gradient of one lane.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    /// The task.
+    pub task: TaskId,
+    /// The group.
+    pub group: usize,
+    /// The columns.
+    pub columns: Range<usize>,
+}
+
+/// What belongs to which task in a value that not all tasks reach, `layers` neighbouring groups of it seen as one.
+pub fn pieces<T: Real>(at: &Prepare<'_, T>, value: ValueId, layers: usize) -> Vec<Piece> {
+    let Value { groups, width, reach, ref columns, .. } = at.net.values[value];
+    let whole = |group| Piece { task: 0, group, columns: 0..layers * width };
+    match reach {
+        Reach::All => Vec::new(),
+        Reach::One(task) => (0..groups / layers).map(|group| Piece { task, ..whole(group) }).collect(),
+        Reach::Columns => {
+            let pieces = columns.iter().cloned().enumerate();
+            pieces.map(|(task, columns)| Piece { task, group: 0, columns }).collect()
+        }
+        Reach::Own => {
+            let mut pieces: Vec<Piece> = Vec::new();
+            for own in 0..groups {
+                let (task, group, start) = (at.net.task_of(own, groups), own / layers, own % layers * width);
+                match pieces.last_mut().filter(|last| (last.task, last.group) == (task, group)) {
+                    Some(last) => last.columns.end += width,
+                    None => pieces.push(Piece { task, group, columns: start..start + width }),
+                }
+            }
+            pieces
+        }
+    }
+}
+
 /// Where gradients pass from values of single tasks to one that all tasks reach.
 #[derive(Debug, Clone)]
 pub struct Entrance {
-    reach: Reach,
-    columns: Vec<std::ops::Range<usize>>,
+    pieces: Vec<Piece>,
 }
 
 impl Entrance {
+    /// Of what belongs to which task.
+    pub fn new(pieces: Vec<Piece>) -> Self {
+        Self { pieces }
+    }
+
     /// Multiplies each task's part of a gradient of one lane by its weight.
     pub fn weigh<T: Real>(&self, step: &Step<'_>, layout: Layout, dy: &mut [T]) {
         let Layout { rows, width, .. } = layout;
         if step.weights.is_empty() {
             return;
         }
-        let scale = |part: &mut [T], weight: T| part.iter_mut().for_each(|x| *x = *x * weight);
-        match self.reach {
-            Reach::One(task) => scale(dy, step.weight(task)),
-            Reach::Own => {
-                dy.chunks_exact_mut(rows * width).enumerate().for_each(|(group, dy)| scale(dy, step.weight(group)));
+        for Piece { task, group, columns } in &self.pieces {
+            let weight = step.weight(*task);
+            let group = &mut dy[group * rows * width..][..rows * width];
+            if *columns == (0..width) {
+                group.iter_mut().for_each(|x| *x = *x * weight);
+                continue;
             }
-            Reach::Columns => {
-                for row in dy.chunks_exact_mut(width) {
-                    let tasks = self.columns.iter().enumerate();
-                    tasks.for_each(|(task, columns)| scale(&mut row[columns.clone()], step.weight(task)));
-                }
+            for row in group.chunks_exact_mut(width) {
+                row[columns.clone()].iter_mut().for_each(|x| *x = *x * weight);
             }
-            Reach::All => {}
         }
     }
 }
@@ -175,9 +214,10 @@ impl<T: Real> Prepare<'_, T> {
 
     /// Whether this node's output belongs to single tasks while its `k`-th input is reached by all.
     pub fn entrance(&self, k: usize) -> Option<Entrance> {
-        let (input, output) = (&self.net.values[self.input(k)], &self.net.values[self.net.ops[self.node].output()]);
-        let enters = input.reach == Reach::All && output.reach != Reach::All;
-        enters.then(|| Entrance { reach: output.reach, columns: output.columns.clone() })
+        let output = self.net.ops[self.node].output();
+        let reach = |value: ValueId| self.net.values[value].reach;
+        let enters = reach(self.input(k)) == Reach::All && reach(output) != Reach::All;
+        enters.then(|| Entrance::new(pieces(self, output, 1)))
     }
 
     fn input(&self, k: usize) -> ValueId {
@@ -339,7 +379,7 @@ impl<T: Real> Plan<T> {
     }
 
     /// Runs some of the nodes backwards.
-    pub fn backward_over(&mut self, step: &Step<'_>, pass: Pass, nodes: std::ops::Range<usize>) -> Result<()> {
+    pub fn backward_over(&mut self, step: &Step<'_>, pass: Pass, nodes: Range<usize>) -> Result<()> {
         let _guard = tch::no_grad_guard();
         for (i, kernel) in self.kernels.iter_mut().enumerate().take(nodes.end).skip(nodes.start).rev() {
             kernel.backward(step, pass)?;

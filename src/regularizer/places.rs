@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::bail;
 use crate::error::Result;
-use crate::network::{Network, ValueId};
+use crate::network::{Entry, Network, ValueId};
 use crate::optim::{Block, begins};
 use crate::registry::list;
 
@@ -76,23 +76,26 @@ pub struct Places {
 impl Places {
     /// Those of a network whose parameters are these blocks.
     pub fn new(net: &Network, blocks: &[Block], tasks: &[&str]) -> Self {
-        let entries = net.entries.iter().filter_map(|entry| Some((entry, entry.param?)));
+        let entries = || net.entries.iter().filter_map(|entry| Some((entry, entry.param?)));
+        let mut all = vec![0; net.params.len()];
+        entries().for_each(|(_, param)| all[param] += 1);
         let mut seen = vec![0; net.params.len()];
-        let piece = |(block, (entry, param)): (&Block, (&crate::network::Entry, usize))| {
+        let piece = |(block, (entry, param)): (&Block, (&Entry, usize))| {
             let group = seen[param];
             seen[param] += 1;
-            let input =
-                net.ops.iter().find(|op| op.params().contains(&param)).and_then(|op| op.inputs().first().copied());
+            let op = net.ops.iter().find(|op| op.params().contains(&param));
+            let input = op.and_then(|op| op.inputs().first().copied());
             Piece {
                 path: block.path.clone(),
                 start: entry.range.start,
                 shape: entry.shape.clone(),
                 decays: block.decays,
                 task: block.task,
-                reads: input.map(|value| (value, if net.values[value].groups > 1 { group } else { 0 })),
+                // Several groups in turn may read the same group of a value.
+                reads: input.map(|value| (value, group * net.values[value].groups / all[param])),
             }
         };
-        Self::of(blocks.iter().zip(entries).map(piece).collect(), tasks)
+        Self::of(blocks.iter().zip(entries()).map(piece).collect(), tasks)
     }
 
     /// Those of such pieces.

@@ -1,19 +1,19 @@
 //! Hard sharing: one encoder for all tasks.
 
-use super::Sharing;
-use crate::encoder::Encoder;
+use super::{Parts, Sharing};
 use crate::error::Result;
-use crate::network::ValueId;
+use crate::head::Feature;
 use crate::network::builder::Builder;
 
 crate::component! {
-    /// Hard parameter sharing (Caruana, ICML 1993; Machine Learning 28, 1997): one encoder, one head per task.
+    /// Hard parameter sharing (Caruana, ICML 1993; Machine Learning 28, 1997): one encoder, one head per task
+    /// (`head=pt.head.Tower(...)` for small networks of their own).
     pub struct Hard = "Hard" {}
 }
 
 impl Sharing for Hard {
-    fn build(&self, net: &mut Builder, x: ValueId, encoder: &dyn Encoder, tasks: usize) -> Result<Vec<ValueId>> {
-        let representation = encoder.build(net, &["encoder".to_owned()], x)?;
-        Ok(vec![representation; tasks])
+    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+        let value = parts.encoder.build(net, &["encoder".to_owned()], parts.x)?;
+        Ok(vec![Feature { value, group: 0 }; parts.tasks.len()])
     }
 }

@@ -1,22 +1,114 @@
 //! Sharing schemes: which parameters serve which task.
 
+pub mod branched;
+pub mod cgc;
+pub mod cross_stitch;
 pub mod hard;
+pub mod ltb;
+pub mod mmoe;
+pub mod nddr;
+pub mod omoe;
+pub mod ple;
+pub mod sluice;
+pub mod soft;
 
 use std::fmt::Debug;
 
+use crate::bail;
 use crate::encoder::Encoder;
 use crate::error::Result;
-use crate::network::ValueId;
+use crate::head::Feature;
+use crate::loss::Labels;
 use crate::network::builder::Builder;
+use crate::network::{Output, Reach, TaskId, ValueId};
 use crate::registry::Described;
+use crate::task::Task;
+
+/// What a scheme wires.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The model's features.
+    pub x: ValueId,
+    /// What turns features into a representation.
+    pub encoder: &'a dyn Encoder,
+    /// The tasks.
+    pub tasks: &'a [Task],
+}
+
+impl Parts<'_> {
+    /// A path a task: `prefix.task`.
+    pub fn paths(&self, prefix: &str) -> Vec<String> {
+        self.tasks.iter().map(|task| format!("{prefix}.{}", task.name)).collect()
+    }
+
+    /// Paths of so many networks a task: `prefix.task.0`, `prefix.task.1` ...
+    pub fn numbered(&self, prefix: &str, count: usize) -> Vec<String> {
+        self.paths(prefix).iter().flat_map(|path| numbered(path, count)).collect()
+    }
+
+    /// Each task's features, where they are the groups of one value.
+    pub fn features(&self, value: ValueId) -> Vec<Feature> {
+        (0..self.tasks.len()).map(|group| Feature { value, group }).collect()
+    }
+
+    /// The tasks' names.
+    pub fn names(&self) -> Vec<String> {
+        self.tasks.iter().map(|task| task.name.clone()).collect()
+    }
+}
 
 /// Wires encoders so that every head gets its features; never writes a backward.
 pub trait Sharing: Debug + Send + Sync + Described {
-    /// The features of each task's head, from the model's features `x`.
+    /// The features of each task's head.
     ///
     /// # Errors
-    /// Sizes that cannot work.
-    fn build(&self, net: &mut Builder, x: ValueId, encoder: &dyn Encoder, tasks: usize) -> Result<Vec<ValueId>>;
+    /// Sizes or tasks that cannot work.
+    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>>;
+
+    /// Which tasks' gradients arrive at a task's head.
+    fn head_reach(&self, task: TaskId, tasks: usize) -> Reach {
+        let _ = tasks;
+        Reach::One(task)
+    }
+
+    /// The tasks' raw outputs from those of their heads.
+    ///
+    /// # Errors
+    /// Tasks that cannot work.
+    fn outputs(&self, net: &mut Builder, heads: Vec<Output>, tasks: &[Task]) -> Result<Vec<Output>> {
+        let _ = (net, tasks);
+        Ok(heads)
+    }
 }
 
-crate::family!(Sharing, "sharing": hard::Hard);
+crate::family!(
+    Sharing, "sharing": hard::Hard, soft::Soft, cross_stitch::CrossStitch, sluice::Sluice, nddr::Nddr, mmoe::Mmoe, omoe::Omoe,
+    cgc::Cgc, ple::Ple, ltb::Ltb, branched::Branched
+);
+
+/// Paths of so many equal networks: `prefix.0`, `prefix.1` ...
+fn numbered(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("{prefix}.{i}")).collect()
+}
+
+/// A mix `(to, from)` of so many that keeps `own` of each and takes the rest from the others in equal parts.
+fn near_identity(count: usize, own: f64) -> impl Fn(usize, usize) -> f64 {
+    move |to, from| match count {
+        1 => 1.0,
+        _ if to == from => own,
+        _ => (1.0 - own) / (count - 1) as f64,
+    }
+}
+
+/// Refuses tasks that are no steps of a funnel: one binary label each.
+fn funnel(scheme: &str, tasks: &[Task]) -> Result<()> {
+    let binary = Labels::Values { columns: 1, low: 0.0, high: 1.0 };
+    match tasks.iter().find(|task| task.labels != binary || task.width() != 1) {
+        Some(task) => bail!(
+            "`sharing`: {scheme} needs tasks with one binary label each, such as loss=\"binary_cross_entropy\"; task `{}` has \
+             another",
+            task.name
+        ),
+        None => Ok(()),
+    }
+}

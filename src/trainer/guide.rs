@@ -21,14 +21,14 @@ pub struct Piece {
     pub start: usize,
     /// The layer it belongs to.
     pub layer: usize,
-    /// Each task's group of it, where the tasks have one each.
-    pub groups: Option<usize>,
+    /// Equal parts of it, one a task, where the tasks have one each.
+    pub parts: Option<usize>,
 }
 
 impl Piece {
     /// The part of it, within itself, that is one task's, where the tasks have one each.
     pub fn own(&self, task: TaskId) -> Option<std::ops::Range<usize>> {
-        let size = self.flat.len() / self.groups?;
+        let size = self.flat.len() / self.parts?;
         Some(task * size..(task + 1) * size)
     }
 
@@ -124,8 +124,8 @@ fn shared(net: &Network) -> (Vec<Piece>, usize) {
         let flat = net.params[param].range.clone();
         let begin = start;
         start += flat.len();
-        let groups = (net.params[param].reach == Reach::Own).then_some(net.params[param].groups);
-        Piece { param, flat, start: begin, layer, groups }
+        let parts = (net.params[param].reach == Reach::Own).then_some(net.tasks());
+        Piece { param, flat, start: begin, layer, parts }
     };
     let pieces = net.shared().into_iter().map(piece).collect();
     (pieces, layers.len())

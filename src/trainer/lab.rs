@@ -118,7 +118,7 @@ impl Lab<'_> {
             work.add_losses(&self.model.tasks, Some((Pass::PerTask, &scales)), &mut sums)?;
             work.backward(step, Pass::PerTask)?;
             for (task, row) in jacobian.chunks_exact_mut(width.max(1)).enumerate() {
-                for piece in self.guide.shared.iter().filter(|piece| piece.groups.is_none()) {
+                for piece in self.guide.shared.iter().filter(|piece| piece.parts.is_none()) {
                     work.add_row(piece.param, task, &mut row[if all { piece.flat.clone() } else { piece.row() }]);
                 }
             }

@@ -216,10 +216,11 @@ fn blocks(net: &Network) -> Vec<Block> {
     for (i, (entry, param)) in entries.iter().enumerate() {
         let (reach, role) = (net.params[*param].reach, net.params[*param].role);
         let piece = entries[..i].iter().filter(|(_, other)| other == param).count();
+        let pieces = entries.iter().filter(|(_, other)| other == param).count();
         let task = match reach {
             Reach::All => None,
             Reach::One(task) => Some(task),
-            Reach::Own | Reach::Columns => Some(piece),
+            Reach::Own | Reach::Columns => Some(net.task_of(piece, pieces)),
         };
         if let Some(last) = blocks.last_mut() {
             last.range.end = entry.range.start;

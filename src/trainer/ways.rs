@@ -147,7 +147,7 @@ impl Trainer {
         let (Scratch { present, jacobian, .. }, width) = (&mut self.scratch, self.guide.width);
         jacobian.resize(present.len() * width, 0.0);
         for (&task, row) in present.iter().zip(jacobian.chunks_exact_mut(width.max(1))) {
-            for piece in self.guide.shared.iter().filter(|piece| piece.groups.is_none()) {
+            for piece in self.guide.shared.iter().filter(|piece| piece.parts.is_none()) {
                 work.add_row(piece.param, task, &mut row[piece.row()]);
             }
         }
@@ -217,7 +217,7 @@ impl Trainer {
             let weight = |row: usize| layered.map_or(factors[present[row]] * boundary[present[row]], |w| w[row]);
             if !self.combination.direction.is_empty() {
                 out.copy_from_slice(&self.combination.direction[piece.row()]);
-            } else if piece.groups.is_some() {
+            } else if piece.parts.is_some() {
                 for (row, &task) in present.iter().enumerate() {
                     let own = piece.own(task).expect("just asked");
                     out[own].iter_mut().for_each(|x| *x *= weight(row) as f32);

@@ -6,7 +6,7 @@ use crate::network::buffer::{Buffer, Layout};
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
 use crate::network::product::Mode;
-use crate::network::{Reach, ValueId};
+use crate::network::{Reach, TaskId, ValueId};
 use crate::real::Real;
 use crate::vectorised;
 
@@ -65,7 +65,7 @@ impl<T: Real> Kernel for ConcatKernel<T> {
 /// Hands columns of an output's gradient back to the inputs they came from.
 pub(super) struct Pieces<T> {
     dy: Buffer<T>,
-    reach: Reach,
+    owner: Owner,
     inputs: Vec<(usize, InputGradient<T>, bool)>,
 }
 
@@ -75,20 +75,20 @@ impl<T: Real> Pieces<T> {
         let leaving = starts.iter().enumerate().filter_map(|(k, &start)| {
             Some((start, at.leaving(k, pass)?, pass == Pass::Summed && at.entrance(k).is_some()))
         });
-        Self { inputs: leaving.collect(), dy: at.arriving(output, pass), reach: at.net.values[output].reach }
+        Self { inputs: leaving.collect(), dy: at.arriving(output, pass), owner: Owner::new(at, output) }
     }
 
     pub(super) fn give_back(&mut self, step: &Step<'_>) {
-        let Self { dy, reach, inputs } = self;
+        let Self { dy, owner, inputs } = self;
         let (from, whole) = (dy.layout, dy.layout.width);
         for (start, dx, enters) in inputs {
             let (to, add) = (dx.buffer.layout, dx.mode == Mode::Add);
             let (dy, dx) = (dy.slice(), dx.buffer.slice_mut());
             let weighed = *enters && !step.weights.is_empty();
-            for (i, o) in lanes_between(from, to.lanes, *reach) {
+            for (i, o) in lanes_between(from, to.lanes, *owner) {
                 let (piece, dx) = (&dy[i * whole + *start..][..to.width], &mut dx[o * to.width..][..to.width]);
                 match weighed {
-                    true => take_times(dx, piece, step.weight(task_of(*reach, from, i)), add),
+                    true => take_times(dx, piece, step.weight(owner.task(i / from.rows)), add),
                     false => take(dx, piece, add),
                 }
             }
@@ -98,7 +98,7 @@ impl<T: Real> Pieces<T> {
 
 vectorised! {
 /// Copies or adds `weight` times a row.
-fn take_times<T: Real>(to: &mut [T], from: &[T], weight: T, add: bool) {
+pub(super) fn take_times<T: Real>(to: &mut [T], from: &[T], weight: T, add: bool) {
     if !add {
         to.fill(T::ZERO);
     }
@@ -108,11 +108,28 @@ fn take_times<T: Real>(to: &mut [T], from: &[T], weight: T, add: bool) {
 }
 }
 
-/// The task that row `i` of a gradient of one lane belongs to.
-fn task_of(reach: Reach, layout: Layout, i: usize) -> usize {
-    match reach {
-        Reach::One(task) => task,
-        _ => i / layout.rows,
+/// Which task a group belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Owner {
+    /// One task for all groups.
+    One(TaskId),
+    /// So many groups each.
+    Own(usize),
+}
+
+impl Owner {
+    pub(super) fn new<T: Real>(at: &Prepare<'_, T>, value: ValueId) -> Self {
+        match at.net.values[value].reach {
+            Reach::One(task) => Self::One(task),
+            _ => Self::Own((at.net.values[value].groups / at.net.tasks()).max(1)),
+        }
+    }
+
+    pub(super) fn task(self, group: usize) -> TaskId {
+        match self {
+            Self::One(task) => task,
+            Self::Own(share) => group / share,
+        }
     }
 }
 
@@ -130,11 +147,8 @@ pub(super) fn take<T: Real>(to: &mut [T], from: &[T], add: bool) {
 
 /// Pairs of gradient rows, of an output and of its input with `lanes` lanes: lane by lane where both have equally many,
 /// else from the output's one lane into the lane of the task it belongs to.
-pub(super) fn lanes_between(output: Layout, lanes: usize, reach: Reach) -> impl Iterator<Item = (usize, usize)> {
-    let lane = move |row: usize| match reach {
-        Reach::One(task) => task,
-        _ => row / output.rows,
-    };
+pub(super) fn lanes_between(output: Layout, lanes: usize, owner: Owner) -> impl Iterator<Item = (usize, usize)> {
     let same = output.lanes == lanes;
-    (0..output.groups * output.rows * output.lanes).map(move |i| if same { (i, i) } else { (i, i * lanes + lane(i)) })
+    let lane = move |row: usize| if same { (row, row) } else { (row, row * lanes + owner.task(row / output.rows)) };
+    (0..output.groups * output.rows * output.lanes).map(lane)
 }

@@ -1,46 +1,44 @@
-//! `y = act(x W^T + b)`: one layer, equal layers side by side, or several layers over one input.
+//! `y = act(x W^T + b)`: one layer, equal layers side by side, several layers over one input, or one layer over all groups.
 
 mod rounded;
 
 use std::ops::Range;
 
-use tch::Tensor;
-
 use self::rounded::{Halved, unbend_rounded};
 use super::Node;
 use super::activation::{Curve, Shape};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::network::buffer::{Buffer, Layout, Memory};
 use crate::network::gradient::{Pass, PerPass, Tiled};
 use crate::network::gram::Square;
+use crate::network::half::round;
 use crate::network::parallel::{Places, split, threads};
-use crate::network::plan::{Entrance, InputGradient, Kernel, ParamGradient, Prepare, Step};
+use crate::network::plan::{Entrance, InputGradient, Kernel, ParamGradient, Piece, Prepare, Step, pieces};
 use crate::network::product::{Mode, Product};
-use crate::network::{ParamId, Reach, ValueId};
+use crate::network::{ParamId, ValueId};
 use crate::real::Real;
 use crate::{vectorised, with_shape};
 
 /// How groups of input and output correspond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wiring {
-    /// No groups.
-    Plain,
-    /// Each group its own layer.
-    Grouped,
-    /// One input, a layer for each group of the output.
-    FanOut,
+    /// Each group of the input has so many layers, whose results are neighbouring groups of the output; one product
+    /// computes all that read the same group.
+    Own(usize),
+    /// One layer, for all groups.
+    Tied,
 }
 
-/// A linear layer with bias and activation; weight `[out, in]` or `[groups, out, in]`.
+/// A linear layer with bias and activation; weight `[out, in]`, or `[groups, layers * out, in]`.
 #[derive(Debug)]
 pub struct Linear {
     /// What it reads.
     pub input: ValueId,
     /// What it fills.
     pub output: ValueId,
-    /// `[out, in]`, or `[groups, out, in]`.
+    /// `[out, in]`, or `[groups, layers * out, in]`.
     pub weight: ParamId,
-    /// `[out]`, or `[groups, out]`.
+    /// `[out]`, or `[groups, layers * out]`.
     pub bias: ParamId,
     /// Applied to the sum.
     pub curve: Option<Curve>,
@@ -51,6 +49,9 @@ pub struct Linear {
 struct LinearKernel<T> {
     forward: Product,
     y: Buffer<T>,
+    /// What the product gives, `[groups, rows, layers * out]`, where several layers read one group.
+    wide: Option<Buffer<T>>,
+    layers: usize,
     /// The argument of the activation, where its slope needs it.
     kept: Option<Buffer<T>>,
     bias: Buffer<T>,
@@ -63,6 +64,8 @@ struct LinearKernel<T> {
 /// The products and views of one pass.
 struct Backward<T> {
     dy: Buffer<T>,
+    /// The gradient in the layout of the product, where several layers read one group.
+    wide: Option<Buffer<T>>,
     bias: ParamGradient<T>,
     weight: Weight<T>,
     /// Where this pass weighs what goes on to the input.
@@ -84,16 +87,10 @@ enum Weight<T> {
 enum Input<T> {
     /// By products; each overwrites or adds to the lanes it touches.
     Products(Vec<(Product, Mode)>),
+    /// The same into one lane each of groups whose other lanes are zero.
+    Sparse(Buffer<T>, Vec<Product>),
     /// By a loop, from few columns a task into one lane each.
     Narrow { dx: Buffer<T>, mode: Mode, weight: Buffer<T>, pieces: Vec<Piece> },
-}
-
-/// The columns of one task in a gradient of one lane.
-#[derive(Debug, Clone)]
-struct Piece {
-    task: usize,
-    group: usize,
-    columns: Range<usize>,
 }
 
 /// Most columns of a task for which a loop beats a product of its own.
@@ -117,24 +114,48 @@ impl Node for Linear {
     }
 
     fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
-        let (x, y) = (at.value(self.input), at.value(self.output));
+        let x = self.over(at.value(self.input))?;
+        let y = self.over(at.value(self.output))?;
         let shapes = Shapes {
-            wiring: self.wiring,
-            groups: y.layout.groups,
-            rows: at.rows,
-            outer: y.layout.width,
+            groups: x.layout.groups,
+            rows: x.layout.rows,
+            outer: y.layout.width * self.layers(),
             inner: x.layout.width,
         };
         let weight = at.param(self.weight)?;
         let kept = self.curve.is_some_and(Curve::keeps).then(|| at.scratch(self.output)).transpose()?;
-        let forward = shapes.forward(&x, &weight, &y)?;
+        let wide = self.wide(&shapes, 1)?;
+        let forward = shapes.forward(&x, &weight, wide.as_ref().unwrap_or(&y))?;
         let passes = at.each_pass(|pass| self.backward(at, &shapes, &x, &weight, pass))?;
-        let (bias, curve, room) = (at.param(self.bias)?, self.curve, Vec::new());
-        Ok(Box::new(LinearKernel { forward, y, kept, bias, curve, room, passes }))
+        let (bias, curve, room, layers) = (at.param(self.bias)?, self.curve, Vec::new(), self.layers());
+        Ok(Box::new(LinearKernel { forward, y, wide, layers, kept, bias, curve, room, passes }))
     }
 }
 
 impl Linear {
+    /// Layers that read one group of the input.
+    fn layers(&self) -> usize {
+        match self.wiring {
+            Wiring::Own(layers) => layers,
+            Wiring::Tied => 1,
+        }
+    }
+
+    /// A buffer as the products see it: groups that share one layer are rows.
+    fn over<T: Real>(&self, buffer: Buffer<T>) -> Result<Buffer<T>> {
+        let Layout { groups, rows, .. } = buffer.layout;
+        match self.wiring {
+            Wiring::Own(_) => Ok(buffer),
+            Wiring::Tied => buffer.part(0, Layout { groups: 1, rows: groups * rows, ..buffer.layout }),
+        }
+    }
+
+    /// Memory in the layout of the product, where that is not the value's own.
+    fn wide<T: Real>(&self, shapes: &Shapes, lanes: usize) -> Result<Option<Buffer<T>>> {
+        let layout = Layout { groups: shapes.groups, rows: shapes.rows, lanes, width: shapes.outer };
+        (self.layers() > 1).then(|| Buffer::zeros(layout)).transpose()
+    }
+
     fn backward<T: Real>(
         &self,
         at: &Prepare<'_, T>,
@@ -143,15 +164,24 @@ impl Linear {
         weight: &Buffer<T>,
         pass: Pass,
     ) -> Result<Backward<T>> {
-        let dy = at.arriving(self.output, pass);
+        let arriving = self.over(at.arriving(self.output, pass))?;
+        let wide = self.wide(shapes, arriving.layout.lanes)?;
+        let dy = wide.as_ref().unwrap_or(&arriving).share();
+        let leaving = at.leaving(0, pass);
+        let leaving = leaving.map(|dx| Ok::<_, Error>(InputGradient { buffer: self.over(dx.buffer)?, ..dx }));
+        let leaving = leaving.transpose()?;
         if let Some(Tiled { gramian, size, halves: true }) = at.tiled(0, pass)? {
-            let halved = Halved::new(shapes, [x, weight, &dy], at.leaving(0, pass), size, gramian)?;
+            let halved = Halved::new(shapes, [x, weight, &dy], leaving, size, gramian)?;
             let (weight, input) = (Weight::Halves(Box::new(halved)), Input::Products(Vec::new()));
-            return Ok(Backward { dy, bias: at.param_gradient(1, pass)?, weight, entrance: None, input });
+            let bias = at.param_gradient(1, pass)?;
+            return Ok(Backward { dy: arriving, wide, bias, weight, entrance: None, input });
         }
-        let input = match at.leaving(0, pass) {
-            Some(dx) if dx.buffer.layout.lanes == dy.layout.lanes => Input::Products(shapes.input(&dx, weight, &dy)?),
-            Some(dx) => self.spread(at, shapes, dx, weight, &dy)?,
+        let pieces = pieces(at, self.output, self.layers());
+        let input = match leaving {
+            Some(dx) if dx.buffer.layout.lanes == dy.layout.lanes => {
+                Input::Products(vec![(shapes.input(&dx, weight, &dy)?, dx.mode)])
+            }
+            Some(dx) => spread_over(shapes, dx, weight, &dy, pieces.clone())?,
             None => Input::Products(Vec::new()),
         };
         let weight = match at.tiled(0, pass)? {
@@ -167,46 +197,42 @@ impl Linear {
                 Weight::Whole(shapes.weight(&slab.buffer, x, &dy)?, slab)
             }
         };
-        let entrance = at.entrance(0).filter(|_| pass == Pass::Summed);
-        Ok(Backward { dy, bias: at.param_gradient(1, pass)?, weight, entrance, input })
-    }
-
-    /// From a gradient of one lane into one lane each of an input that all tasks reach.
-    fn spread<T: Real>(
-        &self,
-        at: &Prepare<'_, T>,
-        shapes: &Shapes,
-        dx: InputGradient<T>,
-        weight: &Buffer<T>,
-        dy: &Buffer<T>,
-    ) -> Result<Input<T>> {
-        let value = &at.net.values[self.output];
-        let Shapes { rows, outer, inner, .. } = *shapes;
-        let pieces: Vec<_> = match value.reach {
-            Reach::One(task) => vec![Piece { task, group: 0, columns: 0..outer }],
-            Reach::Own => (0..shapes.groups).map(|g| Piece { task: g, group: g, columns: 0..outer }).collect(),
-            _ => {
-                let columns = value.columns.iter().cloned().enumerate();
-                columns.map(|(task, columns)| Piece { task, group: 0, columns }).collect()
-            }
-        };
-        if pieces.iter().all(|piece| piece.columns.len() <= NARROW) {
-            return Ok(Input::Narrow { dx: dx.buffer, mode: dx.mode, weight: weight.share(), pieces });
-        }
-        let lanes = dx.buffer.layout.lanes;
-        let product = |Piece { task, group, columns }: Piece| {
-            let lane = dx.buffer.view(&[rows, inner], &[lanes * inner, 1], task * inner)?;
-            let arrived = dy.view(&[rows, columns.len()], &[outer, 1], group * rows * outer + columns.start)?;
-            let own = weight.view(&[columns.len(), inner], &[inner, 1], (group * outer + columns.start) * inner)?;
-            Ok((Product::new(lane, arrived, own)?, dx.mode))
-        };
-        Ok(Input::Products(pieces.into_iter().map(product).collect::<Result<_>>()?))
+        let entrance = at.entrance(0).filter(|_| pass == Pass::Summed).map(|_| Entrance::new(pieces));
+        Ok(Backward { dy: arriving, wide, bias: at.param_gradient(1, pass)?, weight, entrance, input })
     }
 }
 
-/// The sizes of a linear node, and the products over them.
+/// From a gradient of one lane into one lane each of an input that all tasks reach.
+fn spread_over<T: Real>(
+    shapes: &Shapes,
+    dx: InputGradient<T>,
+    weight: &Buffer<T>,
+    dy: &Buffer<T>,
+    pieces: Vec<Piece>,
+) -> Result<Input<T>> {
+    let &Shapes { groups, rows, outer, inner } = shapes;
+    if groups == 1 && pieces.iter().all(|piece| piece.columns.len() <= NARROW) {
+        return Ok(Input::Narrow { dx: dx.buffer, mode: dx.mode, weight: weight.share(), pieces });
+    }
+    let lanes = dx.buffer.layout.lanes;
+    let product = |Piece { task, group, columns }: Piece| {
+        let start = (group * rows * lanes + task) * inner;
+        let lane = dx.buffer.view(&[rows, inner], &[lanes * inner, 1], start)?;
+        let arrived = dy.view(&[rows, columns.len()], &[outer, 1], group * rows * outer + columns.start)?;
+        let own = weight.view(&[columns.len(), inner], &[inner, 1], (group * outer + columns.start) * inner)?;
+        Product::new(lane, arrived, own)
+    };
+    let products = pieces.into_iter().map(product).collect::<Result<Vec<_>>>()?;
+    // With groups, each lane is filled in the groups of its own task alone.
+    match (groups, dx.mode) {
+        (1, mode) => Ok(Input::Products(products.into_iter().map(|product| (product, mode)).collect())),
+        (_, Mode::Write) => Ok(Input::Sparse(dx.buffer, products)),
+        (_, Mode::Add) => Ok(Input::Products(products.into_iter().map(|product| (product, Mode::Add)).collect())),
+    }
+}
+
+/// The sizes of a linear node as its products see them.
 struct Shapes {
-    wiring: Wiring,
     groups: usize,
     rows: usize,
     outer: usize,
@@ -215,31 +241,25 @@ struct Shapes {
 
 impl Shapes {
     fn forward<T: Real>(&self, x: &Buffer<T>, weight: &Buffer<T>, y: &Buffer<T>) -> Result<Product> {
-        let &Shapes { groups, rows, outer, inner, .. } = self;
-        if self.wiring == Wiring::Plain {
+        let &Shapes { groups, rows, outer, inner } = self;
+        if groups == 1 {
             let w = weight.view(&[inner, outer], &[1, inner], 0)?;
             return Product::new(y.shaped(&[rows, outer])?, x.shaped(&[rows, inner])?, w);
         }
         let w = weight.view(&[groups, inner, outer], &[outer * inner, 1, inner], 0)?;
-        Product::new(y.shaped(&[groups, rows, outer])?, self.input_view(x)?, w)
-    }
-
-    /// The input `[groups, rows, in]`, repeated for each group where it has none.
-    fn input_view<T: Real>(&self, x: &Buffer<T>) -> Result<Tensor> {
-        let step = if self.wiring == Wiring::FanOut { 0 } else { self.rows * self.inner };
-        x.view(&[self.groups, self.rows, self.inner], &[step, self.inner, 1], 0)
+        Product::new(y.shaped(&[groups, rows, outer])?, x.shaped(&[groups, rows, inner])?, w)
     }
 
     /// `dW = dy^T x`, all lanes in one product a group: dy `[rows, lanes * out]`, slab `[lanes * out, in]`.
     fn weight<T: Real>(&self, slab: &Buffer<T>, x: &Buffer<T>, dy: &Buffer<T>) -> Result<Product> {
         let &Shapes { groups, rows, inner, .. } = self;
         let wide = dy.layout.lanes * self.outer;
-        if self.wiring == Wiring::Plain {
+        if groups == 1 {
             let arrived = dy.view(&[wide, rows], &[1, wide], 0)?;
             return Product::new(slab.shaped(&[wide, inner])?, arrived, x.shaped(&[rows, inner])?);
         }
         let arrived = dy.view(&[groups, wide, rows], &[rows * wide, 1, wide], 0)?;
-        Product::new(slab.shaped(&[groups, wide, inner])?, arrived, self.input_view(x)?)
+        Product::new(slab.shaped(&[groups, wide, inner])?, arrived, x.shaped(&[groups, rows, inner])?)
     }
 
     /// Outputs in one tile of at most `size` elements, if at all possible.
@@ -254,11 +274,11 @@ impl Shapes {
 
     /// `dW = dy^T x` for some outputs at a time, each `[lanes, outputs, in]` into the same memory; and the sizes.
     fn tiles(&self, lanes: usize, size: usize, memory: [&dyn Memory; 3]) -> Result<Vec<(Product, usize)>> {
-        let ([dy, x, tile], &Shapes { groups, rows, outer, inner, .. }) = (memory, self);
+        let ([dy, x, tile], &Shapes { groups, rows, outer, inner }) = (memory, self);
         let (chunk, wide) = (self.chunk(lanes, size), lanes * outer);
         let mut products = Vec::new();
         for group in 0..groups {
-            let from = if self.wiring == Wiring::FanOut { 0 } else { group * rows * inner };
+            let from = group * rows * inner;
             for first in (0..outer).step_by(chunk) {
                 let count = chunk.min(outer - first);
                 let start = group * rows * wide + first;
@@ -278,26 +298,15 @@ impl Shapes {
     }
 
     /// `dx = dy W` for input and output of equally many lanes.
-    fn input<T: Real>(
-        &self,
-        dx: &InputGradient<T>,
-        weight: &Buffer<T>,
-        dy: &Buffer<T>,
-    ) -> Result<Vec<(Product, Mode)>> {
+    fn input<T: Real>(&self, dx: &InputGradient<T>, weight: &Buffer<T>, dy: &Buffer<T>) -> Result<Product> {
         let &Shapes { groups, outer, inner, .. } = self;
         let long = self.rows * dy.layout.lanes;
-        if self.wiring == Wiring::Grouped {
-            let (d, y) = (dx.buffer.shaped(&[groups, long, inner])?, dy.shaped(&[groups, long, outer])?);
-            return Ok(vec![(Product::new(d, y, weight.shaped(&[groups, outer, inner])?)?, dx.mode)]);
+        if groups == 1 {
+            let w = weight.shaped(&[outer, inner])?;
+            return Product::new(dx.buffer.shaped(&[long, inner])?, dy.shaped(&[long, outer])?, w);
         }
-        // Every group of a fan-out adds to the one input.
-        let product = |g: usize| {
-            let y = dy.view(&[long, outer], &[outer, 1], g * long * outer)?;
-            let w = weight.view(&[outer, inner], &[inner, 1], g * outer * inner)?;
-            let mode = if g == 0 { dx.mode } else { Mode::Add };
-            Ok((Product::new(dx.buffer.shaped(&[long, inner])?, y, w)?, mode))
-        };
-        (0..groups).map(product).collect()
+        let (d, y) = (dx.buffer.shaped(&[groups, long, inner])?, dy.shaped(&[groups, long, outer])?);
+        Product::new(d, y, weight.shaped(&[groups, outer, inner])?)
     }
 }
 
@@ -309,9 +318,15 @@ fn square<T: Real>(tile: &Buffer<T>, lanes: usize, size: usize) -> Result<Square
 impl<T: Real> Kernel for LinearKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
         self.forward.run(Mode::Write)?;
-        let layout = self.y.layout;
+        let (layout, bias, layers) = (self.y.layout, self.bias.slice(), self.layers);
         let kept = self.kept.as_mut().map(Buffer::slice_mut);
-        with_shape!(self.curve, S => shift::<T, S>(layout, self.y.slice_mut(), kept, self.bias.slice()));
+        match &self.wide {
+            Some(wide) => {
+                let (wide, y) = (wide.slice(), self.y.slice_mut());
+                with_shape!(self.curve, S => shift_apart::<T, S>(layout, layers, wide, y, kept, bias));
+            }
+            None => with_shape!(self.curve, S => shift::<T, S>(layout, self.y.slice_mut(), kept, bias)),
+        }
         Ok(())
     }
 
@@ -319,11 +334,23 @@ impl<T: Real> Kernel for LinearKernel<T> {
         let y = self.y.slice();
         let kept = self.kept.as_ref().map_or(y, |kept| kept.slice());
         let back = self.passes.of(pass);
-        let (layout, mode) = (back.dy.layout, back.bias.mode(step));
+        let (mode, curve, layers) = (back.bias.mode(step), self.curve, self.layers);
+        let layout = back.wide.as_ref().map_or(back.dy.layout, |wide| wide.layout);
         let bias = back.bias.buffer.slice_mut();
-        let (curve, size) = (self.curve, layout.lanes * layout.width);
+        let size = layout.lanes * layout.width;
         let of = |rows: &Range<usize>| rows.start * size..rows.end * size;
-        if let Weight::Halves(halved) = &mut back.weight {
+        if let Some(wide) = &mut back.wide {
+            let (dy, places) = (back.dy.slice(), Places::new(wide.slice_mut()));
+            by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
+                // SAFETY: each thread has rows of its own.
+                let to = unsafe { places.part(of(&rows)) };
+                with_shape!(curve, S => unbend_together::<T, S>(layout, layers, rows.start, [kept, y, dy], to, bias));
+            });
+            if let Weight::Halves(halved) = &mut back.weight {
+                round(wide.slice(), halved.dy.slice_mut());
+                return halved.run(layout.lanes);
+            }
+        } else if let Weight::Halves(halved) = &mut back.weight {
             let (dy, rounded) = (back.dy.slice(), Places::new(halved.dy.slice_mut()));
             by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
                 // SAFETY: each thread has rows of its own.
@@ -331,14 +358,22 @@ impl<T: Real> Kernel for LinearKernel<T> {
                 with_shape!(curve, S => unbend_rounded::<T, S>(layout, rows.start, [kept, y, dy], to, bias));
             });
             return halved.run(layout.lanes);
+        } else {
+            let dy = Places::new(back.dy.slice_mut());
+            by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
+                // SAFETY: each thread has rows of its own.
+                let dy = unsafe { dy.part(of(&rows)) };
+                with_shape!(curve, S => unbend::<T, S>(layout, rows.start, [kept, y], dy, bias));
+            });
         }
-        let dy = Places::new(back.dy.slice_mut());
-        by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
-            // SAFETY: each thread has rows of its own.
-            let dy = unsafe { dy.part(of(&rows)) };
-            with_shape!(curve, S => unbend::<T, S>(layout, rows.start, [kept, y], dy, bias));
-        });
-        match &mut back.weight {
+        back.products(step, layout)
+    }
+}
+
+impl<T: Real> Backward<T> {
+    /// The gradients of weight and input, from the one before the activation.
+    fn products(&mut self, step: &Step<'_>, layout: Layout) -> Result<()> {
+        match &mut self.weight {
             Weight::Whole(product, slab) => product.run(slab.mode(step))?,
             Weight::Tiles { products, gramian } => {
                 for (product, square) in products {
@@ -348,14 +383,19 @@ impl<T: Real> Kernel for LinearKernel<T> {
             }
             Weight::Halves(_) => {}
         }
-        if let Some(entrance) = &back.entrance {
-            entrance.weigh(step, layout, back.dy.slice_mut());
+        let dy = self.wide.as_mut().unwrap_or(&mut self.dy);
+        if let Some(entrance) = &self.entrance {
+            entrance.weigh(step, layout, dy.slice_mut());
         }
-        match &mut back.input {
+        match &mut self.input {
             Input::Products(products) => products.iter().try_for_each(|(product, mode)| product.run(*mode)),
+            Input::Sparse(dx, products) => {
+                dx.slice_mut().fill(T::ZERO);
+                products.iter().try_for_each(|product| product.run(Mode::Add))
+            }
             Input::Narrow { dx, mode, weight, pieces } => {
                 let (to, mode, size) = (dx.layout, *mode, dx.layout.lanes * dx.layout.width);
-                let (dy, weight, places) = (back.dy.slice(), weight.slice(), Places::new(dx.slice_mut()));
+                let (dy, weight, places) = (dy.slice(), weight.slice(), Places::new(dx.slice_mut()));
                 split(to.rows, to.len(), &|_, rows| {
                     // SAFETY: each thread has rows of its own.
                     let dx = unsafe { places.part(rows.start * size..rows.end * size) };
@@ -378,14 +418,13 @@ fn spread<T: Real>(
     dx: &mut [T],
     mode: Mode,
 ) {
-    let ([dy, weight], Layout { rows, lanes, width, .. }) = (from, layout);
+    let ([dy, weight], Layout { lanes, width, .. }) = (from, layout);
     for (row, dx) in dx.chunks_exact_mut(lanes * width).enumerate() {
-        let row = first + row;
+        let start = (first + row) * outer;
         for piece in pieces {
             let dx = &mut dx[piece.task * width..][..width];
-            let start = piece.group * rows * outer + row * outer;
             for column in piece.columns.clone() {
-                let (d, own) = (dy[start + column], &weight[(piece.group * outer + column) * width..][..width]);
+                let (d, own) = (dy[start + column], &weight[column * width..][..width]);
                 if mode == Mode::Write && column == piece.columns.start {
                     for j in 0..width {
                         dx[j] = d * own[j];
@@ -419,6 +458,68 @@ fn shift<T: Real, S: Shape>(layout: Layout, y: &mut [T], kept: Option<&mut [T]>,
         for j in 0..width {
             z[j] = y[j] + bias[j];
             y[j] = S::value(z[j]);
+        }
+    }
+}
+}
+
+vectorised! {
+/// As [`shift`], from the layout of a product of several layers, `[groups, rows, layers * out]`; the layout is `y`'s.
+fn shift_apart<T: Real, S: Shape>(
+    layout: Layout,
+    layers: usize,
+    wide: &[T],
+    y: &mut [T],
+    mut kept: Option<&mut [T]>,
+    bias: &[T],
+) {
+    let Layout { groups, rows, width, .. } = layout;
+    for group in 0..groups {
+        let (from, layer) = (group / layers * rows, group % layers);
+        let bias = &bias[group * width..][..width];
+        for row in 0..rows {
+            let x = &wide[((from + row) * layers + layer) * width..][..width];
+            let at = (group * rows + row) * width;
+            let y = &mut y[at..at + width];
+            if let Some(kept) = &mut kept {
+                let z = &mut kept[at..at + width];
+                for j in 0..width {
+                    z[j] = x[j] + bias[j];
+                }
+            }
+            for j in 0..width {
+                y[j] = S::value(x[j] + bias[j]);
+            }
+        }
+    }
+}
+}
+
+vectorised! {
+/// As [`unbend`], into the layout of a product of several layers, `[groups, rows, lanes, layers * out]`, which is `layout`.
+fn unbend_together<T: Real, S: Shape>(
+    layout: Layout,
+    layers: usize,
+    first: usize,
+    values: [&[T]; 3],
+    to: &mut [T],
+    bias: &mut [T],
+) {
+    let ([x, y, dy], Layout { rows, lanes, width: whole, .. }) = (values, layout);
+    let width = whole / layers;
+    for (i, to) in to.chunks_exact_mut(whole).enumerate() {
+        let (at, lane) = (first + i / lanes, i % lanes);
+        let (group, row) = (at / rows, at % rows);
+        let bias = &mut bias[(group * lanes + lane) * whole..][..whole];
+        for layer in 0..layers {
+            let from = (group * layers + layer) * rows + row;
+            let (x, y) = (&x[from * width..][..width], &y[from * width..][..width]);
+            let dy = &dy[(from * lanes + lane) * width..][..width];
+            let (to, bias) = (&mut to[layer * width..][..width], &mut bias[layer * width..][..width]);
+            for j in 0..width {
+                to[j] = dy[j] * S::slope(x[j], y[j]);
+                bias[j] += to[j];
+            }
         }
     }
 }

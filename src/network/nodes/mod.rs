@@ -5,10 +5,15 @@ pub mod add;
 pub mod concat;
 pub mod dropout;
 pub mod embedding;
+pub mod gather;
 pub mod island;
+pub mod join;
 pub mod linear;
+pub mod mixture;
 pub mod norm;
 pub mod select;
+pub mod softmax;
+pub mod stitch;
 
 use super::plan::{Kernel, Prepare};
 use super::{Network, ParamId, ValueId};
@@ -83,8 +88,13 @@ nodes! {
     Concat = concat::Concat,
     Dropout = dropout::Dropout,
     Embedding = embedding::Embedding,
+    Gather = gather::Gather,
     Island = island::Island,
+    Join = join::Join,
     LayerNorm = norm::LayerNorm,
     Linear = linear::Linear,
+    Mixture = mixture::Mixture,
     Select = select::Select,
+    Softmax = softmax::Softmax,
+    Stitch = stitch::Stitch,
 }

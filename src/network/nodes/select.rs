@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use super::Node;
-use super::concat::{lanes_between, take};
+use super::concat::{Owner, lanes_between, take};
 use crate::error::Result;
 use crate::network::buffer::Buffer;
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{Entrance, InputGradient, Kernel, Prepare, Step};
 use crate::network::product::Mode;
-use crate::network::{Network, Reach, ValueId};
+use crate::network::{Network, ValueId};
 use crate::real::Real;
 
 /// `y = x[group][:, columns]`.
@@ -30,7 +30,7 @@ struct SelectKernel<T> {
     y: Buffer<T>,
     group: usize,
     start: usize,
-    reach: Reach,
+    owner: Owner,
     entrance: Option<Entrance>,
     passes: PerPass<Option<(Buffer<T>, InputGradient<T>)>>,
 }
@@ -57,7 +57,7 @@ impl Node for Select {
             y: at.value(self.output),
             group: self.group,
             start: self.columns.start,
-            reach: at.net.values[self.output].reach,
+            owner: Owner::new(at, self.output),
             entrance: at.entrance(0),
             passes,
         }))
@@ -80,7 +80,7 @@ impl<T: Real> Kernel for SelectKernel<T> {
         }
         let (from, to, add) = (dy.layout, dx.buffer.layout, dx.mode == Mode::Add);
         let first = self.group * to.rows * to.lanes;
-        for (i, o) in lanes_between(from, to.lanes, self.reach) {
+        for (i, o) in lanes_between(from, to.lanes, self.owner) {
             let at = (first + o) * to.width + self.start;
             take(&mut dx.buffer.slice_mut()[at..at + from.width], &dy.slice()[i * from.width..][..from.width], add);
         }

@@ -1,6 +1,6 @@
 //! The per-task pass of a linear layer in bfloat16.
 
-use super::{Shapes, Wiring};
+use super::Shapes;
 use crate::error::Result;
 use crate::network::buffer::{Buffer, Layout, Memory};
 use crate::network::half::{Halves, add_rounded_products, narrow, round, unround};
@@ -65,18 +65,14 @@ impl<T: Real> Halved<T> {
 
 impl<T: Real> HalvedInput<T> {
     fn new(shapes: &Shapes, lanes: usize, leaving: InputGradient<T>, memory: [&Halves; 2]) -> Result<Self> {
-        let ([dy, weight], &Shapes { groups, rows, outer, inner, .. }) = (memory, shapes);
+        let ([dy, weight], &Shapes { groups, rows, outer, inner }) = (memory, shapes);
         let long = rows * lanes;
         let rounded = Halves::zeros(long * inner)?;
         let product = |group: usize| {
             let dy = dy.view(&[long, outer], &[outer, 1], group * long * outer)?;
             let weight = weight.view(&[outer, inner], &[inner, 1], group * outer * inner)?;
-            // Every group of a fan-out adds to the one input.
-            let (at, mode) = match shapes.wiring {
-                Wiring::FanOut => (0, if group == 0 { leaving.mode } else { Mode::Add }),
-                _ => (group * long * inner, leaving.mode),
-            };
-            Ok((Product::new(rounded.view(&[long, inner], &[inner, 1], 0)?, dy, weight)?, at, mode))
+            let rounded = rounded.view(&[long, inner], &[inner, 1], 0)?;
+            Ok((Product::new(rounded, dy, weight)?, group * long * inner, leaving.mode))
         };
         let products = (0..groups).map(product).collect::<Result<_>>()?;
         Ok(Self { rounded, products, dx: leaving.buffer })

@@ -1,0 +1,62 @@
+//! The groups of a value side by side.
+
+use super::Node;
+use super::concat::take;
+use crate::error::Result;
+use crate::network::ValueId;
+use crate::network::buffer::{Buffer, Layout};
+use crate::network::gradient::{Pass, PerPass};
+use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::product::Mode;
+use crate::real::Real;
+
+/// `y = [x[0], x[1], ...]` along the width: `[groups, rows, width]` to `[rows, groups * width]`.
+#[derive(Debug)]
+pub struct Join {
+    /// What it reads.
+    pub input: ValueId,
+    /// What it fills.
+    pub output: ValueId,
+}
+
+struct JoinKernel<T> {
+    x: Buffer<T>,
+    y: Buffer<T>,
+    passes: PerPass<Option<(Buffer<T>, InputGradient<T>)>>,
+}
+
+impl Node for Join {
+    fn inputs(&self) -> Vec<ValueId> {
+        vec![self.input]
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+        let passes =
+            at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
+        Ok(Box::new(JoinKernel { x: at.value(self.input), y: at.value(self.output), passes }))
+    }
+}
+
+impl<T: Real> Kernel for JoinKernel<T> {
+    fn forward(&mut self, _: &Step<'_>) -> Result<()> {
+        let Layout { groups, rows, width, .. } = self.x.layout;
+        for (i, x) in self.x.slice().chunks_exact(width).enumerate() {
+            self.y.slice_mut()[(i % rows * groups + i / rows) * width..][..width].copy_from_slice(x);
+        }
+        Ok(())
+    }
+
+    fn backward(&mut self, _: &Step<'_>, pass: Pass) -> Result<()> {
+        let Some((dy, dx)) = self.passes.of(pass) else { return Ok(()) };
+        let (Layout { groups, rows, lanes, width }, add) = (dx.buffer.layout, dx.mode == Mode::Add);
+        let long = rows * lanes;
+        for (i, dx) in dx.buffer.slice_mut().chunks_exact_mut(width).enumerate() {
+            take(dx, &dy.slice()[(i % long * groups + i / long) * width..][..width], add);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Softmax over the width of each row: gates.
+
+use super::Node;
+use crate::error::Result;
+use crate::network::ValueId;
+use crate::network::buffer::{Buffer, Layout};
+use crate::network::gradient::{Pass, PerPass};
+use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::product::Mode;
+use crate::real::Real;
+use crate::vectorised;
+
+/// Calls `$body` with `$w` bound to a number of gates that the compiler knows, or to 0 for one it does not.
+macro_rules! with_gates {
+    ($width:expr, $w:ident => $body:expr) => {
+        with_gates!(@ $width, $w, $body, 2 3 4 5 6 8 10 12 16 32)
+    };
+    (@ $width:expr, $w:ident, $body:expr, $($known:literal)+) => {
+        match $width {
+            $($known => {
+                const $w: usize = $known;
+                $body
+            })+
+            _ => {
+                const $w: usize = 0;
+                $body
+            }
+        }
+    };
+}
+/// `y = exp(x) / sum of exp(x)` over each row of each group.
+#[derive(Debug)]
+pub struct Softmax {
+    /// What it reads.
+    pub input: ValueId,
+    /// What it fills.
+    pub output: ValueId,
+}
+
+struct SoftmaxKernel<T> {
+    x: Buffer<T>,
+    y: Buffer<T>,
+    passes: PerPass<Option<(Buffer<T>, InputGradient<T>)>>,
+}
+
+impl Node for Softmax {
+    fn inputs(&self) -> Vec<ValueId> {
+        vec![self.input]
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+        let passes =
+            at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
+        Ok(Box::new(SoftmaxKernel { x: at.value(self.input), y: at.value(self.output), passes }))
+    }
+}
+
+impl<T: Real> Kernel for SoftmaxKernel<T> {
+    fn forward(&mut self, _: &Step<'_>) -> Result<()> {
+        let width = self.y.layout.width;
+        with_gates!(width, W => softmax::<T, W>(width, self.x.slice(), self.y.slice_mut()));
+        Ok(())
+    }
+
+    fn backward(&mut self, _: &Step<'_>, pass: Pass) -> Result<()> {
+        let Some((dy, dx)) = self.passes.of(pass) else { return Ok(()) };
+        let (layout, add, y) = (dy.layout, dx.mode == Mode::Add, self.y.slice());
+        let to = dx.buffer.slice_mut();
+        with_gates!(layout.width, W => give_back::<T, W>(layout, y, dy.slice(), to, add));
+        Ok(())
+    }
+}
+
+vectorised! {
+fn softmax<T: Real, const W: usize>(width: usize, x: &[T], y: &mut [T]) {
+    let width = if W > 0 { W } else { width };
+    for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+        let mut top = T::LOWEST;
+        for k in 0..width {
+            top = top.max(x[k]);
+        }
+        let mut sum = T::ZERO;
+        for k in 0..width {
+            y[k] = (x[k] - top).exp();
+        }
+        for k in 0..width {
+            sum += y[k];
+        }
+        let inverse = T::ONE / sum;
+        for k in 0..width {
+            y[k] = y[k] * inverse;
+        }
+    }
+}
+}
+
+vectorised! {
+/// `dx = y (dy - <y, dy>)`, in every lane.
+fn give_back<T: Real, const W: usize>(layout: Layout, y: &[T], dy: &[T], dx: &mut [T], add: bool) {
+    let Layout { lanes, width, .. } = layout;
+    let width = if W > 0 { W } else { width };
+    let keep = if add { T::ONE } else { T::ZERO };
+    for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
+        let y = &y[i / lanes * width..][..width];
+        let mut mean = T::ZERO;
+        for k in 0..width {
+            mean += y[k] * dy[k];
+        }
+        for k in 0..width {
+            dx[k] = keep * dx[k] + y[k] * (dy[k] - mean);
+        }
+    }
+}
+}

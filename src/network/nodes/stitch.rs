@@ -1,0 +1,332 @@
+//! Learned mixes of features across tasks, or across layers.
+
+use super::Node;
+use super::concat::Owner;
+use crate::error::Result;
+use crate::network::buffer::{Buffer, Layout};
+use crate::network::gradient::{Pass, PerPass};
+use crate::network::plan::{InputGradient, Kernel, ParamGradient, Prepare, Step};
+use crate::network::product::Mode;
+use crate::network::random::Stream;
+use crate::network::{Network, ParamId, Reach, ValueId};
+use crate::real::{LANES, Real};
+use crate::vectorised;
+
+/// Stream of sampled choices within a seed.
+const CHOICE: u64 = 3;
+
+/// `y[i] = sum_j a[i, j] x_j` over equal parts of the width; `x_j` are the parts of all groups of one value (`across`), or the
+/// same part of the same group of several values.
+#[derive(Debug)]
+pub struct Stitch {
+    /// What it reads.
+    pub inputs: Vec<ValueId>,
+    /// `[groups, parts * sources]`.
+    pub weight: ParamId,
+    /// What it fills.
+    pub output: ValueId,
+    /// Into how many equal parts the width is split.
+    pub parts: usize,
+    /// Whether it mixes the groups of one value.
+    pub across: bool,
+    /// How the mix follows from the weights.
+    pub rule: Rule,
+}
+
+/// What a [`Stitch`] is to be.
+#[derive(Clone, Copy)]
+pub struct Mix<'a> {
+    /// One value whose groups are mixed, or several values.
+    pub inputs: &'a [ValueId],
+    /// Whether groups are mixed.
+    pub across: bool,
+    /// Into how many equal parts the width is split.
+    pub parts: usize,
+    /// The weight from which each source `j` starts in each output part `i`: `start(i, j)`.
+    pub start: &'a dyn Fn(usize, usize) -> f64,
+    /// How the mix follows from the weights.
+    pub rule: Rule,
+}
+
+/// How the mix follows from the weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rule {
+    /// The weights are the mix.
+    Plain,
+    /// While training a sample of `softmax((w + Gumbel noise) / temperature)`, at a temperature that falls by a factor `decay` a
+    /// step down to `lowest`; the largest alone in evaluation.
+    Sampled {
+        /// The temperature of the first step.
+        temperature: f64,
+        /// Its factor a step.
+        decay: f64,
+        /// Where it stops.
+        lowest: f64,
+    },
+}
+
+impl Rule {
+    fn temperature(self, step: &Step<'_>) -> f64 {
+        match self {
+            Rule::Plain => 1.0,
+            Rule::Sampled { temperature, decay, lowest } => (temperature * decay.powf(step.number as f64)).max(lowest),
+        }
+    }
+}
+
+/// Which parts are mixed.
+#[derive(Debug, Clone, Copy)]
+struct Wires {
+    across: bool,
+    parts: usize,
+    /// Sources of one part of the output.
+    sources: usize,
+}
+
+impl Wires {
+    /// Input, group and part of source `j` of part `part` of group `group`.
+    fn source(self, group: usize, part: usize, j: usize) -> (usize, usize, usize) {
+        if self.across { (0, j / self.parts, j % self.parts) } else { (j, group, part) }
+    }
+}
+
+/// A part of one lane of a group, some rows of it: row `r` at `start + r * stride`.
+#[derive(Debug, Clone, Copy)]
+struct Strip {
+    start: usize,
+    stride: usize,
+    len: usize,
+}
+
+impl Strip {
+    fn new(layout: Layout, [group, lane]: [usize; 2], [part, parts]: [usize; 2], first: usize) -> Self {
+        let Layout { rows, lanes, width, .. } = layout;
+        let (len, stride) = (width / parts, lanes * width);
+        Self { start: (group * rows * lanes + lane) * width + part * len + first * stride, stride, len }
+    }
+
+    /// Two strips of so many rows as one row each, where both have no gaps.
+    fn pair(self, other: Self, rows: usize) -> (Self, Self, usize) {
+        if self.stride > self.len || other.stride > other.len {
+            return (self, other, rows);
+        }
+        let long = |strip: Self| Self { len: strip.len * rows, ..strip };
+        (long(self), long(other), 1)
+    }
+}
+
+/// Numbers of all groups that are worked on at once, so that they stay in the cache.
+const BLOCK: usize = 1 << 15;
+
+struct StitchKernel<T> {
+    inputs: Vec<Buffer<T>>,
+    y: Buffer<T>,
+    weight: Buffer<T>,
+    /// The mix of the last forward, `[groups * parts, sources]`.
+    mix: Vec<T>,
+    wires: Wires,
+    rule: Rule,
+    node: u64,
+    owner: Owner,
+    /// Rows that are worked on at once.
+    block: usize,
+    passes: PerPass<Backward<T>>,
+}
+
+struct Backward<T> {
+    dy: Buffer<T>,
+    weight: ParamGradient<T>,
+    /// The gradient of the mix, `[groups, lanes, parts * sources]`.
+    mix: Vec<T>,
+    /// The inputs' gradients, and whether this pass weighs what goes there.
+    inputs: Vec<Option<(InputGradient<T>, bool)>>,
+}
+
+impl Node for Stitch {
+    fn inputs(&self) -> Vec<ValueId> {
+        self.inputs.clone()
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn params(&self) -> Vec<ParamId> {
+        vec![self.weight]
+    }
+
+    fn covers_input(&self, net: &Network) -> bool {
+        // Without mixing groups, each group only fills the lane of its own task.
+        let apart = |&x: &ValueId| net.values[x].reach == Reach::All && net.values[self.output].reach == Reach::Own;
+        self.across || !self.inputs.iter().any(apart)
+    }
+
+    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+        let passes = at.each_pass(|pass| {
+            let enters = |k: usize| pass == Pass::Summed && at.entrance(k).is_some();
+            let inputs = (0..self.inputs.len()).map(|k| Some((at.leaving(k, pass)?, enters(k)))).collect();
+            let weight = at.param_gradient(0, pass)?;
+            Ok(Backward {
+                dy: at.arriving(self.output, pass),
+                mix: vec![T::ZERO; weight.buffer.layout.len()],
+                weight,
+                inputs,
+            })
+        })?;
+        let inputs: Vec<_> = self.inputs.iter().map(|&x| at.value(x)).collect();
+        let (y, weight) = (at.value(self.output), at.param(self.weight)?);
+        let numbers: usize = inputs.iter().chain([&y]).map(|x| x.layout.groups * x.layout.width).sum();
+        let sources = weight.layout.len() / (y.layout.groups * self.parts);
+        Ok(Box::new(StitchKernel {
+            inputs,
+            mix: vec![T::ZERO; weight.layout.len()],
+            wires: Wires { across: self.across, parts: self.parts, sources },
+            rule: self.rule,
+            node: at.node as u64,
+            owner: Owner::new(at, self.output),
+            block: (BLOCK / numbers.max(1)).max(1),
+            y,
+            weight,
+            passes,
+        }))
+    }
+}
+
+impl<T: Real> StitchKernel<T> {
+    /// The mix of this step, from the weights.
+    fn choose(&mut self, step: &Step<'_>) {
+        self.mix.copy_from_slice(self.weight.slice());
+        let Rule::Sampled { .. } = self.rule else { return };
+        let (heat, sources) = (T::of(self.rule.temperature(step)), self.wires.sources);
+        let stream = Stream::new(step.seed, &[CHOICE, step.number, self.node]);
+        for (i, row) in self.mix.chunks_exact_mut(sources).enumerate() {
+            if !step.training {
+                let best = (0..sources).fold(0, |best, j| if row[j] > row[best] { j } else { best });
+                row.fill(T::ZERO);
+                row[best] = T::ONE;
+                continue;
+            }
+            for (j, x) in row.iter_mut().enumerate() {
+                let uniform = stream.uniform((i * sources + j) as u64).clamp(1e-12, 1.0 - 1e-12);
+                *x = (*x - T::of((-uniform.ln()).ln())) / heat;
+            }
+            let top = row.iter().fold(T::LOWEST, |top, &x| top.max(x));
+            row.iter_mut().for_each(|x| *x = (*x - top).exp());
+            let sum = row.iter().fold(T::ZERO, |sum, &x| sum + x);
+            row.iter_mut().for_each(|x| *x = *x / sum);
+        }
+    }
+}
+
+impl<T: Real> Kernel for StitchKernel<T> {
+    fn forward(&mut self, step: &Step<'_>) -> Result<()> {
+        self.choose(step);
+        let (layout, wires) = (self.y.layout, self.wires);
+        let (parts, sources, y) = (wires.parts, wires.sources, self.y.slice_mut());
+        for first in (0..layout.rows).step_by(self.block) {
+            let rows = self.block.min(layout.rows - first);
+            for (i, mix) in self.mix.chunks_exact(sources).enumerate() {
+                let (group, part) = (i / parts, i % parts);
+                let to = Strip::new(layout, [group, 0], [part, parts], first);
+                for (j, &a) in mix.iter().enumerate() {
+                    let (k, of, piece) = wires.source(group, part, j);
+                    let x = &self.inputs[k];
+                    let from = Strip::new(x.layout, [of, 0], [piece, parts], first);
+                    add_times(to.pair(from, rows), y, x.slice(), a, j > 0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
+        let Backward { dy, weight, mix, inputs } = self.passes.of(pass);
+        let (layout, wires, owner) = (dy.layout, self.wires, self.owner);
+        let (parts, sources) = (wires.parts, wires.sources);
+        mix.fill(T::ZERO);
+        for first in (0..layout.rows).step_by(self.block) {
+            let rows = self.block.min(layout.rows - first);
+            for (i, j) in (0..layout.groups * parts).flat_map(|i| (0..sources).map(move |j| (i, j))) {
+                let (group, part) = (i / parts, i % parts);
+                let (k, of, piece) = wires.source(group, part, j);
+                let (x, task) = (&self.inputs[k], owner.task(group));
+                let from = Strip::new(x.layout, [of, 0], [piece, parts], first);
+                for lane in 0..layout.lanes {
+                    let d = Strip::new(layout, [group, lane], [part, parts], first);
+                    let slot = (group * layout.lanes + lane) * parts * sources + part * sources + j;
+                    mix[slot] += product(d.pair(from, rows), dy.slice(), x.slice());
+                    let Some((dx, enters)) = &mut inputs[k] else { continue };
+                    let to = dx.buffer.layout;
+                    let apart = to.lanes != layout.lanes;
+                    // The first contribution to a lane of a source writes, later ones add.
+                    let begins = group == 0 || (apart && owner.task(group - 1) != task);
+                    let add = dx.mode == Mode::Add || (wires.across && !(begins && part == 0));
+                    let factor = self.mix[i * sources + j] * if *enters { step.weight(task) } else { T::ONE };
+                    let into = Strip::new(to, [of, if apart { task } else { lane }], [piece, parts], first);
+                    add_times(into.pair(d, rows), dx.buffer.slice_mut(), dy.slice(), factor, add);
+                }
+            }
+        }
+        let add = weight.mode(step) == Mode::Add;
+        let heat = T::of(self.rule.temperature(step));
+        let slabs = weight.buffer.slice_mut().chunks_exact_mut(sources).zip(mix.chunks_exact(sources));
+        for (at, (to, d)) in slabs.enumerate() {
+            // Slabs are `[groups, lanes, parts]` rows, the mix `[groups, parts]`.
+            let (group, part) = (at / (parts * layout.lanes), at % parts);
+            let chosen = &self.mix[(group * parts + part) * sources..][..sources];
+            let mean = (0..sources).fold(T::ZERO, |sum, j| sum + chosen[j] * d[j]);
+            for j in 0..sources {
+                let slope = match self.rule {
+                    Rule::Plain => d[j],
+                    Rule::Sampled { .. } if !step.training => T::ZERO,
+                    Rule::Sampled { .. } => chosen[j] * (d[j] - mean) / heat,
+                };
+                to[j] = if add { to[j] + slope } else { slope };
+            }
+        }
+        Ok(())
+    }
+}
+
+vectorised! {
+/// `y = a x` or `y += a x` over two strips.
+fn add_times<T: Real>((to, from, rows): (Strip, Strip, usize), y: &mut [T], x: &[T], a: T, add: bool) {
+    for row in 0..rows {
+        let y = &mut y[to.start + row * to.stride..][..to.len];
+        let x = &x[from.start + row * from.stride..][..to.len];
+        if add {
+            for k in 0..y.len() {
+                y[k] += a * x[k];
+            }
+        } else {
+            for k in 0..y.len() {
+                y[k] = a * x[k];
+            }
+        }
+    }
+}
+}
+
+vectorised! {
+/// The sum of products of two strips, each row's added up in lanes.
+fn product<T: Real>((one, other, rows): (Strip, Strip, usize), a: &[T], b: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let mut rest = T::ZERO;
+    for row in 0..rows {
+        let a = &a[one.start + row * one.stride..][..one.len];
+        let b = &b[other.start + row * other.stride..][..one.len];
+        let whole = one.len / LANES * LANES;
+        let mut at = 0;
+        while at < whole {
+            for l in 0..LANES {
+                lanes[l] += a[at + l] * b[at + l];
+            }
+            at += LANES;
+        }
+        for k in whole..one.len {
+            rest += a[k] * b[k];
+        }
+    }
+    lanes.into_iter().fold(rest, |sum, lane| sum + lane)
+}
+}

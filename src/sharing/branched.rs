@@ -1,0 +1,110 @@
+//! Branching as the user says.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Parts, Sharing};
+use crate::bail;
+use crate::error::Result;
+use crate::head::Feature;
+use crate::network::Reach;
+use crate::network::builder::Builder;
+use crate::registry::list;
+
+/// For each layer, which tasks go together.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Branches(pub Vec<Vec<Vec<String>>>);
+
+crate::component! {
+    /// Tasks share prefixes of the network, as given: `branches` says for each layer of the encoder which tasks go together
+    /// (compare Vandenhende et al., Branched Multi-Task Networks, BMVC 2020).
+    ///
+    /// `[[["a", "b", "c"]], [["a", "b"], ["c"]]]`: all share the first layer, `a` and `b` the second. Tasks that have parted
+    /// stay apart. Layers beyond the list go on as its last entry; without any entry all tasks share everything.
+    pub struct Branched = "Branched" {
+        /// For each layer a list of lists of tasks.
+        branches: Branches = Branches::default();
+    }
+}
+
+impl Sharing for Branched {
+    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+        let layers = self.read(&parts.names())?;
+        let tasks = parts.tasks.len();
+        let (mut x, mut before) = (parts.x, vec![(0..tasks).collect::<Vec<_>>()]);
+        for stage in 0..parts.encoder.stages() {
+            let Some(now) = layers.get(stage).or(layers.last()) else {
+                x = parts.encoder.stage(net, stage, &["encoder".to_owned()], x)?;
+                continue;
+            };
+            let reach = if now.len() == tasks && tasks > 1 { Reach::Own } else { Reach::All };
+            let parent = |branch: &Vec<usize>| before.iter().position(|wide| wide.contains(&branch[0]));
+            let parents: Vec<_> = now.iter().filter_map(parent).collect();
+            x = if before.len() == 1 {
+                net.each(x, now.len(), reach)
+            } else if parents.iter().copied().eq(0..before.len()) {
+                net.each(x, 1, reach)
+            } else {
+                net.gather(&parents.iter().map(|&group| (x, group)).collect::<Vec<_>>(), reach)
+            };
+            x = parts.encoder.stage(
+                net,
+                stage,
+                &now.iter().map(|branch| path(parts, branch)).collect::<Vec<_>>(),
+                x,
+            )?;
+            before.clone_from(now);
+        }
+        let group = |task: usize| before.iter().position(|branch| branch.contains(&task)).unwrap_or(0);
+        Ok((0..tasks).map(|task| Feature { value: x, group: group(task) }).collect())
+    }
+}
+
+/// `encoder` for all tasks, `encoders.a+b` for some.
+fn path(parts: &Parts<'_>, branch: &[usize]) -> String {
+    if branch.len() == parts.tasks.len() {
+        return "encoder".to_owned();
+    }
+    format!("encoders.{}", branch.iter().map(|&task| parts.tasks[task].name.as_str()).collect::<Vec<_>>().join("+"))
+}
+
+impl Branched {
+    /// Tasks by number, in their own order, each layer a refinement of the one before.
+    fn read(&self, names: &[String]) -> Result<Vec<Vec<Vec<usize>>>> {
+        let mut layers: Vec<Vec<Vec<usize>>> = Vec::new();
+        for (layer, branches) in self.branches.0.iter().enumerate() {
+            let mut read = Vec::new();
+            for branch in branches.iter().filter(|branch| !branch.is_empty()) {
+                let number = |name: &String| match names.iter().position(|known| known == name) {
+                    Some(task) => Ok(task),
+                    None => Err(crate::value_error!(
+                        "Branched: argument `branches` names no task {name:?}; the tasks are {}",
+                        list(names)
+                    )),
+                };
+                let mut tasks = branch.iter().map(number).collect::<Result<Vec<_>>>()?;
+                tasks.sort_unstable();
+                read.push(tasks);
+            }
+            read.sort_unstable();
+            let mut all: Vec<_> = read.iter().flatten().copied().collect();
+            all.sort_unstable();
+            if !all.iter().copied().eq(0..names.len()) {
+                bail!(
+                    "Branched: argument `branches` should name each of {} once in every layer; layer {layer} is {branches:?}",
+                    list(names)
+                );
+            }
+            let within = |branch: &Vec<usize>, wide: &Vec<usize>| branch.iter().all(|task| wide.contains(task));
+            if let Some(last) = layers.last()
+                && !read.iter().all(|branch| last.iter().any(|wide| within(branch, wide)))
+            {
+                bail!(
+                    "Branched: argument `branches`: tasks that have parted stay apart, but meet again in layer {layer}"
+                );
+            }
+            layers.push(read);
+        }
+        Ok(layers)
+    }
+}

@@ -1,0 +1,61 @@
+//! Neural discriminative dimensionality reduction.
+
+use super::{Parts, Sharing, near_identity};
+use crate::error::Result;
+use crate::head::Feature;
+use crate::network::builder::Builder;
+use crate::network::nodes::activation::Curve;
+use crate::network::{Init, Reach};
+
+crate::component! {
+    /// NDDR (Gao, Ma, Zhao, Liu & Yuille, CVPR 2019): an encoder a task; after each layer the features of all tasks side by
+    /// side are brought back to a task's width by a linear map of its own (a 1x1 convolution in the paper), batch norm and an
+    /// activation.
+    ///
+    /// The maps start near the identity on the task's own features.
+    pub struct Nddr = "NDDR" {
+        /// A task's weight on its own features at the start; the others share the rest.
+        start: f64 = 0.9, in 0.0..=1.0;
+        /// Whether batch normalisation follows each fusion.
+        norm: bool = true;
+        /// What follows that; None for nothing.
+        activation: Option<Curve> = Some(Curve::Relu);
+    }
+}
+
+impl Sharing for Nddr {
+    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+        let (tasks, stages) = (parts.tasks.len(), parts.encoder.stages());
+        let mut x = net.each(parts.x, tasks, Reach::All);
+        for stage in 0..stages {
+            x = parts.encoder.stage(net, stage, &parts.paths("encoders"), x)?;
+            let reach = if stage + 1 == stages { Reach::Own } else { Reach::All };
+            let width = net.value(x).width;
+            let all = net.join(x);
+            let each = net.each(all, tasks, reach);
+            let fusions = parts.paths(&format!("fusions.{stage}"));
+            let start = Some(Init::Given(self.starts(tasks, width)));
+            x = net.linear_from(&fusions, each, width, self.activation.filter(|_| !self.norm), start);
+            if self.norm {
+                let norms: Vec<_> = fusions.iter().map(|path| format!("{path}.norm")).collect();
+                x = net.batch_norm(&norms, x);
+                x = self.activation.map_or(x, |curve| net.activation(x, curve));
+            }
+        }
+        Ok(parts.features(x))
+    }
+}
+
+impl Nddr {
+    /// `[tasks, width, tasks * width]`: diagonal blocks.
+    fn starts(&self, tasks: usize, width: usize) -> Vec<f64> {
+        let weight = near_identity(tasks, self.start);
+        let mut all = vec![0.0; tasks * width * tasks * width];
+        for (to, from, column) in
+            (0..tasks).flat_map(|to| (0..tasks).flat_map(move |from| (0..width).map(move |c| (to, from, c))))
+        {
+            all[((to * width + column) * tasks + from) * width + column] = weight(to, from);
+        }
+        all
+    }
+}

@@ -158,7 +158,7 @@ class MultiTaskModel:
         return Summary(json.loads(self._core.summary()))
 
     def relation(self) -> Relation:
-        """How the tasks are related, as the last training with a regularizer that learns it found; saved with the model.
+        """How the tasks are related, as the last training with a regularizer that learns it found; it is saved.
 
         Raises:
             ValueError: nothing was learned.

@@ -81,11 +81,7 @@ def loss_task(name, targets):
     return pt.Task("t", loss=name), np.abs(targets["age"])
 
 
-#: Without arguments it is for models that hard sharing does not make; tests/python/test_regularizers.py trains with it.
-ELSEWHERE = {"orthogonality"}
-
-
-@pytest.mark.parametrize("info", [each for each in ALL if each.values[0]["name"] not in ELSEWHERE])
+@pytest.mark.parametrize("info", ALL)
 def test_its_name_as_a_string_is_the_same_as_the_object(info):
     data = Data()
 
@@ -100,8 +96,8 @@ def test_its_name_as_a_string_is_the_same_as_the_object(info):
             model = pt.MultiTaskModel(8, tasks=make_model().tasks, **{family: chosen})
             history = pt.Trainer(model).fit(data.whole, **FIT)
         else:
-            # Towers have layers of equal shape, which regularizers compare.
-            model = make_model(head="tower")
+            # Towers and the tasks' experts have layers of equal shape, which regularizers compare.
+            model = make_model(sharing="cgc", head="tower")
             argument = {"optim": "optimizer", "regularizer": "regularizers"}.get(family, family)
             history = pt.Trainer(model, **{argument: chosen}).fit(data.whole, validation=0.25, **FIT)
         assert np.isfinite(history["loss"]).all()

@@ -59,7 +59,7 @@ def test_its_value_is_that_of_the_parameters_before_the_step():
 def test_callbacks_may_watch_a_regularizer():
     stop = pt.EarlyStopping("regularizer/l2", mode="max", patience=1)
     assert len(trained("l2", callbacks=[stop]).history) <= 6
-    with pytest.raises(ValueError, match="no column 'regularizer/l1'; it will have .*`regularizer/l2`"):
+    with pytest.raises(ValueError, match=r"no column 'regularizer/l1'; it will have .*`regularizer/l2`"):
         trained("l2", callbacks=[pt.EarlyStopping("regularizer/l1")])
 
 
@@ -190,10 +190,10 @@ def test_names_that_match_nothing_are_answered_with_those_there_are():
         with pytest.raises(ValueError, match=match):
             pt.Trainer(linear_model(), regularizers=[regularizer])
 
-    refused(pt.regularizer.L2(on="heds"), "L2: argument `on`: no weight is called \"heds\"; .* `encoder`, `heads`")
+    refused(pt.regularizer.L2(on="heds"), 'L2: argument `on`: no weight is called "heds"; .* `encoder`, `heads`')
     refused(pt.regularizer.TraceNorm(on="encoder"), r"TraceNorm: argument `on`: .*; there are `heads\.\*\.weight`")
     refused("orthogonality", "no weight of all tasks reads the same input as a weight of single tasks")
-    refused(pt.regularizer.Orthogonality(shared="x"), "Orthogonality: argument `shared`: no weight is called \"x\"")
+    refused(pt.regularizer.Orthogonality(shared="x"), 'Orthogonality: argument `shared`: no weight is called "x"')
     refused(pt.regularizer.GraphLaplacian(relation=np.ones((3, 3))), "`relation` should have a row for each of 4 tasks")
     refused(pt.regularizer.Clustered(clusters=5), "`clusters` should be at most 4")
     with pytest.raises(ValueError, match="`relation` should be symmetric"):
@@ -207,3 +207,45 @@ def test_two_heads_are_made_orthogonal():
     state = trained(apart, epochs=30).model.state_dict()
     north, south = (state[f"heads.{task}.weight"][0] for task in TASKS[:2])
     assert abs(north @ south) < 0.05 * np.linalg.norm(north) * np.linalg.norm(south)
+
+
+def first_value(model, regularizer):
+    """Its part of the objective before the first step."""
+    trainer = pt.Trainer(model, regularizers=[regularizer])
+    (value,) = trainer.fit(groups(), epochs=1, batch_size=400, progress=False)[f"regularizer/{regularizer.name}"]
+    return value
+
+
+def test_shared_and_own_experts_are_compared_where_they_read_the_same():
+    tasks = [pt.Task(name) for name in TASKS]
+    model = pt.MultiTaskModel(12, tasks=tasks, encoder=pt.encoder.MLP([8, 6]), sharing="cgc")
+    state = model.state_dict()
+
+    def first(prefix):
+        names = [name for name in state if name.startswith(prefix) and name.endswith(".0.weight")]
+        return [state[name].astype(float) for name in names if state[name].shape == (8, 12)]
+
+    shared, own = first("shared_experts"), first("task_experts")
+    assert (len(shared), len(own)) == (2, 8)
+    want = sum(((a @ b.T) ** 2).sum() for a in shared for b in own)
+    got = first_value(model, pt.regularizer.Orthogonality(0.5, private="task_experts"))
+    assert got == pytest.approx(0.5 * want, rel=1e-5)
+
+
+def test_networks_of_soft_sharing_are_compared_layer_by_layer():
+    def soft():
+        encoder = pt.encoder.MLP([8, 6])
+        return pt.MultiTaskModel(12, tasks=[pt.Task(name) for name in TASKS], encoder=encoder, sharing="soft")
+
+    state = soft().state_dict()
+
+    def squares(prefix):
+        weights = [w.astype(float) for name, w in state.items() if name.startswith(prefix) and name.endswith("weight")]
+        return sum((w**2).sum() for w in weights)
+
+    for on, prefix in ((None, ""), ("encoders", "encoders"), ("heads", "heads")):
+        # At Omega = I / tasks.
+        got = first_value(soft(), pt.regularizer.TaskRelation(0.5, on=on))
+        assert got == pytest.approx(0.5 * 4 * squares(prefix), rel=1e-5)
+    with pytest.raises(ValueError, match=r"there are `encoders\.\*\.0\.weight`, `encoders\.\*\.1\.weight`, `heads"):
+        pt.Trainer(soft(), regularizers=[pt.regularizer.Pairwise(on="encoder")])

@@ -17,6 +17,7 @@ use crate::network::nodes::Op;
 use crate::network::params::Params;
 use crate::network::plan::{Purpose, Step};
 use crate::network::{Entry, Network, Output, Reach};
+use crate::regularizer::Relation;
 use crate::sharing::{Parts, Sharing};
 use crate::task::Task;
 use crate::workspace::Workspace;
@@ -36,6 +37,8 @@ pub struct Model {
     pub net: Network,
     /// Its parameters.
     pub params: Params<f32>,
+    /// What a training learned of how the tasks are related.
+    pub relation: Option<Relation>,
     inputs: Inputs,
     /// Encoder, sharing, head, embedding widths, seed and the face's own notes, defaults filled in.
     rest: Value,
@@ -107,7 +110,7 @@ impl Model {
         let params = Params::new(&net, seed)?;
         let rest = json!({"embedding": widths, "encoder": encoder.describe(), "sharing": sharing.describe(),
                           "head": head.describe(), "seed": seed, "face": description["face"]});
-        Ok(Self { tasks, net, params, inputs, rest, workspaces: Vec::new() })
+        Ok(Self { tasks, net, params, relation: None, inputs, rest, workspaces: Vec::new() })
     }
 
     /// The description with every default filled in, as JSON.
@@ -346,14 +349,26 @@ impl Model {
         let mut model = Self::new(description, custom(&parsed)?)?;
         let parameters = model.fetch(&contents)?;
         model.assign(&parameters);
+        model.relation = Self::fetch_relation(&contents)?;
         Ok(model)
     }
 
-    /// Adds parameters and state to a file.
+    /// Adds parameters, state and relation to a file.
     pub fn store(&self, contents: &mut Contents) {
         for (index, entry) in self.net.entries.iter().enumerate() {
             contents.tensor(&format!("model/{}", entry.name), &entry.shape, self.entry(index).to_vec());
         }
+        if let Some(relation) = &self.relation {
+            contents.text("relation", relation.text());
+        }
+    }
+
+    /// The relation in a file, if there is one.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn fetch_relation(contents: &Contents) -> Result<Option<Relation>> {
+        contents.find_text("relation").map(Relation::read).transpose()
     }
 
     /// Reads parameters and state from a file, all of them or none.

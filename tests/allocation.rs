@@ -7,6 +7,7 @@ use std::cell::Cell;
 
 use polytask::model::Model;
 use polytask::network::random::Stream;
+use polytask::regularizer;
 use polytask::trainer::Trainer;
 use polytask::trainer::epoch::Run;
 use rows::{Target, data};
@@ -84,6 +85,12 @@ fn a_steady_step_allocates_nothing() {
         "clip_norm": 1.0, "accumulate": 2, "weighting": {"name": "static", "task_weights": [1.0, 2.0, 3.0]},
         "regularizers": [{"name": "l2"}, {"name": "l1"}],
     });
+    // Towers have layers of equal shape, which regularizers compare.
+    let names = regularizer::infos().into_iter().map(|info| info.name).filter(|name| name != "orthogonality");
+    let mut all: Vec<_> = names.map(Value::from).collect();
+    all.push(json!({"name": "orthogonality", "shared": "heads.a", "private": "heads.b"}));
+    let regularized = json!({"regularizers": all});
+    assert_eq!(calls(plain.clone(), json!("tower"), regularized, how(true, false)), 0);
     assert_eq!(calls(plain, json!("linear"), json!({}), how(true, false)), 0);
     assert_eq!(calls(rich("batch"), json!("tower"), full.clone(), how(true, true)), 0);
     assert_eq!(calls(rich("layer"), json!("linear"), full, how(false, false)), 0);

@@ -98,6 +98,9 @@ class Model:
     def inspect(
         self, data: Data, batch_size: int = ...
     ) -> list[tuple[str, str, list[str], list[str], int, np.ndarray]]: ...
+    def relation(self) -> tuple[list[str], _Doubles] | None:
+        """Names of the tasks and their learned relation `[tasks, tasks]`, if there is one."""
+
     def save(self, path: str) -> None:
         """Writes the model to a safetensors file, atomically."""
 

@@ -16,6 +16,7 @@ from .inputs import Inputs
 from .inspection import Inspection
 from .metrics import Metric
 from .registry import describe, make
+from .relation import Relation
 from .summary import Summary
 from .task import Task, whole
 
@@ -169,6 +170,20 @@ class MultiTaskModel:
     def summary(self) -> Summary:
         """The layers, their widths and parameters, as a table."""
         return Summary(json.loads(self._core.summary()))
+
+    def relation(self) -> Relation:
+        """How the tasks are related, as the last training with a regularizer that learns it found; it is saved.
+
+        Raises:
+            ValueError: nothing was learned.
+        """
+        found = self._core.relation()
+        if found is None:
+            raise ValueError(
+                "the model has learned no relation of its tasks: train it with "
+                "pt.Trainer(model, regularizers=[pt.regularizer.TaskRelation()])"
+            )
+        return Relation(*found)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes parameters and description as one safetensors file, which is complete or not there.

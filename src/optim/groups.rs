@@ -56,7 +56,7 @@ impl PerGroup {
 }
 
 /// Whether a path is the key or continues it at a dot.
-fn begins(path: &str, key: &str) -> bool {
+pub(crate) fn begins(path: &str, key: &str) -> bool {
     path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 

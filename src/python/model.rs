@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use numpy::{
-    PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
+    PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArrayDyn, PyUntypedArray,
+    PyUntypedArrayMethods,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -19,6 +20,7 @@ use crate::inspection::Shown;
 use crate::model::Model;
 use crate::network::Source;
 use crate::registry::list;
+use crate::regularizer::Relation;
 use crate::{bail, value_error};
 
 /// Rows a batch of prediction, unless said otherwise.
@@ -275,6 +277,15 @@ impl PyModel {
             Ok((view.name, kind.to_owned(), view.rows, view.columns, view.own, values))
         };
         shown.into_iter().map(give).collect()
+    }
+
+    /// Names of the tasks and their learned relation `[tasks, tasks]`, if there is one.
+    fn relation<'py>(&self, py: Python<'py>) -> PyResult<Option<(Vec<String>, Bound<'py, PyArray2<f64>>)>> {
+        let give = |Relation { tasks, matrix }| {
+            let size = tasks.len();
+            Ok((tasks, PyArray1::from_vec(py, matrix).reshape([size, size])?))
+        };
+        self.with(py, |model| Ok(model.relation.clone()))?.map(give).transpose()
     }
 
     /// Writes the model to a safetensors file, atomically.

@@ -29,6 +29,7 @@ struct State {
     begun: Option<(usize, Run)>,
     schedule: Value,
     weighting: Value,
+    regularizers: Vec<Value>,
     observed: Observed,
     widths: Vec<usize>,
     /// Names of the weighting's arrays.
@@ -83,6 +84,7 @@ impl Trainer {
             |name: &&str| contents.get_tensor(&format!("optimizer/{name}"), &[model.net.size()]).map(<[f32]>::to_vec);
         let slots = self.optimizer.slots().iter().map(slot).collect::<Result<Vec<_>>>()?;
         let losses = model.read_losses(&stored)?;
+        let relation = Model::fetch_relation(&contents)?;
         let extra = contents.get_text("extra")?.to_owned();
         let named =
             state.arrays.iter().map(|name| Some((name.clone(), contents.find_tensor(&format!("weighting/{name}"))?)));
@@ -91,7 +93,11 @@ impl Trainer {
 
         self.schedule.restore(&state.schedule)?;
         self.weighting.restore(&weighting)?;
+        for (term, state) in self.regularizers.iter_mut().zip(&state.regularizers) {
+            term.regularizer.restore(state)?;
+        }
         model.assign(&parameters);
+        model.relation = relation;
         model.assign_losses(losses);
         self.slots = slots;
         self.take(state, model.tasks.len());
@@ -112,6 +118,7 @@ impl Trainer {
             begun: self.epoch.begun,
             schedule: self.schedule.state(),
             weighting: self.weighting.state().value,
+            regularizers: self.regularizers.iter().map(|term| term.regularizer.state()).collect(),
             observed: self.observed.clone(),
             widths: model.widths(),
             arrays: self.weighting.state().arrays.into_iter().map(|(name, _)| name).collect(),
@@ -120,7 +127,7 @@ impl Trainer {
 
     fn take(&mut self, state: State, tasks: usize) {
         self.pending.clear();
-        self.epoch = super::Epoch::new(tasks);
+        self.epoch = super::Epoch::new(tasks, self.regularizers.len());
         self.epoch.batches = state.batches;
         self.epoch.sums = state.sums;
         self.epoch.begun = state.begun;

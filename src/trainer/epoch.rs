@@ -11,6 +11,7 @@ use crate::bail;
 use crate::data::{Data, Order, Rows};
 use crate::error::Result;
 use crate::model::Model;
+use crate::regularizer::Term;
 
 /// Time between two looks at the outside world.
 const POLL: Duration = Duration::from_millis(50);
@@ -50,19 +51,23 @@ pub struct Sums {
     pub(super) steps: u64,
     pub(super) losses: Vec<f64>,
     pub(super) weights: Vec<f64>,
+    pub(super) regularizers: Vec<f64>,
 }
 
 impl Epoch {
-    pub(super) fn new(tasks: usize) -> Self {
-        let sums = Sums { losses: vec![0.0; tasks], weights: vec![0.0; tasks], ..Sums::default() };
+    pub(super) fn new(tasks: usize, regularizers: usize) -> Self {
+        let zeros = |count| vec![0.0; count];
+        let (losses, weights, regularizers) = (zeros(tasks), zeros(tasks), zeros(regularizers));
+        let sums = Sums { losses, weights, regularizers, ..Sums::default() };
         Self { sums, ..Self::default() }
     }
 
-    pub(super) fn add(&mut self, objective: f64, losses: &[f64], weights: &[f64]) {
+    pub(super) fn add(&mut self, objective: f64, losses: &[f64], weights: &[f64], regularizers: &[Term]) {
         self.sums.objective += objective;
         self.sums.steps += 1;
         self.sums.losses.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
         self.sums.weights.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight);
+        self.sums.regularizers.iter_mut().zip(regularizers).for_each(|(sum, term)| *sum += term.value);
     }
 
     /// The mean objective so far.
@@ -167,22 +172,23 @@ impl Trainer {
         &self.epoch.kept
     }
 
-    /// Closes the epoch: `{"loss", "tasks", "labels", "lr"}` as JSON, with `null` for a task without a label.
+    /// Closes the epoch: `{"loss", "tasks", "labels", "lr", "regularizers", "observed"}` as JSON, with `null` for a task without a label.
     ///
     /// # Errors
     /// As [`Trainer::step`], for what still waits for the rest of its accumulation.
     pub fn end_epoch(&mut self, model: &mut Model) -> Result<String> {
         self.flush(model)?;
         let mean = self.epoch.mean();
-        let Sums { losses, weights, .. } = &self.epoch.sums;
+        let Sums { losses, weights, regularizers, steps, .. } = &self.epoch.sums;
+        let penalties: Vec<_> = regularizers.iter().map(|sum| sum / (*steps).max(1) as f64).collect();
         let means: Vec<_> = losses.iter().zip(weights).map(|(l, &w)| (w > 0.0).then(|| l / w)).collect();
         let line = json!({"loss": mean, "tasks": means, "labels": weights, "lr": self.lr,
-                          "observed": self.observed.means()});
+                          "regularizers": penalties, "observed": self.observed.means()});
         self.observed.clear(model.tasks.len());
         self.epochs += 1;
         self.epoch.batches = 0;
         self.epoch.begun = None;
-        self.epoch.sums = Epoch::new(model.tasks.len()).sums;
+        self.epoch.sums = Epoch::new(model.tasks.len(), self.regularizers.len()).sums;
         Ok(line.to_string())
     }
 }

@@ -17,11 +17,11 @@ use crate::error::Result;
 use crate::model::Model;
 use crate::network::{Network, Reach, Role};
 use crate::optim::{Block, Optimizer, Segments};
-use crate::regularizer::Regularizer;
+use crate::regularizer::{Places, Relation, Term};
 use crate::schedule::Schedule;
 use crate::task::Task;
 use crate::weighting::{Combination, Weighting};
-use crate::{bail, optim, regularizer, schedule, value_error, weighting};
+use crate::{bail, optim, schedule, value_error, weighting};
 
 use epoch::Epoch;
 use guide::Guide;
@@ -38,7 +38,7 @@ pub struct Trainer {
     /// Rows that a weighting may learn from beside the batches.
     validation: Option<Data>,
     combination: Combination,
-    regularizers: Vec<Box<dyn Regularizer>>,
+    regularizers: Vec<Term>,
     blocks: Vec<Block>,
     clip_norm: Option<f64>,
     accumulate: usize,
@@ -73,11 +73,6 @@ impl Trainer {
         let optimizer = optim::build(&or("optimizer", "adam"))?;
         let mut weighting = weighting::build(&or("weighting", "equal"))?;
         weighting.prepare(&model.tasks.iter().map(Task::about).collect::<Vec<_>>())?;
-        let regularizers = match &settings["regularizers"] {
-            Value::Null => Vec::new(),
-            Value::Array(all) => all.iter().map(regularizer::build).collect::<Result<_>>()?,
-            other => bail!("`regularizers` should be a list; got {other}"),
-        };
         let clip_norm = positive(&settings["clip_norm"], "clip_norm")?;
         let accumulate = match &settings["accumulate"] {
             Value::Null => 1,
@@ -90,6 +85,13 @@ impl Trainer {
         let observed = Observed::new(&settings["observe"], model.tasks.len())?;
         let guide = Guide::new(weighting.as_ref(), model, accumulate, observed.gradients)?;
         let blocks = blocks(&model.net);
+        let names: Vec<_> = model.tasks.iter().map(|task| task.name.as_str()).collect();
+        let places = Places::new(&model.net, &blocks, &names);
+        let regularizers: Vec<_> = match &settings["regularizers"] {
+            Value::Null => Vec::new(),
+            Value::Array(all) => all.iter().map(|each| Term::new(each, &places)).collect::<Result<_>>()?,
+            other => bail!("`regularizers` should be a list; got {other}"),
+        };
         let mut segments = Segments::new(optimizer.as_ref(), &blocks)?;
         let size = model.net.size();
         let slots = (0..optimizer.slots().len()).map(|slot| vec![optimizer.initial(slot); size]).collect();
@@ -97,7 +99,7 @@ impl Trainer {
             lr: segments.at(1.0).first().map_or(0.0, |segment| segment.lr),
             schedule: schedule::build(&or("schedule", "constant"))?,
             seed: read_seed(&settings["seed"])?,
-            epoch: Epoch::new(model.tasks.len()),
+            epoch: Epoch::new(model.tasks.len(), regularizers.len()),
             scratch: step::Scratch::new(model.tasks.len()),
             optimizer,
             weighting,
@@ -123,7 +125,8 @@ impl Trainer {
     pub fn settings(&self) -> String {
         json!({"optimizer": self.optimizer.describe(), "schedule": self.schedule.describe(),
                "weighting": self.weighting.describe(), "clip_norm": self.clip_norm, "accumulate": self.accumulate,
-               "regularizers": self.regularizers.iter().map(|r| r.describe()).collect::<Vec<_>>(), "seed": self.seed})
+               "regularizers": self.regularizers.iter().map(|term| term.regularizer.describe()).collect::<Vec<_>>(),
+               "seed": self.seed})
         .to_string()
     }
 
@@ -184,6 +187,20 @@ impl Trainer {
     /// Rows, checked for this model, that the weighting may learn from.
     pub fn validate_on(&mut self, data: Data) {
         self.validation = Some(data);
+    }
+
+    /// Shows the model what regularizers learned of its tasks' relation; the last of them counts.
+    fn relate(&self, model: &mut Model) {
+        let learned = self.regularizers.iter().filter_map(|term| term.regularizer.relation());
+        for matrix in learned {
+            match &mut model.relation {
+                Some(relation) if relation.matrix.len() == matrix.len() => relation.matrix.copy_from_slice(matrix),
+                relation => {
+                    let tasks = model.tasks.iter().map(|task| task.name.clone()).collect();
+                    *relation = Some(Relation { tasks, matrix: matrix.to_vec() });
+                }
+            }
+        }
     }
 
     /// Shows the schedule a measured value, at the end of an epoch.

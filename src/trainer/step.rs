@@ -279,8 +279,8 @@ impl Trainer {
             objective += lambda * sum / weight;
         }
         let params = &mut model.params;
-        for regularizer in &self.regularizers {
-            objective += regularizer.add(&self.blocks, params.values.slice(), Some(params.gradients.slice_mut()));
+        for regularizer in &mut self.regularizers {
+            objective += regularizer.add(params.values.slice(), params.gradients.slice_mut());
         }
         let scale = self.clip(params.gradients.slice())?;
         let segments = self.segments.at(factor);
@@ -291,7 +291,8 @@ impl Trainer {
         let mut state: [&mut [f32]; SLOTS] = std::array::from_fn(|_| slots.next().map_or(&mut [][..], |slot| slot));
         self.optimizer.update(self.steps + 1, scale, segments, values, gradients, &mut state[..count]);
         self.steps += 1;
-        self.epoch.add(objective, sums, weights);
+        self.epoch.add(objective, sums, weights, &self.regularizers);
+        self.relate(model);
         Ok(objective)
     }
 

@@ -259,9 +259,11 @@ impl<T: Real> Prepare<'_, T> {
         Buffer::zeros(self.values[id].layout)
     }
 
-    /// Makes something for each pass of this plan.
+    /// Makes something for each pass of this plan that comes to this node: none does if nothing upstream learns.
     pub fn each_pass<V>(&self, make: impl Fn(Pass) -> Result<V>) -> Result<PerPass<V>> {
-        let runs = |pass| pass == Pass::Summed || self.purpose.reaches(self.net, self.net.ops[self.node].output());
+        let output = self.net.ops[self.node].output();
+        let learns = self.net.values[output].learns;
+        let runs = |pass| learns && (pass == Pass::Summed || self.purpose.reaches(self.net, output));
         let of = |pass| (self.purpose.passes().contains(&pass) && runs(pass)).then(|| make(pass)).transpose();
         Ok(PerPass([of(Pass::Summed)?, of(Pass::PerTask)?]))
     }
@@ -286,6 +288,8 @@ pub struct Plan<T> {
     gradients: [Vec<Option<Buffer<T>>>; 2],
     clear: [Vec<ValueId>; 2],
     kernels: Vec<Box<dyn Kernel>>,
+    /// Whether each node has something to do backwards.
+    learns: Vec<bool>,
     slabs: Option<Slabs<T>>,
     heads: Option<HeadProducts<T>>,
     representation: ValueId,
@@ -326,8 +330,9 @@ impl<T: Real> Plan<T> {
             }
             _ => None,
         };
+        let learns = net.ops.iter().map(|op| net.values[op.output()].learns).collect();
         let (outputs, representation) = (net.outputs.clone(), net.representation);
-        Ok(Self { rows, values, gradients, clear, kernels, slabs, heads, representation, outputs })
+        Ok(Self { rows, values, gradients, clear, kernels, learns, slabs, heads, representation, outputs })
     }
 
     /// The numeric features `[rows, numeric]`, to be filled before a forward.
@@ -382,7 +387,9 @@ impl<T: Real> Plan<T> {
     pub fn backward_over(&mut self, step: &Step<'_>, pass: Pass, nodes: Range<usize>) -> Result<()> {
         let _guard = tch::no_grad_guard();
         for (i, kernel) in self.kernels.iter_mut().enumerate().take(nodes.end).skip(nodes.start).rev() {
-            kernel.backward(step, pass)?;
+            if self.learns[i] {
+                kernel.backward(step, pass)?;
+            }
             if let (Pass::PerTask, Some(slabs)) = (pass, &mut self.slabs) {
                 slabs.after(i)?;
             }

@@ -54,11 +54,11 @@ pub enum Rule {
     /// The weights are the mix.
     Plain,
     /// While training a sample of `softmax((w + Gumbel noise) / temperature)`, at a temperature that falls by a factor `decay` a
-    /// step down to `lowest`; the largest alone in evaluation.
+    /// batch down to `lowest`; the largest alone in evaluation.
     Sampled {
-        /// The temperature of the first step.
+        /// The temperature of the first batch.
         temperature: f64,
-        /// Its factor a step.
+        /// Its factor a batch.
         decay: f64,
         /// Where it stops.
         lowest: f64,

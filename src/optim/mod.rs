@@ -11,6 +11,7 @@ mod groups;
 pub mod rmsprop;
 pub mod sgd;
 
+pub(crate) use groups::{beginnings, begins};
 pub use groups::{PerGroup, Segment, Segments};
 
 /// A named part of the flat parameters.

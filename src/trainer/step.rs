@@ -232,6 +232,10 @@ impl Trainer {
         parts: &dyn Parts,
         mut look: impl FnMut(&Workspace, usize),
     ) -> Result<f64> {
+        self.notice(model)?;
+        if self.blocks.is_empty() {
+            bail!("there is nothing to train: all parameters of the model are frozen; see `model.unfreeze`");
+        }
         self.scratch.begin(model.params.state.slice());
         let done = self.attempt(model, parts, &mut look);
         if done.is_err() {

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::data::{Data, Inputs, Rows};
 use crate::description::{embedding_widths, read_frozen, read_inputs, read_seed, read_tasks};
+use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::file::{self, Contents};
-use crate::encoder::Encoder;
 use crate::head::{Feature, Head, Target};
 use crate::loss::{self, Loss};
 use crate::network::builder::Builder;

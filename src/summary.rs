@@ -41,7 +41,8 @@ fn layer(net: &Network, tasks: &[Task], op: &Op) -> Value {
 
 /// What the paths of a layer's parameters have in common: `experts.*.0`.
 fn pattern(entries: &[&Entry]) -> String {
-    let mut paths = entries.iter().map(|entry| entry.name.rsplit_once('.').map_or(entry.name.as_str(), |(path, _)| path));
+    let mut paths =
+        entries.iter().map(|entry| entry.name.rsplit_once('.').map_or(entry.name.as_str(), |(path, _)| path));
     let mut common: Vec<&str> = paths.next().map_or(Vec::new(), |path| path.split('.').collect());
     for path in paths {
         for (i, segment) in path.split('.').enumerate().take(common.len()) {

@@ -130,7 +130,8 @@ impl Trainer {
     fn notice(&mut self, model: &Model) -> Result<()> {
         if self.thaws != model.net.thaws {
             let guide = Guide::new(self.weighting.as_ref(), model, self.accumulate, self.observed.gradients)?;
-            let same = guide.shared.iter().map(|piece| piece.param).eq(self.guide.shared.iter().map(|piece| piece.param));
+            let same =
+                guide.shared.iter().map(|piece| piece.param).eq(self.guide.shared.iter().map(|piece| piece.param));
             if self.weighting.keeps_gradients() && !same {
                 // Averages of other parameters' gradients say nothing of these.
                 self.weighting.reset();

@@ -84,8 +84,7 @@ impl Node for Island {
             crate::network::Reach::One(task) => task,
             _ => 0,
         };
-        let learning: Vec<_> =
-            (0..self.inputs.len()).filter(|&k| at.net.values[self.inputs[k]].learns).collect();
+        let learning: Vec<_> = (0..self.inputs.len()).filter(|&k| at.net.values[self.inputs[k]].learns).collect();
         let params = (0..self.params.len()).filter(|&k| at.learns(k));
         let passes = at.each_pass(|pass| {
             Ok(Backward {

@@ -258,7 +258,9 @@ impl Node for BatchNorm {
             shift: at.param(self.shift)?,
             eps: T::of(self.eps),
             momentum: T::of(self.momentum),
-            still: (0..groups).map(|g| at.still(self.mean + g * width) || at.still(self.variance + g * width)).collect(),
+            still: (0..groups)
+                .map(|g| at.still(self.mean + g * width) || at.still(self.variance + g * width))
+                .collect(),
             passes: at.each_pass(|pass| Backward::new(at, self.output, pass))?,
             sums: at.each_pass(|pass| {
                 let lanes = at.arriving(self.output, pass).layout.lanes;

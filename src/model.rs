@@ -13,6 +13,7 @@ use crate::head::{Feature, Head, Target};
 use crate::loss::{self, Loss};
 use crate::network::builder::Builder;
 use crate::network::gradient::Pass;
+use crate::network::nodes::Op;
 use crate::network::params::Params;
 use crate::network::plan::{Purpose, Step};
 use crate::network::{Entry, Network, Output, Reach};
@@ -51,33 +52,33 @@ pub struct Jacobian {
     pub rows: Vec<Vec<f32>>,
 }
 
-/// What a network is made of.
-struct Architecture {
-    encoder: Box<dyn Encoder>,
-    sharing: Box<dyn Sharing>,
-    head: Box<dyn Head>,
-}
-
-impl Architecture {
-    /// The network for these tasks.
-    fn network(&self, inputs: &Inputs, widths: &[usize], tasks: &[Task]) -> Result<Network> {
-        let Self { encoder, sharing, head } = self;
-        let mut net = Builder::new(inputs.numeric, &inputs.categorical);
-        let x = net.features(widths);
-        let features = sharing.build(&mut net, &Parts { x, encoder: encoder.as_ref(), tasks })?;
-        let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
-            path: format!("heads.{}", task.name),
-            features,
-            width: task.width(),
-            reach: sharing.head_reach(j, tasks.len()),
-        };
-        let targets: Vec<_> = tasks.iter().zip(&features).enumerate().map(target).collect();
-        let outputs = head.build(&mut net, &targets)?;
-        for Output { value, group, columns } in sharing.outputs(&mut net, outputs, tasks)? {
-            net.output(value, group, columns);
-        }
-        net.finish()
+/// The network of a model: embeddings of the given widths, encoders wired by a sharing scheme, heads.
+///
+/// # Errors
+/// Parts that do not fit each other.
+pub fn assemble(
+    inputs: &Inputs,
+    widths: &[usize],
+    tasks: &[Task],
+    encoder: &dyn Encoder,
+    sharing: &dyn Sharing,
+    head: &dyn Head,
+) -> Result<Network> {
+    let mut net = Builder::new(inputs.numeric, &inputs.categorical).serving(tasks.len());
+    let x = net.features(widths);
+    let features = sharing.build(&mut net, &Parts { x, encoder, tasks })?;
+    let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
+        path: format!("heads.{}", task.name),
+        features,
+        width: task.width(),
+        reach: sharing.head_reach(j, tasks.len()),
+    };
+    let targets: Vec<_> = tasks.iter().zip(&features).enumerate().map(target).collect();
+    let outputs = head.build(&mut net, &targets)?;
+    for Output { value, group, columns } in sharing.outputs(&mut net, outputs, tasks)? {
+        net.output(value, group, columns);
     }
+    net.finish()
 }
 
 impl Model {
@@ -95,20 +96,18 @@ impl Model {
             Value::Null => Value::from(default),
             given => given.clone(),
         };
-        let parts = Architecture {
-            encoder: encoder::build(&or("encoder", "mlp"))?,
-            sharing: sharing::build(&or("sharing", "hard"))?,
-            head: head::build(&or("head", "linear"))?,
-        };
+        let encoder = encoder::build(&or("encoder", "mlp"))?;
+        let sharing = sharing::build(&or("sharing", "hard"))?;
+        let head = head::build(&or("head", "linear"))?;
         let widths = embedding_widths(&inputs.categorical, &description["inputs"]["embedding"])?;
         if inputs.numeric + inputs.categorical.len() == 0 {
             bail!("`inputs`: a model needs at least one feature");
         }
 
-        let net = parts.network(&inputs, &widths, &tasks)?;
+        let net = assemble(&inputs, &widths, &tasks, encoder.as_ref(), sharing.as_ref(), head.as_ref())?;
         let params = Params::new(&net, seed)?;
-        let rest = json!({"embedding": widths, "encoder": parts.encoder.describe(), "sharing": parts.sharing.describe(),
-                          "head": parts.head.describe(), "seed": seed, "face": description["face"]});
+        let rest = json!({"embedding": widths, "encoder": encoder.describe(), "sharing": sharing.describe(),
+                          "head": head.describe(), "seed": seed, "face": description["face"]});
         let mut model = Self { tasks, net, params, inputs, rest, workspaces: Vec::new() };
         model.freeze_only(&read_frozen(&description)?)?;
         Ok(model)
@@ -220,17 +219,29 @@ impl Model {
 
     /// Parameters of the networks of single tasks, which have the same encoder and head each.
     fn single_task_size(&self) -> Result<usize> {
-        let parts = Architecture {
-            encoder: encoder::build(&self.rest["encoder"])?,
-            sharing: sharing::build(&"hard".into())?,
-            head: head::build(&self.rest["head"])?,
-        };
+        let (encoder, head) = (encoder::build(&self.rest["encoder"])?, head::build(&self.rest["head"])?);
+        let sharing = sharing::build(&"hard".into())?;
         let widths = embedding_widths(&self.inputs.categorical, &self.rest["embedding"])?;
         let size = |task: &Task| {
-            let net = parts.network(&self.inputs, &widths, std::slice::from_ref(task))?;
+            let alone = std::slice::from_ref(task);
+            let net = assemble(&self.inputs, &widths, alone, encoder.as_ref(), sharing.as_ref(), head.as_ref())?;
             Ok(net.params.iter().map(|param| param.range.len()).sum::<usize>())
         };
         self.tasks.iter().map(size).sum()
+    }
+
+    /// The matrix products of a step, those of its linear layers: `[groups, inputs, outputs]`, and whether the input's
+    /// gradient is wanted too.
+    pub fn products(&self) -> Vec<([usize; 3], bool)> {
+        let of = |op: &Op| match op {
+            Op::Linear(layer) => {
+                let (x, weight) = (&self.net.values[layer.input], &self.net.params[layer.weight]);
+                let outputs = weight.range.len() / (weight.groups * x.width).max(1);
+                Some(([weight.groups, x.width, outputs], x.learns))
+            }
+            _ => None,
+        };
+        self.net.ops.iter().filter_map(of).collect()
     }
 
     /// Every check of rows at the door; with `labels` also of the targets.

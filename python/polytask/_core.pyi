@@ -101,6 +101,10 @@ class Model:
     def gradients(self, data: Data, kind: str) -> Any:
         """Gradients on all rows as one batch, without dropout: `"sum"`, `"jacobian"` or `"gramian"`."""
 
+    def products(self) -> list[tuple[int, int, int, bool]]: ...
+    def inspect(
+        self, data: Data, batch_size: int = ...
+    ) -> list[tuple[str, str, list[str], list[str], int, np.ndarray]]: ...
     def save(self, path: str) -> None:
         """Writes the model to a safetensors file, atomically."""
 

@@ -13,6 +13,7 @@ from . import metrics as _metrics
 from .component import Component, listed
 from .data import Reader, arrays
 from .inputs import Inputs
+from .inspection import Inspection
 from .metrics import Metric
 from .registry import describe, make
 from .summary import Summary
@@ -151,6 +152,19 @@ class MultiTaskModel:
     def parameters(self) -> dict[str, np.ndarray]:
         """Live views of the parameters by path: writing to them changes the model."""
         return self._core.parameters()
+
+    def inspect(self, x: Any, *, batch_size: int = 4096) -> Inspection:
+        """A look inside, for features in any form: gates row by row, how much each task uses each expert, experts that
+        no task uses, and how features of tasks are mixed. Its parts can be drawn.
+
+        Raises:
+            ValueError, TypeError: features that do not fit the model's inputs.
+        """
+        size = whole(batch_size, "`batch_size`")
+        parts = [self._core.inspect(rows.core(), size) for rows in self.reader.feature_batches(x)]
+        if not parts:
+            raise ValueError("`x` has no batch")
+        return Inspection.of(parts)
 
     def summary(self) -> Summary:
         """The layers, whom they serve and their parameters, and how many single-task networks would need."""

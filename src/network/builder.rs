@@ -24,6 +24,8 @@ pub struct Builder {
     state_entries: Vec<Entry>,
     /// Values repeated for several layers, counted down from the largest id: no memory holds them unless a node needs it.
     repeated: Vec<Repeated>,
+    /// Tasks to come, if that was said; else each own group is another task's.
+    tasks: Option<usize>,
     /// Whether groups start alike.
     alike: bool,
     /// Numbers in all parameters, counted without overflow.
@@ -57,7 +59,12 @@ impl Builder {
             views: Vec::new(),
             thaws: 0,
         };
-        Self { net, state_entries: Vec::new(), repeated: Vec::new(), alike: false, wanted: 0 }
+        Self { net, state_entries: Vec::new(), repeated: Vec::new(), tasks: None, alike: false, wanted: 0 }
+    }
+
+    /// The same for so many tasks, which may then have several groups each.
+    pub fn serving(self, tasks: usize) -> Self {
+        Self { tasks: Some(tasks), ..self }
     }
 
     /// The numeric features.
@@ -350,7 +357,8 @@ impl Builder {
         }
         let mut picks = Vec::new();
         for (group, path) in paths.iter().enumerate() {
-            let reach = if reach == Reach::Own { Reach::One(group) } else { reach };
+            let task = group * self.tasks.unwrap_or(groups) / groups;
+            let reach = if reach == Reach::Own { Reach::One(task) } else { reach };
             let mut own = Vec::new();
             for &x in inputs {
                 own.push(self.group_of(x, group, reach));

@@ -15,7 +15,9 @@ use serde_json::Value;
 use super::data::PyData;
 use super::{arrays, door, loss};
 use crate::error::Result;
+use crate::inspection::Shown;
 use crate::model::Model;
+use crate::network::Source;
 use crate::registry::list;
 use crate::{bail, value_error};
 
@@ -34,6 +36,7 @@ pub type Shared = Mutex<Box<Model>>;
 
 type Calls = Vec<Option<Py<PyAny>>>;
 type Array<'py> = Bound<'py, PyArrayDyn<f32>>;
+type View<'py> = (String, String, Vec<String>, Vec<String>, usize, Array<'py>);
 
 impl PyModel {
     fn of(model: Model) -> Self {
@@ -256,6 +259,33 @@ impl PyModel {
                 "`kind` should be \"sum\", \"jacobian\" or \"gramian\"; got {other:?}"
             ))),
         }
+    }
+
+    /// The matrix products of a step: groups, inputs, outputs, and whether the input's gradient is wanted too.
+    fn products(&self, py: Python<'_>) -> PyResult<Vec<(usize, usize, usize, bool)>> {
+        self.with(py, |model| Ok(model.products().into_iter().map(|([g, i, o], dx)| (g, i, o, dx)).collect()))
+    }
+
+    /// A look inside for the given rows: of each view its name, kind (`"gates"`, `"mix"` or `"choice"`), rows, columns, own
+    /// columns, and the numbers `[rows, data, columns]` or `[rows, columns]`.
+    #[pyo3(signature = (data, batch_size=BATCH))]
+    fn inspect<'py>(&self, py: Python<'py>, data: &Bound<'py, PyData>, batch_size: usize) -> PyResult<Vec<View<'py>>> {
+        let data = data.get();
+        let shown = self.with(py, |model| {
+            data.check(&self.model, model, false)?;
+            model.inspect(&data.data, batch_size)
+        })?;
+        let give = |Shown { view, values }: Shown| {
+            let (groups, width) = (view.rows.len(), view.columns.len());
+            let (kind, shape) = match view.source {
+                Source::Value(_) => ("gates", vec![groups, data.data.rows(), width]),
+                Source::Mix(_) => ("mix", vec![groups, width]),
+                Source::Choice(_) => ("choice", vec![groups, width]),
+            };
+            let values = arrays::give(py, values, &shape)?;
+            Ok((view.name, kind.to_owned(), view.rows, view.columns, view.own, values))
+        };
+        shown.into_iter().map(give).collect()
     }
 
     /// Writes the model to a safetensors file, atomically.

@@ -11,8 +11,8 @@ mod groups;
 pub mod rmsprop;
 pub mod sgd;
 
-pub(crate) use groups::begins;
 pub use groups::{PerGroup, Segment, Segments};
+pub(crate) use groups::{beginnings, begins};
 
 /// A named part of the flat parameters.
 #[derive(Debug, Clone, PartialEq)]

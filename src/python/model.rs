@@ -155,9 +155,20 @@ impl PyModel {
         Ok(views)
     }
 
-    /// A line a node, as JSON.
+    /// The layers, and who needs how many parameters, as JSON.
     fn summary(&self, py: Python<'_>) -> PyResult<String> {
-        self.with(py, |model| Ok(model.summary()))
+        self.with(py, |model| model.summary())
+    }
+
+    /// Freezes or unfreezes everything below these paths; everything there is, if none is given.
+    fn freeze(&self, py: Python<'_>, below: Vec<String>, frozen: bool) -> PyResult<()> {
+        self.with(py, |model| model.freeze(&below, frozen))
+    }
+
+    /// Paths of what is frozen.
+    #[getter]
+    fn frozen(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.with(py, |model| Ok(model.frozen()))
     }
 
     /// Every check of rows at the door; with `labels` there must be at least one label.

@@ -1,5 +1,7 @@
 //! A mixture of absolute values and squares of the weights.
 
+use std::ops::Range;
+
 use super::{Penalty, Places, Regularizer};
 use crate::error::Result;
 use crate::real::{LANES, Real};
@@ -22,6 +24,10 @@ crate::component! {
 impl Regularizer for ElasticNet {
     fn choose(&mut self, all: &Places) -> Result<Places> {
         all.weights(Self::CLASS, "on", self.on.as_deref())
+    }
+
+    fn learning(&self, places: &Places, frozen: &[Range<usize>]) -> Places {
+        places.without(frozen)
     }
 }
 

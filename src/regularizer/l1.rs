@@ -1,5 +1,7 @@
 //! The sum of absolute values of the weights.
 
+use std::ops::Range;
+
 use super::{Penalty, Places, Regularizer, elastic_net};
 use crate::error::Result;
 use crate::real::Real;
@@ -19,6 +21,10 @@ crate::component! {
 impl Regularizer for L1 {
     fn choose(&mut self, all: &Places) -> Result<Places> {
         all.weights(Self::CLASS, "on", self.on.as_deref())
+    }
+
+    fn learning(&self, places: &Places, frozen: &[Range<usize>]) -> Places {
+        places.without(frozen)
     }
 }
 

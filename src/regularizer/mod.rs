@@ -1,6 +1,7 @@
 //! Regularizers: terms of the objective that depend on the parameters alone.
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use serde_json::Value;
 
@@ -42,6 +43,13 @@ pub trait Regularizer: Penalty<f32> + Penalty<f64> + Described + Debug + Send + 
     /// # Errors
     /// Arguments that do not fit this model, or a model without anything it could be about.
     fn choose(&mut self, all: &Places) -> Result<Places>;
+
+    /// What is left of its places when these ranges of the flat parameters are frozen: penalties of size forget them, what
+    /// compares parameters goes on comparing others with them.
+    fn learning(&self, places: &Places, frozen: &[Range<usize>]) -> Places {
+        let _ = frozen;
+        places.clone()
+    }
 
     /// The relation between tasks `[tasks, tasks]` that it has learned.
     fn relation(&self) -> Option<&[f64]> {
@@ -86,6 +94,7 @@ pub struct Term {
     pub regularizer: Box<dyn Regularizer>,
     /// Its value in the last step.
     pub value: f64,
+    all: Places,
     places: Places,
 }
 
@@ -97,7 +106,12 @@ impl Term {
     pub fn new(description: &Value, all: &Places) -> Result<Self> {
         let mut regularizer = build(description)?;
         let places = regularizer.choose(all)?;
-        Ok(Self { regularizer, value: 0.0, places })
+        Ok(Self { regularizer, value: 0.0, all: places.clone(), places })
+    }
+
+    /// Takes notice of what is frozen.
+    pub fn freeze(&mut self, frozen: &[Range<usize>]) {
+        self.places = self.regularizer.learning(&self.all, frozen);
     }
 
     /// Its part of a step.

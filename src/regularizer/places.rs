@@ -110,6 +110,13 @@ impl Places {
         Self { stacks, tasks: tasks.len(), pieces }
     }
 
+    /// The same without what lies in these ranges.
+    pub fn without(&self, ranges: &[Range<usize>]) -> Self {
+        let within = |piece: &&Piece| !ranges.iter().any(|range| range.contains(&piece.start));
+        let pieces = self.pieces.iter().filter(within).cloned().collect();
+        Self { pieces, stacks: self.stacks.clone(), tasks: self.tasks }
+    }
+
     /// The weights whose paths begin with `on`, or all.
     ///
     /// # Errors

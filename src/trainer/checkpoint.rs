@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Trainer;
 use super::epoch::{Run, Sums};
 use super::observed::Observed;
+use crate::description::read_frozen;
 use crate::error::Result;
 use crate::file::{self, Contents};
 use crate::model::Model;
@@ -68,7 +69,7 @@ impl Trainer {
         file::write(path, &contents)
     }
 
-    /// Takes over everything [`Trainer::save`] wrote, or nothing; gives the caller's notes.
+    /// Takes over everything [`Trainer::save`] wrote, what is frozen included, or nothing; gives the caller's notes.
     ///
     /// # Errors
     /// A file that cannot be read or is damaged, or belongs to another model or other settings.
@@ -91,6 +92,12 @@ impl Trainer {
         let arrays = named.flatten().map(|(name, array)| (name, array.to_vec())).collect();
         let weighting = weighting::State { value: state.weighting.clone(), arrays };
 
+        let before = model.frozen();
+        model.freeze_only(&read_frozen(&stored)?)?;
+        if let Err(error) = self.notice(model) {
+            model.freeze_only(&before)?;
+            return Err(error);
+        }
         self.schedule.restore(&state.schedule)?;
         self.weighting.restore(&weighting)?;
         for (term, state) in self.regularizers.iter_mut().zip(&state.regularizers) {
@@ -159,11 +166,12 @@ fn same(ours: &str, theirs: &str, what: &str) -> Result<()> {
     }
 }
 
-/// Models are the same if all but the losses' resolved weights and the face's notes agree.
+/// Models are the same if all but the losses' resolved weights, what is frozen and the face's notes agree.
 fn same_model(ours: &Value, theirs: &Value) -> Result<()> {
     let bare = |description: &Value| {
         let mut bare = description.clone();
         bare["face"] = Value::Null;
+        bare["frozen"] = Value::Null;
         for task in bare["tasks"].as_array_mut().into_iter().flatten() {
             task["loss"] = task["loss"]["name"].clone();
         }

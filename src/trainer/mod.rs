@@ -40,9 +40,13 @@ pub struct Trainer {
     combination: Combination,
     regularizers: Vec<Term>,
     blocks: Vec<Block>,
+    /// What does not learn, in the flat parameters.
+    frozen: Vec<std::ops::Range<usize>>,
     clip_norm: Option<f64>,
     accumulate: usize,
     seed: u64,
+    /// The network's count of changes to what is frozen, as blocks, segments and guide have it.
+    thaws: u64,
     /// Parameters by learning rate and decay.
     segments: Segments,
     /// The optimizer's state, one flat buffer a slot.
@@ -84,15 +88,19 @@ impl Trainer {
         };
         let observed = Observed::new(&settings["observe"], model.tasks.len())?;
         let guide = Guide::new(weighting.as_ref(), model, accumulate, observed.gradients)?;
-        let blocks = blocks(&model.net);
+        let all = blocks(&model.net);
         let names: Vec<_> = model.tasks.iter().map(|task| task.name.as_str()).collect();
-        let places = Places::new(&model.net, &blocks, &names);
-        let regularizers: Vec<_> = match &settings["regularizers"] {
+        let places = Places::new(&model.net, &all, &names);
+        let mut regularizers: Vec<_> = match &settings["regularizers"] {
             Value::Null => Vec::new(),
-            Value::Array(all) => all.iter().map(|each| Term::new(each, &places)).collect::<Result<_>>()?,
+            Value::Array(each) => each.iter().map(|each| Term::new(each, &places)).collect::<Result<_>>()?,
             other => bail!("`regularizers` should be a list; got {other}"),
         };
-        let mut segments = Segments::new(optimizer.as_ref(), &blocks)?;
+        let frozen = model.net.frozen();
+        regularizers.iter_mut().for_each(|term| term.freeze(&frozen));
+        Segments::new(optimizer.as_ref(), &all)?;
+        let blocks = learning(&model.net);
+        let mut segments = Segments::of(optimizer.as_ref(), &blocks);
         let size = model.net.size();
         let slots = (0..optimizer.slots().len()).map(|slot| vec![optimizer.initial(slot); size]).collect();
         Ok(Self {
@@ -109,8 +117,10 @@ impl Trainer {
             combination: Combination::default(),
             regularizers,
             blocks,
+            frozen,
             clip_norm,
             accumulate,
+            thaws: model.net.thaws,
             segments,
             slots,
             steps: 0,
@@ -119,6 +129,30 @@ impl Trainer {
             balanced: false,
             pending: Vec::new(),
         })
+    }
+
+    /// Takes notice of what was frozen or unfrozen since the last step; the optimizer's state stays.
+    ///
+    /// # Errors
+    /// What [`Guide::new`] refuses.
+    fn notice(&mut self, model: &Model) -> Result<()> {
+        if self.thaws != model.net.thaws {
+            let guide = Guide::new(self.weighting.as_ref(), model, self.accumulate, self.observed.gradients)?;
+            let same =
+                guide.shared.iter().map(|piece| piece.param).eq(self.guide.shared.iter().map(|piece| piece.param));
+            if self.weighting.keeps_gradients() && !same {
+                // Averages of other parameters' gradients say nothing of these.
+                self.weighting.reset();
+                self.weighting.prepare(&model.tasks.iter().map(Task::about).collect::<Vec<_>>())?;
+            }
+            self.guide = guide;
+            self.blocks = learning(&model.net);
+            self.frozen = model.net.frozen();
+            self.regularizers.iter_mut().for_each(|term| term.freeze(&self.frozen));
+            self.segments = Segments::of(self.optimizer.as_ref(), &self.blocks);
+            self.thaws = model.net.thaws;
+        }
+        Ok(())
     }
 
     /// The settings with every default filled in, as JSON.
@@ -210,7 +244,7 @@ impl Trainer {
 }
 
 /// The named pieces of the flat parameters; padding belongs to the piece before it.
-fn blocks(net: &Network) -> Vec<Block> {
+pub(crate) fn blocks(net: &Network) -> Vec<Block> {
     let entries: Vec<_> = net.entries.iter().filter_map(|entry| Some((entry, entry.param?))).collect();
     let mut blocks: Vec<Block> = Vec::with_capacity(entries.len());
     for (i, (entry, param)) in entries.iter().enumerate() {
@@ -229,6 +263,12 @@ fn blocks(net: &Network) -> Vec<Block> {
         blocks.push(Block { path: entry.name.clone(), range: entry.range.clone(), decays, task });
     }
     blocks
+}
+
+/// The named pieces of the flat parameters that are not frozen.
+fn learning(net: &Network) -> Vec<Block> {
+    let frozen = net.entries.iter().filter(|entry| entry.param.is_some()).map(|entry| entry.frozen);
+    blocks(net).into_iter().zip(frozen).filter(|(_, frozen)| !frozen).map(|(block, _)| block).collect()
 }
 
 fn positive(value: &Value, name: &str) -> Result<Option<f64>> {

@@ -232,6 +232,10 @@ impl Trainer {
         parts: &dyn Parts,
         mut look: impl FnMut(&Workspace, usize),
     ) -> Result<f64> {
+        self.notice(model)?;
+        if self.blocks.is_empty() {
+            bail!("there is nothing to train: all parameters of the model are frozen; see `model.unfreeze`");
+        }
         self.scratch.begin(model.params.state.slice());
         let done = self.attempt(model, parts, &mut look);
         if done.is_err() {
@@ -281,6 +285,9 @@ impl Trainer {
         let params = &mut model.params;
         for regularizer in &mut self.regularizers {
             objective += regularizer.add(params.values.slice(), params.gradients.slice_mut());
+        }
+        if !self.regularizers.is_empty() {
+            self.frozen.iter().for_each(|range| params.gradients.slice_mut()[range.clone()].fill(0.0));
         }
         let scale = self.clip(params.gradients.slice())?;
         let segments = self.segments.at(factor);

@@ -15,7 +15,7 @@ unexport PYTHONPATH
 unexport PYTHONHOME
 
 .PHONY: demo test test-rust test-python lint fmt stubs docs notebook wheel clean
-.PHONY: bench bench-speed bench-weightings bench-census
+.PHONY: bench bench-speed bench-weightings bench-sharing bench-census
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -50,13 +50,16 @@ stubs: $(VENV)/.extension
 docs: $(VENV)/.extension
 	$(BIN)/python -m polytask._docs
 
-bench: bench-speed bench-weightings bench-census
+bench: bench-speed bench-weightings bench-sharing bench-census
 
 bench-speed: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/speed.py
 
 bench-weightings: $(VENV)/.extension
 	$(BIN)/python benches/weightings.py
+
+bench-sharing: $(VENV)/.extension $(VENV)/.census
+	$(BIN)/python benches/sharing.py
 
 bench-census: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/census.py

@@ -30,9 +30,12 @@ crate::component! {
 impl Sharing for Branched {
     fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
         let layers = self.read(&parts.names())?;
-        let tasks = parts.tasks.len();
+        let (tasks, stages) = (parts.tasks.len(), parts.encoder.stages());
+        if layers.len() > stages {
+            bail!("Branched: argument `branches` has {} layers, but the encoder only {stages}", layers.len());
+        }
         let (mut x, mut before) = (parts.x, vec![(0..tasks).collect::<Vec<_>>()]);
-        for stage in 0..parts.encoder.stages() {
+        for stage in 0..stages {
             let Some(now) = layers.get(stage).or(layers.last()) else {
                 x = parts.encoder.stage(net, stage, &["encoder".to_owned()], x)?;
                 continue;

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::data::{Data, Inputs, Rows};
-use crate::description::{embedding_widths, read_inputs, read_seed, read_tasks};
+use crate::description::{embedding_widths, read_frozen, read_inputs, read_seed, read_tasks};
 use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::file::{self, Contents};
@@ -17,10 +17,12 @@ use crate::network::nodes::Op;
 use crate::network::params::Params;
 use crate::network::plan::{Purpose, Step};
 use crate::network::{Entry, Network, Output, Reach};
+use crate::optim::{beginnings, begins};
+use crate::regularizer::Relation;
 use crate::sharing::{Parts, Sharing};
 use crate::task::Task;
 use crate::workspace::Workspace;
-use crate::{bail, encoder, head, sharing, value_error};
+use crate::{bail, encoder, head, sharing, summary, value_error};
 
 /// Workspaces kept for row counts seen before.
 const KEPT: usize = 6;
@@ -36,6 +38,8 @@ pub struct Model {
     pub net: Network,
     /// Its parameters.
     pub params: Params<f32>,
+    /// What a training learned of how the tasks are related.
+    pub relation: Option<Relation>,
     inputs: Inputs,
     /// Encoder, sharing, head, embedding widths, seed and the face's own notes, defaults filled in.
     rest: Value,
@@ -107,7 +111,9 @@ impl Model {
         let params = Params::new(&net, seed)?;
         let rest = json!({"embedding": widths, "encoder": encoder.describe(), "sharing": sharing.describe(),
                           "head": head.describe(), "seed": seed, "face": description["face"]});
-        Ok(Self { tasks, net, params, inputs, rest, workspaces: Vec::new() })
+        let mut model = Self { tasks, net, params, relation: None, inputs, rest, workspaces: Vec::new() };
+        model.freeze_only(&read_frozen(&description)?)?;
+        Ok(model)
     }
 
     /// The description with every default filled in, as JSON.
@@ -116,6 +122,7 @@ impl Model {
         let Inputs { numeric, categorical } = &self.inputs;
         whole["inputs"] = json!({"numeric": numeric, "categorical": categorical, "embedding": whole["embedding"]});
         whole["tasks"] = self.tasks.iter().map(Task::describe).collect();
+        whole["frozen"] = self.frozen().into();
         whole.as_object_mut().expect("made as an object").remove("embedding");
         whole.to_string()
     }
@@ -163,18 +170,67 @@ impl Model {
         &mut flat.slice_mut()[entry.range.clone()]
     }
 
-    /// A line a node, as JSON: kind, shape, parameters, shared or not.
-    pub fn summary(&self) -> String {
-        let line = |op: &Op| {
-            let value = &self.net.values[op.output()];
-            let params = op.params();
-            let name = self.net.entries.iter().find(|e| e.param.is_some_and(|p| params.contains(&p)));
-            let path = name.map_or("", |e| e.name.rsplit_once('.').map_or(e.name.as_str(), |(path, _)| path));
-            json!({"name": path, "kind": op.name(), "groups": value.groups, "width": value.width,
-                   "shared": value.reach == Reach::All,
-                   "parameters": params.iter().map(|&p| self.net.params[p].range.len()).sum::<usize>()})
+    /// Paths of all frozen parameters and statistics.
+    pub fn frozen(&self) -> Vec<String> {
+        self.net.entries.iter().filter(|entry| entry.frozen).map(|entry| entry.name.clone()).collect()
+    }
+
+    /// Freezes or unfreezes everything below the given paths; everything there is, if none is given.
+    ///
+    /// # Errors
+    /// A path that nothing is below.
+    pub fn freeze(&mut self, below: &[String], frozen: bool) -> Result<()> {
+        let entries = &self.net.entries;
+        if let Some(path) = below.iter().find(|path| !entries.iter().any(|entry| begins(&entry.name, path))) {
+            let known = beginnings(entries.iter().map(|entry| entry.name.as_str()));
+            let call = if frozen { "freeze" } else { "unfreeze" };
+            bail!("`{call}`: no parameter is called {path:?}; names begin with {known}");
+        }
+        let meant = |entry: &Entry| below.is_empty() || below.iter().any(|path| begins(&entry.name, path));
+        self.freeze_where(|entry| if meant(entry) { frozen } else { entry.frozen });
+        Ok(())
+    }
+
+    /// Freezes these paths and nothing else.
+    ///
+    /// # Errors
+    /// A path that does not exist.
+    pub fn freeze_only(&mut self, paths: &[String]) -> Result<()> {
+        if let Some(path) = paths.iter().find(|path| !self.net.entries.iter().any(|entry| entry.name == **path)) {
+            bail!("`frozen`: the model has no parameter {path:?}");
+        }
+        self.freeze_where(|entry| paths.contains(&entry.name));
+        Ok(())
+    }
+
+    /// Plans are made for what learns, so that those kept are of no more use.
+    fn freeze_where(&mut self, frozen: impl Fn(&Entry) -> bool) {
+        if self.net.entries.iter().any(|entry| frozen(entry) != entry.frozen) {
+            self.net.freeze(frozen);
+            self.params.gradients.slice_mut().fill(0.0);
+            self.workspaces.clear();
+        }
+    }
+
+    /// The layers, and who needs how many parameters, as JSON.
+    ///
+    /// # Errors
+    /// A task that no network of its own can be built for.
+    pub fn summary(&self) -> Result<String> {
+        Ok(summary::summary(&self.net, &self.tasks, self.single_task_size()?).to_string())
+    }
+
+    /// Parameters of the networks of single tasks, which have the same encoder and head each.
+    fn single_task_size(&self) -> Result<usize> {
+        let (encoder, head) = (encoder::build(&self.rest["encoder"])?, head::build(&self.rest["head"])?);
+        let sharing = sharing::build(&"hard".into())?;
+        let widths = embedding_widths(&self.inputs.categorical, &self.rest["embedding"])?;
+        let size = |task: &Task| {
+            let alone = std::slice::from_ref(task);
+            let net = assemble(&self.inputs, &widths, alone, encoder.as_ref(), sharing.as_ref(), head.as_ref())?;
+            Ok(net.params.iter().map(|param| param.range.len()).sum::<usize>())
         };
-        Value::from(self.net.ops.iter().map(line).collect::<Vec<_>>()).to_string()
+        self.tasks.iter().map(size).sum()
     }
 
     /// The matrix products of a step, those of its linear layers: `[groups, inputs, outputs]`, and whether the input's
@@ -355,14 +411,26 @@ impl Model {
         let mut model = Self::new(description, custom(&parsed)?)?;
         let parameters = model.fetch(&contents)?;
         model.assign(&parameters);
+        model.relation = Self::fetch_relation(&contents)?;
         Ok(model)
     }
 
-    /// Adds parameters and state to a file.
+    /// Adds parameters, state and relation to a file.
     pub fn store(&self, contents: &mut Contents) {
         for (index, entry) in self.net.entries.iter().enumerate() {
             contents.tensor(&format!("model/{}", entry.name), &entry.shape, self.entry(index).to_vec());
         }
+        if let Some(relation) = &self.relation {
+            contents.text("relation", relation.text());
+        }
+    }
+
+    /// The relation in a file, if there is one.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn fetch_relation(contents: &Contents) -> Result<Option<Relation>> {
+        contents.find_text("relation").map(Relation::read).transpose()
     }
 
     /// Reads parameters and state from a file, all of them or none.

@@ -10,8 +10,9 @@ use polytask::network::nodes::stitch::{Mix, Rule};
 use polytask::network::params::Params;
 use polytask::network::plan::{Plan, Purpose, Step};
 use polytask::network::random::Stream;
-use polytask::network::{Init, Network, Reach, ValueId};
+use polytask::network::{Entry, Init, Network, Reach, ValueId};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Kind, Tensor};
 
 const TOLERANCE: f64 = 1e-9;
@@ -88,12 +89,14 @@ impl Case {
         self.plan.clear(pass);
         let mut outputs = Vec::new();
         for (task, seed) in self.seeds.iter().enumerate() {
-            let (values, gradients, window) = self.plan.output_and_gradient(task, pass);
+            let (values, mut gradients, window) = self.plan.output_and_gradient(task, pass);
             let mut output = Vec::new();
             for r in 0..self.rows {
                 let at = r * window.stride;
                 output.extend_from_slice(&values[at..at + window.width]);
-                gradients[at..at + window.width].copy_from_slice(&seed[r * window.width..(r + 1) * window.width]);
+                if let Some(gradients) = &mut gradients {
+                    gradients[at..at + window.width].copy_from_slice(&seed[r * window.width..(r + 1) * window.width]);
+                }
             }
             outputs.push(output);
         }
@@ -183,7 +186,8 @@ impl Case {
 
     fn check_summed(&self, rows: &[Vec<Vec<f64>>], what: &str) {
         for (i, entry) in self.net.entries.iter().filter(|e| e.param.is_some()).enumerate() {
-            let sum: Vec<_> = (0..entry.range.len()).map(|k| rows.iter().map(|row| row[i][k]).sum()).collect();
+            let along = |k: usize| rows.iter().map(|row| row[i][k] * learns(entry)).sum();
+            let sum: Vec<f64> = (0..entry.range.len()).map(along).collect();
             close(&self.params.gradients.slice()[entry.range.clone()], &sum, &format!("{what} {}", entry.name));
         }
     }
@@ -196,7 +200,7 @@ impl Case {
         self.run_step(Pass::Summed, &step);
         for (i, entry) in self.net.entries.iter().filter(|e| e.param.is_some()).enumerate() {
             let shared = self.net.params[entry.param.unwrap()].reach == Reach::All;
-            let weight = |task: usize| if shared { weights[task] } else { 1.0 };
+            let weight = |task: usize| learns(entry) * if shared { weights[task] } else { 1.0 };
             let along = |k: usize| rows.iter().enumerate().map(|(task, row)| weight(task) * row[i][k]).sum();
             let want: Vec<f64> = (0..entry.range.len()).map(along).collect();
             close(&self.params.gradients.slice()[entry.range.clone()], &want, &format!("weighed {}", entry.name));
@@ -209,26 +213,36 @@ impl Case {
         let mut gramian = vec![0.0; tasks * tasks];
         for (i, entry) in self.net.entries.iter().filter(|e| e.param.is_some()).enumerate() {
             let param = entry.param.unwrap();
+            if !self.net.params[param].learns {
+                let gradient = &self.params.gradients.slice()[entry.range.clone()];
+                assert!(gradient.iter().all(|g| g.is_nan()), "{} is written to", entry.name);
+                assert!(slabs.row(param, 0).is_none());
+                continue;
+            }
             if self.net.params[param].reach != Reach::All {
-                let sum: Vec<_> = (0..entry.range.len()).map(|k| rows.iter().map(|row| row[i][k]).sum()).collect();
+                let along = |k: usize| rows.iter().map(|row| row[i][k] * learns(entry)).sum();
+                let sum: Vec<f64> = (0..entry.range.len()).map(along).collect();
                 close(&self.params.gradients.slice()[entry.range.clone()], &sum, &format!("own {}", entry.name));
                 continue;
             }
             let first = self.net.params[param].range.start;
             for (task, row) in rows.iter().enumerate() {
                 let whole = slabs.row(param, task).unwrap();
-                close(
-                    &whole[entry.range.start - first..entry.range.end - first],
-                    &row[i],
-                    &format!("task {task} {}", entry.name),
-                );
+                let want: Vec<_> = row[i].iter().map(|g| g * learns(entry)).collect();
+                let own = &whole[entry.range.start - first..entry.range.end - first];
+                close(own, &want, &format!("task {task} {}", entry.name));
                 for (other, second) in rows.iter().enumerate() {
-                    gramian[task * tasks + other] += row[i].iter().zip(&second[i]).map(|(a, b)| a * b).sum::<f64>();
+                    gramian[task * tasks + other] += want.iter().zip(&second[i]).map(|(a, b)| a * b).sum::<f64>();
                 }
             }
         }
         close(&slabs.gramian(), &gramian, "Gramian");
     }
+}
+
+/// 1 for what learns, 0 for what is frozen.
+fn learns(entry: &Entry) -> f64 {
+    if entry.frozen { 0.0 } else { 1.0 }
 }
 
 fn close(got: &[f64], want: &[f64], what: &str) {
@@ -1073,6 +1087,7 @@ fn micro_batches_add_up() {
     case.plan.clear(Pass::Summed);
     for (task, seed) in case.seeds.iter().enumerate() {
         let (_, gradients, window) = case.plan.output_and_gradient(task, Pass::Summed);
+        let gradients = gradients.expect("it learns");
         for (r, seed) in seed.chunks_exact(window.width).enumerate() {
             gradients[r * window.stride..r * window.stride + window.width].copy_from_slice(seed);
         }
@@ -1080,4 +1095,161 @@ fn micro_batches_add_up() {
     case.plan.backward(&step, Pass::Summed).unwrap();
     let twice: Vec<_> = once.iter().map(|g| 2.0 * g).collect();
     close(case.params.gradients.slice(), &twice, "two equal micro-batches");
+}
+
+/// The network of a builder with everything frozen whose path begins so.
+fn frozen(b: Builder, below: &[&str]) -> Network {
+    let mut net = b.finish().unwrap();
+    net.freeze(|entry| below.iter().any(|path| entry.name.starts_with(path)));
+    net
+}
+
+#[test]
+fn frozen_parts_get_no_gradient_and_the_rest_its_own() {
+    let parts: [&[&str]; 12] = [
+        &["embedding.0"],
+        &["embedding"],
+        &["a."],
+        &["embedding", "a.", "n."],
+        &["n.weight", "c.bias"],
+        &["n.", "c."],
+        &["e1."],
+        &["e0.", "f1.", "heads.0."],
+        &["m."],
+        &["heads.1.weight"],
+        &["heads."],
+        &["embedding", "a.", "n.", "c.", "e", "f", "m."],
+    ];
+    for (seed, below) in parts.iter().enumerate() {
+        let (rows, tasks) = (7 + seed, 3);
+        let mut b = Builder::new(4, &[5, 3]);
+        let x = b.features(&[3, 2]);
+        let h = b.linear(&paths(&["a"]), x, 6, Some(Curve::Tanh));
+        let h = b.layer_norm(&paths(&["n"]), h);
+        let h = b.linear(&paths(&["c"]), h, 6, Some(Curve::Gelu));
+        let e = b.fan_out(&paths(&["e0", "e1"]), h, 4, Some(Curve::Tanh), Reach::All);
+        let e = b.linear(&paths(&["f0", "f1"]), e, 4, None);
+        let e = b.join(e);
+        let e = b.island(&paths(&["m"]), &[e], &module(8, 5)).unwrap();
+        add_heads(&mut b, e, tasks);
+        Case::new(frozen(b, below), rows, seed as u64).check(true, |r| {
+            let table = |k: i64| r.param(&format!("embedding.{k}.weight")).index_select(0, &r.codes.select(1, k));
+            let h = r.linear(&Tensor::cat(&[r.numeric.shallow_clone(), table(0), table(1)], 1), "a").tanh();
+            let h = h.layer_norm([6], Some(r.param("n.weight")), Some(r.param("n.bias")), 1e-5, false);
+            let h = r.linear(&h, "c").gelu("none");
+            let expert = |k: usize| r.linear(&r.linear(&h, &format!("e{k}")).tanh(), &format!("f{k}"));
+            let z = Tensor::cat(&[expert(0), expert(1)], 1).matmul(r.param("m.matrix"));
+            heads(r, &(z.tanh() * &z), tasks)
+        });
+    }
+}
+
+#[test]
+fn towers_and_stitches_may_be_frozen_one_by_one() {
+    let parts: [&[&str]; 5] = [&["t0."], &["s.0"], &["s.", "t2."], &["t", "s."], &["t", "s.", "heads.1."]];
+    for (seed, below) in parts.iter().enumerate() {
+        let tasks = 3;
+        let mut b = Builder::new(4, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), 6, Some(Curve::Tanh));
+        let t = b.fan_out(&numbered("t", tasks), h, 5, Some(Curve::Tanh), Reach::All);
+        let start = |to: usize, from: usize| 0.3 + 0.1 * (to + 2 * from) as f64;
+        let mix = Mix { inputs: &[t], across: true, parts: 1, start: &start, rule: Rule::Plain };
+        let t = b.stitch(&numbered("s.", tasks), mix, Reach::Own).unwrap();
+        add_own_heads(&mut b, t, tasks);
+        Case::new(frozen(b, below), 9, seed as u64).check(true, |r| {
+            let h = r.linear(&r.numeric, "a").tanh();
+            let towers: Vec<_> = (0..tasks).map(|k| r.linear(&h, &format!("t{k}")).tanh()).collect();
+            let mixed = |to: usize| {
+                let weights = r.param(&format!("s.{to}.weight"));
+                let terms = towers.iter().enumerate().map(|(from, tower)| tower * weights.select(0, from as i64));
+                terms.reduce(|sum, term| sum + term).unwrap()
+            };
+            (0..tasks).map(|task| r.linear(&mixed(task), &format!("heads.{task}"))).collect()
+        });
+    }
+}
+
+#[test]
+fn frozen_batch_norms_keep_their_statistics() {
+    let (rows, hidden) = (9, 4);
+    let mut b = Builder::new(3, &[]);
+    let x = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+    let e = b.each(x, 2, Reach::All);
+    let e = b.batch_norm(&paths(&["n0", "n1"]), e);
+    let e = b.join(e);
+    add_heads(&mut b, e, 2);
+    let mut case = Case::new(frozen(b, &["n1."]), rows, 3);
+    case.params.state.slice_mut().copy_from_slice(&[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8].repeat(2));
+    let before = case.params.state.slice().to_vec();
+    let (mean, variance) = (Tensor::from_slice(&before[4..8]), Tensor::from_slice(&before[12..16]));
+    case.check(true, |r| {
+        let h = r.linear(&r.numeric, "a").tanh();
+        let norm = |k: usize, training: bool| {
+            let (w, b) = (r.param(&format!("n{k}.weight")), r.param(&format!("n{k}.bias")));
+            let (mean, variance) = (mean.copy(), variance.copy());
+            h.batch_norm(Some(w), Some(b), Some(&mean), Some(&variance), training, 0.1, 1e-5, false)
+        };
+        heads(r, &Tensor::cat(&[norm(0, true), norm(1, false)], 1), 2)
+    });
+    let (after, groups) = (case.params.state.slice(), [0..4, 4..8, 8..12, 12..16]);
+    let moved: Vec<_> = groups.into_iter().map(|g| after[g.clone()] != before[g]).collect();
+    assert_eq!(moved, [true, false, true, false]);
+}
+
+/// Counts how often it runs, and how often a gradient is asked of it.
+#[derive(Debug, Default)]
+struct Counting {
+    forwards: AtomicUsize,
+    gradients: AtomicUsize,
+}
+
+impl Module for Counting {
+    fn width(&self) -> usize {
+        3
+    }
+
+    fn parameters(&self) -> Vec<(String, Vec<usize>, Init)> {
+        vec![("matrix".into(), vec![4, 3], Init::Uniform(0.5))]
+    }
+
+    fn forward(&self, inputs: &[Tensor], parameters: &[Tensor], _: bool) -> polytask::error::Result<Tensor> {
+        let wanted = inputs.iter().chain(parameters).any(Tensor::requires_grad);
+        self.forwards.fetch_add(1, Ordering::Relaxed);
+        self.gradients.fetch_add(usize::from(wanted), Ordering::Relaxed);
+        Ok(inputs[0].f_matmul(&parameters[0])?)
+    }
+}
+
+#[test]
+fn nothing_runs_backwards_through_a_frozen_trunk() {
+    let counting = Arc::new(Counting::default());
+    let module: Arc<dyn Module> = counting.clone();
+    let mut b = Builder::new(5, &[4]);
+    let x = b.features(&[2]);
+    let h = b.linear(&paths(&["encoder.0"]), x, 4, Some(Curve::Relu));
+    let m = b.island(&paths(&["encoder.1"]), &[h], &module).unwrap();
+    let d = b.dropout(m, 0.5);
+    let old = b.narrow("heads.old", d, 2, None, Reach::One(0));
+    let new = b.narrow("heads.new", d, 2, None, Reach::One(1));
+    [old, new].into_iter().for_each(|value| b.output(value, 0, 0..2));
+    let mut case = Case::new(frozen(b, &["embedding", "encoder", "heads.old"]), 6, 1);
+    for pass in [Pass::Summed, Pass::PerTask] {
+        case.params.gradients.slice_mut().fill(f64::NAN);
+        case.run(pass, true);
+        let upstream = [x, h, m, d, old].map(|value| case.plan.gradient(value, pass).is_none());
+        assert_eq!(upstream, [true; 5]);
+        assert!(case.plan.gradient(new, pass).is_some());
+        for entry in &case.net.entries {
+            let learned = case.params.gradients.slice()[entry.range.clone()].iter().all(|g| g.is_finite());
+            assert_eq!(learned, entry.name.starts_with("heads.new"), "{}", entry.name);
+        }
+    }
+    let counts = [&counting.forwards, &counting.gradients].map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(counts, [2, 0]);
+    case.net.freeze(|_| false);
+    case.plan = Plan::new(&case.net, &case.params, 6, Purpose::Train).unwrap();
+    case.run(Pass::Summed, true);
+    assert_eq!(counting.gradients.load(Ordering::Relaxed), 1);
+    let gradients = case.params.gradients.slice();
+    assert!(case.net.entries.iter().all(|entry| gradients[entry.range.clone()].iter().all(|g| g.is_finite())));
 }

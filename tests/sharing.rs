@@ -102,6 +102,7 @@ fn run(net: &Network) -> (Vec<f64>, Vec<(String, Vec<f64>)>) {
         plan.clear(pass);
         for task in 0..net.tasks() {
             let (values, slopes, window) = plan.output_and_gradient(task, pass);
+            let slopes = slopes.unwrap();
             for row in 0..ROWS {
                 outputs.push(values[row * window.stride]);
                 slopes[row * window.stride] = Stream::new(5, &[task as u64]).normal(row as u64);

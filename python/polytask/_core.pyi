@@ -81,7 +81,14 @@ class Model:
         """Live, writable views of the parameters, by path; each keeps the model alive."""
 
     def summary(self) -> str:
-        """A line a node, as JSON."""
+        """The layers, and who needs how many parameters, as JSON."""
+
+    def freeze(self, below: Sequence[str], frozen: bool) -> None:
+        """Freezes or unfreezes everything below these paths; everything there is, if none is given."""
+
+    @property
+    def frozen(self) -> list[str]:
+        """Paths of what is frozen."""
 
     def check(self, data: Data, labels: bool) -> None:
         """Every check of rows at the door; with `labels` there must be at least one label."""
@@ -102,6 +109,9 @@ class Model:
     def inspect(
         self, data: Data, batch_size: int = ...
     ) -> list[tuple[str, str, list[str], list[str], int, np.ndarray]]: ...
+    def relation(self) -> tuple[list[str], _Doubles] | None:
+        """Names of the tasks and their learned relation `[tasks, tasks]`, if there is one."""
+
     def save(self, path: str) -> None:
         """Writes the model to a safetensors file, atomically."""
 

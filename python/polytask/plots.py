@@ -9,6 +9,7 @@ from . import observation
 from .component import listed
 from .history import History
 from .inspection import Gates, Mix
+from .relation import Relation
 
 _NOT_DRAWN = ("epoch", "lr", "seconds")
 #: Tasks whose cosines are written into the heat map.
@@ -48,6 +49,14 @@ def conflict(history: History) -> Any:
     return axes
 
 
+def relation(relation: Relation) -> Any:
+    """The correlations between tasks."""
+    (axis,) = axes = _axes(1, "Relation")
+    _heat(axis, relation.correlation, relation.tasks)
+    axis.set_title("learned correlation of tasks")
+    return axes
+
+
 #: What `History.plot` draws by another name than that of a column.
 PICTURES: dict[str, Callable[[History], Any]] = {"weights": weights, "conflict": conflict}
 
@@ -81,11 +90,11 @@ def _bars(axis: Any, gates: Gates) -> None:
         axis.legend(fontsize="x-small", ncols=2)
 
 
-def _axes(count: int) -> Any:
+def _axes(count: int, whose: str = "History") -> Any:
     try:
         import matplotlib.pyplot as pyplot
     except ImportError:
-        raise ImportError("History.plot needs matplotlib: pip install 'polytask[plot]'") from None
+        raise ImportError(f"{whose}.plot needs matplotlib: pip install 'polytask[plot]'") from None
     return pyplot.subplots(1, count, figsize=(4.5 * count, 3.2), squeeze=False, layout="constrained")[1][0]
 
 

@@ -59,6 +59,7 @@ impl Builder {
             outputs: Vec::new(),
             representation: 0,
             views: Vec::new(),
+            thaws: 0,
         };
         Self { net, state_entries: Vec::new(), repeated: Vec::new(), tasks: None, alike: false, wanted: 0 }
     }
@@ -541,6 +542,7 @@ impl Builder {
         let shared = |id: &ValueId| self.net.values[*id].reach == Reach::All && consumed(*id);
         self.net.representation = (0..self.net.values.len()).rev().find(shared).unwrap_or(0);
         self.net.entries.extend(self.state_entries);
+        self.net.settle();
         Ok(self.net)
     }
 
@@ -645,11 +647,12 @@ impl Builder {
             let size = if self.wanted > LARGEST { 0 } else { shape.iter().product::<usize>() };
             let range = at..at + size;
             at = range.end;
-            self.net.entries.push(Entry { name, shape, range, param: Some(id) });
+            self.net.entries.push(Entry { name, shape, range, param: Some(id), frozen: false });
         }
         // Reach is set when the node that uses the parameter is pushed.
         let start = Start { stream: id, copies };
-        let param = Param { shape: shape.to_vec(), groups, range: begin..at, role, init, start, reach: Reach::All };
+        let (shape, range, reach) = (shape.to_vec(), begin..at, Reach::All);
+        let param = Param { shape, groups, range, role, init, start, reach, learns: true };
         self.net.params.push(param);
         id
     }
@@ -661,7 +664,8 @@ impl Builder {
         }
         for (g, path) in paths.iter().enumerate().take(groups) {
             let range = offset + g * width..offset + (g + 1) * width;
-            self.state_entries.push(Entry { name: format!("{path}.{name}"), shape: vec![width], range, param: None });
+            let name = format!("{path}.{name}");
+            self.state_entries.push(Entry { name, shape: vec![width], range, param: None, frozen: false });
         }
         self.net.state.resize(offset + groups * width, start);
         offset

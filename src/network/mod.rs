@@ -104,6 +104,8 @@ pub struct Param {
     pub start: Start,
     /// Which tasks' gradients arrive here.
     pub reach: Reach,
+    /// Whether a piece of it is not frozen.
+    pub learns: bool,
 }
 
 /// A named piece of a parameter or of the network's state, as `state_dict` shows it.
@@ -117,6 +119,8 @@ pub struct Entry {
     pub range: Range<usize>,
     /// The parameter it belongs to; none for state.
     pub param: Option<ParamId>,
+    /// Whether it stays as it is.
+    pub frozen: bool,
 }
 
 /// Where one task's raw outputs stand.
@@ -179,6 +183,8 @@ pub struct Network {
     pub representation: ValueId,
     /// What there is to see.
     pub views: Vec<View>,
+    /// How often what is frozen has changed.
+    pub thaws: u64,
 }
 
 impl Network {
@@ -187,9 +193,42 @@ impl Network {
         self.outputs.len()
     }
 
+    /// Where frozen pieces of parameters stand.
+    pub fn frozen(&self) -> Vec<Range<usize>> {
+        let pieces = self.entries.iter().filter(|entry| entry.param.is_some() && entry.frozen);
+        pieces.map(|entry| entry.range.clone()).collect()
+    }
+
     /// The task of a group of a value of so many groups, equally many each task.
     pub fn task_of(&self, group: usize, groups: usize) -> TaskId {
         group * self.tasks() / groups
+    }
+
+    /// Settles which pieces are frozen: `frozen` says so of each.
+    pub fn freeze(&mut self, frozen: impl Fn(&Entry) -> bool) {
+        for entry in &mut self.entries {
+            entry.frozen = frozen(entry);
+        }
+        self.thaws += 1;
+        self.settle();
+    }
+
+    /// Finds out what learns: parameters of which a piece is not frozen, and all values behind them.
+    fn settle(&mut self) {
+        self.params.iter_mut().for_each(|param| param.learns = false);
+        for (entry, param) in self.entries.iter().filter_map(|entry| Some((entry, entry.param?))) {
+            self.params[param].learns |= !entry.frozen;
+        }
+        for op in &self.ops {
+            let upstream = op.inputs().into_iter().any(|x| self.values[x].learns);
+            self.values[op.output()].learns = upstream || op.params().into_iter().any(|p| self.params[p].learns);
+        }
+    }
+
+    /// The frozen pieces of a parameter that learns elsewhere, as ranges of the flat buffers.
+    pub fn still(&self, param: ParamId) -> impl Iterator<Item = Range<usize>> + '_ {
+        let pieces = self.entries.iter().filter(move |entry| entry.param == Some(param) && entry.frozen);
+        pieces.filter(move |_| self.params[param].learns).map(|entry| entry.range.clone())
     }
 
     /// Size of the flat parameter buffer, padding included.
@@ -240,11 +279,10 @@ impl Network {
     }
 
     /// The parameters that the per-task backward is about: those all tasks reach; if there are none (one network a
-    /// task), all but the heads.
+    /// task), all but the heads. Frozen ones are not among them.
     pub fn shared(&self) -> Vec<ParamId> {
-        let of =
-            |wanted: &dyn Fn(&Param) -> bool| (0..self.params.len()).filter(|&p| wanted(&self.params[p])).collect();
-        let shared: Vec<_> = of(&|p| p.reach == Reach::All);
-        if shared.is_empty() { of(&|p| p.reach == Reach::Own) } else { shared }
+        let common = self.params.iter().any(|param| param.reach == Reach::All);
+        let reach = if common { Reach::All } else { Reach::Own };
+        (0..self.params.len()).filter(|&p| self.params[p].reach == reach && self.params[p].learns).collect()
     }
 }

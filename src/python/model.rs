@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use numpy::{
-    PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
+    PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArrayDyn, PyUntypedArray,
+    PyUntypedArrayMethods,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -19,6 +20,7 @@ use crate::inspection::Shown;
 use crate::model::Model;
 use crate::network::Source;
 use crate::registry::list;
+use crate::regularizer::Relation;
 use crate::{bail, value_error};
 
 /// Rows a batch of prediction, unless said otherwise.
@@ -159,9 +161,20 @@ impl PyModel {
         Ok(views)
     }
 
-    /// A line a node, as JSON.
+    /// The layers, and who needs how many parameters, as JSON.
     fn summary(&self, py: Python<'_>) -> PyResult<String> {
-        self.with(py, |model| Ok(model.summary()))
+        self.with(py, |model| model.summary())
+    }
+
+    /// Freezes or unfreezes everything below these paths; everything there is, if none is given.
+    fn freeze(&self, py: Python<'_>, below: Vec<String>, frozen: bool) -> PyResult<()> {
+        self.with(py, |model| model.freeze(&below, frozen))
+    }
+
+    /// Paths of what is frozen.
+    #[getter]
+    fn frozen(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.with(py, |model| Ok(model.frozen()))
     }
 
     /// Every check of rows at the door; with `labels` there must be at least one label.
@@ -281,6 +294,15 @@ impl PyModel {
             Ok((view.name, kind.to_owned(), view.rows, view.columns, view.own, values))
         };
         shown.into_iter().map(give).collect()
+    }
+
+    /// Names of the tasks and their learned relation `[tasks, tasks]`, if there is one.
+    fn relation<'py>(&self, py: Python<'py>) -> PyResult<Option<(Vec<String>, Bound<'py, PyArray2<f64>>)>> {
+        let give = |Relation { tasks, matrix }| {
+            let size = tasks.len();
+            Ok((tasks, PyArray1::from_vec(py, matrix).reshape([size, size])?))
+        };
+        self.with(py, |model| Ok(model.relation.clone()))?.map(give).transpose()
     }
 
     /// Writes the model to a safetensors file, atomically.

@@ -236,6 +236,10 @@ impl Trainer {
         parts: &dyn Parts,
         mut look: impl FnMut(&Workspace, usize),
     ) -> Result<f64> {
+        self.notice(model)?;
+        if self.blocks.is_empty() {
+            bail!("there is nothing to train: all parameters of the model are frozen; see `model.unfreeze`");
+        }
         self.scratch.begin(model.params.state.slice());
         let done = self.attempt(model, parts, &mut look);
         if done.is_err() {
@@ -283,8 +287,11 @@ impl Trainer {
             objective += lambda * sum / weight;
         }
         let params = &mut model.params;
-        for regularizer in &self.regularizers {
-            objective += regularizer.add(&self.blocks, params.values.slice(), Some(params.gradients.slice_mut()));
+        for regularizer in &mut self.regularizers {
+            objective += regularizer.add(params.values.slice(), params.gradients.slice_mut());
+        }
+        if !self.regularizers.is_empty() {
+            self.frozen.iter().for_each(|range| params.gradients.slice_mut()[range.clone()].fill(0.0));
         }
         let scale = self.clip(params.gradients.slice())?;
         let segments = self.segments.at(factor);
@@ -295,7 +302,8 @@ impl Trainer {
         let mut state: [&mut [f32]; SLOTS] = std::array::from_fn(|_| slots.next().map_or(&mut [][..], |slot| slot));
         self.optimizer.update(self.steps + 1, scale, segments, values, gradients, &mut state[..count]);
         self.steps += 1;
-        self.epoch.add(objective, sums, weights, terms);
+        self.epoch.add(objective, &self.scratch, &self.regularizers);
+        self.relate(model);
         Ok(objective)
     }
 

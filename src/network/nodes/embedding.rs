@@ -56,6 +56,8 @@ enum Table<T> {
     Whole(ParamGradient<T>),
     /// For all tasks, some codes of the batch at a time, each lot into the Gramian.
     Tiles { tile: Buffer<T>, gramian: Buffer<f64>, rows: Vec<u32> },
+    /// Not at all.
+    Frozen,
 }
 
 impl Node for Embedding {
@@ -88,6 +90,9 @@ impl Node for Embedding {
 
 impl Embedding {
     fn table<T: Real>(&self, at: &Prepare<'_, T>, k: usize, pass: Pass) -> Result<Table<T>> {
+        if !at.learns(k) {
+            return Ok(Table::Frozen);
+        }
         let Some(Tiled { gramian, size, .. }) = at.tiled(k, pass)? else {
             return Ok(Table::Whole(at.param_gradient(k, pass)?));
         };
@@ -123,7 +128,7 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
         for (k, (table, &width)) in tables.iter_mut().zip(&self.widths).enumerate() {
             match table {
                 Table::Whole(slab) if slab.mode(step) == Mode::Write => slab.buffer.slice_mut().fill(T::ZERO),
-                Table::Whole(_) => {}
+                Table::Whole(_) | Table::Frozen => {}
                 Table::Tiles { tile, gramian, rows } => {
                     rows.sort_unstable_by_key(|&row| step.codes[row as usize * count + k]);
                     let code = |row: u32| step.codes[row as usize * count + k];

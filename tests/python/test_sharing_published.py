@@ -469,6 +469,7 @@ BAD = {
     "an unknown task": (branched(["abz"]), 'names no task "z"; the tasks are `a`, `b`, `c`'),
     "a task left out": (branched(["abc"], ["ab"]), "once in every layer; layer 1 is"),
     "a task twice": (branched(["ab", "bc"]), "once in every layer; layer 0 is"),
+    "a layer without tasks": (lambda: pt.sharing.Branched(branches=[[["a"]], [[]]]), "layer 1 names none"),
     "tasks that meet again": (branched(["a", "bc"], ["ab", "c"]), "stay apart, but meet again in layer 1"),
     "more branchings than layers": (branched(["abc"], ["abc"], ["ab", "c"]), "has 3 layers, but the encoder only 2"),
     "layers of different widths": (other("sluice"), r"need one width; they have \[8, 6\]"),

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::data::{Data, Inputs, Rows};
-use crate::description::{embedding_widths, read_inputs, read_seed, read_tasks};
+use crate::data::{Category, Data, Inputs, Rows};
+use crate::description::{describe_inputs, embedding_widths, read_inputs, read_seed, read_tasks};
 use crate::error::Result;
 use crate::file::{self, Contents};
 use crate::head::{Feature, Target};
 use crate::loss::{self, Loss};
 use crate::network::builder::Builder;
 use crate::network::gradient::Pass;
+use crate::network::nodes::embedding;
 use crate::network::params::Params;
 use crate::network::plan::{Purpose, Step};
 use crate::network::{Entry, Network, Output, Reach};
@@ -35,7 +36,7 @@ pub struct Model {
     /// Its parameters.
     pub params: Params<f32>,
     inputs: Inputs,
-    /// Encoder, sharing, head, embedding widths, seed and the face's own notes, defaults filled in.
+    /// Inputs, encoder, sharing, head, seed and the face's own notes, defaults filled in.
     rest: Value,
     workspaces: Vec<Workspace>,
 }
@@ -72,8 +73,15 @@ impl Model {
             bail!("`inputs`: a model needs at least one feature");
         }
 
-        let mut net = Builder::new(inputs.numeric, &inputs.categorical);
-        let x = net.features(&widths);
+        let columns: Vec<_> = inputs.columns().iter().map(|column| column.count).collect();
+        let mut net = Builder::new(inputs.numeric, &columns);
+        let tables = inputs.categorical.iter().zip(&widths);
+        let table = |(category, &width): (&Category, &usize)| embedding::Feature {
+            width,
+            bag: category.bag,
+            sparse: category.sparse,
+        };
+        let x = net.features(&tables.map(table).collect::<Vec<_>>());
         let features = sharing.build(&mut net, &Parts { x, encoder: encoder.as_ref(), tasks: &tasks })?;
         let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
             path: format!("heads.{}", task.name),
@@ -88,7 +96,7 @@ impl Model {
         }
         let net = net.finish()?;
         let params = Params::new(&net, seed)?;
-        let rest = json!({"embedding": widths, "encoder": encoder.describe(), "sharing": sharing.describe(),
+        let rest = json!({"inputs": describe_inputs(&inputs, &widths), "encoder": encoder.describe(), "sharing": sharing.describe(),
                           "head": head.describe(), "seed": seed, "face": description["face"]});
         Ok(Self { tasks, net, params, inputs, rest, workspaces: Vec::new() })
     }
@@ -96,10 +104,7 @@ impl Model {
     /// The description with every default filled in, as JSON.
     pub fn description(&self) -> String {
         let mut whole = self.rest.clone();
-        let Inputs { numeric, categorical } = &self.inputs;
-        whole["inputs"] = json!({"numeric": numeric, "categorical": categorical, "embedding": whole["embedding"]});
         whole["tasks"] = self.tasks.iter().map(Task::describe).collect();
-        whole.as_object_mut().expect("made as an object").remove("embedding");
         whole.to_string()
     }
 
@@ -201,15 +206,24 @@ impl Model {
         predicted
     }
 
-    /// The gradient of the weighted objective on all rows as one batch, without dropout: `out[i]` for entry `i`.
+    /// The gradient of the weighted objective on all rows as one batch, without dropout: `out[i]` for entry `i`, of whole
+    /// tables too.
     ///
     /// # Errors
     /// What libtorch refuses.
     pub fn gradient(&mut self, data: &Data) -> Result<Vec<Vec<f32>>> {
         let work = self.differentiate(data, Pass::Summed)?;
         self.give_back(work);
-        let flat = self.params.gradients.slice();
-        Ok(self.net.entries.iter().filter(|e| e.param.is_some()).map(|e| flat[e.range.clone()].to_vec()).collect())
+        let Params { gradients, tables, .. } = &self.params;
+        let gradient = |entry: &Entry| match &tables[entry.param?] {
+            Some(table) => {
+                let mut whole = vec![0.0; entry.range.len()];
+                table.open().spread(0, &mut whole);
+                Some(whole)
+            }
+            None => Some(gradients.slice()[entry.range.clone()].to_vec()),
+        };
+        Ok(self.net.entries.iter().filter_map(gradient).collect())
     }
 
     /// The per-task gradients (times lambda) of the shared parameters, likewise; a task without a label gives zeros.
@@ -319,9 +333,9 @@ impl Model {
     }
 
     /// Adds parameters and state to a file.
-    pub fn store(&self, contents: &mut Contents) {
+    pub fn store<'a>(&'a self, contents: &mut Contents<'a>) {
         for (index, entry) in self.net.entries.iter().enumerate() {
-            contents.tensor(&format!("model/{}", entry.name), &entry.shape, self.entry(index).to_vec());
+            contents.tensor(&format!("model/{}", entry.name), &entry.shape, self.entry(index));
         }
     }
 
@@ -329,13 +343,13 @@ impl Model {
     ///
     /// # Errors
     /// A tensor that is missing or of another shape.
-    pub fn fetch(&self, contents: &Contents) -> Result<Vec<Vec<f32>>> {
-        let of = |e: &Entry| contents.get_tensor(&format!("model/{}", e.name), &e.shape).map(<[f32]>::to_vec);
+    pub fn fetch<'a>(&self, contents: &'a Contents<'_>) -> Result<Vec<&'a [f32]>> {
+        let of = |e: &Entry| contents.get_tensor(&format!("model/{}", e.name), &e.shape);
         self.net.entries.iter().map(of).collect()
     }
 
     /// Takes over what [`Model::fetch`] read.
-    pub fn assign(&mut self, entries: &[Vec<f32>]) {
+    pub fn assign(&mut self, entries: &[&[f32]]) {
         for (index, values) in entries.iter().enumerate() {
             self.entry_mut(index).copy_from_slice(values);
         }

@@ -5,6 +5,7 @@ pub mod builder;
 pub mod gradient;
 pub mod gram;
 pub mod half;
+pub mod memory;
 pub mod nodes;
 pub mod parallel;
 pub mod params;
@@ -12,6 +13,7 @@ pub mod plan;
 pub mod product;
 pub mod random;
 pub mod representation;
+pub mod touched;
 
 use std::ops::Range;
 
@@ -23,6 +25,8 @@ pub type ValueId = usize;
 pub type ParamId = usize;
 /// Index of a task.
 pub type TaskId = usize;
+/// The code of an empty place in a bag.
+pub const NOTHING: u32 = u32::MAX;
 
 /// Which tasks' gradients arrive at a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +108,8 @@ pub struct Param {
     pub start: Start,
     /// Which tasks' gradients arrive here.
     pub reach: Reach,
+    /// Whether it is a table of which a step touches a few rows: it stands behind all others and has no flat gradient.
+    pub sparse: bool,
 }
 
 /// A named piece of a parameter or of the network's state, as `state_dict` shows it.
@@ -161,7 +167,7 @@ pub enum Source {
 pub struct Network {
     /// Numeric features a row.
     pub numeric: usize,
-    /// Cardinality of each categorical feature.
+    /// Number of categories of each column of codes.
     pub categorical: Vec<usize>,
     /// Value 0 is the numeric features.
     pub values: Vec<Value>,
@@ -194,7 +200,12 @@ impl Network {
 
     /// Size of the flat parameter buffer, padding included.
     pub fn size(&self) -> usize {
-        self.params.last().map_or(0, |p| p.range.end)
+        self.params.iter().map(|p| p.range.end).max().unwrap_or(0)
+    }
+
+    /// Size of the flat gradient: of all parameters but sparse tables, which stand behind them.
+    pub fn dense(&self) -> usize {
+        self.params.iter().filter(|p| !p.sparse).map(|p| p.range.end).max().unwrap_or(0)
     }
 
     /// The index of the first node behind the representation.
@@ -229,10 +240,11 @@ impl Network {
     }
 
     /// The parameters that the per-task backward is about: those all tasks reach; if there are none (one network a
-    /// task), all but the heads.
+    /// task), all but the heads. Sparse tables are not among them.
     pub fn shared(&self) -> Vec<ParamId> {
-        let of =
-            |wanted: &dyn Fn(&Param) -> bool| (0..self.params.len()).filter(|&p| wanted(&self.params[p])).collect();
+        let of = |wanted: &dyn Fn(&Param) -> bool| {
+            (0..self.params.len()).filter(|&p| wanted(&self.params[p]) && !self.params[p].sparse).collect()
+        };
         let shared: Vec<_> = of(&|p| p.reach == Reach::All);
         if shared.is_empty() { of(&|p| p.reach == Reach::Own) } else { shared }
     }

@@ -7,6 +7,7 @@ mod lab;
 pub mod observed;
 mod seen;
 pub mod step;
+mod tables;
 mod ways;
 
 use serde_json::{Value, json};
@@ -26,6 +27,7 @@ use crate::{bail, optim, regularizer, schedule, value_error, weighting};
 use epoch::Epoch;
 use guide::Guide;
 use observed::Observed;
+use tables::Tables;
 
 /// Trains one model.
 #[derive(Debug)]
@@ -47,6 +49,7 @@ pub struct Trainer {
     segments: Segments,
     /// The optimizer's state, one flat buffer a slot.
     slots: Vec<Vec<f32>>,
+    tables: Tables,
     steps: u64,
     epochs: u64,
     total_steps: Option<u64>,
@@ -90,11 +93,12 @@ impl Trainer {
         let observed = Observed::new(&settings["observe"], model.tasks.len())?;
         let guide = Guide::new(weighting.as_ref(), model, accumulate, observed.gradients)?;
         let blocks = blocks(&model.net);
-        let mut segments = Segments::new(optimizer.as_ref(), &blocks)?;
-        let size = model.net.size();
+        let tables = Tables::new(&model.net, optimizer.as_ref());
+        let mut segments = Segments::new(optimizer.as_ref(), &blocks, &tables.blocks())?;
+        let size = model.net.dense();
         let slots = (0..optimizer.slots().len()).map(|slot| vec![optimizer.initial(slot); size]).collect();
         Ok(Self {
-            lr: segments.at(1.0).first().map_or(0.0, |segment| segment.lr),
+            lr: segments.at(1.0).0.first().map_or(0.0, |segment| segment.lr),
             schedule: schedule::build(&or("schedule", "constant"))?,
             seed: read_seed(&settings["seed"])?,
             epoch: Epoch::new(model.tasks.len()),
@@ -111,6 +115,7 @@ impl Trainer {
             accumulate,
             segments,
             slots,
+            tables,
             steps: 0,
             epochs: 0,
             total_steps: None,
@@ -192,9 +197,10 @@ impl Trainer {
     }
 }
 
-/// The named pieces of the flat parameters; padding belongs to the piece before it.
+/// The named pieces of the flat parameters but for sparse tables; padding belongs to the piece before it.
 fn blocks(net: &Network) -> Vec<Block> {
-    let entries: Vec<_> = net.entries.iter().filter_map(|entry| Some((entry, entry.param?))).collect();
+    let entries = net.entries.iter().filter_map(|entry| Some((entry, entry.param?)));
+    let entries: Vec<_> = entries.filter(|(_, param)| !net.params[*param].sparse).collect();
     let mut blocks: Vec<Block> = Vec::with_capacity(entries.len());
     for (i, (entry, param)) in entries.iter().enumerate() {
         let (reach, role) = (net.params[*param].reach, net.params[*param].role);

@@ -176,7 +176,7 @@ class MultiTaskModel:
         everything there is without an argument.
 
         Frozen parameters have no gradient, are no shared parameters to weightings, and neither the optimizer (weight
-        decay and momentum included) nor a regularizer touches them; the steps cost less by what need not be computed.
+        decay and momentum included) nor a regularizer moves them; the steps cost less by what need not be computed.
         Frozen batch norms normalise with the statistics they have, in training too. Dropout goes on. Models keep what
         is frozen in their files; a checkpoint that is restored brings its own back.
 

@@ -26,9 +26,9 @@ def correlated_tasks(
         y_t = w_t x + sum_j sin(alpha_j w_t x + beta_j) + e_t    e_t ~ N(0, noise^2)
 
     with orthogonal unit vectors `u_1`, `u_2` (Ma, Zhao, Yi, Chen, Hong and Chi, Modeling Task Relationships in
-    Multi-task Learning with Multi-gate Mixture-of-Experts, KDD 2018). The labels' correlation is `p` for the linear part
-    and grows with `p` for all of it. Both tasks have the same `alpha_j`, uniform in 0.5..2.5, and `beta_j`, uniform
-    on the circle.
+    Multi-task Learning with Multi-gate Mixture-of-Experts, KDD 2018). The labels' correlation is `p` for the linear
+    part and grows with `p` for all of it. Both tasks have the same `alpha_j`, uniform in 0.5..2.5, and `beta_j`,
+    uniform on the circle.
 
     Arguments:
         rows: how many; take rows to train and to test on from one call, which has one pair of directions.

@@ -64,6 +64,15 @@ bench-sharing: $(VENV)/.extension $(VENV)/.census
 bench-census: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/census.py
 
+bench-sharing-census: $(VENV)/.extension $(VENV)/.census
+	$(BIN)/python benches/sharing_census.py
+
+bench-correlation: $(VENV)/.extension
+	$(BIN)/python benches/correlation.py
+
+bench-relation: $(VENV)/.extension
+	$(BIN)/python benches/relation.py
+
 wheel: $(VENV)/.dev
 	$(BIN)/maturin build --release
 

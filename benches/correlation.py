@@ -21,7 +21,7 @@ import statistics
 from typing import Any, NamedTuple
 
 import polytask as pt
-from experiments import Setting, error, interval, parameters, part, shown, train
+from experiments import error, interval, part, shown, train
 from polytask.datasets import correlated_tasks
 from timing import ROOT, machine, write
 
@@ -31,6 +31,13 @@ STRENGTHS = [1e-4, 1e-3, 1e-2]
 #: A seed that chooses settings and is not measured.
 CHOOSING = 1000
 TRAIN, HELD_OUT, TEST = 10_000, 2_000, 10_000
+
+
+class Setting(NamedTuple):
+    """What is chosen on validation rows: the learning rate, and the strength of a regularizer if there is one."""
+
+    lr: float
+    strength: float = 0.0
 
 
 class Scheme(NamedTuple):
@@ -76,7 +83,7 @@ def run(scheme: Scheme, correlation: float, setting: Setting, seed: int, sizes: 
     regularizers = [scheme.regularizer(strength=setting.strength)] if scheme.regularizer else []
     how = {"lr": setting.lr, "seed": seed, "regularizers": regularizers, "epochs": epochs, "batch_size": 256}
     loss = train(model, rows, held_out, **how)
-    return loss, error(model, test), parameters(model)
+    return loss, error(model, test), model.summary().parameters
 
 
 def chosen(scheme: Scheme, correlation: float, sizes: list[int], epochs: int) -> Setting:

@@ -5,19 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polytask as pt
 
 Rows = tuple[np.ndarray, dict[str, np.ndarray]]
-
-
-class Setting(NamedTuple):
-    """What is chosen on validation rows: the learning rate, and the strength of a regularizer if there is one."""
-
-    lr: float
-    strength: float = 0.0
 
 
 def part(x: np.ndarray, labels: dict[str, np.ndarray], begin: int, end: int | None) -> Rows:
@@ -49,11 +42,6 @@ def error(model: pt.MultiTaskModel, rows: Rows) -> float:
     x, labels = rows
     predicted = model.predict(x)
     return statistics.mean(float(np.mean((predicted[task] - y) ** 2) / y.var()) for task, y in labels.items())
-
-
-def parameters(model: pt.MultiTaskModel) -> int:
-    """How many numbers are learned."""
-    return sum(values.size for values in model.parameters().values())
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

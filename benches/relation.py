@@ -5,8 +5,9 @@
     python benches/relation.py --quick      # whether it runs
 
 Two unrelated groups of four regressions on 20 inputs, 50 rows for each task that no other task has labels for, and as
-many to choose learning rate, strength, width and epoch by, for each way and seed alike. Each seed has its own
-directions, rows and initial weights, the same for all ways, so that differences are paired.
+many to choose learning rate, strength of the regularizer, width and epoch by, for each way and seed alike: ways
+without a relation have L2, or nothing, in its place. Each seed has its own directions, rows and initial weights, the
+same for all ways, so that differences are paired.
 """
 
 from __future__ import annotations
@@ -25,25 +26,26 @@ from timing import ROOT, machine, write
 GROUPS, TASKS, ROWS, TEST = 2, 4, 50, 4000
 NAMES = [f"{letter}{k + 1}" for letter in "ab" for k in range(TASKS)]
 RATES = [3e-3, 1e-2, 3e-2]
-STRENGTHS = [3e-3, 1e-2, 3e-2, 1e-1]
+STRENGTHS = (3e-3, 1e-2, 3e-2, 1e-1)
 BRANCHES = [[NAMES[:TASKS], NAMES[TASKS:]]]
 RELATION = "a network a task, TaskRelation"
 
 
 class Way(NamedTuple):
-    """A way of sharing, with the widths that are tried."""
+    """A way of sharing, with the widths and the strengths of its regularizer that are tried."""
 
     sharing: Any
     widths: list[int]
-    regularizer: Any = None
+    regularizer: Any = pt.regularizer.L2
+    strengths: tuple[float, ...] = (0.0, 1e-3, 1e-2, 3e-2)
 
 
 WAYS = {
-    "one network for all (Hard)": Way(pt.sharing.Hard(), [16, 32, 128]),
+    "one network for all (Hard)": Way(pt.sharing.Hard(), [16, 64]),
     "a network a task (Soft)": Way(pt.sharing.Soft(), [16]),
-    "a network a task, Pairwise": Way(pt.sharing.Soft(), [16], pt.regularizer.Pairwise),
-    RELATION: Way(pt.sharing.Soft(), [16], pt.regularizer.TaskRelation),
-    "a network a group, groups given (Branched)": Way(pt.sharing.Branched(branches=BRANCHES), [16, 32, 64]),
+    "a network a task, Pairwise": Way(pt.sharing.Soft(), [16], pt.regularizer.Pairwise, STRENGTHS),
+    RELATION: Way(pt.sharing.Soft(), [16], pt.regularizer.TaskRelation, STRENGTHS),
+    "a network a group, groups given (Branched)": Way(pt.sharing.Branched(branches=BRANCHES), [16, 64]),
 }
 
 
@@ -87,7 +89,7 @@ def run(way: Way, width: int, lr: float, strength: float, of: Data, seed: int, e
         sharing=way.sharing,
         seed=seed,
     )
-    regularizers = [way.regularizer(strength=strength)] if way.regularizer else []
+    regularizers = [way.regularizer(strength=strength)]
     how = {"lr": lr, "seed": seed, "patience": 20, "regularizers": regularizers, "epochs": epochs, "batch_size": 64}
     loss = train(model, of.rows, of.held_out, **how)
     learned = model.relation() if way.regularizer is pt.regularizer.TaskRelation else None
@@ -96,7 +98,7 @@ def run(way: Way, width: int, lr: float, strength: float, of: Data, seed: int, e
 
 def best(way: Way, of: Data, seed: int, epochs: int) -> Run:
     """The run of the grid whose loss on the rows to choose by is lowest."""
-    grid = itertools.product(way.widths, RATES, STRENGTHS if way.regularizer else [0.0])
+    grid = itertools.product(way.widths, RATES, way.strengths)
     return min((run(way, *point, of, seed, epochs) for point in grid), key=lambda each: each.loss)
 
 

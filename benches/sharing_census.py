@@ -4,9 +4,9 @@
     python benches/sharing_census.py --write      # also puts the table into docs/benchmarks.md
     python benches/sharing_census.py --quick      # whether it runs
 
-Inputs, optimizer and training are those of `make demo`. Dropout is chosen for each scheme on rows held out of the training
-split by a seed that does not count, the epoch on those of the seed at hand, both by the AUC there; the official test split
-is looked at once a run, at the end.
+Inputs, optimizer and training are those of `make demo`. Dropout is chosen for each scheme on rows held out of the
+training split by a seed that does not count, the epoch on those of the seed at hand, both by the AUC there; the
+official test split is looked at once a run, at the end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import statistics
 from typing import Any, NamedTuple
 
 import polytask as pt
-from experiments import parameters
 from polytask.datasets.census import TASKS, census_income, features
 from polytask.demo import auc, split, train
 from timing import ROOT, machine, write
@@ -75,7 +74,7 @@ def run(scheme: Scheme, dropout: float, seed: int, epochs: int, frame: Any, test
     history = train(model, rows, held_out, epochs, seed, progress=False)
     mean = statistics.mean(auc(model, held_out).values())
     scores = {} if test is None else auc(model, test)
-    return Run(mean, scores, statistics.median(history["seconds"]), parameters(model))
+    return Run(mean, scores, statistics.median(history["seconds"]), model.summary().parameters)
 
 
 def main() -> None:
@@ -109,12 +108,15 @@ def main() -> None:
 
 def table(found: dict[str, list[Run]], dropouts: dict[str, float]) -> str:
     """AUC of both tasks, and how far each scheme is behind the best."""
-    means = {name: {task: statistics.mean(r.test[task] for r in runs) for task in TASKS} for name, runs in found.items()}
+    means = {
+        name: {task: statistics.mean(each.test[task] for each in runs) for task in TASKS}
+        for name, runs in found.items()
+    }
     best = {task: max(of[task] for of in means.values()) for task in TASKS}
     seeds = len(next(iter(found.values())))
     lines = [
-        f"| AUC on the test split, mean of {seeds} seeds (min-max) | parameters | income | never married | behind the best "
-        f"(aim {AIM}) | dropout | seconds an epoch |",
+        f"| AUC on the test split, mean of {seeds} seeds (min-max) | parameters | income | never married | behind the "
+        f"best (aim {AIM}) | dropout | seconds an epoch |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for name, runs in found.items():

@@ -78,7 +78,8 @@ def test_branching_says_what_is_chosen(x):
     m.parameters()["branching.b.weight"][:] = [0, 3]
     choice = m.inspect(x).mixes["branching"]
     np.testing.assert_allclose(choice.values[1], softmax(np.array([0.0, 3.0])), atol=1e-6)
-    assert choice.choice and choice.chosen["b"] == "blocks.1"
+    assert choice.choice
+    assert choice.chosen["b"] == "blocks.1"
 
 
 @pytest.mark.parametrize("sharing", ["mmoe", "cgc", "ple", "cross_stitch", "sluice", "ltb", "dselect_k", "aitm"])

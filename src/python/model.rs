@@ -36,6 +36,8 @@ pub type Shared = Mutex<Box<Model>>;
 
 type Calls = Vec<Option<Py<PyAny>>>;
 type Array<'py> = Bound<'py, PyArrayDyn<f32>>;
+/// Names of tasks, and a number for each pair.
+type Related<'py> = (Vec<String>, Bound<'py, PyArray2<f64>>);
 
 impl PyModel {
     fn of(model: Model) -> Self {
@@ -250,7 +252,7 @@ impl PyModel {
     }
 
     /// Names of the tasks and their learned relation `[tasks, tasks]`, if there is one.
-    fn relation<'py>(&self, py: Python<'py>) -> PyResult<Option<(Vec<String>, Bound<'py, PyArray2<f64>>)>> {
+    fn relation<'py>(&self, py: Python<'py>) -> PyResult<Option<Related<'py>>> {
         let give = |Relation { tasks, matrix }| {
             let size = tasks.len();
             Ok((tasks, PyArray1::from_vec(py, matrix).reshape([size, size])?))

@@ -68,7 +68,7 @@ impl Regularizer for Clustered {
     }
 
     fn relation(&self) -> Option<&[f64]> {
-        Some(&self.state.sigma).map(Vec::as_slice).filter(|sigma| !sigma.is_empty())
+        Some(self.state.sigma.as_slice()).filter(|sigma| !sigma.is_empty())
     }
 }
 

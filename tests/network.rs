@@ -716,7 +716,7 @@ fn groups_are_picked_joined_and_share_a_layer() {
             let lone = r.linear(&r.numeric, "a").tanh();
             let joined = Tensor::cat(&[tied(2), lone.shallow_clone(), tied(0), tied(2)], 1);
             let task = |t: usize| {
-                let own = if t % 2 == 0 { tied(t % 3) } else { lone.shallow_clone() };
+                let own = if t.is_multiple_of(2) { tied(t % 3) } else { lone.shallow_clone() };
                 r.linear(&(own + r.linear(&joined, &format!("j{t}"))), &format!("heads.{t}"))
             };
             (0..tasks).map(task).collect()

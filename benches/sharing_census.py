@@ -36,17 +36,17 @@ class Scheme(NamedTuple):
 
 SCHEMES = {
     "Hard": Scheme(pt.sharing.Hard(), [256, 128]),
-    "Soft": Scheme(pt.sharing.Soft(), [128, 96]),
-    "CrossStitch": Scheme(pt.sharing.CrossStitch(), [128, 96]),
-    "Sluice": Scheme(pt.sharing.Sluice(), [120, 120]),
-    "NDDR": Scheme(pt.sharing.NDDR(), [104, 96]),
-    "MMoE": Scheme(pt.sharing.MMoE(experts=4), [64, 64]),
-    "OMoE": Scheme(pt.sharing.OMoE(experts=4), [64, 64]),
-    "CGC": Scheme(pt.sharing.CGC(shared_experts=2, task_experts=1), [64, 64]),
-    "PLE": Scheme(pt.sharing.PLE(shared_experts=2, task_experts=1), [64, 64]),
-    "DSelectK": Scheme(pt.sharing.DSelectK(experts=4, k=2), [64, 64]),
-    "LTB": Scheme(pt.sharing.LTB(branches=2), [128, 96]),
-    "Branched": Scheme(pt.sharing.Branched(branches=[[TASKS], [[task] for task in TASKS]]), [240, 64]),
+    "Soft": Scheme(pt.sharing.Soft(), [140, 96]),
+    "CrossStitch": Scheme(pt.sharing.CrossStitch(), [140, 96]),
+    "Sluice": Scheme(pt.sharing.Sluice(), [128, 128]),
+    "NDDR": Scheme(pt.sharing.NDDR(), [80, 72]),
+    "MMoE": Scheme(pt.sharing.MMoE(experts=4), [72, 64]),
+    "OMoE": Scheme(pt.sharing.OMoE(experts=4), [72, 64]),
+    "CGC": Scheme(pt.sharing.CGC(shared_experts=2, task_experts=1), [72, 64]),
+    "PLE": Scheme(pt.sharing.PLE(shared_experts=2, task_experts=1), [72, 64]),
+    "DSelectK": Scheme(pt.sharing.DSelectK(experts=4, k=2), [72, 64]),
+    "LTB": Scheme(pt.sharing.LTB(branches=2), [140, 96]),
+    "Branched": Scheme(pt.sharing.Branched(branches=[[TASKS], [[task] for task in TASKS]]), [246, 64]),
 }
 
 

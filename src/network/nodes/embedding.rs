@@ -274,7 +274,7 @@ fn by_codes<T: Real>(
             for (entry, lane) in lot.iter().flat_map(|entry| (0..lanes).map(move |lane| (entry, lane))) {
                 let from = &dy.slice()[(entry.row as usize * lanes + lane) * whole + start..][..width];
                 let to = &mut tile.slice_mut()[lane * room + slot * width..][..width];
-                to.iter_mut().zip(from).for_each(|(to, &from)| *to += from * entry.share);
+                add(to, from, entry.share);
             }
         }
         add_products(tile.slice(), lanes, gramian);
@@ -346,7 +346,8 @@ impl<'a> Places<'a> {
         }
     }
 
-    /// Adds to the rows of a table.
+    /// Adds to the rows of a table. Inlined, the compiler would no longer know that the slices are apart, nor vectorise.
+    #[inline(never)]
     fn scatter<T: Real, const W: usize>(self, table: &mut [T], dy: &[T], width: usize) {
         let (width, start) = (if W > 0 { W } else { width }, self.spot.start);
         for (dy, code) in dy.chunks_exact(self.whole).zip(self.codes()) {
@@ -367,7 +368,7 @@ impl<'a> Places<'a> {
             for (code, lane) in there(codes).flat_map(|code| (0..lanes).map(move |lane| (code, lane))) {
                 let to = &mut slab[lane * size + code as usize * width..][..width];
                 let from = &dy[lane * self.whole + start..][..width];
-                to.iter_mut().zip(from).for_each(|(to, &from)| *to += from * share);
+                add(to, from, share);
             }
         }
     }
@@ -378,12 +379,8 @@ impl<'a> Places<'a> {
         for (codes, dy) in self.bags().zip(dy.slice().chunks_exact(lanes * self.whole)) {
             let share = self.share::<T>(codes);
             for code in there(codes) {
-                for (to, dy) in rows.row(code).chunks_exact_mut(width).zip(dy.chunks_exact(self.whole)) {
-                    let from = &dy[start..start + width];
-                    for (to, &from) in to.iter_mut().zip(from) {
-                        *to += from * share;
-                    }
-                }
+                let lanes = rows.row(code).chunks_exact_mut(width).zip(dy.chunks_exact(self.whole));
+                lanes.for_each(|(to, dy)| add(to, &dy[start..start + width], share));
             }
         }
     }
@@ -397,6 +394,12 @@ impl<'a> Places<'a> {
         }
         entries.sort_unstable_by_key(|entry| (entry.code, entry.row));
     }
+}
+
+/// Adds a share of one row to another.
+#[inline(always)]
+fn add<T: Real>(to: &mut [T], from: &[T], share: T) {
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to += from * share);
 }
 
 /// The codes of a row that are not nothing.

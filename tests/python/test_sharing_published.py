@@ -294,13 +294,20 @@ def sampled(monkeypatch):
     """Gives the transcription the core's Gumbel noise of one step: what each choice is sampled with, in order."""
 
     def prepare(case, step, seed):
+        if not isinstance(case.network, torch_sharing.LTB):
+            return
+        stages = [list(each) for each in case.network.branching.values() if isinstance(each, torch.nn.ModuleList)]
+        stages.append([case.network.branching[task] for task in case.names])
+
         def noise():
-            for node, line in enumerate(json.loads(case.model._core.summary())):
-                if line["kind"] == "Stitch":
-                    stream, sources = Stream(seed, 3, step, node), line["parameters"] // line["groups"]
-                    for group in range(line["groups"]):
-                        uniform = [stream.uniform(group * sources + j) for j in range(sources)]
-                        yield -torch.log(-torch.log(torch.tensor(uniform, dtype=torch.float64)))
+            layers = json.loads(case.model._core.summary())["layers"]
+            nodes = [node for node, layer in enumerate(layers) if layer["kind"] == "Stitch"]
+            for node, choices in zip(nodes, stages, strict=True):
+                stream = Stream(seed, 3, step, node)
+                for i, choice in enumerate(choices):
+                    count = len(choice.weight)
+                    uniform = [stream.uniform(i * count + j) for j in range(count)]
+                    yield -torch.log(-torch.log(torch.tensor(uniform, dtype=torch.float64)))
 
         drawn = noise()
         monkeypatch.setattr(F, "gumbel_softmax", lambda w, tau, dim: torch.softmax((w + next(drawn)) / tau, dim))

@@ -284,7 +284,7 @@ class NDDR(Network):
 
 
 def weighed(gate: Tensor, experts: Tensor) -> Tensor:
-    """Experts `[rows, experts, width]` weighed by a gate `[rows, experts]`: the fastest of the usual ways to write it."""
+    """Experts `[rows, experts, width]` weighed by a gate `[rows, experts]`, in the fastest of the usual ways."""
     return (gate.unsqueeze(2) * experts).sum(dim=1)
 
 

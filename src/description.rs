@@ -1,10 +1,13 @@
 //! Reading a model's JSON description: tasks, inputs, seed.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::data::Inputs;
+use crate::data::{Category, Inputs};
 use crate::error::Result;
 use crate::loss::Loss;
+use crate::network::NOTHING;
+use crate::network::nodes::embedding::{Bag, Combine};
 use crate::registry::list;
 use crate::task::Task;
 use crate::{bail, value_error};
@@ -57,18 +60,68 @@ pub(crate) fn read_inputs(description: &Value) -> Result<Inputs> {
     };
     let categorical = match &description["categorical"] {
         Value::Null => Vec::new(),
-        Value::Array(sizes) => sizes.iter().map(|size| whole("categorical", size)).collect::<Result<_>>()?,
+        Value::Array(features) => features.iter().map(read_category).collect::<Result<_>>()?,
         other => bail!("`inputs`: `categorical` should be a list of numbers of categories; got {other}"),
     };
-    if categorical.contains(&0) {
-        bail!("`inputs`: a categorical feature needs at least one category; got {categorical:?}");
+    let mut inputs = Inputs { numeric, categorical };
+    read_sparse(&mut inputs.categorical, &description["sparse"])?;
+    Ok(inputs)
+}
+
+/// A number of categories, or `{"categories", "length", "combine"}` for a feature of several codes.
+fn read_category(value: &Value) -> Result<Category> {
+    let at_least_one = |key: &str, value: &Value| match value.as_u64() {
+        // The last code stands for nothing.
+        Some(n) if (1..u64::from(NOTHING)).contains(&n) => Ok(n as usize),
+        _ => Err(value_error!("`inputs`: `{key}` should be a whole number of 1..{NOTHING}; got {value}")),
+    };
+    if !value.is_object() {
+        return at_least_one("categorical", value).map(Category::plain);
     }
-    Ok(Inputs { numeric, categorical })
+    let combine = Combine::deserialize(&value["combine"])
+        .map_err(|_| value_error!("`inputs`: `combine` should be \"mean\" or \"sum\"; got {}", value["combine"]))?;
+    let length = at_least_one("length", &value["length"])?;
+    let categories = at_least_one("categories", &value["categories"])?;
+    Ok(Category { bag: Some(Bag { length, combine }), ..Category::plain(categories) })
+}
+
+/// Categories from which a table is sparse by itself: a dense step over it would cost more than the rest of most models'.
+const MANY: usize = 100_000;
+
+/// Which tables are sparse: those of many categories, all, none, or as listed.
+fn read_sparse(categorical: &mut [Category], given: &Value) -> Result<()> {
+    let listed = given.as_array().map(|all| all.iter().map(Value::as_bool).collect::<Option<Vec<_>>>());
+    let count = categorical.len();
+    for (j, category) in categorical.iter_mut().enumerate() {
+        category.sparse = match (given, &listed) {
+            (Value::Null, _) => category.categories >= MANY,
+            (Value::String(auto), _) if auto == "auto" => category.categories >= MANY,
+            (Value::Bool(sparse), _) => *sparse,
+            (_, Some(Some(all))) if all.len() == count => all[j],
+            _ => bail!(
+                "`inputs`: `sparse` should be \"auto\", true, false, or a list of true and false for {count} features; got {given}"
+            ),
+        };
+    }
+    Ok(())
+}
+
+/// The inputs as [`read_inputs`] reads them.
+pub(crate) fn describe_inputs(inputs: &Inputs, widths: &[usize]) -> Value {
+    let category = |category: &Category| match category.bag {
+        None => json!(category.categories),
+        Some(Bag { length, combine }) => {
+            json!({"categories": category.categories, "length": length, "combine": combine})
+        }
+    };
+    let categorical: Vec<_> = inputs.categorical.iter().map(category).collect();
+    let sparse: Vec<_> = inputs.categorical.iter().map(|category| category.sparse).collect();
+    json!({"numeric": inputs.numeric, "categorical": categorical, "embedding": widths, "sparse": sparse})
 }
 
 /// Widths of the embeddings: as given, or `min(50, round(1.6 n^0.56))` for `n` categories (fast.ai's rule).
-pub(crate) fn embedding_widths(categorical: &[usize], given: &Value) -> Result<Vec<usize>> {
-    let rule = |&n: &usize| ((1.6 * (n as f64).powf(0.56)).round() as usize).clamp(1, 50);
+pub(crate) fn embedding_widths(categorical: &[Category], given: &Value) -> Result<Vec<usize>> {
+    let rule = |category: &Category| ((1.6 * (category.categories as f64).powf(0.56)).round() as usize).clamp(1, 50);
     let widths = match given {
         Value::Null => categorical.iter().map(rule).collect(),
         Value::Number(width) => vec![width.as_u64().unwrap_or(0) as usize; categorical.len()],

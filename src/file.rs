@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 
 use crate::error::{Error, Result};
 use crate::value_error;
@@ -14,20 +14,20 @@ use crate::value_error;
 /// Key of the metadata that says what a file is.
 const FORMAT: &str = "format";
 
-/// Named tensors and texts of one file.
+/// Named tensors and texts of one file; tensors are borrowed where they can be, since a table may fill half the memory.
 #[derive(Debug, Default)]
-pub struct Contents {
-    tensors: HashMap<String, Stored>,
+pub struct Contents<'a> {
+    tensors: HashMap<String, Stored<'a>>,
     texts: HashMap<String, String>,
 }
 
 #[derive(Debug)]
-struct Stored {
+struct Stored<'a> {
     shape: Vec<usize>,
-    values: Vec<f32>,
+    values: Cow<'a, [f32]>,
 }
 
-impl View for &Stored {
+impl View for &Stored<'_> {
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
@@ -37,7 +37,11 @@ impl View for &Stored {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        self.values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>().into()
+        match cfg!(target_endian = "little") {
+            // SAFETY: the bytes of numbers that live as long; bytes need no alignment and may be anything.
+            true => unsafe { std::slice::from_raw_parts(self.values.as_ptr().cast(), self.data_len()) }.into(),
+            false => self.values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>().into(),
+        }
     }
 
     fn data_len(&self) -> usize {
@@ -45,7 +49,7 @@ impl View for &Stored {
     }
 }
 
-impl Contents {
+impl<'a> Contents<'a> {
     /// An empty file that calls itself `format`.
     pub fn new(format: &str) -> Self {
         let mut contents = Self::default();
@@ -59,8 +63,8 @@ impl Contents {
     }
 
     /// Adds a tensor.
-    pub fn tensor(&mut self, name: &str, shape: &[usize], values: Vec<f32>) {
-        self.tensors.insert(name.to_owned(), Stored { shape: shape.to_vec(), values });
+    pub fn tensor(&mut self, name: &str, shape: &[usize], values: impl Into<Cow<'a, [f32]>>) {
+        self.tensors.insert(name.to_owned(), Stored { shape: shape.to_vec(), values: values.into() });
     }
 
     /// A text.
@@ -90,7 +94,7 @@ impl Contents {
 
     /// A tensor of any length, if it is there.
     pub fn find_tensor(&self, name: &str) -> Option<&[f32]> {
-        self.tensors.get(name).map(|stored| stored.values.as_slice())
+        self.tensors.get(name).map(|stored| &*stored.values)
     }
 }
 
@@ -98,28 +102,30 @@ impl Contents {
 ///
 /// # Errors
 /// What the operating system says; the file that was there before is then untouched.
-pub fn write(path: &Path, contents: &Contents) -> Result<()> {
+pub fn write(path: &Path, contents: &Contents<'_>) -> Result<()> {
     if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "exists and is not a regular file");
         return Err(Error::File { path: path.display().to_string(), source });
     }
     let mut tensors: Vec<_> = contents.tensors.iter().collect();
     tensors.sort_by_key(|(name, _)| name.as_str());
-    let bytes = safetensors::serialize(tensors, Some(contents.texts.clone()))
-        .map_err(|error| value_error!("cannot serialise the model: {error}"))?;
     let beside = beside(path);
-    let written = put(&beside, &bytes).and_then(|()| fs::rename(&beside, path)).and_then(|()| settle(path));
-    written.map_err(|source| {
-        let _ = fs::remove_file(&beside);
-        Error::File { path: path.display().to_string(), source }
-    })
+    let put = safetensors::serialize_to_file(tensors, Some(contents.texts.clone()), &beside);
+    let put = put.map_err(|error| match error {
+        SafeTensorError::IoError(source) => Error::File { path: path.display().to_string(), source },
+        error => value_error!("cannot serialise the model: {error}"),
+    });
+    let placed = || sync(&beside).and_then(|()| fs::rename(&beside, path)).and_then(|()| settle(path));
+    let written =
+        put.and_then(|()| placed().map_err(|source| Error::File { path: path.display().to_string(), source }));
+    written.inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
 /// Reads a file of the given format.
 ///
 /// # Errors
 /// What the operating system says; a file that is damaged or of another kind.
-pub fn read(path: &Path, format: &str) -> Result<Contents> {
+pub fn read(path: &Path, format: &str) -> Result<Contents<'static>> {
     let bytes = fs::read(path).map_err(|source| Error::File { path: path.display().to_string(), source })?;
     let damaged = |what: String| value_error!("{}: not a complete {format} file ({what})", path.display());
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -133,7 +139,8 @@ pub fn read(path: &Path, format: &str) -> Result<Contents> {
         if view.dtype() != Dtype::F32 {
             return Err(damaged(format!("`{name}` is {:?}", view.dtype())));
         }
-        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let numbers = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let values: Vec<f32> = numbers.collect();
         contents.tensor(&name, view.shape(), values);
     }
     Ok(contents)
@@ -146,10 +153,9 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// Makes sure that a file is on the disk.
+fn sync(path: &Path) -> io::Result<()> {
+    File::options().write(true).open(path)?.sync_all()
 }
 
 /// Makes the rename itself durable, where folders can be synchronised.

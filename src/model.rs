@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::data::{Data, Inputs, Rows};
-use crate::description::{embedding_widths, read_frozen, read_inputs, read_seed, read_tasks};
+use crate::data::{Category, Data, Inputs, Rows};
+use crate::description::{describe_inputs, embedding_widths, read_frozen, read_inputs, read_seed, read_tasks};
 use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::file::{self, Contents};
@@ -13,7 +13,7 @@ use crate::head::{Feature, Head, Target};
 use crate::loss::{self, Loss};
 use crate::network::builder::Builder;
 use crate::network::gradient::Pass;
-use crate::network::nodes::Op;
+use crate::network::nodes::{Op, embedding};
 use crate::network::params::Params;
 use crate::network::plan::{Purpose, Step};
 use crate::network::{Entry, Network, Output, Reach};
@@ -41,7 +41,7 @@ pub struct Model {
     /// What a training learned of how the tasks are related.
     pub relation: Option<Relation>,
     inputs: Inputs,
-    /// Encoder, sharing, head, embedding widths, seed and the face's own notes, defaults filled in.
+    /// Inputs, encoder, sharing, head, seed and the face's own notes, defaults filled in.
     rest: Value,
     workspaces: Vec<Workspace>,
 }
@@ -67,8 +67,14 @@ pub fn assemble(
     sharing: &dyn Sharing,
     head: &dyn Head,
 ) -> Result<Network> {
-    let mut net = Builder::new(inputs.numeric, &inputs.categorical).serving(tasks.len());
-    let x = net.features(widths);
+    let columns: Vec<_> = inputs.columns().iter().map(|column| column.count).collect();
+    let mut net = Builder::new(inputs.numeric, &columns).serving(tasks.len());
+    let table = |(category, &width): (&Category, &usize)| embedding::Feature {
+        width,
+        bag: category.bag,
+        sparse: category.sparse,
+    };
+    let x = net.features(&inputs.categorical.iter().zip(widths).map(table).collect::<Vec<_>>());
     let features = sharing.build(&mut net, &Parts { x, encoder, tasks })?;
     let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
         path: format!("heads.{}", task.name),
@@ -109,7 +115,7 @@ impl Model {
 
         let net = assemble(&inputs, &widths, &tasks, encoder.as_ref(), sharing.as_ref(), head.as_ref())?;
         let params = Params::new(&net, seed)?;
-        let rest = json!({"embedding": widths, "encoder": encoder.describe(), "sharing": sharing.describe(),
+        let rest = json!({"inputs": describe_inputs(&inputs, &widths), "encoder": encoder.describe(), "sharing": sharing.describe(),
                           "head": head.describe(), "seed": seed, "face": description["face"]});
         let mut model = Self { tasks, net, params, relation: None, inputs, rest, workspaces: Vec::new() };
         model.freeze_only(&read_frozen(&description)?)?;
@@ -119,11 +125,8 @@ impl Model {
     /// The description with every default filled in, as JSON.
     pub fn description(&self) -> String {
         let mut whole = self.rest.clone();
-        let Inputs { numeric, categorical } = &self.inputs;
-        whole["inputs"] = json!({"numeric": numeric, "categorical": categorical, "embedding": whole["embedding"]});
         whole["tasks"] = self.tasks.iter().map(Task::describe).collect();
         whole["frozen"] = self.frozen().into();
-        whole.as_object_mut().expect("made as an object").remove("embedding");
         whole.to_string()
     }
 
@@ -296,15 +299,24 @@ impl Model {
         predicted
     }
 
-    /// The gradient of the weighted objective on all rows as one batch, without dropout: `out[i]` for entry `i`.
+    /// The gradient of the weighted objective on all rows as one batch, without dropout: `out[i]` for entry `i`, of whole
+    /// tables too.
     ///
     /// # Errors
     /// What libtorch refuses.
     pub fn gradient(&mut self, data: &Data) -> Result<Vec<Vec<f32>>> {
         let work = self.differentiate(data, Pass::Summed)?;
         self.give_back(work);
-        let flat = self.params.gradients.slice();
-        Ok(self.net.entries.iter().filter(|e| e.param.is_some()).map(|e| flat[e.range.clone()].to_vec()).collect())
+        let Params { gradients, tables, .. } = &self.params;
+        let gradient = |entry: &Entry| match &tables[entry.param?] {
+            Some(table) => {
+                let mut whole = vec![0.0; entry.range.len()];
+                table.open().spread(0, &mut whole);
+                Some(whole)
+            }
+            None => Some(gradients.slice()[entry.range.clone()].to_vec()),
+        };
+        Ok(self.net.entries.iter().filter_map(gradient).collect())
     }
 
     /// The per-task gradients (times lambda) of the shared parameters, likewise; a task without a label gives zeros.
@@ -416,9 +428,9 @@ impl Model {
     }
 
     /// Adds parameters, state and relation to a file.
-    pub fn store(&self, contents: &mut Contents) {
+    pub fn store<'a>(&'a self, contents: &mut Contents<'a>) {
         for (index, entry) in self.net.entries.iter().enumerate() {
-            contents.tensor(&format!("model/{}", entry.name), &entry.shape, self.entry(index).to_vec());
+            contents.tensor(&format!("model/{}", entry.name), &entry.shape, self.entry(index));
         }
         if let Some(relation) = &self.relation {
             contents.text("relation", relation.text());
@@ -437,13 +449,13 @@ impl Model {
     ///
     /// # Errors
     /// A tensor that is missing or of another shape.
-    pub fn fetch(&self, contents: &Contents) -> Result<Vec<Vec<f32>>> {
-        let of = |e: &Entry| contents.get_tensor(&format!("model/{}", e.name), &e.shape).map(<[f32]>::to_vec);
+    pub fn fetch<'a>(&self, contents: &'a Contents<'_>) -> Result<Vec<&'a [f32]>> {
+        let of = |e: &Entry| contents.get_tensor(&format!("model/{}", e.name), &e.shape);
         self.net.entries.iter().map(of).collect()
     }
 
     /// Takes over what [`Model::fetch`] read.
-    pub fn assign(&mut self, entries: &[Vec<f32>]) {
+    pub fn assign(&mut self, entries: &[&[f32]]) {
         for (index, values) in entries.iter().enumerate() {
             self.entry_mut(index).copy_from_slice(values);
         }

@@ -5,6 +5,8 @@ mod rows;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use polytask::data::Data;
+use polytask::data::array::Array;
 use polytask::model::Model;
 use polytask::network::random::Stream;
 use polytask::regularizer;
@@ -69,14 +71,41 @@ fn calls_with(encoder: Value, sharing: Value, head: Value, settings: Value, how:
     let numbers = |n: usize| (0..n).map(|i| if i % 3 == 0 { f32::NAN } else { 0.5 }).collect();
     let targets = vec![Target::Classes(kinds), Target::Values(numbers(rows), 1), Target::Values(numbers(rows * 2), 2)];
     let data = data(rows, x, targets);
+    epochs(&mut model, &mut trainer, &data, how)
+}
+
+fn epochs(model: &mut Model, trainer: &mut Trainer, data: &Data, how: Run) -> usize {
     let mut during = 0;
     for _ in 0..3 {
         let before = CALLS.get();
-        trainer.run(&mut model, &data, how, None, &mut |_, _, _| Ok(())).unwrap();
+        trainer.run(model, data, how, None, &mut |_, _, _| Ok(())).unwrap();
         during = CALLS.get() - before;
-        trainer.end_epoch(&mut model).unwrap();
+        trainer.end_epoch(model).unwrap();
     }
     during
+}
+
+/// The same over numeric features, a bag and a sparse table.
+fn calls_with_tables(settings: Value, how: Run) -> usize {
+    tch::set_num_threads(1);
+    let bag = json!({"categories": 50, "length": 3, "combine": "mean"});
+    let description = json!({
+        "inputs": {"numeric": 2, "categorical": [9, bag, 1000], "embedding": 4, "sparse": [false, true, true]},
+        "tasks": [{"name": "a", "loss": "mean_squared"}, {"name": "b", "loss": "mean_squared"}],
+    });
+    let mut model = Model::new(&description.to_string(), Vec::new()).unwrap();
+    let mut trainer = Trainer::new(&model, &settings.to_string()).unwrap();
+    let (s, rows) = (Stream::new(2, &[]), 40 * 16 - 5);
+    let codes = (0..rows * 5).map(|i| match i % 5 {
+        0 => (s.bits(i as u64) % 9) as i64,
+        4 => (s.bits(i as u64) % 1000) as i64,
+        _ => (s.bits(i as u64) % 51) as i64 - 1,
+    });
+    let numbers: Vec<f32> = (0..rows * 2).map(|i| s.normal(i as u64) as f32).collect();
+    let targets = vec![Target::Values(numbers[..rows].to_vec(), 1), Target::Values(numbers[rows..].to_vec(), 1)];
+    let data = Data { categorical: Some(Array::own(codes.collect::<Vec<_>>(), 5)), ..data(rows, numbers, targets) };
+    model.check(&data, true).unwrap();
+    epochs(&mut model, &mut trainer, &data, how)
 }
 
 #[test]
@@ -97,6 +126,8 @@ fn a_steady_step_allocates_nothing() {
     assert_eq!(calls(plain.clone(), json!("tower"), regularized, how(true, false)), 0);
     let gated = json!({"name": "dselect_k", "experts": 5});
     assert_eq!(calls_with(plain.clone(), gated, json!("linear"), full.clone(), how(true, false)), 0);
+    assert_eq!(calls_with_tables(json!({"clip_norm": 0.5}), how(true, false)), 0);
+    assert_eq!(calls_with_tables(json!({"optimizer": "adagrad", "accumulate": 2}), how(true, false)), 0);
     assert_eq!(calls(plain, json!("linear"), json!({}), how(true, false)), 0);
     assert_eq!(calls(rich("batch"), json!("tower"), full.clone(), how(true, true)), 0);
     assert_eq!(calls(rich("layer"), json!("linear"), full, how(false, false)), 0);

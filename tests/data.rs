@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use polytask::data::array::{Array, Dtype, Element};
-use polytask::data::{Data, Inputs, Rows};
+use polytask::data::{Category, Data, Inputs, Rows};
 use polytask::loss::{Counts, Labels};
 use polytask::network::random::Stream;
 
@@ -191,7 +191,7 @@ fn good() -> Data {
 fn said(labels: Labels, spoil: impl FnOnce(&mut Data)) -> String {
     let mut data = good();
     spoil(&mut data);
-    let inputs = Inputs { numeric: 2, categorical: vec![3, 5] };
+    let inputs = Inputs { numeric: 2, categorical: vec![Category::plain(3), Category::plain(5)] };
     match data.check(&inputs, &[("a".to_owned(), labels)], true) {
         Ok(()) => "nothing".to_owned(),
         Err(error) => error.to_string(),
@@ -315,7 +315,7 @@ fn wrong_row_weights_are_named() {
 #[test]
 fn labels_are_needed_only_for_training() {
     let data = Data { targets: vec![None], ..good() };
-    let inputs = Inputs { numeric: 2, categorical: vec![3, 5] };
+    let inputs = Inputs { numeric: 2, categorical: vec![Category::plain(3), Category::plain(5)] };
     let tasks = [("a".to_owned(), NUMBERS)];
     assert!(data.check(&inputs, &tasks, false).is_ok());
     assert!(data.check(&inputs, &tasks, true).unwrap_err().to_string().contains("no row has a label"));

@@ -4,13 +4,15 @@ use polytask::network::builder::Builder;
 use polytask::network::gradient::{Pass, Store};
 use polytask::network::half as halves;
 use polytask::network::nodes::activation::Curve;
+use polytask::network::nodes::embedding::{Bag, Combine, Feature};
 use polytask::network::nodes::island::Module;
 use polytask::network::nodes::mixture::Experts;
 use polytask::network::nodes::stitch::{Mix, Rule};
 use polytask::network::params::Params;
 use polytask::network::plan::{Plan, Purpose, Step};
 use polytask::network::random::Stream;
-use polytask::network::{Entry, Init, Network, Reach, ValueId};
+use polytask::network::touched::SparseGradient;
+use polytask::network::{Entry, Init, NOTHING, Network, Reach, ValueId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Kind, Tensor};
@@ -159,7 +161,11 @@ impl Case {
         self.check_weighed(&rows, &state, training);
         self.params.state.slice_mut().copy_from_slice(&state);
         self.params.gradients.slice_mut().fill(f64::NAN);
-        self.run(Pass::PerTask, training);
+        // Twice, since new memory is zero where a later step finds the one before.
+        for _ in 0..2 {
+            self.params.state.slice_mut().copy_from_slice(&state);
+            self.run(Pass::PerTask, training);
+        }
         self.check_per_task(&rows);
         let whole = self.plan.slabs().unwrap().gramian();
         self.params.state.slice_mut().copy_from_slice(&state);
@@ -184,11 +190,19 @@ impl Case {
         self.plan = large;
     }
 
+    /// The flat gradient of an entry, or that of a sparse table as a whole.
+    fn gradient(&self, entry: &Entry) -> Vec<f64> {
+        match &self.params.tables[entry.param.unwrap()] {
+            Some(table) => whole(table, 0, entry),
+            None => self.params.gradients.slice()[entry.range.clone()].to_vec(),
+        }
+    }
+
     fn check_summed(&self, rows: &[Vec<Vec<f64>>], what: &str) {
         for (i, entry) in self.net.entries.iter().filter(|e| e.param.is_some()).enumerate() {
             let along = |k: usize| rows.iter().map(|row| row[i][k] * learns(entry)).sum();
             let sum: Vec<f64> = (0..entry.range.len()).map(along).collect();
-            close(&self.params.gradients.slice()[entry.range.clone()], &sum, &format!("{what} {}", entry.name));
+            close(&self.gradient(entry), &sum, &format!("{what} {}", entry.name));
         }
     }
 
@@ -203,7 +217,7 @@ impl Case {
             let weight = |task: usize| learns(entry) * if shared { weights[task] } else { 1.0 };
             let along = |k: usize| rows.iter().enumerate().map(|(task, row)| weight(task) * row[i][k]).sum();
             let want: Vec<f64> = (0..entry.range.len()).map(along).collect();
-            close(&self.params.gradients.slice()[entry.range.clone()], &want, &format!("weighed {}", entry.name));
+            close(&self.gradient(entry), &want, &format!("weighed {}", entry.name));
         }
     }
 
@@ -214,15 +228,21 @@ impl Case {
         for (i, entry) in self.net.entries.iter().filter(|e| e.param.is_some()).enumerate() {
             let param = entry.param.unwrap();
             if !self.net.params[param].learns {
-                let gradient = &self.params.gradients.slice()[entry.range.clone()];
-                assert!(gradient.iter().all(|g| g.is_nan()), "{} is written to", entry.name);
-                assert!(slabs.row(param, 0).is_none());
+                if !self.net.params[param].sparse {
+                    let gradient = &self.params.gradients.slice()[entry.range.clone()];
+                    assert!(gradient.iter().all(|g| g.is_nan()), "{} is written to", entry.name);
+                    assert!(slabs.row(param, 0).is_none());
+                }
+                continue;
+            }
+            if let Some(table) = &self.params.tables[param] {
+                rows.iter().enumerate().for_each(|(t, row)| close(&whole(table, t, entry), &row[i], &entry.name));
                 continue;
             }
             if self.net.params[param].reach != Reach::All {
                 let along = |k: usize| rows.iter().map(|row| row[i][k] * learns(entry)).sum();
                 let sum: Vec<f64> = (0..entry.range.len()).map(along).collect();
-                close(&self.params.gradients.slice()[entry.range.clone()], &sum, &format!("own {}", entry.name));
+                close(&self.gradient(entry), &sum, &format!("own {}", entry.name));
                 continue;
             }
             let first = self.net.params[param].range.start;
@@ -243,6 +263,13 @@ impl Case {
 /// 1 for what learns, 0 for what is frozen.
 fn learns(entry: &Entry) -> f64 {
     if entry.frozen { 0.0 } else { 1.0 }
+}
+
+/// One lane of a sparse table's gradient, with zeros for all rows that were not touched.
+fn whole(table: &SparseGradient<f64>, lane: usize, entry: &Entry) -> Vec<f64> {
+    let mut whole = vec![f64::NAN; entry.range.len()];
+    table.open().spread(lane, &mut whole);
+    whole
 }
 
 fn close(got: &[f64], want: &[f64], what: &str) {
@@ -316,7 +343,7 @@ fn embeddings_beside_numeric_features() {
     for seed in 0..10 {
         let (rows, inputs, hidden, tasks) = sizes(seed);
         let mut b = Builder::new(inputs - 1, &[3, 7]);
-        let x = b.features(&[2, 5]);
+        let x = b.features(&[Feature::plain(2), Feature::plain(5)]);
         let h = b.linear(&paths(&["a"]), x, hidden, Some(Curve::Tanh));
         add_heads(&mut b, h, tasks);
         Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
@@ -712,7 +739,7 @@ fn groups_are_picked_joined_and_share_a_layer() {
             let lone = r.linear(&r.numeric, "a").tanh();
             let joined = Tensor::cat(&[tied(2), lone.shallow_clone(), tied(0), tied(2)], 1);
             let task = |t: usize| {
-                let own = if t % 2 == 0 { tied(t % 3) } else { lone.shallow_clone() };
+                let own = if t.is_multiple_of(2) { tied(t % 3) } else { lone.shallow_clone() };
                 r.linear(&(own + r.linear(&joined, &format!("j{t}"))), &format!("heads.{t}"))
             };
             (0..tasks).map(task).collect()
@@ -816,18 +843,22 @@ fn shared_groups_meet_groups_of_their_own() {
         let mut b = Builder::new(inputs, &[]);
         let x = b.fan_out(&numbered("a", tasks), b.numeric(), 1, Some(Curve::Tanh), Reach::All);
         let z = b.fan_out(&numbered("b", tasks), b.numeric(), 1, None, Reach::Own);
+        let joined = b.join(x);
+        let seen = b.fan_out(&numbered("c", tasks), joined, 1, None, Reach::Own);
         let (dot, funnel) = (b.dot(x, z, 0.7).unwrap(), b.funnel(z, x, Reach::Own).unwrap());
         let held = b.calibrate(x, z, 0.9, Reach::Own).unwrap();
         let kept = b.calibrate(z, x, 0.4, Reach::Own).unwrap();
         let sum = b.add(&[x, z]).unwrap();
-        let all = b.concat(&[dot, funnel, held, kept, sum, x]).unwrap();
+        let all = b.concat(&[dot, funnel, held, kept, sum, x, seen]).unwrap();
         add_own_heads(&mut b, all, tasks);
         Case::new(b.finish().unwrap(), rows, seed).check_terms(true, |r| {
             let pair =
                 |t: usize| (r.linear(&r.numeric, &format!("a{t}")).tanh(), r.linear(&r.numeric, &format!("b{t}")));
             let task = |t: usize| {
                 let (x, z) = pair(t);
-                let all = [0.7 * &x * &z, both(&z, &x), z.shallow_clone(), x.shallow_clone(), &x + &z, x];
+                let joined = Tensor::cat(&(0..tasks).map(|t| pair(t).0).collect::<Vec<_>>(), 1);
+                let seen = r.linear(&joined, &format!("c{t}"));
+                let all = [0.7 * &x * &z, both(&z, &x), z.shallow_clone(), x.shallow_clone(), &x + &z, x, seen];
                 r.linear(&Tensor::cat(&all, 1), &format!("heads.{t}"))
             };
             let term = |t: usize| {
@@ -1057,6 +1088,53 @@ fn micro_batches_add_up_with_terms() {
     }
 }
 
+/// The sum or mean of the rows of a bag's codes; columns of nothing do not count.
+fn bag(table: &Tensor, codes: &Tensor, combine: Combine) -> Tensor {
+    let there = codes.ne(i64::from(NOTHING));
+    let rows = table.index_select(0, &(codes * &there).reshape([-1]));
+    let rows = rows.reshape([codes.size()[0], codes.size()[1], -1]) * there.unsqueeze(2);
+    let sum = rows.sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
+    match combine {
+        Combine::Sum => sum,
+        Combine::Mean => sum / there.sum_dim_intlist([1i64].as_slice(), true, Kind::Double).clamp_min(1.0),
+    }
+}
+
+#[test]
+fn bags_and_sparse_tables() {
+    for seed in 0..16 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let combine = if seed % 2 == 0 { Combine::Mean } else { Combine::Sum };
+        let several = Feature { bag: Some(Bag { length: 3, combine }), ..Feature::plain(4) };
+        let features = [
+            Feature { sparse: seed % 3 == 0, ..several },
+            Feature { sparse: seed % 3 > 0, ..Feature::plain(2) },
+            Feature::plain(33),
+            Feature { width: 1, sparse: seed % 4 > 1, ..several },
+        ];
+        let mut b = Builder::new(inputs - 1, &[5, 5, 5, 7, 3, 2, 2, 2]);
+        let x = b.features(&features);
+        let h = b.linear(&paths(&["a"]), x, hidden, Some(Curve::Tanh));
+        add_heads(&mut b, h, tasks);
+        let net = b.finish().unwrap();
+        let flat: usize = net.params.iter().filter(|p| p.sparse).map(|p| p.range.len()).sum();
+        assert!(net.dense() + flat <= net.size() && net.params.iter().all(|p| p.sparse == (p.range.end > net.dense())));
+        let mut case = Case::new(net, rows, seed);
+        let draw = Stream::new(seed, &[77]);
+        for (i, code) in case.codes.iter_mut().enumerate().filter(|(i, _)| i % 8 < 3 || i % 8 > 4) {
+            // The first row has no code at all.
+            *code = if i < 8 || draw.uniform(i as u64) < 0.4 { NOTHING } else { *code };
+        }
+        case.check(true, |r| {
+            let table = |k: usize| r.param(&format!("embedding.{k}.weight"));
+            let one = |k: usize, column: i64| table(k).index_select(0, &r.codes.select(1, column));
+            let several = |k: usize, first: i64| bag(table(k), &r.codes.narrow(1, first, 3), combine);
+            let x = [r.numeric.shallow_clone(), several(0, 0), one(1, 3), one(2, 4), several(3, 5)];
+            heads(r, &r.linear(&Tensor::cat(&x, 1), "a").tanh(), tasks)
+        });
+    }
+}
+
 #[test]
 fn islands_run_under_autograd() {
     for seed in 0..10 {
@@ -1076,13 +1154,13 @@ fn islands_run_under_autograd() {
 
 #[test]
 fn micro_batches_add_up() {
-    let mut b = Builder::new(4, &[3]);
-    let x = b.features(&[2]);
+    let mut b = Builder::new(4, &[3, 9]);
+    let x = b.features(&[Feature::plain(2), Feature { sparse: true, ..Feature::plain(2) }]);
     let h = b.linear(&paths(&["a"]), x, 6, Some(Curve::Tanh));
     add_heads(&mut b, h, 2);
     let mut case = Case::new(b.finish().unwrap(), 9, 4);
     case.run(Pass::Summed, true);
-    let once = case.params.gradients.slice().to_vec();
+    let once: Vec<_> = case.net.entries.iter().map(|entry| case.gradient(entry)).collect();
     let step = Step { accumulate: true, ..case.step(true) };
     case.plan.clear(Pass::Summed);
     for (task, seed) in case.seeds.iter().enumerate() {
@@ -1093,8 +1171,10 @@ fn micro_batches_add_up() {
         }
     }
     case.plan.backward(&step, Pass::Summed).unwrap();
-    let twice: Vec<_> = once.iter().map(|g| 2.0 * g).collect();
-    close(case.params.gradients.slice(), &twice, "two equal micro-batches");
+    for (entry, once) in case.net.entries.iter().zip(once) {
+        let twice: Vec<_> = once.iter().map(|g| 2.0 * g).collect();
+        close(&case.gradient(entry), &twice, "two equal micro-batches");
+    }
 }
 
 /// The network of a builder with everything frozen whose path begins so.
@@ -1123,7 +1203,7 @@ fn frozen_parts_get_no_gradient_and_the_rest_its_own() {
     for (seed, below) in parts.iter().enumerate() {
         let (rows, tasks) = (7 + seed, 3);
         let mut b = Builder::new(4, &[5, 3]);
-        let x = b.features(&[3, 2]);
+        let x = b.features(&[Feature::plain(3), Feature { sparse: true, ..Feature::plain(2) }]);
         let h = b.linear(&paths(&["a"]), x, 6, Some(Curve::Tanh));
         let h = b.layer_norm(&paths(&["n"]), h);
         let h = b.linear(&paths(&["c"]), h, 6, Some(Curve::Gelu));
@@ -1225,7 +1305,7 @@ fn nothing_runs_backwards_through_a_frozen_trunk() {
     let counting = Arc::new(Counting::default());
     let module: Arc<dyn Module> = counting.clone();
     let mut b = Builder::new(5, &[4]);
-    let x = b.features(&[2]);
+    let x = b.features(&[Feature::plain(2)]);
     let h = b.linear(&paths(&["encoder.0"]), x, 4, Some(Curve::Relu));
     let m = b.island(&paths(&["encoder.1"]), &[h], &module).unwrap();
     let d = b.dropout(m, 0.5);

@@ -1,5 +1,6 @@
 //! Every optimizer against its published formula in `f64` and, where tch reaches it, against libtorch's own.
 
+use polytask::network::touched::SparseGradient;
 use polytask::optim::{self, Segment};
 use serde_json::{Value, json};
 use tch::nn::{self, OptimizerConfig};
@@ -192,6 +193,110 @@ fn gradients_can_be_scaled_and_segments_leave_the_rest_alone() {
             let inside = (3..9).contains(&i) || i >= 20;
             assert_eq!(before != after, inside, "{} parameter {i}", info.name);
         }
+    }
+}
+
+const WIDTH: usize = 3;
+const ROWS: usize = 5;
+
+/// The touched rows of a step: row 3 in each, row 1 in every other, row 4 never.
+fn touched(step: u64) -> SparseGradient<f32> {
+    let gradient = SparseGradient::new(WIDTH);
+    let mut touched = gradient.open();
+    touched.begin(1, ROWS, false);
+    let codes = [3, 1, 0, 2].into_iter().take(if step.is_multiple_of(2) { 1 } else { 4 });
+    for code in codes {
+        touched.row(code).copy_from_slice(&wave(2.0, step)[code as usize * WIDTH..][..WIDTH]);
+    }
+    drop(touched);
+    gradient
+}
+
+/// A table and its state after so many steps.
+fn table(description: &Value, steps: u64, touched: impl Fn(u64) -> SparseGradient<f32>) -> (Vec<f32>, Vec<Vec<f32>>) {
+    let optimizer = optim::build(description).unwrap();
+    let segment = Segment { range: 0..ROWS * WIDTH, lr: 0.1, weight_decay: 0.05 };
+    let slot = |slot| vec![optimizer.initial(slot); ROWS * optimizer.row_state(slot, WIDTH)];
+    let mut buffers: Vec<_> = (0..optimizer.slots().len()).map(slot).collect();
+    let mut parameters = wave(0.5, 0)[..ROWS * WIDTH].to_vec();
+    for step in 1..=steps {
+        let mut state: Vec<&mut [f32]> = buffers.iter_mut().map(Vec::as_mut_slice).collect();
+        optimizer.update_rows(step, 0.5, &segment, &mut parameters, &touched(step).open(), &mut state);
+    }
+    (parameters, buffers)
+}
+
+/// Optimizers, with momentum where that is an argument.
+fn described() -> impl Iterator<Item = Value> {
+    let names = optim::infos().into_iter().map(|info| json!({"name": info.name}));
+    let more = [json!({"name": "sgd", "momentum": 0.9}), json!({"name": "rmsprop", "momentum": 0.5, "centered": true})];
+    names.chain(more)
+}
+
+#[test]
+fn rows_that_are_not_touched_keep_their_bits_and_their_state() {
+    for description in described() {
+        let ((one, first), (two, second)) = (table(&description, 1, touched), table(&description, 2, touched));
+        let start = &wave(0.5, 0)[..ROWS * WIDTH];
+        assert_eq!(one[4 * WIDTH..], start[4 * WIDTH..], "{description}: a row that is never touched");
+        assert!(one[..4 * WIDTH].iter().zip(start).all(|(now, before)| now != before), "{description}");
+        for row in 0..ROWS {
+            let own = row * WIDTH..(row + 1) * WIDTH;
+            assert_eq!(one[own.clone()] == two[own], row != 3, "{description} row {row}");
+            for (first, second) in first.iter().zip(&second) {
+                let per = first.len() / ROWS;
+                let own = row * per..(row + 1) * per;
+                let still = first[own.clone()] == second[own];
+                assert!(still || row == 3, "{description}: state of row {row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_table_that_is_touched_as_a_whole_learns_as_other_parameters() {
+    let all = |step| {
+        let gradient = SparseGradient::new(WIDTH);
+        let mut touched = gradient.open();
+        touched.begin(1, ROWS, false);
+        for code in [4, 2, 0, 1, 3] {
+            touched.row(code).copy_from_slice(&wave(2.0, step)[code as usize * WIDTH..][..WIDTH]);
+        }
+        drop(touched);
+        gradient
+    };
+    for description in described().filter(|description| description["name"] != "adagrad") {
+        let optimizer = optim::build(&description).unwrap();
+        let segment = [Segment { range: 0..ROWS * WIDTH, lr: 0.1, weight_decay: 0.05 }];
+        let mut buffers: Vec<_> = optimizer.slots().iter().map(|_| vec![0.0; ROWS * WIDTH]).collect();
+        let mut dense = wave(0.5, 0)[..ROWS * WIDTH].to_vec();
+        for step in 1..=9 {
+            let mut state: Vec<&mut [f32]> = buffers.iter_mut().map(Vec::as_mut_slice).collect();
+            optimizer.update(step, 0.5, &segment, &mut dense, &wave(2.0, step)[..ROWS * WIDTH], &mut state);
+        }
+        let (sparse, _) = table(&description, 9, all);
+        for (sparse, dense) in sparse.iter().zip(&dense) {
+            assert!((sparse - dense).abs() < 1e-6, "{description}: {sparse} {dense}");
+        }
+    }
+}
+
+#[test]
+fn adagrad_has_one_sum_a_row() {
+    // A row [1, 2, 2] with gradient [3, 0, 4]: the mean square is 25/3, after a second step twice that.
+    let optimizer = optim::build(&json!({"name": "adagrad", "lr": 0.5})).unwrap();
+    let gradient = SparseGradient::new(WIDTH);
+    gradient.open().begin(1, 1, false);
+    gradient.open().row(0).copy_from_slice(&[3.0, 0.0, 4.0]);
+    let segment = Segment { range: 0..3, lr: 0.5, weight_decay: 0.0 };
+    let (mut row, mut sum) = ([1.0, 2.0, 2.0], [0.0]);
+    for step in 1..=2 {
+        optimizer.update_rows(step, 1.0, &segment, &mut row, &gradient.open(), &mut [&mut sum]);
+    }
+    assert!((sum[0] - 50.0 / 3.0).abs() < 1e-5);
+    let reach = 0.5 * (1.0 / (25.0_f32 / 3.0).sqrt() + 1.0 / (50.0_f32 / 3.0).sqrt());
+    for (got, want) in row.iter().zip([1.0 - 3.0 * reach, 2.0, 2.0 - 4.0 * reach]) {
+        assert!((got - want).abs() < 1e-5, "{got} {want}");
     }
 }
 

@@ -147,13 +147,15 @@ fn values_and_gradients_are_those_of_autograd() {
 #[test]
 fn single_precision_follows_double() {
     for info in regularizer::infos() {
-        let mut regularizer = regularizer::build(&description(&info.name)).unwrap();
-        let places = regularizer.choose(&places()).unwrap();
+        let build = || regularizer::build(&description(&info.name)).unwrap();
+        let (mut narrower, mut wider) = (build(), build());
+        let places = narrower.choose(&places()).unwrap();
+        assert_eq!(wider.choose(&self::places()).unwrap(), places);
         let narrow: Vec<f32> = parameters().iter().map(|w| *w as f32).collect();
         let wide: Vec<f64> = narrow.iter().map(|w| f64::from(*w)).collect();
         let (mut single, mut double) = (vec![0.0_f32; SIZE], vec![0.0_f64; SIZE]);
-        let value = regularizer.add(&places, &narrow, Some(&mut single));
-        let want = regularizer.add(&places, &wide, Some(&mut double));
+        let value = narrower.add(&places, &narrow, Some(&mut single));
+        let want = wider.add(&places, &wide, Some(&mut double));
         assert!((value - want).abs() < 1e-6 * want, "{}: {value} {want}", info.name);
         let largest = double.iter().fold(0.0_f64, |most, d| most.max(d.abs()));
         let worst = single.iter().zip(&double).fold(0.0_f64, |most, (s, d)| most.max((f64::from(*s) - d).abs()));

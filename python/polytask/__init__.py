@@ -14,6 +14,7 @@ for _family, _module in _registry.modules().items():
     globals()[_family] = _module
 
 from . import encoder, head, loss, optim, regularizer, schedule, sharing, weighting  # noqa: E402
+from .bag import Bag  # noqa: E402
 from .callbacks import Callback, Checkpoint, EarlyStopping  # noqa: E402
 from .component import Component  # noqa: E402
 from .history import History  # noqa: E402
@@ -27,6 +28,7 @@ from .trainer import Trainer  # noqa: E402
 __version__ = _core.__version__
 
 __all__ = [
+    "Bag",
     "Callback",
     "Checkpoint",
     "Component",

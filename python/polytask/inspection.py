@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .component import listed
+from .relation import Relation
 from .table import text
 
 #: An expert that weighs less than this share of an equal part, for every task, is called dead.
@@ -73,14 +74,18 @@ class Inspection:
     Attributes:
         gates: by name, each with `values`, `use` and `dead`.
         mixes: by name, each with `values`.
+        relation: how the tasks are related, if a training learned it; see `MultiTaskModel.relation`.
     """
 
-    def __init__(self, gates: Sequence[Gates], mixes: Sequence[Mix]) -> None:
+    def __init__(self, gates: Sequence[Gates], mixes: Sequence[Mix], relation: Relation | None) -> None:
+        self.relation = relation
         self.gates = {each.name: each for each in gates}
         self.mixes = {each.name: each for each in mixes}
 
     @classmethod
-    def of(cls, parts: Sequence[list[tuple[str, str, list[str], list[str], int, np.ndarray]]]) -> Inspection:
+    def of(
+        cls, parts: Sequence[list[tuple[str, str, list[str], list[str], int, np.ndarray]]], relation: Relation | None
+    ) -> Inspection:
         """From what the core reports for each batch."""
         gates, mixes = [], []
         for k, (name, kind, rows, columns, own, values) in enumerate(parts[0]):
@@ -90,7 +95,7 @@ class Inspection:
             names = [[f"{row}: {column}" if j < own else column for j, column in enumerate(columns)] for row in rows]
             whole = values if len(parts) == 1 else np.concatenate([part[k][5] for part in parts], axis=1)
             gates.append(Gates(name, rows, names, whole))
-        return cls(gates, mixes)
+        return cls(gates, mixes, relation)
 
     @property
     def dead(self) -> list[str]:
@@ -124,6 +129,8 @@ class Inspection:
             rows = [[to, *map(float, row)] for to, row in zip(mix.to, mix.values, strict=True)]
             title = "how likely each is chosen" if mix.choice else "weights"
             parts.append(f"{mix.name}: {title}\n{text(['', *mix.sources], rows)}")
+        if self.relation is not None:
+            parts.append(f"relation: correlations of the tasks\n{self.relation!r}")
         if self.dead:
             parts.append(f"experts that no task uses: {listed(self.dead)}")
         return "\n\n".join(parts) or "nothing to see: this sharing scheme has neither gates nor mixes"

@@ -155,7 +155,7 @@ class Loop:
             self.core.balance(self.rows)
         elif any("balanced" in json.dumps(task.describe()["loss"]) for task in self.model.tasks):
             inputs = self.model.inputs
-            sizes = inputs.numeric, len(inputs.categorical)
+            sizes = inputs.numeric, inputs.code_columns
             self.core.balance(labels.without_features(self.train, self.model.kinds, *sizes).core())  # type: ignore[arg-type]
 
     def _epoch(self, bar: Progress) -> None:

@@ -156,7 +156,7 @@ class MultiTaskModel:
 
     def inspect(self, x: Any, *, batch_size: int = 4096) -> Inspection:
         """A look inside, for features in any form: gates row by row, how much each task uses each expert, experts that
-        no task uses, and how features of tasks are mixed. Its parts can be drawn.
+        no task uses, how features of tasks are mixed, and their relation. Its parts can be drawn.
 
         Raises:
             ValueError, TypeError: features that do not fit the model's inputs.
@@ -165,7 +165,8 @@ class MultiTaskModel:
         parts = [self._core.inspect(rows.core(), size) for rows in self.reader.feature_batches(x)]
         if not parts:
             raise ValueError("`x` has no batch")
-        return Inspection.of(parts)
+        found = self._core.relation()
+        return Inspection.of(parts, None if found is None else Relation(*found))
 
     def summary(self) -> Summary:
         """The layers, whom they serve and their parameters, and how many single-task networks would need."""
@@ -176,7 +177,7 @@ class MultiTaskModel:
         everything there is without an argument.
 
         Frozen parameters have no gradient, are no shared parameters to weightings, and neither the optimizer (weight
-        decay and momentum included) nor a regularizer touches them; the steps cost less by what need not be computed.
+        decay and momentum included) nor a regularizer moves them; the steps cost less by what need not be computed.
         Frozen batch norms normalise with the statistics they have, in training too. Dropout goes on. Models keep what
         is frozen in their files; a checkpoint that is restored brings its own back.
 

@@ -10,7 +10,8 @@ class SGD(Component):
 
     `g += weight_decay w`, `b = momentum b + (1 - dampening) g` (`b = g` in the first step), `w -= lr b`, or with
     Nesterov's momentum `w -= lr (g + momentum b)`. The numbers are those of `torch.optim.SGD`; biases and norms
-    do not decay.
+    do not decay. Of a sparse table a step touches the rows of its batch alone: the momenta of all other rows stay as
+    they are, and those rows do not move.
     """
 
     lr: float | Mapping[str, float]
@@ -33,6 +34,11 @@ class Adam(Component):
     `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
     `w -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)`; weight decay adds `weight_decay w` to `g`. The
     numbers are those of `torch.optim.Adam`; biases and norms do not decay.
+
+    Of a sparse table a step touches the rows of its batch alone, as `torch.optim.SparseAdam` does: the moments of all
+    other rows stay as they are instead of fading, those rows do not move, and `weight_decay` pulls at a row only when
+    it is touched; `t` counts all steps. A table touched as a whole in every step learns as under dense Adam.
+    `SparseAdam` differs in `eps`, which it adds before `v` is corrected, and knows no decay.
     """
 
     lr: float | Mapping[str, float]
@@ -50,7 +56,7 @@ class Adam(Component):
 class AdamW(Component):
     """Adam with weight decay beside the gradient (Loshchilov and Hutter, Decoupled Weight Decay Regularization,
     ICLR 2019): `w -= lr weight_decay w` before Adam's step. The numbers are those of `torch.optim.AdamW`; biases
-    and norms do not decay.
+    and norms do not decay. Sparse tables learn as under `pt.optim.Adam`, and a row shrinks only when it is touched.
     """
 
     lr: float | Mapping[str, float]
@@ -72,6 +78,9 @@ class RMSprop(Component):
     `g += weight_decay w`, `s = alpha s + (1 - alpha) g^2`, `d = g / (sqrt(s) + eps)`; centered, `s` is replaced by
     `s - a^2` with `a` the running mean of `g`; `b = momentum b + d`, `w -= lr b`. The numbers are those of
     `torch.optim.RMSprop`; biases and norms do not decay.
+
+    Of a sparse table a step touches the rows of its batch alone: the means and momenta of all other rows stay as they
+    are, and those rows do not move.
     """
 
     lr: float | Mapping[str, float]
@@ -96,6 +105,9 @@ class Adagrad(Component):
 
     `g += weight_decay w`, `s += g^2`, `w -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)`. The numbers are those
     of `torch.optim.Adagrad`; biases and norms do not decay.
+
+    A row of a sparse table has one sum, to which it adds the mean of its `g^2`: row-wise Adagrad, as DLRM (Naumov et
+    al., 2019) and FBGEMM have it, which takes a `width`-th of the memory. A step touches the rows of its batch alone.
     """
 
     lr: float | Mapping[str, float]

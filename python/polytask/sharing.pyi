@@ -129,7 +129,7 @@ class LTB(Component):
     chooses its parent in the layer before: while training a sample of `softmax((w + Gumbel noise) / temperature)`, the
     likeliest in evaluation.
 
-    The blocks of the first layer all read the features. The temperature falls by a factor a step; the paper does not say
+    The blocks of the first layer all read the features. The temperature falls by a factor a batch; the paper does not say
     how fast.
     """
 
@@ -157,4 +157,53 @@ class Branched(Component):
     def __init__(
         self,
         branches: Any = [],
+    ) -> None: ...
+
+class DSelectK(Component):
+    """DSelect-k (Hazimeh, Zhao, Chowdhery, Sathiamoorthy, Chen, Mazumder, Hong & Chi, NeurIPS 2021): a mixture of experts in
+    which each task's gate selects at most `k`: `sum_s softmax(a)_s r(z_s)`, where `r` turns bits `S(z)`, smooth steps
+    between 0 and 1, into a weight for each expert's binary number.
+
+    Gates depend on the features. An entropy term in the objective, `entropy * mean over rows of sum_s H(r(z_s))`, drives
+    selectors to single experts; `history` has it as `term/entropy`.
+    Where `experts` is no power of 2, another term, `mean over rows of sum_s (1 / t_s - 1)` with `t_s` the sum of `r(z_s)`,
+    keeps selectors from numbers of no expert, as in the authors' code: `term/spare_codes`.
+    """
+
+    experts: int
+    k: int
+    gamma: float
+    entropy: float
+    def __init__(
+        self,
+        experts: int = 8,
+        k: int = 2,
+        gamma: float = 1.0,
+        entropy: float = 0.001,
+    ) -> None: ...
+
+class ESMM(Component):
+    """Entire-space multi-task model (Ma, Zhao, Huang, Wang, Hu, Zhu & Gai, SIGIR 2018): tasks are the steps of a funnel, in
+    order (click, conversion, ...), each with labels over the entire space of rows. Each has an encoder on the shared
+    features and a head that gives the probability of its step *given the one before*; a task's prediction is the
+    product of these as far as its step, `p(conversion) = p(click) p(conversion | click)`.
+
+    Computed with logits, `logit(sigmoid(a) sigmoid(b)) = a + b - ln(1 + e^a + e^b)`, without loss of digits.
+    """
+
+    def __init__(self) -> None: ...
+
+class AITM(Component):
+    """Adaptive information transfer multi-task (Xi, Chen, Yan, Zhang, Zhu, Zhuang & Chen, KDD 2021): tasks are the steps of a
+    funnel, in order. Each has an encoder `q_t`; what step `t - 1` knows is transferred, `p = g(z_{t-1})`, and attention
+    chooses between both: `z_t = sum_u w_u h3(u)` over `u` in `{p, q_t}`, `w = softmax(<h1(u), h2(u)> / sqrt(width))`.
+
+    A term in the objective, `calibration * mean of max(p_t - p_{t-1}, 0)`, keeps a step from being likelier than the one
+    before; `history` has it as `term/calibration`.
+    """
+
+    calibration: float
+    def __init__(
+        self,
+        calibration: float = 0.6,
     ) -> None: ...

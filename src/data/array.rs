@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use super::Codes;
 use super::rows::{Rows, each_row};
 use crate::vectorised;
 
@@ -253,20 +254,20 @@ impl Array {
         each_row!(rows, rows => rows.zip(lines).for_each(|(row, line)| fill(row, line)));
     }
 
-    /// Whether column `j` holds nothing but whole numbers `0..counts[j]`.
-    pub fn holds_codes(&self, counts: &[usize]) -> bool {
-        assert_eq!(counts.len(), self.columns, "one count a column");
-        with_dtype!(self.dtype, T => self.holds_codes_as::<T>(counts))
+    /// Whether each column holds nothing but its codes.
+    pub fn holds_codes(&self, columns: &[Codes]) -> bool {
+        assert_eq!(columns.len(), self.columns, "one kind of codes a column");
+        with_dtype!(self.dtype, T => self.holds_codes_as::<T>(columns))
     }
 
-    fn holds_codes_as<T: Element + Default>(&self, counts: &[usize]) -> bool {
+    fn holds_codes_as<T: Element + Default>(&self, columns: &[Codes]) -> bool {
         let size = BLOCK.div_ceil(self.columns.max(1));
         let mut block = vec![T::default(); size * self.columns];
         (0..self.rows).step_by(size).all(|first| {
             let rows = first..self.rows.min(first + size);
             let block = &mut block[..rows.len() * self.columns];
             self.gather(Rows::Range(rows), block, |x: T| x);
-            are_codes(block, counts)
+            are_codes(block, columns)
         })
     }
 
@@ -300,11 +301,11 @@ impl Array {
 }
 
 vectorised! {
-fn are_codes<T: Element>(block: &[T], counts: &[usize]) -> bool {
+fn are_codes<T: Element>(block: &[T], columns: &[Codes]) -> bool {
     let mut wrong = false;
-    for row in block.chunks_exact(counts.len()) {
-        for (x, &count) in row.iter().zip(counts) {
-            wrong |= !x.is_code(count);
+    for row in block.chunks_exact(columns.len()) {
+        for (x, codes) in row.iter().zip(columns) {
+            wrong |= !codes.holds(*x);
         }
     }
     !wrong

@@ -1,7 +1,7 @@
 //! Every check of rows at the door: what is wrong with which argument.
 
 use super::array::{Array, Dtype, Element};
-use super::{Data, Inputs, minus_one_is_missing, of};
+use super::{Codes, Data, Inputs, minus_one_is_missing, of};
 use crate::bail;
 use crate::error::Result;
 use crate::loss::Labels;
@@ -25,7 +25,7 @@ impl Data {
             }
         }
         self.check_numeric(inputs.numeric)?;
-        self.check_codes(&inputs.categorical)?;
+        self.check_codes(&inputs.columns())?;
         let mut labelled = false;
         for (task, (name, labels)) in tasks.iter().enumerate() {
             labelled |= self.check_targets(task, name, *labels)?;
@@ -74,22 +74,24 @@ impl Data {
         }
     }
 
-    fn check_codes(&self, categories: &[usize]) -> Result<()> {
+    fn check_codes(&self, columns: &[Codes]) -> Result<()> {
         let name = self.name(1, "the categorical features");
         let Some(array) = &self.categorical else {
-            if !categories.is_empty() {
-                bail!("{name} should have {} columns; got none", categories.len());
+            if !columns.is_empty() {
+                bail!("{name} should have {} columns; got none", columns.len());
             }
             return Ok(());
         };
-        self.shape(&name, array, Some(categories.len()))?;
-        if array.holds_codes(categories) {
+        self.shape(&name, array, Some(columns.len()))?;
+        if array.holds_codes(columns) {
             return Ok(());
         }
-        let wrong = |column: usize, x: f64| !x.is_code(categories[column]);
+        let wrong = |column: usize, x: f64| !columns[column].holds(x);
         match array.find(|row, column, x| wrong(column, x).then_some((row, column, x))) {
             Some((row, column, x)) => {
-                bail!("{name} should hold codes 0..{} in column {column}; got {x} at row {row}", categories[column])
+                let Codes { count, gaps } = columns[column];
+                let or = if gaps { ", or -1 for none," } else { "" };
+                bail!("{name} should hold codes 0..{count}{or} in column {column}; got {x} at row {row}")
             }
             None => Ok(()),
         }

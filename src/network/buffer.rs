@@ -2,6 +2,7 @@
 
 use tch::{Device, Tensor};
 
+use super::memory;
 use crate::bail;
 use crate::error::Result;
 use crate::real::Real;
@@ -65,9 +66,11 @@ impl<T: Real> Memory for Buffer<T> {
 impl<T: Real> Buffer<T> {
     /// New memory, zeroed.
     pub fn zeros(layout: Layout) -> Result<Self> {
-        let storage = Tensor::f_zeros([layout.len() as i64], (T::KIND, Device::Cpu))?;
+        let mut storage = Tensor::f_empty([layout.len() as i64], (T::KIND, Device::Cpu))?;
         // A tensor without elements has no address, which a slice must have.
         let address = if layout.is_empty() { std::ptr::dangling_mut() } else { storage.data_ptr().cast() };
+        memory::huge_pages(address, layout.len());
+        let _ = storage.f_zero_()?;
         Ok(Self { storage, base: 0, address, layout })
     }
 

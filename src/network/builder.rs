@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::nodes::activation::{self, Curve};
-use super::nodes::embedding::Embedding;
+use super::nodes::embedding::{Embedding, Feature};
 use super::nodes::island::{Island, Module};
 use super::nodes::linear::{Linear, Wiring};
 use super::nodes::{
@@ -45,7 +45,7 @@ struct Repeated {
 }
 
 impl Builder {
-    /// A network over numeric features and categorical ones of the given cardinalities.
+    /// A network over numeric features and columns of codes of the given numbers of categories.
     pub fn new(numeric: usize, categorical: &[usize]) -> Self {
         let input = Value { groups: 1, width: numeric, reach: Reach::All, learns: false, columns: Vec::new() };
         let net = Network {
@@ -106,22 +106,27 @@ impl Builder {
         solid
     }
 
-    /// Numeric features followed by one embedding a categorical feature; `widths[j]` numbers each.
-    pub fn features(&mut self, widths: &[usize]) -> ValueId {
-        if widths.is_empty() {
+    /// Numeric features followed by one embedding a categorical feature; together they read all columns of codes in turn.
+    ///
+    /// Tables start with variance `1/width`: normal, sparse ones uniform, which is many times faster to draw.
+    pub fn features(&mut self, features: &[Feature]) -> ValueId {
+        if features.is_empty() {
             return self.numeric();
         }
-        let cardinalities = self.net.categorical.clone();
-        let tables = (0..widths.len())
-            .map(|j| {
-                let shape = [cardinalities[j], widths[j]];
-                let pieces = vec![(format!("embedding.{j}.weight"), shape.to_vec())];
-                self.parameter(pieces, &shape, 1, Role::Embedding, Init::Normal(1.0 / (widths[j] as f64).sqrt()))
-            })
-            .collect();
-        let output =
-            self.fresh(1, widths.iter().fold(self.net.numeric, |sum, &w| sum.saturating_add(w)), Reach::All, true);
-        self.push(Op::Embedding(Embedding { numeric: 0, tables, widths: widths.to_vec(), output }))
+        let (mut first, mut tables) = (0, Vec::with_capacity(features.len()));
+        for (j, feature) in features.iter().enumerate() {
+            let shape = [self.net.categorical[first], feature.width];
+            let deviation = 1.0 / (feature.width as f64).sqrt();
+            let init = if feature.sparse { Init::Uniform(3f64.sqrt() * deviation) } else { Init::Normal(deviation) };
+            let pieces = vec![(format!("embedding.{j}.weight"), shape.to_vec())];
+            let table = self.parameter(pieces, &shape, 1, Role::Embedding, init);
+            self.net.params[table].sparse = feature.sparse;
+            tables.push(table);
+            first += feature.columns();
+        }
+        let width = features.iter().fold(self.net.numeric, |sum, feature| sum.saturating_add(feature.width));
+        let output = self.fresh(1, width, Reach::All, true);
+        self.push(Op::Embedding(Embedding { numeric: 0, tables, features: features.to_vec(), output }))
     }
 
     /// A linear layer with its activation; one path a group.
@@ -541,9 +546,25 @@ impl Builder {
         let consumed = |id| self.net.ops.iter().any(|op| op.inputs().contains(&id));
         let shared = |id: &ValueId| self.net.values[*id].reach == Reach::All && consumed(*id);
         self.net.representation = (0..self.net.values.len()).rev().find(shared).unwrap_or(0);
+        self.place_tables();
         self.net.entries.extend(self.state_entries);
         self.net.settle();
         Ok(self.net)
+    }
+
+    /// Moves sparse tables behind all other parameters.
+    fn place_tables(&mut self) {
+        let mut end = 0_usize;
+        for sparse in [false, true] {
+            for (id, param) in self.net.params.iter_mut().enumerate().filter(|(_, param)| param.sparse == sparse) {
+                let (from, to) = (param.range.start, end.next_multiple_of(ALIGN));
+                for entry in self.net.entries.iter_mut().filter(|entry| entry.param == Some(id)) {
+                    entry.range = entry.range.start - from + to..entry.range.end - from + to;
+                }
+                end = to + param.range.len();
+                param.range = to..end;
+            }
+        }
     }
 
     fn push(&mut self, op: Op) -> ValueId {
@@ -652,7 +673,7 @@ impl Builder {
         // Reach is set when the node that uses the parameter is pushed.
         let start = Start { stream: id, copies };
         let (shape, range, reach) = (shape.to_vec(), begin..at, Reach::All);
-        let param = Param { shape, groups, range, role, init, start, reach, learns: true };
+        let param = Param { shape, groups, range, role, init, start, reach, learns: true, sparse: false };
         self.net.params.push(param);
         id
     }

@@ -5,6 +5,7 @@ pub mod builder;
 pub mod gradient;
 pub mod gram;
 pub mod half;
+pub mod memory;
 pub mod nodes;
 pub mod parallel;
 pub mod params;
@@ -12,6 +13,7 @@ pub mod plan;
 pub mod product;
 pub mod random;
 pub mod representation;
+pub mod touched;
 
 use std::ops::Range;
 
@@ -23,6 +25,8 @@ pub type ValueId = usize;
 pub type ParamId = usize;
 /// Index of a task.
 pub type TaskId = usize;
+/// The code of an empty place in a bag.
+pub const NOTHING: u32 = u32::MAX;
 
 /// Which tasks' gradients arrive at a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +110,8 @@ pub struct Param {
     pub reach: Reach,
     /// Whether a piece of it is not frozen.
     pub learns: bool,
+    /// Whether it is a table of which a step touches a few rows: it stands behind all others and has no flat gradient.
+    pub sparse: bool,
 }
 
 /// A named piece of a parameter or of the network's state, as `state_dict` shows it.
@@ -165,7 +171,7 @@ pub enum Source {
 pub struct Network {
     /// Numeric features a row.
     pub numeric: usize,
-    /// Cardinality of each categorical feature.
+    /// Number of categories of each column of codes.
     pub categorical: Vec<usize>,
     /// Value 0 is the numeric features.
     pub values: Vec<Value>,
@@ -193,9 +199,10 @@ impl Network {
         self.outputs.len()
     }
 
-    /// Where frozen pieces of parameters stand.
+    /// Where frozen pieces of parameters stand, but for sparse tables.
     pub fn frozen(&self) -> Vec<Range<usize>> {
-        let pieces = self.entries.iter().filter(|entry| entry.param.is_some() && entry.frozen);
+        let dense = |entry: &&Entry| entry.param.is_some_and(|param| !self.params[param].sparse);
+        let pieces = self.entries.iter().filter(|entry| entry.frozen).filter(dense);
         pieces.map(|entry| entry.range.clone()).collect()
     }
 
@@ -233,7 +240,12 @@ impl Network {
 
     /// Size of the flat parameter buffer, padding included.
     pub fn size(&self) -> usize {
-        self.params.last().map_or(0, |p| p.range.end)
+        self.params.iter().map(|p| p.range.end).max().unwrap_or(0)
+    }
+
+    /// Size of the flat gradient: of all parameters but sparse tables, which stand behind them.
+    pub fn dense(&self) -> usize {
+        self.params.iter().filter(|p| !p.sparse).map(|p| p.range.end).max().unwrap_or(0)
     }
 
     /// Names of the terms that nodes add to the objective; terms of one name are one.
@@ -279,10 +291,10 @@ impl Network {
     }
 
     /// The parameters that the per-task backward is about: those all tasks reach; if there are none (one network a
-    /// task), all but the heads. Frozen ones are not among them.
+    /// task), all but the heads. Frozen ones and sparse tables are not among them.
     pub fn shared(&self) -> Vec<ParamId> {
-        let common = self.params.iter().any(|param| param.reach == Reach::All);
-        let reach = if common { Reach::All } else { Reach::Own };
-        (0..self.params.len()).filter(|&p| self.params[p].reach == reach && self.params[p].learns).collect()
+        let dense = || self.params.iter().enumerate().filter(|(_, param)| !param.sparse);
+        let reach = if dense().any(|(_, param)| param.reach == Reach::All) { Reach::All } else { Reach::Own };
+        dense().filter(|(_, param)| param.reach == reach && param.learns).map(|(p, _)| p).collect()
     }
 }

@@ -8,6 +8,7 @@ use super::gram::add_products;
 use super::params::Params;
 use super::product::Mode;
 use super::representation::HeadProducts;
+use super::touched::SparseGradient;
 use super::{Network, Param, ParamId, Reach, TaskId, Value, ValueId};
 use crate::error::Result;
 use crate::real::Real;
@@ -266,6 +267,13 @@ impl<T: Real> Prepare<'_, T> {
         let param = &self.net.params[id];
         let layout = Layout { groups: param.groups, rows: 1, lanes: 1, width: param.range.len() / param.groups };
         Ok(ParamGradient { buffer: self.params.gradients.part(param.range.start, layout)?, mode, flat: true })
+    }
+
+    /// The gradient of a sparse table, where this pass brings it: one that keeps no Jacobian leaves it to the summed pass
+    /// that follows.
+    pub fn sparse_gradient(&self, id: ParamId, pass: Pass) -> Option<SparseGradient<T>> {
+        let kept = pass == Pass::Summed || self.slabs.is_some_and(Slabs::kept);
+        self.params.tables[id].as_ref().filter(|_| kept).map(SparseGradient::share)
     }
 
     /// How to work through the slab of this node's `k`-th parameter in tiles, if this pass should.

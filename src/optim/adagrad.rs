@@ -1,6 +1,8 @@
 //! Adagrad.
 
+use super::rows::{RowRule, sweep_rows};
 use super::{Optimizer, PerGroup, Rule, Segment, rates, sweep};
+use crate::network::touched::Touched;
 
 crate::component! {
     /// Adagrad (Duchi, Hazan and Singer, Adaptive Subgradient Methods for Online Learning and Stochastic Optimization,
@@ -8,6 +10,9 @@ crate::component! {
     ///
     /// `g += weight_decay w`, `s += g^2`, `w -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)`. The numbers are those
     /// of `torch.optim.Adagrad`; biases and norms do not decay.
+    ///
+    /// A row of a sparse table has one sum, to which it adds the mean of its `g^2`: row-wise Adagrad, as DLRM (Naumov et
+    /// al., 2019) and FBGEMM have it, which takes a `width`-th of the memory. A step touches the rows of its batch alone.
     pub struct Adagrad = "Adagrad" {
         /// Learning rate, or learning rates by group.
         lr: PerGroup = PerGroup::All(1e-2), in 0.0..;
@@ -39,6 +44,29 @@ impl Rule<1> for Sum {
     }
 }
 
+/// A row's step with one sum for all of it.
+struct RowSum(Sum);
+
+impl RowRule<1> for RowSum {
+    #[inline(always)]
+    fn apply_to_row(&self, parameters: &mut [f32], gradient: &[f32], [sum]: [&mut [f32]; 1]) {
+        let Sum { scale, pull, rate, eps } = self.0;
+        let each = |(w, g): (&f32, &f32)| g * scale + pull * w;
+        let squares: f32 = parameters.iter().zip(gradient).map(|pair| each(pair).powi(2)).sum();
+        sum[0] += squares / parameters.len() as f32;
+        let rate = rate / (sum[0].sqrt() + eps);
+        parameters.iter_mut().zip(gradient).for_each(|(w, g)| *w -= rate * each((w, g)));
+    }
+}
+
+impl Adagrad {
+    fn rule(&self, step: u64, scale: f32, segment: &Segment) -> Sum {
+        let fall = 1.0 + step.saturating_sub(1) as f64 * self.lr_decay;
+        let rate = (segment.lr / fall) as f32;
+        Sum { scale, pull: segment.weight_decay as f32, rate, eps: self.eps as f32 }
+    }
+}
+
 impl Optimizer for Adagrad {
     rates!();
 
@@ -59,12 +87,22 @@ impl Optimizer for Adagrad {
         gradients: &[f32],
         state: &mut [&mut [f32]],
     ) {
-        let fall = 1.0 + step.saturating_sub(1) as f64 * self.lr_decay;
-        sweep(segments, parameters, gradients, state, |segment| Sum {
-            scale: gradient_scale,
-            pull: segment.weight_decay as f32,
-            rate: (segment.lr / fall) as f32,
-            eps: self.eps as f32,
-        });
+        sweep(segments, parameters, gradients, state, |segment| self.rule(step, gradient_scale, segment));
+    }
+
+    fn row_state(&self, _slot: usize, _width: usize) -> usize {
+        1
+    }
+
+    fn update_rows(
+        &self,
+        step: u64,
+        gradient_scale: f32,
+        segment: &Segment,
+        table: &mut [f32],
+        touched: &Touched<f32>,
+        state: &mut [&mut [f32]],
+    ) {
+        sweep_rows(&RowSum(self.rule(step, gradient_scale, segment)), table, touched, state);
     }
 }

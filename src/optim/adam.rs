@@ -1,6 +1,8 @@
 //! Adam.
 
+use super::rows::sweep_rows;
 use super::{Optimizer, PerGroup, Rule, Segment, rates, sweep};
+use crate::network::touched::Touched;
 
 crate::component! {
     /// Adam (Kingma and Ba, Adam: A Method for Stochastic Optimization, ICLR 2015).
@@ -8,6 +10,11 @@ crate::component! {
     /// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
     /// `w -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)`; weight decay adds `weight_decay w` to `g`. The
     /// numbers are those of `torch.optim.Adam`; biases and norms do not decay.
+    ///
+    /// Of a sparse table a step touches the rows of its batch alone, as `torch.optim.SparseAdam` does: the moments of all
+    /// other rows stay as they are instead of fading, those rows do not move, and `weight_decay` pulls at a row only when
+    /// it is touched; `t` counts all steps. A table touched as a whole in every step learns as under dense Adam.
+    /// `SparseAdam` differs in `eps`, which it adds before `v` is corrected, and knows no decay.
     pub struct Adam = "Adam" {
         /// Learning rate, or learning rates by group.
         lr: PerGroup = PerGroup::All(1e-3), in 0.0..;
@@ -71,6 +78,12 @@ impl Rule<2> for Moments {
     }
 }
 
+impl Adam {
+    fn rule(&self, step: u64, scale: f32, segment: &Segment) -> Moments {
+        Moments::new(step, scale, self.betas, self.eps, segment.lr).pulled(segment.weight_decay)
+    }
+}
+
 impl Optimizer for Adam {
     rates!();
 
@@ -87,8 +100,18 @@ impl Optimizer for Adam {
         gradients: &[f32],
         state: &mut [&mut [f32]],
     ) {
-        sweep(segments, parameters, gradients, state, |segment| {
-            Moments::new(step, gradient_scale, self.betas, self.eps, segment.lr).pulled(segment.weight_decay)
-        });
+        sweep(segments, parameters, gradients, state, |segment| self.rule(step, gradient_scale, segment));
+    }
+
+    fn update_rows(
+        &self,
+        step: u64,
+        gradient_scale: f32,
+        segment: &Segment,
+        table: &mut [f32],
+        touched: &Touched<f32>,
+        state: &mut [&mut [f32]],
+    ) {
+        sweep_rows(&self.rule(step, gradient_scale, segment), table, touched, state);
     }
 }

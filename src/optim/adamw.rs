@@ -1,12 +1,14 @@
 //! Adam with decoupled weight decay.
 
 use super::adam::Moments;
+use super::rows::sweep_rows;
 use super::{Optimizer, PerGroup, Segment, rates, sweep};
+use crate::network::touched::Touched;
 
 crate::component! {
     /// Adam with weight decay beside the gradient (Loshchilov and Hutter, Decoupled Weight Decay Regularization,
     /// ICLR 2019): `w -= lr weight_decay w` before Adam's step. The numbers are those of `torch.optim.AdamW`; biases
-    /// and norms do not decay.
+    /// and norms do not decay. Sparse tables learn as under `pt.optim.Adam`, and a row shrinks only when it is touched.
     pub struct AdamW = "AdamW" {
         /// Learning rate, or learning rates by group.
         lr: PerGroup = PerGroup::All(1e-3), in 0.0..;
@@ -16,6 +18,12 @@ crate::component! {
         eps: f64 = 1e-8, in 0.0..;
         /// Weight decay, or weight decays by group.
         weight_decay: PerGroup = PerGroup::All(1e-2), in 0.0..;
+    }
+}
+
+impl AdamW {
+    fn rule(&self, step: u64, scale: f32, segment: &Segment) -> Moments {
+        Moments::new(step, scale, self.betas, self.eps, segment.lr).shrunk(1.0 - segment.lr * segment.weight_decay)
     }
 }
 
@@ -35,9 +43,18 @@ impl Optimizer for AdamW {
         gradients: &[f32],
         state: &mut [&mut [f32]],
     ) {
-        sweep(segments, parameters, gradients, state, |segment| {
-            Moments::new(step, gradient_scale, self.betas, self.eps, segment.lr)
-                .shrunk(1.0 - segment.lr * segment.weight_decay)
-        });
+        sweep(segments, parameters, gradients, state, |segment| self.rule(step, gradient_scale, segment));
+    }
+
+    fn update_rows(
+        &self,
+        step: u64,
+        gradient_scale: f32,
+        segment: &Segment,
+        table: &mut [f32],
+        touched: &Touched<f32>,
+        state: &mut [&mut [f32]],
+    ) {
+        sweep_rows(&self.rule(step, gradient_scale, segment), table, touched, state);
     }
 }

@@ -42,7 +42,7 @@ impl PerGroup {
     }
 
     /// Refuses a key that matches no parameter.
-    fn check(&self, argument: &str, blocks: &[Block]) -> Result<()> {
+    fn check(&self, argument: &str, blocks: &[&Block]) -> Result<()> {
         let PerGroup::Groups(groups) = self else { return Ok(()) };
         for key in groups.keys().filter(|key| *key != REST) {
             if !blocks.iter().any(|block| begins(&block.path, key)) {
@@ -95,45 +95,53 @@ pub struct Segment {
 pub struct Segments {
     base: Vec<f64>,
     now: Vec<Segment>,
+    /// How many there are before those of sparse tables.
+    dense: usize,
 }
 
 impl Segments {
-    /// Segments of blocks in the order of the flat buffers.
+    /// Segments of blocks in the order of the flat buffers, and one a sparse table.
     ///
     /// # Errors
     /// A group of the optimizer that matches no parameter.
-    pub fn new(optimizer: &dyn Optimizer, blocks: &[Block]) -> Result<Self> {
-        optimizer.lr().check("lr", blocks)?;
-        optimizer.weight_decay().check("weight_decay", blocks)?;
-        Ok(Self::of(optimizer, blocks))
+    pub fn new(optimizer: &dyn Optimizer, blocks: &[Block], tables: &[Block]) -> Result<Self> {
+        let all: Vec<_> = tables.iter().chain(blocks).collect();
+        optimizer.lr().check("lr", &all)?;
+        optimizer.weight_decay().check("weight_decay", &all)?;
+        Ok(Self::of(optimizer, blocks, tables))
     }
 
     /// Segments of some of a model's blocks, whose groups were checked with all of them.
-    pub(crate) fn of(optimizer: &dyn Optimizer, blocks: &[Block]) -> Self {
+    pub(crate) fn of(optimizer: &dyn Optimizer, blocks: &[Block], tables: &[Block]) -> Self {
         let [lr, weight_decay] = optimizer.defaults();
-        let mut now: Vec<Segment> = Vec::new();
-        for block in blocks {
-            let lr = optimizer.lr().at(&block.path, lr);
+        let segment = |block: &Block| {
             let decay = optimizer.weight_decay().at(&block.path, weight_decay);
             let weight_decay = if block.decays { decay } else { 0.0 };
+            Segment { range: block.range.clone(), lr: optimizer.lr().at(&block.path, lr), weight_decay }
+        };
+        let mut now: Vec<Segment> = Vec::new();
+        for segment in blocks.iter().map(segment) {
             match now.last_mut() {
                 Some(last)
-                    if last.range.end == block.range.start && (last.lr, last.weight_decay) == (lr, weight_decay) =>
+                    if last.range.end == segment.range.start
+                        && (last.lr, last.weight_decay) == (segment.lr, segment.weight_decay) =>
                 {
-                    last.range.end = block.range.end;
+                    last.range.end = segment.range.end;
                 }
-                _ => now.push(Segment { range: block.range.clone(), lr, weight_decay }),
+                _ => now.push(segment),
             }
         }
-        Self { base: now.iter().map(|segment| segment.lr).collect(), now }
+        let dense = now.len();
+        now.extend(tables.iter().map(segment));
+        Self { base: now.iter().map(|segment| segment.lr).collect(), now, dense }
     }
 
-    /// The segments with all learning rates times a schedule's factor.
-    pub fn at(&mut self, factor: f64) -> &[Segment] {
+    /// The segments, and those of sparse tables, with all learning rates times a schedule's factor.
+    pub fn at(&mut self, factor: f64) -> (&[Segment], &[Segment]) {
         for (segment, base) in self.now.iter_mut().zip(&self.base) {
             segment.lr = base * factor;
         }
-        &self.now
+        self.now.split_at(self.dense)
     }
 }
 
@@ -162,8 +170,8 @@ mod tests {
 
     fn segments(description: serde_json::Value) -> Result<Vec<(Range<usize>, f64, f64)>> {
         let optimizer = build(&description)?;
-        let mut segments = Segments::new(&*optimizer, &blocks())?;
-        Ok(segments.at(2.0).iter().map(|s| (s.range.clone(), s.lr, s.weight_decay)).collect())
+        let mut segments = Segments::new(&*optimizer, &blocks(), &[])?;
+        Ok(segments.at(2.0).0.iter().map(|s| (s.range.clone(), s.lr, s.weight_decay)).collect())
     }
 
     #[test]
@@ -184,6 +192,15 @@ mod tests {
         assert_eq!(lr, [(0..10, 2e-3), (10..30, 6.0), (30..40, 4.0), (40..50, 2.0)]);
         let got = segments(json!({"name": "adam", "lr": {"heads": 1.0, "default": 3.0}})).unwrap();
         assert_eq!(got.iter().map(|s| s.1).collect::<Vec<_>>(), [6.0, 2.0]);
+    }
+
+    #[test]
+    fn a_table_is_a_segment_of_its_own() {
+        let optimizer = build(&json!({"name": "adam", "lr": {"embedding": 0.5}})).unwrap();
+        let mut segments = Segments::new(&*optimizer, &blocks()[1..4], &blocks()[..1]).unwrap();
+        let (dense, tables) = segments.at(1.0);
+        assert_eq!((dense.len(), dense[0].range.clone(), dense[0].lr), (1, 10..40, 1e-3));
+        assert_eq!((tables.len(), tables[0].range.clone(), tables[0].lr), (1, 0..10, 0.5));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use crate::network::touched::Touched;
 use crate::registry::Described;
 
 pub mod adagrad;
@@ -9,6 +10,7 @@ pub mod adam;
 pub mod adamw;
 mod groups;
 pub mod rmsprop;
+pub mod rows;
 pub mod sgd;
 
 pub use groups::{PerGroup, Segment, Segments};
@@ -56,6 +58,23 @@ pub trait Optimizer: Described + Debug + Send {
         segments: &[Segment],
         parameters: &mut [f32],
         gradients: &[f32],
+        state: &mut [&mut [f32]],
+    );
+
+    /// Numbers that a state buffer has for a row of a sparse table.
+    fn row_state(&self, slot: usize, width: usize) -> usize {
+        let _ = slot;
+        width
+    }
+
+    /// The same for a sparse table: of parameters and state only the rows that were touched.
+    fn update_rows(
+        &self,
+        step: u64,
+        gradient_scale: f32,
+        segment: &Segment,
+        table: &mut [f32],
+        touched: &Touched<f32>,
         state: &mut [&mut [f32]],
     );
 }

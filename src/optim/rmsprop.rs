@@ -1,6 +1,8 @@
 //! RMSprop.
 
+use super::rows::sweep_rows;
 use super::{Optimizer, PerGroup, Rule, Segment, rates, sweep};
+use crate::network::touched::Touched;
 
 crate::component! {
     /// RMSprop (Hinton, Neural Networks for Machine Learning, lecture 6, 2012; centered: Graves, Generating Sequences
@@ -9,6 +11,9 @@ crate::component! {
     /// `g += weight_decay w`, `s = alpha s + (1 - alpha) g^2`, `d = g / (sqrt(s) + eps)`; centered, `s` is replaced by
     /// `s - a^2` with `a` the running mean of `g`; `b = momentum b + d`, `w -= lr b`. The numbers are those of
     /// `torch.optim.RMSprop`; biases and norms do not decay.
+    ///
+    /// Of a sparse table a step touches the rows of its batch alone: the means and momenta of all other rows stay as they
+    /// are, and those rows do not move.
     pub struct RmsProp = "RMSprop" {
         /// Learning rate, or learning rates by group.
         lr: PerGroup = PerGroup::All(1e-2), in 0.0..;
@@ -50,6 +55,21 @@ impl Rule<3> for Means {
     }
 }
 
+impl RmsProp {
+    fn rule(&self, scale: f32, segment: &Segment) -> Means {
+        Means {
+            scale,
+            pull: segment.weight_decay as f32,
+            rate: segment.lr as f32,
+            keep: self.alpha as f32,
+            add: (1.0 - self.alpha) as f32,
+            center: if self.centered { 1.0 } else { 0.0 },
+            momentum: self.momentum as f32,
+            eps: self.eps as f32,
+        }
+    }
+}
+
 impl Optimizer for RmsProp {
     rates!();
 
@@ -66,15 +86,18 @@ impl Optimizer for RmsProp {
         gradients: &[f32],
         state: &mut [&mut [f32]],
     ) {
-        sweep(segments, parameters, gradients, state, |segment| Means {
-            scale: gradient_scale,
-            pull: segment.weight_decay as f32,
-            rate: segment.lr as f32,
-            keep: self.alpha as f32,
-            add: (1.0 - self.alpha) as f32,
-            center: if self.centered { 1.0 } else { 0.0 },
-            momentum: self.momentum as f32,
-            eps: self.eps as f32,
-        });
+        sweep(segments, parameters, gradients, state, |segment| self.rule(gradient_scale, segment));
+    }
+
+    fn update_rows(
+        &self,
+        _step: u64,
+        gradient_scale: f32,
+        segment: &Segment,
+        table: &mut [f32],
+        touched: &Touched<f32>,
+        state: &mut [&mut [f32]],
+    ) {
+        sweep_rows(&self.rule(gradient_scale, segment), table, touched, state);
     }
 }

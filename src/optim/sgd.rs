@@ -1,8 +1,10 @@
 //! Stochastic gradient descent.
 
+use super::rows::sweep_rows;
 use super::{Optimizer, PerGroup, Rule, Segment, rates, sweep};
 use crate::bail;
 use crate::error::Result;
+use crate::network::touched::Touched;
 
 crate::component! {
     /// Stochastic gradient descent with momentum (Sutskever et al., On the Importance of Initialization and Momentum
@@ -10,7 +12,8 @@ crate::component! {
     ///
     /// `g += weight_decay w`, `b = momentum b + (1 - dampening) g` (`b = g` in the first step), `w -= lr b`, or with
     /// Nesterov's momentum `w -= lr (g + momentum b)`. The numbers are those of `torch.optim.SGD`; biases and norms
-    /// do not decay.
+    /// do not decay. Of a sparse table a step touches the rows of its batch alone: the momenta of all other rows stay as
+    /// they are, and those rows do not move.
     pub struct Sgd = "SGD" {
         /// Learning rate, or learning rates by group.
         lr: PerGroup = PerGroup::All(1e-3), in 0.0..;
@@ -39,6 +42,12 @@ struct Plain {
     scale: f32,
     pull: f32,
     rate: f32,
+}
+
+impl Plain {
+    fn new(scale: f32, segment: &Segment) -> Self {
+        Self { scale, pull: segment.weight_decay as f32, rate: segment.lr as f32 }
+    }
 }
 
 impl Rule<0> for Plain {
@@ -91,15 +100,28 @@ impl Optimizer for Sgd {
         gradients: &[f32],
         state: &mut [&mut [f32]],
     ) {
-        let plain = |segment: &Segment| Plain {
-            scale: gradient_scale,
-            pull: segment.weight_decay as f32,
-            rate: segment.lr as f32,
-        };
+        let plain = |segment: &Segment| Plain::new(gradient_scale, segment);
         if self.momentum == 0.0 {
             sweep(segments, parameters, gradients, state, plain);
         } else {
             sweep(segments, parameters, gradients, state, |segment| self.heavy(step, plain(segment)));
+        }
+    }
+
+    fn update_rows(
+        &self,
+        step: u64,
+        gradient_scale: f32,
+        segment: &Segment,
+        table: &mut [f32],
+        touched: &Touched<f32>,
+        state: &mut [&mut [f32]],
+    ) {
+        let plain = Plain::new(gradient_scale, segment);
+        if self.momentum == 0.0 {
+            sweep_rows(&plain, table, touched, state);
+        } else {
+            sweep_rows(&self.heavy(step, plain), table, touched, state);
         }
     }
 }

@@ -38,6 +38,7 @@ pub type Shared = Mutex<Box<Model>>;
 
 type Calls = Vec<Option<Py<PyAny>>>;
 type Array<'py> = Bound<'py, PyArrayDyn<f32>>;
+type Named<'py> = (Vec<String>, Bound<'py, PyArray2<f64>>);
 type View<'py> = (String, String, Vec<String>, Vec<String>, usize, Array<'py>);
 
 impl PyModel {
@@ -297,7 +298,7 @@ impl PyModel {
     }
 
     /// Names of the tasks and their learned relation `[tasks, tasks]`, if there is one.
-    fn relation<'py>(&self, py: Python<'py>) -> PyResult<Option<(Vec<String>, Bound<'py, PyArray2<f64>>)>> {
+    fn relation<'py>(&self, py: Python<'py>) -> PyResult<Option<Named<'py>>> {
         let give = |Relation { tasks, matrix }| {
             let size = tasks.len();
             Ok((tasks, PyArray1::from_vec(py, matrix).reshape([size, size])?))

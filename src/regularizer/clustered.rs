@@ -68,7 +68,7 @@ impl Regularizer for Clustered {
     }
 
     fn relation(&self) -> Option<&[f64]> {
-        Some(&self.state.sigma).map(Vec::as_slice).filter(|sigma| !sigma.is_empty())
+        Some(self.state.sigma.as_slice()).filter(|sigma| !sigma.is_empty())
     }
 }
 
@@ -93,7 +93,7 @@ impl<T: Real> Penalty<T> for Clustered {
             eigen.assemble(|k, _| 2.0 * self.strength / values[k], matrix);
             center(matrix, n);
             matrix.iter_mut().for_each(|x| *x += 2.0 * self.strength * self.mean / n as f64);
-            rows::mix(&places.stacks, matrix, parameters, gradient);
+            rows::mix(&places.stacks, matrix, parameters, Some(gradient));
         }
         self.strength * (mean + around)
     }

@@ -76,7 +76,8 @@ pub struct Places {
 impl Places {
     /// Those of a network whose parameters are these blocks.
     pub fn new(net: &Network, blocks: &[Block], tasks: &[&str]) -> Self {
-        let entries = || net.entries.iter().filter_map(|entry| Some((entry, entry.param?)));
+        let all = || net.entries.iter().filter_map(|entry| Some((entry, entry.param?)));
+        let entries = || all().filter(|(_, param)| !net.params[*param].sparse);
         let mut all = vec![0; net.params.len()];
         entries().for_each(|(_, param)| all[param] += 1);
         let mut seen = vec![0; net.params.len()];

@@ -4,8 +4,9 @@ use super::{Piece, Stack};
 use crate::real::{LANES, Real};
 use crate::vectorised;
 
-/// Columns treated at once, so that all rows' parts stay in a near cache.
-pub const BLOCK: usize = 512;
+/// Columns treated at once, so that all rows' parts stay in a near cache; no power of two, or rows of equal length would
+/// share its sets.
+pub const BLOCK: usize = 480;
 
 vectorised! {
 /// Copies the columns from `first` on of rows that begin at `starts` to a matrix in double precision.
@@ -20,35 +21,72 @@ pub fn widen<T: Real>(starts: &[usize], first: usize, flat: &[T], into: &mut [f6
 }
 }
 
-/// Adds `matrix W` to the gradient of `W`.
-pub fn mix<T: Real>(stacks: &[Stack], matrix: &[f64], flat: &[T], gradient: &mut [T]) {
-    stacks.iter().for_each(|stack| mix_rows(&stack.starts, stack.size, matrix, flat, gradient));
+vectorised! {
+/// Adds the products of the rows of a matrix with each other to `gramian`, `[rows, rows]`.
+pub fn add_products(matrix: &[f64], rows: usize, gramian: &mut [f64]) {
+    let size = matrix.len() / rows.max(1);
+    for i in 0..rows {
+        for j in (0..=i).step_by(4) {
+            let others = std::array::from_fn(|k| &matrix[(j + k).min(i) * size..][..size]);
+            let products = products(&matrix[i * size..][..size], others);
+            for (k, product) in (j..=i).zip(products) {
+                gramian[i * rows + k] += product;
+                if k < i {
+                    gramian[k * rows + i] += product;
+                }
+            }
+        }
+    }
+}
+}
+
+/// `W . matrix W`, which is added to the gradient of `W`.
+pub fn mix<T: Real>(stacks: &[Stack], matrix: &[f64], flat: &[T], mut gradient: Option<&mut [T]>) -> f64 {
+    let of = |stack: &Stack| mix_rows(&stack.starts, stack.size, matrix, flat, gradient.as_deref_mut());
+    stacks.iter().map(of).sum()
 }
 
 vectorised! {
-/// For rows that begin at `starts`: adds `sum_s matrix[t, s] row_s` to the gradient of row `t`.
-pub fn mix_rows<T: Real>(starts: &[usize], size: usize, matrix: &[f64], flat: &[T], gradient: &mut [T]) {
+/// For rows that begin at `starts`: adds `sum_s matrix[t, s] row_s` to the gradient of row `t`, and gives its product with
+/// row `t`, summed over rows.
+pub fn mix_rows<T: Real>(
+    starts: &[usize],
+    size: usize,
+    matrix: &[f64],
+    flat: &[T],
+    mut gradient: Option<&mut [T]>,
+) -> f64 {
+    let mut total = 0.0;
     for first in (0..size).step_by(BLOCK) {
         let count = (size - first).min(BLOCK);
         for (&to, weights) in starts.iter().zip(matrix.chunks_exact(starts.len().max(1))) {
-            let out = &mut gradient[to + first..][..count];
+            let mut mixed = [T::ZERO; BLOCK];
+            let mixed = &mut mixed[..count];
             let (fours, rest) = starts.as_chunks::<4>();
             let (by_fours, by_rest) = weights.as_chunks::<4>();
             for (from, weights) in fours.iter().zip(by_fours) {
                 let [a, b, c, d] = from.map(|start| &flat[start + first..][..count]);
                 let [u, v, w, x] = weights.map(T::of);
                 for k in 0..count {
-                    out[k] += (u * a[k] + v * b[k]) + (w * c[k] + x * d[k]);
+                    mixed[k] += (u * a[k] + v * b[k]) + (w * c[k] + x * d[k]);
                 }
             }
             for (start, &weight) in rest.iter().zip(by_rest) {
                 let (row, weight) = (&flat[start + first..][..count], T::of(weight));
                 for k in 0..count {
-                    out[k] += weight * row[k];
+                    mixed[k] += weight * row[k];
+                }
+            }
+            total += dot(mixed, &flat[to + first..][..count]).wide();
+            if let Some(gradient) = gradient.as_mut() {
+                let out = &mut gradient[to + first..][..count];
+                for k in 0..count {
+                    out[k] += mixed[k];
                 }
             }
         }
     }
+    total
 }
 }
 
@@ -173,23 +211,54 @@ pub fn overlap<T: Real>(pair: [&Piece; 2], factor: f64, flat: &[T], mut gradient
 /// `|a - b|^2`, in lanes.
 #[inline(always)]
 fn distance<T: Real>(a: &[T], b: &[T]) -> f64 {
+    let ((a, rest), (b, other)) = (a.as_chunks::<LANES>(), b[..a.len()].as_chunks::<LANES>());
     let mut lanes = [T::ZERO; LANES];
-    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
-        for ((lane, &x), &y) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += (x - y) * (x - y);
+    for (x, y) in a.iter().zip(b) {
+        for l in 0..LANES {
+            let step = x[l] - y[l];
+            lanes[l] += step * step;
         }
     }
-    lanes.iter().map(|lane| lane.wide()).sum()
+    let tail: f64 = rest.iter().zip(other).map(|(&x, &y)| ((x - y) * (x - y)).wide()).sum();
+    lanes.iter().map(|lane| lane.wide()).sum::<f64>() + tail
 }
 
 /// `sum_k a_k b_k`, in lanes.
 #[inline(always)]
 fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    let ((a, rest), (b, other)) = (a.as_chunks::<LANES>(), b[..a.len()].as_chunks::<LANES>());
     let mut lanes = [T::ZERO; LANES];
-    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
-        for ((lane, &x), &y) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += x * y;
+    for (x, y) in a.iter().zip(b) {
+        for l in 0..LANES {
+            lanes[l] += x[l] * y[l];
         }
     }
-    lanes.into_iter().fold(T::ZERO, |sum, lane| sum + lane)
+    let tail = rest.iter().zip(other).fold(T::ZERO, |sum, (&x, &y)| sum + x * y);
+    lanes.into_iter().fold(tail, |sum, lane| sum + lane)
+}
+
+/// The products of a row with four others, each in lanes that stay in registers.
+#[inline(always)]
+fn products(own: &[f64], others: [&[f64]; 4]) -> [f64; 4] {
+    const WIDE: usize = LANES / 2;
+    let (x, rest) = own.as_chunks::<WIDE>();
+    let [p, q, r, s] = others.map(|row| row[..own.len()].as_chunks::<WIDE>());
+    let [mut a, mut b, mut c, mut d] = [[0.0; WIDE]; 4];
+    for ((((x, p), q), r), s) in x.iter().zip(p.0).zip(q.0).zip(r.0).zip(s.0) {
+        for l in 0..WIDE {
+            a[l] += x[l] * p[l];
+        }
+        for l in 0..WIDE {
+            b[l] += x[l] * q[l];
+        }
+        for l in 0..WIDE {
+            c[l] += x[l] * r[l];
+        }
+        for l in 0..WIDE {
+            d[l] += x[l] * s[l];
+        }
+    }
+    let tails = [p.1, q.1, r.1, s.1].map(|other| rest.iter().zip(other).map(|(x, y)| x * y).sum::<f64>());
+    let sums = [a, b, c, d].map(|lanes| lanes.iter().sum::<f64>());
+    std::array::from_fn(|k| sums[k] + tails[k])
 }

@@ -1,7 +1,6 @@
 //! The Gramian of the tasks' parameters, and functions of its eigenvalues.
 
 use super::{Places, rows};
-use crate::network::gram::add_products;
 use crate::real::Real;
 use crate::weighting::solver::eigen::Eigen;
 
@@ -30,15 +29,15 @@ impl Spectrum {
                 let count = (stack.size - first).min(rows::BLOCK);
                 self.room.resize(tasks * count, 0.0);
                 rows::widen(&stack.starts, first, flat, &mut self.room);
-                add_products(&self.room, tasks, &mut self.gramian);
+                rows::add_products(&self.room, tasks, &mut self.gramian);
             }
         }
     }
 
     /// Fills in the products of the rows of a matrix.
-    pub fn look_at(&mut self, matrix: &[f64], rows: usize) {
-        self.clear(rows);
-        add_products(matrix, rows, &mut self.gramian);
+    pub fn look_at(&mut self, matrix: &[f64], count: usize) {
+        self.clear(count);
+        rows::add_products(matrix, count, &mut self.gramian);
     }
 
     fn clear(&mut self, rows: usize) {

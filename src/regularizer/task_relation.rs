@@ -8,7 +8,6 @@ use super::{Penalty, Places, Regularizer, rows};
 use crate::error::Result;
 use crate::real::Real;
 use crate::registry::Component;
-use crate::weighting::solver::dot;
 use crate::{bail, value_error};
 
 crate::component! {
@@ -93,18 +92,17 @@ impl Regularizer for TaskRelation {
 impl<T: Real> Penalty<T> for TaskRelation {
     fn add(&mut self, places: &Places, parameters: &[T], gradient: Option<&mut [T]>) -> f64 {
         let state = &mut self.state;
-        state.spectrum.look(places, parameters);
-        if let Some(gradient) = gradient {
+        if gradient.is_some() {
             if state.steps > 0 && state.steps.is_multiple_of(self.refresh as u64) {
+                state.spectrum.look(places, parameters);
                 state.refresh(places.tasks, self.jitter);
             }
             state.steps += 1;
-            let matrix = &mut state.spectrum.matrix;
-            matrix.clear();
-            matrix.extend(state.inverse.iter().map(|x| 2.0 * self.strength * x));
-            rows::mix(&places.stacks, matrix, parameters, gradient);
         }
-        self.strength * dot(&state.inverse, &state.spectrum.gramian)
+        let matrix = &mut state.spectrum.matrix;
+        matrix.clear();
+        matrix.extend(state.inverse.iter().map(|x| 2.0 * self.strength * x));
+        0.5 * rows::mix(&places.stacks, matrix, parameters, gradient)
     }
 }
 
@@ -157,7 +155,7 @@ pub(super) mod tests {
         let parameters = [1.0, -0.5, 0.3, 2.0];
         relation.add(&places, &parameters, Some(&mut [0.0; 4]));
         let least = relation.add(&places, &parameters, Some(&mut [0.0; 4]));
-        let gramian = relation.state.spectrum.gramian.clone();
+        let gramian = [1.25, -0.7, -0.7, 4.09];
         for i in 1..100 {
             for j in -99..100 {
                 let (a, c) = (f64::from(i) / 100.0, f64::from(j) / 100.0);

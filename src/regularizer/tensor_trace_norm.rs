@@ -77,7 +77,7 @@ impl State {
         starts.extend((0..rows).map(|row| row * columns));
         slopes.clear();
         slopes.resize(rows * columns, 0.0);
-        rows::mix_rows(starts, columns, &spectrum.matrix, unfolded, slopes);
+        rows::mix_rows(starts, columns, &spectrum.matrix, unfolded, Some(slopes));
         unfolding.each(|at, place| gradient[place] += T::of(slopes[at]));
     }
 }

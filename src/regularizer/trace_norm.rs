@@ -38,7 +38,7 @@ impl<T: Real> Penalty<T> for TraceNorm {
         state.look(places, parameters);
         let value = *strength * state.root(places.tasks, *smoothing, *strength);
         if let Some(gradient) = gradient {
-            rows::mix(&places.stacks, &state.matrix, parameters, gradient);
+            rows::mix(&places.stacks, &state.matrix, parameters, Some(gradient));
         }
         value
     }

@@ -25,6 +25,14 @@ crate::component! {
         /// For each layer a list of lists of tasks.
         branches: Branches = Branches::default();
     }
+    check: not_empty;
+}
+
+fn not_empty(scheme: &Branched) -> Result<()> {
+    if let Some(layer) = scheme.branches.0.iter().position(|branches| branches.iter().all(Vec::is_empty)) {
+        bail!("Branched: argument `branches` should name all tasks in every layer; layer {layer} names none");
+    }
+    Ok(())
 }
 
 impl Sharing for Branched {

@@ -52,14 +52,15 @@ impl Trainer {
         let mut contents = Contents::new(FORMAT);
         model.store(&mut contents);
         for (name, slot) in self.optimizer.slots().iter().zip(&self.slots) {
-            contents.tensor(&format!("optimizer/{name}"), &[slot.len()], slot.clone());
+            contents.tensor(&format!("optimizer/{name}"), &[slot.len()], slot.as_slice());
         }
+        self.tables.store(&mut contents);
         for (name, array) in self.weighting.state().arrays {
             contents.tensor(&format!("weighting/{name}"), &[array.len()], array);
         }
         let kept = self.epoch.kept.iter().filter(|_| self.epoch.batches > 0);
         for (task, outputs) in kept.enumerate() {
-            contents.tensor(&format!("outputs/{task}"), &[outputs.len()], outputs.clone());
+            contents.tensor(&format!("outputs/{task}"), &[outputs.len()], outputs.as_slice());
         }
         let state = serde_json::to_string(&self.state(model)).map_err(|error| value_error!("checkpoint: {error}"))?;
         contents.text("state", state);
@@ -82,8 +83,9 @@ impl Trainer {
             .map_err(|error| value_error!("{}: damaged state ({error})", path.display()))?;
         let parameters = model.fetch(&contents)?;
         let slot =
-            |name: &&str| contents.get_tensor(&format!("optimizer/{name}"), &[model.net.size()]).map(<[f32]>::to_vec);
+            |name: &&str| contents.get_tensor(&format!("optimizer/{name}"), &[model.net.dense()]).map(<[f32]>::to_vec);
         let slots = self.optimizer.slots().iter().map(slot).collect::<Result<Vec<_>>>()?;
+        self.tables.check(&contents)?;
         let losses = model.read_losses(&stored)?;
         let relation = Model::fetch_relation(&contents)?;
         let extra = contents.get_text("extra")?.to_owned();
@@ -107,6 +109,7 @@ impl Trainer {
         model.relation = relation;
         model.assign_losses(losses);
         self.slots = slots;
+        self.tables.restore(&contents);
         self.take(state, model.tasks.len());
         let kept = (0..model.tasks.len()).map_while(|task| contents.find_tensor(&format!("outputs/{task}")));
         self.epoch.kept = kept.map(<[f32]>::to_vec).collect();

@@ -43,7 +43,7 @@ impl Lab<'_> {
         Ok(self.differentiate(&batches, &indices, &[], false)?.jacobian)
     }
 
-    /// Losses and gradients at all parameters moved by `shift`.
+    /// Losses and gradients at all parameters moved by `shift`; sparse tables stay where they are.
     pub fn probe(&mut self, shift: &[f32], on: On) -> Result<Probed> {
         let mut indices = Vec::new();
         let batches = match on {
@@ -66,8 +66,9 @@ impl Lab<'_> {
                 vec![(data.clone(), 0..count)]
             }
         };
-        if !shift.is_empty() && shift.len() != self.model.net.size() {
-            bail!("a probe moves all {} parameters; got {} numbers", self.model.net.size(), shift.len());
+        let dense = self.model.net.dense();
+        if !shift.is_empty() && shift.len() != dense {
+            bail!("a probe moves all {dense} parameters; got {} numbers", shift.len());
         }
         self.differentiate(&batches, &indices, shift, true)
     }
@@ -82,21 +83,23 @@ impl Lab<'_> {
     ) -> Result<Probed> {
         let params = &mut self.model.params;
         let (state, gradients) = (params.state.slice().to_vec(), params.gradients.slice().to_vec());
-        let values = if shift.is_empty() { Vec::new() } else { params.values.slice().to_vec() };
+        let tables: Vec<_> = params.tables.iter().map(|table| table.as_ref().map(|t| t.open().clone())).collect();
+        let values = params.values.slice()[..shift.len()].to_vec();
         params.values.slice_mut().iter_mut().zip(shift).for_each(|(value, by)| *value += by);
         let done = self.run(batches, indices, all);
         let params = &mut self.model.params;
         params.state.slice_mut().copy_from_slice(&state);
         params.gradients.slice_mut().copy_from_slice(&gradients);
-        if !values.is_empty() {
-            params.values.slice_mut().copy_from_slice(&values);
+        params.values.slice_mut()[..values.len()].copy_from_slice(&values);
+        for (table, before) in params.tables.iter().zip(tables) {
+            table.iter().zip(before).for_each(|(table, before)| *table.open() = before);
         }
         done
     }
 
     fn run(&mut self, batches: &[(Data, std::ops::Range<usize>)], indices: &[u32], all: bool) -> Result<Probed> {
         let (tasks, purpose) = (self.model.tasks.len(), Purpose::PerTask(Store::Whole));
-        let width = if all { self.model.net.size() } else { self.guide.width };
+        let width = if all { self.model.net.dense() } else { self.guide.width };
         let (mut weights, mut sums) = (vec![0.0; tasks], vec![0.0; tasks]);
         let mut jacobian = vec![0.0; tasks * width];
         let filled: Vec<_> = batches.iter().filter(|(_, range)| !range.is_empty()).collect();

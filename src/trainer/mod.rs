@@ -7,6 +7,7 @@ mod lab;
 pub mod observed;
 mod seen;
 pub mod step;
+mod tables;
 mod ways;
 
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use crate::data::Data;
 use crate::description::read_seed;
 use crate::error::Result;
 use crate::model::Model;
-use crate::network::{Network, Reach, Role};
+use crate::network::{Entry, Network, Reach, Role};
 use crate::optim::{Block, Optimizer, Segments};
 use crate::regularizer::{Places, Relation, Term};
 use crate::schedule::Schedule;
@@ -26,6 +27,7 @@ use crate::{bail, optim, schedule, value_error, weighting};
 use epoch::Epoch;
 use guide::Guide;
 use observed::Observed;
+use tables::Tables;
 
 /// Trains one model.
 #[derive(Debug)]
@@ -51,6 +53,7 @@ pub struct Trainer {
     segments: Segments,
     /// The optimizer's state, one flat buffer a slot.
     slots: Vec<Vec<f32>>,
+    tables: Tables,
     steps: u64,
     epochs: u64,
     total_steps: Option<u64>,
@@ -98,13 +101,14 @@ impl Trainer {
         };
         let frozen = model.net.frozen();
         regularizers.iter_mut().for_each(|term| term.freeze(&frozen));
-        Segments::new(optimizer.as_ref(), &all)?;
+        let tables = Tables::new(&model.net, optimizer.as_ref());
+        Segments::new(optimizer.as_ref(), &all, &tables.blocks())?;
         let blocks = learning(&model.net);
-        let mut segments = Segments::of(optimizer.as_ref(), &blocks);
-        let (size, terms) = (model.net.size(), model.net.terms().len());
+        let mut segments = Segments::of(optimizer.as_ref(), &blocks, &tables.blocks());
+        let (size, terms) = (model.net.dense(), model.net.terms().len());
         let slots = (0..optimizer.slots().len()).map(|slot| vec![optimizer.initial(slot); size]).collect();
         Ok(Self {
-            lr: segments.at(1.0).first().map_or(0.0, |segment| segment.lr),
+            lr: segments.at(1.0).0.first().map_or(0.0, |segment| segment.lr),
             schedule: schedule::build(&or("schedule", "constant"))?,
             seed: read_seed(&settings["seed"])?,
             epoch: Epoch::new(model.tasks.len(), regularizers.len(), terms),
@@ -123,6 +127,7 @@ impl Trainer {
             thaws: model.net.thaws,
             segments,
             slots,
+            tables,
             steps: 0,
             epochs: 0,
             total_steps: None,
@@ -149,7 +154,8 @@ impl Trainer {
             self.blocks = learning(&model.net);
             self.frozen = model.net.frozen();
             self.regularizers.iter_mut().for_each(|term| term.freeze(&self.frozen));
-            self.segments = Segments::of(self.optimizer.as_ref(), &self.blocks);
+            self.segments = Segments::of(self.optimizer.as_ref(), &self.blocks, &self.tables.blocks());
+            self.tables.forget(&model.net, &model.params);
             self.thaws = model.net.thaws;
         }
         Ok(())
@@ -243,9 +249,10 @@ impl Trainer {
     }
 }
 
-/// The named pieces of the flat parameters; padding belongs to the piece before it.
+/// The named pieces of the flat parameters but for sparse tables; padding belongs to the piece before it.
 pub(crate) fn blocks(net: &Network) -> Vec<Block> {
-    let entries: Vec<_> = net.entries.iter().filter_map(|entry| Some((entry, entry.param?))).collect();
+    let entries = net.entries.iter().filter_map(|entry| Some((entry, entry.param?)));
+    let entries: Vec<_> = entries.filter(|(_, param)| !net.params[*param].sparse).collect();
     let mut blocks: Vec<Block> = Vec::with_capacity(entries.len());
     for (i, (entry, param)) in entries.iter().enumerate() {
         let (reach, role) = (net.params[*param].reach, net.params[*param].role);
@@ -267,7 +274,8 @@ pub(crate) fn blocks(net: &Network) -> Vec<Block> {
 
 /// The named pieces of the flat parameters that are not frozen.
 fn learning(net: &Network) -> Vec<Block> {
-    let frozen = net.entries.iter().filter(|entry| entry.param.is_some()).map(|entry| entry.frozen);
+    let dense = |entry: &&Entry| entry.param.is_some_and(|param| !net.params[param].sparse);
+    let frozen = net.entries.iter().filter(dense).map(|entry| entry.frozen);
     blocks(net).into_iter().zip(frozen).filter(|(_, frozen)| !frozen).map(|(block, _)| block).collect()
 }
 

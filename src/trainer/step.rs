@@ -5,6 +5,7 @@ use super::ways::Look;
 use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::model::Model;
+use crate::network::params::Params;
 use crate::network::plan::Purpose;
 use crate::real::LANES;
 use crate::schedule::Moment;
@@ -14,7 +15,7 @@ use crate::workspace::Workspace;
 use crate::{bail, vectorised};
 
 /// Most state buffers an optimizer has.
-const SLOTS: usize = 4;
+pub(super) const SLOTS: usize = 4;
 
 /// Numbers of the running step, a task each unless said otherwise; a row is a task that has labels in it.
 #[derive(Debug, Default)]
@@ -286,17 +287,18 @@ impl Trainer {
         for ((sum, weight), lambda) in sums.iter().zip(weights).zip(lambdas).filter(|((_, w), _)| **w > 0.0) {
             objective += lambda * sum / weight;
         }
-        let params = &mut model.params;
+        let (params, dense) = (&mut model.params, model.net.dense());
         for regularizer in &mut self.regularizers {
-            objective += regularizer.add(params.values.slice(), params.gradients.slice_mut());
+            objective += regularizer.add(&params.values.slice()[..dense], params.gradients.slice_mut());
         }
         if !self.regularizers.is_empty() {
             self.frozen.iter().for_each(|range| params.gradients.slice_mut()[range.clone()].fill(0.0));
         }
-        let scale = self.clip(params.gradients.slice())?;
-        let segments = self.segments.at(factor);
+        let scale = self.clip(params)?;
+        let (segments, of_tables) = self.segments.at(factor);
         self.lr = segments.first().map_or(0.0, |segment| segment.lr);
-        let (values, gradients) = (params.values.slice_mut(), params.gradients.slice());
+        self.tables.update(self.optimizer.as_ref(), self.steps + 1, scale, of_tables, params);
+        let (values, gradients) = (&mut params.values.slice_mut()[..dense], params.gradients.slice());
         let count = self.slots.len();
         let mut slots = self.slots.iter_mut();
         let mut state: [&mut [f32]; SLOTS] = std::array::from_fn(|_| slots.next().map_or(&mut [][..], |slot| slot));
@@ -308,11 +310,15 @@ impl Trainer {
     }
 
     /// The factor that brings the gradient's norm down to `clip_norm`.
-    fn clip(&self, gradients: &[f32]) -> Result<f32> {
+    fn clip(&self, params: &Params<f32>) -> Result<f32> {
         let Some(limit) = self.clip_norm else { return Ok(1.0) };
-        let quick = square_sum(gradients).sqrt();
+        let norm_by = |squares: fn(&[f32]) -> f64| {
+            let of_tables = params.tables.iter().flatten().map(|table| squares(table.open().rows()));
+            (squares(params.gradients.slice()) + of_tables.sum::<f64>()).sqrt()
+        };
+        let quick = norm_by(square_sum);
         // Squares of single precision end where clipping is wanted most.
-        let wide = || gradients.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let wide = || norm_by(|gradients| gradients.iter().map(|&x| f64::from(x).powi(2)).sum());
         let norm = if quick.is_finite() { quick } else { wide() };
         if !norm.is_finite() {
             bail!("the gradient's norm is {norm} at step {}: try a smaller learning rate", self.steps + 1);

@@ -233,6 +233,16 @@ impl Trainer {
                 slabs.combine(piece.param, &weights, out);
             }
         }
+        // A table has no layers and no direction of its own: it takes the mean of the layers' weights, or the tasks' own.
+        let mut of_tables = vec![0.0; factors.len()];
+        for (row, &task) in present.iter().enumerate() {
+            let each = layers.iter().skip(row).step_by(rows);
+            of_tables[task] = match layers.len() / rows.max(1) {
+                0 => factors[task] * boundary[task],
+                count => each.sum::<f64>() / count as f64,
+            };
+        }
+        self.tables.combine(&model.params.tables, &of_tables);
         for block in &self.blocks {
             let Some(factor) = block.task.map(|task| factors[task]).filter(|&factor| factor != 1.0) else { continue };
             if !self.guide.shared.iter().any(|piece| piece.flat.contains(&block.range.start)) {

@@ -94,8 +94,8 @@ pub trait Evidence {
         Err(value_error!("there are no parts of the batch here"))
     }
 
-    /// Losses and gradients with `shift` added to all parameters (as long as [`Evidence::parameters`], or empty), for
-    /// weightings that [validate](super::Weighting::validates). The parameters come back as they were.
+    /// Losses and gradients with `shift` added to all parameters but sparse tables (empty for none), for weightings that
+    /// [validate](super::Weighting::validates). The parameters come back as they were.
     ///
     /// # Errors
     /// As for [`Evidence::gramian`].

@@ -111,7 +111,11 @@ T = pt.Task
         ),
         (lambda: pt.Inputs(), ValueError, "at least one feature together"),
         (lambda: pt.Inputs(numeric=-1), ValueError, "`numeric` should be a whole number of at least 0; got -1"),
-        (lambda: pt.Inputs(categorical=3), TypeError, "`categorical` should be a list of numbers of categories; got 3"),
+        (
+            lambda: pt.Inputs(categorical=3),
+            TypeError,
+            "`categorical` should be a list of numbers of categories or pt.Bag; got 3",
+        ),
         (lambda: pt.Inputs(categorical=[0]), ValueError, "`categorical`"),
         (
             lambda: pt.Inputs(categorical=[3, 4], embedding=[2]),

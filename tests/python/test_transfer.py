@@ -64,7 +64,7 @@ def test_clipping_and_regularizers_see_only_what_learns(data):
     model = make_model()
     model.freeze("encoder")
     before = model.state_dict()
-    trainer = pt.Trainer(model, pt.optim.SGD(lr=1.0), clip_norm=1e-3)
+    trainer = pt.Trainer(model, pt.optim.SGD(lr=1.0), clip_norm=1e-3, regularizers=["l1"])
     trainer.step((data.x, data.targets))
     moved = [after - before[name] for name, after in model.state_dict().items()]
     assert np.sqrt(sum((each**2).sum(dtype=np.float64) for each in moved)) == pytest.approx(1e-3, rel=1e-3)
@@ -73,6 +73,25 @@ def test_clipping_and_regularizers_see_only_what_learns(data):
     heads = [values for name, values in model.state_dict().items() if name.startswith("heads") and "weight" in name]
     strength = pt.regularizer.L1().strength
     assert penalised - free == pytest.approx(strength * sum(np.abs(w).sum() for w in heads), rel=1e-3)
+
+
+@pytest.mark.parametrize("regularizer", [pt.regularizer.MeanRegularized(1.0), pt.regularizer.TaskRelation(0.1)])
+def test_tasks_may_be_drawn_to_a_frozen_one(data, regularizer):
+    def gaps(regularizers):
+        tasks = [pt.Task("old"), pt.Task("new")]
+        model = pt.MultiTaskModel(8, tasks=tasks, encoder=pt.encoder.MLP([4]), sharing="soft")
+        model.parameters()["encoders.new.0.weight"][:] += 2
+        model.freeze("encoders.old", "heads.old")
+        before = model.state_dict()
+        trainer = pt.Trainer(model, pt.optim.SGD(lr=0.01), regularizers=regularizers)
+        trainer.fit((data.x, {"new": data.age}), epochs=100, **QUIET)
+        after = model.state_dict()
+        assert same_bits(below(after, "encoders.old", "heads.old"), below(before, "encoders.old", "heads.old"))
+        return [np.abs(s["encoders.new.0.weight"] - s["encoders.old.0.weight"]).mean() for s in (before, after)]
+
+    far, near = gaps([regularizer])
+    assert near < 0.6 * far
+    assert near < 0.7 * gaps([])[1]
 
 
 def test_frozen_batch_norms_normalise_with_what_they_know(data):

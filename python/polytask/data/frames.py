@@ -40,11 +40,25 @@ def column(frame: Any, name: str, argument: str) -> np.ndarray:
     Raises:
         ValueError: there is no such column, or several.
     """
+    return values(_series(frame, name, argument))
+
+
+def _series(frame: Any, name: str, argument: str) -> Any:
     have = names(frame)
     if have.count(name) != 1:
         problem = "has no column" if name not in have else "has several columns"
         raise ValueError(f"{argument} {problem} `{name}`; its columns are {listed(have)}")
-    return values(frame[name])
+    return frame[name]
+
+
+def cells(frame: Any, name: str, argument: str) -> list[Any]:
+    """One column as Python values, lists and the like as they are.
+
+    Raises:
+        ValueError: there is no such column, or several.
+    """
+    series = _series(frame, name, argument)
+    return list(series.to_list() if _is(series, "polars", "Series") else series.tolist())
 
 
 def matrix(frame: Any, columns: Sequence[str], argument: str) -> np.ndarray:

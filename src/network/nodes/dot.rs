@@ -2,7 +2,7 @@
 
 use super::Node;
 use super::mixture::dot;
-use super::route::{Route, covers};
+use super::route::{Fork, covers};
 use crate::error::Result;
 use crate::network::buffer::Buffer;
 use crate::network::gradient::{Pass, PerPass};
@@ -26,7 +26,7 @@ struct DotKernel<T> {
     inputs: [Buffer<T>; 2],
     y: Buffer<T>,
     scale: T,
-    passes: PerPass<Option<(Buffer<T>, [Option<Route<T>>; 2])>>,
+    passes: PerPass<Option<Fork<T>>>,
 }
 
 impl Node for Dot {
@@ -43,9 +43,7 @@ impl Node for Dot {
     }
 
     fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
-        let learns = at.net.values[self.output].learns;
-        let routes = |pass| (at.arriving(self.output, pass), [0, 1].map(|k| Route::new(at, k, pass)));
-        let passes = at.each_pass(|pass| Ok(learns.then(|| routes(pass))))?;
+        let passes = at.each_pass(|pass| Ok(Fork::new(at, self.output, pass)))?;
         let inputs = self.inputs.map(|x| at.value(x));
         Ok(Box::new(DotKernel { inputs, y: at.value(self.output), scale: T::of(self.scale), passes }))
     }
@@ -59,13 +57,9 @@ impl<T: Real> Kernel for DotKernel<T> {
     }
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
-        let Some((dy, [to_a, to_b])) = self.passes.of(pass) else { return Ok(()) };
         let [a, b] = &self.inputs;
-        if let Some(route) = to_a {
-            route.give(step, dy, b.slice(), self.scale);
-        }
-        if let Some(route) = to_b {
-            route.give(step, dy, a.slice(), self.scale);
+        if let Some(fork) = self.passes.of(pass) {
+            fork.give(step, [b.slice(), a.slice()], self.scale);
         }
         Ok(())
     }

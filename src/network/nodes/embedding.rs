@@ -1,5 +1,7 @@
 //! Numeric features and one embedding per categorical feature, gathered into one row.
 
+use serde::{Deserialize, Serialize};
+
 use super::Node;
 use crate::error::Result;
 use crate::network::buffer::{Buffer, Layout};
@@ -7,7 +9,8 @@ use crate::network::gradient::{Pass, PerPass, Tiled};
 use crate::network::gram::add_products;
 use crate::network::plan::{Kernel, ParamGradient, Prepare, Step};
 use crate::network::product::Mode;
-use crate::network::{ParamId, ValueId};
+use crate::network::touched::{SparseGradient, Touched};
+use crate::network::{NOTHING, ParamId, ValueId, memory};
 use crate::real::Real;
 
 /// Calls `$body` with `$w` bound to a width that the compiler knows, or to 0 for one it does not.
@@ -29,15 +32,62 @@ macro_rules! with_width {
     };
 }
 
-/// `y = [numeric, table_1[code_1], table_2[code_2], ...]`.
+/// A categorical feature and its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Feature {
+    /// Numbers a row of the table.
+    pub width: usize,
+    /// How several codes become one row; none for a feature of one code.
+    pub bag: Option<Bag>,
+    /// Whether a step touches the rows of its codes alone.
+    pub sparse: bool,
+}
+
+/// A feature of several codes, or none: `length` columns, of which those that hold [`NOTHING`] do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bag {
+    /// Most codes a row of the data has.
+    pub length: usize,
+    /// What becomes of their rows.
+    pub combine: Combine,
+}
+
+/// What becomes of the rows of a bag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Combine {
+    /// Their mean; zeros if there is none.
+    Mean,
+    /// Their sum.
+    Sum,
+}
+
+impl Feature {
+    /// One code, and a table like any other parameter.
+    pub fn plain(width: usize) -> Self {
+        Self { width, bag: None, sparse: false }
+    }
+
+    /// Columns of codes.
+    pub fn columns(&self) -> usize {
+        self.bag.map_or(1, |bag| bag.length)
+    }
+
+    /// Whether its table stays in the cache, as far as one can tell, and has a row for each row of the data.
+    fn is_near(&self) -> bool {
+        self.bag.is_none() && !self.sparse
+    }
+}
+
+/// `y = [numeric, table_1[code_1], table_2[code_2], ...]`, with the mean or the sum of several rows for a bag.
 #[derive(Debug)]
 pub struct Embedding {
     /// The numeric features; they have no gradient.
     pub numeric: ValueId,
     /// One table `[codes, width]` a categorical feature.
     pub tables: Vec<ParamId>,
-    /// Their widths.
-    pub widths: Vec<usize>,
+    /// The features.
+    pub features: Vec<Feature>,
     /// What it fills.
     pub output: ValueId,
 }
@@ -45,17 +95,45 @@ pub struct Embedding {
 struct EmbeddingKernel<T> {
     numeric: Buffer<T>,
     tables: Vec<Buffer<T>>,
-    widths: Vec<usize>,
+    spots: Vec<Spot>,
     y: Buffer<T>,
-    passes: PerPass<(Buffer<T>, Vec<Table<T>>)>,
+    passes: PerPass<(Buffer<T>, Vec<Gradient<T>>)>,
+}
+
+/// Where a feature stands in a row of codes and in a row of the output.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    feature: Feature,
+    /// Its first column of codes.
+    first: usize,
+    /// Columns of codes of all features.
+    count: usize,
+    /// Its first number.
+    start: usize,
+}
+
+impl Spot {
+    fn all(features: &[Feature], numeric: usize) -> Vec<Self> {
+        let count = features.iter().map(Feature::columns).sum();
+        let (mut first, mut start) = (0, numeric);
+        let spot = |&feature: &Feature| {
+            let spot = Self { feature, first, count, start };
+            first += feature.columns();
+            start += feature.width;
+            spot
+        };
+        features.iter().map(spot).collect()
+    }
 }
 
 /// How a table's gradient comes about.
-enum Table<T> {
+enum Gradient<T> {
     /// Added up in place.
     Whole(ParamGradient<T>),
     /// For all tasks, some codes of the batch at a time, each lot into the Gramian.
-    Tiles { tile: Buffer<T>, gramian: Buffer<f64>, rows: Vec<u32> },
+    Tiles { tile: Buffer<T>, gramian: Buffer<f64>, entries: Vec<Entry<T>> },
+    /// The rows of the batch alone; none where another pass brings them.
+    Rows(Option<SparseGradient<T>>),
     /// Not at all.
     Frozen,
 }
@@ -80,143 +158,251 @@ impl Node for Embedding {
     fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let tables = self.tables.iter().map(|&table| at.param(table)).collect::<Result<_>>()?;
         let passes = at.each_pass(|pass| {
-            let tables = (0..self.tables.len()).map(|k| self.table(at, k, pass)).collect::<Result<_>>()?;
-            Ok((at.arriving(self.output, pass), tables))
+            let gradients = (0..self.tables.len()).map(|k| self.gradient(at, k, pass)).collect::<Result<_>>()?;
+            Ok((at.arriving(self.output, pass), gradients))
         })?;
         let (numeric, y) = (at.value(self.numeric), at.value(self.output));
-        Ok(Box::new(EmbeddingKernel { numeric, tables, widths: self.widths.clone(), y, passes }))
+        let spots = Spot::all(&self.features, numeric.layout.width);
+        Ok(Box::new(EmbeddingKernel { numeric, tables, spots, y, passes }))
     }
 }
 
 impl Embedding {
-    fn table<T: Real>(&self, at: &Prepare<'_, T>, k: usize, pass: Pass) -> Result<Table<T>> {
+    fn gradient<T: Real>(&self, at: &Prepare<'_, T>, k: usize, pass: Pass) -> Result<Gradient<T>> {
         if !at.learns(k) {
-            return Ok(Table::Frozen);
+            return Ok(Gradient::Frozen);
+        }
+        if self.features[k].sparse {
+            return Ok(Gradient::Rows(at.sparse_gradient(self.tables[k], pass)));
         }
         let Some(Tiled { gramian, size, .. }) = at.tiled(k, pass)? else {
-            return Ok(Table::Whole(at.param_gradient(k, pass)?));
+            return Ok(Gradient::Whole(at.param_gradient(k, pass)?));
         };
-        let (lanes, width) = (gramian.layout.lanes, self.widths[k]);
-        let codes = (size / (lanes * width).max(1)).clamp(1, at.rows);
+        let (lanes, width) = (gramian.layout.lanes, self.features[k].width);
+        let most = at.rows * self.features[k].columns();
+        let codes = (size / (lanes * width).max(1)).clamp(1, most);
         let tile = Buffer::zeros(Layout { groups: 1, rows: 1, lanes, width: codes * width })?;
-        Ok(Table::Tiles { tile, gramian, rows: (0..at.rows as u32).collect() })
+        Ok(Gradient::Tiles { tile, gramian, entries: Vec::with_capacity(most) })
     }
 }
 
 impl<T: Real> Kernel for EmbeddingKernel<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
-        let (first, whole, count) = (self.numeric.layout.width, self.y.layout.width, self.tables.len());
+        let (first, whole) = (self.numeric.layout.width, self.y.layout.width);
         let (y, numeric) = (self.y.slice_mut(), self.numeric.slice());
         for (r, y) in y.chunks_exact_mut(whole).enumerate() {
             y[..first].copy_from_slice(&numeric[r * first..(r + 1) * first]);
         }
+        let count = self.spots.first().map_or(1, |spot| spot.count);
         for (y, codes) in y.chunks_mut(BLOCK * whole).zip(step.codes.chunks(BLOCK * count)) {
-            let mut start = first;
-            for (k, (table, &width)) in self.tables.iter().zip(&self.widths).enumerate() {
-                let places = Places { codes, first: k, count, start, whole };
+            for (table, spot) in self.tables.iter().zip(&self.spots).filter(|(_, spot)| spot.feature.is_near()) {
+                let (places, width) = (Places { codes, spot: *spot, whole }, spot.feature.width);
                 with_width!(width, W => places.look_up::<T, W>(table.slice(), y, width));
-                start += width;
             }
+        }
+        for (table, spot) in self.tables.iter().zip(&self.spots).filter(|(_, spot)| !spot.feature.is_near()) {
+            let (places, width) = (Places { codes: step.codes, spot: *spot, whole }, spot.feature.width);
+            with_width!(width, W => places.combine::<T, W>(table.slice(), y, width));
         }
         Ok(())
     }
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
-        let count = self.tables.len();
-        let (dy, tables) = self.passes.of(pass);
-        let mut start = self.numeric.layout.width;
-        for (k, (table, &width)) in tables.iter_mut().zip(&self.widths).enumerate() {
-            match table {
-                Table::Whole(slab) if slab.mode(step) == Mode::Write => slab.buffer.slice_mut().fill(T::ZERO),
-                Table::Whole(_) | Table::Frozen => {}
-                Table::Tiles { tile, gramian, rows } => {
-                    rows.sort_unstable_by_key(|&row| step.codes[row as usize * count + k]);
-                    let code = |row: u32| step.codes[row as usize * count + k];
-                    by_codes(rows, code, [start, width], dy, tile, gramian.slice_mut());
-                }
-            }
-            start += width;
-        }
+        let (dy, gradients) = self.passes.of(pass);
         let (lanes, whole) = (dy.layout.lanes, dy.layout.width);
+        for (gradient, spot) in gradients.iter_mut().zip(&self.spots) {
+            let places = Places { codes: step.codes, spot: *spot, whole };
+            match gradient {
+                Gradient::Whole(slab) => {
+                    if slab.mode(step) == Mode::Write {
+                        slab.buffer.slice_mut().fill(T::ZERO);
+                    }
+                    if !spot.feature.is_near() {
+                        places.scatter_bags(slab.buffer.slice_mut(), dy);
+                    }
+                }
+                Gradient::Tiles { tile, gramian, entries } => {
+                    places.sorted(entries);
+                    by_codes(entries, [spot.start, spot.feature.width], dy, tile, gramian.slice_mut());
+                }
+                Gradient::Rows(Some(rows)) => {
+                    let (mut rows, most) = (rows.open(), dy.layout.rows * spot.feature.columns());
+                    rows.begin(lanes, most, step.accumulate);
+                    with_width!(spot.feature.width, W => places.gather::<T, W>(&mut rows, dy, spot.feature.width));
+                }
+                Gradient::Rows(None) | Gradient::Frozen => {}
+            }
+        }
+        let count = self.spots.first().map_or(1, |spot| spot.count);
         for (dy, codes) in dy.slice().chunks(BLOCK * lanes * whole).zip(step.codes.chunks(BLOCK * count)) {
-            let mut start = self.numeric.layout.width;
-            for (k, (table, &width)) in tables.iter_mut().zip(&self.widths).enumerate() {
-                let Table::Whole(slab) = table else {
-                    start += width;
-                    continue;
-                };
-                let size = slab.buffer.layout.width;
+            for (gradient, spot) in gradients.iter_mut().zip(&self.spots).filter(|(_, spot)| spot.feature.is_near()) {
+                let Gradient::Whole(slab) = gradient else { continue };
+                let (size, width) = (slab.buffer.layout.width, spot.feature.width);
                 for (lane, table) in slab.buffer.slice_mut().chunks_exact_mut(size).enumerate() {
-                    let places = Places { codes, first: k, count, start: lane * whole + start, whole: lanes * whole };
+                    let spot = Spot { start: lane * whole + spot.start, ..*spot };
+                    let places = Places { codes, spot, whole: lanes * whole };
                     with_width!(width, W => places.scatter::<T, W>(table, dy, width));
                 }
-                start += width;
             }
         }
         Ok(())
     }
 }
 
-/// Adds to the Gramian the products of the gradients of the codes that occur, `[start, width]` of a row; `rows` come sorted
-/// by their codes.
+/// One code of one row of the data, and its share of the row's gradient.
+#[derive(Debug, Clone, Copy)]
+struct Entry<T> {
+    code: u32,
+    row: u32,
+    share: T,
+}
+
+/// Adds to the Gramian the products of the gradients of the codes that occur, `[start, width]` of a row; entries come
+/// sorted by their codes.
 fn by_codes<T: Real>(
-    rows: &[u32],
-    code: impl Fn(u32) -> u32,
+    entries: &[Entry<T>],
     [start, width]: [usize; 2],
     dy: &Buffer<T>,
     tile: &mut Buffer<T>,
     gramian: &mut [f64],
 ) {
     let (lanes, whole, room) = (dy.layout.lanes, dy.layout.width, tile.layout.width);
-    let mut lots = rows.chunk_by(|&a, &b| code(a) == code(b)).peekable();
+    let mut lots = entries.chunk_by(|a, b| a.code == b.code).peekable();
     while lots.peek().is_some() {
         tile.slice_mut().fill(T::ZERO);
         for (slot, lot) in lots.by_ref().take(room / width).enumerate() {
-            for (&row, lane) in lot.iter().flat_map(|row| (0..lanes).map(move |lane| (row, lane))) {
-                let from = &dy.slice()[(row as usize * lanes + lane) * whole + start..][..width];
+            for (entry, lane) in lot.iter().flat_map(|entry| (0..lanes).map(move |lane| (entry, lane))) {
+                let from = &dy.slice()[(entry.row as usize * lanes + lane) * whole + start..][..width];
                 let to = &mut tile.slice_mut()[lane * room + slot * width..][..width];
-                to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
+                add(to, from, entry.share);
             }
         }
         add_products(tile.slice(), lanes, gramian);
     }
 }
 
-/// Rows that go through all tables together, so that they stay in the cache.
+/// Rows that go through all near tables together, so that they stay in the cache.
 const BLOCK: usize = 64;
 
-/// Where one table's codes and columns stand in a block of rows.
+/// Rows of a far table that are under way from memory while one is worked on.
+const AHEAD: usize = 16;
+
+/// One feature's codes and numbers in a block of rows.
 #[derive(Clone, Copy)]
 struct Places<'a> {
     codes: &'a [u32],
-    first: usize,
-    count: usize,
-    start: usize,
+    spot: Spot,
+    /// Numbers a row of the output.
     whole: usize,
 }
 
 impl<'a> Places<'a> {
+    /// The one code of each row.
     fn codes(self) -> impl Iterator<Item = usize> + 'a {
-        self.codes.iter().skip(self.first).step_by(self.count).map(|&code| code as usize)
+        self.codes.iter().skip(self.spot.first).step_by(self.spot.count).map(|&code| code as usize)
+    }
+
+    /// The codes of each row.
+    fn bags(self) -> impl Iterator<Item = &'a [u32]> {
+        let (first, columns) = (self.spot.first, self.spot.feature.columns());
+        self.codes.chunks_exact(self.spot.count).map(move |row| &row[first..first + columns])
+    }
+
+    /// What each code of a row counts.
+    fn share<T: Real>(self, codes: &[u32]) -> T {
+        match self.spot.feature.bag {
+            Some(Bag { combine: Combine::Mean, .. }) => T::of(1.0 / there(codes).count().max(1) as f64),
+            _ => T::ONE,
+        }
     }
 
     /// Copies the rows of a table, of `W` numbers if that is known.
     fn look_up<T: Real, const W: usize>(self, table: &[T], y: &mut [T], width: usize) {
-        let width = if W > 0 { W } else { width };
+        let (width, start) = (if W > 0 { W } else { width }, self.spot.start);
         for (y, code) in y.chunks_exact_mut(self.whole).zip(self.codes()) {
-            y[self.start..self.start + width].copy_from_slice(&table[code * width..code * width + width]);
+            y[start..start + width].copy_from_slice(&table[code * width..code * width + width]);
         }
     }
 
-    /// Adds to the rows of a table.
+    /// Sums or means of the rows of a table, which are fetched ahead.
+    fn combine<T: Real, const W: usize>(self, table: &[T], y: &mut [T], width: usize) {
+        let (width, start) = (if W > 0 { W } else { width }, self.spot.start);
+        let mut ahead = self.bags();
+        let mut fetch = |bags: usize| {
+            ahead.by_ref().take(bags).flat_map(there).for_each(|code| memory::fetch(table, code, width));
+        };
+        fetch(AHEAD.div_ceil(self.spot.feature.columns()));
+        for (y, codes) in y.chunks_exact_mut(self.whole).zip(self.bags()) {
+            fetch(1);
+            let (y, share) = (&mut y[start..start + width], self.share::<T>(codes));
+            y.fill(T::ZERO);
+            for code in there(codes) {
+                let from = &table[code as usize * width..code as usize * width + width];
+                y.iter_mut().zip(from).for_each(|(y, &x)| *y += x);
+            }
+            if share != T::ONE {
+                y.iter_mut().for_each(|y| *y = *y * share);
+            }
+        }
+    }
+
+    /// Adds to the rows of a table. Inlined, the compiler would no longer know that the slices are apart, nor vectorise.
+    #[inline(never)]
     fn scatter<T: Real, const W: usize>(self, table: &mut [T], dy: &[T], width: usize) {
-        let width = if W > 0 { W } else { width };
+        let (width, start) = (if W > 0 { W } else { width }, self.spot.start);
         for (dy, code) in dy.chunks_exact(self.whole).zip(self.codes()) {
-            let from = &dy[self.start..self.start + width];
+            let from = &dy[start..start + width];
             let to = &mut table[code * width..code * width + width];
             for (to, &from) in to.iter_mut().zip(from) {
                 *to += from;
             }
         }
     }
+
+    /// Adds to the rows of a table's slab `[lanes, table]`, for bags.
+    fn scatter_bags<T: Real>(self, slab: &mut [T], dy: &Buffer<T>) {
+        let (lanes, width, start) = (dy.layout.lanes, self.spot.feature.width, self.spot.start);
+        let size = slab.len() / lanes;
+        for (codes, dy) in self.bags().zip(dy.slice().chunks_exact(lanes * self.whole)) {
+            let share = self.share::<T>(codes);
+            for (code, lane) in there(codes).flat_map(|code| (0..lanes).map(move |lane| (code, lane))) {
+                let to = &mut slab[lane * size + code as usize * width..][..width];
+                let from = &dy[lane * self.whole + start..][..width];
+                add(to, from, share);
+            }
+        }
+    }
+
+    /// Adds to the touched rows of a table, of `W` numbers a lane if that is known.
+    fn gather<T: Real, const W: usize>(self, rows: &mut Touched<T>, dy: &Buffer<T>, width: usize) {
+        let (width, start, lanes) = (if W > 0 { W } else { width }, self.spot.start, dy.layout.lanes);
+        for (codes, dy) in self.bags().zip(dy.slice().chunks_exact(lanes * self.whole)) {
+            let share = self.share::<T>(codes);
+            for code in there(codes) {
+                let lanes = rows.row(code).chunks_exact_mut(width).zip(dy.chunks_exact(self.whole));
+                lanes.for_each(|(to, dy)| add(to, &dy[start..start + width], share));
+            }
+        }
+    }
+
+    /// Every code of every row, sorted.
+    fn sorted<T: Real>(self, entries: &mut Vec<Entry<T>>) {
+        entries.clear();
+        for (row, codes) in (0..).zip(self.bags()) {
+            let share = self.share(codes);
+            entries.extend(there(codes).map(|code| Entry { code, row, share }));
+        }
+        entries.sort_unstable_by_key(|entry| (entry.code, entry.row));
+    }
+}
+
+/// Adds a share of one row to another.
+#[inline(always)]
+fn add<T: Real>(to: &mut [T], from: &[T], share: T) {
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to += from * share);
+}
+
+/// The codes of a row that are not nothing.
+fn there(codes: &[u32]) -> impl Iterator<Item = u32> {
+    codes.iter().copied().filter(|&code| code != NOTHING)
 }

@@ -1,7 +1,7 @@
 //! The logit of two events that follow each other.
 
 use super::Node;
-use super::route::{Route, covers};
+use super::route::{Fork, covers};
 use crate::error::Result;
 use crate::network::buffer::Buffer;
 use crate::network::gradient::{Pass, PerPass};
@@ -24,7 +24,7 @@ struct FunnelKernel<T> {
     inputs: [Buffer<T>; 2],
     y: Buffer<T>,
     slopes: [Buffer<T>; 2],
-    passes: PerPass<Option<(Buffer<T>, [Option<Route<T>>; 2])>>,
+    passes: PerPass<Option<Fork<T>>>,
 }
 
 impl Node for Funnel {
@@ -41,9 +41,7 @@ impl Node for Funnel {
     }
 
     fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
-        let learns = at.net.values[self.output].learns;
-        let routes = |pass| (at.arriving(self.output, pass), [0, 1].map(|k| Route::new(at, k, pass)));
-        let passes = at.each_pass(|pass| Ok(learns.then(|| routes(pass))))?;
+        let passes = at.each_pass(|pass| Ok(Fork::new(at, self.output, pass)))?;
         let inputs = self.inputs.map(|x| at.value(x));
         let slopes = [at.scratch(self.output)?, at.scratch(self.output)?];
         Ok(Box::new(FunnelKernel { inputs, y: at.value(self.output), slopes, passes }))
@@ -58,11 +56,9 @@ impl<T: Real> Kernel for FunnelKernel<T> {
     }
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
-        let Some((dy, routes)) = self.passes.of(pass) else { return Ok(()) };
-        for (route, slopes) in routes.iter_mut().zip(&self.slopes) {
-            if let Some(route) = route {
-                route.give(step, dy, slopes.slice(), T::ONE);
-            }
+        let [of_a, of_b] = &self.slopes;
+        if let Some(fork) = self.passes.of(pass) {
+            fork.give(step, [of_a.slice(), of_b.slice()], T::ONE);
         }
         Ok(())
     }

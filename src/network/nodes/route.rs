@@ -44,7 +44,7 @@ impl<T: Real> Route<T> {
     }
 
     /// Gives back `scale * dy * slopes`, row by row, of an output of width 1.
-    pub(super) fn give(&mut self, step: &Step<'_>, dy: &Buffer<T>, slopes: &[T], scale: T) {
+    fn give(&mut self, step: &Step<'_>, dy: &Buffer<T>, slopes: &[T], scale: T) {
         let (Layout { groups, rows, lanes: to, width }, from, add) =
             (self.dx.buffer.layout, dy.layout.lanes, self.adds());
         for group in 0..groups {
@@ -70,6 +70,29 @@ impl<T: Real> Route<T> {
             };
             let dx = &mut self.dx.buffer.slice_mut()[group * rows * all..][..rows * all];
             place(Lanes { first, count, all }, scale * part, &slopes[group * rows..][..rows], dx, add);
+        }
+    }
+}
+
+/// The ways back from an output of width 1 to two inputs.
+pub(super) struct Fork<T> {
+    dy: Buffer<T>,
+    routes: [Option<Route<T>>; 2],
+}
+
+impl<T: Real> Fork<T> {
+    /// None if nothing upstream learns.
+    pub(super) fn new(at: &Prepare<'_, T>, output: ValueId, pass: Pass) -> Option<Self> {
+        let routes = [0, 1].map(|k| Route::new(at, k, pass));
+        at.net.values[output].learns.then(|| Self { dy: at.arriving(output, pass), routes })
+    }
+
+    /// Gives back `scale * dy * slopes` to each input, row by row.
+    pub(super) fn give(&mut self, step: &Step<'_>, slopes: [&[T]; 2], scale: T) {
+        for (route, slopes) in self.routes.iter_mut().zip(slopes) {
+            if let Some(route) = route {
+                route.give(step, &self.dy, slopes, scale);
+            }
         }
     }
 }

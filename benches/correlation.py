@@ -7,8 +7,8 @@
 Two regressions of a given correlation on 100 inputs. All networks have about equally many parameters, and the sizes
 of the paper: experts of 16 units, 8 of them, towers of 8. Learning rate and strength of the regularizer are chosen
 for each scheme and correlation on validation rows of a seed that does not count; the epoch on those of the seed at
-hand. Each seed has its own directions, sines, rows and initial weights, the same for all schemes, so that differences
-are paired.
+hand. Each seed has its own directions, rows and initial weights, the same for all schemes, so that differences are
+paired.
 
 10,000 rows to train on: a network of one task then explains nine tenths of the variance or more and is still far from
 the noise, so that what a scheme does with its parameters counts.
@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import polytask as pt
@@ -91,11 +93,20 @@ def chosen(scheme: Scheme, correlation: float, sizes: list[int], epochs: int) ->
     return min(scheme.settings(), key=lambda setting: run(scheme, correlation, setting, CHOOSING, sizes, epochs)[0])
 
 
+def measured(name: str, correlation: float, seeds: int, sizes: list[int], epochs: int) -> Any:
+    """The setting chosen, the errors seed by seed, parameters."""
+    scheme = SCHEMES[name]
+    setting = chosen(scheme, correlation, sizes, epochs)
+    runs = [run(scheme, correlation, setting, seed, sizes, epochs) for seed in range(seeds)]
+    return setting, [each[1] for each in runs], runs[0][2]
+
+
 def main() -> None:
     """Parses arguments, trains, prints the table, draws the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=200, help="at most so many")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--quick", action="store_true", help="two seeds, few rows and epochs: whether it runs")
     parser.add_argument("--write", action="store_true", help="put table and picture into docs/")
     arguments = parser.parse_args()
@@ -105,13 +116,12 @@ def main() -> None:
     errors: dict[str, dict[float, list[float]]] = {name: {} for name in SCHEMES}
     settings: dict[str, list[Setting]] = {name: [] for name in SCHEMES}
     counts = {}
-    for correlation in CORRELATIONS:
-        for name, scheme in SCHEMES.items():
-            setting = chosen(scheme, correlation, sizes, arguments.epochs)
+    cells = [(name, correlation) for correlation in CORRELATIONS for name in SCHEMES]
+    with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
+        jobs = [pool.submit(measured, *cell, arguments.seeds, sizes, arguments.epochs) for cell in cells]
+        for (name, correlation), job in zip(cells, jobs, strict=True):
+            setting, errors[name][correlation], counts[name] = job.result()
             settings[name].append(setting)
-            runs = [run(scheme, correlation, setting, seed, sizes, arguments.epochs) for seed in range(arguments.seeds)]
-            errors[name][correlation] = [each[1] for each in runs]
-            counts[name] = runs[0][2]
             print(f"correlation {correlation}: {name} {shown(errors[name][correlation])} ({setting})", flush=True)
     text = table(errors, settings, counts)
     print(f"\n{text}")

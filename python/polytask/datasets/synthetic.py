@@ -27,8 +27,8 @@ def correlated_tasks(
 
     with orthogonal unit vectors `u_1`, `u_2` (Ma, Zhao, Yi, Chen, Hong and Chi, Modeling Task Relationships in
     Multi-task Learning with Multi-gate Mixture-of-Experts, KDD 2018). The labels' correlation is `p` for the linear
-    part and grows with `p` for all of it. Both tasks have the same `alpha_j`, uniform in 0.5..2.5, and `beta_j`,
-    uniform on the circle.
+    part and grows with `p` for all of it. `alpha_j = 1/2 + 2 j / terms` and `beta_j = j` are ours, the same for
+    both tasks and all seeds.
 
     Arguments:
         rows: how many; take rows to train and to test on from one call, which has one pair of directions.
@@ -37,7 +37,7 @@ def correlated_tasks(
         terms: sines in the sum.
         scale: the `c` of both directions.
         noise: standard deviation of `e_t`.
-        seed: of directions, sines, rows and noise.
+        seed: of directions, rows and noise.
 
     Returns:
         `x` `[rows, inputs]` and `{"a": [rows], "b": [rows]}`.
@@ -50,7 +50,8 @@ def correlated_tasks(
         raise ValueError(f"`correlation` should lie in -1..1; got {correlation!r}")
     random = np.random.default_rng(seed)
     u = np.linalg.qr(random.standard_normal((inputs, 2)))[0].T
-    alpha, beta = random.uniform(0.5, 2.5, terms), random.uniform(0, 2 * np.pi, terms)
+    beta = np.arange(1, terms + 1)
+    alpha = 0.5 + 2 * beta / max(terms, 1)
     x = random.standard_normal((rows, inputs))
     mixes = {"a": (1.0, 0.0), "b": (correlation, np.sqrt(1 - correlation**2))}
     labels = {}

@@ -15,7 +15,8 @@ unexport PYTHONPATH
 unexport PYTHONHOME
 
 .PHONY: demo test test-rust test-python lint fmt stubs docs notebook wheel clean
-.PHONY: bench bench-speed bench-weightings bench-census bench-tables
+.PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
+.PHONY: bench-census bench-tables
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -50,7 +51,8 @@ stubs: $(VENV)/.extension
 docs: $(VENV)/.extension
 	$(BIN)/python -m polytask._docs
 
-bench: bench-speed bench-weightings bench-census bench-tables
+bench: bench-speed bench-weightings bench-sharing bench-tables bench-census bench-sharing-census
+bench: bench-correlation bench-relation
 
 bench-speed: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/speed.py
@@ -58,11 +60,23 @@ bench-speed: $(VENV)/.extension $(VENV)/.census
 bench-weightings: $(VENV)/.extension
 	$(BIN)/python benches/weightings.py
 
+bench-sharing: $(VENV)/.extension $(VENV)/.census
+	$(BIN)/python benches/sharing.py
+
 bench-census: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/census.py
 
 bench-tables: $(VENV)/.extension
 	$(BIN)/python benches/tables.py
+
+bench-sharing-census: $(VENV)/.extension $(VENV)/.census
+	$(BIN)/python benches/sharing_census.py
+
+bench-correlation: $(VENV)/.extension
+	$(BIN)/python benches/correlation.py
+
+bench-relation: $(VENV)/.extension
+	$(BIN)/python benches/relation.py
 
 wheel: $(VENV)/.dev
 	$(BIN)/maturin build --release

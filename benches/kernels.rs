@@ -1,16 +1,24 @@
-//! Microseconds of the loss and optimizer loops: `cargo run --release --example kernels`.
+//! Microseconds of the loops of losses, optimizers and regularizers: `cargo run --release --example kernels`.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use polytask::loss::{self, Batch, Loss, Targets};
 use polytask::optim::{self, Optimizer, Segment};
+use polytask::regularizer::{self, Piece, Places};
 use serde_json::json;
+
+/// Longest time for one number.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Best of many repetitions, in microseconds.
 fn measure(mut body: impl FnMut()) -> f64 {
     let mut best = f64::INFINITY;
+    let begun = Instant::now();
     for _ in 0..200 {
+        if begun.elapsed() > PATIENCE {
+            break;
+        }
         let start = Instant::now();
         for _ in 0..10 {
             body();
@@ -59,7 +67,39 @@ fn step(optimizer: &dyn Optimizer, count: usize) -> f64 {
     })
 }
 
+/// One step's part of a regularizer over a weight of so many numbers a task.
+fn penalty(name: &str, tasks: usize, shape: [usize; 2]) -> f64 {
+    let size = shape[0] * shape[1];
+    let piece = |task: usize| Piece {
+        path: format!("heads.t{task}.weight"),
+        start: task * size,
+        shape: shape.to_vec(),
+        decays: true,
+        task: Some(task),
+        reads: Some((0, 0)),
+    };
+    let names: Vec<_> = (0..tasks).map(|task| format!("t{task}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let all = Places::of((0..tasks).map(piece).collect(), &names);
+    let mut description = json!({"name": name});
+    if name == "orthogonality" {
+        description = json!({"name": name, "shared": "heads", "private": "heads"});
+    }
+    let mut regularizer = regularizer::build(&description).expect("a regularizer");
+    let places = regularizer.choose(&all).expect("weights that correspond");
+    let (parameters, mut gradient) = (numbers(tasks * size), vec![0.0; tasks * size]);
+    measure(|| {
+        black_box(regularizer.add(&places, &parameters, Some(&mut gradient)));
+    })
+}
+
 fn main() {
+    for name in regularizer::infos().iter().map(|info| &info.name) {
+        for (tasks, shape) in [(8, [40, 250]), (32, [40, 250]), (40, [1, 64])] {
+            let time = penalty(name, tasks, shape);
+            println!("{name:21} {tasks:2} tasks of {shape:?}: {time:9.2} us");
+        }
+    }
     for info in optim::infos() {
         let optimizer = optim::build(&json!({"name": info.name})).expect("an optimizer");
         for count in [340, 37_000, 650_000] {

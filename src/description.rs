@@ -39,6 +39,15 @@ pub(crate) fn read_seed(value: &Value) -> Result<u64> {
     }
 }
 
+/// Paths of what is frozen.
+pub(crate) fn read_frozen(description: &Value) -> Result<Vec<String>> {
+    match &description["frozen"] {
+        Value::Null => Ok(Vec::new()),
+        paths => serde_json::from_value(paths.clone())
+            .map_err(|_| value_error!("`frozen` should be a list of paths of parameters; got {paths}")),
+    }
+}
+
 /// Number and kinds of features.
 pub(crate) fn read_inputs(description: &Value) -> Result<Inputs> {
     let whole = |key: &str, value: &Value| match value.as_u64() {

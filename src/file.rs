@@ -72,7 +72,12 @@ impl<'a> Contents<'a> {
     /// # Errors
     /// It is not there.
     pub fn get_text(&self, name: &str) -> Result<&str> {
-        self.texts.get(name).map(String::as_str).ok_or_else(|| value_error!("the file lacks its {name}"))
+        self.find_text(name).ok_or_else(|| value_error!("the file lacks its {name}"))
+    }
+
+    /// A text, if it is there.
+    pub fn find_text(&self, name: &str) -> Option<&str> {
+        self.texts.get(name).map(String::as_str)
     }
 
     /// A tensor of the expected shape.

@@ -19,6 +19,7 @@ pub mod registry;
 pub mod regularizer;
 pub mod schedule;
 pub mod sharing;
+mod summary;
 pub mod task;
 pub mod trainer;
 pub mod weighting;

@@ -5,21 +5,24 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::data::{Category, Data, Inputs, Rows};
-use crate::description::{describe_inputs, embedding_widths, read_inputs, read_seed, read_tasks};
+use crate::description::{describe_inputs, embedding_widths, read_frozen, read_inputs, read_seed, read_tasks};
+use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::file::{self, Contents};
-use crate::head::{Feature, Target};
+use crate::head::{Feature, Head, Target};
 use crate::loss::{self, Loss};
 use crate::network::builder::Builder;
 use crate::network::gradient::Pass;
-use crate::network::nodes::embedding;
+use crate::network::nodes::{Op, embedding};
 use crate::network::params::Params;
 use crate::network::plan::{Purpose, Step};
 use crate::network::{Entry, Network, Output, Reach};
-use crate::sharing::Parts;
+use crate::optim::{beginnings, begins};
+use crate::regularizer::Relation;
+use crate::sharing::{Parts, Sharing};
 use crate::task::Task;
 use crate::workspace::Workspace;
-use crate::{bail, encoder, head, sharing, value_error};
+use crate::{bail, encoder, head, sharing, summary, value_error};
 
 /// Workspaces kept for row counts seen before.
 const KEPT: usize = 6;
@@ -35,6 +38,8 @@ pub struct Model {
     pub net: Network,
     /// Its parameters.
     pub params: Params<f32>,
+    /// What a training learned of how the tasks are related.
+    pub relation: Option<Relation>,
     inputs: Inputs,
     /// Inputs, encoder, sharing, head, seed and the face's own notes, defaults filled in.
     rest: Value,
@@ -48,6 +53,41 @@ pub struct Jacobian {
     pub names: Vec<String>,
     /// `[tasks, columns]`, row by row.
     pub rows: Vec<Vec<f32>>,
+}
+
+/// The network of a model: embeddings of the given widths, encoders wired by a sharing scheme, heads.
+///
+/// # Errors
+/// Parts that do not fit each other.
+pub fn assemble(
+    inputs: &Inputs,
+    widths: &[usize],
+    tasks: &[Task],
+    encoder: &dyn Encoder,
+    sharing: &dyn Sharing,
+    head: &dyn Head,
+) -> Result<Network> {
+    let columns: Vec<_> = inputs.columns().iter().map(|column| column.count).collect();
+    let mut net = Builder::new(inputs.numeric, &columns).serving(tasks.len());
+    let table = |(category, &width): (&Category, &usize)| embedding::Feature {
+        width,
+        bag: category.bag,
+        sparse: category.sparse,
+    };
+    let x = net.features(&inputs.categorical.iter().zip(widths).map(table).collect::<Vec<_>>());
+    let features = sharing.build(&mut net, &Parts { x, encoder, tasks })?;
+    let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
+        path: format!("heads.{}", task.name),
+        features,
+        width: task.width(),
+        reach: sharing.head_reach(j, tasks.len()),
+    };
+    let targets: Vec<_> = tasks.iter().zip(&features).enumerate().map(target).collect();
+    let outputs = head.build(&mut net, &targets)?;
+    for Output { value, group, columns } in sharing.outputs(&mut net, outputs, tasks)? {
+        net.output(value, group, columns);
+    }
+    net.finish()
 }
 
 impl Model {
@@ -73,38 +113,20 @@ impl Model {
             bail!("`inputs`: a model needs at least one feature");
         }
 
-        let columns: Vec<_> = inputs.columns().iter().map(|column| column.count).collect();
-        let mut net = Builder::new(inputs.numeric, &columns);
-        let tables = inputs.categorical.iter().zip(&widths);
-        let table = |(category, &width): (&Category, &usize)| embedding::Feature {
-            width,
-            bag: category.bag,
-            sparse: category.sparse,
-        };
-        let x = net.features(&tables.map(table).collect::<Vec<_>>());
-        let features = sharing.build(&mut net, &Parts { x, encoder: encoder.as_ref(), tasks: &tasks })?;
-        let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
-            path: format!("heads.{}", task.name),
-            features,
-            width: task.width(),
-            reach: sharing.head_reach(j, tasks.len()),
-        };
-        let targets: Vec<_> = tasks.iter().zip(&features).enumerate().map(target).collect();
-        let outputs = head.build(&mut net, &targets)?;
-        for Output { value, group, columns } in sharing.outputs(&mut net, outputs, &tasks)? {
-            net.output(value, group, columns);
-        }
-        let net = net.finish()?;
+        let net = assemble(&inputs, &widths, &tasks, encoder.as_ref(), sharing.as_ref(), head.as_ref())?;
         let params = Params::new(&net, seed)?;
         let rest = json!({"inputs": describe_inputs(&inputs, &widths), "encoder": encoder.describe(), "sharing": sharing.describe(),
                           "head": head.describe(), "seed": seed, "face": description["face"]});
-        Ok(Self { tasks, net, params, inputs, rest, workspaces: Vec::new() })
+        let mut model = Self { tasks, net, params, relation: None, inputs, rest, workspaces: Vec::new() };
+        model.freeze_only(&read_frozen(&description)?)?;
+        Ok(model)
     }
 
     /// The description with every default filled in, as JSON.
     pub fn description(&self) -> String {
         let mut whole = self.rest.clone();
         whole["tasks"] = self.tasks.iter().map(Task::describe).collect();
+        whole["frozen"] = self.frozen().into();
         whole.to_string()
     }
 
@@ -151,18 +173,81 @@ impl Model {
         &mut flat.slice_mut()[entry.range.clone()]
     }
 
-    /// A line a node, as JSON: kind, shape, parameters, shared or not.
-    pub fn summary(&self) -> String {
-        let line = |op: &crate::network::nodes::Op| {
-            let value = &self.net.values[op.output()];
-            let params = op.params();
-            let name = self.net.entries.iter().find(|e| e.param.is_some_and(|p| params.contains(&p)));
-            let path = name.map_or("", |e| e.name.rsplit_once('.').map_or(e.name.as_str(), |(path, _)| path));
-            json!({"name": path, "kind": op.name(), "groups": value.groups, "width": value.width,
-                   "shared": value.reach == Reach::All,
-                   "parameters": params.iter().map(|&p| self.net.params[p].range.len()).sum::<usize>()})
+    /// Paths of all frozen parameters and statistics.
+    pub fn frozen(&self) -> Vec<String> {
+        self.net.entries.iter().filter(|entry| entry.frozen).map(|entry| entry.name.clone()).collect()
+    }
+
+    /// Freezes or unfreezes everything below the given paths; everything there is, if none is given.
+    ///
+    /// # Errors
+    /// A path that nothing is below.
+    pub fn freeze(&mut self, below: &[String], frozen: bool) -> Result<()> {
+        let entries = &self.net.entries;
+        if let Some(path) = below.iter().find(|path| !entries.iter().any(|entry| begins(&entry.name, path))) {
+            let known = beginnings(entries.iter().map(|entry| entry.name.as_str()));
+            let call = if frozen { "freeze" } else { "unfreeze" };
+            bail!("`{call}`: no parameter is called {path:?}; names begin with {known}");
+        }
+        let meant = |entry: &Entry| below.is_empty() || below.iter().any(|path| begins(&entry.name, path));
+        self.freeze_where(|entry| if meant(entry) { frozen } else { entry.frozen });
+        Ok(())
+    }
+
+    /// Freezes these paths and nothing else.
+    ///
+    /// # Errors
+    /// A path that does not exist.
+    pub fn freeze_only(&mut self, paths: &[String]) -> Result<()> {
+        if let Some(path) = paths.iter().find(|path| !self.net.entries.iter().any(|entry| entry.name == **path)) {
+            bail!("`frozen`: the model has no parameter {path:?}");
+        }
+        self.freeze_where(|entry| paths.contains(&entry.name));
+        Ok(())
+    }
+
+    /// Plans are made for what learns, so that those kept are of no more use.
+    fn freeze_where(&mut self, frozen: impl Fn(&Entry) -> bool) {
+        if self.net.entries.iter().any(|entry| frozen(entry) != entry.frozen) {
+            self.net.freeze(frozen);
+            self.params.gradients.slice_mut().fill(0.0);
+            self.workspaces.clear();
+        }
+    }
+
+    /// The layers, and who needs how many parameters, as JSON.
+    ///
+    /// # Errors
+    /// A task that no network of its own can be built for.
+    pub fn summary(&self) -> Result<String> {
+        Ok(summary::summary(&self.net, &self.tasks, self.single_task_size()?).to_string())
+    }
+
+    /// Parameters of the networks of single tasks, which have the same encoder and head each.
+    fn single_task_size(&self) -> Result<usize> {
+        let (encoder, head) = (encoder::build(&self.rest["encoder"])?, head::build(&self.rest["head"])?);
+        let sharing = sharing::build(&"hard".into())?;
+        let widths = embedding_widths(&self.inputs.categorical, &self.rest["embedding"])?;
+        let size = |task: &Task| {
+            let alone = std::slice::from_ref(task);
+            let net = assemble(&self.inputs, &widths, alone, encoder.as_ref(), sharing.as_ref(), head.as_ref())?;
+            Ok(net.params.iter().map(|param| param.range.len()).sum::<usize>())
         };
-        Value::from(self.net.ops.iter().map(line).collect::<Vec<_>>()).to_string()
+        self.tasks.iter().map(size).sum()
+    }
+
+    /// The matrix products of a step, those of its linear layers: `[groups, inputs, outputs]`, and whether the input's
+    /// gradient is wanted too.
+    pub fn products(&self) -> Vec<([usize; 3], bool)> {
+        let of = |op: &Op| match op {
+            Op::Linear(layer) => {
+                let (x, weight) = (&self.net.values[layer.input], &self.net.params[layer.weight]);
+                let outputs = weight.range.len() / (weight.groups * x.width).max(1);
+                Some(([weight.groups, x.width, outputs], x.learns))
+            }
+            _ => None,
+        };
+        self.net.ops.iter().filter_map(of).collect()
     }
 
     /// Every check of rows at the door; with `labels` also of the targets.
@@ -186,7 +271,15 @@ impl Model {
             let range = first..rows.min(first + batch.max(1));
             let mut work = self.workspace(range.len(), Purpose::Evaluate)?;
             work.load(data, Rows::Range(range), labels);
-            work.forward(Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false, weights: &[] })?;
+            work.forward(Step {
+                codes: &[],
+                seed: 0,
+                number: 0,
+                training: false,
+                accumulate: false,
+                weights: &[],
+                share: 1.0,
+            })?;
             (0..out.len()).for_each(|task| work.append_outputs(task, &mut out[task]));
             if labels {
                 let weights = work.weights(&self.tasks);
@@ -278,7 +371,8 @@ impl Model {
         let purpose = if pass == Pass::Summed { Purpose::Train } else { Purpose::BOTH };
         let mut work = self.workspace(data.rows(), purpose)?;
         work.load(data, Rows::Range(0..data.rows()), true);
-        let step = Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false, weights: &[] };
+        let step =
+            Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false, weights: &[], share: 1.0 };
         work.forward(step)?;
         let weights = work.weights(&self.tasks);
         let scales = self.tasks.iter().zip(&weights).map(|(t, &w)| if w > 0.0 { t.weight / w } else { 0.0 });
@@ -329,14 +423,26 @@ impl Model {
         let mut model = Self::new(description, custom(&parsed)?)?;
         let parameters = model.fetch(&contents)?;
         model.assign(&parameters);
+        model.relation = Self::fetch_relation(&contents)?;
         Ok(model)
     }
 
-    /// Adds parameters and state to a file.
+    /// Adds parameters, state and relation to a file.
     pub fn store<'a>(&'a self, contents: &mut Contents<'a>) {
         for (index, entry) in self.net.entries.iter().enumerate() {
             contents.tensor(&format!("model/{}", entry.name), &entry.shape, self.entry(index));
         }
+        if let Some(relation) = &self.relation {
+            contents.text("relation", relation.text());
+        }
+    }
+
+    /// The relation in a file, if there is one.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn fetch_relation(contents: &Contents) -> Result<Option<Relation>> {
+        contents.find_text("relation").map(Relation::read).transpose()
     }
 
     /// Reads parameters and state from a file, all of them or none.

@@ -134,6 +134,7 @@ fn plain(kind: &str) -> String {
         "String" => "a string".into(),
         "[f64;2]" => "two finite numbers".into(),
         "Vec<f64>" => "a list of finite numbers".into(),
+        "Vec<Vec<f64>>" => "a list of lists of finite numbers".into(),
         "ClassWeights" => "a list of numbers, one a class, or \"balanced\"".into(),
         "LabelWeights" => "a number, a list of numbers or \"balanced\"".into(),
         "TaskWeights" => "a list of numbers, one a task, or {task: number}".into(),

@@ -104,6 +104,11 @@ impl Workspace {
         self.plan.forward(&Step { codes: &self.codes, ..step })
     }
 
+    /// Adds the terms of the objective that the last forward gave, in the order of [`Network::terms`].
+    pub fn add_terms(&self, into: &mut [f64]) {
+        self.plan.add_terms(into);
+    }
+
     /// Total label weight of each task in this batch.
     pub fn weights(&self, tasks: &[Task]) -> Vec<f64> {
         let mut weights = vec![0.0; tasks.len()];
@@ -141,7 +146,7 @@ impl Workspace {
             let (outputs, gradient, window, scale) = match gradient {
                 Some((pass, scales)) => {
                     let (outputs, gradient, window) = self.plan.output_and_gradient(j, pass);
-                    (outputs, Some(gradient), window, scales[j] as f32)
+                    (outputs, gradient, window, scales[j] as f32)
                 }
                 None => {
                     let (outputs, window) = self.plan.output(j);
@@ -159,7 +164,7 @@ impl Workspace {
     /// Multiplies the gradient of one task's outputs.
     pub fn scale_gradient(&mut self, task: usize, pass: Pass, factor: f32) {
         let rows = self.plan.rows;
-        let (_, gradient, window) = self.plan.output_and_gradient(task, pass);
+        let (_, Some(gradient), window) = self.plan.output_and_gradient(task, pass) else { return };
         for row in 0..rows {
             gradient[row * window.stride..][..window.width].iter_mut().for_each(|g| *g *= factor);
         }

@@ -9,6 +9,7 @@ use polytask::data::Data;
 use polytask::data::array::Array;
 use polytask::model::Model;
 use polytask::network::random::Stream;
+use polytask::regularizer;
 use polytask::trainer::Trainer;
 use polytask::trainer::epoch::Run;
 use rows::{Target, data};
@@ -50,12 +51,16 @@ static ALLOCATOR: Counting = Counting;
 
 /// Calls of the allocator during an epoch of 40 batches, after two epochs of warming up.
 fn calls(encoder: Value, head: Value, settings: Value, how: Run) -> usize {
+    calls_with(encoder, json!("hard"), head, settings, how)
+}
+
+fn calls_with(encoder: Value, sharing: Value, head: Value, settings: Value, how: Run) -> usize {
     tch::set_num_threads(1);
     let description = json!({
         "inputs": {"numeric": 6},
         "tasks": [{"name": "a", "loss": "cross_entropy", "classes": 3}, {"name": "b", "loss": "mean_squared"},
                   {"name": "c", "loss": "binary_cross_entropy", "outputs": 2, "weight": 0.5}],
-        "encoder": encoder, "head": head,
+        "encoder": encoder, "sharing": sharing, "head": head,
     });
     let mut model = Model::new(&description.to_string(), Vec::new()).unwrap();
     let mut trainer = Trainer::new(&model, &settings.to_string()).unwrap();
@@ -113,6 +118,14 @@ fn a_steady_step_allocates_nothing() {
         "clip_norm": 1.0, "accumulate": 2, "weighting": {"name": "static", "task_weights": [1.0, 2.0, 3.0]},
         "regularizers": [{"name": "l2"}, {"name": "l1"}],
     });
+    // Towers have layers of equal shape, which regularizers compare.
+    let names = regularizer::infos().into_iter().map(|info| info.name).filter(|name| name != "orthogonality");
+    let mut all: Vec<_> = names.map(Value::from).collect();
+    all.push(json!({"name": "orthogonality", "shared": "heads.a", "private": "heads.b"}));
+    let regularized = json!({"regularizers": all});
+    assert_eq!(calls(plain.clone(), json!("tower"), regularized, how(true, false)), 0);
+    let gated = json!({"name": "dselect_k", "experts": 5});
+    assert_eq!(calls_with(plain.clone(), gated, json!("linear"), full.clone(), how(true, false)), 0);
     assert_eq!(calls_with_tables(json!({"clip_norm": 0.5}), how(true, false)), 0);
     assert_eq!(calls_with_tables(json!({"optimizer": "adagrad", "accumulate": 2}), how(true, false)), 0);
     assert_eq!(calls(plain, json!("linear"), json!({}), how(true, false)), 0);

@@ -14,6 +14,7 @@ use polytask::network::random::Stream;
 use polytask::network::touched::SparseGradient;
 use polytask::network::{Entry, Init, NOTHING, Network, Reach, ValueId};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Kind, Tensor};
 
 const TOLERANCE: f64 = 1e-9;
@@ -76,7 +77,7 @@ impl Case {
 
     fn step(&self, training: bool) -> Step<'static> {
         let codes = self.codes.clone().leak();
-        Step { codes, seed: 5, number: 3, training, accumulate: false, weights: &[] }
+        Step { codes, seed: 5, number: 3, training, accumulate: false, weights: &[], share: 1.0 }
     }
 
     fn run(&mut self, pass: Pass, training: bool) -> Vec<Vec<f64>> {
@@ -90,12 +91,14 @@ impl Case {
         self.plan.clear(pass);
         let mut outputs = Vec::new();
         for (task, seed) in self.seeds.iter().enumerate() {
-            let (values, gradients, window) = self.plan.output_and_gradient(task, pass);
+            let (values, mut gradients, window) = self.plan.output_and_gradient(task, pass);
             let mut output = Vec::new();
             for r in 0..self.rows {
                 let at = r * window.stride;
                 output.extend_from_slice(&values[at..at + window.width]);
-                gradients[at..at + window.width].copy_from_slice(&seed[r * window.width..(r + 1) * window.width]);
+                if let Some(gradients) = &mut gradients {
+                    gradients[at..at + window.width].copy_from_slice(&seed[r * window.width..(r + 1) * window.width]);
+                }
             }
             outputs.push(output);
         }
@@ -122,14 +125,24 @@ impl Case {
 
     /// Outputs, the summed gradient, the Jacobian and the Gramian against autograd through `forward`.
     fn check(&mut self, training: bool, forward: impl Fn(&Reference) -> Vec<Tensor>) {
+        self.check_terms(training, |r| (forward(r), Vec::new(), Vec::new()));
+    }
+
+    /// The same with terms of the objective: `forward` gives outputs, what of the terms is in each task's gradient, and
+    /// the terms in the network's order, which count while training.
+    fn check_terms(&mut self, training: bool, forward: impl Fn(&Reference) -> (Vec<Tensor>, Vec<Tensor>, Vec<Tensor>)) {
         let reference = self.reference();
-        let outputs = forward(&reference);
+        let (outputs, of_tasks, terms) = forward(&reference);
+        let counts = f64::from(u8::from(training));
+        let terms: Vec<_> = terms.iter().map(|term| counts * term.double_value(&[])).collect();
         let leaves: Vec<_> = reference.params.iter().map(|(_, p)| p.shallow_clone()).collect();
         let rows: Vec<Vec<Vec<f64>>> = outputs
             .iter()
             .zip(&self.seeds)
-            .map(|(output, seed)| {
+            .enumerate()
+            .map(|(task, (output, seed))| {
                 let along = (output * Tensor::from_slice(seed).reshape(output.size())).sum(Kind::Double);
+                let along = of_tasks.get(task).map_or(along.shallow_clone(), |term| along + term * counts);
                 // Parameters of other tasks do not take part; a zero keeps them in the graph.
                 let along = leaves.iter().fold(along, |sum, leaf| sum + leaf.sum(Kind::Double) * 0.0);
                 let gradients = Tensor::run_backward(&[along], &leaves, true, false);
@@ -141,11 +154,18 @@ impl Case {
         for (got, want) in got.iter().zip(&outputs) {
             close(got, &Vec::<f64>::try_from(want.reshape([-1])).unwrap(), "outputs");
         }
+        let mut got = vec![0.0; self.net.terms().len()];
+        self.plan.add_terms(&mut got);
+        close(&got, &terms, "terms");
         self.check_summed(&rows, "summed");
         self.check_weighed(&rows, &state, training);
         self.params.state.slice_mut().copy_from_slice(&state);
         self.params.gradients.slice_mut().fill(f64::NAN);
-        self.run(Pass::PerTask, training);
+        // Twice, since new memory is zero where a later step finds the one before.
+        for _ in 0..2 {
+            self.params.state.slice_mut().copy_from_slice(&state);
+            self.run(Pass::PerTask, training);
+        }
         self.check_per_task(&rows);
         let whole = self.plan.slabs().unwrap().gramian();
         self.params.state.slice_mut().copy_from_slice(&state);
@@ -180,7 +200,8 @@ impl Case {
 
     fn check_summed(&self, rows: &[Vec<Vec<f64>>], what: &str) {
         for (i, entry) in self.net.entries.iter().filter(|e| e.param.is_some()).enumerate() {
-            let sum: Vec<_> = (0..entry.range.len()).map(|k| rows.iter().map(|row| row[i][k]).sum()).collect();
+            let along = |k: usize| rows.iter().map(|row| row[i][k] * learns(entry)).sum();
+            let sum: Vec<f64> = (0..entry.range.len()).map(along).collect();
             close(&self.gradient(entry), &sum, &format!("{what} {}", entry.name));
         }
     }
@@ -193,7 +214,7 @@ impl Case {
         self.run_step(Pass::Summed, &step);
         for (i, entry) in self.net.entries.iter().filter(|e| e.param.is_some()).enumerate() {
             let shared = self.net.params[entry.param.unwrap()].reach == Reach::All;
-            let weight = |task: usize| if shared { weights[task] } else { 1.0 };
+            let weight = |task: usize| learns(entry) * if shared { weights[task] } else { 1.0 };
             let along = |k: usize| rows.iter().enumerate().map(|(task, row)| weight(task) * row[i][k]).sum();
             let want: Vec<f64> = (0..entry.range.len()).map(along).collect();
             close(&self.gradient(entry), &want, &format!("weighed {}", entry.name));
@@ -206,30 +227,42 @@ impl Case {
         let mut gramian = vec![0.0; tasks * tasks];
         for (i, entry) in self.net.entries.iter().filter(|e| e.param.is_some()).enumerate() {
             let param = entry.param.unwrap();
+            if !self.net.params[param].learns {
+                if !self.net.params[param].sparse {
+                    let gradient = &self.params.gradients.slice()[entry.range.clone()];
+                    assert!(gradient.iter().all(|g| g.is_nan()), "{} is written to", entry.name);
+                    assert!(slabs.row(param, 0).is_none());
+                }
+                continue;
+            }
             if let Some(table) = &self.params.tables[param] {
                 rows.iter().enumerate().for_each(|(t, row)| close(&whole(table, t, entry), &row[i], &entry.name));
                 continue;
             }
             if self.net.params[param].reach != Reach::All {
-                let sum: Vec<_> = (0..entry.range.len()).map(|k| rows.iter().map(|row| row[i][k]).sum()).collect();
+                let along = |k: usize| rows.iter().map(|row| row[i][k] * learns(entry)).sum();
+                let sum: Vec<f64> = (0..entry.range.len()).map(along).collect();
                 close(&self.gradient(entry), &sum, &format!("own {}", entry.name));
                 continue;
             }
             let first = self.net.params[param].range.start;
             for (task, row) in rows.iter().enumerate() {
                 let whole = slabs.row(param, task).unwrap();
-                close(
-                    &whole[entry.range.start - first..entry.range.end - first],
-                    &row[i],
-                    &format!("task {task} {}", entry.name),
-                );
+                let want: Vec<_> = row[i].iter().map(|g| g * learns(entry)).collect();
+                let own = &whole[entry.range.start - first..entry.range.end - first];
+                close(own, &want, &format!("task {task} {}", entry.name));
                 for (other, second) in rows.iter().enumerate() {
-                    gramian[task * tasks + other] += row[i].iter().zip(&second[i]).map(|(a, b)| a * b).sum::<f64>();
+                    gramian[task * tasks + other] += want.iter().zip(&second[i]).map(|(a, b)| a * b).sum::<f64>();
                 }
             }
         }
         close(&slabs.gramian(), &gramian, "Gramian");
     }
+}
+
+/// 1 for what learns, 0 for what is frozen.
+fn learns(entry: &Entry) -> f64 {
+    if entry.frozen { 0.0 } else { 1.0 }
 }
 
 /// One lane of a sparse table's gradient, with zeros for all rows that were not touched.
@@ -706,11 +739,352 @@ fn groups_are_picked_joined_and_share_a_layer() {
             let lone = r.linear(&r.numeric, "a").tanh();
             let joined = Tensor::cat(&[tied(2), lone.shallow_clone(), tied(0), tied(2)], 1);
             let task = |t: usize| {
-                let own = if t % 2 == 0 { tied(t % 3) } else { lone.shallow_clone() };
+                let own = if t.is_multiple_of(2) { tied(t % 3) } else { lone.shallow_clone() };
                 r.linear(&(own + r.linear(&joined, &format!("j{t}"))), &format!("heads.{t}"))
             };
             (0..tasks).map(task).collect()
         });
+    }
+}
+
+/// A value of two groups or more for each way in which tasks reach it: all of them, each its own, one; and its reference.
+fn add_reached(b: &mut Builder, path: &str, width: usize, tasks: usize, seed: u64) -> (ValueId, usize) {
+    let x = b.numeric();
+    match seed % 3 {
+        0 => (b.fan_out(&numbered(path, 3), x, width, None, Reach::All), 3),
+        1 => (b.fan_out(&numbered(path, tasks), x, width, None, Reach::Own), tasks),
+        _ => (b.narrow(&format!("{path}0"), x, width, None, Reach::One(0)), 1),
+    }
+}
+
+/// Heads over a value of such groups.
+fn add_reached_heads(b: &mut Builder, x: ValueId, tasks: usize, seed: u64) {
+    match seed % 3 {
+        0 => {
+            let joined = b.join(x);
+            add_heads(b, joined, tasks);
+        }
+        1 => add_own_heads(b, x, tasks),
+        _ => {
+            let head = b.linear(&paths(&["heads.0"]), x, 1, None);
+            b.output(head, 0, 0..1);
+            for task in 1..tasks {
+                let head = b.narrow(&format!("heads.{task}"), b.numeric(), task + 1, None, Reach::One(task));
+                b.output(head, 0, 0..task + 1);
+            }
+        }
+    }
+}
+
+fn reached_heads(r: &Reference, groups: &[Tensor], tasks: usize, seed: u64) -> Vec<Tensor> {
+    match seed % 3 {
+        0 => heads(r, &Tensor::cat(groups, 1), tasks),
+        1 => groups.iter().enumerate().map(|(t, x)| r.linear(x, &format!("heads.{t}"))).collect(),
+        _ => {
+            (0..tasks).map(|t| r.linear(if t == 0 { &groups[0] } else { &r.numeric }, &format!("heads.{t}"))).collect()
+        }
+    }
+}
+
+/// What of a term that each group adds is in each task's gradient.
+fn of_tasks(groups: &[Tensor], tasks: usize, seed: u64) -> Vec<Tensor> {
+    let whole = groups.iter().map(Tensor::shallow_clone).reduce(|a, b| a + b).unwrap();
+    match seed % 3 {
+        0 => (0..tasks).map(|_| &whole / tasks as f64).collect(),
+        1 => groups.iter().map(Tensor::shallow_clone).collect(),
+        _ => (0..tasks).map(|t| if t == 0 { whole.shallow_clone() } else { whole.zeros_like() }).collect(),
+    }
+}
+
+#[test]
+fn softmax_of_gates_in_every_reach() {
+    for seed in 0..24 {
+        let (rows, inputs, _, tasks) = sizes(seed);
+        let width = [1, 2, 3, 5, 8, 17, 33, 64][seed as usize % 8];
+        let mut b = Builder::new(inputs, &[]);
+        let (x, groups) = add_reached(&mut b, "a", width, tasks, seed);
+        let y = b.softmax(x);
+        add_reached_heads(&mut b, y, tasks, seed);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let gate = |g: usize| r.linear(&r.numeric, &format!("a{g}")).softmax(1, Kind::Double);
+            reached_heads(r, &(0..groups).map(gate).collect::<Vec<_>>(), tasks, seed)
+        });
+    }
+}
+
+#[test]
+fn products_of_vectors_row_by_row() {
+    for seed in 0..24 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let (x, groups) = add_reached(&mut b, "a", hidden, tasks, seed);
+        let (z, _) = add_reached(&mut b, "b", hidden, tasks, seed);
+        let y = b.dot(x, z, 0.7).unwrap();
+        // A second use, so that a gradient is added to.
+        let w = b.dot(y, y, 0.5).unwrap();
+        let both = b.concat(&[w, x, y]).unwrap();
+        add_reached_heads(&mut b, both, tasks, seed);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let group = |g: usize| {
+                let (x, z) = (r.linear(&r.numeric, &format!("a{g}")), r.linear(&r.numeric, &format!("b{g}")));
+                let y = 0.7 * (&x * z).sum_dim_intlist(1, true, Kind::Double);
+                Tensor::cat(&[0.5 * &y * &y, x, y], 1)
+            };
+            reached_heads(r, &(0..groups).map(group).collect::<Vec<_>>(), tasks, seed)
+        });
+    }
+}
+
+/// Groups that all tasks reach meet groups of single tasks.
+#[test]
+fn shared_groups_meet_groups_of_their_own() {
+    for seed in 0..12 {
+        let (rows, inputs, _, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let x = b.fan_out(&numbered("a", tasks), b.numeric(), 1, Some(Curve::Tanh), Reach::All);
+        let z = b.fan_out(&numbered("b", tasks), b.numeric(), 1, None, Reach::Own);
+        let joined = b.join(x);
+        let seen = b.fan_out(&numbered("c", tasks), joined, 1, None, Reach::Own);
+        let (dot, funnel) = (b.dot(x, z, 0.7).unwrap(), b.funnel(z, x, Reach::Own).unwrap());
+        let held = b.calibrate(x, z, 0.9, Reach::Own).unwrap();
+        let kept = b.calibrate(z, x, 0.4, Reach::Own).unwrap();
+        let sum = b.add(&[x, z]).unwrap();
+        let all = b.concat(&[dot, funnel, held, kept, sum, x, seen]).unwrap();
+        add_own_heads(&mut b, all, tasks);
+        Case::new(b.finish().unwrap(), rows, seed).check_terms(true, |r| {
+            let pair =
+                |t: usize| (r.linear(&r.numeric, &format!("a{t}")).tanh(), r.linear(&r.numeric, &format!("b{t}")));
+            let task = |t: usize| {
+                let (x, z) = pair(t);
+                let joined = Tensor::cat(&(0..tasks).map(|t| pair(t).0).collect::<Vec<_>>(), 1);
+                let seen = r.linear(&joined, &format!("c{t}"));
+                let all = [0.7 * &x * &z, both(&z, &x), z.shallow_clone(), x.shallow_clone(), &x + &z, x, seen];
+                r.linear(&Tensor::cat(&all, 1), &format!("heads.{t}"))
+            };
+            let term = |t: usize| {
+                let (x, z) = pair(t);
+                0.9 * beyond(&x, &z) + 0.4 * beyond(&z, &x)
+            };
+            let terms: Vec<_> = (0..tasks).map(term).collect();
+            let sum = terms.iter().map(Tensor::shallow_clone).reduce(|a, b| a + b).unwrap();
+            ((0..tasks).map(task).collect(), terms, vec![sum])
+        });
+    }
+}
+
+fn both(a: &Tensor, b: &Tensor) -> Tensor {
+    let p = a.sigmoid() * b.sigmoid();
+    p.log() - (&p - 1.0).neg().log()
+}
+
+fn beyond(a: &Tensor, b: &Tensor) -> Tensor {
+    (b.sigmoid() - a.sigmoid()).relu().mean(Kind::Double)
+}
+
+#[test]
+fn funnels_of_events_in_every_reach() {
+    for seed in 0..24 {
+        let (rows, inputs, _, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let (x, groups) = add_reached(&mut b, "a", 1, tasks, seed);
+        let (z, _) = add_reached(&mut b, "b", 1, tasks, seed);
+        let reach = b.value(x).reach;
+        let y = b.funnel(x, z, reach).unwrap();
+        let y = b.funnel(y, z, reach).unwrap();
+        add_reached_heads(&mut b, y, tasks, seed);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let group = |g: usize| {
+                let (x, z) = (r.linear(&r.numeric, &format!("a{g}")), r.linear(&r.numeric, &format!("b{g}")));
+                both(&both(&x, &z), &z)
+            };
+            reached_heads(r, &(0..groups).map(group).collect::<Vec<_>>(), tasks, seed)
+        });
+    }
+}
+
+#[test]
+fn funnels_neither_overflow_nor_lose_digits() {
+    let mut b = Builder::new(2, &[]);
+    let [x, z] = [0, 1].map(|k| b.select(0, 0, k..k + 1, Reach::One(0)));
+    let y = b.funnel(x, z, Reach::One(0)).unwrap();
+    let scaled = b.linear(&paths(&["a"]), y, 1, None);
+    b.output(scaled, 0, 0..1);
+    let net = b.finish().unwrap();
+    let params = Params::<f32>::new(&net, 1).unwrap();
+    let mut plan = Plan::new(&net, &params, 5, Purpose::Evaluate).unwrap();
+    plan.numeric().copy_from_slice(&[1000.0, 5.0, -1000.0, 5.0, 1000.0, 1000.0, -600.0, -700.0, 0.0, 0.0]);
+    plan.forward(&Step {
+        codes: &[],
+        seed: 0,
+        number: 0,
+        training: false,
+        accumulate: false,
+        weights: &[],
+        share: 1.0,
+    })
+    .unwrap();
+    let want = [5.0, -1000.0 - (1.0 + (-5.0_f64).exp()).ln(), 1000.0 - 2.0_f64.ln(), -1300.0, -(3.0_f64.ln())];
+    for (got, want) in plan.value(y).iter().zip(want) {
+        assert!((f64::from(*got) - want).abs() <= 1e-6 * want.abs(), "got {got}, should be {want}");
+    }
+}
+
+/// Three logits in a row, as of a funnel of events; the last is not followed by any.
+#[test]
+fn calibrated_logits_belong_to_their_own_tasks() {
+    for seed in 0..12 {
+        let (rows, inputs, hidden, _) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let [x, y, z] = [0, 1, 2].map(|t| b.narrow(&format!("t{t}"), h, 1, None, Reach::One(t)));
+        let y = b.calibrate(x, y, 0.8, Reach::One(1)).unwrap();
+        let z = b.calibrate(y, z, 0.3, Reach::One(2)).unwrap();
+        [x, y, z].into_iter().for_each(|value| b.output(value, 0, 0..1));
+        let mut case = Case::new(b.finish().unwrap(), rows, seed);
+        assert_eq!(case.net.terms(), ["calibration"]);
+        let forward = |r: &Reference| {
+            let h = r.linear(&r.numeric, "a").tanh();
+            let [x, y, z] = [0, 1, 2].map(|t| r.linear(&h, &format!("t{t}")));
+            let [a, b, c] = [&x, &y, &z].map(Tensor::detach);
+            let parts = [0.8 * beyond(&x, &b), 0.8 * beyond(&a, &y) + 0.3 * beyond(&y, &c), 0.3 * beyond(&b, &z)];
+            let whole = 0.8 * beyond(&a, &b) + 0.3 * beyond(&b, &c);
+            (vec![x, y, z], parts.into(), vec![whole])
+        };
+        case.check_terms(true, forward);
+        case.check_terms(false, forward);
+    }
+}
+
+#[test]
+fn calibrated_logits_in_every_reach() {
+    for seed in 0..24 {
+        let (rows, inputs, _, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let (x, groups) = add_reached(&mut b, "a", 1, tasks, seed);
+        let (z, _) = add_reached(&mut b, "b", 1, tasks, seed);
+        let reach = b.value(x).reach;
+        let y = b.calibrate(x, z, 0.6, reach).unwrap();
+        add_reached_heads(&mut b, y, tasks, seed);
+        let mut case = Case::new(b.finish().unwrap(), rows, seed);
+        let forward = |r: &Reference| {
+            let pair = |g: usize| ["a", "b"].map(|path| r.linear(&r.numeric, &format!("{path}{g}")));
+            let terms: Vec<_> = (0..groups).map(|g| 0.6 * beyond(&pair(g)[0], &pair(g)[1])).collect();
+            let whole = terms.iter().map(Tensor::shallow_clone).reduce(|a, b| a + b).unwrap();
+            let logits: Vec<_> = (0..groups).map(|g| pair(g)[1].shallow_clone()).collect();
+            (reached_heads(r, &logits, tasks, seed), of_tasks(&terms, tasks, seed), vec![whole])
+        };
+        case.check_terms(true, forward);
+        case.check_terms(false, forward);
+    }
+}
+
+/// The gate of DSelect-k as its authors write it, codes first: experts' weights, entropy, penalty of spare codes.
+fn select(z: &Tensor, w: &Tensor, experts: i64, gamma: f64) -> [Tensor; 3] {
+    let (rows, k) = (z.size()[0], w.size()[1]);
+    let bits = z.size()[1] / k;
+    let t = (z / gamma).clamp(-0.5, 0.5).reshape([rows, k, 1, bits]);
+    let step: Tensor = 0.5 + &t * (1.5 - 2.0 * &t * &t);
+    let codes: Vec<_> = (0..experts).flat_map(|j| (0..bits).map(move |b| j >> b & 1 == 1)).collect();
+    let codes = Tensor::from_slice(&codes).reshape([1, 1, experts, bits]);
+    let r = step.where_self(&codes, &(1.0 - &step)).prod_dim_int(3, false, Kind::Double);
+    let gates = (w.softmax(1, Kind::Double).unsqueeze(2) * &r).sum_dim_intlist(1, false, Kind::Double);
+    let entropy = -(&r * (&r + 1e-6).log()).sum(Kind::Double) / rows as f64;
+    let total = r.sum_dim_intlist(2, false, Kind::Double);
+    let held = total.clamp_min(0.1);
+    let tangent = 10.0 - (&total - 0.1) * 100.0;
+    let penalty = held.reciprocal().where_self(&total.gt(0.1), &tangent) - 1.0;
+    [gates, entropy, penalty.sum(Kind::Double) / rows as f64]
+}
+
+#[test]
+fn selectors_of_few_experts_in_every_reach() {
+    for seed in 0..36 {
+        let (rows, inputs, _, tasks) = sizes(seed);
+        let (k, experts) = (1 + seed as usize % 3, 2 + seed as usize % 8);
+        let (gamma, entropy) = ([1.0, 4.0][seed as usize % 2], [0.0, 0.3, 1e-3][seed as usize / 3 % 3]);
+        let bits = experts.next_power_of_two().trailing_zeros() as usize;
+        let mut b = Builder::new(inputs, &[]);
+        let (z, groups) = add_reached(&mut b, "z", k * bits, tasks, seed);
+        let (w, _) = add_reached(&mut b, "w", k, tasks, seed);
+        let y = b.selectors(z, w, k, experts, gamma, entropy).unwrap();
+        add_reached_heads(&mut b, y, tasks, seed);
+        let mut case = Case::new(b.finish().unwrap(), rows, seed);
+        let forward = |r: &Reference| {
+            let gates: Vec<_> = (0..groups)
+                .map(|g| {
+                    let of = |path: &str| r.linear(&r.numeric, &format!("{path}{g}"));
+                    select(&of("z"), &of("w"), experts as i64, gamma)
+                })
+                .collect();
+            let has_spare = !experts.is_power_of_two();
+            let each =
+                |g: &[Tensor; 3]| entropy * &g[1] + if has_spare { g[2].shallow_clone() } else { g[2].zeros_like() };
+            let sum = |k: usize| gates.iter().map(|g| g[k].shallow_clone()).reduce(|a, b| a + b).unwrap();
+            let mut terms = Vec::new();
+            if entropy > 0.0 {
+                terms.push(entropy * sum(1));
+            }
+            if has_spare {
+                terms.push(sum(2));
+            }
+            let values: Vec<_> = gates.iter().map(|g| g[0].shallow_clone()).collect();
+            let outputs = reached_heads(r, &values, tasks, seed);
+            (outputs, of_tasks(&gates.iter().map(each).collect::<Vec<_>>(), tasks, seed), terms)
+        };
+        case.check_terms(true, forward);
+        case.check_terms(false, forward);
+    }
+}
+
+#[test]
+fn saturated_selectors_choose_exactly() {
+    let mut b = Builder::new(3, &[]);
+    let z = b.select(0, 0, 0..2, Reach::All);
+    let w = b.select(0, 0, 2..3, Reach::All);
+    let y = b.selectors(z, w, 1, 3, 1.0, 0.1).unwrap();
+    add_heads(&mut b, y, 1);
+    let mut case = Case::new(b.finish().unwrap(), 3, 1);
+    assert_eq!(case.net.terms(), ["entropy", "spare_codes"]);
+    // The codes 1, 2 and 3, of which the last is no expert's.
+    case.numeric.copy_from_slice(&[0.5, -0.5, 0.0, -9.0, 9.0, 1.0, 0.7, 0.6, 2.0]);
+    case.run(Pass::Summed, true);
+    assert_eq!(case.plan.value(y), [0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+    let mut terms = [0.0; 2];
+    case.plan.add_terms(&mut terms);
+    close(&terms, &[0.1 * 2.0 / 3.0 * -(1.0 + 1e-6_f64).ln(), (10.0 + 0.1 * 100.0 - 1.0) / 3.0], "terms");
+}
+
+/// Two micro-batches of different sizes, each with its share, give the terms and the gradient of both together.
+#[test]
+fn micro_batches_add_up_with_terms() {
+    for seed in 0..6 {
+        let mut b = Builder::new(4, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), 6, Some(Curve::Tanh));
+        let z = b.fan_out(&numbered("z", 2), h, 6, None, [Reach::All, Reach::Own][seed as usize % 2]);
+        let w = b.fan_out(&numbered("w", 2), h, 2, None, [Reach::All, Reach::Own][seed as usize % 2]);
+        let g = b.selectors(z, w, 2, 5, 4.0, 0.3).unwrap();
+        let g = b.each(g, 1, Reach::Own);
+        let x = b.linear(&numbered("h", 2), g, 1, None);
+        let [first, second] = [0, 1].map(|t| b.select(x, t, 0..1, Reach::One(t)));
+        let second = b.calibrate(first, second, 2.0, Reach::One(1)).unwrap();
+        b.output(first, 0, 0..1);
+        b.output(second, 0, 0..1);
+        let mut case = Case::new(b.finish().unwrap(), 13, seed);
+        case.run(Pass::Summed, true);
+        let (whole, mut terms, mut sum) = (case.params.gradients.slice().to_vec(), [0.0; 3], [0.0; 3]);
+        case.plan.add_terms(&mut terms);
+        let (numeric, seeds) = (case.numeric.clone(), case.seeds.clone());
+        for (range, accumulate) in [(0..4, false), (4..13, true)] {
+            case.rows = range.len();
+            case.plan = Plan::new(&case.net, &case.params, case.rows, Purpose::BOTH).unwrap();
+            case.numeric = numeric[range.start * 4..range.end * 4].to_vec();
+            case.seeds = seeds.iter().map(|seed| seed[range.clone()].to_vec()).collect();
+            let step = Step { accumulate, share: range.len() as f64 / 13.0, ..case.step(true) };
+            case.run_step(Pass::Summed, &step);
+            case.plan.add_terms(&mut sum);
+        }
+        close(&sum, &terms, "terms of two micro-batches");
+        close(case.params.gradients.slice(), &whole, "gradient of two micro-batches");
     }
 }
 
@@ -791,6 +1165,7 @@ fn micro_batches_add_up() {
     case.plan.clear(Pass::Summed);
     for (task, seed) in case.seeds.iter().enumerate() {
         let (_, gradients, window) = case.plan.output_and_gradient(task, Pass::Summed);
+        let gradients = gradients.expect("it learns");
         for (r, seed) in seed.chunks_exact(window.width).enumerate() {
             gradients[r * window.stride..r * window.stride + window.width].copy_from_slice(seed);
         }
@@ -800,4 +1175,161 @@ fn micro_batches_add_up() {
         let twice: Vec<_> = once.iter().map(|g| 2.0 * g).collect();
         close(&case.gradient(entry), &twice, "two equal micro-batches");
     }
+}
+
+/// The network of a builder with everything frozen whose path begins so.
+fn frozen(b: Builder, below: &[&str]) -> Network {
+    let mut net = b.finish().unwrap();
+    net.freeze(|entry| below.iter().any(|path| entry.name.starts_with(path)));
+    net
+}
+
+#[test]
+fn frozen_parts_get_no_gradient_and_the_rest_its_own() {
+    let parts: [&[&str]; 12] = [
+        &["embedding.0"],
+        &["embedding"],
+        &["a."],
+        &["embedding", "a.", "n."],
+        &["n.weight", "c.bias"],
+        &["n.", "c."],
+        &["e1."],
+        &["e0.", "f1.", "heads.0."],
+        &["m."],
+        &["heads.1.weight"],
+        &["heads."],
+        &["embedding", "a.", "n.", "c.", "e", "f", "m."],
+    ];
+    for (seed, below) in parts.iter().enumerate() {
+        let (rows, tasks) = (7 + seed, 3);
+        let mut b = Builder::new(4, &[5, 3]);
+        let x = b.features(&[Feature::plain(3), Feature { sparse: true, ..Feature::plain(2) }]);
+        let h = b.linear(&paths(&["a"]), x, 6, Some(Curve::Tanh));
+        let h = b.layer_norm(&paths(&["n"]), h);
+        let h = b.linear(&paths(&["c"]), h, 6, Some(Curve::Gelu));
+        let e = b.fan_out(&paths(&["e0", "e1"]), h, 4, Some(Curve::Tanh), Reach::All);
+        let e = b.linear(&paths(&["f0", "f1"]), e, 4, None);
+        let e = b.join(e);
+        let e = b.island(&paths(&["m"]), &[e], &module(8, 5)).unwrap();
+        add_heads(&mut b, e, tasks);
+        Case::new(frozen(b, below), rows, seed as u64).check(true, |r| {
+            let table = |k: i64| r.param(&format!("embedding.{k}.weight")).index_select(0, &r.codes.select(1, k));
+            let h = r.linear(&Tensor::cat(&[r.numeric.shallow_clone(), table(0), table(1)], 1), "a").tanh();
+            let h = h.layer_norm([6], Some(r.param("n.weight")), Some(r.param("n.bias")), 1e-5, false);
+            let h = r.linear(&h, "c").gelu("none");
+            let expert = |k: usize| r.linear(&r.linear(&h, &format!("e{k}")).tanh(), &format!("f{k}"));
+            let z = Tensor::cat(&[expert(0), expert(1)], 1).matmul(r.param("m.matrix"));
+            heads(r, &(z.tanh() * &z), tasks)
+        });
+    }
+}
+
+#[test]
+fn towers_and_stitches_may_be_frozen_one_by_one() {
+    let parts: [&[&str]; 5] = [&["t0."], &["s.0"], &["s.", "t2."], &["t", "s."], &["t", "s.", "heads.1."]];
+    for (seed, below) in parts.iter().enumerate() {
+        let tasks = 3;
+        let mut b = Builder::new(4, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), 6, Some(Curve::Tanh));
+        let t = b.fan_out(&numbered("t", tasks), h, 5, Some(Curve::Tanh), Reach::All);
+        let start = |to: usize, from: usize| 0.3 + 0.1 * (to + 2 * from) as f64;
+        let mix = Mix { inputs: &[t], across: true, parts: 1, start: &start, rule: Rule::Plain };
+        let t = b.stitch(&numbered("s.", tasks), mix, Reach::Own).unwrap();
+        add_own_heads(&mut b, t, tasks);
+        Case::new(frozen(b, below), 9, seed as u64).check(true, |r| {
+            let h = r.linear(&r.numeric, "a").tanh();
+            let towers: Vec<_> = (0..tasks).map(|k| r.linear(&h, &format!("t{k}")).tanh()).collect();
+            let mixed = |to: usize| {
+                let weights = r.param(&format!("s.{to}.weight"));
+                let terms = towers.iter().enumerate().map(|(from, tower)| tower * weights.select(0, from as i64));
+                terms.reduce(|sum, term| sum + term).unwrap()
+            };
+            (0..tasks).map(|task| r.linear(&mixed(task), &format!("heads.{task}"))).collect()
+        });
+    }
+}
+
+#[test]
+fn frozen_batch_norms_keep_their_statistics() {
+    let (rows, hidden) = (9, 4);
+    let mut b = Builder::new(3, &[]);
+    let x = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+    let e = b.each(x, 2, Reach::All);
+    let e = b.batch_norm(&paths(&["n0", "n1"]), e);
+    let e = b.join(e);
+    add_heads(&mut b, e, 2);
+    let mut case = Case::new(frozen(b, &["n1."]), rows, 3);
+    case.params.state.slice_mut().copy_from_slice(&[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8].repeat(2));
+    let before = case.params.state.slice().to_vec();
+    let (mean, variance) = (Tensor::from_slice(&before[4..8]), Tensor::from_slice(&before[12..16]));
+    case.check(true, |r| {
+        let h = r.linear(&r.numeric, "a").tanh();
+        let norm = |k: usize, training: bool| {
+            let (w, b) = (r.param(&format!("n{k}.weight")), r.param(&format!("n{k}.bias")));
+            let (mean, variance) = (mean.copy(), variance.copy());
+            h.batch_norm(Some(w), Some(b), Some(&mean), Some(&variance), training, 0.1, 1e-5, false)
+        };
+        heads(r, &Tensor::cat(&[norm(0, true), norm(1, false)], 1), 2)
+    });
+    let (after, groups) = (case.params.state.slice(), [0..4, 4..8, 8..12, 12..16]);
+    let moved: Vec<_> = groups.into_iter().map(|g| after[g.clone()] != before[g]).collect();
+    assert_eq!(moved, [true, false, true, false]);
+}
+
+/// Counts how often it runs, and how often a gradient is asked of it.
+#[derive(Debug, Default)]
+struct Counting {
+    forwards: AtomicUsize,
+    gradients: AtomicUsize,
+}
+
+impl Module for Counting {
+    fn width(&self) -> usize {
+        3
+    }
+
+    fn parameters(&self) -> Vec<(String, Vec<usize>, Init)> {
+        vec![("matrix".into(), vec![4, 3], Init::Uniform(0.5))]
+    }
+
+    fn forward(&self, inputs: &[Tensor], parameters: &[Tensor], _: bool) -> polytask::error::Result<Tensor> {
+        let wanted = inputs.iter().chain(parameters).any(Tensor::requires_grad);
+        self.forwards.fetch_add(1, Ordering::Relaxed);
+        self.gradients.fetch_add(usize::from(wanted), Ordering::Relaxed);
+        Ok(inputs[0].f_matmul(&parameters[0])?)
+    }
+}
+
+#[test]
+fn nothing_runs_backwards_through_a_frozen_trunk() {
+    let counting = Arc::new(Counting::default());
+    let module: Arc<dyn Module> = counting.clone();
+    let mut b = Builder::new(5, &[4]);
+    let x = b.features(&[Feature::plain(2)]);
+    let h = b.linear(&paths(&["encoder.0"]), x, 4, Some(Curve::Relu));
+    let m = b.island(&paths(&["encoder.1"]), &[h], &module).unwrap();
+    let d = b.dropout(m, 0.5);
+    let old = b.narrow("heads.old", d, 2, None, Reach::One(0));
+    let new = b.narrow("heads.new", d, 2, None, Reach::One(1));
+    [old, new].into_iter().for_each(|value| b.output(value, 0, 0..2));
+    let mut case = Case::new(frozen(b, &["embedding", "encoder", "heads.old"]), 6, 1);
+    for pass in [Pass::Summed, Pass::PerTask] {
+        case.params.gradients.slice_mut().fill(f64::NAN);
+        case.run(pass, true);
+        let upstream = [x, h, m, d, old].map(|value| case.plan.gradient(value, pass).is_none());
+        assert_eq!(upstream, [true; 5]);
+        assert!(case.plan.gradient(new, pass).is_some());
+        for entry in &case.net.entries {
+            let learned = case.params.gradients.slice()[entry.range.clone()].iter().all(|g| g.is_finite());
+            assert_eq!(learned, entry.name.starts_with("heads.new"), "{}", entry.name);
+        }
+    }
+    let counts = [&counting.forwards, &counting.gradients].map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(counts, [2, 0]);
+    case.net.freeze(|_| false);
+    case.plan = Plan::new(&case.net, &case.params, 6, Purpose::Train).unwrap();
+    case.run(Pass::Summed, true);
+    assert_eq!(counting.gradients.load(Ordering::Relaxed), 1);
+    let gradients = case.params.gradients.slice();
+    assert!(case.net.entries.iter().all(|entry| gradients[entry.range.clone()].iter().all(|g| g.is_finite())));
 }

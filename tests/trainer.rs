@@ -88,6 +88,56 @@ fn training_lowers_every_loss_with_labels_missing() {
     }
 }
 
+/// Gates with entropy and with codes of no expert, whose terms count in the objective alone.
+fn gated(entropy: f64) -> Model {
+    model(|d| {
+        d["encoder"] = json!({"name": "mlp", "hidden": [8]});
+        d["sharing"] = json!({"name": "dselect_k", "experts": 5, "k": 2, "gamma": 8.0, "entropy": entropy});
+    })
+}
+
+#[test]
+fn terms_are_part_of_the_objective_and_of_no_loss() {
+    let (mut model, data) = (gated(0.5), training(true));
+    let mut trainer = Trainer::new(&model, &json!({"optimizer": {"name": "adam", "lr": 0.02}}).to_string()).unwrap();
+    assert_eq!(model.net.terms(), ["entropy", "spare_codes"]);
+    let line = epoch(&mut trainer, &mut model, &data, how(ROWS));
+    let number = |value: &Value| value.as_f64().unwrap();
+    let losses = number(&line["tasks"][0]) + 0.5 * number(&line["tasks"][1]) + number(&line["tasks"][2]);
+    let terms = number(&line["terms"][0]) + number(&line["terms"][1]);
+    let mut after = terms;
+    assert!(terms > 0.1 && (number(&line["loss"]) - losses - terms).abs() < 1e-6, "{line}");
+    for _ in 0..50 {
+        let last = epoch(&mut trainer, &mut model, &data, how(16));
+        after = number(&last["terms"][0]) + number(&last["terms"][1]);
+    }
+    assert!(after < 0.5 * terms, "{terms} became {after}");
+}
+
+#[test]
+fn terms_of_micro_batches_add_up() {
+    for weighting in ["equal", "upgrad", "imtl"] {
+        let after = |accumulate: usize, batch_size: usize| {
+            let settings =
+                json!({"optimizer": {"name": "sgd", "lr": 0.1}, "accumulate": accumulate, "weighting": weighting});
+            let (mut model, data) = (gated(0.5), training(true));
+            let mut trainer = Trainer::new(&model, &settings.to_string()).unwrap();
+            let lines = (0..3).map(|_| epoch(&mut trainer, &mut model, &data, how(batch_size))).last().unwrap();
+            (model, lines)
+        };
+        let ((whole, expected), (parts, got)) = (after(1, ROWS), after(2, ROWS * 2 / 3));
+        assert!(largest_difference(&whole, &parts) < 1e-5, "{weighting}");
+        for (got, expected) in [&got["terms"][0], &got["terms"][1], &got["loss"]].into_iter().zip([
+            &expected["terms"][0],
+            &expected["terms"][1],
+            &expected["loss"],
+        ]) {
+            let (got, expected) = (got.as_f64().unwrap(), expected.as_f64().unwrap());
+            assert!((got - expected).abs() < 1e-5 * expected.abs(), "{weighting}: {got}, as one batch {expected}");
+        }
+    }
+}
+
 #[test]
 fn losses_follow_a_loop_written_with_autograd() {
     let plain = json!({"name": "mlp", "hidden": [16], "activation": null});

@@ -20,6 +20,7 @@ from .component import Component  # noqa: E402
 from .history import History  # noqa: E402
 from .inputs import Inputs  # noqa: E402
 from .model import MultiTaskModel  # noqa: E402
+from .relation import Relation  # noqa: E402
 from .results import Results  # noqa: E402
 from .task import Task  # noqa: E402
 from .trainer import Trainer  # noqa: E402
@@ -35,6 +36,7 @@ __all__ = [
     "History",
     "Inputs",
     "MultiTaskModel",
+    "Relation",
     "Results",
     "Task",
     "Trainer",

@@ -64,6 +64,10 @@ class Model:
     def predicted_widths(self) -> list[int]:
         """Predicted numbers a row, for each task."""
 
+    @property
+    def terms(self) -> list[str]:
+        """Names of the terms that the network adds to the objective."""
+
     def names(self) -> list[tuple[str, list[int], str]]:
         """Path, shape and kind (`"parameter"` or `"state"`) of every entry."""
 
@@ -77,7 +81,14 @@ class Model:
         """Live, writable views of the parameters, by path; each keeps the model alive."""
 
     def summary(self) -> str:
-        """A line a node, as JSON."""
+        """The layers, and who needs how many parameters, as JSON."""
+
+    def freeze(self, below: Sequence[str], frozen: bool) -> None:
+        """Freezes or unfreezes everything below these paths; everything there is, if none is given."""
+
+    @property
+    def frozen(self) -> list[str]:
+        """Paths of what is frozen."""
 
     def check(self, data: Data, labels: bool) -> None:
         """Every check of rows at the door; with `labels` there must be at least one label."""
@@ -93,6 +104,13 @@ class Model:
 
     def gradients(self, data: Data, kind: str) -> Any:
         """Gradients on all rows as one batch, without dropout: `"sum"`, `"jacobian"` or `"gramian"`."""
+
+    def products(self) -> list[tuple[int, int, int, bool]]: ...
+    def inspect(
+        self, data: Data, batch_size: int = ...
+    ) -> list[tuple[str, str, list[str], list[str], int, np.ndarray]]: ...
+    def relation(self) -> tuple[list[str], _Doubles] | None:
+        """Names of the tasks and their learned relation `[tasks, tasks]`, if there is one."""
 
     def save(self, path: str) -> None:
         """Writes the model to a safetensors file, atomically."""

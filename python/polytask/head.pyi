@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from .component import Component
 
 class Linear(Component):
-    """One linear layer per task; heads that read the same features are one matrix product."""
+    """One linear layer per task; heads that read the same features are one matrix product, others of one shape a batched one."""
 
     def __init__(self) -> None: ...
 

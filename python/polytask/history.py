@@ -10,8 +10,11 @@ from .table import Table
 class History(Table, Sequence[dict[str, Any]]):
     """One dict an epoch, and `history["income/loss"]` for a whole column.
 
-    Columns are `epoch`, `loss` (the objective), `<task>/loss`, `<task>/<metric>`, the same under `validation/`, `lr`,
-    and `seconds`. A number that is not known is NaN. With `pt.Trainer(observe="weights")` there are also
+    Columns are `epoch`, `loss` (the objective), `<task>/loss`, `<task>/<metric>`, `regularizer/<name>` (its part of the
+    objective; a second one of a name is `<name>_2`), `term/<name>` (what the network itself adds to the objective while
+    training, such as the entropy of DSelect-k's gates), losses and metrics again under `validation/`, where the loss is
+    without regularizers and terms, `lr`, and `seconds`. A number that is not known is NaN. With
+    `pt.Trainer(observe="weights")` there are also
     `<task>/weight`, with `observe="gradients"` `<task>/gradient_norm`, `cosine/<task>/<task>` and `conflict`, the share
     of pairs of tasks whose gradients have a negative product; all of them means over the steps of the epoch.
     """

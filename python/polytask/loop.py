@@ -74,10 +74,20 @@ class Loop:
             for task, metrics in zip(self.model.tasks, self.model.metrics, strict=True)
             for name in ["loss", *(metric.name for metric in metrics)]
         ]
-        training = ["loss", *(name for name in each if self.metrics or name.endswith("/loss"))]
+        training = ["loss", *(name for name in each if self.metrics or name.endswith("/loss")), *self.regularizers]
         validated = [] if self.validation is None else [f"validation/{name}" for name in ["loss", *each]]
         observed = observation.columns(self.trainer.observe, self.names)
-        return [*training, *observed, *validated]
+        return [*training, *self.terms, *observed, *validated]
+
+    @property
+    def terms(self) -> list[str]:
+        """The columns of what the network adds to the objective."""
+        return [f"term/{name}" for name in self.model._core.terms]
+
+    @property
+    def regularizers(self) -> list[str]:
+        """The columns of the regularizers."""
+        return observation.regularizers(each["name"] for each in json.loads(self.core.settings)["regularizers"])
 
     @property
     def names(self) -> list[str]:
@@ -177,6 +187,8 @@ class Loop:
             row[f"{task.name}/loss"] = float("nan") if loss is None else loss
             for name, value in (scores or {}).get(task.name, {}).items():
                 row[f"{task.name}/{name}"] = value
+        row |= dict(zip(self.terms, closed["terms"], strict=True))
+        row |= dict(zip(self.regularizers, closed["regularizers"], strict=True))
         row |= observation.row(self.trainer.observe, self.names, closed.get("observed", {}))
         if self.validation is not None:
             row |= scoring.evaluate(self.model, self.validation, 4096).columns("validation/")

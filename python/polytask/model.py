@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _core, island, predictions
+from . import _core, island, predictions, transfer
 from . import metrics as _metrics
 from .component import Component, listed
 from .data import Reader, arrays
 from .inputs import Inputs
+from .inspection import Inspection
 from .metrics import Metric
 from .registry import describe, make
+from .relation import Relation
 from .summary import Summary
 from .task import Task, whole
 
@@ -23,7 +25,7 @@ _RELU = object()
 
 
 class Mismatch(NamedTuple):
-    """What `load_state_dict(strict=False)` could not match."""
+    """What `load_state_dict(strict=False)` or `start_from` could not match: paths missing there, paths not used."""
 
     missing: list[str]
     unexpected: list[str]
@@ -152,9 +154,107 @@ class MultiTaskModel:
         """Live views of the parameters by path: writing to them changes the model."""
         return self._core.parameters()
 
+    def inspect(self, x: Any, *, batch_size: int = 4096) -> Inspection:
+        """A look inside, for features in any form: gates row by row, how much each task uses each expert, experts that
+        no task uses, how features of tasks are mixed, and their relation. Its parts can be drawn.
+
+        Raises:
+            ValueError, TypeError: features that do not fit the model's inputs.
+        """
+        size = whole(batch_size, "`batch_size`")
+        parts = [self._core.inspect(rows.core(), size) for rows in self.reader.feature_batches(x)]
+        if not parts:
+            raise ValueError("`x` has no batch")
+        found = self._core.relation()
+        return Inspection.of(parts, None if found is None else Relation(*found))
+
     def summary(self) -> Summary:
-        """The layers, their widths and parameters, as a table."""
-        return Summary(json.loads(self._core.summary()))
+        """The layers, whom they serve and their parameters, and how many single-task networks would need."""
+        return Summary(**json.loads(self._core.summary()))
+
+    def freeze(self, *below: str) -> None:
+        """Keeps everything below these paths as it is, from the next step on: `freeze("encoder", "heads.income")`;
+        everything there is without an argument.
+
+        Frozen parameters have no gradient, are no shared parameters to weightings, and neither the optimizer (weight
+        decay and momentum included) nor a regularizer moves them; the steps cost less by what need not be computed.
+        Frozen batch norms normalise with the statistics they have, in training too. Dropout goes on. Models keep what
+        is frozen in their files; a checkpoint that is restored brings its own back.
+
+        Raises:
+            ValueError: a path that nothing is below; names what paths begin with.
+        """
+        self._core.freeze(transfer.paths(below), True)
+
+    def unfreeze(self, *below: str) -> None:
+        """Lets everything below these paths learn again; everything there is without an argument.
+
+        Raises:
+            ValueError: a path that nothing is below; names what paths begin with.
+        """
+        self._core.freeze(transfer.paths(below), False)
+
+    @property
+    def frozen(self) -> list[str]:
+        """Paths of the frozen parameters and statistics."""
+        return self._core.frozen
+
+    def add_task(self, task: Task) -> "MultiTaskModel":
+        """A new model with one more task; this one stays as it is.
+
+        What has the same name and shape in both is copied, what is frozen too; the rest starts fresh, which the log
+        says. Freeze the trunk, and only the new head learns.
+
+        Raises:
+            ValueError: a name that another task has, a target among the features, a sharing scheme that cannot take it.
+        """
+        return self._with([*self.tasks, *_read_tasks([task])], f"add_task({task.name!r})")
+
+    def remove_task(self, name: str) -> "MultiTaskModel":
+        """A new model without one of the tasks; this one stays as it is. Copied is what `add_task` copies.
+
+        Raises:
+            ValueError: an unknown task, or the last one.
+        """
+        return self._with(transfer.without(self.tasks, name), f"remove_task({name!r})")
+
+    def _with(self, tasks: list[Task], call: str) -> "MultiTaskModel":
+        model = type(self).__new__(type(self))
+        model._take(transfer.rebuilt(self._core, self.inputs, tasks), self.inputs, tasks)
+        fresh = transfer.copy(self._core, model._core)
+        if fresh:
+            _log.info("%s: %s start fresh, the rest is copied", call, listed(fresh))
+        return model
+
+    def start_from(self, other: "MultiTaskModel | str | PathLike[str]", *below: str) -> Mismatch:
+        """Takes over everything below these paths that has the same name and shape in another model, or in the file of
+        one: `start_from("pretrained.safetensors", "encoder")`; everything without a path. Gives what found no match.
+
+        Raises:
+            ValueError: a path that nothing is below, or nothing that matches; then nothing has changed.
+            OSError: the file cannot be read.
+        """
+        if isinstance(other, MultiTaskModel):
+            source = other._core
+        elif isinstance(other, str | PathLike):
+            source = predictions.opened(fspath(other))[0]
+        else:
+            raise TypeError(f"`other` should be a pt.MultiTaskModel or the path of one; got {type(other).__name__}")
+        return Mismatch(*transfer.take_over(source, self._core, transfer.paths(below)))
+
+    def relation(self) -> Relation:
+        """How the tasks are related, as the last training with a regularizer that learns it found; it is saved.
+
+        Raises:
+            ValueError: nothing was learned.
+        """
+        found = self._core.relation()
+        if found is None:
+            raise ValueError(
+                "the model has learned no relation of its tasks: train it with "
+                "pt.Trainer(model, regularizers=[pt.regularizer.TaskRelation()])"
+            )
+        return Relation(*found)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes parameters and description as one safetensors file, which is complete or not there.

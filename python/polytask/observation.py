@@ -1,12 +1,13 @@
-"""What a training observes of its tasks' weights and gradients, as columns of the history."""
+"""What a training observes of its tasks' weights and gradients and of regularizers, as columns of the history."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 #: What can be observed: the weights, the gradients at the shared parameters.
 KINDS = ("weights", "gradients")
 CONFLICT = "conflict"
-_WEIGHT, _NORM, _COSINE = "/weight", "/gradient_norm", "cosine/"
+_WEIGHT, _NORM, _COSINE, _REGULARIZER = "/weight", "/gradient_norm", "cosine/", "regularizer/"
 
 
 def read(observe: Any) -> list[str]:
@@ -45,6 +46,15 @@ def columns(kinds: Sequence[str], tasks: Sequence[str]) -> list[str]:
     return list(row(kinds, tasks, empty))
 
 
+def regularizers(names: Iterable[str]) -> list[str]:
+    """The columns of regularizers by these names; a second one of a name has a number."""
+    seen, found = Counter[str](), list[str]()
+    for name in names:
+        seen[name] += 1
+        found.append(f"{_REGULARIZER}{name}" + (f"_{seen[name]}" if seen[name] > 1 else ""))
+    return found
+
+
 def weight(task: str) -> str:
     """The column of a task's weight."""
     return task + _WEIGHT
@@ -67,8 +77,9 @@ def is_observed(column: str) -> bool:
 
 def split(column: str) -> tuple[str, str]:
     """What a column holds, and whose it is: `("auroc", "income")`, `("cosine", "income/age")`."""
-    if column.startswith(_COSINE):
-        return _COSINE.rstrip("/"), column.removeprefix(_COSINE)
+    for prefix in (_COSINE, _REGULARIZER):
+        if column.startswith(prefix):
+            return prefix.rstrip("/"), column.removeprefix(prefix)
     whose, _, what = column.rpartition("/")
     return what, whose or "all tasks"
 

@@ -8,6 +8,8 @@ import numpy as np
 from . import observation
 from .component import listed
 from .history import History
+from .inspection import Gates, Mix
+from .relation import Relation
 
 _NOT_DRAWN = ("epoch", "lr", "seconds")
 #: Tasks whose cosines are written into the heat map.
@@ -47,15 +49,52 @@ def conflict(history: History) -> Any:
     return axes
 
 
+def relation(relation: Relation) -> Any:
+    """The correlations between tasks."""
+    (axis,) = axes = _axes(1, "Relation")
+    _heat(axis, relation.correlation, relation.tasks)
+    axis.set_title("learned correlation of tasks")
+    return axes
+
+
 #: What `History.plot` draws by another name than that of a column.
 PICTURES: dict[str, Callable[[History], Any]] = {"weights": weights, "conflict": conflict}
 
 
-def _axes(count: int) -> Any:
+def inspection(parts: Sequence[Gates | Mix]) -> Any:
+    """One panel each: the use of experts as stacked bars, mixes as heat maps."""
+    axes = _axes(len(parts))
+    for axis, part in zip(axes, parts, strict=True):
+        axis.set_title(part.name)
+        if isinstance(part, Gates):
+            _bars(axis, part)
+        else:
+            _heat(axis, part.values, part.to, part.sources)
+    return axes
+
+
+def _bars(axis: Any, gates: Gates) -> None:
+    import matplotlib
+
+    use, names = gates.use, [name.split(": ")[-1] for name in gates.experts[0]]
+    left = np.zeros(len(gates.owners))
+    colors = matplotlib.colormaps["tab20" if len(names) <= 20 else "turbo"]
+    for j, name in enumerate(names):
+        color = colors(j) if len(names) <= 20 else colors(j / len(names))
+        axis.barh(range(len(gates.owners)), use[:, j], left=left, color=color, label=name)
+        left += use[:, j]
+    axis.set_yticks(range(len(gates.owners)), gates.owners)
+    axis.invert_yaxis()
+    axis.set_xlabel("mean weight")
+    if len(names) <= _READABLE:
+        axis.legend(fontsize="x-small", ncols=2)
+
+
+def _axes(count: int, whose: str = "History") -> Any:
     try:
         import matplotlib.pyplot as pyplot
     except ImportError:
-        raise ImportError("History.plot needs matplotlib: pip install 'polytask[plot]'") from None
+        raise ImportError(f"{whose}.plot needs matplotlib: pip install 'polytask[plot]'") from None
     return pyplot.subplots(1, count, figsize=(4.5 * count, 3.2), squeeze=False, layout="constrained")[1][0]
 
 
@@ -122,12 +161,13 @@ def _cosines(history: History, tasks: Sequence[str]) -> np.ndarray:
     return matrix
 
 
-def _heat(axis: Any, matrix: np.ndarray, tasks: Sequence[str]) -> None:
-    image = axis.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1)
+def _heat(axis: Any, matrix: np.ndarray, tasks: Sequence[str], sources: Sequence[str] | None = None) -> None:
+    sources = tasks if sources is None else sources
+    image = axis.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
     axis.figure.colorbar(image, ax=axis)
-    axis.set_xticks(range(len(tasks)), tasks, rotation=45, ha="right")
+    axis.set_xticks(range(len(sources)), sources, rotation=45, ha="right")
     axis.set_yticks(range(len(tasks)), tasks)
-    if len(tasks) <= _READABLE:
+    if max(len(tasks), len(sources)) <= _READABLE:
         for (i, j), value in np.ndenumerate(matrix):
             color = "white" if abs(value) > 0.6 else "black"
             axis.text(j, i, f"{value:.2f}", ha="center", va="center", color=color, fontsize="small")

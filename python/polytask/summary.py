@@ -1,18 +1,51 @@
-"""The layers of a model as a table."""
+"""What a model is made of, as a table."""
 
+from html import escape
 from typing import Any
 
 from .table import Table
 
 
 class Summary(Table):
-    """One line a layer; `parameters` is their sum."""
+    """One line a layer, and below them who needs how many parameters.
 
-    def __init__(self, layers: list[dict[str, Any]]) -> None:
+    Attributes:
+        layers: path, kind, shape, tasks (whom it serves), parameters and frozen ones of each layer.
+        parameters: of the whole model.
+        shared: parameters that all tasks share.
+        tasks: parameters of each task alone.
+        frozen: parameters that do not learn.
+        single_task: parameters of as many networks of one task each, with the same inputs, encoder and head.
+    """
+
+    def __init__(
+        self, layers: list[dict[str, Any]], shared: int, tasks: list[tuple[str, int]], frozen: int, single_task: int
+    ) -> None:
         self.layers = layers
-        self.parameters: int = sum(layer["parameters"] for layer in layers)
+        self.shared = shared
+        self.tasks = dict(tasks)
+        self.parameters: int = shared + sum(self.tasks.values())
+        self.frozen = frozen
+        self.single_task = single_task
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
-        header = ["name", "kind", "groups", "width", "shared", "parameters"]
-        rows: list[list[Any]] = [[layer[key] for key in header] for layer in self.layers]
-        return header, [*rows, ["all", "", "", "", "", self.parameters]]
+        header = ["path", "kind", "shape", "tasks", "parameters", *(["frozen"] if self.frozen else [])]
+        return header, [[layer[key] for key in header] for layer in self.layers]
+
+    def _lines(self) -> list[str]:
+        alone = ", ".join(f"{name} {count:,}" for name, count in self.tasks.items())
+        learning = f"{self.parameters - self.frozen:,} learn, {self.frozen:,} are frozen"
+        one, ratio = len(self.tasks) == 1, self.single_task / max(self.parameters, 1)
+        networks = "1 single-task network" if one else f"{len(self.tasks)} single-task networks"
+        return [
+            f"{self.parameters:,} parameters: {learning}",
+            f"shared by all tasks {self.shared:,}; of one task alone: {alone}",
+            f"{networks} would need {self.single_task:,} parameters ({ratio:.2f} x)",
+        ]
+
+    def __repr__(self) -> str:
+        return "\n".join([super().__repr__(), "", *self._lines()])
+
+    def _repr_html_(self) -> str:
+        lines = "<br>".join(map(escape, self._lines()))
+        return f"{super()._repr_html_()}<p>{lines}</p>"

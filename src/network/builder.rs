@@ -7,7 +7,9 @@ use super::nodes::activation::{self, Curve};
 use super::nodes::embedding::{Embedding, Feature};
 use super::nodes::island::{Island, Module};
 use super::nodes::linear::{Linear, Wiring};
-use super::nodes::{Op, add, concat, dropout, gather, join, mixture, norm, select, softmax, stitch};
+use super::nodes::{
+    Op, add, calibrate, concat, dot, dropout, funnel, gather, join, mixture, norm, select, selectors, softmax, stitch,
+};
 use super::{Entry, Init, Network, Output, Param, ParamId, Reach, Role, Source, Start, Value, ValueId, View};
 use crate::bail;
 use crate::error::Result;
@@ -24,6 +26,8 @@ pub struct Builder {
     state_entries: Vec<Entry>,
     /// Values repeated for several layers, counted down from the largest id: no memory holds them unless a node needs it.
     repeated: Vec<Repeated>,
+    /// Tasks to come, if that was said; else each own group is another task's.
+    tasks: Option<usize>,
     /// Whether groups start alike.
     alike: bool,
     /// Numbers in all parameters, counted without overflow.
@@ -55,8 +59,14 @@ impl Builder {
             outputs: Vec::new(),
             representation: 0,
             views: Vec::new(),
+            thaws: 0,
         };
-        Self { net, state_entries: Vec::new(), repeated: Vec::new(), alike: false, wanted: 0 }
+        Self { net, state_entries: Vec::new(), repeated: Vec::new(), tasks: None, alike: false, wanted: 0 }
+    }
+
+    /// The same for so many tasks, which may then have several groups each.
+    pub fn serving(self, tasks: usize) -> Self {
+        Self { tasks: Some(tasks), ..self }
     }
 
     /// The numeric features.
@@ -201,6 +211,100 @@ impl Builder {
         let x = self.solid(x);
         let output = self.like(x);
         self.push(Op::Softmax(softmax::Softmax { input: x, output }))
+    }
+
+    /// `scale * <a, b>`, row by row: two values of one shape to a width of 1.
+    ///
+    /// # Errors
+    /// Values of different shapes, or of reaches that cannot be joined.
+    pub fn dot(&mut self, a: ValueId, b: ValueId, scale: f64) -> Result<ValueId> {
+        let inputs = [self.solid(a), self.solid(b)];
+        let (groups, reach) = self.meet(&inputs)?;
+        let [width, other] = inputs.map(|x| self.value(x).width);
+        if width != other {
+            bail!("only values of one width have products; got {width} and {other}");
+        }
+        let learns = inputs.iter().any(|&x| self.value(x).learns);
+        let output = self.fresh(groups, 1, reach, learns);
+        Ok(self.push(Op::Dot(dot::Dot { inputs, output, scale })))
+    }
+
+    /// The gate of DSelect-k: `k` selectors of one of `experts` each, from bits `z` and weights `w`; see
+    /// [`selectors::Selectors`].
+    ///
+    /// # Errors
+    /// Values of different groups or reaches, or of widths that do not fit.
+    pub fn selectors(
+        &mut self,
+        z: ValueId,
+        w: ValueId,
+        k: usize,
+        experts: usize,
+        gamma: f64,
+        entropy: f64,
+    ) -> Result<ValueId> {
+        let (z, w) = (self.solid(z), self.solid(w));
+        let gate = selectors::Gate { selectors: k, experts, gamma, entropy };
+        let (of_z, of_w) = (self.value(z), self.value(w));
+        if k == 0 || experts < 2 || [of_z.width, of_w.width] != [k * gate.bits(), k] {
+            bail!(
+                "{k} selectors of {experts} experts, at least 1 of at least 2, need bits of width {} and weights of width \
+                 {k}; got {} and {}",
+                k * gate.bits(),
+                of_z.width,
+                of_w.width
+            );
+        }
+        if (of_z.groups, of_z.reach) != (of_w.groups, of_w.reach) {
+            bail!("bits and weights of selectors should have the same groups and reach; got {of_z:?} and {of_w:?}");
+        }
+        let (groups, reach, learns) = (of_z.groups, of_z.reach, of_z.learns || of_w.learns);
+        let output = self.fresh(groups, experts, reach, learns);
+        Ok(self.push(Op::Selectors(selectors::Selectors { bits: z, mix: w, output, gate })))
+    }
+
+    /// The logit of both of two events, from logits `a` and, given the first, `b`; from here on for `reach`.
+    ///
+    /// # Errors
+    /// Values of different groups or another width than 1, or that neither all tasks reach nor `reach` does.
+    pub fn funnel(&mut self, a: ValueId, b: ValueId, reach: Reach) -> Result<ValueId> {
+        let inputs = [self.solid(a), self.solid(b)];
+        let groups = self.logits(inputs, reach)?;
+        if let Some(&x) = inputs.iter().find(|&&x| ![Reach::All, reach].contains(&self.value(x).reach)) {
+            bail!("a value that {:?} reaches cannot go on for {reach:?}", self.value(x).reach);
+        }
+        let learns = inputs.iter().any(|&x| self.value(x).learns);
+        let output = self.fresh(groups, 1, reach, learns);
+        Ok(self.push(Op::Funnel(funnel::Funnel { inputs, output })))
+    }
+
+    /// The logit `b`, from here on for `reach`, and a term of the objective that keeps it from being likelier than `a`; see
+    /// [`calibrate::Calibrate`].
+    ///
+    /// # Errors
+    /// Values of different groups or another width than 1; a `b` that neither all tasks reach nor `reach` does.
+    pub fn calibrate(&mut self, a: ValueId, b: ValueId, strength: f64, reach: Reach) -> Result<ValueId> {
+        let inputs = [self.solid(b), self.solid(a)];
+        let groups = self.logits(inputs, reach)?;
+        if ![Reach::All, reach].contains(&self.value(inputs[0]).reach) {
+            bail!("a value that {:?} reaches cannot go on for {reach:?}", self.value(inputs[0]).reach);
+        }
+        let learns = inputs.iter().any(|&x| self.value(x).learns);
+        let output = self.fresh(groups, 1, reach, learns);
+        Ok(self.push(Op::Calibrate(calibrate::Calibrate { inputs, output, strength })))
+    }
+
+    /// The groups of two logits for `reach`.
+    fn logits(&self, inputs: [ValueId; 2], reach: Reach) -> Result<usize> {
+        let [first, second] = inputs.map(|x| self.value(x));
+        let fits = first.groups == second.groups && [first.width, second.width] == [1, 1];
+        let columns = [first.reach, second.reach, reach].contains(&Reach::Columns);
+        match fits && !columns {
+            true => Ok(first.groups),
+            false => bail!(
+                "logits should have the same groups, a width of 1 and tasks by groups; got {first:?} and {second:?}"
+            ),
+        }
     }
 
     /// Dropout (Srivastava et al., JMLR 2014): zeroes each number with probability `rate` while training.
@@ -354,7 +458,8 @@ impl Builder {
         }
         let mut picks = Vec::new();
         for (group, path) in paths.iter().enumerate() {
-            let reach = if reach == Reach::Own { Reach::One(group) } else { reach };
+            let task = group * self.tasks.unwrap_or(groups) / groups;
+            let reach = if reach == Reach::Own { Reach::One(task) } else { reach };
             let mut own = Vec::new();
             for &x in inputs {
                 own.push(self.group_of(x, group, reach));
@@ -443,6 +548,7 @@ impl Builder {
         self.net.representation = (0..self.net.values.len()).rev().find(shared).unwrap_or(0);
         self.place_tables();
         self.net.entries.extend(self.state_entries);
+        self.net.settle();
         Ok(self.net)
     }
 
@@ -562,12 +668,12 @@ impl Builder {
             let size = if self.wanted > LARGEST { 0 } else { shape.iter().product::<usize>() };
             let range = at..at + size;
             at = range.end;
-            self.net.entries.push(Entry { name, shape, range, param: Some(id) });
+            self.net.entries.push(Entry { name, shape, range, param: Some(id), frozen: false });
         }
         // Reach is set when the node that uses the parameter is pushed.
         let start = Start { stream: id, copies };
-        let (shape, reach) = (shape.to_vec(), Reach::All);
-        let param = Param { shape, groups, range: begin..at, role, init, start, reach, sparse: false };
+        let (shape, range, reach) = (shape.to_vec(), begin..at, Reach::All);
+        let param = Param { shape, groups, range, role, init, start, reach, learns: true, sparse: false };
         self.net.params.push(param);
         id
     }
@@ -579,7 +685,8 @@ impl Builder {
         }
         for (g, path) in paths.iter().enumerate().take(groups) {
             let range = offset + g * width..offset + (g + 1) * width;
-            self.state_entries.push(Entry { name: format!("{path}.{name}"), shape: vec![width], range, param: None });
+            let name = format!("{path}.{name}");
+            self.state_entries.push(Entry { name, shape: vec![width], range, param: None, frozen: false });
         }
         self.net.state.resize(offset + groups * width, start);
         offset

@@ -1,5 +1,7 @@
 //! Who writes and who adds to each gradient, settled once; and the per-task slabs with their Gramian.
 
+use std::ops::Range;
+
 use super::buffer::{Buffer, Layout};
 use super::gram::{Square, combine};
 use super::product::Mode;
@@ -124,7 +126,7 @@ const TILE: usize = 1 << 20;
 
 /// The per-task gradients of shared parameters: one slab `[groups, tasks, size of a group]` a parameter, which together
 /// are the Jacobian. Where it is not kept, linear and embedding nodes work through their weights' slabs in tiles, which go
-/// into the Gramian one after the other; the other parameters' slabs are small.
+/// into the Gramian one after the other; the other parameters' slabs are small, or of parameters that are frozen in parts.
 #[derive(Debug)]
 pub struct Slabs<T> {
     tasks: usize,
@@ -141,6 +143,8 @@ pub struct Slabs<T> {
 struct Slab<T> {
     /// None for a parameter whose node works in tiles.
     buffer: Option<Buffer<T>>,
+    /// Its frozen pieces, which stay zero: group, and columns within that.
+    still: Vec<(usize, Range<usize>)>,
     /// Its products, a group at a time.
     squares: Vec<Square<T>>,
     last: usize,
@@ -155,6 +159,18 @@ pub struct Tiled {
     pub size: usize,
     /// Whether products are to run in bfloat16.
     pub halves: bool,
+}
+
+impl<T: Real> Slab<T> {
+    /// Zeroes the gradients of frozen pieces, in all lanes.
+    fn keep_still(&mut self) {
+        let Some(buffer) = &mut self.buffer else { return };
+        let Layout { lanes, width, .. } = buffer.layout;
+        for (group, columns) in &self.still {
+            let group = &mut buffer.slice_mut()[group * lanes * width..][..lanes * width];
+            group.chunks_exact_mut(width).for_each(|row| row[columns.clone()].fill(T::ZERO));
+        }
+    }
 }
 
 impl<T: Real> Slabs<T> {
@@ -173,9 +189,14 @@ impl<T: Real> Slabs<T> {
         for &p in &shared {
             let mut users = (0..net.ops.len()).filter(|&i| net.ops[i].params().contains(&p));
             let last = users.next().expect("every parameter is some node's");
-            let tiled = !kept && users.next().is_none() && net.ops[last].tiles(p);
             let groups = net.params[p].groups;
             let layout = Layout { groups, rows: 1, lanes: tasks, width: net.params[p].range.len() / groups };
+            let place = |range: Range<usize>| {
+                let at = range.start - net.params[p].range.start;
+                (at / layout.width, at % layout.width..at % layout.width + range.len())
+            };
+            let still: Vec<_> = net.still(p).map(place).collect();
+            let tiled = !kept && still.is_empty() && users.next().is_none() && net.ops[last].tiles(p);
             let buffer = (!tiled).then(|| Buffer::zeros(layout)).transpose()?;
             let squares = match &buffer {
                 Some(buffer) => {
@@ -185,7 +206,7 @@ impl<T: Real> Slabs<T> {
                 }
                 None => Vec::new(),
             };
-            slabs[p] = Some(Slab { buffer, squares, last });
+            slabs[p] = Some(Slab { buffer, still, squares, last });
         }
         let layout = Layout { groups: slabs.len(), rows: 1, lanes: tasks, width: tasks };
         Ok(Self { tasks, kept, halves: store == Store::Halves, tile, slabs, gramians: Buffer::zeros(layout)? })
@@ -220,9 +241,10 @@ impl<T: Real> Slabs<T> {
 
     /// Adds what is complete once node `op` has run its backward.
     pub fn after(&mut self, op: usize) -> Result<()> {
-        let each = self.slabs.iter().zip(self.gramians.slice_mut().chunks_exact_mut(self.tasks * self.tasks));
-        for (slab, gramian) in each.filter_map(|(slab, gramian)| Some((slab.as_ref()?, gramian))) {
+        let each = self.slabs.iter_mut().zip(self.gramians.slice_mut().chunks_exact_mut(self.tasks * self.tasks));
+        for (slab, gramian) in each.filter_map(|(slab, gramian)| Some((slab.as_mut()?, gramian))) {
             if slab.last == op {
+                slab.keep_still();
                 slab.squares.iter().try_for_each(|square| square.add(gramian))?;
             }
         }

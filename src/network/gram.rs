@@ -66,7 +66,10 @@ fn block_products<T: Real>(slab: &[T], columns: [usize; 3], tasks: usize, gramia
     for i in (0..tasks).step_by(TILE) {
         for j in (0..=i).step_by(TILE) {
             if i + TILE <= tasks {
-                let tile = dots::<T, TILE, TILE>(std::array::from_fn(|r| row(i + r)), std::array::from_fn(|c| row(j + c)));
+                let (a, b) = (std::array::from_fn(|r| row(i + r)), std::array::from_fn(|c| row(j + c)));
+                // Lanes of double precision take twice the registers.
+                let wide = size_of::<T>() > 4;
+                let tile = if wide { dots::<T, TILE, TILE, { LANES / 2 }>(a, b) } else { dots::<T, TILE, TILE, LANES>(a, b) };
                 for (r, products) in tile.iter().enumerate() {
                     for (c, &product) in products.iter().enumerate() {
                         add(gramian, tasks, [i + r, j + c], product);
@@ -75,7 +78,7 @@ fn block_products<T: Real>(slab: &[T], columns: [usize; 3], tasks: usize, gramia
             } else {
                 for r in i..tasks {
                     for c in (j..tasks.min(j + TILE)).filter(|&c| c <= r) {
-                        let [[product]] = dots::<T, 1, 1>([row(r)], [row(c)]);
+                        let [[product]] = dots::<T, 1, 1, LANES>([row(r)], [row(c)]);
                         add(gramian, tasks, [r, c], product);
                     }
                 }
@@ -98,20 +101,20 @@ fn add<T: Real>(gramian: &mut [f64], tasks: usize, [r, c]: [usize; 2], product: 
 
 /// All products of `R` with `C` rows, each in lanes.
 #[inline(always)]
-fn dots<T: Real, const R: usize, const C: usize>(a: [&[T]; R], b: [&[T]; C]) -> [[T; C]; R] {
+fn dots<T: Real, const R: usize, const C: usize, const L: usize>(a: [&[T]; R], b: [&[T]; C]) -> [[T; C]; R] {
     let size = a[0].len();
-    let whole = size / LANES * LANES;
-    let mut lanes = [[[T::ZERO; LANES]; C]; R];
+    let whole = size / L * L;
+    let mut lanes = [[[T::ZERO; L]; C]; R];
     let mut at = 0;
     while at < whole {
         for r in 0..R {
             for c in 0..C {
-                for l in 0..LANES {
+                for l in 0..L {
                     lanes[r][c][l] += a[r][at + l] * b[c][at + l];
                 }
             }
         }
-        at += LANES;
+        at += L;
     }
     let mut sums = [[T::ZERO; C]; R];
     for r in 0..R {

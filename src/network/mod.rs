@@ -110,6 +110,8 @@ pub struct Param {
     pub start: Start,
     /// Which tasks' gradients arrive here.
     pub reach: Reach,
+    /// Whether a piece of it is not frozen.
+    pub learns: bool,
     /// Whether it is a table of which a step touches a few rows: it stands behind all others and has no flat gradient.
     pub sparse: bool,
 }
@@ -125,6 +127,8 @@ pub struct Entry {
     pub range: Range<usize>,
     /// The parameter it belongs to; none for state.
     pub param: Option<ParamId>,
+    /// Whether it stays as it is.
+    pub frozen: bool,
 }
 
 /// Where one task's raw outputs stand.
@@ -187,6 +191,8 @@ pub struct Network {
     pub representation: ValueId,
     /// What there is to see.
     pub views: Vec<View>,
+    /// How often what is frozen has changed.
+    pub thaws: u64,
 }
 
 impl Network {
@@ -195,9 +201,43 @@ impl Network {
         self.outputs.len()
     }
 
+    /// Where frozen pieces of parameters stand, but for sparse tables.
+    pub fn frozen(&self) -> Vec<Range<usize>> {
+        let dense = |entry: &&Entry| entry.param.is_some_and(|param| !self.params[param].sparse);
+        let pieces = self.entries.iter().filter(|entry| entry.frozen).filter(dense);
+        pieces.map(|entry| entry.range.clone()).collect()
+    }
+
     /// The task of a group of a value of so many groups, equally many each task.
     pub fn task_of(&self, group: usize, groups: usize) -> TaskId {
         group * self.tasks() / groups
+    }
+
+    /// Settles which pieces are frozen: `frozen` says so of each.
+    pub fn freeze(&mut self, frozen: impl Fn(&Entry) -> bool) {
+        for entry in &mut self.entries {
+            entry.frozen = frozen(entry);
+        }
+        self.thaws += 1;
+        self.settle();
+    }
+
+    /// Finds out what learns: parameters of which a piece is not frozen, and all values behind them.
+    fn settle(&mut self) {
+        self.params.iter_mut().for_each(|param| param.learns = false);
+        for (entry, param) in self.entries.iter().filter_map(|entry| Some((entry, entry.param?))) {
+            self.params[param].learns |= !entry.frozen;
+        }
+        for op in &self.ops {
+            let upstream = op.inputs().into_iter().any(|x| self.values[x].learns);
+            self.values[op.output()].learns = upstream || op.params().into_iter().any(|p| self.params[p].learns);
+        }
+    }
+
+    /// The frozen pieces of a parameter that learns elsewhere, as ranges of the flat buffers.
+    pub fn still(&self, param: ParamId) -> impl Iterator<Item = Range<usize>> + '_ {
+        let pieces = self.entries.iter().filter(move |entry| entry.param == Some(param) && entry.frozen);
+        pieces.filter(move |_| self.params[param].learns).map(|entry| entry.range.clone())
     }
 
     /// Size of the flat parameter buffer, padding included.
@@ -208,6 +248,17 @@ impl Network {
     /// Size of the flat gradient: of all parameters but sparse tables, which stand behind them.
     pub fn dense(&self) -> usize {
         self.params.iter().filter(|p| !p.sparse).map(|p| p.range.end).max().unwrap_or(0)
+    }
+
+    /// Names of the terms that nodes add to the objective; terms of one name are one.
+    pub fn terms(&self) -> Vec<&'static str> {
+        let mut names: Vec<&'static str> = Vec::new();
+        for name in self.ops.iter().flat_map(Op::terms) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// The index of the first node behind the representation.
@@ -242,12 +293,10 @@ impl Network {
     }
 
     /// The parameters that the per-task backward is about: those all tasks reach; if there are none (one network a
-    /// task), all but the heads. Sparse tables are not among them.
+    /// task), all but the heads. Frozen ones and sparse tables are not among them.
     pub fn shared(&self) -> Vec<ParamId> {
-        let of = |wanted: &dyn Fn(&Param) -> bool| {
-            (0..self.params.len()).filter(|&p| wanted(&self.params[p]) && !self.params[p].sparse).collect()
-        };
-        let shared: Vec<_> = of(&|p| p.reach == Reach::All);
-        if shared.is_empty() { of(&|p| p.reach == Reach::Own) } else { shared }
+        let dense = || self.params.iter().enumerate().filter(|(_, param)| !param.sparse);
+        let reach = if dense().any(|(_, param)| param.reach == Reach::All) { Reach::All } else { Reach::Own };
+        dense().filter(|(_, param)| param.reach == reach && param.learns).map(|(p, _)| p).collect()
     }
 }

@@ -9,7 +9,7 @@ use super::params::Params;
 use super::product::Mode;
 use super::representation::HeadProducts;
 use super::touched::SparseGradient;
-use super::{Network, ParamId, Reach, TaskId, Value, ValueId};
+use super::{Network, Param, ParamId, Reach, TaskId, Value, ValueId};
 use crate::error::Result;
 use crate::real::Real;
 
@@ -29,12 +29,21 @@ pub struct Step<'a> {
     /// In the summed pass, a factor a task on its gradient where it enters values that all tasks reach, `[tasks]`; empty
     /// for ones. Gradients of parameters of one task stay as they are.
     pub weights: &'a [f64],
+    /// This micro-batch's share of the step's rows: the factor on terms of the objective that nodes add.
+    pub share: f64,
 }
 
 impl Step<'_> {
     /// A task's factor in the summed pass.
     pub fn weight<T: Real>(&self, task: TaskId) -> T {
         self.weights.get(task).map_or(T::ONE, |&weight| T::of(weight))
+    }
+
+    /// The part of a term's gradient that goes to each lane of a value that all so many tasks reach: equal parts, which
+    /// add up to the whole; weighed like the lanes in the summed pass.
+    pub fn part<T: Real>(&self, tasks: usize, pass: Pass) -> T {
+        let sum = if self.weights.is_empty() { tasks as f64 } else { self.weights.iter().sum() };
+        T::of(if pass == Pass::PerTask { 1.0 } else { sum } / tasks as f64)
     }
 }
 
@@ -112,6 +121,11 @@ pub trait Kernel: Send {
     fn forward(&mut self, step: &Step<'_>) -> Result<()>;
     /// Fills the inputs' and parameters' gradients from the output's, which it may overwrite.
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()>;
+    /// The terms of the objective that the last forward gave, in the order of the node's names of them: while training,
+    /// times the step's share. Backward adds their gradients.
+    fn terms(&self) -> &[f64] {
+        &[]
+    }
 }
 
 /// What a plan is for.
@@ -232,9 +246,20 @@ impl<T: Real> Prepare<'_, T> {
         self.params.values.part(param.range.start, layout)
     }
 
-    /// The gradient of this node's `k`-th parameter.
+    /// Whether this node's `k`-th parameter learns.
+    pub fn learns(&self, k: usize) -> bool {
+        self.net.params[self.net.ops[self.node].params()[k]].learns
+    }
+
+    /// The gradient of this node's `k`-th parameter; of a frozen one in memory that nobody reads.
     pub fn param_gradient(&self, k: usize, pass: Pass) -> Result<ParamGradient<T>> {
         let id = self.net.ops[self.node].params()[k];
+        if !self.net.params[id].learns {
+            let Param { groups, ref range, .. } = self.net.params[id];
+            let lanes = self.arriving(self.net.ops[self.node].output(), pass).layout.lanes;
+            let buffer = Buffer::zeros(Layout { groups, rows: 1, lanes, width: range.len() / groups })?;
+            return Ok(ParamGradient { buffer, mode: Mode::Write, flat: false });
+        }
         let mode = self.modes[pass as usize].as_ref().map_or(Mode::Write, |modes| modes.params[self.node][k]);
         if let (Pass::PerTask, Some(buffer)) = (pass, self.slabs.and_then(|slabs| slabs.of(id))) {
             return Ok(ParamGradient { buffer, mode, flat: false });
@@ -267,9 +292,16 @@ impl<T: Real> Prepare<'_, T> {
         Buffer::zeros(self.values[id].layout)
     }
 
-    /// Makes something for each pass of this plan.
+    /// Whether a group of statistics of the flat state is frozen.
+    pub fn still(&self, offset: usize) -> bool {
+        self.net.entries.iter().any(|entry| entry.param.is_none() && entry.range.start == offset && entry.frozen)
+    }
+
+    /// Makes something for each pass of this plan that comes through this node: none if its output does not learn.
     pub fn each_pass<V>(&self, make: impl Fn(Pass) -> Result<V>) -> Result<PerPass<V>> {
-        let runs = |pass| pass == Pass::Summed || self.purpose.reaches(self.net, self.net.ops[self.node].output());
+        let output = self.net.ops[self.node].output();
+        let comes = |pass| pass == Pass::Summed || self.purpose.reaches(self.net, output);
+        let runs = |pass| comes(pass) && self.net.values[output].learns;
         let of = |pass| (self.purpose.passes().contains(&pass) && runs(pass)).then(|| make(pass)).transpose();
         Ok(PerPass([of(Pass::Summed)?, of(Pass::PerTask)?]))
     }
@@ -294,6 +326,12 @@ pub struct Plan<T> {
     gradients: [Vec<Option<Buffer<T>>>; 2],
     clear: [Vec<ValueId>; 2],
     kernels: Vec<Box<dyn Kernel>>,
+    /// For each term of each node, which of the network's it is.
+    terms: Vec<Vec<usize>>,
+    /// Whether a backward comes through each node.
+    learns: Vec<bool>,
+    /// The flat gradient of frozen pieces of parameters that learn elsewhere, which stays zero.
+    still: Vec<Buffer<T>>,
     slabs: Option<Slabs<T>>,
     heads: Option<HeadProducts<T>>,
     representation: ValueId,
@@ -334,8 +372,28 @@ impl<T: Real> Plan<T> {
             }
             _ => None,
         };
+        let names = net.terms();
+        let place = |name| names.iter().position(|known| *known == name).expect("the network knows its nodes' terms");
+        let terms = net.ops.iter().map(|op| op.terms().into_iter().map(place).collect()).collect();
         let (outputs, representation) = (net.outputs.clone(), net.representation);
-        Ok(Self { rows, values, gradients, clear, kernels, slabs, heads, representation, outputs })
+        let learns = net.ops.iter().map(|op| net.values[op.output()].learns).collect();
+        let still = (0..net.params.len()).flat_map(|param| net.still(param));
+        let still = still.map(|range| params.gradients.part(range.start, layout(1, 1, 1, range.len())));
+        let still = still.collect::<Result<_>>()?;
+        Ok(Self {
+            rows,
+            values,
+            gradients,
+            clear,
+            kernels,
+            terms,
+            learns,
+            still,
+            slabs,
+            heads,
+            representation,
+            outputs,
+        })
     }
 
     /// The numeric features `[rows, numeric]`, to be filled before a forward.
@@ -349,19 +407,27 @@ impl<T: Real> Plan<T> {
         self.kernels.iter_mut().try_for_each(|kernel| kernel.forward(step))
     }
 
+    /// Adds the terms of the objective that the last forward gave, in the order of [`Network::terms`].
+    pub fn add_terms(&self, into: &mut [f64]) {
+        for (kernel, places) in self.kernels.iter().zip(&self.terms) {
+            kernel.terms().iter().zip(places).for_each(|(term, &place)| into[place] += term);
+        }
+    }
+
     /// One task's raw outputs.
     pub fn output(&self, task: TaskId) -> (&[T], Window) {
         let window = self.window(task);
         (&self.values[self.outputs[task].value].slice()[window.start..], Window { start: 0, ..window })
     }
 
-    /// One task's raw outputs and where their gradient goes; call [`Plan::clear`] first.
-    pub fn output_and_gradient(&mut self, task: TaskId, pass: Pass) -> (&[T], &mut [T], Window) {
+    /// One task's raw outputs and where their gradient goes, if anything before them learns; call [`Plan::clear`] first.
+    pub fn output_and_gradient(&mut self, task: TaskId, pass: Pass) -> (&[T], Option<&mut [T]>, Window) {
         let value = self.outputs[task].value;
         let window = self.window(task);
         let outputs = &self.values[value].slice()[window.start..];
-        let gradients = self.gradients[pass as usize][value].as_mut().expect("outputs learn").slice_mut();
-        (outputs, &mut gradients[window.start..], Window { start: 0, ..window })
+        let gradients = self.gradients[pass as usize][value].as_mut();
+        let gradients = gradients.map(|gradients| &mut gradients.slice_mut()[window.start..]);
+        (outputs, gradients, Window { start: 0, ..window })
     }
 
     /// A value, for a look inside.
@@ -389,12 +455,14 @@ impl<T: Real> Plan<T> {
     /// Runs some of the nodes backwards.
     pub fn backward_over(&mut self, step: &Step<'_>, pass: Pass, nodes: Range<usize>) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        for (i, kernel) in self.kernels.iter_mut().enumerate().take(nodes.end).skip(nodes.start).rev() {
+        let kernels = self.kernels.iter_mut().enumerate().take(nodes.end).skip(nodes.start);
+        for (i, kernel) in kernels.rev().filter(|(i, _)| self.learns[*i]) {
             kernel.backward(step, pass)?;
             if let (Pass::PerTask, Some(slabs)) = (pass, &mut self.slabs) {
                 slabs.after(i)?;
             }
         }
+        self.still.iter_mut().for_each(|gradient| gradient.slice_mut().fill(T::ZERO));
         Ok(())
     }
 

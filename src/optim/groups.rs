@@ -46,17 +46,27 @@ impl PerGroup {
         let PerGroup::Groups(groups) = self else { return Ok(()) };
         for key in groups.keys().filter(|key| *key != REST) {
             if !blocks.iter().any(|block| begins(&block.path, key)) {
-                let mut known: Vec<_> = blocks.iter().filter_map(|block| block.path.split('.').next()).collect();
-                known.dedup();
-                bail!("argument `{argument}`: no parameter is called {key:?}; names begin with {}", list(&known));
+                let known = beginnings(blocks.iter().map(|block| block.path.as_str()));
+                bail!("argument `{argument}`: no parameter is called {key:?}; names begin with {known}");
             }
         }
         Ok(())
     }
 }
 
+/// What paths begin with, as errors list it.
+pub(crate) fn beginnings<'a>(paths: impl Iterator<Item = &'a str>) -> String {
+    let mut known: Vec<&str> = Vec::new();
+    for first in paths.filter_map(|path| path.split('.').next()) {
+        if !known.contains(&first) {
+            known.push(first);
+        }
+    }
+    list(&known)
+}
+
 /// Whether a path is the key or continues it at a dot.
-fn begins(path: &str, key: &str) -> bool {
+pub(crate) fn begins(path: &str, key: &str) -> bool {
     path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
@@ -98,6 +108,11 @@ impl Segments {
         let all: Vec<_> = tables.iter().chain(blocks).collect();
         optimizer.lr().check("lr", &all)?;
         optimizer.weight_decay().check("weight_decay", &all)?;
+        Ok(Self::of(optimizer, blocks, tables))
+    }
+
+    /// Segments of some of a model's blocks, whose groups were checked with all of them.
+    pub(crate) fn of(optimizer: &dyn Optimizer, blocks: &[Block], tables: &[Block]) -> Self {
         let [lr, weight_decay] = optimizer.defaults();
         let segment = |block: &Block| {
             let decay = optimizer.weight_decay().at(&block.path, weight_decay);
@@ -118,7 +133,7 @@ impl Segments {
         }
         let dense = now.len();
         now.extend(tables.iter().map(segment));
-        Ok(Self { base: now.iter().map(|segment| segment.lr).collect(), now, dense })
+        Self { base: now.iter().map(|segment| segment.lr).collect(), now, dense }
     }
 
     /// The segments, and those of sparse tables, with all learning rates times a schedule's factor.

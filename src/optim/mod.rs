@@ -14,6 +14,7 @@ pub mod rows;
 pub mod sgd;
 
 pub use groups::{PerGroup, Segment, Segments};
+pub(crate) use groups::{beginnings, begins};
 
 /// A named part of the flat parameters.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use numpy::{
-    PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
+    PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray2, PyReadonlyArrayDyn, PyUntypedArray,
+    PyUntypedArrayMethods,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -15,8 +16,11 @@ use serde_json::Value;
 use super::data::PyData;
 use super::{arrays, door, loss};
 use crate::error::Result;
+use crate::inspection::Shown;
 use crate::model::Model;
+use crate::network::Source;
 use crate::registry::list;
+use crate::regularizer::Relation;
 use crate::{bail, value_error};
 
 /// Rows a batch of prediction, unless said otherwise.
@@ -34,6 +38,8 @@ pub type Shared = Mutex<Box<Model>>;
 
 type Calls = Vec<Option<Py<PyAny>>>;
 type Array<'py> = Bound<'py, PyArrayDyn<f32>>;
+type Named<'py> = (Vec<String>, Bound<'py, PyArray2<f64>>);
+type View<'py> = (String, String, Vec<String>, Vec<String>, usize, Array<'py>);
 
 impl PyModel {
     fn of(model: Model) -> Self {
@@ -78,6 +84,12 @@ impl PyModel {
     #[getter]
     fn predicted_widths(&self, py: Python<'_>) -> PyResult<Vec<usize>> {
         self.with(py, |model| Ok(model.predicted_widths()))
+    }
+
+    /// Names of the terms that the network adds to the objective.
+    #[getter]
+    fn terms(&self, py: Python<'_>) -> PyResult<Vec<&'static str>> {
+        self.with(py, |model| Ok(model.net.terms()))
     }
 
     /// Path, shape and kind (`"parameter"` or `"state"`) of every entry.
@@ -150,9 +162,20 @@ impl PyModel {
         Ok(views)
     }
 
-    /// A line a node, as JSON.
+    /// The layers, and who needs how many parameters, as JSON.
     fn summary(&self, py: Python<'_>) -> PyResult<String> {
-        self.with(py, |model| Ok(model.summary()))
+        self.with(py, |model| model.summary())
+    }
+
+    /// Freezes or unfreezes everything below these paths; everything there is, if none is given.
+    fn freeze(&self, py: Python<'_>, below: Vec<String>, frozen: bool) -> PyResult<()> {
+        self.with(py, |model| model.freeze(&below, frozen))
+    }
+
+    /// Paths of what is frozen.
+    #[getter]
+    fn frozen(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.with(py, |model| Ok(model.frozen()))
     }
 
     /// Every check of rows at the door; with `labels` there must be at least one label.
@@ -245,6 +268,42 @@ impl PyModel {
                 "`kind` should be \"sum\", \"jacobian\" or \"gramian\"; got {other:?}"
             ))),
         }
+    }
+
+    /// The matrix products of a step: groups, inputs, outputs, and whether the input's gradient is wanted too.
+    fn products(&self, py: Python<'_>) -> PyResult<Vec<(usize, usize, usize, bool)>> {
+        self.with(py, |model| Ok(model.products().into_iter().map(|([g, i, o], dx)| (g, i, o, dx)).collect()))
+    }
+
+    /// A look inside for the given rows: of each view its name, kind (`"gates"`, `"mix"` or `"choice"`), rows, columns, own
+    /// columns, and the numbers `[rows, data, columns]` or `[rows, columns]`.
+    #[pyo3(signature = (data, batch_size=BATCH))]
+    fn inspect<'py>(&self, py: Python<'py>, data: &Bound<'py, PyData>, batch_size: usize) -> PyResult<Vec<View<'py>>> {
+        let data = data.get();
+        let shown = self.with(py, |model| {
+            data.check(&self.model, model, false)?;
+            model.inspect(&data.data, batch_size)
+        })?;
+        let give = |Shown { view, values }: Shown| {
+            let (groups, width) = (view.rows.len(), view.columns.len());
+            let (kind, shape) = match view.source {
+                Source::Value(_) => ("gates", vec![groups, data.data.rows(), width]),
+                Source::Mix(_) => ("mix", vec![groups, width]),
+                Source::Choice(_) => ("choice", vec![groups, width]),
+            };
+            let values = arrays::give(py, values, &shape)?;
+            Ok((view.name, kind.to_owned(), view.rows, view.columns, view.own, values))
+        };
+        shown.into_iter().map(give).collect()
+    }
+
+    /// Names of the tasks and their learned relation `[tasks, tasks]`, if there is one.
+    fn relation<'py>(&self, py: Python<'py>) -> PyResult<Option<Named<'py>>> {
+        let give = |Relation { tasks, matrix }| {
+            let size = tasks.len();
+            Ok((tasks, PyArray1::from_vec(py, matrix).reshape([size, size])?))
+        };
+        self.with(py, |model| Ok(model.relation.clone()))?.map(give).transpose()
     }
 
     /// Writes the model to a safetensors file, atomically.

@@ -1,8 +1,11 @@
 //! The sum of squares of the weights.
 
-use super::{Penalty, each};
-use crate::optim::Block;
+use std::ops::Range;
+
+use super::{Penalty, Places, Regularizer, elastic_net};
+use crate::error::Result;
 use crate::real::Real;
+use crate::registry::Component;
 
 crate::component! {
     /// `R = sum of w^2` (Hoerl and Kennard, Ridge Regression, Technometrics 1970)
@@ -10,12 +13,37 @@ crate::component! {
     pub struct L2 = "L2" {
         /// How much it counts in the objective.
         strength: f64 = 1e-4, in 0.0..;
+        /// The weights it is about, by the beginning of their paths: `"encoder"`, `"heads.income"`; None for all.
+        on: Option<String> = None;
+    }
+}
+
+impl Regularizer for L2 {
+    fn choose(&mut self, all: &Places) -> Result<Places> {
+        all.weights(Self::CLASS, "on", self.on.as_deref())
+    }
+
+    fn learning(&self, places: &Places, frozen: &[Range<usize>]) -> Places {
+        places.without(frozen)
     }
 }
 
 impl<T: Real> Penalty<T> for L2 {
-    fn add(&self, blocks: &[Block], parameters: &[T], gradient: Option<&mut [T]>) -> f64 {
+    fn add(&mut self, places: &Places, parameters: &[T], gradient: Option<&mut [T]>) -> f64 {
         let strength = T::of(self.strength);
-        each(blocks, parameters, gradient, |w| (strength * w * w, (strength + strength) * w))
+        elastic_net::each(places, parameters, gradient, |w| (strength * w * w, (strength + strength) * w))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        let places = elastic_net::tests::places(3);
+        let mut gradient = [0.0; 3];
+        let value = L2 { strength: 0.5, on: None }.add(&places, &[-2.0, 0.0, 3.0], Some(&mut gradient));
+        assert_eq!((value, gradient), (6.5, [-2.0, 0.0, 3.0]));
     }
 }

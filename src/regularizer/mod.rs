@@ -1,65 +1,122 @@
 //! Regularizers: terms of the objective that depend on the parameters alone.
 
 use std::fmt::Debug;
+use std::ops::Range;
 
-use crate::optim::Block;
+use serde_json::Value;
+
+use crate::error::Result;
 use crate::real::Real;
 use crate::registry::Described;
 
+pub mod clustered;
+pub mod elastic_net;
+pub mod graph_laplacian;
+pub mod group_lasso;
 pub mod l1;
 pub mod l2;
+pub mod mean_regularized;
+pub mod orthogonality;
+pub mod pairwise;
+pub mod places;
+pub mod relation;
+pub mod rows;
+pub mod spectrum;
+pub mod task_relation;
+pub mod tensor_trace_norm;
+pub mod trace_norm;
+
+pub use places::{Piece, Places, Stack};
+pub use relation::Relation;
 
 /// The numeric half of a regularizer, for one element type.
 pub trait Penalty<T: Real> {
-    /// `strength` times the penalty of the named blocks of the flat parameters; adds its gradient.
-    fn add(&self, blocks: &[Block], parameters: &[T], gradient: Option<&mut [T]>) -> f64;
+    /// `strength` times the penalty of these places of the flat parameters. With a gradient it is part of a step: adds
+    /// to the gradient, and what is learned from the parameters may be refreshed first.
+    fn add(&mut self, places: &Places, parameters: &[T], gradient: Option<&mut [T]>) -> f64;
 }
 
 /// A term `beta_k R_k(theta)` of the objective.
-pub trait Regularizer: Penalty<f32> + Penalty<f64> + Described + Debug + Send + Sync {}
+pub trait Regularizer: Penalty<f32> + Penalty<f64> + Described + Debug + Send + Sync {
+    /// The places it is about, among all of a model's; asked once, before the first step.
+    ///
+    /// # Errors
+    /// Arguments that do not fit this model, or a model without anything it could be about.
+    fn choose(&mut self, all: &Places) -> Result<Places>;
 
-impl<R: Penalty<f32> + Penalty<f64> + Described + Debug + Send + Sync> Regularizer for R {}
-
-crate::family!(Regularizer, "regularizer": l1::L1, l2::L2);
-
-/// Sums a term over all elements of the blocks that decay, and adds its derivatives.
-fn each<T: Real>(
-    blocks: &[Block],
-    parameters: &[T],
-    mut gradient: Option<&mut [T]>,
-    term: impl Fn(T) -> (T, T) + Copy,
-) -> f64 {
-    let mut total = 0.0;
-    for block in blocks.iter().filter(|block| block.decays) {
-        let parameters = &parameters[block.range.clone()];
-        let gradient = gradient.as_mut().map(|g| &mut g[block.range.clone()]);
-        total += pulp::Arch::new().dispatch(Sweep { parameters, gradient, term });
+    /// What is left of its places when these ranges of the flat parameters are frozen: penalties of size forget them, what
+    /// compares parameters goes on comparing others with them.
+    fn learning(&self, places: &Places, frozen: &[Range<usize>]) -> Places {
+        let _ = frozen;
+        places.clone()
     }
-    total
+
+    /// The relation between tasks `[tasks, tasks]` that it has learned.
+    fn relation(&self) -> Option<&[f64]> {
+        None
+    }
+
+    /// What it has learned so far, in finite numbers.
+    fn state(&self) -> Value {
+        Value::Null
+    }
+
+    /// Continues from a state.
+    ///
+    /// # Errors
+    /// The state is not one of this regularizer.
+    fn restore(&mut self, state: &Value) -> Result<()> {
+        let _ = state;
+        Ok(())
+    }
 }
 
-struct Sweep<'a, T, F> {
-    parameters: &'a [T],
-    gradient: Option<&'a mut [T]>,
-    term: F,
+crate::family!(
+    Regularizer, "regularizer":
+    l1::L1,
+    l2::L2,
+    elastic_net::ElasticNet,
+    group_lasso::GroupLasso,
+    trace_norm::TraceNorm,
+    tensor_trace_norm::TensorTraceNorm,
+    mean_regularized::MeanRegularized,
+    pairwise::Pairwise,
+    graph_laplacian::GraphLaplacian,
+    task_relation::TaskRelation,
+    clustered::Clustered,
+    orthogonality::Orthogonality,
+);
+
+/// A regularizer of one trainer, with what it is about.
+#[derive(Debug)]
+pub struct Term {
+    /// The regularizer.
+    pub regularizer: Box<dyn Regularizer>,
+    /// Its value in the last step.
+    pub value: f64,
+    all: Places,
+    places: Places,
 }
 
-impl<T: Real, F: Fn(T) -> (T, T)> pulp::NullaryFnOnce for Sweep<'_, T, F> {
-    type Output = f64;
+impl Term {
+    /// Reads a description for a model with these places.
+    ///
+    /// # Errors
+    /// What [`build`] and [`Regularizer::choose`] refuse.
+    pub fn new(description: &Value, all: &Places) -> Result<Self> {
+        let mut regularizer = build(description)?;
+        let places = regularizer.choose(all)?;
+        Ok(Self { regularizer, value: 0.0, all: places.clone(), places })
+    }
 
-    #[inline(always)]
-    fn call(self) -> f64 {
-        let mut lanes = [0.0; crate::real::LANES];
-        for part in self.parameters.chunks(lanes.len()) {
-            for (lane, w) in lanes.iter_mut().zip(part) {
-                *lane += (self.term)(*w).0.wide();
-            }
-        }
-        if let Some(gradient) = self.gradient {
-            for (g, w) in gradient.iter_mut().zip(self.parameters) {
-                *g += (self.term)(*w).1;
-            }
-        }
-        lanes.iter().sum()
+    /// Takes notice of what is frozen.
+    pub fn freeze(&mut self, frozen: &[Range<usize>]) {
+        self.places = self.regularizer.learning(&self.all, frozen);
+    }
+
+    /// Its part of a step.
+    pub fn add(&mut self, parameters: &[f32], gradient: &mut [f32]) -> f64 {
+        self.value = self.regularizer.add(&self.places, parameters, Some(gradient));
+        self.value
     }
 }

@@ -25,14 +25,25 @@ crate::component! {
         /// For each layer a list of lists of tasks.
         branches: Branches = Branches::default();
     }
+    check: not_empty;
+}
+
+fn not_empty(scheme: &Branched) -> Result<()> {
+    if let Some(layer) = scheme.branches.0.iter().position(|branches| branches.iter().all(Vec::is_empty)) {
+        bail!("Branched: argument `branches` should name all tasks in every layer; layer {layer} names none");
+    }
+    Ok(())
 }
 
 impl Sharing for Branched {
     fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
         let layers = self.read(&parts.names())?;
-        let tasks = parts.tasks.len();
+        let (tasks, stages) = (parts.tasks.len(), parts.encoder.stages());
+        if layers.len() > stages {
+            bail!("Branched: argument `branches` has {} layers, but the encoder only {stages}", layers.len());
+        }
         let (mut x, mut before) = (parts.x, vec![(0..tasks).collect::<Vec<_>>()]);
-        for stage in 0..parts.encoder.stages() {
+        for stage in 0..stages {
             let Some(now) = layers.get(stage).or(layers.last()) else {
                 x = parts.encoder.stage(net, stage, &["encoder".to_owned()], x)?;
                 continue;

@@ -15,6 +15,8 @@ crate::component! {
     ///
     /// Gates depend on the features. An entropy term in the objective, `entropy * mean over rows of sum_s H(r(z_s))`, drives
     /// selectors to single experts; `history` has it as `term/entropy`.
+    /// Where `experts` is no power of 2, another term, `mean over rows of sum_s (1 / t_s - 1)` with `t_s` the sum of `r(z_s)`,
+    /// keeps selectors from numbers of no expert, as in the authors' code: `term/spare_codes`.
     pub struct DselectK = "DSelectK" {
         /// How many experts.
         experts: usize = 8, in 2.0..;

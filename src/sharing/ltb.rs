@@ -12,14 +12,14 @@ crate::component! {
     /// chooses its parent in the layer before: while training a sample of `softmax((w + Gumbel noise) / temperature)`, the
     /// likeliest in evaluation.
     ///
-    /// The blocks of the first layer all read the features. The temperature falls by a factor a step; the paper does not say
+    /// The blocks of the first layer all read the features. The temperature falls by a factor a batch; the paper does not say
     /// how fast.
     pub struct Ltb = "LTB" {
         /// Blocks in each layer of the encoder; by default as many as tasks.
         branches: Option<usize> = None, in 1.0..;
-        /// The temperature of the first step.
+        /// The temperature of the first batch.
         temperature: f64 = 5.0, in 1e-3..;
-        /// Its factor a step.
+        /// Its factor a batch.
         decay: f64 = 0.999, in 1e-6..=1.0;
         /// Where it stops falling.
         lowest: f64 = 0.2, in 1e-3..;

@@ -1,8 +1,11 @@
 //! Sharing schemes: which parameters serve which task.
 
+pub mod aitm;
 pub mod branched;
 pub mod cgc;
 pub mod cross_stitch;
+pub mod dselect_k;
+pub mod esmm;
 pub mod hard;
 pub mod ltb;
 pub mod mmoe;
@@ -83,7 +86,8 @@ pub trait Sharing: Debug + Send + Sync + Described {
 
 crate::family!(
     Sharing, "sharing": hard::Hard, soft::Soft, cross_stitch::CrossStitch, sluice::Sluice, nddr::Nddr, mmoe::Mmoe, omoe::Omoe,
-    cgc::Cgc, ple::Ple, ltb::Ltb, branched::Branched
+    cgc::Cgc, ple::Ple, ltb::Ltb, branched::Branched,
+    dselect_k::DselectK, esmm::Esmm, aitm::Aitm
 );
 
 /// Paths of so many equal networks: `prefix.0`, `prefix.1` ...

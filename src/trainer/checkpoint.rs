@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Trainer;
 use super::epoch::{Run, Sums};
 use super::observed::Observed;
+use crate::description::read_frozen;
 use crate::error::Result;
 use crate::file::{self, Contents};
 use crate::model::Model;
@@ -29,6 +30,7 @@ struct State {
     begun: Option<(usize, Run)>,
     schedule: Value,
     weighting: Value,
+    regularizers: Vec<Value>,
     observed: Observed,
     widths: Vec<usize>,
     /// Names of the weighting's arrays.
@@ -68,7 +70,7 @@ impl Trainer {
         file::write(path, &contents)
     }
 
-    /// Takes over everything [`Trainer::save`] wrote, or nothing; gives the caller's notes.
+    /// Takes over everything [`Trainer::save`] wrote, what is frozen included, or nothing; gives the caller's notes.
     ///
     /// # Errors
     /// A file that cannot be read or is damaged, or belongs to another model or other settings.
@@ -85,15 +87,26 @@ impl Trainer {
         let slots = self.optimizer.slots().iter().map(slot).collect::<Result<Vec<_>>>()?;
         self.tables.check(&contents)?;
         let losses = model.read_losses(&stored)?;
+        let relation = Model::fetch_relation(&contents)?;
         let extra = contents.get_text("extra")?.to_owned();
         let named =
             state.arrays.iter().map(|name| Some((name.clone(), contents.find_tensor(&format!("weighting/{name}"))?)));
         let arrays = named.flatten().map(|(name, array)| (name, array.to_vec())).collect();
         let weighting = weighting::State { value: state.weighting.clone(), arrays };
 
+        let before = model.frozen();
+        model.freeze_only(&read_frozen(&stored)?)?;
+        if let Err(error) = self.notice(model) {
+            model.freeze_only(&before)?;
+            return Err(error);
+        }
         self.schedule.restore(&state.schedule)?;
         self.weighting.restore(&weighting)?;
+        for (term, state) in self.regularizers.iter_mut().zip(&state.regularizers) {
+            term.regularizer.restore(state)?;
+        }
         model.assign(&parameters);
+        model.relation = relation;
         model.assign_losses(losses);
         self.slots = slots;
         self.tables.restore(&contents);
@@ -115,6 +128,7 @@ impl Trainer {
             begun: self.epoch.begun,
             schedule: self.schedule.state(),
             weighting: self.weighting.state().value,
+            regularizers: self.regularizers.iter().map(|term| term.regularizer.state()).collect(),
             observed: self.observed.clone(),
             widths: model.widths(),
             arrays: self.weighting.state().arrays.into_iter().map(|(name, _)| name).collect(),
@@ -123,7 +137,7 @@ impl Trainer {
 
     fn take(&mut self, state: State, tasks: usize) {
         self.pending.clear();
-        self.epoch = super::Epoch::new(tasks);
+        self.epoch = super::Epoch::new(tasks, self.regularizers.len(), self.scratch.terms.len());
         self.epoch.batches = state.batches;
         self.epoch.sums = state.sums;
         self.epoch.begun = state.begun;
@@ -155,11 +169,12 @@ fn same(ours: &str, theirs: &str, what: &str) -> Result<()> {
     }
 }
 
-/// Models are the same if all but the losses' resolved weights and the face's notes agree.
+/// Models are the same if all but the losses' resolved weights, what is frozen and the face's notes agree.
 fn same_model(ours: &Value, theirs: &Value) -> Result<()> {
     let bare = |description: &Value| {
         let mut bare = description.clone();
         bare["face"] = Value::Null;
+        bare["frozen"] = Value::Null;
         for task in bare["tasks"].as_array_mut().into_iter().flatten() {
             task["loss"] = task["loss"]["name"].clone();
         }

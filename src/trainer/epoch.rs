@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Trainer;
-use super::step::Slices;
+use super::step::{Scratch, Slices};
 use crate::bail;
 use crate::data::{Data, Order, Rows};
 use crate::error::Result;
 use crate::model::Model;
+use crate::regularizer::Term;
 
 /// Time between two looks at the outside world.
 const POLL: Duration = Duration::from_millis(50);
@@ -50,24 +51,38 @@ pub struct Sums {
     pub(super) steps: u64,
     pub(super) losses: Vec<f64>,
     pub(super) weights: Vec<f64>,
+    pub(super) regularizers: Vec<f64>,
+    /// Of each term that the network adds to the objective.
+    pub(super) terms: Vec<f64>,
 }
 
 impl Epoch {
-    pub(super) fn new(tasks: usize) -> Self {
-        let sums = Sums { losses: vec![0.0; tasks], weights: vec![0.0; tasks], ..Sums::default() };
+    pub(super) fn new(tasks: usize, regularizers: usize, terms: usize) -> Self {
+        let zeros = |count| vec![0.0; count];
+        let (losses, weights, regularizers) = (zeros(tasks), zeros(tasks), zeros(regularizers));
+        let sums = Sums { losses, weights, regularizers, terms: zeros(terms), ..Sums::default() };
         Self { sums, ..Self::default() }
     }
 
-    pub(super) fn add(&mut self, objective: f64, losses: &[f64], weights: &[f64]) {
+    /// Adds one step.
+    pub(super) fn add(&mut self, objective: f64, scratch: &Scratch, regularizers: &[Term]) {
+        let Scratch { sums: losses, weights, terms, .. } = scratch;
         self.sums.objective += objective;
         self.sums.steps += 1;
         self.sums.losses.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
         self.sums.weights.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight);
+        self.sums.regularizers.iter_mut().zip(regularizers).for_each(|(sum, term)| *sum += term.value);
+        self.sums.terms.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
     }
 
     /// The mean objective so far.
     fn mean(&self) -> f64 {
-        self.sums.objective / self.sums.steps.max(1) as f64
+        self.mean_of(self.sums.objective)
+    }
+
+    /// A sum over steps as a mean.
+    fn mean_of(&self, sum: f64) -> f64 {
+        sum / self.sums.steps.max(1) as f64
     }
 }
 
@@ -167,22 +182,24 @@ impl Trainer {
         &self.epoch.kept
     }
 
-    /// Closes the epoch: `{"loss", "tasks", "labels", "lr"}` as JSON, with `null` for a task without a label.
+    /// Closes the epoch: `{"loss", "tasks", "labels", "lr", "regularizers", "terms", "observed"}` as JSON, with `null` for a
+    /// task without a label; the terms in the order of the network's names.
     ///
     /// # Errors
     /// As [`Trainer::step`], for what still waits for the rest of its accumulation.
     pub fn end_epoch(&mut self, model: &mut Model) -> Result<String> {
         self.flush(model)?;
         let mean = self.epoch.mean();
-        let Sums { losses, weights, .. } = &self.epoch.sums;
+        let Sums { losses, weights, regularizers, terms, .. } = &self.epoch.sums;
+        let each = |sums: &[f64]| sums.iter().map(|&sum| self.epoch.mean_of(sum)).collect::<Vec<_>>();
         let means: Vec<_> = losses.iter().zip(weights).map(|(l, &w)| (w > 0.0).then(|| l / w)).collect();
-        let line = json!({"loss": mean, "tasks": means, "labels": weights, "lr": self.lr,
-                          "observed": self.observed.means()});
+        let line = json!({"loss": mean, "tasks": means, "labels": weights, "lr": self.lr, "terms": each(terms),
+                          "regularizers": each(regularizers), "observed": self.observed.means()});
         self.observed.clear(model.tasks.len());
         self.epochs += 1;
         self.epoch.batches = 0;
         self.epoch.begun = None;
-        self.epoch.sums = Epoch::new(model.tasks.len()).sums;
+        self.epoch.sums = Epoch::new(model.tasks.len(), self.regularizers.len(), self.scratch.terms.len()).sums;
         Ok(line.to_string())
     }
 }

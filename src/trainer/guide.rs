@@ -70,6 +70,13 @@ impl Guide {
         let (modes, net, needs) = (weighting.modes(), &model.net, weighting.needs());
         let by_gradients = needs > Needs::Losses;
         let (shared, layers) = shared(net);
+        if by_gradients && shared.is_empty() && net.params.iter().any(|param| !param.learns) {
+            bail!(
+                "`weighting`: {} compares gradients of shared parameters; all of this model's are frozen: unfreeze some, or \
+                 use a weighting from losses",
+                name(weighting)
+            );
+        }
         if by_gradients && shared.is_empty() {
             bail!("`weighting`: {} compares gradients of shared parameters; this model has none", name(weighting));
         }

@@ -111,12 +111,14 @@ impl Lab<'_> {
         }
         let each = self.model.tasks.iter().zip(&weights);
         let scales: Vec<_> = each.map(|(task, &w)| if w > 0.0 { task.weight / w } else { 0.0 }).collect();
+        let rows: usize = filled.iter().map(|(_, range)| range.len()).sum();
         for (index, (data, range)) in filled.iter().enumerate() {
             let mut work = self.model.workspace(range.len(), purpose)?;
             work.load(data, Rows::Index(&indices[range.clone()]), true);
             let accumulate = index > 0;
             let (seed, number) = (self.moment.seed, self.number + index as u64);
-            let step = Step { codes: &[], seed, number, training: true, accumulate, weights: &[] };
+            let share = range.len() as f64 / rows as f64;
+            let step = Step { codes: &[], seed, number, training: true, accumulate, weights: &[], share };
             work.forward(step)?;
             work.add_losses(&self.model.tasks, Some((Pass::PerTask, &scales)), &mut sums)?;
             work.backward(step, Pass::PerTask)?;

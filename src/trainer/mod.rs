@@ -16,13 +16,13 @@ use crate::data::Data;
 use crate::description::read_seed;
 use crate::error::Result;
 use crate::model::Model;
-use crate::network::{Network, Reach, Role};
+use crate::network::{Entry, Network, Reach, Role};
 use crate::optim::{Block, Optimizer, Segments};
-use crate::regularizer::Regularizer;
+use crate::regularizer::{Places, Relation, Term};
 use crate::schedule::Schedule;
 use crate::task::Task;
 use crate::weighting::{Combination, Weighting};
-use crate::{bail, optim, regularizer, schedule, value_error, weighting};
+use crate::{bail, optim, schedule, value_error, weighting};
 
 use epoch::Epoch;
 use guide::Guide;
@@ -40,11 +40,15 @@ pub struct Trainer {
     /// Rows that a weighting may learn from beside the batches.
     validation: Option<Data>,
     combination: Combination,
-    regularizers: Vec<Box<dyn Regularizer>>,
+    regularizers: Vec<Term>,
     blocks: Vec<Block>,
+    /// What does not learn, in the flat parameters.
+    frozen: Vec<std::ops::Range<usize>>,
     clip_norm: Option<f64>,
     accumulate: usize,
     seed: u64,
+    /// The network's count of changes to what is frozen, as blocks, segments and guide have it.
+    thaws: u64,
     /// Parameters by learning rate and decay.
     segments: Segments,
     /// The optimizer's state, one flat buffer a slot.
@@ -76,11 +80,6 @@ impl Trainer {
         let optimizer = optim::build(&or("optimizer", "adam"))?;
         let mut weighting = weighting::build(&or("weighting", "equal"))?;
         weighting.prepare(&model.tasks.iter().map(Task::about).collect::<Vec<_>>())?;
-        let regularizers = match &settings["regularizers"] {
-            Value::Null => Vec::new(),
-            Value::Array(all) => all.iter().map(regularizer::build).collect::<Result<_>>()?,
-            other => bail!("`regularizers` should be a list; got {other}"),
-        };
         let clip_norm = positive(&settings["clip_norm"], "clip_norm")?;
         let accumulate = match &settings["accumulate"] {
             Value::Null => 1,
@@ -92,17 +91,28 @@ impl Trainer {
         };
         let observed = Observed::new(&settings["observe"], model.tasks.len())?;
         let guide = Guide::new(weighting.as_ref(), model, accumulate, observed.gradients)?;
-        let blocks = blocks(&model.net);
+        let all = blocks(&model.net);
+        let names: Vec<_> = model.tasks.iter().map(|task| task.name.as_str()).collect();
+        let places = Places::new(&model.net, &all, &names);
+        let mut regularizers: Vec<_> = match &settings["regularizers"] {
+            Value::Null => Vec::new(),
+            Value::Array(each) => each.iter().map(|each| Term::new(each, &places)).collect::<Result<_>>()?,
+            other => bail!("`regularizers` should be a list; got {other}"),
+        };
+        let frozen = model.net.frozen();
+        regularizers.iter_mut().for_each(|term| term.freeze(&frozen));
         let tables = Tables::new(&model.net, optimizer.as_ref());
-        let mut segments = Segments::new(optimizer.as_ref(), &blocks, &tables.blocks())?;
-        let size = model.net.dense();
+        Segments::new(optimizer.as_ref(), &all, &tables.blocks())?;
+        let blocks = learning(&model.net);
+        let mut segments = Segments::of(optimizer.as_ref(), &blocks, &tables.blocks());
+        let (size, terms) = (model.net.dense(), model.net.terms().len());
         let slots = (0..optimizer.slots().len()).map(|slot| vec![optimizer.initial(slot); size]).collect();
         Ok(Self {
             lr: segments.at(1.0).0.first().map_or(0.0, |segment| segment.lr),
             schedule: schedule::build(&or("schedule", "constant"))?,
             seed: read_seed(&settings["seed"])?,
-            epoch: Epoch::new(model.tasks.len()),
-            scratch: step::Scratch::new(model.tasks.len()),
+            epoch: Epoch::new(model.tasks.len(), regularizers.len(), terms),
+            scratch: step::Scratch::new(model.tasks.len(), terms),
             optimizer,
             weighting,
             guide,
@@ -111,8 +121,10 @@ impl Trainer {
             combination: Combination::default(),
             regularizers,
             blocks,
+            frozen,
             clip_norm,
             accumulate,
+            thaws: model.net.thaws,
             segments,
             slots,
             tables,
@@ -124,11 +136,37 @@ impl Trainer {
         })
     }
 
+    /// Takes notice of what was frozen or unfrozen since the last step; the optimizer's state stays.
+    ///
+    /// # Errors
+    /// What [`Guide::new`] refuses.
+    fn notice(&mut self, model: &Model) -> Result<()> {
+        if self.thaws != model.net.thaws {
+            let guide = Guide::new(self.weighting.as_ref(), model, self.accumulate, self.observed.gradients)?;
+            let same =
+                guide.shared.iter().map(|piece| piece.param).eq(self.guide.shared.iter().map(|piece| piece.param));
+            if self.weighting.keeps_gradients() && !same {
+                // Averages of other parameters' gradients say nothing of these.
+                self.weighting.reset();
+                self.weighting.prepare(&model.tasks.iter().map(Task::about).collect::<Vec<_>>())?;
+            }
+            self.guide = guide;
+            self.blocks = learning(&model.net);
+            self.frozen = model.net.frozen();
+            self.regularizers.iter_mut().for_each(|term| term.freeze(&self.frozen));
+            self.segments = Segments::of(self.optimizer.as_ref(), &self.blocks, &self.tables.blocks());
+            self.tables.forget(&model.net, &model.params);
+            self.thaws = model.net.thaws;
+        }
+        Ok(())
+    }
+
     /// The settings with every default filled in, as JSON.
     pub fn settings(&self) -> String {
         json!({"optimizer": self.optimizer.describe(), "schedule": self.schedule.describe(),
                "weighting": self.weighting.describe(), "clip_norm": self.clip_norm, "accumulate": self.accumulate,
-               "regularizers": self.regularizers.iter().map(|r| r.describe()).collect::<Vec<_>>(), "seed": self.seed})
+               "regularizers": self.regularizers.iter().map(|term| term.regularizer.describe()).collect::<Vec<_>>(),
+               "seed": self.seed})
         .to_string()
     }
 
@@ -191,6 +229,20 @@ impl Trainer {
         self.validation = Some(data);
     }
 
+    /// Shows the model what regularizers learned of its tasks' relation; the last of them counts.
+    fn relate(&self, model: &mut Model) {
+        let learned = self.regularizers.iter().filter_map(|term| term.regularizer.relation());
+        for matrix in learned {
+            match &mut model.relation {
+                Some(relation) if relation.matrix.len() == matrix.len() => relation.matrix.copy_from_slice(matrix),
+                relation => {
+                    let tasks = model.tasks.iter().map(|task| task.name.clone()).collect();
+                    *relation = Some(Relation { tasks, matrix: matrix.to_vec() });
+                }
+            }
+        }
+    }
+
     /// Shows the schedule a measured value, at the end of an epoch.
     pub fn observe(&mut self, value: f64) {
         self.schedule.observe(value);
@@ -198,7 +250,7 @@ impl Trainer {
 }
 
 /// The named pieces of the flat parameters but for sparse tables; padding belongs to the piece before it.
-fn blocks(net: &Network) -> Vec<Block> {
+pub(crate) fn blocks(net: &Network) -> Vec<Block> {
     let entries = net.entries.iter().filter_map(|entry| Some((entry, entry.param?)));
     let entries: Vec<_> = entries.filter(|(_, param)| !net.params[*param].sparse).collect();
     let mut blocks: Vec<Block> = Vec::with_capacity(entries.len());
@@ -218,6 +270,13 @@ fn blocks(net: &Network) -> Vec<Block> {
         blocks.push(Block { path: entry.name.clone(), range: entry.range.clone(), decays, task });
     }
     blocks
+}
+
+/// The named pieces of the flat parameters that are not frozen.
+fn learning(net: &Network) -> Vec<Block> {
+    let dense = |entry: &&Entry| entry.param.is_some_and(|param| !net.params[param].sparse);
+    let frozen = net.entries.iter().filter(dense).map(|entry| entry.frozen);
+    blocks(net).into_iter().zip(frozen).filter(|(_, frozen)| !frozen).map(|(block, _)| block).collect()
 }
 
 fn positive(value: &Value, name: &str) -> Result<Option<f64>> {

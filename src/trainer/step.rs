@@ -28,6 +28,8 @@ pub struct Scratch {
     pub(super) sums: Vec<f64>,
     /// Room for sums that are not needed.
     pub(super) again: Vec<f64>,
+    /// Terms of the objective that the network adds, one each.
+    pub(super) terms: Vec<f64>,
     /// Factor on the gradient: lambda over the label weight.
     pub(super) scales: Vec<f64>,
     /// lambda, times what a weighting of losses says: the factor in the objective.
@@ -56,9 +58,10 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    pub(super) fn new(tasks: usize) -> Self {
+    pub(super) fn new(tasks: usize, terms: usize) -> Self {
         let zeros = || vec![0.0; tasks];
         Self {
+            terms: vec![0.0; terms],
             weights: zeros(),
             sums: zeros(),
             again: zeros(),
@@ -76,6 +79,7 @@ impl Scratch {
     fn begin(&mut self, state: &[f32]) {
         self.weights.fill(0.0);
         self.sums.fill(0.0);
+        self.terms.fill(0.0);
         self.present.clear();
         self.counted = false;
         self.state.clear();
@@ -129,7 +133,7 @@ impl Scratch {
 /// What one step gave.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// The objective, regularizers included; 0 for a batch without any label.
+    /// The objective, the network's terms and regularizers included; 0 for a batch without any label.
     pub objective: f64,
     /// Each task's mean loss; NaN without a label.
     pub losses: Vec<f64>,
@@ -233,6 +237,10 @@ impl Trainer {
         parts: &dyn Parts,
         mut look: impl FnMut(&Workspace, usize),
     ) -> Result<f64> {
+        self.notice(model)?;
+        if self.blocks.is_empty() {
+            bail!("there is nothing to train: all parameters of the model are frozen; see `model.unfreeze`");
+        }
         self.scratch.begin(model.params.state.slice());
         let done = self.attempt(model, parts, &mut look);
         if done.is_err() {
@@ -274,15 +282,17 @@ impl Trainer {
     fn update(&mut self, model: &mut Model) -> Result<f64> {
         let moment = Moment { step: self.steps, epoch: self.epochs, total_steps: self.total_steps };
         let factor = self.schedule.factor(moment)?;
-        let Scratch { weights, sums, lambdas, .. } = &self.scratch;
-        let mut objective = 0.0;
+        let Scratch { weights, sums, lambdas, terms, .. } = &self.scratch;
+        let mut objective = terms.iter().sum::<f64>();
         for ((sum, weight), lambda) in sums.iter().zip(weights).zip(lambdas).filter(|((_, w), _)| **w > 0.0) {
             objective += lambda * sum / weight;
         }
         let (params, dense) = (&mut model.params, model.net.dense());
-        for regularizer in &self.regularizers {
-            objective +=
-                regularizer.add(&self.blocks, &params.values.slice()[..dense], Some(params.gradients.slice_mut()));
+        for regularizer in &mut self.regularizers {
+            objective += regularizer.add(&params.values.slice()[..dense], params.gradients.slice_mut());
+        }
+        if !self.regularizers.is_empty() {
+            self.frozen.iter().for_each(|range| params.gradients.slice_mut()[range.clone()].fill(0.0));
         }
         let scale = self.clip(params)?;
         let (segments, of_tables) = self.segments.at(factor);
@@ -294,7 +304,8 @@ impl Trainer {
         let mut state: [&mut [f32]; SLOTS] = std::array::from_fn(|_| slots.next().map_or(&mut [][..], |slot| slot));
         self.optimizer.update(self.steps + 1, scale, segments, values, gradients, &mut state[..count]);
         self.steps += 1;
-        self.epoch.add(objective, sums, weights);
+        self.epoch.add(objective, &self.scratch, &self.regularizers);
+        self.relate(model);
         Ok(objective)
     }
 

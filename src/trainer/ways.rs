@@ -54,7 +54,7 @@ impl Trainer {
         index: usize,
         decide: bool,
     ) -> Result<()> {
-        let step = self.pass(index);
+        let step = self.pass(parts, index);
         work.forward(step)?;
         work.add_losses(&model.tasks, Some((Pass::Summed, &self.scratch.scales)), &mut self.scratch.sums)?;
         finite(&model.tasks, &self.scratch.sums, self.steps)?;
@@ -109,7 +109,7 @@ impl Trainer {
         index: usize,
         last: bool,
     ) -> Result<()> {
-        let step = self.pass(index);
+        let step = self.pass(parts, index);
         work.forward(step)?;
         work.add_losses(&model.tasks, Some((Pass::PerTask, &self.scratch.scales)), &mut self.scratch.sums)?;
         finite(&model.tasks, &self.scratch.sums, self.steps)?;
@@ -287,7 +287,7 @@ impl Trainer {
         first: &mut usize,
         decided: bool,
     ) -> Result<()> {
-        let step = self.pass(index);
+        let step = self.pass(parts, index);
         work.forward(step)?;
         if !decided {
             self.look_at_representation(model, work, step)?;
@@ -362,7 +362,7 @@ impl Trainer {
     ) -> Result<()> {
         for index in 0..parts.count() {
             let mut work = self.open(model, parts, index, purpose)?;
-            let step = self.pass(index);
+            let step = self.pass(parts, index);
             let done = work.forward(step).and_then(|()| visit(self, model, &mut work, step));
             model.give_back(work);
             done?;
@@ -392,6 +392,7 @@ impl Trainer {
         look: &mut Look<'_>,
     ) -> Result<()> {
         if done.is_ok() {
+            work.add_terms(&mut self.scratch.terms);
             look(&work, index);
         }
         model.give_back(work);
@@ -399,10 +400,12 @@ impl Trainer {
     }
 
     /// The passes over micro-batch `index`. Without any label nothing may change, not even batch statistics.
-    fn pass(&self, index: usize) -> Step<'static> {
+    fn pass(&self, parts: &dyn Parts, index: usize) -> Step<'static> {
         let number = self.steps * self.accumulate as u64 + index as u64;
         let training = !self.scratch.present.is_empty();
-        Step { codes: &[], seed: self.seed, number, training, accumulate: index > 0, weights: &[] }
+        let rows = |index| parts.part(index).1.len() as f64;
+        let share = rows(index) / (0..parts.count()).map(rows).sum::<f64>();
+        Step { codes: &[], seed: self.seed, number, training, accumulate: index > 0, weights: &[], share }
     }
 
     /// When the running step is.
@@ -445,7 +448,7 @@ impl Trainer {
         self.scratch.again.fill(0.0);
         for index in 0..parts.count() {
             let mut work = self.open(model, parts, index, Purpose::Train)?;
-            let done = work.forward(self.pass(index));
+            let done = work.forward(self.pass(parts, index));
             let done = done.and_then(|()| work.add_losses(&model.tasks, None, &mut self.scratch.again));
             model.give_back(work);
             done?;

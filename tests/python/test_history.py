@@ -35,6 +35,21 @@ def test_the_loss_is_the_weighted_sum_of_the_tasks_losses(history):
             assert row[f"{prefix}loss"] == pytest.approx(parts, rel=0.05 if prefix == "" else 1e-9)
 
 
+def test_terms_of_the_network_are_part_of_the_loss_while_training_only(data):
+    model = make_model(sharing=pt.sharing.DSelectK(experts=5, gamma=8.0, entropy=0.2))
+    trainer = pt.Trainer(model)
+    history = trainer.fit(data.whole, validation=0.2, epochs=2, batch_size=1000, progress=False)
+    assert [name for name in history.columns if "term" in name] == ["term/entropy", "term/spare_codes"]
+    for row in history:
+        losses = {
+            p: row[f"{p}income/loss"] + 0.5 * row[f"{p}age/loss"] + row[f"{p}topics/loss"] for p in ("", "validation/")
+        }
+        terms = row["term/entropy"] + row["term/spare_codes"]
+        assert min(row["term/entropy"], row["term/spare_codes"]) > 0
+        assert row["loss"] == pytest.approx(losses[""] + terms, rel=1e-6)
+        assert row["validation/loss"] == pytest.approx(losses["validation/"], rel=1e-6)
+
+
 def test_regularizers_are_part_of_the_loss_but_not_of_the_tasks(data):
     kwargs = {"epochs": 1, "batch_size": 160, "progress": False}
     plain = pt.Trainer(make_model()).fit(data.whole, **kwargs)

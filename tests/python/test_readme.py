@@ -8,7 +8,8 @@ import polytask as pt
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT, FULL, WEIGHTINGS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+SHORT, FULL, WEIGHTINGS, SHARING, TRANSFER = EXAMPLES
 
 
 def test_the_short_example(capsys):
@@ -38,3 +39,24 @@ def test_the_weightings_example(data, model):
     exec(WEIGHTINGS, names)
     np.testing.assert_allclose(names["direction"], [0.2924, 1.9006, 1.9006], atol=5e-5)
     np.testing.assert_allclose(names["weights"] @ jacobian, [0, 1, 1], atol=1e-12)
+
+
+def test_the_sharing_example(data):
+    pytest.importorskip("matplotlib")
+    tasks = [pt.Task("income", loss="binary_cross_entropy"), pt.Task("age")]
+    train = (data.x, {"income": data.income, "age": data.age})
+    names = {"pt": pt, "inputs": 8, "tasks": tasks, "x": data.x, "train": train}
+    exec(SHARING, names)
+    assert names["apart"].relation() is not None
+
+
+def test_the_transfer_example(data, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model.save("model.safetensors")
+    names = {"pt": pt, "model": model, "x": data.x, "churn": data.income}
+    exec(TRANSFER, names)
+    assert "4 single-task networks would need" in capsys.readouterr().out
+    np.testing.assert_array_equal(
+        names["fresh"].state_dict()["encoder.0.weight"], model.state_dict()["encoder.0.weight"]
+    )
+    assert [task.name for task in names["smaller"].tasks] == ["income", "topics", "churn"]

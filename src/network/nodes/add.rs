@@ -1,12 +1,13 @@
 //! The sum of values of one shape: residual connections.
 
 use super::Node;
+use super::concat::{Pieces, take};
+use super::route::covers;
 use crate::error::Result;
-use crate::network::ValueId;
 use crate::network::buffer::Buffer;
 use crate::network::gradient::{Pass, PerPass};
-use crate::network::nodes::concat::{Pieces, take};
 use crate::network::plan::{Kernel, Prepare, Step};
+use crate::network::{Network, ValueId};
 use crate::real::Real;
 
 /// `y = x_1 + x_2 + ...`.
@@ -31,6 +32,10 @@ impl Node for Add {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn covers_input(&self, net: &Network) -> bool {
+        covers(net, &self.inputs, self.output)
     }
 
     fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {

@@ -1,12 +1,13 @@
 //! Values side by side.
 
 use super::Node;
+use super::route::covers;
 use crate::error::Result;
 use crate::network::buffer::{Buffer, Layout};
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
 use crate::network::product::Mode;
-use crate::network::{Reach, TaskId, ValueId};
+use crate::network::{Network, Reach, TaskId, ValueId};
 use crate::real::Real;
 use crate::vectorised;
 
@@ -32,6 +33,10 @@ impl Node for Concat {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn covers_input(&self, net: &Network) -> bool {
+        covers(net, &self.inputs, self.output)
     }
 
     fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {

@@ -134,6 +134,8 @@ enum Gradient<T> {
     Tiles { tile: Buffer<T>, gramian: Buffer<f64>, entries: Vec<Entry<T>> },
     /// The rows of the batch alone; none where another pass brings them.
     Rows(Option<SparseGradient<T>>),
+    /// Not at all.
+    Frozen,
 }
 
 impl Node for Embedding {
@@ -167,6 +169,9 @@ impl Node for Embedding {
 
 impl Embedding {
     fn gradient<T: Real>(&self, at: &Prepare<'_, T>, k: usize, pass: Pass) -> Result<Gradient<T>> {
+        if !at.learns(k) {
+            return Ok(Gradient::Frozen);
+        }
         if self.features[k].sparse {
             return Ok(Gradient::Rows(at.sparse_gradient(self.tables[k], pass)));
         }
@@ -225,7 +230,7 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
                     rows.begin(lanes, most, step.accumulate);
                     with_width!(spot.feature.width, W => places.gather::<T, W>(&mut rows, dy, spot.feature.width));
                 }
-                Gradient::Rows(None) => {}
+                Gradient::Rows(None) | Gradient::Frozen => {}
             }
         }
         let count = self.spots.first().map_or(1, |spot| spot.count);

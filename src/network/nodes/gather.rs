@@ -2,12 +2,13 @@
 
 use super::Node;
 use super::concat::{Owner, take, take_times};
+use super::route::covers;
 use crate::error::Result;
 use crate::network::buffer::{Buffer, Layout};
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
 use crate::network::product::Mode;
-use crate::network::{Network, Reach, ValueId};
+use crate::network::{Network, ValueId};
 use crate::real::Real;
 
 /// `y[i] = x_k[g]`, where `(k, g)` is the `i`-th pick.
@@ -62,10 +63,7 @@ impl Node for Gather {
     fn covers_input(&self, net: &Network) -> bool {
         let once = |k: usize, group: usize| self.picks.iter().filter(|&&pick| pick == (k, group)).count() == 1;
         let whole = |k: usize, value: ValueId| (0..net.values[value].groups).all(|group| once(k, group));
-        // Where each group goes to its own task, the other lanes stay empty.
-        let apart =
-            |value: ValueId| net.values[value].reach == Reach::All && net.values[self.output].reach == Reach::Own;
-        self.inputs.iter().enumerate().all(|(k, &value)| whole(k, value) && !apart(value))
+        covers(net, &self.inputs, self.output) && self.inputs.iter().enumerate().all(|(k, &value)| whole(k, value))
     }
 
     fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {

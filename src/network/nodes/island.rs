@@ -45,7 +45,10 @@ struct IslandKernel<T> {
     module: Arc<dyn Module>,
     inputs: Vec<Tensor>,
     params: Vec<Tensor>,
+    /// Whether a gradient is wanted, of each input and each parameter.
+    wanted: Vec<bool>,
     y: Buffer<T>,
+    /// The output, and the inputs and parameters whose gradients are wanted.
     graph: Option<(Tensor, Vec<Tensor>)>,
     passes: PerPass<Backward<T>>,
 }
@@ -57,6 +60,7 @@ struct Backward<T> {
     inputs: Vec<Option<InputGradient<T>>>,
     /// Whether an input is reached by all tasks, the output by one.
     enters: Vec<bool>,
+    /// Of those that learn.
     params: Vec<ParamGradient<T>>,
 }
 
@@ -80,17 +84,21 @@ impl Node for Island {
             crate::network::Reach::One(task) => task,
             _ => 0,
         };
+        let learning: Vec<_> = (0..self.inputs.len()).filter(|&k| at.net.values[self.inputs[k]].learns).collect();
+        let params = (0..self.params.len()).filter(|&k| at.learns(k));
         let passes = at.each_pass(|pass| {
             Ok(Backward {
                 dy: at.arriving(self.output, pass),
                 lane,
-                inputs: (0..self.inputs.len()).map(|k| at.leaving(k, pass)).collect(),
-                enters: (0..self.inputs.len()).map(|k| pass == Pass::Summed && at.entrance(k).is_some()).collect(),
-                params: (0..self.params.len()).map(|k| at.param_gradient(k, pass)).collect::<Result<_>>()?,
+                inputs: learning.iter().map(|&k| at.leaving(k, pass)).collect(),
+                enters: learning.iter().map(|&k| pass == Pass::Summed && at.entrance(k).is_some()).collect(),
+                params: params.clone().map(|k| at.param_gradient(k, pass)).collect::<Result<_>>()?,
             })
         })?;
+        let inputs = self.inputs.iter().map(|&x| at.net.values[x].learns);
         Ok(Box::new(IslandKernel {
             module: self.module.clone(),
+            wanted: inputs.chain((0..self.params.len()).map(|k| at.learns(k))).collect(),
             inputs: self.inputs.iter().map(|&id| tensor(id)).collect::<Result<_>>()?,
             params: self.params.iter().map(|&id| param(id)).collect::<Result<_>>()?,
             y: at.value(self.output),
@@ -102,8 +110,9 @@ impl Node for Island {
 
 impl<T: Real> Kernel for IslandKernel<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
-        let leaf = |tensor: &Tensor| Ok(tensor.f_detach()?.f_set_requires_grad(true)?);
-        let leaves = self.inputs.iter().chain(&self.params).map(leaf).collect::<Result<Vec<Tensor>>>()?;
+        let leaf = |(tensor, &wanted): (&Tensor, &bool)| Ok(tensor.f_detach()?.f_set_requires_grad(wanted)?);
+        let leaves = self.inputs.iter().chain(&self.params).zip(&self.wanted).map(leaf);
+        let leaves = leaves.collect::<Result<Vec<Tensor>>>()?;
         let (inputs, params) = leaves.split_at(self.inputs.len());
         // Batch statistics and masks come from this one forward, so all lanes share them.
         let output = tch::with_grad(|| self.module.forward(inputs, params, step.training))?;
@@ -117,7 +126,8 @@ impl<T: Real> Kernel for IslandKernel<T> {
             );
         }
         self.y.shaped(&shape)?.f_copy_(&output.f_detach()?)?;
-        self.graph = Some((output, leaves));
+        let wanted = leaves.into_iter().zip(&self.wanted).filter(|(_, wanted)| **wanted);
+        self.graph = Some((output, wanted.map(|(leaf, _)| leaf).collect()));
         Ok(())
     }
 

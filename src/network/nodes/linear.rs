@@ -81,6 +81,8 @@ enum Weight<T> {
     Tiles { products: Vec<(Product, Square<T>)>, gramian: Buffer<f64> },
     /// Likewise, with all products of the pass in bfloat16.
     Halves(Box<Halved<T>>),
+    /// Not at all.
+    Frozen,
 }
 
 /// How the input's gradient comes about.
@@ -192,6 +194,7 @@ impl Linear {
                 let products = shapes.tiles(lanes, size, [&dy, x, &tile])?.into_iter().map(square);
                 Weight::Tiles { products: products.collect::<Result<_>>()?, gramian }
             }
+            None if !at.learns(0) => Weight::Frozen,
             None => {
                 let slab = at.param_gradient(0, pass)?;
                 Weight::Whole(shapes.weight(&slab.buffer, x, &dy)?, slab)
@@ -381,7 +384,7 @@ impl<T: Real> Backward<T> {
                     square.add(gramian.slice_mut())?;
                 }
             }
-            Weight::Halves(_) => {}
+            Weight::Halves(_) | Weight::Frozen => {}
         }
         let dy = self.wide.as_mut().unwrap_or(&mut self.dy);
         if let Some(entrance) = &self.entrance {

@@ -36,6 +36,8 @@ struct MixtureKernel<T> {
     sources: Vec<Source<T>>,
     y: Buffer<T>,
     owner: Owner,
+    /// A weight for each group.
+    weights: Vec<T>,
     passes: PerPass<Backward<T>>,
 }
 
@@ -95,7 +97,8 @@ impl Node for Mixture {
             Ok(Backward { dy: at.arriving(self.output, pass), gates: at.leaving(0, pass), sources })
         })?;
         let (gates, y, owner) = (at.value(self.gates), at.value(self.output), Owner::new(at, self.output));
-        Ok(Box::new(MixtureKernel { gates, sources, y, owner, passes }))
+        let weights = Vec::with_capacity(groups);
+        Ok(Box::new(MixtureKernel { gates, sources, y, owner, weights, passes }))
     }
 }
 
@@ -139,14 +142,23 @@ impl<T: Real> Kernel for MixtureKernel<T> {
             }
             let Some((dx, enters)) = leaving else { continue };
             let (lanes, mode, to) = (dx.buffer.layout.lanes, dx.mode, dx.buffer.slice_mut());
+            let weight = |task| if *enters { step.weight(task) } else { T::ONE };
+            if source.places.step == 0 && lanes == 1 {
+                self.weights.clear();
+                self.weights.extend((0..layout.groups).map(|group| weight(self.owner.task(group))));
+                let (gates, weights, add) = ((self.gates.slice(), columns), &self.weights, mode == Mode::Add);
+                with_width!(layout.width, W => {
+                    share_all::<T, W>(layout, source.places, gates, weights, dy.slice(), to, add)
+                });
+                continue;
+            }
             for group in 0..layout.groups {
                 let task = self.owner.task(group);
                 let lane = (lanes != layout.lanes).then_some(task);
                 // The first group writes experts that several share, in each lane; each group those of its own.
                 let begins = group == 0 || (lane.is_some() && self.owner.task(group - 1) != task);
                 let write = mode == Mode::Write && (begins || source.places.step > 0);
-                let weight = if *enters { step.weight(task) } else { T::ONE };
-                let how = Share { group, lane, lanes, weight, write };
+                let how = Share { group, lane, lanes, weight: weight(task), write };
                 let gates = (self.gates.slice(), columns);
                 with_width!(layout.width, W => share::<T, W>(layout, source.places, how, gates, dy.slice(), to));
             }
@@ -231,7 +243,7 @@ fn weigh<T: Real, const W: usize>(
 
 /// The sum of products, in lanes that vectorise.
 #[inline(always)]
-fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+pub(super) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     const LANES: usize = 8;
     let mut lanes = [T::ZERO; LANES];
     let whole = a.len() / LANES * LANES;
@@ -247,6 +259,37 @@ fn dot<T: Real>(a: &[T], b: &[T]) -> T {
         sum += a[k] * b[k];
     }
     sum
+}
+
+vectorised! {
+/// `dx_j = sum_g weights[g] gates[g, :, j] dy[g]`, or adds it: experts of all groups, one lane.
+fn share_all<T: Real, const W: usize>(
+    layout: Layout,
+    places: Places,
+    (gates, columns): (&[T], usize),
+    weights: &[T],
+    dy: &[T],
+    dx: &mut [T],
+    add: bool,
+) {
+    let Layout { rows, width, .. } = layout;
+    let width = if W > 0 { W } else { width };
+    for (j, dx) in dx.chunks_exact_mut(rows * width).enumerate() {
+        for (row, dx) in dx.chunks_exact_mut(width).enumerate() {
+            if !add {
+                dx.fill(T::ZERO);
+            }
+            for (group, &weight) in weights.iter().enumerate() {
+                let at = group * rows + row;
+                let gate = weight * gates[at * columns + places.first + j];
+                let dy = &dy[at * width..][..width];
+                for k in 0..width {
+                    dx[k] += gate * dy[k];
+                }
+            }
+        }
+    }
+}
 }
 
 vectorised! {

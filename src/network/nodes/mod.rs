@@ -2,16 +2,21 @@
 
 pub mod activation;
 pub mod add;
+pub mod calibrate;
 pub mod concat;
+pub mod dot;
 pub mod dropout;
 pub mod embedding;
+pub mod funnel;
 pub mod gather;
 pub mod island;
 pub mod join;
 pub mod linear;
 pub mod mixture;
 pub mod norm;
+mod route;
 pub mod select;
+pub mod selectors;
 pub mod softmax;
 pub mod stitch;
 
@@ -28,6 +33,10 @@ pub trait Node {
     fn output(&self) -> ValueId;
     /// The parameters it uses.
     fn params(&self) -> Vec<ParamId> {
+        Vec::new()
+    }
+    /// Names of the terms that it adds to the objective.
+    fn terms(&self) -> Vec<&'static str> {
         Vec::new()
     }
     /// Whether its contribution covers its inputs' whole gradients (in the lanes it touches).
@@ -61,6 +70,10 @@ macro_rules! nodes {
             pub fn params(&self) -> Vec<ParamId> {
                 match self { $(Op::$name(node) => node.params()),+ }
             }
+            /// Names of the terms that it adds to the objective.
+            pub fn terms(&self) -> Vec<&'static str> {
+                match self { $(Op::$name(node) => node.terms()),+ }
+            }
             /// Whether its contribution covers its inputs' whole gradients.
             pub fn covers_input(&self, net: &Network) -> bool {
                 match self { $(Op::$name(node) => node.covers_input(net)),+ }
@@ -85,9 +98,12 @@ nodes! {
     Activation = activation::Activation,
     Add = add::Add,
     BatchNorm = norm::BatchNorm,
+    Calibrate = calibrate::Calibrate,
     Concat = concat::Concat,
+    Dot = dot::Dot,
     Dropout = dropout::Dropout,
     Embedding = embedding::Embedding,
+    Funnel = funnel::Funnel,
     Gather = gather::Gather,
     Island = island::Island,
     Join = join::Join,
@@ -95,6 +111,7 @@ nodes! {
     Linear = linear::Linear,
     Mixture = mixture::Mixture,
     Select = select::Select,
+    Selectors = selectors::Selectors,
     Softmax = softmax::Softmax,
     Stitch = stitch::Stitch,
 }

@@ -1,7 +1,7 @@
 //! Layer and batch normalisation.
 
 use super::Node;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::network::buffer::{Buffer, Layout};
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, ParamGradient, Prepare, Step};
@@ -25,7 +25,8 @@ pub struct LayerNorm {
     pub eps: f64,
 }
 
-/// The same over each column of the batch; running averages of its statistics serve evaluation, and batches of one row.
+/// The same over each column of the batch; running averages of its statistics serve evaluation, batches of one row, and
+/// groups whose statistics are frozen.
 #[derive(Debug)]
 pub struct BatchNorm {
     /// What it reads.
@@ -50,24 +51,26 @@ pub struct BatchNorm {
 struct Backward<T> {
     dy: Buffer<T>,
     dx: Option<InputGradient<T>>,
-    scale: ParamGradient<T>,
-    shift: ParamGradient<T>,
+    /// Of scale and shift, unless both are frozen.
+    affine: Option<[ParamGradient<T>; 2]>,
 }
 
 impl<T: Real> Backward<T> {
     fn new(at: &Prepare<'_, T>, output: ValueId, pass: Pass) -> Result<Self> {
-        let (scale, shift) = (at.param_gradient(0, pass)?, at.param_gradient(1, pass)?);
-        Ok(Self { dy: at.arriving(output, pass), dx: at.leaving(0, pass), scale, shift })
+        let of = |k| at.param_gradient(k, pass);
+        let affine = (at.learns(0) || at.learns(1)).then(|| Ok::<_, Error>([of(0)?, of(1)?])).transpose()?;
+        Ok(Self { dy: at.arriving(output, pass), dx: at.leaving(0, pass), affine })
     }
 
     /// Adds `dy * normal` to the scale's gradient and `dy` to the shift's; both `[groups, lanes, width]`.
     fn parameters(&mut self, step: &Step<'_>, normal: &[T]) {
-        for slab in [&mut self.scale, &mut self.shift] {
+        let Some(affine) = &mut self.affine else { return };
+        for slab in &mut *affine {
             if slab.mode(step) == Mode::Write {
                 slab.buffer.slice_mut().fill(T::ZERO);
             }
         }
-        let (scale, shift) = (self.scale.buffer.slice_mut(), self.shift.buffer.slice_mut());
+        let [scale, shift] = affine.each_mut().map(|slab| slab.buffer.slice_mut());
         column_sums(self.dy.layout, self.dy.slice(), normal, shift, scale);
     }
 }
@@ -219,6 +222,8 @@ struct BatchNormKernel<T> {
     shift: Buffer<T>,
     eps: T,
     momentum: T,
+    /// Whether each group's statistics are frozen.
+    still: Vec<bool>,
     passes: PerPass<Backward<T>>,
     /// Column sums of `dy` and `dy * normal`, `[groups, lanes, width]`.
     sums: PerPass<[Buffer<T>; 2]>,
@@ -253,6 +258,9 @@ impl Node for BatchNorm {
             shift: at.param(self.shift)?,
             eps: T::of(self.eps),
             momentum: T::of(self.momentum),
+            still: (0..groups)
+                .map(|g| at.still(self.mean + g * width) || at.still(self.variance + g * width))
+                .collect(),
             passes: at.each_pass(|pass| Backward::new(at, self.output, pass))?,
             sums: at.each_pass(|pass| {
                 let lanes = at.arriving(self.output, pass).layout.lanes;
@@ -263,16 +271,14 @@ impl Node for BatchNorm {
 }
 
 impl<T: Real> BatchNormKernel<T> {
-    /// Mean and variance of each column of the batch, taken into the running averages.
-    fn measure(&mut self) {
+    /// Mean and variance of each column of a group of the batch, taken into the running averages.
+    fn measure(&mut self, group: usize) {
         let Layout { rows, width, .. } = self.x.layout;
-        let n = T::of(rows as f64);
-        let (means, inverses) = (self.mean.slice_mut(), self.inverse.slice_mut());
-        for (g, x) in self.x.slice().chunks_exact(rows * width).enumerate() {
-            let at = g * width..(g + 1) * width;
-            spread(x, &mut means[at.clone()], &mut inverses[at]);
-        }
-        let running = self.running_mean.slice_mut().iter_mut().zip(self.running_variance.slice_mut());
+        let (n, at) = (T::of(rows as f64), group * width..(group + 1) * width);
+        let (means, inverses) = (&mut self.mean.slice_mut()[at.clone()], &mut self.inverse.slice_mut()[at.clone()]);
+        spread(&self.x.slice()[group * rows * width..][..rows * width], means, inverses);
+        let running_variance = &mut self.running_variance.slice_mut()[at.clone()];
+        let running = self.running_mean.slice_mut()[at].iter_mut().zip(running_variance);
         for ((mean, inverse), (running_mean, running_variance)) in means.iter().zip(inverses).zip(running) {
             let unbiased = *inverse / (n - T::ONE);
             *running_mean += self.momentum * (*mean - *running_mean);
@@ -281,10 +287,12 @@ impl<T: Real> BatchNormKernel<T> {
         }
     }
 
-    /// The running averages stand in for the batch's statistics.
-    fn recall(&mut self) {
-        self.mean.slice_mut().copy_from_slice(self.running_mean.slice());
-        for (inverse, &variance) in self.inverse.slice_mut().iter_mut().zip(self.running_variance.slice()) {
+    /// A group's running averages stand in for the batch's statistics.
+    fn recall(&mut self, group: usize) {
+        let at = group * self.x.layout.width..(group + 1) * self.x.layout.width;
+        self.mean.slice_mut()[at.clone()].copy_from_slice(&self.running_mean.slice()[at.clone()]);
+        let inverses = self.inverse.slice_mut()[at.clone()].iter_mut();
+        for (inverse, &variance) in inverses.zip(&self.running_variance.slice()[at]) {
             *inverse = T::ONE / (variance + self.eps).sqrt();
         }
     }
@@ -296,10 +304,8 @@ impl<T: Real> BatchNormKernel<T> {
 
 impl<T: Real> Kernel for BatchNormKernel<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
-        if self.measures(step) {
-            self.measure()
-        } else {
-            self.recall()
+        for group in 0..self.still.len() {
+            if self.measures(step) && !self.still[group] { self.measure(group) } else { self.recall(group) }
         }
         let layout = self.y.layout;
         centre(layout, self.x.slice(), self.mean.slice(), self.inverse.slice(), self.normal.slice_mut());
@@ -321,6 +327,12 @@ impl<T: Real> Kernel for BatchNormKernel<T> {
         along.fill(T::ZERO);
         if measured {
             column_sums(layout, back.dy.slice(), normal, sum, along);
+            let size = layout.lanes * layout.width;
+            let groups = sum.chunks_exact_mut(size).zip(along.chunks_exact_mut(size)).zip(&self.still);
+            for ((sum, along), _) in groups.filter(|(_, still)| **still) {
+                sum.fill(T::ZERO);
+                along.fill(T::ZERO);
+            }
         }
         let stored = [normal, inverse, scale, sum, along];
         give_back_columns(layout, back.dy.slice(), stored, dx.buffer.slice_mut(), keep);

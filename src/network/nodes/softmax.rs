@@ -28,6 +28,7 @@ macro_rules! with_gates {
         }
     };
 }
+
 /// `y = exp(x) / sum of exp(x)` over each row of each group.
 #[derive(Debug)]
 pub struct Softmax {
@@ -80,19 +81,19 @@ fn softmax<T: Real, const W: usize>(width: usize, x: &[T], y: &mut [T]) {
     let width = if W > 0 { W } else { width };
     for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
         let mut top = T::LOWEST;
-        for k in 0..width {
-            top = top.max(x[k]);
+        for &x in x {
+            top = top.max(x);
         }
         let mut sum = T::ZERO;
         for k in 0..width {
             y[k] = (x[k] - top).exp();
         }
-        for k in 0..width {
-            sum += y[k];
+        for &y in &*y {
+            sum += y;
         }
         let inverse = T::ONE / sum;
-        for k in 0..width {
-            y[k] = y[k] * inverse;
+        for y in y {
+            *y = *y * inverse;
         }
     }
 }

@@ -54,11 +54,11 @@ pub enum Rule {
     /// The weights are the mix.
     Plain,
     /// While training a sample of `softmax((w + Gumbel noise) / temperature)`, at a temperature that falls by a factor `decay` a
-    /// step down to `lowest`; the largest alone in evaluation.
+    /// batch down to `lowest`; the largest alone in evaluation.
     Sampled {
-        /// The temperature of the first step.
+        /// The temperature of the first batch.
         temperature: f64,
-        /// Its factor a step.
+        /// Its factor a batch.
         decay: f64,
         /// Where it stops.
         lowest: f64,
@@ -130,6 +130,9 @@ struct StitchKernel<T> {
     owner: Owner,
     /// Rows that are worked on at once.
     block: usize,
+    /// Room for where strips start, and for one column of the mix.
+    starts: Vec<usize>,
+    column: Vec<T>,
     passes: PerPass<Backward<T>>,
 }
 
@@ -185,6 +188,8 @@ impl Node for Stitch {
             node: at.node as u64,
             owner: Owner::new(at, self.output),
             block: (BLOCK / numbers.max(1)).max(1),
+            starts: Vec::new(),
+            column: Vec::new(),
             y,
             weight,
             passes,
@@ -228,11 +233,17 @@ impl<T: Real> Kernel for StitchKernel<T> {
             for (i, mix) in self.mix.chunks_exact(sources).enumerate() {
                 let (group, part) = (i / parts, i % parts);
                 let to = Strip::new(layout, [group, 0], [part, parts], first);
-                for (j, &a) in mix.iter().enumerate() {
-                    let (k, of, piece) = wires.source(group, part, j);
+                if wires.across {
+                    let x = &self.inputs[0];
+                    let from = |j: usize| Strip::new(x.layout, [j / parts, 0], [j % parts, parts], first);
+                    fill(&mut self.starts, sources, from);
+                    add_up(to.pair(from(0), rows), y, x.slice(), &self.starts, mix, false);
+                    continue;
+                }
+                for (k, &a) in mix.iter().enumerate() {
                     let x = &self.inputs[k];
-                    let from = Strip::new(x.layout, [of, 0], [piece, parts], first);
-                    add_times(to.pair(from, rows), y, x.slice(), a, j > 0);
+                    let from = Strip::new(x.layout, [group, 0], [part, parts], first);
+                    add_times(to.pair(from, rows), y, x.slice(), a, k > 0);
                 }
             }
         }
@@ -258,13 +269,34 @@ impl<T: Real> Kernel for StitchKernel<T> {
                     let Some((dx, enters)) = &mut inputs[k] else { continue };
                     let to = dx.buffer.layout;
                     let apart = to.lanes != layout.lanes;
+                    if wires.across && !apart {
+                        continue;
+                    }
                     // The first contribution to a lane of a source writes, later ones add.
-                    let begins = group == 0 || (apart && owner.task(group - 1) != task);
+                    let begins = group == 0 || owner.task(group - 1) != task;
                     let add = dx.mode == Mode::Add || (wires.across && !(begins && part == 0));
                     let factor = self.mix[i * sources + j] * if *enters { step.weight(task) } else { T::ONE };
                     let into = Strip::new(to, [of, if apart { task } else { lane }], [piece, parts], first);
                     add_times(into.pair(d, rows), dx.buffer.slice_mut(), dy.slice(), factor, add);
                 }
+            }
+            let Some((dx, enters)) = inputs[0].as_mut().filter(|_| wires.across) else { continue };
+            if dx.buffer.layout.lanes != layout.lanes {
+                continue;
+            }
+            for (lane, j) in (0..layout.lanes).flat_map(|lane| (0..sources).map(move |j| (lane, j))) {
+                let outputs = layout.groups * parts;
+                self.column.clear();
+                self.column.extend((0..outputs).map(|i| {
+                    let weight = if *enters { step.weight(owner.task(i / parts)) } else { T::ONE };
+                    weight * self.mix[i * sources + j]
+                }));
+                let d = |i: usize| Strip::new(layout, [i / parts, lane], [i % parts, parts], first);
+                fill(&mut self.starts, outputs, d);
+                let (into, add) = (dx.buffer.layout, dx.mode == Mode::Add);
+                let into = Strip::new(into, [j / parts, lane], [j % parts, parts], first);
+                let to = dx.buffer.slice_mut();
+                add_up(into.pair(d(0), rows), to, dy.slice(), &self.starts, &self.column, add);
             }
         }
         let add = weight.mode(step) == Mode::Add;
@@ -286,6 +318,52 @@ impl<T: Real> Kernel for StitchKernel<T> {
         }
         Ok(())
     }
+}
+
+/// Where strips start.
+fn fill(starts: &mut Vec<usize>, count: usize, strip: impl Fn(usize) -> Strip) {
+    starts.clear();
+    starts.extend((0..count).map(|i| strip(i).start));
+}
+
+vectorised! {
+/// `y = sum_j a[j] x_j`, or adds it, over strips of one shape: `x_j` starts at `starts[j]`.
+fn add_up<T: Real>(
+    (to, from, rows): (Strip, Strip, usize),
+    y: &mut [T],
+    x: &[T],
+    starts: &[usize],
+    a: &[T],
+    add: bool,
+) {
+    for row in 0..rows {
+        let y = &mut y[to.start + row * to.stride..][..to.len];
+        let mut at = 0;
+        for y in y.chunks_mut(LANES) {
+            if let Ok(y) = <&mut [T; LANES]>::try_from(&mut *y) {
+                let mut sum = if add { *y } else { [T::ZERO; LANES] };
+                for (&start, &a) in starts.iter().zip(a) {
+                    let x = &x[start + row * from.stride + at..][..LANES];
+                    for k in 0..LANES {
+                        sum[k] += a * x[k];
+                    }
+                }
+                *y = sum;
+            } else {
+                if !add {
+                    y.fill(T::ZERO);
+                }
+                for (&start, &a) in starts.iter().zip(a) {
+                    let x = &x[start + row * from.stride + at..][..y.len()];
+                    for k in 0..y.len() {
+                        y[k] += a * x[k];
+                    }
+                }
+            }
+            at += LANES;
+        }
+    }
+}
 }
 
 vectorised! {

@@ -4,28 +4,65 @@ use super::{add, dot};
 use crate::vectorised;
 
 /// `A = sum_k values_k v_k v_k^T`, the largest eigenvalue first.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Eigen {
     /// Eigenvalues, falling.
     pub values: Vec<f64>,
     /// Their eigenvectors, one a row.
     pub vectors: Vec<f64>,
+    room: Room,
+}
+
+/// Memory that is used again from one matrix to the next.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Room {
+    matrix: Vec<f64>,
+    beside: Vec<f64>,
+    reflector: Vec<f64>,
+    products: Vec<f64>,
 }
 
 impl Eigen {
-    /// Of a symmetric matrix `[n, n]`: Householder's tridiagonal form, then implicit QR steps with Wilkinson's shift
-    /// (Golub & Van Loan, Matrix Computations, chapter 8).
+    /// Of a symmetric matrix `[n, n]`.
     pub fn of(matrix: &[f64], n: usize) -> Self {
+        let mut eigen = Self::default();
+        eigen.take(matrix, n);
+        eigen
+    }
+
+    /// Takes another symmetric matrix `[n, n]` apart: Householder's tridiagonal form, then implicit QR steps with
+    /// Wilkinson's shift (Golub & Van Loan, Matrix Computations, chapter 8).
+    pub fn take(&mut self, matrix: &[f64], n: usize) {
+        let Self { values, vectors, room } = self;
         let largest = matrix.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
         let scale = if largest > 0.0 && largest.is_finite() { largest } else { 1.0 };
-        let mut a: Vec<f64> = matrix.iter().map(|x| x / scale).collect();
-        let mut vectors: Vec<f64> = (0..n * n).map(|at| if at / n == at % n { 1.0 } else { 0.0 }).collect();
-        let diagonal = decompose(&mut a, &mut vectors, n);
-        let mut order: Vec<usize> = (0..n).collect();
-        order.sort_by(|&i, &j| diagonal[j].total_cmp(&diagonal[i]));
-        Self {
-            values: order.iter().map(|&i| diagonal[i] * scale).collect(),
-            vectors: order.iter().flat_map(|&i| vectors[i * n..][..n].iter().copied()).collect(),
+        room.matrix.clear();
+        room.matrix.extend(matrix.iter().map(|x| x / scale));
+        vectors.clear();
+        vectors.extend((0..n * n).map(|at| if at / n == at % n { 1.0 } else { 0.0 }));
+        values.clear();
+        values.resize(n, 0.0);
+        decompose(room, values, vectors, n);
+        values.iter_mut().for_each(|value| *value *= scale);
+        sort(values, vectors, n);
+    }
+
+    /// `sum_k f(k, values_k) v_k v_k^T`, `[n, n]`.
+    pub fn assemble(&self, f: impl Fn(usize, f64) -> f64, into: &mut Vec<f64>) {
+        let n = self.values.len();
+        into.clear();
+        into.resize(n * n, 0.0);
+        for (k, (&value, vector)) in self.values.iter().zip(self.vectors.chunks_exact(n.max(1))).enumerate() {
+            let factor = f(k, value);
+            for (i, row) in into.chunks_exact_mut(n).enumerate() {
+                add(&mut row[..=i], factor * vector[i], vector);
+            }
+        }
+        // The other triangle is the same to the bit.
+        for i in 0..n {
+            for j in 0..i {
+                into[j * n + i] = into[i * n + j];
+            }
         }
     }
 
@@ -68,28 +105,41 @@ pub fn pinv(matrix: &[f64], n: usize) -> Vec<f64> {
 }
 
 vectorised! {
-/// The eigenvalues of `a`; takes the rows of `basis` to its eigenvectors.
-fn decompose(a: &mut [f64], basis: &mut [f64], n: usize) -> Vec<f64> {
-    tridiagonalise(a, basis, n);
-    let mut diagonal = vec![0.0; n];
-    let mut beside = vec![0.0; n.saturating_sub(1)];
+/// The eigenvalues of the room's matrix; takes the rows of `basis` to its eigenvectors.
+fn decompose(room: &mut Room, diagonal: &mut [f64], basis: &mut [f64], n: usize) {
+    let Room { matrix: a, beside, reflector, products } = room;
+    tridiagonalise(a, basis, reflector, products, n);
+    beside.clear();
+    beside.resize(n.saturating_sub(1), 0.0);
     for i in 0..n {
         diagonal[i] = a[i * n + i];
         if i > 0 {
             beside[i - 1] = a[i * n + i - 1];
         }
     }
-    diagonalise(&mut diagonal, &mut beside, basis, n);
-    diagonal
+    diagonalise(diagonal, beside, basis, n);
 }
+}
+
+/// Puts the largest eigenvalue first.
+fn sort(values: &mut [f64], vectors: &mut [f64], n: usize) {
+    for i in 0..n {
+        let most = (i..n).rev().max_by(|&j, &k| values[j].total_cmp(&values[k])).expect("i is among them");
+        if most != i {
+            values.swap(i, most);
+            let (upper, lower) = vectors.split_at_mut(most * n);
+            upper[i * n..][..n].swap_with_slice(&mut lower[..n]);
+        }
+    }
 }
 
 /// Reflects `a` to a tridiagonal matrix, and the rows of `basis` with it.
 #[inline(always)]
-fn tridiagonalise(a: &mut [f64], basis: &mut [f64], n: usize) {
+fn tridiagonalise(a: &mut [f64], basis: &mut [f64], v: &mut Vec<f64>, w: &mut Vec<f64>, n: usize) {
     for k in 0..n.saturating_sub(2) {
         let first = k + 1;
-        let mut v: Vec<f64> = (first..n).map(|i| a[i * n + k]).collect();
+        v.clear();
+        v.extend((first..n).map(|i| a[i * n + k]));
         let below = dot(&v[1..], &v[1..]);
         if below == 0.0 {
             continue;
@@ -98,29 +148,31 @@ fn tridiagonalise(a: &mut [f64], basis: &mut [f64], n: usize) {
         v[0] += length;
         let beta = 2.0 / (v[0] * v[0] + below);
         // A - v w^T - w v^T with w = p - (beta / 2) (p^T v) v, p = beta A v.
-        let mut w: Vec<f64> = (first..n).map(|i| beta * dot(&a[i * n + first..(i + 1) * n], &v)).collect();
-        let share = 0.5 * beta * dot(&w, &v);
-        add(&mut w, -share, &v);
+        w.clear();
+        w.extend((first..n).map(|i| beta * dot(&a[i * n + first..(i + 1) * n], v)));
+        let share = 0.5 * beta * dot(w, v);
+        add(w, -share, v);
         for i in first..n {
             let row = &mut a[i * n + first..(i + 1) * n];
-            add(row, -v[i - first], &w);
-            add(row, -w[i - first], &v);
+            add(row, -v[i - first], w);
+            add(row, -w[i - first], v);
             (a[i * n + k], a[k * n + i]) = (0.0, 0.0);
         }
         (a[first * n + k], a[k * n + first]) = (-length, -length);
-        reflect(&mut basis[first * n..], &v, beta, n);
+        reflect(&mut basis[first * n..], v, beta, w, n);
     }
 }
 
 /// `(I - beta v v^T) B` for the rows of `B`.
 #[inline(always)]
-fn reflect(rows: &mut [f64], v: &[f64], beta: f64, n: usize) {
-    let mut product = vec![0.0; n];
+fn reflect(rows: &mut [f64], v: &[f64], beta: f64, product: &mut Vec<f64>, n: usize) {
+    product.clear();
+    product.resize(n, 0.0);
     for (row, x) in rows.chunks_exact(n).zip(v) {
-        add(&mut product, *x, row);
+        add(product, *x, row);
     }
     for (row, x) in rows.chunks_exact_mut(n).zip(v) {
-        add(row, -beta * x, &product);
+        add(row, -beta * x, product);
     }
 }
 
@@ -188,7 +240,8 @@ mod tests {
         let eigen = Eigen::of(&[2.0, 1.0, 1.0, 2.0], 2);
         assert!((eigen.values[0] - 3.0).abs() < 1e-15 && (eigen.values[1] - 1.0).abs() < 1e-15);
         assert_eq!(Eigen::of(&[], 0).values, [0.0; 0]);
-        assert_eq!(Eigen::of(&[-3.0], 1), Eigen { values: vec![-3.0], vectors: vec![1.0] });
+        let single = Eigen::of(&[-3.0], 1);
+        assert_eq!((single.values, single.vectors), (vec![-3.0], vec![1.0]));
         assert_eq!(Eigen::of(&[0.0; 9], 3).values, [0.0; 3]);
         assert_eq!(pinv(&[0.0; 4], 2), [0.0; 4]);
         let inverse = pinv(&[1.0, 1.0, 1.0, 1.0], 2);
@@ -212,6 +265,10 @@ mod tests {
                     assert!(inner.abs() < 1e-13, "{case}: {inner:e}");
                 }
             }
+            let mut again = Vec::new();
+            eigen.assemble(|_, value| value, &mut again);
+            let error = again.iter().zip(matrix).fold(0.0_f64, |most, (a, b)| most.max((a - b).abs()));
+            assert!(error <= 1e-13 * largest * n as f64, "{case}: {error:e}");
         }
     }
 

@@ -1,0 +1,78 @@
+"""Parameters from one model to another: more tasks, fewer tasks, another model's encoder."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from . import _core, island
+from .component import listed
+from .inputs import Inputs
+from .task import Task
+
+
+def paths(below: Sequence[Any]) -> list[str]:
+    """Paths as the core takes them."""
+    wrong = [path for path in below if not isinstance(path, str)]
+    if wrong:
+        raise TypeError(f'paths should be strings such as "encoder"; got {wrong[0]!r}')
+    return list(below)
+
+
+def without(tasks: Sequence[Task], name: str) -> list[Task]:
+    """All tasks but one."""
+    names = [task.name for task in tasks]
+    if name not in names:
+        raise ValueError(f"unknown task {name!r}; the model has {listed(names)}")
+    if len(names) == 1:
+        raise ValueError(f"a model needs at least one task; {name!r} is its last")
+    return [task for task in tasks if task.name != name]
+
+
+def rebuilt(core: _core.Model, inputs: Inputs, tasks: Sequence[Task]) -> _core.Model:
+    """A fresh model of the same parts for these tasks; class weights stay as they were resolved."""
+    feature = next((c for task in tasks for c in task.columns if c in inputs.names), None)
+    if feature is not None:
+        raise ValueError(f"column `{feature}` is a feature of this model and cannot be a target")
+    description = json.loads(core.description)
+    known = {task["name"]: task for task in description["tasks"]}
+    described = [known.get(task.name) or task.describe() for task in tasks]
+    description.update(tasks=described, frozen=[], face=None)
+    return _core.Model(json.dumps(description), [island.wrap(task) for task in tasks])
+
+
+def copy(source: _core.Model, target: _core.Model) -> list[str]:
+    """Copies what both have, and what of it is frozen; gives the paths that only the target has."""
+    missing, _ = take_over(source, target, [])
+    frozen = [path for path in source.frozen if path not in missing and path in _shapes(target)]
+    if frozen:
+        target.freeze(frozen, True)
+    return missing
+
+
+def take_over(source: _core.Model, target: _core.Model, below: list[str]) -> tuple[list[str], list[str]]:
+    """Copies what both have below these paths; gives the target's paths and the source's that found no match."""
+    ours = _shapes(target)
+    for path in below:
+        if not any(_begins(name, path) for name in ours):
+            known = dict.fromkeys(name.split(".")[0] for name in ours)
+            raise ValueError(f"no parameter is called {path!r}; names begin with {listed(known)}")
+
+    def meant(name: str) -> bool:
+        return not below or any(_begins(name, path) for path in below)
+
+    theirs = {name: values for name, values in source.state().items() if meant(name)}
+    taken = {name: values for name, values in theirs.items() if ours.get(name) == values.shape}
+    wanted = [name for name in ours if meant(name)]
+    if not taken:
+        some = ", ".join(f"`{name}` {list(ours[name])}" for name in wanted[:3])
+        raise ValueError(f"the other model has nothing of the names and shapes that this one has: {some} ...")
+    target.load_state(taken, False)
+    return [name for name in wanted if name not in taken], [name for name in theirs if name not in taken]
+
+
+def _shapes(core: _core.Model) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(shape) for name, shape, _ in core.names()}
+
+
+def _begins(name: str, path: str) -> bool:
+    return name == path or name.startswith(f"{path}.")

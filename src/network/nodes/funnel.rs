@@ -1,0 +1,80 @@
+//! The logit of two events that follow each other.
+
+use super::Node;
+use super::route::{Fork, covers};
+use crate::error::Result;
+use crate::network::buffer::Buffer;
+use crate::network::gradient::{Pass, PerPass};
+use crate::network::plan::{Kernel, Prepare, Step};
+use crate::network::{Network, ValueId};
+use crate::real::Real;
+use crate::vectorised;
+
+/// `y = logit(sigmoid(a) sigmoid(b)) = a + b - ln(1 + e^a + e^b)` (Ma et al., SIGIR 2018), without overflow and without a
+/// difference of large numbers.
+#[derive(Debug)]
+pub struct Funnel {
+    /// `a` and `b`, of width 1.
+    pub inputs: [ValueId; 2],
+    /// What it fills.
+    pub output: ValueId,
+}
+
+struct FunnelKernel<T> {
+    inputs: [Buffer<T>; 2],
+    y: Buffer<T>,
+    slopes: [Buffer<T>; 2],
+    passes: PerPass<Option<Fork<T>>>,
+}
+
+impl Node for Funnel {
+    fn inputs(&self) -> Vec<ValueId> {
+        self.inputs.to_vec()
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn covers_input(&self, net: &Network) -> bool {
+        covers(net, &self.inputs, self.output)
+    }
+
+    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+        let passes = at.each_pass(|pass| Ok(Fork::new(at, self.output, pass)))?;
+        let inputs = self.inputs.map(|x| at.value(x));
+        let slopes = [at.scratch(self.output)?, at.scratch(self.output)?];
+        Ok(Box::new(FunnelKernel { inputs, y: at.value(self.output), slopes, passes }))
+    }
+}
+
+impl<T: Real> Kernel for FunnelKernel<T> {
+    fn forward(&mut self, _: &Step<'_>) -> Result<()> {
+        let ([a, b], [of_a, of_b]) = (&self.inputs, &mut self.slopes);
+        narrow(a.slice(), b.slice(), self.y.slice_mut(), of_a.slice_mut(), of_b.slice_mut());
+        Ok(())
+    }
+
+    fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
+        let [of_a, of_b] = &self.slopes;
+        if let Some(fork) = self.passes.of(pass) {
+            fork.give(step, [of_a.slice(), of_b.slice()], T::ONE);
+        }
+        Ok(())
+    }
+}
+
+vectorised! {
+/// Values and slopes `(1 + e^b) / (1 + e^a + e^b)` and `(1 + e^a) / (1 + e^a + e^b)`.
+fn narrow<T: Real>(a: &[T], b: &[T], y: &mut [T], of_a: &mut [T], of_b: &mut [T]) {
+    for (i, y) in y.iter_mut().enumerate() {
+        let (low, high) = (a[i].min(b[i]), a[i].max(b[i]));
+        let top = high.max(T::ZERO);
+        let (one, x, z) = ((T::ZERO - top).exp(), (a[i] - top).exp(), (b[i] - top).exp());
+        let sum = one + x + z;
+        *y = low + high.min(T::ZERO) - sum.ln();
+        of_a[i] = (one + z) / sum;
+        of_b[i] = (one + x) / sum;
+    }
+}
+}

@@ -1,0 +1,386 @@
+//! Gates that select few experts and can be differentiated.
+
+use super::Node;
+use crate::error::Result;
+use crate::network::buffer::Buffer;
+use crate::network::gradient::{Pass, PerPass};
+use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::product::Mode;
+use crate::network::{Reach, ValueId};
+use crate::real::{LANES, Real};
+use crate::vectorised;
+
+/// Keeps logarithms of selections that are exactly 0 finite, as the authors' code does.
+const EPSILON: f64 = 1e-6;
+/// Sum of a selector's weights of experts below which its penalty goes on along its tangent.
+const FEW: f64 = 0.1;
+
+/// The gate of DSelect-k (Hazimeh et al., NeurIPS 2021): `y = sum_s softmax(w)_s r_s`, where selector `s` weighs expert `j` by
+/// `r_s[j] = product over bits b of (S(z_b) if bit b of j is set, else 1 - S(z_b))`, the lowest bit first, and
+/// `S(z) = 1/2 + t (3/2 - 2 t^2)` with `t = z / gamma`, held within plus or minus 1/2, is the smooth step.
+///
+/// Terms of the objective, means over rows of sums over groups and selectors (the authors' code sums over rows):
+///
+/// * `entropy` times `-sum_j r_s[j] ln(r_s[j] + 1e-6)`;
+/// * where the number of experts is no power of 2, `1 / t - 1`, `t = sum_j r_s[j]`, against codes of no expert. Weights are not
+///   normalised, as in the authors' code, which has `1 / t`; below `t = 0.1` its tangent takes over, since it overflows
+///   where `S` is flat.
+#[derive(Debug)]
+pub struct Selectors {
+    /// `z`, `[groups, rows, selectors * bits]`.
+    pub bits: ValueId,
+    /// `w`, `[groups, rows, selectors]`.
+    pub mix: ValueId,
+    /// What it fills, `[groups, rows, experts]`.
+    pub output: ValueId,
+    /// Sizes and strengths.
+    pub gate: Gate,
+}
+
+/// Sizes and strengths of [`Selectors`].
+#[derive(Debug, Clone, Copy)]
+pub struct Gate {
+    /// How many selectors, each of one expert.
+    pub selectors: usize,
+    /// How many experts.
+    pub experts: usize,
+    /// Width of the smooth step.
+    pub gamma: f64,
+    /// Strength of the entropy term.
+    pub entropy: f64,
+}
+
+struct SelectorsKernel<T> {
+    z: Buffer<T>,
+    w: Buffer<T>,
+    y: Buffer<T>,
+    gate: Gate,
+    room: Room<T>,
+    terms: Vec<f64>,
+    /// All tasks, if they reach the gate.
+    shared: Option<usize>,
+    passes: PerPass<Option<Backward<T>>>,
+}
+
+struct Backward<T> {
+    dy: Buffer<T>,
+    z: Option<InputGradient<T>>,
+    w: Option<InputGradient<T>>,
+}
+
+impl Gate {
+    /// Bits that tell the experts apart.
+    pub fn bits(self) -> usize {
+        self.experts.next_power_of_two().trailing_zeros() as usize
+    }
+
+    fn has_spare_codes(self) -> bool {
+        !self.experts.is_power_of_two()
+    }
+
+    /// Whether a row has terms.
+    fn has_terms(self) -> bool {
+        self.entropy > 0.0 || self.has_spare_codes()
+    }
+}
+
+/// A number for each of the rows that are treated at once.
+type Rows<T> = [T; LANES];
+
+/// What one block of rows needs.
+struct Room<T> {
+    /// `S(z)` and its slope, of each bit of each selector.
+    steps: Vec<[Rows<T>; 2]>,
+    /// `softmax(w)`.
+    mix: Vec<Rows<T>>,
+    /// A tree a selector: node `2^b + j` is the weight of code `j` of the first `b` bits.
+    trees: Vec<Rows<T>>,
+    /// Slopes of the terms at each selector's weights.
+    terms: Vec<Rows<T>>,
+    /// A tree of slopes.
+    slopes: Vec<Rows<T>>,
+    /// Slopes at the gate, and at each `softmax(w)`.
+    dy: Vec<Rows<T>>,
+    means: Vec<Rows<T>>,
+}
+
+impl<T: Real> Room<T> {
+    fn new(gate: Gate) -> Self {
+        let (Gate { selectors, experts, .. }, bits) = (gate, gate.bits());
+        let rows = |count: usize| vec![[T::ZERO; LANES]; count];
+        Self {
+            steps: vec![[[T::ZERO; LANES]; 2]; selectors * bits],
+            mix: rows(selectors),
+            trees: rows(selectors << (bits + 1)),
+            terms: rows(selectors * experts),
+            slopes: rows(1 << (bits + 1)),
+            dy: rows(experts),
+            means: rows(selectors),
+        }
+    }
+}
+
+impl Node for Selectors {
+    fn inputs(&self) -> Vec<ValueId> {
+        vec![self.bits, self.mix]
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn terms(&self) -> Vec<&'static str> {
+        let gate = self.gate;
+        [(gate.entropy > 0.0, "entropy"), (gate.has_spare_codes(), "spare_codes")]
+            .into_iter()
+            .filter_map(|(has, name)| has.then_some(name))
+            .collect()
+    }
+
+    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+        let learns = at.net.values[self.output].learns;
+        let backward =
+            |pass| Backward { dy: at.arriving(self.output, pass), z: at.leaving(0, pass), w: at.leaving(1, pass) };
+        Ok(Box::new(SelectorsKernel {
+            z: at.value(self.bits),
+            w: at.value(self.mix),
+            y: at.value(self.output),
+            gate: self.gate,
+            room: Room::new(self.gate),
+            terms: vec![0.0; self.terms().len()],
+            shared: (at.net.values[self.output].reach == Reach::All).then(|| at.net.tasks()),
+            passes: at.each_pass(|pass| Ok(learns.then(|| backward(pass))))?,
+        }))
+    }
+}
+
+impl<T: Real> Kernel for SelectorsKernel<T> {
+    fn forward(&mut self, step: &Step<'_>) -> Result<()> {
+        let Self { z, w, y, gate, room, terms, .. } = self;
+        let (scale, measured) = (step.share / y.layout.rows as f64, step.training && gate.has_terms());
+        let (mut entropy, mut spare) = (0.0, 0.0);
+        let blocks = z.slice().chunks(LANES * z.layout.width).zip(w.slice().chunks(LANES * w.layout.width));
+        for ((z, w), y) in blocks.zip(y.slice_mut().chunks_mut(LANES * gate.experts)) {
+            select(*gate, z, w, room);
+            mix(*gate, room, y);
+            if measured {
+                let [e, s] = measure(*gate, w.len() / gate.selectors, scale, room);
+                (entropy, spare) = (entropy + e, spare + s);
+            }
+        }
+        let each = [(gate.entropy > 0.0, entropy), (gate.has_spare_codes(), spare)];
+        terms.iter_mut().zip(each.into_iter().filter(|(has, _)| *has)).for_each(|(term, (_, sum))| *term = sum);
+        Ok(())
+    }
+
+    fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
+        let Self { z, w, gate, room, shared, passes, .. } = self;
+        let Some(Backward { dy, z: to_z, w: to_w }) = passes.of(pass) else { return Ok(()) };
+        let (lanes, wide) = (dy.layout.lanes, z.layout.width);
+        let scale = if step.training { step.share / dy.layout.rows as f64 } else { 0.0 };
+        let part = shared.map_or(T::ONE, |tasks| step.part(tasks, pass));
+        let blocks = z.slice().chunks(LANES * wide).zip(w.slice().chunks(LANES * gate.selectors)).enumerate();
+        for (block, (z, w)) in blocks {
+            select(*gate, z, w, room);
+            let count = w.len() / gate.selectors;
+            if gate.has_terms() {
+                measure(*gate, count, scale, room);
+            }
+            let (first, count) = (block * LANES * lanes, count * lanes);
+            let dy = &dy.slice()[first * gate.experts..][..count * gate.experts];
+            for lane in 0..lanes {
+                slopes(*gate, (lane, lanes), dy, room);
+                if let Some(InputGradient { buffer, mode }) = to_w {
+                    let to = &mut buffer.slice_mut()[first * gate.selectors..][..count * gate.selectors];
+                    give_mix(*gate, (lane, lanes), room, to, *mode == Mode::Add);
+                }
+                if let Some(InputGradient { buffer, mode }) = to_z {
+                    let to = &mut buffer.slice_mut()[first * wide..][..count * wide];
+                    give_bits(*gate, (lane, lanes), part, room, to, *mode == Mode::Add);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn terms(&self) -> &[f64] {
+        &self.terms
+    }
+}
+
+vectorised! {
+/// Bits, weights of selectors and trees of up to [`LANES`] rows.
+fn select<T: Real>(gate: Gate, z: &[T], w: &[T], room: &mut Room<T>) {
+    let (Gate { selectors, .. }, bits) = (gate, gate.bits());
+    let (count, half, inverse) = (w.len() / selectors, T::of(0.5), T::of(1.0 / gate.gamma));
+    for (i, [step, slope]) in room.steps.iter_mut().enumerate() {
+        for l in 0..count {
+            step[l] = z[l * selectors * bits + i];
+        }
+        for l in 0..LANES {
+            let t = (step[l] * inverse).max(T::ZERO - half).min(half);
+            step[l] = half + t * (T::of(1.5) - T::of(2.0) * t * t);
+            slope[l] = inverse * (T::of(1.5) - T::of(6.0) * t * t);
+        }
+    }
+    let mut top = [T::LOWEST; LANES];
+    let mut sum = [T::ZERO; LANES];
+    for (s, mix) in room.mix.iter_mut().enumerate() {
+        for l in 0..count {
+            mix[l] = w[l * selectors + s];
+        }
+        for l in 0..LANES {
+            top[l] = top[l].max(mix[l]);
+        }
+    }
+    for mix in &mut room.mix {
+        for l in 0..LANES {
+            mix[l] = (mix[l] - top[l]).exp();
+            sum[l] += mix[l];
+        }
+    }
+    for mix in &mut room.mix {
+        for l in 0..LANES {
+            mix[l] = mix[l] / sum[l];
+        }
+    }
+    for (tree, steps) in room.trees.chunks_exact_mut(2 << bits).zip(room.steps.chunks_exact(bits)) {
+        tree[1] = [T::ONE; LANES];
+        for (b, [step, _]) in steps.iter().enumerate() {
+            for j in 0..1 << b {
+                let (parent, clear) = (tree[(1 << b) + j], (2 << b) + j);
+                for l in 0..LANES {
+                    tree[clear][l] = parent[l] * (T::ONE - step[l]);
+                    tree[clear + (1 << b)][l] = parent[l] * step[l];
+                }
+            }
+        }
+    }
+}
+}
+
+vectorised! {
+/// `y = sum_s softmax(w)_s r_s`.
+fn mix<T: Real>(gate: Gate, room: &Room<T>, y: &mut [T]) {
+    let (experts, bits) = (gate.experts, gate.bits());
+    for j in 0..experts {
+        let mut sum = [T::ZERO; LANES];
+        for (tree, mix) in room.trees.chunks_exact(2 << bits).zip(&room.mix) {
+            let chosen = &tree[(1 << bits) + j];
+            for l in 0..LANES {
+                sum[l] += mix[l] * chosen[l];
+            }
+        }
+        for (y, sum) in y.chunks_exact_mut(experts).zip(sum) {
+            y[j] = sum;
+        }
+    }
+}
+}
+
+vectorised! {
+/// The terms of so many rows, entropy and spare codes, and their slopes, all times `scale`.
+fn measure<T: Real>(gate: Gate, count: usize, scale: f64, room: &mut Room<T>) -> [f64; 2] {
+    let (experts, bits) = (gate.experts, gate.bits());
+    let (few, small, strength) = (T::of(FEW), T::of(EPSILON), T::of(gate.entropy));
+    let (penalty, factor) = (T::of(if gate.has_spare_codes() { 1.0 } else { 0.0 }), T::of(scale));
+    let (mut entropy, mut spare) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+    for (tree, terms) in room.trees.chunks_exact(2 << bits).zip(room.terms.chunks_exact_mut(experts)) {
+        let mut reached = [T::ZERO; LANES];
+        for r in &tree[1 << bits..][..experts] {
+            for l in 0..LANES {
+                reached[l] += r[l];
+            }
+        }
+        let mut steep = [T::ZERO; LANES];
+        for l in 0..LANES {
+            let held = reached[l].max(few);
+            let slope = (T::ZERO - T::ONE) / (held * held);
+            steep[l] = penalty * slope;
+            spare[l] += T::ONE / held - T::ONE + slope * (reached[l] - held);
+        }
+        for (r, term) in tree[1 << bits..].iter().zip(terms) {
+            for l in 0..LANES {
+                let (raised, log) = (r[l] + small, (r[l] + small).ln());
+                entropy[l] += T::ZERO - r[l] * log;
+                term[l] = factor * (steep[l] - strength * (log + r[l] / raised));
+            }
+        }
+    }
+    let total = |rows: Rows<T>| rows[..count].iter().map(|x| x.wide()).sum::<f64>();
+    [scale * gate.entropy * total(entropy), scale * total(spare)]
+}
+}
+
+vectorised! {
+/// Brings one lane of the gate's gradient to hand, and the slopes at `softmax(w)`.
+fn slopes<T: Real>(gate: Gate, (lane, lanes): (usize, usize), dy: &[T], room: &mut Room<T>) {
+    let (experts, bits) = (gate.experts, gate.bits());
+    for (j, to) in room.dy.iter_mut().enumerate() {
+        for (l, row) in dy.chunks_exact(lanes * experts).enumerate() {
+            to[l] = row[lane * experts + j];
+        }
+    }
+    for (tree, mean) in room.trees.chunks_exact(2 << bits).zip(&mut room.means) {
+        *mean = [T::ZERO; LANES];
+        for (r, dy) in tree[1 << bits..].iter().zip(&room.dy) {
+            for l in 0..LANES {
+                mean[l] += r[l] * dy[l];
+            }
+        }
+    }
+}
+}
+
+vectorised! {
+/// The gradient of the selectors' weights in one lane.
+fn give_mix<T: Real>(gate: Gate, (lane, lanes): (usize, usize), room: &Room<T>, to: &mut [T], add: bool) {
+    let mut whole = [T::ZERO; LANES];
+    for (mix, mean) in room.mix.iter().zip(&room.means) {
+        for l in 0..LANES {
+            whole[l] += mix[l] * mean[l];
+        }
+    }
+    for (s, (mix, mean)) in room.mix.iter().zip(&room.means).enumerate() {
+        for (l, row) in to.chunks_exact_mut(lanes * gate.selectors).enumerate() {
+            let d = mix[l] * (mean[l] - whole[l]);
+            let to = &mut row[lane * gate.selectors + s];
+            *to = if add { *to + d } else { d };
+        }
+    }
+}
+}
+
+vectorised! {
+/// The gradient of the bits in one lane, `part` of the terms' with it: down each tree, from codes to bits.
+fn give_bits<T: Real>(gate: Gate, (lane, lanes): (usize, usize), part: T, room: &mut Room<T>, to: &mut [T], add: bool) {
+    let (Gate { selectors, experts, .. }, bits) = (gate, gate.bits());
+    let Room { steps, mix, trees, terms, slopes: d, dy, .. } = room;
+    for s in 0..selectors {
+        let (tree, terms, mix) = (&trees[s * (2 << bits)..][..2 << bits], &terms[s * experts..][..experts], &mix[s]);
+        d[1 << bits..].fill([T::ZERO; LANES]);
+        for (j, d) in d[1 << bits..][..experts].iter_mut().enumerate() {
+            for l in 0..LANES {
+                d[l] = mix[l] * dy[j][l] + part * terms[j][l];
+            }
+        }
+        for b in (0..bits).rev() {
+            let [step, slope] = &steps[s * bits + b];
+            let mut of_step = [T::ZERO; LANES];
+            for j in 0..1 << b {
+                let (clear, set) = (d[(2 << b) + j], d[(3 << b) + j]);
+                let (parent, into) = (&tree[(1 << b) + j], &mut d[(1 << b) + j]);
+                for l in 0..LANES {
+                    of_step[l] += parent[l] * (set[l] - clear[l]);
+                    into[l] = clear[l] + step[l] * (set[l] - clear[l]);
+                }
+            }
+            for (l, row) in to.chunks_exact_mut(lanes * selectors * bits).enumerate() {
+                let given = slope[l] * of_step[l];
+                let to = &mut row[(lane * selectors + s) * bits + b];
+                *to = if add { *to + given } else { given };
+            }
+        }
+    }
+}
+}

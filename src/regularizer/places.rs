@@ -1,0 +1,265 @@
+//! The parameters as regularizers see them: named pieces, and the stacks of those that correspond between tasks.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::bail;
+use crate::error::Result;
+use crate::network::{Entry, Network, ValueId};
+use crate::optim::{Block, begins};
+use crate::registry::list;
+
+/// A weight or bias in the flat parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Piece {
+    /// Its path: `encoder.0.weight`.
+    pub path: String,
+    /// Where it begins.
+    pub start: usize,
+    /// Its shape: `[out, in]`.
+    pub shape: Vec<usize>,
+    /// Whether penalties of size apply: not to biases and not to the parameters of norms.
+    pub decays: bool,
+    /// The only task that uses it; none if it is shared.
+    pub task: Option<usize>,
+    /// The value it is multiplied with, and the group of that.
+    pub reads: Option<(ValueId, usize)>,
+}
+
+impl Piece {
+    /// Where it lies.
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.start + self.shape.iter().product::<usize>()
+    }
+
+    /// As a matrix `[rows, columns]`: outputs and inputs of a linear layer.
+    pub fn matrix(&self) -> [usize; 2] {
+        matrix(&self.shape)
+    }
+}
+
+/// Weights of equal shape and name that all tasks have, one each: `heads.*.weight`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stack {
+    /// Their path, with `*` for the task's name.
+    pub path: String,
+    /// Where each task's begins.
+    pub starts: Vec<usize>,
+    /// Numbers of one task.
+    pub size: usize,
+    /// The shape of one task's.
+    pub shape: Vec<usize>,
+}
+
+impl Stack {
+    /// Each task's as a matrix `[rows, columns]`.
+    pub fn matrix(&self) -> [usize; 2] {
+        matrix(&self.shape)
+    }
+}
+
+fn matrix(shape: &[usize]) -> [usize; 2] {
+    [shape.first().copied().unwrap_or(1), shape.iter().skip(1).product()]
+}
+
+/// Parameters of a model, all or those that one regularizer is about.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Places {
+    /// Pieces of the flat parameters.
+    pub pieces: Vec<Piece>,
+    /// Weights that correspond between tasks.
+    pub stacks: Vec<Stack>,
+    /// Number of tasks.
+    pub tasks: usize,
+}
+
+impl Places {
+    /// Those of a network whose parameters are these blocks.
+    pub fn new(net: &Network, blocks: &[Block], tasks: &[&str]) -> Self {
+        let all = || net.entries.iter().filter_map(|entry| Some((entry, entry.param?)));
+        let entries = || all().filter(|(_, param)| !net.params[*param].sparse);
+        let mut all = vec![0; net.params.len()];
+        entries().for_each(|(_, param)| all[param] += 1);
+        let mut seen = vec![0; net.params.len()];
+        let piece = |(block, (entry, param)): (&Block, (&Entry, usize))| {
+            let group = seen[param];
+            seen[param] += 1;
+            let op = net.ops.iter().find(|op| op.params().contains(&param));
+            let input = op.and_then(|op| op.inputs().first().copied());
+            Piece {
+                path: block.path.clone(),
+                start: entry.range.start,
+                shape: entry.shape.clone(),
+                decays: block.decays,
+                task: block.task,
+                // Several groups in turn may read the same group of a value.
+                reads: input.map(|value| (value, group * net.values[value].groups / all[param])),
+            }
+        };
+        Self::of(blocks.iter().zip(entries()).map(piece).collect(), tasks)
+    }
+
+    /// Those of such pieces.
+    pub fn of(pieces: Vec<Piece>, tasks: &[&str]) -> Self {
+        let own = |task| {
+            let all = pieces.iter().filter(move |piece: &&Piece| piece.decays && piece.task == Some(task));
+            all.map(|piece| (piece.path.as_str(), piece)).collect::<HashMap<_, _>>()
+        };
+        let known: Vec<_> = (0..tasks.len()).map(own).collect();
+        let first = pieces.iter().filter(|piece| piece.decays && piece.task == Some(0));
+        let stacks = first.filter_map(|piece| stack(piece, tasks, &known)).collect();
+        Self { stacks, tasks: tasks.len(), pieces }
+    }
+
+    /// The same without what lies in these ranges.
+    pub fn without(&self, ranges: &[Range<usize>]) -> Self {
+        let within = |piece: &&Piece| !ranges.iter().any(|range| range.contains(&piece.start));
+        let pieces = self.pieces.iter().filter(within).cloned().collect();
+        Self { pieces, stacks: self.stacks.clone(), tasks: self.tasks }
+    }
+
+    /// The weights whose paths begin with `on`, or all.
+    ///
+    /// # Errors
+    /// There are none of that name.
+    pub fn weights(&self, class: &str, argument: &str, on: Option<&str>) -> Result<Self> {
+        let weights = || self.pieces.iter().filter(|piece| piece.decays);
+        let chosen = |piece: &&Piece| on.is_none_or(|on| begins(&piece.path, on));
+        let pieces: Vec<_> = weights().filter(chosen).cloned().collect();
+        match on.filter(|_| pieces.is_empty()) {
+            Some(on) => {
+                let mut known: Vec<_> = weights().filter_map(|piece| piece.path.split('.').next()).collect();
+                known.sort_unstable();
+                known.dedup();
+                bail!("{class}: argument `{argument}`: no weight is called {on:?}; names begin with {}", list(&known))
+            }
+            None => Ok(Self { pieces, stacks: Vec::new(), tasks: self.tasks }),
+        }
+    }
+
+    /// The stacks whose paths begin with `on`, or all.
+    ///
+    /// # Errors
+    /// There are none, or none of that name.
+    pub fn common(&self, class: &str, on: Option<&str>) -> Result<Self> {
+        if self.tasks < 2 {
+            bail!("{class} compares tasks; this model has {}", self.tasks);
+        }
+        if self.stacks.is_empty() {
+            bail!(
+                "{class} compares the tasks' own parameters; this model has none that correspond: use \
+                 sharing=pt.sharing.Soft() or heads of equal width"
+            );
+        }
+        let chosen = |stack: &&Stack| on.is_none_or(|on| begins(&stack.path, on));
+        let stacks: Vec<_> = self.stacks.iter().filter(chosen).cloned().collect();
+        if stacks.is_empty() {
+            let known: Vec<_> = self.stacks.iter().map(|stack| &stack.path).collect();
+            let on = on.unwrap_or_default();
+            bail!("{class}: argument `on`: no weight that all tasks have is called {on:?}; there are {}", list(&known));
+        }
+        Ok(Self { pieces: Vec::new(), stacks, tasks: self.tasks })
+    }
+}
+
+/// The stack that begins with this piece of the first task, if all others have their own.
+fn stack(piece: &Piece, tasks: &[&str], known: &[HashMap<&str, &Piece>]) -> Option<Stack> {
+    let named = |at: usize| {
+        let (before, after) = (&piece.path[..at], &piece.path[at + tasks[0].len()..]);
+        let of = |(name, own): (&&str, &HashMap<&str, &Piece>)| {
+            let found = own.get(format!("{before}{name}{after}").as_str())?;
+            (found.shape == piece.shape).then_some(found.start)
+        };
+        let starts = tasks.iter().zip(known).map(of).collect::<Option<Vec<_>>>()?;
+        let path = format!("{before}*{after}");
+        Some(Stack { path, starts, size: piece.range().len(), shape: piece.shape.clone() })
+    };
+    runs(&piece.path, tasks[0]).find_map(named)
+}
+
+/// Where a name stands in a path, from dot to dot.
+fn runs<'a>(path: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let begin = std::iter::once(0).chain(path.match_indices('.').map(|(at, _)| at + 1));
+    begin.filter(move |&at| begins(&path[at..], name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pieces of two numbers, one behind the other.
+    fn pieces(named: &[(&str, Option<usize>)]) -> Vec<Piece> {
+        let piece = |(i, (path, task)): (usize, &(&str, Option<usize>))| Piece {
+            path: (*path).into(),
+            start: i * 16,
+            shape: vec![1, 2],
+            decays: !path.ends_with("bias"),
+            task: *task,
+            reads: None,
+        };
+        named.iter().enumerate().map(piece).collect()
+    }
+
+    fn stacks(named: &[(&str, Option<usize>)], tasks: &[&str]) -> Vec<(String, Vec<usize>)> {
+        let places = Places::of(pieces(named), tasks);
+        places.stacks.into_iter().map(|stack| (stack.path, stack.starts)).collect()
+    }
+
+    #[test]
+    fn what_all_tasks_have_is_a_stack() {
+        let named = [
+            ("encoder.0.weight", None),
+            ("heads.a.weight", Some(0)),
+            ("heads.a.bias", Some(0)),
+            ("heads.b.0.weight", Some(1)),
+            ("heads.b.weight", Some(1)),
+            ("heads.b.bias", Some(1)),
+        ];
+        assert_eq!(stacks(&named, &["a", "b"]), [("heads.*.weight".to_owned(), vec![16, 64])]);
+        assert_eq!(stacks(&named, &["a", "b", "c"]), []);
+    }
+
+    #[test]
+    fn names_may_hold_dots_and_the_words_of_paths() {
+        let named = [
+            ("heads.heads.weight", Some(0)),
+            ("heads.a.b.weight", Some(1)),
+            ("heads.weight.weight", Some(2)),
+            ("encoders.heads.0.weight", Some(0)),
+            ("encoders.a.b.0.weight", Some(1)),
+            ("encoders.weight.0.weight", Some(2)),
+        ];
+        let got = stacks(&named, &["heads", "a.b", "weight"]);
+        let want = [("heads.*.weight", vec![0, 16, 32]), ("encoders.*.0.weight", vec![48, 64, 80])];
+        assert_eq!(got, want.map(|(path, starts)| (path.to_owned(), starts)));
+    }
+
+    #[test]
+    fn other_shapes_and_other_owners_do_not_correspond() {
+        let named = [("heads.a.weight", Some(0)), ("heads.b.weight", Some(1))];
+        let mut wide = pieces(&named);
+        wide[1].shape = vec![2, 2];
+        assert_eq!(Places::of(wide, &["a", "b"]).stacks, []);
+        assert_eq!(stacks(&[named[0], ("heads.b.weight", None)], &["a", "b"]), []);
+    }
+
+    #[test]
+    fn a_name_that_matches_nothing_is_answered_with_those_there_are() {
+        let named = [("encoder.0.weight", None), ("heads.a.weight", Some(0)), ("heads.b.weight", Some(1))];
+        let places = Places::of(pieces(&named), &["a", "b"]);
+        assert_eq!(places.weights("L1", "on", Some("heads")).unwrap().pieces.len(), 2);
+        assert_eq!(places.weights("L1", "on", None).unwrap().pieces.len(), 3);
+        assert_eq!(places.common("TraceNorm", Some("heads")).unwrap().stacks.len(), 1);
+        let message = places.weights("L1", "on", Some("head")).unwrap_err().to_string();
+        assert_eq!(message, "L1: argument `on`: no weight is called \"head\"; names begin with `encoder`, `heads`");
+        let message = places.common("TraceNorm", Some("encoder")).unwrap_err().to_string();
+        assert!(message.ends_with("no weight that all tasks have is called \"encoder\"; there are `heads.*.weight`"));
+        let alone = Places::of(pieces(&named[..2]), &["a"]);
+        assert_eq!(
+            alone.common("Pairwise", None).unwrap_err().to_string(),
+            "Pairwise compares tasks; this model has 1"
+        );
+        let none = Places::of(pieces(&named[..2]), &["a", "b"]);
+        assert!(none.common("Pairwise", None).unwrap_err().to_string().contains("use sharing=pt.sharing.Soft()"));
+    }
+}

@@ -1,0 +1,180 @@
+//! Every sharing scheme, with an encoder that is an island: the same as with one of nodes, in both backwards.
+
+use std::sync::Arc;
+
+use polytask::data::Inputs;
+use polytask::encoder::{self, Encoder};
+use polytask::error::Result;
+use polytask::model::assemble;
+use polytask::network::builder::Builder;
+use polytask::network::gradient::Pass;
+use polytask::network::nodes::island::Module;
+use polytask::network::params::Params;
+use polytask::network::plan::{Plan, Purpose, Step};
+use polytask::network::random::Stream;
+use polytask::network::{Init, Network, Reach, ValueId};
+use polytask::registry::Described;
+use polytask::task::Task;
+use polytask::{head, sharing};
+use serde_json::{Value, json};
+use tch::Tensor;
+
+const ROWS: usize = 11;
+const INPUTS: usize = 5;
+const WIDTH: usize = 4;
+
+/// `tanh(x W^T + b)` under autograd.
+#[derive(Debug)]
+struct Layer {
+    inner: usize,
+}
+
+impl Module for Layer {
+    fn width(&self) -> usize {
+        WIDTH
+    }
+
+    fn parameters(&self) -> Vec<(String, Vec<usize>, Init)> {
+        let init = Init::Uniform(0.5);
+        vec![("weight".into(), vec![WIDTH, self.inner], init.clone()), ("bias".into(), vec![WIDTH], init)]
+    }
+
+    fn forward(&self, inputs: &[Tensor], parameters: &[Tensor], _: bool) -> Result<Tensor> {
+        Ok(inputs[0].f_linear(&parameters[0], Some(&parameters[1]))?.f_tanh()?)
+    }
+}
+
+/// Two such layers.
+#[derive(Debug)]
+struct Islands;
+
+impl Described for Islands {
+    fn describe(&self) -> Value {
+        json!({"name": "islands"})
+    }
+}
+
+impl Encoder for Islands {
+    fn stages(&self) -> usize {
+        2
+    }
+
+    fn stage(&self, net: &mut Builder, stage: usize, paths: &[String], x: ValueId) -> Result<ValueId> {
+        let paths: Vec<_> = paths.iter().map(|path| format!("{path}.{stage}")).collect();
+        let module: Arc<dyn Module> = Arc::new(Layer { inner: net.value(x).width });
+        net.island(&paths, &[x], &module)
+    }
+}
+
+fn tasks(count: usize) -> Vec<Task> {
+    let task = |j: usize| {
+        Task::read(&json!({"name": format!("t{j}"), "loss": {"name": "binary_cross_entropy"}}), None).unwrap()
+    };
+    (0..count).map(task).collect()
+}
+
+fn built(encoder: &dyn Encoder, scheme: &Value, head: &str, count: usize) -> Network {
+    let inputs = Inputs { numeric: INPUTS, categorical: Vec::new() };
+    let (scheme, head) = (sharing::build(scheme).unwrap(), head::build(&json!(head)).unwrap());
+    assemble(&inputs, &[], &tasks(count), encoder, scheme.as_ref(), head.as_ref()).unwrap()
+}
+
+/// Parameters by name: each its own random numbers, whatever the order.
+fn fill(net: &Network, params: &mut Params<f64>) {
+    for entry in net.entries.iter().filter(|entry| entry.param.is_some()) {
+        let seed = entry.name.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let numbers = params.values.slice_mut()[entry.range.clone()].iter_mut().enumerate();
+        numbers.for_each(|(i, x)| *x = 0.6 * Stream::new(seed, &[]).normal(i as u64));
+    }
+}
+
+/// Outputs, and gradients by name: of the sum, and of each task where all reach a parameter.
+fn run(net: &Network) -> (Vec<f64>, Vec<(String, Vec<f64>)>) {
+    let mut params = Params::<f64>::new(net, 0).unwrap();
+    fill(net, &mut params);
+    let mut plan = Plan::new(net, &params, ROWS, Purpose::BOTH).unwrap();
+    let step = Step { codes: &[], seed: 1, number: 1, training: false, accumulate: false, weights: &[], share: 1.0 };
+    let numbers = plan.numeric().iter_mut().enumerate();
+    numbers.for_each(|(i, x)| *x = Stream::new(3, &[]).normal(i as u64));
+    plan.forward(&step).unwrap();
+    let (mut outputs, mut gradients) = (Vec::new(), Vec::new());
+    for pass in [Pass::Summed, Pass::PerTask] {
+        plan.clear(pass);
+        for task in 0..net.tasks() {
+            let (values, slopes, window) = plan.output_and_gradient(task, pass);
+            let slopes = slopes.unwrap();
+            for row in 0..ROWS {
+                outputs.push(values[row * window.stride]);
+                slopes[row * window.stride] = Stream::new(5, &[task as u64]).normal(row as u64);
+            }
+        }
+        plan.backward(&step, pass).unwrap();
+        for entry in net.entries.iter().filter(|entry| entry.param.is_some()) {
+            let param = entry.param.unwrap();
+            let whole = &net.params[param];
+            if pass == Pass::PerTask && whole.reach == Reach::All {
+                for task in 0..net.tasks() {
+                    let row = plan.slabs().unwrap().row(param, task).unwrap();
+                    let own = entry.range.start - whole.range.start..entry.range.end - whole.range.start;
+                    gradients.push((format!("{task}: {}", entry.name), row[own].to_vec()));
+                }
+            } else {
+                let own = params.gradients.slice()[entry.range.clone()].to_vec();
+                gradients.push((format!("{pass:?}: {}", entry.name), own));
+            }
+        }
+    }
+    gradients.sort_by(|a, b| a.0.cmp(&b.0));
+    (outputs, gradients)
+}
+
+fn close(one: &[f64], other: &[f64], what: &str) {
+    assert_eq!(one.len(), other.len(), "{what}");
+    for (a, b) in one.iter().zip(other) {
+        assert!((a - b).abs() < 1e-9 * (1.0 + a.abs()), "{what}: {a} and {b}");
+    }
+}
+
+#[test]
+fn an_island_is_an_encoder_like_any_other() {
+    let mlp = encoder::build(&json!({"name": "mlp", "hidden": [WIDTH, WIDTH], "activation": "tanh"})).unwrap();
+    for info in sharing::infos() {
+        for (count, head) in [(1, "linear"), (3, "linear"), (3, "tower")] {
+            let what = format!("{} of {count} tasks with {head} heads", info.name);
+            let scheme = match info.name.as_str() {
+                "branched" if count == 3 => {
+                    json!({"name": "branched", "branches": [[["t0", "t1", "t2"]], [["t0", "t2"], ["t1"]]]})
+                }
+                name => json!(name),
+            };
+            let (outputs, gradients) = run(&built(mlp.as_ref(), &scheme, head, count));
+            let (again, others) = run(&built(&Islands, &scheme, head, count));
+            close(&outputs, &again, &what);
+            assert!(gradients.iter().any(|(_, g)| g.iter().any(|x| x.abs() > 1e-3)), "{what}");
+            assert_eq!(gradients.len(), others.len(), "{what}");
+            for ((name, one), (same, other)) in gradients.iter().zip(&others) {
+                assert_eq!(name, same, "{what}");
+                close(one, other, &format!("{what}: {name}"));
+            }
+        }
+    }
+}
+
+/// The paths of equal parameters in networks of one start.
+#[test]
+fn soft_sharing_starts_alike() {
+    let mlp = encoder::build(&json!({"name": "mlp", "hidden": [WIDTH, WIDTH]})).unwrap();
+    for encoder in [mlp.as_ref(), &Islands] {
+        let net = built(encoder, &json!("soft"), "linear", 3);
+        let params = Params::<f64>::new(&net, 4).unwrap();
+        let of = |name: &str| {
+            let entry = net.entries.iter().find(|entry| entry.name == name).unwrap();
+            params.values.slice()[entry.range.clone()].to_vec()
+        };
+        for layer in ["0.weight", "0.bias", "1.weight", "1.bias"] {
+            assert_eq!(of(&format!("encoders.t0.{layer}")), of(&format!("encoders.t2.{layer}")));
+        }
+        assert_ne!(of("encoders.t0.0.weight")[..WIDTH], of("encoders.t0.1.weight")[..WIDTH]);
+        assert_ne!(of("heads.t0.weight"), of("heads.t1.weight"));
+    }
+}

@@ -270,7 +270,7 @@ impl Network {
     pub fn meets_at_representation(&self) -> bool {
         let values = &self.values;
         let entrances = self.ops.iter().filter(|op| values[op.output()].reach != Reach::All).flat_map(Op::inputs);
-        let mut shared = entrances.filter(|&x| values[x].reach == Reach::All);
+        let mut shared = entrances.filter(|&x| values[x].reach == Reach::All && values[x].learns);
         values[self.representation].learns && shared.all(|x| x == self.representation)
     }
 

@@ -1,6 +1,6 @@
 """A step's cost against the size of an embedding table, in one run.
 
-    python benches/tables.py            # 10 thousand to 10 million rows of 32 numbers, about 10 minutes
+    python benches/tables.py            # 10 thousand to 10 million rows of 32 numbers, about 5 minutes
     python benches/tables.py --write    # also puts the table into docs/benchmarks.md
 
 One table and 8 numeric features, an MLP of [256, 128], two binary tasks, batch 1024, codes uniform over the table. Each

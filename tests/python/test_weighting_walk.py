@@ -13,15 +13,22 @@ def names(family):
     return [info["name"] for info in registry.REGISTRY if info["family"] == family]
 
 
-def conflicting(rows=120, seed=3):
-    """Two regressions of opposite sign, a classification, two decisions; a third of each task's labels is missing."""
+#: Schemes for funnels, whose tasks are decisions.
+FUNNELS = {"esmm", "aitm"}
+
+
+def conflicting(sharing, rows=120, seed=3):
+    """Two regressions of opposite sign, a classification, two decisions; a third of each task's labels is missing. For
+    funnels decisions of opposite sign."""
     generator = np.random.default_rng(seed)
     x = generator.normal(size=(rows, 6)).astype(np.float32)
     up = (x @ generator.normal(size=6)).astype(np.float32)
     y = {"up": up, "down": -up + 0.1 * x[:, 0], "side": (x[:, 1] > 0).astype(int), "flags": (x[:, 2:4] > 0) * 1.0}
+    if sharing in FUNNELS:
+        y = {name: (labels if labels.ndim == 1 else labels[:, 0]) > 0 for name, labels in y.items()}
     for k, name in enumerate(y):
         lost = (np.arange(rows) + k) % 3 == 0
-        y[name] = np.where(lost, -1, y[name]) if name == "side" else y[name].astype(np.float32)
+        y[name] = np.where(lost, -1, y[name]) if name == "side" else np.asarray(y[name], np.float32)
         if name != "side":
             y[name][lost] = np.nan
     # One whole batch without a label of one task.
@@ -36,6 +43,8 @@ def trainer(weighting, sharing, folder=None):
         pt.Task("side", classes=2),
         pt.Task("flags", loss="binary_cross_entropy", outputs=2),
     ]
+    if sharing in FUNNELS:
+        tasks = [pt.Task(task.name, loss="binary_cross_entropy") for task in tasks]
     encoder = pt.encoder.MLP([8, 8], dropout=0.1, norm="batch")
     model = pt.MultiTaskModel(6, tasks=tasks, encoder=encoder, sharing=sharing, seed=2)
     callbacks = [] if folder is None else [pt.Checkpoint(folder, every_steps=1)]
@@ -55,7 +64,7 @@ class Interrupt(pt.Callback):
 @pytest.mark.parametrize("sharing", names("sharing"))
 @pytest.mark.parametrize("weighting", names("weighting"))
 def test_it_trains_and_resumes(weighting, sharing, tmp_path):
-    data, validation = conflicting(), conflicting(rows=60, seed=5)
+    data, validation = conflicting(sharing), conflicting(sharing, rows=60, seed=5)
     whole = trainer(weighting, sharing)
     before = whole.evaluate(data)
     history = whole.fit(data, validation=validation, shuffle=False, **FIT)

@@ -284,8 +284,8 @@ class NDDR(Network):
 
 
 def weighed(gate: Tensor, experts: Tensor) -> Tensor:
-    """Experts `[rows, experts, width]` weighed by a gate `[rows, experts]`."""
-    return torch.einsum("re,rew->rw", gate, experts)
+    """Experts `[rows, experts, width]` weighed by a gate `[rows, experts]`, in the fastest of the usual ways."""
+    return (gate.unsqueeze(2) * experts).sum(dim=1)
 
 
 class MMoE(Network):
@@ -402,7 +402,7 @@ class Selector(nn.Module):
         step = torch.where(z <= -self.gamma / 2, 0.0, torch.where(z >= self.gamma / 2, 1.0, smooth))
         selected = torch.where(self.codes, step, 1 - step).prod(dim=3)
         share = torch.softmax(self.mix(x), dim=1)
-        return torch.einsum("rk,rke->re", share, selected), selected
+        return weighed(share, selected), selected
 
     def spare(self, selected: Tensor) -> Tensor:
         """What keeps selections from codes of no expert: `1 / t - 1`, and its tangent below `t = 0.1`."""

@@ -211,6 +211,7 @@ impl Model {
         if self.net.entries.iter().any(|entry| frozen(entry) != entry.frozen) {
             self.net.freeze(frozen);
             self.params.gradients.slice_mut().fill(0.0);
+            self.params.tables.iter().flatten().for_each(|gradient| gradient.open().forget());
             self.workspaces.clear();
         }
     }
@@ -227,7 +228,7 @@ impl Model {
     fn single_task_size(&self) -> Result<usize> {
         let (encoder, head) = (encoder::build(&self.rest["encoder"])?, head::build(&self.rest["head"])?);
         let sharing = sharing::build(&"hard".into())?;
-        let widths = embedding_widths(&self.inputs.categorical, &self.rest["embedding"])?;
+        let widths = embedding_widths(&self.inputs.categorical, &self.rest["inputs"]["embedding"])?;
         let size = |task: &Task| {
             let alone = std::slice::from_ref(task);
             let net = assemble(&self.inputs, &widths, alone, encoder.as_ref(), sharing.as_ref(), head.as_ref())?;

@@ -24,10 +24,11 @@ class Inputs:
 
     A step touches a sparse table in the rows of its batch alone, and so costs the same whatever the size of the table:
     the gradient is those rows, and the optimizer updates them and their state (see `pt.optim.Adam` and
-    `pt.optim.Adagrad` for what that changes). The state takes memory where rows were touched. A sparse table starts
-    with the variance of a dense one, but uniform instead of normal. Regularizers leave sparse tables out; gradient
-    methods leave them out of what they compare, and apply their weights to them (a method that gives a direction
-    instead of weights leaves them the plain sum). A table that should count there is dense: `sparse=False`.
+    `pt.optim.Adagrad` for what that changes). The state takes memory as rows are touched, of a large table in pages of
+    2 MiB. A sparse table starts with the variance of a dense one, but uniform instead of normal. Regularizers leave
+    sparse tables out; gradient methods leave them out of what they compare, and apply their weights to them (a method
+    that gives a direction instead of weights leaves them the plain sum). A table that should count there is dense:
+    `sparse=False`.
 
     Arguments:
         numeric: how many numeric features.

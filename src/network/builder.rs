@@ -117,7 +117,7 @@ impl Builder {
         for (j, feature) in features.iter().enumerate() {
             let shape = [self.net.categorical[first], feature.width];
             let deviation = 1.0 / (feature.width as f64).sqrt();
-            let init = if feature.sparse { Init::Uniform(3f64.sqrt() * deviation) } else { Init::Normal(deviation) };
+            let init = if feature.sparse { Init::Coarse(3f64.sqrt() * deviation) } else { Init::Normal(deviation) };
             let pieces = vec![(format!("embedding.{j}.weight"), shape.to_vec())];
             let table = self.parameter(pieces, &shape, 1, Role::Embedding, init);
             self.net.params[table].sparse = feature.sparse;

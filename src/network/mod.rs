@@ -74,6 +74,8 @@ pub enum Role {
 pub enum Init {
     /// Uniform in plus or minus the bound.
     Uniform(f64),
+    /// The same from few random bits, many times faster to draw: for tables of many rows, which are one piece.
+    Coarse(f64),
     /// Normal with this standard deviation.
     Normal(f64),
     /// The same number everywhere.
@@ -268,7 +270,7 @@ impl Network {
     pub fn meets_at_representation(&self) -> bool {
         let values = &self.values;
         let entrances = self.ops.iter().filter(|op| values[op.output()].reach != Reach::All).flat_map(Op::inputs);
-        let mut shared = entrances.filter(|&x| values[x].reach == Reach::All);
+        let mut shared = entrances.filter(|&x| values[x].reach == Reach::All && values[x].learns);
         values[self.representation].learns && shared.all(|x| x == self.representation)
     }
 

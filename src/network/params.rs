@@ -2,11 +2,12 @@
 
 use super::buffer::{Buffer, Layout};
 use super::parallel::{self, Places};
-use super::random::Stream;
+use super::random::{Stream, coarse};
 use super::touched::SparseGradient;
 use super::{Init, Network, Param};
 use crate::error::Result;
 use crate::real::Real;
+use crate::vectorised;
 
 /// Stream of initial weights within a seed.
 const INIT: u64 = 1;
@@ -59,6 +60,11 @@ fn start<T: Real>(param: &Param, stream: Stream, values: &mut [T]) {
             &Init::Uniform(bound) => each.for_each(|(value, i)| {
                 *value = T::of(bound * (2.0 * stream.uniform(index(i)) - 1.0));
             }),
+            &Init::Coarse(bound) => {
+                for (lot, values) in lots.clone().zip(values.chunks_mut(LOT)) {
+                    coarse_uniform(stream.part(lot as u64).halves(), bound, values);
+                }
+            }
             &Init::Normal(deviation) => each.for_each(|(value, i)| {
                 *value = T::of(deviation * stream.normal(index(i)));
             }),
@@ -66,4 +72,31 @@ fn start<T: Real>(param: &Param, stream: Stream, values: &mut [T]) {
             Init::Given(given) => each.for_each(|(value, i)| *value = T::of(given[i])),
         }
     });
+}
+
+vectorised! {
+/// Uniform numbers in plus or minus the bound.
+fn coarse_uniform<T: Real>(key: [u32; 2], bound: f64, values: &mut [T]) {
+    let scale = bound / f64::from(1u32 << 31);
+    for (i, value) in values.iter_mut().enumerate() {
+        *value = T::of(scale * f64::from(coarse(key, i as u32) as i32));
+    }
+}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coarse_numbers_are_uniform_and_differ_from_lot_to_lot() {
+        let key = |lot| Stream::new(3, &[INIT, 5]).part(lot).halves();
+        let (mut one, mut other) = (vec![0.0_f64; LOT], vec![0.0_f64; LOT]);
+        coarse_uniform(key(0), 2.0, &mut one);
+        coarse_uniform(key(1), 2.0, &mut other);
+        let mean = |of: &dyn Fn(usize) -> f64| (0..LOT).map(of).sum::<f64>() / LOT as f64;
+        assert!(one.iter().all(|x| x.abs() <= 2.0) && one.iter().any(|x| *x > 1.99) && one.iter().any(|x| *x < -1.99));
+        assert!(mean(&|i| one[i]).abs() < 0.05 && (mean(&|i| one[i] * one[i]) - 4.0 / 3.0).abs() < 0.05);
+        assert!(mean(&|i| one[i] * other[i]).abs() < 0.05);
+    }
 }

@@ -21,6 +21,11 @@ impl Stream {
         Self { key: path.iter().fold(mix(seed), |key, &part| mix(key ^ mix(part))) }
     }
 
+    /// A stream of its own for one of many parts.
+    pub fn part(self, index: u64) -> Self {
+        Self { key: mix(self.bits(index)) }
+    }
+
     /// 64 random bits.
     #[inline(always)]
     pub fn bits(self, index: u64) -> u64 {

@@ -44,9 +44,7 @@ impl<T: Real> Touched<T> {
     /// Begins a step with gradients of so many lanes, of at most so many codes; or goes on with one that began likewise.
     pub fn begin(&mut self, lanes: usize, most: usize, go_on: bool) {
         if !go_on {
-            self.codes.clear();
-            self.rows.clear();
-            self.places.fill(0);
+            self.forget();
             self.lanes = lanes;
         }
         assert_eq!(self.lanes, lanes, "micro-batches of a step go the same way");
@@ -61,6 +59,13 @@ impl<T: Real> Touched<T> {
                 self.places[free] = index as u32 + 1;
             }
         }
+    }
+
+    /// No row is touched.
+    pub fn forget(&mut self) {
+        self.codes.clear();
+        self.rows.clear();
+        self.places.fill(0);
     }
 
     /// The gradient `[lanes, width]` of a row; zeros where it is new. No more codes than [`Touched::begin`] was told.
@@ -80,6 +85,10 @@ impl<T: Real> Touched<T> {
     /// Weighted sums of the lanes in their place.
     pub fn combine(&mut self, weights: &[f64]) {
         let (width, lanes) = (self.width, self.lanes);
+        // A table that is frozen, or met with no code at all.
+        if self.codes.is_empty() {
+            return;
+        }
         assert_eq!(weights.len(), lanes, "one weight a lane");
         for index in 0..self.codes.len() {
             for k in 0..width {

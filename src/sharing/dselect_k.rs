@@ -4,9 +4,9 @@ use super::{Parts, Sharing, numbered};
 use crate::bail;
 use crate::error::Result;
 use crate::head::Feature;
-use crate::network::Reach;
 use crate::network::builder::Builder;
 use crate::network::nodes::mixture::Experts;
+use crate::network::{Init, Reach};
 
 crate::component! {
     /// DSelect-k (Hazimeh, Zhao, Chowdhery, Sathiamoorthy, Chen, Mazumder, Hong & Chi, NeurIPS 2021): a mixture of experts in
@@ -46,7 +46,8 @@ impl Sharing for DselectK {
         let seen = net.each(seen, parts.tasks.len(), Reach::Own);
         let bits = experts.next_power_of_two().trailing_zeros() as usize;
         let paths = |name: &str| parts.paths("gates").iter().map(|path| format!("{path}.{name}")).collect::<Vec<_>>();
-        let z = net.linear(&paths("bits"), seen, k * bits, None);
+        // Small bits at the start, as the authors have them: selectors that saturate do not learn.
+        let z = net.linear_from(&paths("bits"), seen, k * bits, None, Some(Init::Uniform(gamma / 100.0)));
         let a = net.linear(&paths("mix"), seen, k, None);
         let gates = net.selectors(z, a, k, experts, gamma, entropy)?;
         net.show_gates("gates".to_owned(), gates, [parts.names(), numbered("experts", experts)], 0);

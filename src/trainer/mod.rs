@@ -155,7 +155,6 @@ impl Trainer {
             self.frozen = model.net.frozen();
             self.regularizers.iter_mut().for_each(|term| term.freeze(&self.frozen));
             self.segments = Segments::of(self.optimizer.as_ref(), &self.blocks, &self.tables.blocks());
-            self.tables.forget(&model.net, &model.params);
             self.thaws = model.net.thaws;
         }
         Ok(())

@@ -48,12 +48,6 @@ impl Tables {
         self.0.iter().filter_map(|table| gradients[table.param].as_ref()).for_each(|g| g.open().combine(weights));
     }
 
-    /// Forgets the gradients of tables that no longer learn.
-    pub fn forget(&self, net: &Network, params: &Params<f32>) {
-        let frozen = self.0.iter().filter(|table| !net.params[table.param].learns);
-        frozen.filter_map(|table| params.tables[table.param].as_ref()).for_each(|g| g.open().begin(1, 0, false));
-    }
-
     /// Step number `step` of the optimizer, one segment a table.
     pub fn update(
         &mut self,

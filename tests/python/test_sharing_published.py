@@ -386,6 +386,8 @@ REPRESENTATION = {
     "CrossStitch": r"encoders\..\.1",
     "NDDR": r"encoders\..\.1",
     "LTB": r"blocks\..\.1",
+    "MMoE": r"experts\..\.1",
+    "CGC": r"shared_experts\..\.1",
 }
 
 

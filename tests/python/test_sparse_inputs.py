@@ -320,6 +320,41 @@ def test_the_norm_that_is_clipped_counts_the_rows() -> None:
     reference.compare(model)
 
 
+@pytest.mark.parametrize("weighting", ["equal", "upgrad"])
+def test_a_frozen_table_keeps_its_bits_whatever_came_before(weighting: str) -> None:
+    model = make_model()
+    trainer = pt.Trainer(model, "adam", weighting=weighting)
+    trainer.step(batch(0))
+    model.freeze("embedding.2")
+    before = model.state_dict()
+    for each in (trainer, pt.Trainer(model, "adam", weighting=weighting, clip_norm=1.0)):
+        each.step(batch(1))
+    after = model.state_dict()
+    np.testing.assert_array_equal(after["embedding.2.weight"], before["embedding.2.weight"])
+    assert not np.array_equal(after["embedding.1.weight"], before["embedding.1.weight"])
+    assert not model._core.gradients(model.reader.rows(batch(1)).core(), "sum")["embedding.2.weight"].any()
+    model.unfreeze()
+    trainer.step(batch(2))
+    assert not np.array_equal(model.state_dict()["embedding.2.weight"], before["embedding.2.weight"])
+
+
+def test_a_new_task_keeps_the_tables() -> None:
+    model = make_model()
+    pt.Trainer(model).step(batch(0))
+    before = model.state_dict()["embedding.2.weight"]
+    larger = model.add_task(pt.Task("t2"))
+    np.testing.assert_array_equal(larger.state_dict()["embedding.2.weight"], before)
+    x, ys = batch(1)
+    pt.Trainer(larger).step((x, {**ys, "t2": ys["t0"]}))
+    assert not np.array_equal(larger.state_dict()["embedding.2.weight"], before)
+
+
+def test_the_summary_counts_tables_of_the_given_widths() -> None:
+    alone = make_model(tasks=1)
+    size = sum(value.size for value in alone.state_dict().values())
+    assert make_model().summary().single_task == 2 * size
+
+
 def rows_in_memory(rows: int = 96) -> Any:
     return batch(11, rows)
 

@@ -181,12 +181,12 @@ fn forward<T: Real, S: Shape>(x: &[T], y: &mut [T]) {
 vectorised! {
 fn backward<T: Real, S: Shape>(layout: Layout, values: [&[T]; 3], dx: &mut [T], mode: Mode) {
     let ([x, y, dy], Layout { lanes, width, .. }) = (values, layout);
-    let keep = if mode == Mode::Add { T::ONE } else { T::ZERO };
+    let keep = mode == Mode::Add;
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
         let at = i / lanes * width;
         let (x, y) = (&x[at..at + width], &y[at..at + width]);
         for j in 0..width {
-            dx[j] = keep * dx[j] + dy[j] * S::slope(x[j], y[j]);
+            dx[j] = if keep { dx[j] } else { T::ZERO } + dy[j] * S::slope(x[j], y[j]);
         }
     }
 }

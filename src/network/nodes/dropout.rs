@@ -87,7 +87,7 @@ impl<T: Real> Kernel for DropoutKernel<T> {
         let Some((dy, dx)) = self.passes.of(pass) else { return Ok(()) };
         // Outside training nothing is dropped: a threshold no number is below.
         let mask = if training { mask } else { Mask { threshold: 0, scale: T::ONE } };
-        let keep = if dx.mode == Mode::Add { T::ONE } else { T::ZERO };
+        let keep = dx.mode == Mode::Add;
         apply_back(mask, key, dy.layout, dy.slice(), dx.buffer.slice_mut(), keep);
         Ok(())
     }
@@ -102,12 +102,12 @@ fn apply<T: Real>(mask: Mask<T>, key: [u32; 2], x: &[T], y: &mut [T]) {
 }
 
 vectorised! {
-fn apply_back<T: Real>(mask: Mask<T>, key: [u32; 2], layout: Layout, dy: &[T], dx: &mut [T], keep: T) {
+fn apply_back<T: Real>(mask: Mask<T>, key: [u32; 2], layout: Layout, dy: &[T], dx: &mut [T], keep: bool) {
     let Layout { lanes, width, .. } = layout;
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
         let first = i / lanes * width;
         for (j, (dx, &dy)) in dx.iter_mut().zip(dy).enumerate() {
-            *dx = keep * *dx + dy * mask.at(key, first + j);
+            *dx = if keep { *dx } else { T::ZERO } + dy * mask.at(key, first + j);
         }
     }
 }

@@ -158,7 +158,7 @@ impl<T: Real> Kernel for LayerNormKernel<T> {
         let back = self.passes.of(pass);
         back.parameters(step, normal);
         let Some(dx) = &mut back.dx else { return Ok(()) };
-        let keep = if dx.mode == Mode::Add { T::ONE } else { T::ZERO };
+        let keep = dx.mode == Mode::Add;
         give_back_rows(back.dy.layout, back.dy.slice(), [normal, inverse, scale], dx.buffer.slice_mut(), keep);
         Ok(())
     }
@@ -194,7 +194,7 @@ fn affine<T: Real>(layout: Layout, normal: &[T], scale: &[T], shift: &[T], y: &m
 
 vectorised! {
 /// The gradient of [`standardise`], after that of [`affine`]; `stored` is normal, inverse and scale.
-fn give_back_rows<T: Real>(layout: Layout, dy: &[T], stored: [&[T]; 3], dx: &mut [T], keep: T) {
+fn give_back_rows<T: Real>(layout: Layout, dy: &[T], stored: [&[T]; 3], dx: &mut [T], keep: bool) {
     let ([normal, inverse, scale], Layout { rows, lanes, width, .. }) = (stored, layout);
     let n = T::of(width as f64);
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
@@ -203,7 +203,7 @@ fn give_back_rows<T: Real>(layout: Layout, dy: &[T], stored: [&[T]; 3], dx: &mut
         let mean = sum(width, |j| dy[j] * scale[j]) / n;
         let along = sum(width, |j| dy[j] * scale[j] * normal[j]) / n;
         for j in 0..width {
-            dx[j] = keep * dx[j] + inverse[row] * (dy[j] * scale[j] - mean - normal[j] * along);
+            dx[j] = if keep { dx[j] } else { T::ZERO } + inverse[row] * (dy[j] * scale[j] - mean - normal[j] * along);
         }
     }
 }
@@ -320,7 +320,7 @@ impl<T: Real> Kernel for BatchNormKernel<T> {
         back.parameters(step, normal);
         let layout = back.dy.layout;
         let Some(dx) = &mut back.dx else { return Ok(()) };
-        let keep = if dx.mode == Mode::Add { T::ONE } else { T::ZERO };
+        let keep = dx.mode == Mode::Add;
         let [sum, along] = self.sums.of(pass);
         let (sum, along) = (sum.slice_mut(), along.slice_mut());
         sum.fill(T::ZERO);
@@ -379,7 +379,7 @@ fn centre<T: Real>(layout: Layout, x: &[T], mean: &[T], inverse: &[T], normal: &
 vectorised! {
 /// The gradient of [`centre`], after that of [`affine`]; `stored` is normal, inverse, scale and the column sums, which are
 /// zero where the statistics did not come from the batch.
-fn give_back_columns<T: Real>(layout: Layout, dy: &[T], stored: [&[T]; 5], dx: &mut [T], keep: T) {
+fn give_back_columns<T: Real>(layout: Layout, dy: &[T], stored: [&[T]; 5], dx: &mut [T], keep: bool) {
     let ([normal, inverse, scale, sum, along], Layout { rows, lanes, width, .. }) = (stored, layout);
     let share = T::ONE / T::of(rows as f64);
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
@@ -389,7 +389,7 @@ fn give_back_columns<T: Real>(layout: Layout, dy: &[T], stored: [&[T]; 5], dx: &
         let (sum, along) = (&sum[slot * width..][..width], &along[slot * width..][..width]);
         for j in 0..width {
             let centred = dy[j] - share * (sum[j] + normal[j] * along[j]);
-            dx[j] = keep * dx[j] + scale[j] * inverse[j] * centred;
+            dx[j] = if keep { dx[j] } else { T::ZERO } + scale[j] * inverse[j] * centred;
         }
     }
 }

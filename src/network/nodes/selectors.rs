@@ -17,7 +17,7 @@ const FEW: f64 = 0.1;
 
 /// The gate of DSelect-k (Hazimeh et al., NeurIPS 2021): `y = sum_s softmax(w)_s r_s`, where selector `s` weighs expert `j` by
 /// `r_s[j] = product over bits b of (S(z_b) if bit b of j is set, else 1 - S(z_b))`, the lowest bit first, and
-/// `S(z) = 1/2 + t (3/2 - 2 t^2)` with `t = z / gamma`, held within plus or minus 1/2, is the smooth step.
+/// `S(z) = v^2 (3 - 2 v)` with `v = z / gamma + 1/2`, held within 0 and 1, is the smooth step.
 ///
 /// Terms of the objective, means over rows of sums over groups and selectors (the authors' code sums over rows):
 ///
@@ -89,8 +89,8 @@ type Rows<T> = [T; LANES];
 
 /// What one block of rows needs.
 struct Room<T> {
-    /// `S(z)` and its slope, of each bit of each selector.
-    steps: Vec<[Rows<T>; 2]>,
+    /// `S(z)`, `1 - S(z)` and the slope, of each bit of each selector.
+    steps: Vec<[Rows<T>; 3]>,
     /// `softmax(w)`.
     mix: Vec<Rows<T>>,
     /// A tree a selector: node `2^b + j` is the weight of code `j` of the first `b` bits.
@@ -109,7 +109,7 @@ impl<T: Real> Room<T> {
         let (Gate { selectors, experts, .. }, bits) = (gate, gate.bits());
         let rows = |count: usize| vec![[T::ZERO; LANES]; count];
         Self {
-            steps: vec![[[T::ZERO; LANES]; 2]; selectors * bits],
+            steps: vec![[[T::ZERO; LANES]; 3]; selectors * bits],
             mix: rows(selectors),
             trees: rows(selectors << (bits + 1)),
             terms: rows(selectors * experts),
@@ -213,14 +213,17 @@ vectorised! {
 fn select<T: Real>(gate: Gate, z: &[T], w: &[T], room: &mut Room<T>) {
     let (Gate { selectors, .. }, bits) = (gate, gate.bits());
     let (count, half, inverse) = (w.len() / selectors, T::of(0.5), T::of(1.0 / gate.gamma));
-    for (i, [step, slope]) in room.steps.iter_mut().enumerate() {
+    for (i, [set, clear, slope]) in room.steps.iter_mut().enumerate() {
         for l in 0..count {
-            step[l] = z[l * selectors * bits + i];
+            set[l] = z[l * selectors * bits + i];
         }
         for l in 0..LANES {
-            let t = (step[l] * inverse).max(T::ZERO - half).min(half);
-            step[l] = half + t * (T::of(1.5) - T::of(2.0) * t * t);
-            slope[l] = inverse * (T::of(1.5) - T::of(6.0) * t * t);
+            // From each end by itself, so that small weights keep their digits.
+            let t = (set[l] * inverse).max(T::ZERO - half).min(half);
+            let (v, u) = (half + t, half - t);
+            set[l] = v * v * (T::of(3.0) - (v + v));
+            clear[l] = u * u * (T::of(3.0) - (u + u));
+            slope[l] = T::of(6.0) * inverse * u * v;
         }
     }
     let mut top = [T::LOWEST; LANES];
@@ -246,12 +249,12 @@ fn select<T: Real>(gate: Gate, z: &[T], w: &[T], room: &mut Room<T>) {
     }
     for (tree, steps) in room.trees.chunks_exact_mut(2 << bits).zip(room.steps.chunks_exact(bits)) {
         tree[1] = [T::ONE; LANES];
-        for (b, [step, _]) in steps.iter().enumerate() {
+        for (b, [set, clear, _]) in steps.iter().enumerate() {
             for j in 0..1 << b {
-                let (parent, clear) = (tree[(1 << b) + j], (2 << b) + j);
+                let (parent, first) = (tree[(1 << b) + j], (2 << b) + j);
                 for l in 0..LANES {
-                    tree[clear][l] = parent[l] * (T::ONE - step[l]);
-                    tree[clear + (1 << b)][l] = parent[l] * step[l];
+                    tree[first][l] = parent[l] * clear[l];
+                    tree[first + (1 << b)][l] = parent[l] * set[l];
                 }
             }
         }
@@ -365,14 +368,14 @@ fn give_bits<T: Real>(gate: Gate, (lane, lanes): (usize, usize), part: T, room: 
             }
         }
         for b in (0..bits).rev() {
-            let [step, slope] = &steps[s * bits + b];
+            let [set, clear, slope] = &steps[s * bits + b];
             let mut of_step = [T::ZERO; LANES];
             for j in 0..1 << b {
-                let (clear, set) = (d[(2 << b) + j], d[(3 << b) + j]);
+                let (without, with) = (d[(2 << b) + j], d[(3 << b) + j]);
                 let (parent, into) = (&tree[(1 << b) + j], &mut d[(1 << b) + j]);
                 for l in 0..LANES {
-                    of_step[l] += parent[l] * (set[l] - clear[l]);
-                    into[l] = clear[l] + step[l] * (set[l] - clear[l]);
+                    of_step[l] += parent[l] * (with[l] - without[l]);
+                    into[l] = clear[l] * without[l] + set[l] * with[l];
                 }
             }
             for (l, row) in to.chunks_exact_mut(lanes * selectors * bits).enumerate() {

@@ -104,7 +104,6 @@ vectorised! {
 fn give_back<T: Real, const W: usize>(layout: Layout, y: &[T], dy: &[T], dx: &mut [T], add: bool) {
     let Layout { lanes, width, .. } = layout;
     let width = if W > 0 { W } else { width };
-    let keep = if add { T::ONE } else { T::ZERO };
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
         let y = &y[i / lanes * width..][..width];
         let mut mean = T::ZERO;
@@ -112,7 +111,7 @@ fn give_back<T: Real, const W: usize>(layout: Layout, y: &[T], dy: &[T], dx: &mu
             mean += y[k] * dy[k];
         }
         for k in 0..width {
-            dx[k] = keep * dx[k] + y[k] * (dy[k] - mean);
+            dx[k] = if add { dx[k] } else { T::ZERO } + y[k] * (dy[k] - mean);
         }
     }
 }

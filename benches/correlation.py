@@ -10,8 +10,8 @@ for each scheme and correlation on validation rows of three seeds that do not co
 hand. Each seed has its own directions, rows and initial weights, the same for all schemes, so that differences are
 paired.
 
-10,000 rows to train on: a network of one task then explains nine tenths of the variance or more and is still far from
-the noise, so that what a scheme does with its parameters counts.
+10,000 rows to train on: a network of one task then explains about nine tenths of the variance and is still far from the
+noise, so that what a scheme does with its parameters counts.
 """
 
 from __future__ import annotations

@@ -62,6 +62,7 @@ bench-weightings: $(VENV)/.extension
 
 bench-sharing: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/sharing.py
+	$(BIN)/python benches/sharing.py --threads 2
 
 bench-census: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/census.py

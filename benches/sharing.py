@@ -1,6 +1,7 @@
 """Training speed of the sharing schemes: Polytask's `Trainer.fit` against the usual PyTorch code, in one run.
 
-    python benches/sharing.py            # every row and both curves, about 15 minutes
+    python benches/sharing.py            # every row and both curves on one thread, about 10 minutes
+    python benches/sharing.py --threads 2
     python benches/sharing.py --quick    # fewer repetitions
     python benches/sharing.py --write    # also puts tables into docs/benchmarks.md and draws docs/sharing_cost.png
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -215,7 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     parser.add_argument("--write", action="store_true", help="put the tables into the docs")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     repetitions = 3 if arguments.quick else 7
@@ -234,10 +236,13 @@ def main() -> None:
     for what, results in curves.items():
         parts.append(f"Cost against {what}:\n\n{table(results)}")
         print(table(results), flush=True)
-    noted = f"{arguments.threads} threads; {repetitions} repetitions of {BATCHES} steps or more. {machine()}"
+    spins = os.environ.get("GOMP_SPINCOUNT")
+    how = "" if spins is None else f", GOMP_SPINCOUNT={spins}"
+    noted = f"Threads: {arguments.threads}{how}; {repetitions} repetitions of {BATCHES} steps or more. {machine()}"
     if arguments.write:
-        write(ROOT / "docs" / "benchmarks.md", "\n\n".join([*parts, noted]), "sharing")
-        draw(curves)
+        write(ROOT / "docs" / "benchmarks.md", "\n\n".join([*parts, noted]), f"sharing-{arguments.threads}")
+        if arguments.threads == 1:
+            draw(curves)
 
 
 if __name__ == "__main__":

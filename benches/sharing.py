@@ -207,6 +207,7 @@ def draw(curves: dict[str, list[tuple[Case, dict[str, list[float]]]]]) -> None:
             axis.plot(COUNTS, medians, "o-", label=label)
         axis.set(xscale="log", yscale="log", xlabel=what, ylabel="microseconds a step", title=f"MMoE, 2 to 64 {what}")
         axis.set_xticks(COUNTS, COUNTS)
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.legend()
     figure.savefig(ROOT / "docs" / "sharing_cost.png", dpi=110)

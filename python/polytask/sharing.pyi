@@ -124,6 +124,29 @@ class PLE(Component):
         levels: int | None = None,
     ) -> None: ...
 
+class DSelectK(Component):
+    """DSelect-k (Hazimeh, Zhao, Chowdhery, Sathiamoorthy, Chen, Mazumder, Hong & Chi, NeurIPS 2021): a mixture of experts in
+    which each task's gate selects at most `k`: `sum_s softmax(a)_s r(z_s)`, where `r` turns bits `S(z)`, smooth steps
+    between 0 and 1, into a weight for each expert's binary number.
+
+    Gates depend on the features. An entropy term in the objective, `entropy * mean over rows of sum_s H(r(z_s))`, drives
+    selectors to single experts; `history` has it as `term/entropy`.
+    Where `experts` is no power of 2, another term, `mean over rows of sum_s (1 / t_s - 1)` with `t_s` the sum of `r(z_s)`,
+    keeps selectors from numbers of no expert, as in the authors' code: `term/spare_codes`.
+    """
+
+    experts: int
+    k: int
+    gamma: float
+    entropy: float
+    def __init__(
+        self,
+        experts: int = 8,
+        k: int = 2,
+        gamma: float = 1.0,
+        entropy: float = 0.001,
+    ) -> None: ...
+
 class LTB(Component):
     """Learning to branch (Guo, Lee & Ulbricht, ICML 2020): layers of blocks, of which each block, and each task in the end,
     chooses its parent in the layer before: while training a sample of `softmax((w + Gumbel noise) / temperature)`, the
@@ -157,29 +180,6 @@ class Branched(Component):
     def __init__(
         self,
         branches: Any = [],
-    ) -> None: ...
-
-class DSelectK(Component):
-    """DSelect-k (Hazimeh, Zhao, Chowdhery, Sathiamoorthy, Chen, Mazumder, Hong & Chi, NeurIPS 2021): a mixture of experts in
-    which each task's gate selects at most `k`: `sum_s softmax(a)_s r(z_s)`, where `r` turns bits `S(z)`, smooth steps
-    between 0 and 1, into a weight for each expert's binary number.
-
-    Gates depend on the features. An entropy term in the objective, `entropy * mean over rows of sum_s H(r(z_s))`, drives
-    selectors to single experts; `history` has it as `term/entropy`.
-    Where `experts` is no power of 2, another term, `mean over rows of sum_s (1 / t_s - 1)` with `t_s` the sum of `r(z_s)`,
-    keeps selectors from numbers of no expert, as in the authors' code: `term/spare_codes`.
-    """
-
-    experts: int
-    k: int
-    gamma: float
-    entropy: float
-    def __init__(
-        self,
-        experts: int = 8,
-        k: int = 2,
-        gamma: float = 1.0,
-        entropy: float = 0.001,
     ) -> None: ...
 
 class ESMM(Component):

@@ -534,7 +534,8 @@ impl Builder {
     /// The finished network.
     ///
     /// # Errors
-    /// A task whose outputs other tasks reach: its gradient could not be told from theirs. More parameters than fit.
+    /// A task whose outputs other tasks reach: its gradient could not be told from theirs. More parameters than fit. Two
+    /// of one name.
     pub fn finish(mut self) -> Result<Network> {
         if self.wanted > LARGEST {
             bail!("the model would have more than {LARGEST} parameters: make its layers, inputs or categories smaller");
@@ -548,6 +549,11 @@ impl Builder {
         self.net.representation = (0..self.net.values.len()).rev().find(shared).unwrap_or(0);
         self.place_tables();
         self.net.entries.extend(self.state_entries);
+        let mut names: Vec<_> = self.net.entries.iter().map(|entry| entry.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("two parameters would be called `{}`: give the tasks other names", twice[0]);
+        }
         self.net.settle();
         Ok(self.net)
     }

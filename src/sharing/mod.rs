@@ -86,8 +86,7 @@ pub trait Sharing: Debug + Send + Sync + Described {
 
 crate::family!(
     Sharing, "sharing": hard::Hard, soft::Soft, cross_stitch::CrossStitch, sluice::Sluice, nddr::Nddr, mmoe::Mmoe, omoe::Omoe,
-    cgc::Cgc, ple::Ple, ltb::Ltb, branched::Branched,
-    dselect_k::DselectK, esmm::Esmm, aitm::Aitm
+    cgc::Cgc, ple::Ple, dselect_k::DselectK, ltb::Ltb, branched::Branched, esmm::Esmm, aitm::Aitm
 );
 
 /// Paths of so many equal networks: `prefix.0`, `prefix.1` ...

@@ -496,3 +496,10 @@ def test_what_cannot_work_is_refused(case):
     make, message = case
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_names_of_tasks_that_make_one_name_of_two_parameters_are_refused():
+    tasks = [pt.Task(name) for name in ("a", "b", "a+b")]
+    sharing = pt.sharing.Branched([[["a", "b"], ["a+b"]]])
+    with pytest.raises(ValueError, match=r"two parameters would be called `encoders.a\+b.0.bias`"):
+        pt.MultiTaskModel(3, tasks=tasks, encoder=pt.encoder.MLP([4]), sharing=sharing)

@@ -1,23 +1,27 @@
 //! `y = act(x W^T + b)`: one layer, equal layers side by side, several layers over one input, or one layer over all groups.
 
+mod loops;
 mod rounded;
+mod shapes;
 
 use std::ops::Range;
 
+use self::loops::{by_rows, shift, shift_apart, spread, unbend, unbend_together};
 use self::rounded::{Halved, unbend_rounded};
+use self::shapes::Shapes;
 use super::Node;
-use super::activation::{Curve, Shape};
+use super::activation::Curve;
 use crate::error::{Error, Result};
-use crate::network::buffer::{Buffer, Layout, Memory};
+use crate::network::buffer::{Buffer, Layout};
 use crate::network::gradient::{Pass, PerPass, Tiled};
 use crate::network::gram::Square;
 use crate::network::half::round;
-use crate::network::parallel::{Places, split, threads};
+use crate::network::parallel::{Places, split};
 use crate::network::plan::{Entrance, InputGradient, Kernel, ParamGradient, Piece, Prepare, Step, pieces};
 use crate::network::product::{Mode, Product};
 use crate::network::{ParamId, ValueId};
 use crate::real::Real;
-use crate::{vectorised, with_shape};
+use crate::with_shape;
 
 /// How groups of input and output correspond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,85 +238,6 @@ fn spread_over<T: Real>(
     }
 }
 
-/// The sizes of a linear node as its products see them.
-struct Shapes {
-    groups: usize,
-    rows: usize,
-    outer: usize,
-    inner: usize,
-}
-
-impl Shapes {
-    fn forward<T: Real>(&self, x: &Buffer<T>, weight: &Buffer<T>, y: &Buffer<T>) -> Result<Product> {
-        let &Shapes { groups, rows, outer, inner } = self;
-        if groups == 1 {
-            let w = weight.view(&[inner, outer], &[1, inner], 0)?;
-            return Product::new(y.shaped(&[rows, outer])?, x.shaped(&[rows, inner])?, w);
-        }
-        let w = weight.view(&[groups, inner, outer], &[outer * inner, 1, inner], 0)?;
-        Product::new(y.shaped(&[groups, rows, outer])?, x.shaped(&[groups, rows, inner])?, w)
-    }
-
-    /// `dW = dy^T x`, all lanes in one product a group: dy `[rows, lanes * out]`, slab `[lanes * out, in]`.
-    fn weight<T: Real>(&self, slab: &Buffer<T>, x: &Buffer<T>, dy: &Buffer<T>) -> Result<Product> {
-        let &Shapes { groups, rows, inner, .. } = self;
-        let wide = dy.layout.lanes * self.outer;
-        if groups == 1 {
-            let arrived = dy.view(&[wide, rows], &[1, wide], 0)?;
-            return Product::new(slab.shaped(&[wide, inner])?, arrived, x.shaped(&[rows, inner])?);
-        }
-        let arrived = dy.view(&[groups, wide, rows], &[rows * wide, 1, wide], 0)?;
-        Product::new(slab.shaped(&[groups, wide, inner])?, arrived, x.shaped(&[groups, rows, inner])?)
-    }
-
-    /// Outputs in one tile of at most `size` elements, if at all possible.
-    fn chunk(&self, lanes: usize, size: usize) -> usize {
-        (size / (lanes * self.inner).max(1)).clamp(1, self.outer)
-    }
-
-    /// Elements of a tile.
-    fn tile(&self, lanes: usize, size: usize) -> usize {
-        self.chunk(lanes, size) * lanes * self.inner
-    }
-
-    /// `dW = dy^T x` for some outputs at a time, each `[lanes, outputs, in]` into the same memory; and the sizes.
-    fn tiles(&self, lanes: usize, size: usize, memory: [&dyn Memory; 3]) -> Result<Vec<(Product, usize)>> {
-        let ([dy, x, tile], &Shapes { groups, rows, outer, inner }) = (memory, self);
-        let (chunk, wide) = (self.chunk(lanes, size), lanes * outer);
-        let mut products = Vec::new();
-        for group in 0..groups {
-            let from = group * rows * inner;
-            for first in (0..outer).step_by(chunk) {
-                let count = chunk.min(outer - first);
-                let start = group * rows * wide + first;
-                let product = if count == outer {
-                    let arrived = dy.view(&[wide, rows], &[1, wide], start)?;
-                    let x = x.view(&[rows, inner], &[inner, 1], from)?;
-                    Product::new(tile.view(&[wide, inner], &[inner, 1], 0)?, arrived, x)?
-                } else {
-                    let arrived = dy.view(&[lanes, count, rows], &[outer, 1, wide], start)?;
-                    let x = x.view(&[lanes, rows, inner], &[0, inner, 1], from)?;
-                    Product::new(tile.view(&[lanes, count, inner], &[count * inner, inner, 1], 0)?, arrived, x)?
-                };
-                products.push((product, lanes * count * inner));
-            }
-        }
-        Ok(products)
-    }
-
-    /// `dx = dy W` for input and output of equally many lanes.
-    fn input<T: Real>(&self, dx: &InputGradient<T>, weight: &Buffer<T>, dy: &Buffer<T>) -> Result<Product> {
-        let &Shapes { groups, outer, inner, .. } = self;
-        let long = self.rows * dy.layout.lanes;
-        if groups == 1 {
-            let w = weight.shaped(&[outer, inner])?;
-            return Product::new(dx.buffer.shaped(&[long, inner])?, dy.shaped(&[long, outer])?, w);
-        }
-        let (d, y) = (dx.buffer.shaped(&[groups, long, inner])?, dy.shaped(&[groups, long, outer])?);
-        Product::new(d, y, weight.shaped(&[groups, outer, inner])?)
-    }
-}
-
 /// The products of the first `size` elements of a tile, all tasks' parts with each other.
 fn square<T: Real>(tile: &Buffer<T>, lanes: usize, size: usize) -> Result<Square<T>> {
     Square::new(tile.part(0, Layout { groups: 1, rows: 1, lanes, width: size / lanes })?, lanes)
@@ -407,167 +332,5 @@ impl<T: Real> Backward<T> {
                 Ok(())
             }
         }
-    }
-}
-
-vectorised! {
-/// `dx[row, task] = sum over the task's columns of dy[row, column] W[column]` for rows from `first` on; the layout is `dx`'s.
-fn spread<T: Real>(
-    layout: Layout,
-    first: usize,
-    pieces: &[Piece],
-    from: [&[T]; 2],
-    outer: usize,
-    dx: &mut [T],
-    mode: Mode,
-) {
-    let ([dy, weight], Layout { lanes, width, .. }) = (from, layout);
-    for (row, dx) in dx.chunks_exact_mut(lanes * width).enumerate() {
-        let start = (first + row) * outer;
-        for piece in pieces {
-            let dx = &mut dx[piece.task * width..][..width];
-            for column in piece.columns.clone() {
-                let (d, own) = (dy[start + column], &weight[column * width..][..width]);
-                if mode == Mode::Write && column == piece.columns.start {
-                    for j in 0..width {
-                        dx[j] = d * own[j];
-                    }
-                } else {
-                    for j in 0..width {
-                        dx[j] += d * own[j];
-                    }
-                }
-            }
-        }
-    }
-}
-}
-
-vectorised! {
-/// Adds the bias and applies the activation, in one pass over `y`.
-fn shift<T: Real, S: Shape>(layout: Layout, y: &mut [T], kept: Option<&mut [T]>, bias: &[T]) {
-    let Layout { rows, width, .. } = layout;
-    let Some(kept) = kept else {
-        for (i, y) in y.chunks_exact_mut(width).enumerate() {
-            let bias = &bias[i / rows * width..][..width];
-            for j in 0..width {
-                y[j] = S::value(y[j] + bias[j]);
-            }
-        }
-        return;
-    };
-    for (i, (y, z)) in y.chunks_exact_mut(width).zip(kept.chunks_exact_mut(width)).enumerate() {
-        let bias = &bias[i / rows * width..][..width];
-        for j in 0..width {
-            z[j] = y[j] + bias[j];
-            y[j] = S::value(z[j]);
-        }
-    }
-}
-}
-
-vectorised! {
-/// As [`shift`], from the layout of a product of several layers, `[groups, rows, layers * out]`; the layout is `y`'s.
-fn shift_apart<T: Real, S: Shape>(
-    layout: Layout,
-    layers: usize,
-    wide: &[T],
-    y: &mut [T],
-    mut kept: Option<&mut [T]>,
-    bias: &[T],
-) {
-    let Layout { groups, rows, width, .. } = layout;
-    for group in 0..groups {
-        let (from, layer) = (group / layers * rows, group % layers);
-        let bias = &bias[group * width..][..width];
-        for row in 0..rows {
-            let x = &wide[((from + row) * layers + layer) * width..][..width];
-            let at = (group * rows + row) * width;
-            let y = &mut y[at..at + width];
-            if let Some(kept) = &mut kept {
-                let z = &mut kept[at..at + width];
-                for j in 0..width {
-                    z[j] = x[j] + bias[j];
-                }
-            }
-            for j in 0..width {
-                y[j] = S::value(x[j] + bias[j]);
-            }
-        }
-    }
-}
-}
-
-vectorised! {
-/// As [`unbend`], into the layout of a product of several layers, `[groups, rows, lanes, layers * out]`, which is `layout`.
-fn unbend_together<T: Real, S: Shape>(
-    layout: Layout,
-    layers: usize,
-    first: usize,
-    values: [&[T]; 3],
-    to: &mut [T],
-    bias: &mut [T],
-) {
-    let ([x, y, dy], Layout { rows, lanes, width: whole, .. }) = (values, layout);
-    let width = whole / layers;
-    for (i, to) in to.chunks_exact_mut(whole).enumerate() {
-        let (at, lane) = (first + i / lanes, i % lanes);
-        let (group, row) = (at / rows, at % rows);
-        let bias = &mut bias[(group * lanes + lane) * whole..][..whole];
-        for layer in 0..layers {
-            let from = (group * layers + layer) * rows + row;
-            let (x, y) = (&x[from * width..][..width], &y[from * width..][..width]);
-            let dy = &dy[(from * lanes + lane) * width..][..width];
-            let (to, bias) = (&mut to[layer * width..][..width], &mut bias[layer * width..][..width]);
-            for j in 0..width {
-                to[j] = dy[j] * S::slope(x[j], y[j]);
-                bias[j] += to[j];
-            }
-        }
-    }
-}
-}
-
-vectorised! {
-/// Takes the gradient of rows from `first` on back through the activation in place, and adds it to the bias's gradient.
-fn unbend<T: Real, S: Shape>(layout: Layout, first: usize, values: [&[T]; 2], dy: &mut [T], bias: &mut [T]) {
-    let ([x, y], Layout { rows, lanes, width, .. }) = (values, layout);
-    for (i, dy) in dy.chunks_exact_mut(width).enumerate() {
-        let row = first + i / lanes;
-        let slot = row / rows * lanes + i % lanes;
-        let (x, y) = (&x[row * width..][..width], &y[row * width..][..width]);
-        let bias = &mut bias[slot * width..][..width];
-        for j in 0..width {
-            dy[j] = dy[j] * S::slope(x[j], y[j]);
-            bias[j] += dy[j];
-        }
-    }
-}
-}
-
-/// The bias's gradient, which each thread adds up by itself and the first takes together.
-fn by_rows<T: Real>(
-    layout: Layout,
-    bias: &mut [T],
-    mode: Mode,
-    room: &mut Vec<T>,
-    body: &(dyn Fn(Range<usize>, &mut [T]) + Sync),
-) {
-    let numbers = layout.len();
-    if mode == Mode::Write {
-        bias.fill(T::ZERO);
-    }
-    let size = bias.len();
-    room.clear();
-    room.resize((threads(numbers) - 1) * size, T::ZERO);
-    let (own, others) = (Places::new(bias), Places::new(room));
-    split(layout.groups * layout.rows, numbers, &|thread, rows| {
-        // SAFETY: the bias is the first thread's, and every other one has a place of its own.
-        let sums =
-            unsafe { if thread == 0 { own.part(0..size) } else { others.part((thread - 1) * size..thread * size) } };
-        body(rows, sums);
-    });
-    for sums in room.chunks_exact(size.max(1)) {
-        bias.iter_mut().zip(sums).for_each(|(bias, &sum)| *bias += sum);
     }
 }

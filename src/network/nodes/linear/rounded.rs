@@ -1,6 +1,6 @@
 //! The per-task pass of a linear layer in bfloat16.
 
-use super::Shapes;
+use super::shapes::Shapes;
 use crate::error::Result;
 use crate::network::buffer::{Buffer, Layout, Memory};
 use crate::network::half::{Halves, add_rounded_products, narrow, round, unround};
@@ -80,7 +80,7 @@ impl<T: Real> HalvedInput<T> {
 }
 
 vectorised! {
-/// As [`unbend`](super::unbend), but leaves the gradient as it is and rounds what comes out of it.
+/// As [`unbend`](super::loops::unbend), but leaves the gradient as it is and rounds what comes out of it.
 pub(super) fn unbend_rounded<T: Real, S: Shape>(
     layout: Layout,
     first: usize,

@@ -1,0 +1,110 @@
+//! Places for parameters and state in the flat buffers.
+
+use super::{ALIGN, Builder, LARGEST};
+use crate::network::{Entry, Init, Param, ParamId, Reach, Role, Start, Value, ValueId};
+
+impl Builder {
+    /// Weight and bias of linear layers `[width, inner]`, one a path; `layers` of them read one of so many groups.
+    pub(super) fn affine(
+        &mut self,
+        paths: &[String],
+        groups: usize,
+        layers: usize,
+        [width, inner]: [usize; 2],
+        start: Option<Init>,
+    ) -> (ParamId, ParamId) {
+        let uniform = Init::Uniform(1.0 / (inner.max(1) as f64).sqrt());
+        let (of_weight, of_bias) = match start {
+            Some(start) => (start, Init::Constant(0.0)),
+            None => (uniform.clone(), uniform),
+        };
+        let mut parameter = |name: &str, shape: &[usize], role, init| {
+            let pieces = paths.iter().map(|path| (format!("{path}.{name}"), shape.to_vec())).collect();
+            let whole: Vec<_> = [groups, layers * width].into_iter().chain(shape[1..].iter().copied()).collect();
+            self.parameter(pieces, &whole, groups, role, init)
+        };
+        (
+            parameter("weight", &[width, inner], Role::Weight, of_weight),
+            parameter("bias", &[width], Role::Bias, of_bias),
+        )
+    }
+
+    pub(super) fn norm_parameters(&mut self, paths: &[String], x: ValueId) -> (ParamId, ParamId) {
+        let Value { groups, width, .. } = *self.value(x);
+        let scale = self.grouped(paths, "weight", groups, &[width], Role::Norm, Init::Constant(1.0));
+        let shift = self.grouped(paths, "bias", groups, &[width], Role::Norm, Init::Constant(0.0));
+        (scale, shift)
+    }
+
+    pub(super) fn grouped(
+        &mut self,
+        paths: &[String],
+        name: &str,
+        groups: usize,
+        shape: &[usize],
+        role: Role,
+        init: Init,
+    ) -> ParamId {
+        let pieces = paths.iter().map(|path| (format!("{path}.{name}"), shape.to_vec())).collect();
+        let whole: Vec<_> = std::iter::once(groups).filter(|&g| g > 1).chain(shape.iter().copied()).collect();
+        self.parameter(pieces, &whole, groups, role, init)
+    }
+
+    pub(super) fn parameter(
+        &mut self,
+        pieces: Vec<(String, Vec<usize>)>,
+        shape: &[usize],
+        groups: usize,
+        role: Role,
+        init: Init,
+    ) -> ParamId {
+        let id = self.net.params.len();
+        let size = shape.iter().fold(1, |product: usize, &n| product.saturating_mul(n));
+        self.wanted = self.wanted.saturating_add(size);
+        let begin = self.net.size().next_multiple_of(ALIGN);
+        let mut at = begin;
+        let copies = if self.alike { pieces.len() } else { 1 };
+        for (name, shape) in pieces {
+            // A model that is too large is refused in the end: until then its sizes must not overflow.
+            let size = if self.wanted > LARGEST { 0 } else { shape.iter().product::<usize>() };
+            let range = at..at + size;
+            at = range.end;
+            self.net.entries.push(Entry { name, shape, range, param: Some(id), frozen: false });
+        }
+        // Reach is set when the node that uses the parameter is pushed.
+        let start = Start { stream: id, copies };
+        let (shape, range, reach) = (shape.to_vec(), begin..at, Reach::All);
+        let param = Param { shape, groups, range, role, init, start, reach, learns: true, sparse: false };
+        self.net.params.push(param);
+        id
+    }
+
+    pub(super) fn state(&mut self, paths: &[String], name: &str, groups: usize, width: usize, start: f64) -> usize {
+        let offset = self.net.state.len();
+        if self.wanted > LARGEST {
+            return offset;
+        }
+        for (g, path) in paths.iter().enumerate().take(groups) {
+            let range = offset + g * width..offset + (g + 1) * width;
+            let name = format!("{path}.{name}");
+            self.state_entries.push(Entry { name, shape: vec![width], range, param: None, frozen: false });
+        }
+        self.net.state.resize(offset + groups * width, start);
+        offset
+    }
+
+    /// Moves sparse tables behind all other parameters.
+    pub(super) fn place_tables(&mut self) {
+        let mut end = 0_usize;
+        for sparse in [false, true] {
+            for (id, param) in self.net.params.iter_mut().enumerate().filter(|(_, param)| param.sparse == sparse) {
+                let (from, to) = (param.range.start, end.next_multiple_of(ALIGN));
+                for entry in self.net.entries.iter_mut().filter(|entry| entry.param == Some(id)) {
+                    entry.range = entry.range.start - from + to..entry.range.end - from + to;
+                }
+                end = to + param.range.len();
+                param.range = to..end;
+            }
+        }
+    }
+}

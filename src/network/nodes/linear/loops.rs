@@ -1,0 +1,173 @@
+//! The loops of a linear layer beside its products: bias, activation, and what they hand back.
+
+use std::ops::Range;
+
+use crate::network::buffer::Layout;
+use crate::network::nodes::activation::Shape;
+use crate::network::parallel::{Places, split, threads};
+use crate::network::plan::Piece;
+use crate::network::product::Mode;
+use crate::real::Real;
+use crate::vectorised;
+
+vectorised! {
+/// `dx[row, task] = sum over the task's columns of dy[row, column] W[column]` for rows from `first` on; the layout is `dx`'s.
+pub(super) fn spread<T: Real>(
+    layout: Layout,
+    first: usize,
+    pieces: &[Piece],
+    from: [&[T]; 2],
+    outer: usize,
+    dx: &mut [T],
+    mode: Mode,
+) {
+    let ([dy, weight], Layout { lanes, width, .. }) = (from, layout);
+    for (row, dx) in dx.chunks_exact_mut(lanes * width).enumerate() {
+        let start = (first + row) * outer;
+        for piece in pieces {
+            let dx = &mut dx[piece.task * width..][..width];
+            for column in piece.columns.clone() {
+                let (d, own) = (dy[start + column], &weight[column * width..][..width]);
+                if mode == Mode::Write && column == piece.columns.start {
+                    for j in 0..width {
+                        dx[j] = d * own[j];
+                    }
+                } else {
+                    for j in 0..width {
+                        dx[j] += d * own[j];
+                    }
+                }
+            }
+        }
+    }
+}
+}
+
+vectorised! {
+/// Adds the bias and applies the activation, in one pass over `y`.
+pub(super) fn shift<T: Real, S: Shape>(layout: Layout, y: &mut [T], kept: Option<&mut [T]>, bias: &[T]) {
+    let Layout { rows, width, .. } = layout;
+    let Some(kept) = kept else {
+        for (i, y) in y.chunks_exact_mut(width).enumerate() {
+            let bias = &bias[i / rows * width..][..width];
+            for j in 0..width {
+                y[j] = S::value(y[j] + bias[j]);
+            }
+        }
+        return;
+    };
+    for (i, (y, z)) in y.chunks_exact_mut(width).zip(kept.chunks_exact_mut(width)).enumerate() {
+        let bias = &bias[i / rows * width..][..width];
+        for j in 0..width {
+            z[j] = y[j] + bias[j];
+            y[j] = S::value(z[j]);
+        }
+    }
+}
+}
+
+vectorised! {
+/// As [`shift`], from the layout of a product of several layers, `[groups, rows, layers * out]`; the layout is `y`'s.
+pub(super) fn shift_apart<T: Real, S: Shape>(
+    layout: Layout,
+    layers: usize,
+    wide: &[T],
+    y: &mut [T],
+    mut kept: Option<&mut [T]>,
+    bias: &[T],
+) {
+    let Layout { groups, rows, width, .. } = layout;
+    for group in 0..groups {
+        let (from, layer) = (group / layers * rows, group % layers);
+        let bias = &bias[group * width..][..width];
+        for row in 0..rows {
+            let x = &wide[((from + row) * layers + layer) * width..][..width];
+            let at = (group * rows + row) * width;
+            let y = &mut y[at..at + width];
+            if let Some(kept) = &mut kept {
+                let z = &mut kept[at..at + width];
+                for j in 0..width {
+                    z[j] = x[j] + bias[j];
+                }
+            }
+            for j in 0..width {
+                y[j] = S::value(x[j] + bias[j]);
+            }
+        }
+    }
+}
+}
+
+vectorised! {
+/// As [`unbend`], into the layout of a product of several layers, `[groups, rows, lanes, layers * out]`, which is `layout`.
+pub(super) fn unbend_together<T: Real, S: Shape>(
+    layout: Layout,
+    layers: usize,
+    first: usize,
+    values: [&[T]; 3],
+    to: &mut [T],
+    bias: &mut [T],
+) {
+    let ([x, y, dy], Layout { rows, lanes, width: whole, .. }) = (values, layout);
+    let width = whole / layers;
+    for (i, to) in to.chunks_exact_mut(whole).enumerate() {
+        let (at, lane) = (first + i / lanes, i % lanes);
+        let (group, row) = (at / rows, at % rows);
+        let bias = &mut bias[(group * lanes + lane) * whole..][..whole];
+        for layer in 0..layers {
+            let from = (group * layers + layer) * rows + row;
+            let (x, y) = (&x[from * width..][..width], &y[from * width..][..width]);
+            let dy = &dy[(from * lanes + lane) * width..][..width];
+            let (to, bias) = (&mut to[layer * width..][..width], &mut bias[layer * width..][..width]);
+            for j in 0..width {
+                to[j] = dy[j] * S::slope(x[j], y[j]);
+                bias[j] += to[j];
+            }
+        }
+    }
+}
+}
+
+vectorised! {
+/// Takes the gradient of rows from `first` on back through the activation in place, and adds it to the bias's gradient.
+pub(super) fn unbend<T: Real, S: Shape>(layout: Layout, first: usize, values: [&[T]; 2], dy: &mut [T], bias: &mut [T]) {
+    let ([x, y], Layout { rows, lanes, width, .. }) = (values, layout);
+    for (i, dy) in dy.chunks_exact_mut(width).enumerate() {
+        let row = first + i / lanes;
+        let slot = row / rows * lanes + i % lanes;
+        let (x, y) = (&x[row * width..][..width], &y[row * width..][..width]);
+        let bias = &mut bias[slot * width..][..width];
+        for j in 0..width {
+            dy[j] = dy[j] * S::slope(x[j], y[j]);
+            bias[j] += dy[j];
+        }
+    }
+}
+}
+
+/// The bias's gradient, which each thread adds up by itself and the first takes together.
+pub(super) fn by_rows<T: Real>(
+    layout: Layout,
+    bias: &mut [T],
+    mode: Mode,
+    room: &mut Vec<T>,
+    body: &(dyn Fn(Range<usize>, &mut [T]) + Sync),
+) {
+    let numbers = layout.len();
+    if mode == Mode::Write {
+        bias.fill(T::ZERO);
+    }
+    let size = bias.len();
+    room.clear();
+    room.resize((threads(numbers) - 1) * size, T::ZERO);
+    let (own, others) = (Places::new(bias), Places::new(room));
+    split(layout.groups * layout.rows, numbers, &|thread, rows| {
+        // SAFETY: the bias is the first thread's, and every other one has a place of its own.
+        let sums =
+            unsafe { if thread == 0 { own.part(0..size) } else { others.part((thread - 1) * size..thread * size) } };
+        body(rows, sums);
+    });
+    for sums in room.chunks_exact(size.max(1)) {
+        bias.iter_mut().zip(sums).for_each(|(bias, &sum)| *bias += sum);
+    }
+}

@@ -88,6 +88,12 @@ impl Case {
     fn run_step(&mut self, pass: Pass, step: &Step<'_>) -> Vec<Vec<f64>> {
         self.plan.numeric().copy_from_slice(&self.numeric);
         self.plan.forward(step).unwrap();
+        // What a step before left in the values' gradients must not matter, not even what is no number.
+        for value in 0..self.net.values.len() {
+            if let Some(gradient) = self.plan.gradient(value, pass) {
+                gradient.slice_mut().fill(f64::NAN);
+            }
+        }
         self.plan.clear(pass);
         let mut outputs = Vec::new();
         for (task, seed) in self.seeds.iter().enumerate() {

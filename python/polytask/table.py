@@ -1,5 +1,6 @@
 """Tables of numbers for terminals and notebooks."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -39,11 +40,12 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-class Table:
+class Table(ABC):
     """Something that is shown as a table."""
 
+    @abstractmethod
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
-        raise NotImplementedError
+        """Names of the columns, and the rows."""
 
     def __repr__(self) -> str:
         return text(*self._table())

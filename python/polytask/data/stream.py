@@ -27,7 +27,7 @@ class Stream:
         """Batches an epoch, if that is known."""
         try:
             return len(self.source)  # type: ignore[arg-type]
-        except (TypeError, NotImplementedError):
+        except (TypeError, NotImplementedError):  # torch's IterableDataset and some loaders raise the second
             return None
 
     @property

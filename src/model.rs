@@ -1,23 +1,24 @@
 //! The network, its parameters and its description.
 
-use std::path::Path;
+mod files;
+mod freezing;
+mod gradients;
 
 use serde_json::{Value, json};
+
+pub use gradients::Jacobian;
 
 use crate::data::{Category, Data, Inputs, Rows};
 use crate::description::{describe_inputs, embedding_widths, read_frozen, read_inputs, read_seed, read_tasks};
 use crate::encoder::Encoder;
 use crate::error::Result;
-use crate::file::{self, Contents};
 use crate::head::{Feature, Head, Target};
-use crate::loss::{self, Loss};
+use crate::loss::Loss;
 use crate::network::builder::Builder;
-use crate::network::gradient::Pass;
 use crate::network::nodes::{Op, embedding};
 use crate::network::params::Params;
 use crate::network::plan::{Purpose, Step};
-use crate::network::{Entry, Network, Output, Reach};
-use crate::optim::{beginnings, begins};
+use crate::network::{Entry, Network, Output};
 use crate::regularizer::Relation;
 use crate::sharing::{Parts, Sharing};
 use crate::task::Task;
@@ -26,8 +27,6 @@ use crate::{bail, encoder, head, sharing, summary, value_error};
 
 /// Workspaces kept for row counts seen before.
 const KEPT: usize = 6;
-/// What a model file calls itself.
-const FORMAT: &str = "polytask model 1";
 
 /// A multi-task model: description, network, parameters.
 #[derive(Debug)]
@@ -44,15 +43,6 @@ pub struct Model {
     /// Inputs, encoder, sharing, head, seed and the face's own notes, defaults filled in.
     rest: Value,
     workspaces: Vec<Workspace>,
-}
-
-/// The per-task gradients of the shared parameters.
-#[derive(Debug)]
-pub struct Jacobian {
-    /// Names of the parameters, in column order.
-    pub names: Vec<String>,
-    /// `[tasks, columns]`, row by row.
-    pub rows: Vec<Vec<f32>>,
 }
 
 /// The network of a model: embeddings of the given widths, encoders wired by a sharing scheme, heads.
@@ -173,49 +163,6 @@ impl Model {
         &mut flat.slice_mut()[entry.range.clone()]
     }
 
-    /// Paths of all frozen parameters and statistics.
-    pub fn frozen(&self) -> Vec<String> {
-        self.net.entries.iter().filter(|entry| entry.frozen).map(|entry| entry.name.clone()).collect()
-    }
-
-    /// Freezes or unfreezes everything below the given paths; everything there is, if none is given.
-    ///
-    /// # Errors
-    /// A path that nothing is below.
-    pub fn freeze(&mut self, below: &[String], frozen: bool) -> Result<()> {
-        let entries = &self.net.entries;
-        if let Some(path) = below.iter().find(|path| !entries.iter().any(|entry| begins(&entry.name, path))) {
-            let known = beginnings(entries.iter().map(|entry| entry.name.as_str()));
-            let call = if frozen { "freeze" } else { "unfreeze" };
-            bail!("`{call}`: no parameter is called {path:?}; names begin with {known}");
-        }
-        let meant = |entry: &Entry| below.is_empty() || below.iter().any(|path| begins(&entry.name, path));
-        self.freeze_where(|entry| if meant(entry) { frozen } else { entry.frozen });
-        Ok(())
-    }
-
-    /// Freezes these paths and nothing else.
-    ///
-    /// # Errors
-    /// A path that does not exist.
-    pub fn freeze_only(&mut self, paths: &[String]) -> Result<()> {
-        if let Some(path) = paths.iter().find(|path| !self.net.entries.iter().any(|entry| entry.name == **path)) {
-            bail!("`frozen`: the model has no parameter {path:?}");
-        }
-        self.freeze_where(|entry| paths.contains(&entry.name));
-        Ok(())
-    }
-
-    /// Plans are made for what learns, so that those kept are of no more use.
-    fn freeze_where(&mut self, frozen: impl Fn(&Entry) -> bool) {
-        if self.net.entries.iter().any(|entry| frozen(entry) != entry.frozen) {
-            self.net.freeze(frozen);
-            self.params.gradients.slice_mut().fill(0.0);
-            self.params.tables.iter().flatten().for_each(|gradient| gradient.open().forget());
-            self.workspaces.clear();
-        }
-    }
-
     /// The layers, and who needs how many parameters, as JSON.
     ///
     /// # Errors
@@ -300,89 +247,6 @@ impl Model {
         predicted
     }
 
-    /// The gradient of the weighted objective on all rows as one batch, without dropout: `out[i]` for entry `i`, of whole
-    /// tables too.
-    ///
-    /// # Errors
-    /// What libtorch refuses.
-    pub fn gradient(&mut self, data: &Data) -> Result<Vec<Vec<f32>>> {
-        let work = self.differentiate(data, Pass::Summed)?;
-        self.give_back(work);
-        let Params { gradients, tables, .. } = &self.params;
-        let gradient = |entry: &Entry| match &tables[entry.param?] {
-            Some(table) => {
-                let mut whole = vec![0.0; entry.range.len()];
-                table.open().spread(0, &mut whole);
-                Some(whole)
-            }
-            None => Some(gradients.slice()[entry.range.clone()].to_vec()),
-        };
-        Ok(self.net.entries.iter().filter_map(gradient).collect())
-    }
-
-    /// The per-task gradients (times lambda) of the shared parameters, likewise; a task without a label gives zeros.
-    ///
-    /// # Errors
-    /// What libtorch refuses; a Jacobian beyond the budget of memory.
-    pub fn jacobian(&mut self, data: &Data) -> Result<Jacobian> {
-        let work = self.differentiate(data, Pass::PerTask)?;
-        let shared = self.net.shared();
-        let names = self.net.entries.iter().filter(|e| e.param.is_some_and(|p| shared.contains(&p)));
-        let names = names.map(|e| e.name.clone()).collect();
-        let row = |task: usize| shared.iter().map(|&p| self.row(&work, p, task)).collect::<Option<Vec<_>>>();
-        let rows = (0..self.tasks.len()).map(|task| row(task).map(|parts| parts.concat())).collect::<Option<_>>();
-        self.give_back(work);
-        let rows = rows.ok_or_else(|| value_error!("the Jacobian is too large to keep; ask for the Gramian"))?;
-        Ok(Jacobian { names, rows })
-    }
-
-    /// The Gramian `[tasks, tasks]` of those gradients.
-    ///
-    /// # Errors
-    /// What libtorch refuses.
-    pub fn gramian(&mut self, data: &Data) -> Result<Vec<f64>> {
-        let work = self.differentiate(data, Pass::PerTask)?;
-        let tasks = self.tasks.len();
-        let mut gramian = work.gramian();
-        // Where no task shares parameters the rows are disjoint, and the Gramian is diagonal.
-        for p in self.net.shared().into_iter().filter(|&p| self.net.params[p].reach != Reach::All) {
-            for task in 0..tasks {
-                let row = self.row(&work, p, task).unwrap_or_default();
-                gramian[task * tasks + task] += row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
-            }
-        }
-        self.give_back(work);
-        Ok(gramian)
-    }
-
-    /// One task's gradient of a shared parameter, whether all tasks reach it or each its own group.
-    fn row(&self, work: &Workspace, param: usize, task: usize) -> Option<Vec<f32>> {
-        let p = &self.net.params[param];
-        if p.reach == Reach::All {
-            return work.row(param, task);
-        }
-        let mut row = vec![0.0; p.range.len()];
-        let size = row.len() / self.tasks.len();
-        let own = task * size..(task + 1) * size;
-        row[own.clone()].copy_from_slice(&self.params.gradients.slice()[p.range.clone()][own]);
-        Some(row)
-    }
-
-    fn differentiate(&mut self, data: &Data, pass: Pass) -> Result<Workspace> {
-        let purpose = if pass == Pass::Summed { Purpose::Train } else { Purpose::BOTH };
-        let mut work = self.workspace(data.rows(), purpose)?;
-        work.load(data, Rows::Range(0..data.rows()), true);
-        let step =
-            Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false, weights: &[], share: 1.0 };
-        work.forward(step)?;
-        let weights = work.weights(&self.tasks);
-        let scales = self.tasks.iter().zip(&weights).map(|(t, &w)| if w > 0.0 { t.weight / w } else { 0.0 });
-        let scales: Vec<_> = scales.collect();
-        work.losses(&self.tasks, Some((pass, &scales)))?;
-        work.backward(step, pass)?;
-        Ok(work)
-    }
-
     /// A workspace for so many rows, from those kept or new; hand it back with [`Model::give_back`].
     ///
     /// # Errors
@@ -400,88 +264,5 @@ impl Model {
             self.workspaces.remove(0);
         }
         self.workspaces.push(workspace);
-    }
-
-    /// Writes description and parameters, atomically.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let mut contents = Contents::new(FORMAT);
-        contents.text("description", self.description());
-        self.store(&mut contents);
-        file::write(path, &contents)
-    }
-
-    /// Reads what [`Model::save`] wrote; `custom` gives the caller's own losses for a description.
-    ///
-    /// # Errors
-    /// A file that cannot be read, is not a model, or is damaged.
-    pub fn open(path: &Path, custom: impl FnOnce(&Value) -> Result<Vec<Option<Box<dyn Loss>>>>) -> Result<Self> {
-        let contents = file::read(path, FORMAT)?;
-        let description = contents.get_text("description")?;
-        let parsed = serde_json::from_str(description).map_err(|error| value_error!("{}: {error}", path.display()))?;
-        let mut model = Self::new(description, custom(&parsed)?)?;
-        let parameters = model.fetch(&contents)?;
-        model.assign(&parameters);
-        model.relation = Self::fetch_relation(&contents)?;
-        Ok(model)
-    }
-
-    /// Adds parameters, state and relation to a file.
-    pub fn store<'a>(&'a self, contents: &mut Contents<'a>) {
-        for (index, entry) in self.net.entries.iter().enumerate() {
-            contents.tensor(&format!("model/{}", entry.name), &entry.shape, self.entry(index));
-        }
-        if let Some(relation) = &self.relation {
-            contents.text("relation", relation.text());
-        }
-    }
-
-    /// The relation in a file, if there is one.
-    ///
-    /// # Errors
-    /// It is damaged.
-    pub fn fetch_relation(contents: &Contents) -> Result<Option<Relation>> {
-        contents.find_text("relation").map(Relation::read).transpose()
-    }
-
-    /// Reads parameters and state from a file, all of them or none.
-    ///
-    /// # Errors
-    /// A tensor that is missing or of another shape.
-    pub fn fetch<'a>(&self, contents: &'a Contents<'_>) -> Result<Vec<&'a [f32]>> {
-        let of = |e: &Entry| contents.get_tensor(&format!("model/{}", e.name), &e.shape);
-        self.net.entries.iter().map(of).collect()
-    }
-
-    /// Takes over what [`Model::fetch`] read.
-    pub fn assign(&mut self, entries: &[&[f32]]) {
-        for (index, values) in entries.iter().enumerate() {
-            self.entry_mut(index).copy_from_slice(values);
-        }
-    }
-
-    /// The losses of a stored description of this model, with class weights as they were resolved; none where the caller
-    /// brought one.
-    ///
-    /// # Errors
-    /// A loss that is unknown or out of range.
-    pub fn read_losses(&self, stored: &Value) -> Result<Vec<Option<Box<dyn Loss>>>> {
-        let built = |(task, stored): (&Task, &Value)| match task.loss.is_foreign() {
-            true => Ok(None),
-            false => loss::build(&stored["loss"]).map(Some),
-        };
-        let stored = stored["tasks"].as_array().map_or(&[][..], Vec::as_slice);
-        self.tasks.iter().zip(stored).map(built).collect()
-    }
-
-    /// Takes over what [`Model::read_losses`] read.
-    pub fn assign_losses(&mut self, losses: Vec<Option<Box<dyn Loss>>>) {
-        for (task, loss) in self.tasks.iter_mut().zip(losses) {
-            if let Some(loss) = loss {
-                task.loss = loss;
-            }
-        }
     }
 }

@@ -1,17 +1,21 @@
 //! A plan: every buffer and view of a network for one number of rows, and the passes over them.
 
+mod entrance;
+mod prepare;
+
 use std::ops::Range;
 
 use super::buffer::{Buffer, Layout};
-use super::gradient::{BUDGET, Modes, Pass, PerPass, Slabs, Store, Tiled, lanes};
+use super::gradient::{BUDGET, Modes, Pass, Slabs, Store, lanes};
 use super::gram::add_products;
 use super::params::Params;
-use super::product::Mode;
 use super::representation::HeadProducts;
-use super::touched::SparseGradient;
-use super::{Network, Param, ParamId, Reach, TaskId, Value, ValueId};
+use super::{Network, Reach, TaskId, ValueId};
 use crate::error::Result;
 use crate::real::Real;
+
+pub use entrance::{Entrance, Piece, pieces};
+pub use prepare::{InputGradient, ParamGradient, Prepare};
 
 /// What a pass needs to know beside the buffers.
 #[derive(Debug, Clone, Copy)]
@@ -44,74 +48,6 @@ impl Step<'_> {
     pub fn part<T: Real>(&self, tasks: usize, pass: Pass) -> T {
         let sum = if self.weights.is_empty() { tasks as f64 } else { self.weights.iter().sum() };
         T::of(if pass == Pass::PerTask { 1.0 } else { sum } / tasks as f64)
-    }
-}
-
-/// The columns of one task in a group of a gradient of one lane.
-#[derive(Debug, Clone)]
-pub struct Piece {
-    /// The task.
-    pub task: TaskId,
-    /// The group.
-    pub group: usize,
-    /// The columns.
-    pub columns: Range<usize>,
-}
-
-/// What belongs to which task in a value that not all tasks reach, `layers` neighbouring groups of it seen as one.
-pub fn pieces<T: Real>(at: &Prepare<'_, T>, value: ValueId, layers: usize) -> Vec<Piece> {
-    let Value { groups, width, reach, ref columns, .. } = at.net.values[value];
-    let whole = |group| Piece { task: 0, group, columns: 0..layers * width };
-    match reach {
-        Reach::All => Vec::new(),
-        Reach::One(task) => (0..groups / layers).map(|group| Piece { task, ..whole(group) }).collect(),
-        Reach::Columns => {
-            let pieces = columns.iter().cloned().enumerate();
-            pieces.map(|(task, columns)| Piece { task, group: 0, columns }).collect()
-        }
-        Reach::Own => {
-            let mut pieces: Vec<Piece> = Vec::new();
-            for own in 0..groups {
-                let (task, group, start) = (at.net.task_of(own, groups), own / layers, own % layers * width);
-                match pieces.last_mut().filter(|last| (last.task, last.group) == (task, group)) {
-                    Some(last) => last.columns.end += width,
-                    None => pieces.push(Piece { task, group, columns: start..start + width }),
-                }
-            }
-            pieces
-        }
-    }
-}
-
-/// Where gradients pass from values of single tasks to one that all tasks reach.
-#[derive(Debug, Clone)]
-pub struct Entrance {
-    pieces: Vec<Piece>,
-}
-
-impl Entrance {
-    /// Of what belongs to which task.
-    pub fn new(pieces: Vec<Piece>) -> Self {
-        Self { pieces }
-    }
-
-    /// Multiplies each task's part of a gradient of one lane by its weight.
-    pub fn weigh<T: Real>(&self, step: &Step<'_>, layout: Layout, dy: &mut [T]) {
-        let Layout { rows, width, .. } = layout;
-        if step.weights.is_empty() {
-            return;
-        }
-        for Piece { task, group, columns } in &self.pieces {
-            let weight = step.weight(*task);
-            let group = &mut dy[group * rows * width..][..rows * width];
-            if *columns == (0..width) {
-                group.iter_mut().for_each(|x| *x = *x * weight);
-                continue;
-            }
-            for row in group.chunks_exact_mut(width) {
-                row[columns.clone()].iter_mut().for_each(|x| *x = *x * weight);
-            }
-        }
     }
 }
 
@@ -161,150 +97,6 @@ impl Purpose {
 
     /// Both backwards, of which the Jacobian is kept within the usual budget.
     pub const BOTH: Self = Purpose::PerTask(Store::Within(BUDGET));
-}
-
-/// What a node sees while its kernel is made.
-#[derive(Debug)]
-pub struct Prepare<'a, T> {
-    /// The network.
-    pub net: &'a Network,
-    /// Rows of the plan.
-    pub rows: usize,
-    /// Index of the node.
-    pub node: usize,
-    purpose: Purpose,
-    params: &'a Params<T>,
-    values: &'a [Buffer<T>],
-    gradients: &'a [Vec<Option<Buffer<T>>>; 2],
-    modes: &'a [Option<Modes>; 2],
-    slabs: Option<&'a Slabs<T>>,
-}
-
-/// A value's gradient, as one of the nodes that contribute to it sees it.
-#[derive(Debug)]
-pub struct InputGradient<T> {
-    /// The memory.
-    pub buffer: Buffer<T>,
-    /// Whether this node replaces or adds.
-    pub mode: Mode,
-}
-
-/// A parameter's gradient: `[groups, lanes, size of a group]`.
-#[derive(Debug)]
-pub struct ParamGradient<T> {
-    /// The memory.
-    pub buffer: Buffer<T>,
-    mode: Mode,
-    /// Whether it is a part of the flat gradient, not a slab.
-    flat: bool,
-}
-
-impl<T> ParamGradient<T> {
-    /// Whether this node replaces or adds in a step.
-    pub fn mode(&self, step: &Step<'_>) -> Mode {
-        if self.flat && step.accumulate { Mode::Add } else { self.mode }
-    }
-}
-
-impl<T: Real> Prepare<'_, T> {
-    /// A value.
-    pub fn value(&self, id: ValueId) -> Buffer<T> {
-        self.values[id].share()
-    }
-
-    /// The gradient that arrives at a value in a pass.
-    pub fn arriving(&self, id: ValueId, pass: Pass) -> Buffer<T> {
-        self.gradients[pass as usize][id]
-            .as_ref()
-            .expect("a node's output learns if its inputs or parameters do")
-            .share()
-    }
-
-    /// The gradient of this node's `k`-th input; none if nothing upstream learns.
-    pub fn leaving(&self, k: usize, pass: Pass) -> Option<InputGradient<T>> {
-        let id = self.input(k);
-        let mode = self.modes[pass as usize].as_ref()?.inputs[self.node][k];
-        self.gradients[pass as usize][id].as_ref().map(|buffer| InputGradient { buffer: buffer.share(), mode })
-    }
-
-    /// Whether this node's output belongs to single tasks while its `k`-th input is reached by all.
-    pub fn entrance(&self, k: usize) -> Option<Entrance> {
-        let output = self.net.ops[self.node].output();
-        let reach = |value: ValueId| self.net.values[value].reach;
-        let enters = reach(self.input(k)) == Reach::All && reach(output) != Reach::All;
-        enters.then(|| Entrance::new(pieces(self, output, 1)))
-    }
-
-    fn input(&self, k: usize) -> ValueId {
-        self.net.ops[self.node].inputs()[k]
-    }
-
-    /// A parameter.
-    pub fn param(&self, id: ParamId) -> Result<Buffer<T>> {
-        let param = &self.net.params[id];
-        let layout = Layout { groups: param.groups, rows: 1, lanes: 1, width: param.range.len() / param.groups };
-        self.params.values.part(param.range.start, layout)
-    }
-
-    /// Whether this node's `k`-th parameter learns.
-    pub fn learns(&self, k: usize) -> bool {
-        self.net.params[self.net.ops[self.node].params()[k]].learns
-    }
-
-    /// The gradient of this node's `k`-th parameter; of a frozen one in memory that nobody reads.
-    pub fn param_gradient(&self, k: usize, pass: Pass) -> Result<ParamGradient<T>> {
-        let id = self.net.ops[self.node].params()[k];
-        if !self.net.params[id].learns {
-            let Param { groups, ref range, .. } = self.net.params[id];
-            let lanes = self.arriving(self.net.ops[self.node].output(), pass).layout.lanes;
-            let buffer = Buffer::zeros(Layout { groups, rows: 1, lanes, width: range.len() / groups })?;
-            return Ok(ParamGradient { buffer, mode: Mode::Write, flat: false });
-        }
-        let mode = self.modes[pass as usize].as_ref().map_or(Mode::Write, |modes| modes.params[self.node][k]);
-        if let (Pass::PerTask, Some(buffer)) = (pass, self.slabs.and_then(|slabs| slabs.of(id))) {
-            return Ok(ParamGradient { buffer, mode, flat: false });
-        }
-        let param = &self.net.params[id];
-        let layout = Layout { groups: param.groups, rows: 1, lanes: 1, width: param.range.len() / param.groups };
-        Ok(ParamGradient { buffer: self.params.gradients.part(param.range.start, layout)?, mode, flat: true })
-    }
-
-    /// The gradient of a sparse table, where this pass brings it: one that keeps no Jacobian leaves it to the summed pass
-    /// that follows.
-    pub fn sparse_gradient(&self, id: ParamId, pass: Pass) -> Option<SparseGradient<T>> {
-        let kept = pass == Pass::Summed || self.slabs.is_some_and(Slabs::kept);
-        self.params.tables[id].as_ref().filter(|_| kept).map(SparseGradient::share)
-    }
-
-    /// How to work through the slab of this node's `k`-th parameter in tiles, if this pass should.
-    pub fn tiled(&self, k: usize, pass: Pass) -> Result<Option<Tiled>> {
-        let id = self.net.ops[self.node].params()[k];
-        self.slabs.filter(|_| pass == Pass::PerTask).map_or(Ok(None), |slabs| slabs.tiled(id))
-    }
-
-    /// A piece of the flat state.
-    pub fn state(&self, offset: usize, groups: usize, width: usize) -> Result<Buffer<T>> {
-        self.params.state.part(offset, Layout { groups, rows: 1, lanes: 1, width })
-    }
-
-    /// Scratch memory of a value's layout.
-    pub fn scratch(&self, id: ValueId) -> Result<Buffer<T>> {
-        Buffer::zeros(self.values[id].layout)
-    }
-
-    /// Whether a group of statistics of the flat state is frozen.
-    pub fn still(&self, offset: usize) -> bool {
-        self.net.entries.iter().any(|entry| entry.param.is_none() && entry.range.start == offset && entry.frozen)
-    }
-
-    /// Makes something for each pass of this plan that comes through this node: none if its output does not learn.
-    pub fn each_pass<V>(&self, make: impl Fn(Pass) -> Result<V>) -> Result<PerPass<V>> {
-        let output = self.net.ops[self.node].output();
-        let comes = |pass| pass == Pass::Summed || self.purpose.reaches(self.net, output);
-        let runs = |pass| comes(pass) && self.net.values[output].learns;
-        let of = |pass| (self.purpose.passes().contains(&pass) && runs(pass)).then(|| make(pass)).transpose();
-        Ok(PerPass([of(Pass::Summed)?, of(Pass::PerTask)?]))
-    }
 }
 
 /// Where one task's outputs, or their gradients, stand: row `r` starts at `start + r * stride`.

@@ -1,16 +1,18 @@
 //! Learned mixes of features across tasks, or across layers.
 
+mod strips;
+
+use self::strips::{Strip, add_times, add_up, fill, product};
 use super::Node;
 use super::concat::Owner;
 use crate::error::Result;
-use crate::network::buffer::{Buffer, Layout};
+use crate::network::buffer::Buffer;
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, ParamGradient, Prepare, Step};
 use crate::network::product::Mode;
 use crate::network::random::Stream;
 use crate::network::{Network, ParamId, Reach, ValueId};
-use crate::real::{LANES, Real};
-use crate::vectorised;
+use crate::real::Real;
 
 /// Stream of sampled choices within a seed.
 const CHOICE: u64 = 3;
@@ -87,31 +89,6 @@ impl Wires {
     /// Input, group and part of source `j` of part `part` of group `group`.
     fn source(self, group: usize, part: usize, j: usize) -> (usize, usize, usize) {
         if self.across { (0, j / self.parts, j % self.parts) } else { (j, group, part) }
-    }
-}
-
-/// A part of one lane of a group, some rows of it: row `r` at `start + r * stride`.
-#[derive(Debug, Clone, Copy)]
-struct Strip {
-    start: usize,
-    stride: usize,
-    len: usize,
-}
-
-impl Strip {
-    fn new(layout: Layout, [group, lane]: [usize; 2], [part, parts]: [usize; 2], first: usize) -> Self {
-        let Layout { rows, lanes, width, .. } = layout;
-        let (len, stride) = (width / parts, lanes * width);
-        Self { start: (group * rows * lanes + lane) * width + part * len + first * stride, stride, len }
-    }
-
-    /// Two strips of so many rows as one row each, where both have no gaps.
-    fn pair(self, other: Self, rows: usize) -> (Self, Self, usize) {
-        if self.stride > self.len || other.stride > other.len {
-            return (self, other, rows);
-        }
-        let long = |strip: Self| Self { len: strip.len * rows, ..strip };
-        (long(self), long(other), 1)
     }
 }
 
@@ -318,93 +295,4 @@ impl<T: Real> Kernel for StitchKernel<T> {
         }
         Ok(())
     }
-}
-
-/// Where strips start.
-fn fill(starts: &mut Vec<usize>, count: usize, strip: impl Fn(usize) -> Strip) {
-    starts.clear();
-    starts.extend((0..count).map(|i| strip(i).start));
-}
-
-vectorised! {
-/// `y = sum_j a[j] x_j`, or adds it, over strips of one shape: `x_j` starts at `starts[j]`.
-fn add_up<T: Real>(
-    (to, from, rows): (Strip, Strip, usize),
-    y: &mut [T],
-    x: &[T],
-    starts: &[usize],
-    a: &[T],
-    add: bool,
-) {
-    for row in 0..rows {
-        let y = &mut y[to.start + row * to.stride..][..to.len];
-        let mut at = 0;
-        for y in y.chunks_mut(LANES) {
-            if let Ok(y) = <&mut [T; LANES]>::try_from(&mut *y) {
-                let mut sum = if add { *y } else { [T::ZERO; LANES] };
-                for (&start, &a) in starts.iter().zip(a) {
-                    let x = &x[start + row * from.stride + at..][..LANES];
-                    for k in 0..LANES {
-                        sum[k] += a * x[k];
-                    }
-                }
-                *y = sum;
-            } else {
-                if !add {
-                    y.fill(T::ZERO);
-                }
-                for (&start, &a) in starts.iter().zip(a) {
-                    let x = &x[start + row * from.stride + at..][..y.len()];
-                    for k in 0..y.len() {
-                        y[k] += a * x[k];
-                    }
-                }
-            }
-            at += LANES;
-        }
-    }
-}
-}
-
-vectorised! {
-/// `y = a x` or `y += a x` over two strips.
-fn add_times<T: Real>((to, from, rows): (Strip, Strip, usize), y: &mut [T], x: &[T], a: T, add: bool) {
-    for row in 0..rows {
-        let y = &mut y[to.start + row * to.stride..][..to.len];
-        let x = &x[from.start + row * from.stride..][..to.len];
-        if add {
-            for k in 0..y.len() {
-                y[k] += a * x[k];
-            }
-        } else {
-            for k in 0..y.len() {
-                y[k] = a * x[k];
-            }
-        }
-    }
-}
-}
-
-vectorised! {
-/// The sum of products of two strips, each row's added up in lanes.
-fn product<T: Real>((one, other, rows): (Strip, Strip, usize), a: &[T], b: &[T]) -> T {
-    let mut lanes = [T::ZERO; LANES];
-    let mut rest = T::ZERO;
-    for row in 0..rows {
-        let a = &a[one.start + row * one.stride..][..one.len];
-        let b = &b[other.start + row * other.stride..][..one.len];
-        let whole = one.len / LANES * LANES;
-        let mut at = 0;
-        while at < whole {
-            for l in 0..LANES {
-                lanes[l] += a[at + l] * b[at + l];
-            }
-            at += LANES;
-        }
-        for k in whole..one.len {
-            rest += a[k] * b[k];
-        }
-    }
-    lanes.into_iter().fold(rest, |sum, lane| sum + lane)
-}
 }

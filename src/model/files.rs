@@ -1,0 +1,102 @@
+//! A model in files: a file of its own, or a part of a checkpoint.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::Model;
+use crate::error::Result;
+use crate::file::{self, Contents};
+use crate::loss::{self, Loss};
+use crate::network::Entry;
+use crate::regularizer::Relation;
+use crate::task::Task;
+use crate::value_error;
+
+/// What a model file calls itself.
+const FORMAT: &str = "polytask model 1";
+
+impl Model {
+    /// Writes description and parameters, atomically.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut contents = Contents::new(FORMAT);
+        contents.text("description", self.description());
+        self.store(&mut contents);
+        file::write(path, &contents)
+    }
+
+    /// Reads what [`Model::save`] wrote; `custom` gives the caller's own losses for a description.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is not a model, or is damaged.
+    pub fn open(path: &Path, custom: impl FnOnce(&Value) -> Result<Vec<Option<Box<dyn Loss>>>>) -> Result<Self> {
+        let contents = file::read(path, FORMAT)?;
+        let description = contents.get_text("description")?;
+        let parsed = serde_json::from_str(description).map_err(|error| value_error!("{}: {error}", path.display()))?;
+        let mut model = Self::new(description, custom(&parsed)?)?;
+        let parameters = model.fetch(&contents)?;
+        model.assign(&parameters);
+        model.relation = Self::fetch_relation(&contents)?;
+        Ok(model)
+    }
+
+    /// Adds parameters, state and relation to a file.
+    pub fn store<'a>(&'a self, contents: &mut Contents<'a>) {
+        for (index, entry) in self.net.entries.iter().enumerate() {
+            contents.tensor(&format!("model/{}", entry.name), &entry.shape, self.entry(index));
+        }
+        if let Some(relation) = &self.relation {
+            contents.text("relation", relation.text());
+        }
+    }
+
+    /// The relation in a file, if there is one.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn fetch_relation(contents: &Contents) -> Result<Option<Relation>> {
+        contents.find_text("relation").map(Relation::read).transpose()
+    }
+
+    /// Reads parameters and state from a file, all of them or none.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of another shape.
+    pub fn fetch<'a>(&self, contents: &'a Contents<'_>) -> Result<Vec<&'a [f32]>> {
+        let of = |e: &Entry| contents.get_tensor(&format!("model/{}", e.name), &e.shape);
+        self.net.entries.iter().map(of).collect()
+    }
+
+    /// Takes over what [`Model::fetch`] read.
+    pub fn assign(&mut self, entries: &[&[f32]]) {
+        for (index, values) in entries.iter().enumerate() {
+            self.entry_mut(index).copy_from_slice(values);
+        }
+    }
+
+    /// The losses of a stored description of this model, with class weights as they were resolved; none where the caller
+    /// brought one.
+    ///
+    /// # Errors
+    /// A loss that is unknown or out of range.
+    pub fn read_losses(&self, stored: &Value) -> Result<Vec<Option<Box<dyn Loss>>>> {
+        let built = |(task, stored): (&Task, &Value)| match task.loss.is_foreign() {
+            true => Ok(None),
+            false => loss::build(&stored["loss"]).map(Some),
+        };
+        let stored = stored["tasks"].as_array().map_or(&[][..], Vec::as_slice);
+        self.tasks.iter().zip(stored).map(built).collect()
+    }
+
+    /// Takes over what [`Model::read_losses`] read.
+    pub fn assign_losses(&mut self, losses: Vec<Option<Box<dyn Loss>>>) {
+        for (task, loss) in self.tasks.iter_mut().zip(losses) {
+            if let Some(loss) = loss {
+                task.loss = loss;
+            }
+        }
+    }
+}

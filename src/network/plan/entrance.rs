@@ -1,0 +1,76 @@
+//! Where gradients pass from values of single tasks to one that all tasks reach.
+
+use std::ops::Range;
+
+use super::{Prepare, Step};
+use crate::network::buffer::Layout;
+use crate::network::{Reach, TaskId, Value, ValueId};
+use crate::real::Real;
+
+/// The columns of one task in a group of a gradient of one lane.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    /// The task.
+    pub task: TaskId,
+    /// The group.
+    pub group: usize,
+    /// The columns.
+    pub columns: Range<usize>,
+}
+
+/// What belongs to which task in a value that not all tasks reach, `layers` neighbouring groups of it seen as one.
+pub fn pieces<T: Real>(at: &Prepare<'_, T>, value: ValueId, layers: usize) -> Vec<Piece> {
+    let Value { groups, width, reach, ref columns, .. } = at.net.values[value];
+    let whole = |group| Piece { task: 0, group, columns: 0..layers * width };
+    match reach {
+        Reach::All => Vec::new(),
+        Reach::One(task) => (0..groups / layers).map(|group| Piece { task, ..whole(group) }).collect(),
+        Reach::Columns => {
+            let pieces = columns.iter().cloned().enumerate();
+            pieces.map(|(task, columns)| Piece { task, group: 0, columns }).collect()
+        }
+        Reach::Own => {
+            let mut pieces: Vec<Piece> = Vec::new();
+            for own in 0..groups {
+                let (task, group, start) = (at.net.task_of(own, groups), own / layers, own % layers * width);
+                match pieces.last_mut().filter(|last| (last.task, last.group) == (task, group)) {
+                    Some(last) => last.columns.end += width,
+                    None => pieces.push(Piece { task, group, columns: start..start + width }),
+                }
+            }
+            pieces
+        }
+    }
+}
+
+/// Where gradients pass from values of single tasks to one that all tasks reach.
+#[derive(Debug, Clone)]
+pub struct Entrance {
+    pieces: Vec<Piece>,
+}
+
+impl Entrance {
+    /// Of what belongs to which task.
+    pub fn new(pieces: Vec<Piece>) -> Self {
+        Self { pieces }
+    }
+
+    /// Multiplies each task's part of a gradient of one lane by its weight.
+    pub fn weigh<T: Real>(&self, step: &Step<'_>, layout: Layout, dy: &mut [T]) {
+        let Layout { rows, width, .. } = layout;
+        if step.weights.is_empty() {
+            return;
+        }
+        for Piece { task, group, columns } in &self.pieces {
+            let weight = step.weight(*task);
+            let group = &mut dy[group * rows * width..][..rows * width];
+            if *columns == (0..width) {
+                group.iter_mut().for_each(|x| *x = *x * weight);
+                continue;
+            }
+            for row in group.chunks_exact_mut(width) {
+                row[columns.clone()].iter_mut().for_each(|x| *x = *x * weight);
+            }
+        }
+    }
+}

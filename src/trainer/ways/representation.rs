@@ -1,0 +1,113 @@
+//! The way of a step by the tasks' gradients at the representation.
+
+use super::Look;
+use crate::error::Result;
+use crate::model::Model;
+use crate::network::gradient::Pass;
+use crate::network::plan::{Purpose, Step};
+use crate::trainer::Trainer;
+use crate::trainer::step::{Parts, Scratch, finite};
+use crate::weighting::Needs;
+use crate::workspace::Workspace;
+
+impl Trainer {
+    /// By the tasks' gradients at the representation.
+    pub(in crate::trainer) fn by_representation(
+        &mut self,
+        model: &mut Model,
+        parts: &dyn Parts,
+        look: &mut Look<'_>,
+    ) -> Result<()> {
+        let tasks = model.tasks.len();
+        self.scratch.whole.clear();
+        self.scratch.whole.resize(tasks * tasks, 0.0);
+        self.scratch.pieces.clear();
+        let several = parts.count() > 1;
+        if several {
+            self.ahead(model, parts, self.guide.purpose, Self::look_at_representation)?;
+            self.decide_at_representation(model, parts)?;
+            self.scratch.sums.fill(0.0);
+        }
+        let mut first = 0;
+        for index in 0..parts.count() {
+            let mut work = self.open(model, parts, index, self.guide.purpose)?;
+            let done = self.by_representation_in(model, parts, &mut work, index, &mut first, several);
+            self.close(model, work, done, index, look)?;
+        }
+        Ok(())
+    }
+
+    fn by_representation_in(
+        &mut self,
+        model: &mut Model,
+        parts: &dyn Parts,
+        work: &mut Workspace,
+        index: usize,
+        first: &mut usize,
+        decided: bool,
+    ) -> Result<()> {
+        let step = self.pass(parts, index);
+        work.forward(step)?;
+        if !decided {
+            self.look_at_representation(model, work, step)?;
+            self.decide_at_representation(model, parts)?;
+        }
+        if decided || self.guide.purpose != (Purpose::Representation { lanes: false }) {
+            // The look did not leave the outputs' gradients as the losses gave them.
+            if !decided {
+                self.scratch.sums.fill(0.0);
+            }
+            self.scratch.sums.fill(0.0);
+            work.add_losses(&model.tasks, Some((Pass::Summed, &self.scratch.scales)), &mut self.scratch.sums)?;
+            finite(&model.tasks, &self.scratch.sums, self.steps)?;
+        }
+        if self.combination.direction.is_empty() {
+            return self.summed(work, step);
+        }
+        // Heads learn from their own gradients, everything before the representation from the direction.
+        let (behind, representation) = (model.net.behind(), model.net.representation);
+        for (task, &factor) in self.scratch.factors.iter().enumerate().filter(|(_, factor)| **factor != 1.0) {
+            work.scale_gradient(task, Pass::Summed, factor as f32);
+        }
+        work.backward_over(step, Pass::Summed, behind..model.net.ops.len())?;
+        let gradient = work.plan().gradient(representation, Pass::Summed).expect("it learns").slice_mut();
+        gradient.copy_from_slice(&self.combination.direction[*first..*first + gradient.len()]);
+        *first += gradient.len();
+        work.backward_over(step, Pass::Summed, 0..behind)
+    }
+
+    /// Takes up one micro-batch's gradients at the representation.
+    fn look_at_representation(&mut self, model: &Model, work: &mut Workspace, step: Step<'_>) -> Result<()> {
+        let lanes = self.guide.purpose == Purpose::Representation { lanes: true };
+        let pass = if lanes { Pass::PerTask } else { Pass::Summed };
+        work.add_losses(&model.tasks, Some((pass, &self.scratch.scales)), &mut self.scratch.sums)?;
+        finite(&model.tasks, &self.scratch.sums, self.steps)?;
+        let step = Step { accumulate: false, ..step };
+        if lanes {
+            work.backward_over(step, pass, model.net.behind()..model.net.ops.len())?;
+        }
+        if self.guide.needs == Needs::Jacobian {
+            let gradient = work.plan().gradient(model.net.representation, pass).expect("it learns");
+            let (layout, gradient) = (gradient.layout, gradient.slice());
+            let row = |task: usize| {
+                let rows = gradient.chunks_exact(layout.lanes * layout.width);
+                rows.flat_map(|row| row[task * layout.width..(task + 1) * layout.width].iter().copied()).collect()
+            };
+            self.scratch.pieces.push(self.scratch.present.iter().map(|&task| row(task)).collect::<Vec<Vec<f32>>>());
+        }
+        work.plan().add_gramian_at_representation(model.tasks.len(), &mut self.scratch.whole)
+    }
+
+    fn decide_at_representation(&mut self, model: &mut Model, parts: &dyn Parts) -> Result<()> {
+        let tasks = model.tasks.len();
+        let Scratch { present, gramian, whole, jacobian, pieces, layers, .. } = &mut self.scratch;
+        gramian.clear();
+        gramian.extend(
+            present.iter().flat_map(|&s| present.iter().map(move |&t| (s, t))).map(|(s, t)| whole[s * tasks + t]),
+        );
+        jacobian.clear();
+        (0..present.len()).for_each(|row| pieces.iter().for_each(|piece| jacobian.extend_from_slice(&piece[row])));
+        layers.clear();
+        self.decide(model, parts)
+    }
+}

@@ -21,10 +21,13 @@ unexport PYTHONHOME
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
 
-test: test-rust test-python
+# Both halves run whatever the first one says.
+test:
+	@failed=; for half in test-rust test-python; do $(MAKE) $$half || failed="$$failed $$half"; done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 test-rust: $(VENV)/.torch
-	OMP_NUM_THREADS=1 cargo test --release
+	OMP_NUM_THREADS=1 cargo test --release --no-fail-fast
 
 test-python: $(VENV)/.extension $(VENV)/.census
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

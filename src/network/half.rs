@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::network::buffer::Memory;
 use crate::network::parallel::{Places, split, threads};
 use crate::network::product::Mode;
-use crate::real::Real;
+use crate::real::{LANES, Real};
 use crate::vectorised;
 
 /// A buffer of bfloat16 numbers, as libtorch and as loops of our own see it.
@@ -157,32 +157,48 @@ fn add_tile(
     let products = dots(a, b);
     for (r, products) in products.iter().enumerate().filter(|(r, _)| i + r < tasks) {
         for (c, &product) in products.iter().enumerate().filter(|(c, _)| j + c <= i + r) {
-            to[(i + r) * tasks + j + c] += f64::from(product);
+            to[(i + r) * tasks + j + c] += product;
             if j + c < i + r {
-                to[(j + c) * tasks + i + r] += f64::from(product);
+                to[(j + c) * tasks + i + r] += product;
             }
         }
     }
 }
 
-fn dots(a: [&[u16]; TILE], b: [&[u16]; TILE]) -> [[f32; TILE]; TILE] {
-    let size = a[0].len();
+fn dots(a: [&[u16]; TILE], b: [&[u16]; TILE]) -> [[f64; TILE]; TILE] {
     let mut products = [[0.0; TILE]; TILE];
     #[allow(unused_mut)]
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
     if supported() {
-        done = size / 32 * 32;
+        done = a[0].len() / 32 * 32;
         // SAFETY: the processor has the instructions, and all rows have at least `done` numbers.
-        products = unsafe { wide_dots(a, b, done) };
+        products = unsafe { wide_dots(a, b, done) }.map(|row| row.map(f64::from));
     }
-    for (r, products) in products.iter_mut().enumerate() {
-        for (c, product) in products.iter_mut().enumerate() {
-            let rest = a[r][done..size].iter().zip(&b[c][done..size]);
-            *product += rest.map(|(&x, &y)| wide::<f32>(x) * wide::<f32>(y)).sum::<f32>();
+    add_dots(a.map(|row| &row[done..]), b.map(|row| &row[done..]), &mut products);
+    products
+}
+
+vectorised! {
+/// Without instructions for such numbers: as many sums side by side as those have, so that each stays short.
+fn add_dots(a: [&[u16]; TILE], b: [&[u16]; TILE], products: &mut [[f64; TILE]; TILE]) {
+    for r in 0..TILE {
+        for c in 0..TILE {
+            let mut sums = [0.0f32; LANES];
+            let (x, x_rest) = a[r].as_chunks::<LANES>();
+            let (y, y_rest) = b[c].as_chunks::<LANES>();
+            for (x, y) in x.iter().zip(y) {
+                for l in 0..LANES {
+                    sums[l] += wide::<f32>(x[l]) * wide::<f32>(y[l]);
+                }
+            }
+            for (l, (&x, &y)) in x_rest.iter().zip(y_rest).enumerate() {
+                sums[l] += wide::<f32>(x) * wide::<f32>(y);
+            }
+            products[r][c] += sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
         }
     }
-    products
+}
 }
 
 /// Over the first `size` numbers of each row, a multiple of 32.
@@ -239,6 +255,28 @@ mod tests {
             for (at, got) in gramian.iter().enumerate() {
                 let want: f64 = row(at / tasks).zip(row(at % tasks)).map(|(x, y)| x * y).sum();
                 assert!((got - 0.5 - want).abs() < 1e-6 * width as f64, "{tasks} {width}: {got} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn products_without_instructions_for_them_are_as_exact() {
+        let stream = crate::network::random::Stream::new(3, &[4]);
+        for size in [0, 1, 15, 16, 33, 2048] {
+            let mut numbers = vec![0; 2 * TILE * size];
+            let drawn: Vec<f32> = (0..numbers.len()).map(|i| stream.normal(i as u64) as f32).collect();
+            round(&drawn, &mut numbers);
+            let row = |r: usize| &numbers[r * size..(r + 1) * size];
+            let (a, b) = (std::array::from_fn(row), std::array::from_fn(|c| row(TILE + c)));
+            let mut products = [[0.0; TILE]; TILE];
+            add_dots(a, b, &mut products);
+            for (r, products) in products.iter().enumerate() {
+                for (c, got) in products.iter().enumerate() {
+                    let terms = a[r].iter().zip(b[c]).map(|(&x, &y)| wide::<f64>(x) * wide::<f64>(y));
+                    let (want, sizes) = terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()));
+                    // A chain of `size` sums instead of `size / LANES` would leave some 1e-6.
+                    assert!((got - want).abs() <= 2e-7 * sizes, "{size}: {got} {want}");
+                }
             }
         }
     }

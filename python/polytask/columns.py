@@ -55,15 +55,15 @@ class Columns:
     def learn(
         cls,
         frame: Any,
-        names: tuple[Any, Any, Any, Any],
+        names: tuple[Any, Any, Any, Any, Any],
         least: int,
         bins: int | None,
         combine: str,
         separator: str,
     ) -> "Columns":
-        """Of a frame and the names of numeric, categorical, left-out and several-valued columns."""
-        numeric, categorical, exclude, bags = names
-        numbers, categories = _choose(frame, numeric, categorical, exclude, bags)
+        """Of a frame and the names of numeric, categorical, left-out and several-valued columns and of row weights."""
+        numeric, categorical, exclude, bags, weights = names
+        numbers, categories = _choose(frame, numeric, categorical, exclude, bags, weights)
         return cls(
             [_number(frame, name, bins) for name in numbers],
             [_category(frame, name, least) for name in categories],
@@ -140,9 +140,17 @@ def _side_by_side(parts: Sequence[np.ndarray], dtype: Any) -> np.ndarray | None:
     return whole
 
 
-def _choose(frame: Any, numeric: Any, categorical: Any, exclude: Any, bags: Any) -> tuple[list[str], list[str]]:
+def _choose(
+    frame: Any, numeric: Any, categorical: Any, exclude: Any, bags: Any, weights: Any
+) -> tuple[list[str], list[str]]:
     have = frames.names(frame)
-    given = {"numeric": numeric, "categorical": categorical, "exclude": exclude, "bags": bags}
+    given = {
+        "numeric": numeric,
+        "categorical": categorical,
+        "exclude": exclude,
+        "bags": bags,
+        "weights": weights,
+    }
     for argument, chosen in given.items():
         if isinstance(chosen, str):
             raise TypeError(f"`{argument}` should be a list of columns; got {chosen!r}")
@@ -152,7 +160,7 @@ def _choose(frame: Any, numeric: Any, categorical: Any, exclude: Any, bags: Any)
     twice = [name for name in bags if name in {*(numeric or ()), *(categorical or ())}]
     if twice:
         raise ValueError(f"`bags`: column {twice[0]!r} is among the numeric or categorical columns too")
-    left = [name for name in have if name not in {*exclude, *bags, *(categorical or ()), *(numeric or ())}]
+    left = [name for name in have if name not in {*exclude, *weights, *bags, *(categorical or ()), *(numeric or ())}]
     if numeric is not None:
         return list(numeric), list(categorical or ())
     numbers = [name for name in left if _holds_numbers(frame, name)]

@@ -62,6 +62,7 @@ class Inputs:
         categorical: Sequence[str] | None = None,
         bags: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        weights: str | Sequence[str] = (),
         min_count: int = 1,
         bins: int | None = None,
         separator: str = "|",
@@ -87,6 +88,7 @@ class Inputs:
             bags: columns with several values a row: lists, tuples, sets, or strings with a separator. The longest bag
                 here says how many columns of codes one becomes; longer ones are cut later, which is logged.
             exclude: columns to leave out.
+            weights: columns of row weights, which are left out too; `fit(weights=...)` says which weights what.
             min_count: how often a category must occur.
             bins: about how many bins a number has; none by default.
             separator: what stands between the values of a bag in a string.
@@ -101,7 +103,8 @@ class Inputs:
         parts = None if bins is None else whole(bins, "`bins`", 2)
         if not isinstance(separator, str) or not separator:
             raise ValueError(f"`separator` should be a string of at least one character; got {separator!r}")
-        names = numeric, categorical, exclude, bags
+        apart = [weights] if isinstance(weights, str) else list(weights)
+        names = numeric, categorical, exclude, bags, apart
         columns = Columns.learn(frame, names, least, parts, combine, separator)
         return cls._of_columns(columns, embedding, sparse)
 
@@ -133,19 +136,23 @@ class Inputs:
         return sum(feature.length if isinstance(feature, Bag) else 1 for feature in self.categorical)
 
     def transform(self, frame: Any, tasks: Sequence[Task], argument: str) -> tuple[np.ndarray | None, ...]:
-        """The numeric and the categorical features of a frame."""
-        if self.columns is None:
-            return self._plain(frame, tasks, argument), None
-        return self.columns.transform(frame, argument)
-
-    def _plain(self, frame: Any, tasks: Sequence[Task], argument: str) -> np.ndarray:
-        """All columns but the targets, where nothing was learned about columns."""
+        """The numeric and the categorical features of a frame: of all its columns but the targets, where nothing was
+        learned about columns.
+        """
+        if self.columns is not None:
+            return self.columns.transform(frame, argument)
         targets = {name for task in tasks for name in task.columns}
-        names = [name for name in frames.names(frame) if name not in targets]
-        if self.categorical or len(names) != self.numeric:
-            raise ValueError(f"{argument} should have {self.numeric} columns beside the targets; got {listed(names)} "
+        return self.plain(frame, [name for name in frames.names(frame) if name not in targets], argument)
+
+    def plain(self, frame: Any, names: Sequence[str], argument: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The numeric and the categorical features in columns of a frame, where nothing was learned about columns."""
+        kinds = {"numeric": self.numeric, "columns of codes": self.code_columns}
+        if all(kinds.values()) or len(names) != sum(kinds.values()):
+            wanted = " and ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+            raise ValueError(f"{argument} should have {wanted} beside the targets; got {listed(names)} "
                              "(pt.Inputs.from_frame chooses and keeps them)")  # fmt: skip
-        return frames.matrix(frame, names, argument)
+        matrix = frames.matrix(frame, names, argument)
+        return (matrix, None) if self.numeric else (None, matrix)
 
     def only(self, name: str, x: Any) -> str:
         """Which kind of features one array is."""

@@ -1,8 +1,10 @@
 """The model: what goes in, what is shared, what comes out."""
 
+import copy
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike, fspath
 from typing import Any, NamedTuple
 
@@ -11,7 +13,7 @@ import numpy as np
 from . import _core, island, predictions, transfer
 from . import metrics as _metrics
 from .component import Component, listed
-from .data import Reader, arrays
+from .data import Names, Reader, arrays
 from .inputs import Inputs
 from .inspection import Inspection
 from .metrics import Metric
@@ -81,12 +83,13 @@ class MultiTaskModel:
 
     def _take(self, core: _core.Model, inputs: Inputs, tasks: Sequence[Task]) -> None:
         self._core = core
-        self.inputs = inputs
-        self.tasks = tuple(tasks)
+        # What is learned of data is a model's own: inputs and tasks may serve several models.
+        self.inputs = copy.copy(inputs)
+        self.tasks = tuple(copy.copy(task) for task in tasks)
         self.kinds = [predictions.kind(core, j, task) for j, task in enumerate(tasks)]
         pairs = zip(self.tasks, self.kinds, strict=True)
         self.metrics: list[list[Metric]] = [_metrics.for_kind(task.metrics, kind, task.name) for task, kind in pairs]
-        self.reader = Reader(inputs, self.tasks)
+        self.reader = Reader(self.inputs, self.tasks)
 
     def predict(self, x: Any, *, raw: bool = False, batch_size: int = 4096) -> dict[str, np.ndarray]:
         """Predictions for features in any form, a NumPy array a task.
@@ -220,7 +223,9 @@ class MultiTaskModel:
 
     def _with(self, tasks: list[Task], call: str) -> "MultiTaskModel":
         model = type(self).__new__(type(self))
-        model._take(transfer.rebuilt(self._core, self.inputs, tasks), self.inputs, tasks)
+        names = [*self.inputs.names, *self.reader.names.known.get("x", ())]
+        model._take(transfer.rebuilt(self._core, names, tasks), self.inputs, tasks)
+        model._relearn(self._learned())
         fresh = transfer.copy(self._core, model._core)
         if fresh:
             _log.info("%s: %s start fresh, the rest is copied", call, listed(fresh))
@@ -285,10 +290,30 @@ class MultiTaskModel:
         wrapped = [island.wrap(task) for task in tasks]
         model = cls.__new__(cls)
         model._take(_core.Model.load(fspath(path), wrapped) if any(wrapped) else core, inputs, tasks)
+        model._relearn(face.get("learned") or {})
         return model
 
     def _face(self) -> dict[str, Any]:
-        return {"inputs": self.inputs.face(), "tasks": [task.face() for task in self.tasks]}
+        tasks = [task.face() for task in self.tasks]
+        return {"inputs": self.inputs.face(), "tasks": tasks, "learned": self._learned()}
+
+    def _learned(self) -> dict[str, Any]:
+        """What training data said beside parameters, as JSON has it."""
+        return {"names": self.reader.names.describe()}
+
+    def _relearn(self, learned: Mapping[str, Any]) -> None:
+        """What `_learned` gave; nothing of it in files of earlier versions."""
+        self.reader.names = Names(learned.get("names"))
+
+    @contextmanager
+    def _attempt(self) -> Iterator[None]:
+        """Forgets what was learned within if it ends in an exception."""
+        before = self._learned()
+        try:
+            yield
+        except BaseException:
+            self._relearn(before)
+            raise
 
     def __repr__(self) -> str:
         description = json.loads(self._core.description)

@@ -111,7 +111,8 @@ class Trainer:
             shuffle: whether each epoch has its own order of rows.
             progress: whether a bar is shown.
             train_metrics: whether the metrics of training are computed, once an epoch, on the outputs of its steps.
-            weights: row weights `[rows]` for all tasks or `{task: [rows]}`, or the column of a frame.
+            weights: row weights `[rows]` for all tasks or `{task: [rows]}`, or the column of a frame, which is then no
+                feature; validation data that are a frame are weighted by its column of that name.
             resume: the folder of a `pt.Checkpoint`; without a checkpoint in it, training starts.
             callbacks: more of them, for this call.
 
@@ -121,9 +122,10 @@ class Trainer:
         first, size = whole(epochs, "`epochs`"), whole(batch_size, "`batch_size`")
         called = [*self.callbacks, *_callbacks(callbacks)]
         how = {"weights": weights, "batch_size": size, "shuffle": bool(shuffle), "seed": self.seed}
-        train = self.model.reader.read(data, "data", **how)
-        train, held_out = self._validation(train, validation, size)
-        loop = Loop(self, train, held_out, first, size, bool(shuffle), bool(train_metrics), called)
+        with self.model._attempt():
+            train = self.model.reader.read(data, "data", learn=True, **how)
+            train, held_out = self._validation(train, validation, size, weights)
+            loop = Loop(self, train, held_out, first, size, bool(shuffle), bool(train_metrics), called)
         return loop.run(bool(progress), None if resume is None else checkpoints.folder(resume))
 
     def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
@@ -144,8 +146,9 @@ class Trainer:
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came; the model is then unchanged.
         """
-        rows = self.model.reader.rows(batch)
-        objective, losses, _ = self._core.step(rows.core())
+        with self.model._attempt():
+            rows = self.model.reader.rows(batch, learn=True)
+            objective, losses, _ = self._core.step(rows.core())
         names = [f"{task.name}/loss" for task in self.model.tasks]
         return {"loss": objective, **dict(zip(names, losses, strict=True))}
 
@@ -217,6 +220,7 @@ class Trainer:
             "done": self._done,
             "loop": None if loop is None else loop.state(),
             "callbacks": [{"class": type(each).__name__, "state": each.state()} for each in callbacks],
+            "learned": self.model._learned(),
             "random": randomness.capture(loop.generator) if loop is not None and loop.foreign else None,
         }
         checkpoints.write_arrays(fspath(path), {str(i): each.arrays() for i, each in enumerate(callbacks)})
@@ -233,6 +237,7 @@ class Trainer:
         if self._loop is not None:
             self._loop.check_same(extra["loop"])
         self._core.restore(fspath(path))
+        self.model._relearn(extra.get("learned") or {})
         self.history.rows[:] = extra["history"]
         self.stopping, self._done = extra["stopping"], extra["done"]
         loop = self._loop
@@ -248,12 +253,14 @@ class Trainer:
                 randomness.restore(extra["random"], loop.generator)
 
     def _validation(
-        self, train: Rows | Stream, validation: Any, size: int
+        self, train: Rows | Stream, validation: Any, size: int, weights: Any
     ) -> tuple[Rows | Stream, Rows | Stream | None]:
         if validation is None:
             return train, None
         if not isinstance(validation, int | float) or isinstance(validation, bool):
-            return train, self.model.reader.read(validation, "validation", batch_size=size)
+            # Batches from outside have no names yet: then those of the validation data are what both are read by.
+            how = {"batch_size": size, "learn": isinstance(train, Stream), "weights": weights, "inherit": True}
+            return train, self.model.reader.read(validation, "validation", **how)
         if not 0 < validation < 1:
             raise ValueError(f"`validation` should be data, or a fraction between 0 and 1; got {validation!r}")
         if not isinstance(train, Rows):

@@ -6,7 +6,6 @@ from typing import Any
 
 from . import _core, island
 from .component import listed
-from .inputs import Inputs
 from .task import Task
 
 
@@ -28,9 +27,9 @@ def without(tasks: Sequence[Task], name: str) -> list[Task]:
     return [task for task in tasks if task.name != name]
 
 
-def rebuilt(core: _core.Model, inputs: Inputs, tasks: Sequence[Task]) -> _core.Model:
+def rebuilt(core: _core.Model, features: Sequence[str], tasks: Sequence[Task]) -> _core.Model:
     """A fresh model of the same parts for these tasks; class weights stay as they were resolved."""
-    feature = next((c for task in tasks for c in task.columns if c in inputs.names), None)
+    feature = next((c for task in tasks for c in task.columns if c in features), None)
     if feature is not None:
         raise ValueError(f"column `{feature}` is a feature of this model and cannot be a target")
     description = json.loads(core.description)

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from ..component import listed
 from . import arrays, frames, labels
+from .names import Names
 from .rows import Rows
 from .stream import Batches, Stream
 
@@ -24,6 +25,7 @@ class Reader:
     def __init__(self, inputs: "Inputs", tasks: Sequence["Task"]) -> None:
         self.inputs = inputs
         self.tasks = tasks
+        self.names = Names()
 
     def read(
         self,
@@ -34,8 +36,11 @@ class Reader:
         batch_size: int = 4096,
         shuffle: bool = False,
         seed: int = 0,
+        learn: bool = False,
+        inherit: bool = False,
     ) -> Rows | Stream:
-        """Rows in memory, or a stream of batches.
+        """Rows in memory, or a stream of batches. With `learn`, names of columns are remembered; with `inherit`, the
+        columns that `weights` names are those of other data, and taken where there are columns.
 
         Raises:
             TypeError, ValueError: nothing of the kind, or something is wrong with it; says what.
@@ -45,23 +50,27 @@ class Reader:
         if isinstance(data, Dataset):
             data = Batches(data, batch_size, shuffle, seed)
         elif _are_rows(data):
-            return self.rows(data, "" if argument == "data" else f"`{argument}`: ", weights)
+            return self.rows(data, "" if argument == "data" else f"`{argument}`: ", weights, learn, inherit)
         if not isinstance(data, Iterable) or isinstance(data, str | bytes | Mapping) or _is_array(data):
             raise TypeError(f"`{argument}` should be {self._form()}, a frame, a Dataset, a DataLoader or batches; "
                             f"got {type(data).__name__}")  # fmt: skip
-        if weights is not None and not isinstance(weights, str):
+        if weights is not None and not inherit and not _are_columns(weights):
             raise ValueError(f"`weights` should be part of the batches when `{argument}` is a "
                              f"{type(data).__name__}: (x, targets, weights)")  # fmt: skip
-        return Stream(data, lambda batch, prefix: self.rows(batch, prefix, weights), argument)
+        return Stream(data, lambda batch, prefix: self.rows(batch, prefix, weights, learn, inherit), argument)
 
-    def rows(self, data: Any, prefix: str = "", weights: Any = None) -> Rows:
+    def rows(
+        self, data: Any, prefix: str = "", weights: Any = None, learn: bool = False, inherit: bool = False
+    ) -> Rows:
         """One batch, or all rows at once: a tuple or a frame."""
+        if inherit and not (_are_columns(weights) and _has_columns(data)):
+            weights = None
         if frames.is_frame(data):
-            return self._make(data, self._targets_of(data, prefix), weights, data, prefix)
+            return self._make(data, self._targets_of(data, prefix), weights, prefix, learn)
         x, targets, own = self._parts(data, prefix)
         if own is not None and weights is not None:
             raise ValueError(f"{prefix}row weights should be given once; got them in the tuple and as `weights`")
-        return self._make(x, targets, own if own is not None else weights, x, prefix)
+        return self._make(x, targets, own if own is not None else weights, prefix, learn)
 
     def features(self, x: Any, prefix: str = "") -> Rows:
         """Features alone."""
@@ -113,13 +122,15 @@ class Reader:
 
         return {task.name: target(task) for task in self.tasks}
 
-    def _make(self, x: Any, targets: Mapping[str, Any], weights: Any, frame: Any, prefix: str) -> Rows:
-        rows, numeric, categorical, name = self._features(x, prefix)
+    def _make(self, x: Any, targets: Mapping[str, Any], weights: Any, prefix: str, learn: bool) -> Rows:
+        rows, numeric, categorical, name = self._features(x, prefix, _columns_of(weights), learn)
         each: list[np.ndarray | None] = []
         masks: list[np.ndarray | None] = []
         for task in self.tasks:
             y = targets.get(task.name)
             called = f"{prefix}the targets of task `{task.name}`"
+            if frames.is_frame(y):
+                y = self._ordered(task.name, y, task.columns, called, learn)
             array, mask = (None, None) if y is None else labels.read(y, task, called)
             _check_dimensions(array, called)
             each.append(array)
@@ -127,7 +138,17 @@ class Reader:
         names = [name, f'{prefix}`x["categorical"]`']
         names += [f"{prefix}the targets of task `{task.name}`" for task in self.tasks]
         names += [f"{prefix}the row weights of task `{task.name}`" for task in self.tasks]
-        return Rows(rows, numeric, categorical, each, masks, self._weights(weights, frame, prefix), names)
+        return Rows(rows, numeric, categorical, each, masks, self._weights(weights, x, prefix), names)
+
+    def _ordered(self, place: str, frame: Any, columns: Sequence[str], argument: str, learn: bool) -> np.ndarray:
+        """The numbers of a frame that stands where an array may: by the names that are known, else as it is."""
+        have = frames.names(frame)
+        declared = len(columns) == len(have) and set(columns) == set(have)
+        names = columns if declared else self.names.select(place, have, argument)
+        matrix = frames.matrix(frame, names, argument)
+        if learn and not declared:
+            self.names.learn(place, have)
+        return matrix
 
     def _weights(self, weights: Any, frame: Any, prefix: str) -> list[np.ndarray | None]:
         if weights is None:
@@ -150,9 +171,9 @@ class Reader:
         _check_dimensions(array, f"{prefix}`weights`")
         return array
 
-    def _features(self, x: Any, prefix: str) -> Features:
+    def _features(self, x: Any, prefix: str, apart: Sequence[str] = (), learn: bool = False) -> Features:
         if frames.is_frame(x):
-            numeric, categorical = self.inputs.transform(x, self.tasks, f"{prefix}the frame")
+            numeric, categorical = self._of_frame(x, f"{prefix}the frame", apart, learn)
             return len(x), numeric, categorical, f"{prefix}the numeric columns of the frame"
         if x is None:
             raise TypeError(f"{prefix}`x` should be features; got None")
@@ -162,12 +183,52 @@ class Reader:
             raise ValueError(f"{prefix}`x` should have the keys `numeric` and `categorical`; got {unknown[0]!r}")
         keyed = isinstance(x, Mapping)
         name = f'{prefix}`x["numeric"]`' if keyed else f"{prefix}`x`"
-        numeric = _unmasked(parts.get("numeric"), name)
-        categorical = _unmasked(parts.get("categorical"), f'{prefix}`x["categorical"]`' if keyed else name)
+        names = {"numeric": name, "categorical": f'{prefix}`x["categorical"]`' if keyed else name}
+        given = {
+            key: self._ordered(f"x[{key}]", part, (), names[key], learn) if frames.is_frame(part) else part
+            for key, part in parts.items()
+        }
+        numeric = _unmasked(given.get("numeric"), names["numeric"])
+        categorical = _unmasked(given.get("categorical"), names["categorical"])
         first = numeric if numeric is not None else categorical
         if first is None:
             raise ValueError(f"{prefix}`x` should have the keys `numeric` and `categorical`; got none of them")
         return len(first), numeric, categorical, name
+
+    def _of_frame(self, frame: Any, argument: str, apart: Sequence[str], learn: bool) -> tuple[np.ndarray | None, ...]:
+        """A frame's features: the columns that were learned, or all but targets and row weights."""
+        if self.inputs.columns is not None:
+            feature = next((name for name in apart if name in self.inputs.names), None)
+            if feature is not None:
+                raise ValueError(f"`weights`: column `{feature}` is a feature of this model; leave it out of the "
+                                 f'features with pt.Inputs.from_frame(frame, weights="{feature}")')  # fmt: skip
+            return self.inputs.columns.transform(frame, argument)
+        others = {*apart, *(name for task in self.tasks for name in task.columns)}
+        have = [name for name in frames.names(frame) if name not in others]
+        names = self.names.select("x", have, argument)
+        features = self.inputs.plain(frame, names, argument)
+        if learn:
+            self.names.learn("x", names)
+        return features
+
+
+def _are_columns(weights: Any) -> bool:
+    """Whether all row weights are named by columns."""
+    each = weights.values() if isinstance(weights, Mapping) else [weights]
+    return all(isinstance(weight, str) for weight in each)
+
+
+def _has_columns(data: Any) -> bool:
+    """Whether it is a frame, or features in one and targets, without row weights of its own."""
+    if not isinstance(data, tuple | list) or len(data) < 2:
+        return frames.is_frame(data)
+    return frames.is_frame(data[0]) and not (isinstance(data[1], Mapping) and len(data) > 2)
+
+
+def _columns_of(weights: Any) -> list[str]:
+    """The columns that row weights are in."""
+    each = weights.values() if isinstance(weights, Mapping) else [weights]
+    return [weight for weight in each if isinstance(weight, str)]
 
 
 def _are_rows(data: Any) -> bool:

@@ -1,0 +1,161 @@
+"""Frames: columns by name, row weights in a column."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import polytask as pt
+import pytest
+from conftest import same_bits
+
+FIT = {"epochs": 2, "batch_size": 32, "shuffle": False, "progress": False}
+
+
+def numbers(rows=120, seed=0):
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(rng.normal(size=(rows, 3)), columns=list("abc"))
+    return frame.assign(r=3 * frame.a - frame.b)
+
+
+def model_of(width=3, **more):
+    return pt.MultiTaskModel(width, tasks=[pt.Task("r")], encoder=pt.encoder.MLP([8]), **more)
+
+
+def fitted(data, **more):
+    model = model_of()
+    pt.Trainer(model).fit(data, **{**FIT, **more})
+    return model
+
+
+def other_orders(frame):
+    yield frame[["c", "r", "b", "a"]]
+    yield pl.from_pandas(frame[["r", "c", "b", "a"]])
+    yield frame.assign(more="words")[["more", "b", "a", "c", "r"]]
+
+
+def test_a_frame_is_read_by_the_names_of_the_training_data(tmp_path):
+    frame = numbers()
+    model = fitted(frame)
+    want = model.predict(frame[["a", "b", "c"]])["r"]
+    np.testing.assert_array_equal(model.predict(frame[["a", "b", "c"]].to_numpy())["r"], want)
+    model.save(tmp_path / "m.safetensors")
+    wider = model.add_task(pt.Task("s"))
+    for again in (model, pt.MultiTaskModel.load(tmp_path / "m.safetensors"), wider, wider.remove_task("s")):
+        for other in other_orders(frame):
+            np.testing.assert_allclose(again.predict(other)["r"], want, rtol=1e-4, atol=1e-6)
+        with pytest.raises(ValueError, match="the frame lacks the columns `b`, by whose names the model was trained"):
+            again.predict(frame[["a", "c"]])
+    loss = pt.Trainer(model).evaluate(frame).loss
+    for other in other_orders(frame):
+        assert pt.Trainer(model).evaluate(other).loss == loss
+        again = pt.Trainer(fitted(frame)).fit(other, **FIT)
+        assert again[-1] | {"seconds": 0} == pt.Trainer(fitted(frame)).fit(frame, **FIT)[-1] | {"seconds": 0}
+    with pytest.raises(ValueError, match="lacks the columns `a`"):
+        pt.Trainer(model).evaluate(frame.rename(columns={"a": "z"}))
+
+
+def test_every_way_of_training_on_names_remembers_them():
+    frame = numbers()
+    x, parts = frame[["a", "b", "c"]], [frame[:60], frame[60:]]
+    stepped = model_of()
+    pt.Trainer(stepped).step(frame)
+    for model in (fitted((x, frame.r)), fitted((x, {"r": frame.r})), fitted(({"numeric": x}, frame.r)), fitted(parts),
+                  fitted(pl.from_pandas(frame)), stepped):  # fmt: skip
+        want = model.predict(frame[["a", "b", "c"]].to_numpy())["r"]
+        for form in (frame[["c", "a", "b"]], [frame[["c", "a", "b"]]], {"numeric": frame[["c", "a", "b"]]}):
+            if isinstance(form, dict) == ("x[numeric]" in model.reader.names.known):
+                np.testing.assert_array_equal(model.predict(form)["r"], want)
+
+
+def test_validation_is_read_by_the_names_of_training():
+    frame = numbers()
+    x = frame[["a", "b", "c"]]
+    swapped = frame[["b", "r", "c", "a"]]
+    for data in (frame, (x, frame.r), [frame]):
+        model = model_of()
+        history = pt.Trainer(model, lr=1e-9).fit(data, validation=swapped, **{**FIT, "batch_size": 120})
+        assert history["validation/loss"] == pytest.approx(history["loss"], rel=1e-5)
+    with pytest.raises(ValueError, match="`validation`: the frame lacks the columns `c`"):
+        pt.Trainer(model_of()).fit(frame, validation=frame.rename(columns={"c": "d"}), **FIT)
+
+
+def test_names_of_data_that_was_refused_are_forgotten():
+    frame, model = numbers(), model_of()
+    with pytest.raises(ValueError, match="`validation`"):
+        pt.Trainer(model).fit(frame.rename(columns={"a": "z"}), validation=(frame[["a"]], frame.r), **FIT)
+    with pytest.raises(ValueError, match="should be finite"):
+        pt.Trainer(model).step(frame.rename(columns={"a": "z"}).assign(r=np.inf))
+    assert same_bits(fitted(frame).state_dict(), (pt.Trainer(model).fit(frame, **FIT), model.state_dict())[1])
+
+
+def test_a_checkpoint_brings_names_back(tmp_path):
+    frame, model = numbers(), model_of()
+    trainer = pt.Trainer(model)
+    trainer.fit(frame, **FIT)
+    trainer.save(tmp_path / "c.safetensors")
+    other = model_of()
+    pt.Trainer(other).restore(tmp_path / "c.safetensors")
+    np.testing.assert_array_equal(
+        other.predict(frame[["c", "b", "a"]])["r"], model.predict(frame[["a", "b", "c"]])["r"]
+    )
+
+
+def test_targets_in_a_frame_are_read_by_name():
+    frame = numbers().assign(t0=lambda d: d.a, t1=lambda d: d.b)
+    x = frame[["a", "b", "c"]].to_numpy()
+    for task in (pt.Task("t", outputs=2), pt.Task("t", columns=["t0", "t1"])):
+        model = pt.MultiTaskModel(3, tasks=[task])
+        trainer = pt.Trainer(model)
+        trainer.fit((x, {"t": frame[["t0", "t1"]]}), **FIT)
+        want = trainer.evaluate((x, frame[["t0", "t1"]].to_numpy()))
+        assert trainer.evaluate((x, frame[["t1", "t0"]])) == want
+
+
+def test_inputs_and_tasks_of_one_model_are_not_anothers():
+    frame, inputs, task = numbers(), pt.Inputs(3), pt.Task("r")
+    one, two = pt.MultiTaskModel(inputs, tasks=[task]), pt.MultiTaskModel(inputs, tasks=[task])
+    pt.Trainer(one).fit(frame, **FIT)
+    pt.Trainer(two).fit(frame[["c", "b", "a", "r"]], **FIT)
+    np.testing.assert_array_equal(two.predict(frame)["r"], two.predict(frame[["c", "b", "a"]].to_numpy())["r"])
+    np.testing.assert_array_equal(one.predict(frame)["r"], one.predict(frame[["a", "b", "c"]].to_numpy())["r"])
+
+
+def weighted(rows=200):
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"a": rng.normal(size=rows), "w": rng.integers(0, 4, rows).astype(float)})
+    return frame.assign(r=frame.a + rng.normal(size=rows))
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+@pytest.mark.parametrize("inputs", [1, "learned"])
+def test_validation_frames_take_the_weight_column_that_training_uses(library, inputs):
+    frame = weighted()
+    made = library.DataFrame(frame.to_dict("list"))
+    inputs = pt.Inputs.from_frame(made, weights="w") if inputs == "learned" else inputs
+    for validation in (made, [made], (made[["a", "w"]], made["r"])):
+        model = pt.MultiTaskModel(inputs, tasks=[pt.Task("r")], encoder=pt.encoder.MLP([8]))
+        before = model.state_dict()
+        history = pt.Trainer(model, lr=1e-12).fit(made, validation=validation, weights="w", epochs=1, batch_size=200,
+                                                  progress=False)  # fmt: skip
+        assert before["encoder.0.weight"].shape == (8, 1)
+        error = (model.predict(frame.drop(columns="w"))["r"] - frame.r) ** 2
+        want = (error * frame.w).sum() / frame.w.sum()
+        assert history["r/loss"][0] == pytest.approx(want, rel=1e-5)
+        assert history["validation/r/loss"][0] == pytest.approx(want, rel=1e-5)
+        x = model.inputs.transform(frame.drop(columns="w"), model.tasks, "")[0]
+        plain = pt.Trainer(model, lr=1e-12).fit(made, validation=(x, frame.r), weights={"r": "w"}, epochs=1,
+                                                progress=False)  # fmt: skip
+        assert plain["validation/r/loss"][0] == pytest.approx(error.mean(), rel=1e-5)
+        with pytest.raises(ValueError, match="`validation`: the frame has no column `w`"):
+            pt.Trainer(model).fit(made, validation=frame[["a", "r"]], weights="w", **FIT)
+
+
+def test_a_weight_column_is_no_feature():
+    frame = weighted()
+    assert pt.Inputs.from_frame(frame, weights=["w"], exclude=["r"]).names == ["a"]
+    model = pt.MultiTaskModel(pt.Inputs.from_frame(frame), tasks=[pt.Task("r")])
+    with pytest.raises(
+        ValueError, match=r'`weights`: column `w` is a feature of this model; .*from_frame.*weights="w"'
+    ):
+        pt.Trainer(model).fit(frame, weights="w", **FIT)
+    with pytest.raises(ValueError, match="`weights`: the frame has no column 'v'; it has `a`, `w`, `r`"):
+        pt.Inputs.from_frame(frame, weights="v")

@@ -10,11 +10,12 @@ from typing import Any
 
 from . import _core, checkpoints, observation, randomness, scoring
 from .callbacks import Callback
-from .component import Component, listed, plain
+from .component import Component, plain
 from .data import Rows, Stream
 from .history import History
 from .loop import Loop
 from .model import MultiTaskModel
+from .monitor import find
 from .registry import describe
 from .results import Results
 from .task import whole
@@ -164,22 +165,7 @@ class Trainer:
         """
         if self._loop is None:
             raise ValueError("`watch` is for callbacks, while `fit` runs")
-        columns = self._loop.columns()
-        column = next((name for name in (f"validation/{monitor}", monitor) if name in columns), None)
-        if column is None:
-            raise ValueError(f"`monitor`: the history will have no column {monitor!r}; it will have {listed(columns)}")
-        higher = self._higher_is_better(column) if mode == "auto" else mode == "max"
-        if higher is None:
-            raise ValueError(f'`monitor`: whether a higher {monitor!r} is better is not known; say mode="max" or "min"')
-        return column, 1 if higher else -1
-
-    def _higher_is_better(self, column: str) -> bool | None:
-        name, _, metric = column.removeprefix("validation/").rpartition("/")
-        pairs = zip(self.model.tasks, self.model.metrics, strict=True)
-        found = [
-            m.higher_is_better for task, metrics in pairs if task.name == name for m in metrics if m.name == metric
-        ]
-        return found[0] if found else False if metric == "loss" or column == observation.CONFLICT else None
+        return find(monitor, mode, self._loop.columns(), self.model)
 
     @property
     def batches(self) -> int:

@@ -207,6 +207,51 @@ fn micro_batches_are_one_batch() {
     assert!(largest_difference(&whole, &model(|d| d["encoder"] = still)) > 1e-2);
 }
 
+/// What the first step reports of all rows, in so many micro-batches of equal size.
+fn reported(weighting: &Value, micro_batches: usize) -> polytask::error::Result<Value> {
+    let mut model = model(|d| d["encoder"] = json!({"name": "mlp", "hidden": [16, 8], "activation": "tanh"}));
+    let settings = json!({"optimizer": {"name": "sgd", "lr": 1e-12}, "accumulate": micro_batches,
+                          "weighting": weighting, "regularizers": [{"name": "l2", "strength": 0.1}],
+                          "observe": ["weights"]});
+    let mut trainer = Trainer::new(&model, &settings.to_string())?;
+    trainer.validate_on(training(false));
+    Ok(epoch(&mut trainer, &mut model, &training(true), how(ROWS / micro_batches)))
+}
+
+#[test]
+fn every_weighting_reports_of_micro_batches_what_it_reports_of_one_batch() {
+    let close = |got: &Value, want: &Value| match (got.as_f64(), want.as_f64()) {
+        (Some(got), Some(want)) => (got - want).abs() <= 1e-4 * (1.0 + want.abs()),
+        (got, want) => got == want,
+    };
+    let mut places = [0, 0];
+    for info in polytask::weighting::infos() {
+        for (at, place) in [Value::Null, json!("representation")].iter().zip(&mut places) {
+            let mut weighting = json!({"name": info.name});
+            if !at.is_null() {
+                weighting["at"] = at.clone();
+            }
+            let Ok(whole) = reported(&weighting, 1) else {
+                assert!(!at.is_null(), "{weighting}");
+                continue;
+            };
+            *place += 1;
+            for micro_batches in [2, 4] {
+                let parts = reported(&weighting, micro_batches).unwrap();
+                for key in ["loss", "objective", "tasks", "labels", "regularizers"] {
+                    let (got, want) = (&parts[key], &whole[key]);
+                    let same = match (got.as_array(), want.as_array()) {
+                        (Some(got), Some(want)) => got.iter().zip(want).all(|(got, want)| close(got, want)),
+                        _ => close(got, want),
+                    };
+                    assert!(same, "{weighting} in {micro_batches}: {key} is {got}, of one batch {want}");
+                }
+            }
+        }
+    }
+    assert!(places[0] > 40 && places[1] > 10, "{places:?}");
+}
+
 #[test]
 fn foreign_batches_give_the_same_bits_as_rows_in_memory() {
     let (mut a, mut b) = (model(|_| ()), model(|_| ()));

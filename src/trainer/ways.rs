@@ -66,6 +66,13 @@ impl Trainer {
         self.summed(work, step)
     }
 
+    /// The outputs' gradients once more, for a summed pass; a look has summed the losses already.
+    fn once_more(&mut self, model: &Model, work: &mut Workspace) -> Result<()> {
+        let Scratch { scales, again, .. } = &mut self.scratch;
+        again.fill(0.0);
+        work.add_losses(&model.tasks, Some((Pass::Summed, scales)), again)
+    }
+
     /// The summed backward with the weights that were decided on.
     fn summed(&mut self, work: &mut Workspace, step: Step<'_>) -> Result<()> {
         let Scratch { present, factors, boundary, .. } = &self.scratch;
@@ -132,12 +139,9 @@ impl Trainer {
         match kept {
             true => self.combine(model, work, gathers),
             false => {
-                // Only the Gramian was kept: the outputs' gradients once more, for a summed pass with the weights.
-                let mut sums = std::mem::take(&mut self.scratch.again);
-                sums.fill(0.0);
-                let lost = work.add_losses(&model.tasks, Some((Pass::Summed, &self.scratch.scales)), &mut sums);
-                self.scratch.again = sums;
-                lost.and_then(|()| self.summed(work, step))?;
+                // Only the Gramian was kept: a summed pass with the weights follows.
+                self.once_more(model, work)?;
+                self.summed(work, step)?;
                 self.weigh_separate(model);
                 Ok(())
             }

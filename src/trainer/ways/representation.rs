@@ -26,7 +26,6 @@ impl Trainer {
         if several {
             self.ahead(model, parts, self.guide.purpose, Self::look_at_representation)?;
             self.decide_at_representation(model, parts)?;
-            self.scratch.sums.fill(0.0);
         }
         let mut first = 0;
         for index in 0..parts.count() {
@@ -54,12 +53,7 @@ impl Trainer {
         }
         if decided || self.guide.purpose != (Purpose::Representation { lanes: false }) {
             // The look did not leave the outputs' gradients as the losses gave them.
-            if !decided {
-                self.scratch.sums.fill(0.0);
-            }
-            self.scratch.sums.fill(0.0);
-            work.add_losses(&model.tasks, Some((Pass::Summed, &self.scratch.scales)), &mut self.scratch.sums)?;
-            finite(&model.tasks, &self.scratch.sums, self.steps)?;
+            self.once_more(model, work)?;
         }
         if self.combination.direction.is_empty() {
             return self.summed(work, step);

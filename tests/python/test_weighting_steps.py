@@ -95,9 +95,14 @@ class Autograd:
         return new
 
 
-def trained(model, weighting, data, batch=ROWS, **how):
+def trained(model, weighting, data, batch=ROWS, reference=None, **how):
+    """The parameters after an epoch; of one step, whose losses are those of the reference."""
     trainer = pt.Trainer(model, pt.optim.SGD(lr=LR), weighting=weighting, **how)
-    trainer.fit(data, epochs=1, batch_size=batch, shuffle=False, progress=False, train_metrics=False)
+    history = trainer.fit(data, epochs=1, batch_size=batch, shuffle=False, progress=False, train_metrics=False)
+    if reference is not None:
+        got = {name: history[f"{name}/loss"][0] for name in reference.losses}
+        want = {name: float(loss.detach()) / LAMBDAS[name] for name, loss in reference.losses.items()}
+        assert got == pytest.approx(want, rel=1e-5)
     return model.state_dict()
 
 
@@ -129,7 +134,7 @@ def test_a_step_is_the_method_on_the_tasks_gradients(cls, how):
         own = OWN[cls.__name__](weights, losses[present])
     want = reference.stepped(direction, own=own)
     accumulate = {"accumulate": 3, "batch": ROWS // 3} if how == "micro-batches" else {}
-    got = trained(model, cls(), (x, y), **accumulate)
+    got = trained(model, cls(), (x, y), reference=reference, **accumulate)
     assert_same(got, want, 1e-4)
 
 
@@ -144,7 +149,7 @@ def test_at_the_representation_one_backward_gives_the_same(name, head, how):
     jacobian = reference.at_representation()
     losses = np.array([float(loss.detach()) for loss in reference.losses.values()])
     along = getattr(pt.weighting, name)().aggregate(jacobian, losses=losses)
-    got = trained(model, getattr(pt.weighting, name)(at="representation"), (x, y), **how)
+    got = trained(model, getattr(pt.weighting, name)(at="representation"), (x, y), reference=reference, **how)
     assert_same(got, reference.stepped(along=along), 1e-4)
 
 
@@ -165,7 +170,7 @@ def test_normalized_gradients_and_scales():
             got = chosen.weights(gramian, losses=losses)
             np.testing.assert_allclose(got, factor * weights / by, rtol=1e-6)
             fresh = make()
-            got = trained(fresh, chosen, (x, y))
+            got = trained(fresh, chosen, (x, y), reference=reference)
             assert_same(got, reference.stepped(factor * weights @ rows_of), 1e-4)
     own = pt.weighting.NashMTL().weights(gramian)
     np.testing.assert_allclose(pt.weighting.NashMTL(scale="mean").weights(gramian), own / own.sum(), rtol=1e-9)
@@ -180,8 +185,10 @@ def test_weights_a_layer():
     weights = [pt.weighting.IMTLG().weights(j @ j.T) for j in map(reference.jacobian, layers)]
     assert np.abs(weights[0] - weights[1]).max() > 0.01, "layers that want the same weights show nothing"
     direction = np.concatenate([w @ reference.jacobian(layer) for w, layer in zip(weights, layers, strict=True)])
-    assert_same(trained(model, pt.weighting.IMTLG(per="layer"), (x, y)), reference.stepped(direction), 1e-4)
-    again = trained(make(), pt.weighting.IMTLG(per="layer"), (x, y), batch=ROWS // 2, accumulate=2)
+    got = trained(model, pt.weighting.IMTLG(per="layer"), (x, y), reference=reference)
+    assert_same(got, reference.stepped(direction), 1e-4)
+    halves = {"batch": ROWS // 2, "accumulate": 2}
+    again = trained(make(), pt.weighting.IMTLG(per="layer"), (x, y), reference=reference, **halves)
     assert_same(again, reference.stepped(direction), 1e-4)
 
 

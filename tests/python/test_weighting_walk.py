@@ -82,3 +82,29 @@ def test_it_trains_and_resumes(weighting, sharing, tmp_path):
     got = resumed.fit(data, validation=validation, shuffle=False, resume=tmp_path, **FIT)
     assert same_bits(resumed.model.state_dict(), state)
     assert without_seconds(got) == without_seconds(history)
+
+
+#: Weightings whose steps are the same here: constants of 1; logarithms, for as long as STCH warms up.
+ALIKE = [{"equal", "static"}, {"scale_invariant", "stch"}]
+
+#: And where tasks share nothing, so that no gradients conflict: surgery cuts nothing, projections are the mean.
+ALIKE_APART = [
+    {"equal", "static", "graddrop", "gradvac", "pcgrad"},
+    {"scale_invariant", "stch"},
+    {"dualproj", "upgrad"},
+]
+
+
+@pytest.mark.parametrize(
+    ("sharing", "alike"), [("hard", ALIKE), ("ple", ALIKE), ("soft", ALIKE_APART)], ids=["hard", "ple", "soft"]
+)
+def test_each_weighting_makes_steps_of_its_own(sharing, alike):
+    data, validation = conflicting(sharing), conflicting(sharing, rows=60, seed=5)
+    alone = {}
+    for weighting in names("weighting"):
+        trained = trainer(weighting, sharing)
+        trained.fit(data, validation=validation, shuffle=False, train_metrics=False, **FIT)
+        state = b"".join(array.tobytes() for array in trained.model.state_dict().values())
+        alone.setdefault(state, set()).add(weighting)
+    together = [weightings for weightings in alone.values() if len(weightings) > 1]
+    assert sorted(map(sorted, together)) == sorted(map(sorted, alike))

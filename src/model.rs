@@ -198,11 +198,11 @@ impl Model {
         self.net.ops.iter().filter_map(of).collect()
     }
 
-    /// Every check of rows at the door; with `labels` also of the targets.
+    /// Every check of rows at the door; with `labels` also of the targets. Gives doubts, see [`Data::check`].
     ///
     /// # Errors
     /// What is wrong with which argument.
-    pub fn check(&self, data: &Data, labels: bool) -> Result<()> {
+    pub fn check(&self, data: &Data, labels: bool) -> Result<Vec<String>> {
         let tasks: Vec<_> = self.tasks.iter().map(|task| (task.name.clone(), task.labels)).collect();
         data.check(&self.inputs, &tasks, labels)
     }

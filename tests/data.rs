@@ -193,7 +193,7 @@ fn said(labels: Labels, spoil: impl FnOnce(&mut Data)) -> String {
     spoil(&mut data);
     let inputs = Inputs { numeric: 2, categorical: vec![Category::plain(3), Category::plain(5)] };
     match data.check(&inputs, &[("a".to_owned(), labels)], true) {
-        Ok(()) => "nothing".to_owned(),
+        Ok(doubts) => doubts.first().map_or("nothing".to_owned(), Clone::clone),
         Err(error) => error.to_string(),
     }
 }
@@ -254,7 +254,10 @@ fn wrong_targets_are_named() {
     assert_eq!(wide, format!("{called} should have shape [4, 1]; got [4, 2]"));
     let classes = |x: f64| said_of_targets(Labels::Classes(2), Array::own(vec![0.0, 1.0, f64::NAN, x], 1));
     let text = |got: &str| format!("{called} should be classes 0..2, or -1 or NaN where missing; got {got} at row 3");
-    assert_eq!(classes(2.0), text("2"));
+    let named = "; classes count from 0 (other labels are listed as they are: classes=[1, 2])";
+    assert_eq!(classes(2.0), text("2") + named);
+    assert!(said_of_targets(Labels::Classes(3), Array::own(vec![1, 2, 3, 1], 1)).ends_with("classes=[1, 2, 3])"));
+    assert!(said_of_targets(Labels::Classes(9), Array::own(vec![1, 2, 9, 1], 1)).ends_with("classes=[1, 2, ..., 9])"));
     assert_eq!(classes(-2.0), text("-2"));
     assert_eq!(classes(0.5), text("0.5"));
     assert_eq!(classes(f64::INFINITY), text("inf"));
@@ -275,10 +278,11 @@ fn wrong_targets_are_named() {
 }
 
 #[test]
-fn binary_labels_of_minus_one_and_one_are_refused_unless_there_is_a_zero() {
+fn binary_labels_of_minus_one_and_one_are_doubtful_unless_there_is_a_zero() {
     let of = |values: [i64; 4]| said_of_targets(BINARY, Array::own(values.to_vec(), 1));
-    let refused = "the targets of task `a` hold -1 and 1 but no 0: binary labels are 0 and 1, and -1 means missing";
-    assert_eq!(of([-1, 1, 1, -1]), refused);
+    let doubt = "the targets of task `a` hold -1 and 1 but no 0: binary labels are 0 and 1, and -1 means missing \
+                 (where nothing but 1 is known, mark what is missing by NaN)";
+    assert_eq!(of([-1, 1, 1, -1]), doubt);
     assert_eq!(of([-1, 1, 0, -1]), "nothing");
     assert_eq!(of([1, 1, 1, 1]), "nothing");
     assert_eq!(of([-1, 0, 0, -1]), "nothing");

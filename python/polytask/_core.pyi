@@ -90,8 +90,10 @@ class Model:
     def frozen(self) -> list[str]:
         """Paths of what is frozen."""
 
-    def check(self, data: Data, labels: bool) -> None:
-        """Every check of rows at the door; with `labels` there must be at least one label."""
+    def check(self, data: Data, labels: bool) -> list[str]:
+        """Every check of rows at the door; with `labels` there must be at least one label. Gives what would be a mistake in
+        a whole data set and may be chance in some of its rows.
+        """
 
     def predict(self, data: Data, raw: bool = False, batch_size: int = ...) -> list[_Floats]:
         """Predictions of each task, `[rows, predicted width]`; with `raw` its raw outputs."""

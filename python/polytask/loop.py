@@ -101,8 +101,6 @@ class Loop:
             lacking = [t.name for t, y in zip(self.model.tasks, self.train.targets, strict=True) if y is None]  # type: ignore[union-attr]
             if lacking:
                 _log.warning("`data` has no targets of %s, whose heads stay as they are", listed(lacking))
-        if isinstance(self.validation, Rows):
-            self.model._core.check(self.validation.core(), True)
         if self.core.needs_validation and not isinstance(self.validation, Rows):
             weighting = json.loads(self.core.settings)["weighting"]["name"]
             raise ValueError(

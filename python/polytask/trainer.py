@@ -11,7 +11,7 @@ from typing import Any
 from . import _core, checkpoints, observation, randomness, scoring
 from .callbacks import Callback
 from .component import Component, plain
-from .data import Rows, Stream
+from .data import Rows, Stream, labels
 from .history import History
 from .loop import Loop
 from .model import MultiTaskModel
@@ -125,6 +125,8 @@ class Trainer:
         how = {"weights": weights, "batch_size": size, "shuffle": bool(shuffle), "seed": self.seed}
         with self.model._attempt():
             train = self.model.reader.read(data, "data", learn=True, **how)
+            if isinstance(train, Rows) and (doubts := self.model._core.check(train.core(), True)):
+                raise ValueError(doubts[0])
             train, held_out = self._validation(train, validation, size, weights)
             loop = Loop(self, train, held_out, first, size, bool(shuffle), bool(train_metrics), called)
         return loop.run(bool(progress), None if resume is None else checkpoints.folder(resume))
@@ -137,6 +139,7 @@ class Trainer:
         """
         size = whole(batch_size, "`batch_size`")
         rows = self.model.reader.read(data, "data", weights=weights, batch_size=size)
+        self._check_whole(rows)
         return scoring.evaluate(self.model, rows, size)
 
     def step(self, batch: Any) -> dict[str, float]:
@@ -238,6 +241,12 @@ class Trainer:
             if extra["random"] is not None and loop.foreign:
                 randomness.restore(extra["random"], loop.generator)
 
+    def _check_whole(self, data: Rows | Stream) -> None:
+        """Checks data to evaluate on, where they are there as a whole; what is doubtful in them is logged."""
+        if isinstance(data, Rows):
+            for doubt in self.model._core.check(data.core(), True):
+                _log.warning("%s", doubt)
+
     def _validation(
         self, train: Rows | Stream, validation: Any, size: int, weights: Any
     ) -> tuple[Rows | Stream, Rows | Stream | None]:
@@ -246,13 +255,17 @@ class Trainer:
         if not isinstance(validation, int | float) or isinstance(validation, bool):
             # Batches from outside have no names yet: then those of the validation data are what both are read by.
             how = {"batch_size": size, "learn": isinstance(train, Stream), "weights": weights, "inherit": True}
-            return train, self.model.reader.read(validation, "validation", **how)
+            rows = self.model.reader.read(validation, "validation", **how)
+            self._check_whole(rows)
+            return train, rows
         if not 0 < validation < 1:
             raise ValueError(f"`validation` should be data, or a fraction between 0 and 1; got {validation!r}")
         if not isinstance(train, Rows):
             raise ValueError("`validation` should be data, since batches cannot be split by a fraction")
-        self.model._core.check(train.core(), True)
-        return train.split(validation, self.seed)
+        train, held_out = train.split(validation, self.seed)
+        if not labels.any_known(held_out, self.model.kinds):
+            _log.warning("the %d rows held out for validation have no label for any task", len(held_out))
+        return train, held_out
 
     def __repr__(self) -> str:
         settings = json.loads(self._core.settings)

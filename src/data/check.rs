@@ -10,9 +10,11 @@ impl Data {
     /// Checks features, and with `require_labels` that there is at least one label; targets and weights that are there
     /// are checked in any case. `tasks` are names and kinds of labels.
     ///
+    /// Gives doubts: what may be right in some rows, such as a batch, and is somebody's mistake in a whole data set.
+    ///
     /// # Errors
     /// Which argument is wrong, what was expected and what came.
-    pub fn check(&self, inputs: &Inputs, tasks: &[(String, Labels)], require_labels: bool) -> Result<()> {
+    pub fn check(&self, inputs: &Inputs, tasks: &[(String, Labels)], require_labels: bool) -> Result<Vec<String>> {
         if self.rows == 0 {
             bail!("{} has no rows", self.name(0, "`x`"));
         }
@@ -26,15 +28,15 @@ impl Data {
         }
         self.check_numeric(inputs.numeric)?;
         self.check_codes(&inputs.columns())?;
-        let mut labelled = false;
+        let (mut labelled, mut doubts) = (false, Vec::new());
         for (task, (name, labels)) in tasks.iter().enumerate() {
-            labelled |= self.check_targets(task, name, *labels)?;
+            labelled |= self.check_targets(task, name, *labels, &mut doubts)?;
             self.check_weights(task, tasks.len(), name)?;
         }
         if require_labels && !labelled {
             bail!("no row has a label for any task; at least one is needed");
         }
-        Ok(())
+        Ok(doubts)
     }
 
     fn name(&self, index: usize, default: &str) -> String {
@@ -98,7 +100,7 @@ impl Data {
     }
 
     /// Checks a task's targets and mask; gives whether there is any label.
-    fn check_targets(&self, task: usize, name: &str, labels: Labels) -> Result<bool> {
+    fn check_targets(&self, task: usize, name: &str, labels: Labels, doubts: &mut Vec<String>) -> Result<bool> {
         let called = self.name(2 + task, &format!("the targets of task `{name}`"));
         let Some(array) = of(&self.targets, task) else { return Ok(false) };
         let columns = match labels {
@@ -118,10 +120,13 @@ impl Data {
             problem.map(|wanted| (row, wanted, x))
         });
         if let Some((row, wanted, x)) = wrong {
-            bail!("{called} should be {wanted}; got {x} at row {row}");
+            bail!("{called} should be {wanted}; got {x} at row {row}{}", counted_from_one(labels, x));
         }
         if seen.minus_one && seen.one && !seen.zero && minus_one_is_missing(labels) {
-            bail!("{called} hold -1 and 1 but no 0: binary labels are 0 and 1, and -1 means missing");
+            doubts.push(format!(
+                "{called} hold -1 and 1 but no 0: binary labels are 0 and 1, and -1 means missing \
+                 (where nothing but 1 is known, mark what is missing by NaN)"
+            ));
         }
         Ok(seen.label)
     }
@@ -134,6 +139,17 @@ impl Data {
             Some((row, x)) => bail!("{called} should be finite and at least 0; got {x} at row {row}"),
             None => Ok(()),
         }
+    }
+}
+
+/// Advice, if a class that is too high may be one of classes that count from 1 or have names that are numbers.
+fn counted_from_one(labels: Labels, x: f64) -> String {
+    match labels {
+        Labels::Classes(k) if x >= k as f64 && x.fract() == 0.0 => {
+            let between = ["", "2, ", "2, ..., "][(k - 2).min(2)];
+            format!("; classes count from 0 (other labels are listed as they are: classes=[1, {between}{k}])")
+        }
+        _ => String::new(),
     }
 }
 

@@ -17,9 +17,9 @@ use crate::model::Model;
 pub struct PyData {
     /// The arrays.
     pub data: Data,
-    /// Models these rows were checked for, and whether for labels too. Weak references keep an address from being used
-    /// again by another model.
-    checked: Mutex<Vec<(Weak<Shared>, bool)>>,
+    /// Models these rows were checked for, whether for labels too, and the doubts. Weak references keep an address from
+    /// being used again by another model.
+    checked: Mutex<Vec<(Weak<Shared>, bool, Vec<String>)>>,
 }
 
 type Given<'py> = Vec<Option<Bound<'py, PyUntypedArray>>>;
@@ -70,14 +70,16 @@ impl PyData {
 }
 
 impl PyData {
-    /// Checks the rows for a model, once.
-    pub fn check(&self, shared: &Arc<Shared>, model: &Model, labels: bool) -> Result<()> {
-        let seen = |(known, with): &(Weak<Shared>, bool)| known.as_ptr() == Arc::as_ptr(shared) && (*with || !labels);
+    /// Checks the rows for a model, once; gives doubts, see [`Data::check`].
+    pub fn check(&self, shared: &Arc<Shared>, model: &Model, labels: bool) -> Result<Vec<String>> {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        if !checked.iter().any(seen) {
-            model.check(&self.data, labels)?;
-            checked.push((Arc::downgrade(shared), labels));
+        let known =
+            |(seen, with, _): &&(Weak<Shared>, bool, _)| seen.as_ptr() == Arc::as_ptr(shared) && (*with || !labels);
+        if let Some((_, _, doubts)) = checked.iter().find(known) {
+            return Ok(doubts.clone());
         }
-        Ok(())
+        let doubts = model.check(&self.data, labels)?;
+        checked.push((Arc::downgrade(shared), labels, doubts.clone()));
+        Ok(doubts)
     }
 }

@@ -178,8 +178,9 @@ impl PyModel {
         self.with(py, |model| Ok(model.frozen()))
     }
 
-    /// Every check of rows at the door; with `labels` there must be at least one label.
-    fn check(&self, py: Python<'_>, data: &Bound<'_, PyData>, labels: bool) -> PyResult<()> {
+    /// Every check of rows at the door; with `labels` there must be at least one label. Gives what would be a mistake in
+    /// a whole data set and may be chance in some of its rows.
+    fn check(&self, py: Python<'_>, data: &Bound<'_, PyData>, labels: bool) -> PyResult<Vec<String>> {
         let data = data.get();
         self.with(py, |model| data.check(&self.model, model, labels))
     }
@@ -217,7 +218,7 @@ impl PyModel {
     ) -> PyResult<(Vec<f64>, Vec<f64>, Vec<Array<'py>>)> {
         let data = data.get();
         let (sums, outputs, widths) = self.with(py, |model| {
-            data.check(&self.model, model, true)?;
+            data.check(&self.model, model, false)?;
             let mut outputs = room(model, data.data.rows)?;
             let sums = model.evaluate(&data.data, batch_size, true, &mut outputs)?;
             Ok((sums, outputs, model.widths()))

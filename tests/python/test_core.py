@@ -140,7 +140,7 @@ def test_rows_without_labels_are_checked_again_for_training():
     model = make()
     model.predict(data)
     with pytest.raises(ValueError, match="no row has a label for any task"):
-        model.evaluate(data)
+        model.check(data, True)
 
 
 @pytest.mark.parametrize("dtype", ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"])

@@ -150,3 +150,73 @@ def test_minus_one_and_one_without_zero_is_somebodys_mistake(data):
     model = make_model()
     with pytest.raises(ValueError, match="hold -1 and 1 but no 0"):
         pt.Trainer(model).fit((data.x, data.targets | {"topics": np.sign(data.x[:, :3])}), **FIT)
+
+
+@pytest.fixture
+def sparse():
+    """A binary task with few labels, -1 where there is none: many a batch has positives alone."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 4)).astype(np.float32), (rng.random(200) > 0.5).astype(int)
+    y[rng.random(200) < 0.7] = -1
+    return x, y
+
+
+def binary():
+    return pt.Trainer(pt.MultiTaskModel(4, tasks=[pt.Task("y", loss="binary_cross_entropy")]))
+
+
+def test_what_a_batch_lacks_by_chance_is_no_mistake(sparse):
+    x, y = sparse
+    positives = x[:3], np.array([1, -1, 1])
+    want, trainer = binary().step((positives[0], np.array([1, np.nan, 1]))), binary()
+    assert trainer.step(positives) == want
+    batches = [positives, (x, y), positives]
+    history = trainer.fit(batches, epochs=2, validation=batches, progress=False)
+    assert trainer.steps == 7
+    assert np.isfinite([*history["y/loss"], *history["validation/y/loss"]]).all()
+    loader = [(x[i : i + 8], y[i : i + 8]) for i in range(0, 200, 8)]
+    assert any((part == 1).any() and not (part == 0).any() for _, part in loader)
+    whole = binary().fit((x, y), epochs=3, batch_size=8, shuffle=False, progress=False)
+    np.testing.assert_array_equal(binary().fit(loader, epochs=3, progress=False)["loss"], whole["loss"])
+
+
+def test_data_to_evaluate_on_may_hold_positives_alone_and_that_is_said_once(sparse, caplog):
+    x, y = sparse
+    rows = np.flatnonzero(y != 0)
+    for given in [(x[rows], y[rows]), (x[rows], np.where(y[rows] == 1, 1, np.nan))]:
+        caplog.clear()
+        loss = binary().evaluate(given).loss
+        assert loss == binary().evaluate((x[y == 1], y[y == 1])).loss
+        said = [record for record in caplog.records if "hold -1 and 1 but no 0" in record.message]
+        assert len(said) == (given[1].dtype.kind == "i")
+    caplog.clear()
+    binary().fit((x, y), validation=(x[rows], y[rows]), epochs=3, progress=False)
+    assert caplog.text.count("`validation`: the targets of task `y` hold -1 and 1 but no 0") == 1
+
+
+def test_all_rows_of_a_training_set_are_judged_before_they_are_split(sparse):
+    x, y = sparse
+    for more in ({}, {"validation": 0.2}, {"validation": (x, y)}):
+        with pytest.raises(ValueError, match="the targets of task `y` hold -1 and 1 but no 0"):
+            binary().fit((x, np.where(y == 0, -1, y)), epochs=1, progress=False, **more)
+        known = np.where(y == 1, 1, np.nan)
+        assert np.isfinite(binary().fit((x, known), epochs=1, progress=False, **more)["loss"]).all()
+    y = np.array([0, *[-1] * 150, *[1] * 49])
+    for seed in range(5):
+        trainer = pt.Trainer(binary().model, seed=seed)
+        assert np.isfinite(trainer.fit((x, y), validation=0.3, epochs=1, progress=False)["validation/loss"]).all()
+
+
+def test_a_part_held_out_without_any_label_is_said(caplog):
+    x, y = np.eye(4, dtype=np.float32).repeat(50, 0), np.full(200, np.nan)
+    y[:3] = 0, 1, 1
+    trainer = binary()
+    history = trainer.fit((x, y), validation=0.03, epochs=2, progress=False)
+    assert np.isnan(history["validation/y/loss"]).all()
+    assert np.isnan(history["validation/y/auroc"]).all()
+    assert np.isfinite(history["loss"]).all()
+    assert "the 6 rows held out for validation have no label for any task" in caplog.text
+    with pytest.raises(ValueError, match="no row has a label for any task"):
+        trainer.evaluate((x[3:], y[3:]))
+    with pytest.raises(ValueError, match="no row has a label for any task"):
+        trainer.fit((x, y), validation=(x[3:], y[3:]), epochs=1, progress=False)

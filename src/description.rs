@@ -10,7 +10,32 @@ use crate::network::NOTHING;
 use crate::network::nodes::embedding::{Bag, Combine};
 use crate::registry::list;
 use crate::task::Task;
-use crate::{bail, value_error};
+use crate::{bail, encoder, head, sharing, value_error};
+
+/// A stored description of a model as this version would write it: what was added since has its defaults.
+pub(crate) fn renewed(stored: &Value) -> Result<Value> {
+    let mut renewed = stored.clone();
+    renewed["encoder"] = encoder::build(&stored["encoder"])?.describe();
+    renewed["sharing"] = sharing::build(&stored["sharing"])?.describe();
+    renewed["head"] = head::build(&stored["head"])?.describe();
+    let inputs = read_inputs(&stored["inputs"])?;
+    let widths = embedding_widths(&inputs.categorical, &stored["inputs"]["embedding"])?;
+    renewed["inputs"] = describe_inputs(&inputs, &widths);
+    for task in renewed["tasks"].as_array_mut().into_iter().flatten() {
+        if !task.is_object() {
+            bail!("a task's description should be an object; got {task}");
+        }
+        let loss = task["loss"].take();
+        // A loss of the caller's own is in no file.
+        let own = loss["name"] == "custom";
+        task["loss"] = if own { json!("mean_squared") } else { loss.clone() };
+        *task = Task::read(task, None)?.describe();
+        if own {
+            task["loss"] = loss;
+        }
+    }
+    Ok(renewed)
+}
 
 /// The tasks; `custom[j]` is task `j`'s loss where the caller brings one.
 pub(crate) fn read_tasks(description: &Value, custom: Vec<Option<Box<dyn Loss>>>) -> Result<Vec<Task>> {

@@ -31,6 +31,17 @@ pub enum Error {
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl Error {
+    /// The same, said of a file.
+    pub fn within(self, file: &str) -> Self {
+        match self {
+            Self::Value(what) => Self::Value(format!("{file}: {what}")),
+            Self::Type(what) => Self::Type(format!("{file}: {what}")),
+            other => other,
+        }
+    }
+}
+
 /// libtorch appends C++ frames to its messages; people need the first line.
 fn first_line(error: &tch::TchError) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()

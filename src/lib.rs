@@ -6,6 +6,7 @@ mod description;
 pub mod encoder;
 pub mod error;
 pub mod file;
+pub mod format;
 pub mod head;
 pub mod inspection;
 pub mod loss;

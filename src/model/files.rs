@@ -7,14 +7,13 @@ use serde_json::Value;
 use super::Model;
 use crate::error::Result;
 use crate::file::{self, Contents};
+use crate::format::MODEL;
 use crate::loss::{self, Loss};
 use crate::network::Entry;
+use crate::registry::list;
 use crate::regularizer::Relation;
 use crate::task::Task;
 use crate::value_error;
-
-/// What a model file calls itself.
-const FORMAT: &str = "polytask model 1";
 
 impl Model {
     /// Writes description and parameters, atomically.
@@ -22,10 +21,25 @@ impl Model {
     /// # Errors
     /// What the operating system says.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut contents = Contents::new(FORMAT);
+        file::write(path, &self.contents())
+    }
+
+    /// What [`Model::save`] writes, in memory.
+    ///
+    /// # Errors
+    /// A description that is too long for a file.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let written = self.contents().write(&mut bytes);
+        written.map_err(|error| value_error!("cannot serialise the model: {error}"))?;
+        Ok(bytes)
+    }
+
+    fn contents(&self) -> Contents<'_> {
+        let mut contents = Contents::new(&MODEL);
         contents.text("description", self.description());
         self.store(&mut contents);
-        file::write(path, &contents)
+        contents
     }
 
     /// Reads what [`Model::save`] wrote; `custom` gives the caller's own losses for a description.
@@ -33,13 +47,25 @@ impl Model {
     /// # Errors
     /// A file that cannot be read, is not a model, or is damaged.
     pub fn open(path: &Path, custom: impl FnOnce(&Value) -> Result<Vec<Option<Box<dyn Loss>>>>) -> Result<Self> {
-        let contents = file::read(path, FORMAT)?;
+        Self::of(&file::read(path, &MODEL)?, custom).map_err(|error| error.within(&path.display().to_string()))
+    }
+
+    /// Reads what [`Model::to_bytes`] wrote; otherwise as [`Model::open`].
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_bytes(bytes: &[u8], custom: impl FnOnce(&Value) -> Result<Vec<Option<Box<dyn Loss>>>>) -> Result<Self> {
+        Self::of(&file::parse(&mut &bytes[..], bytes.len() as u64, "a model in memory", &MODEL)?, custom)
+    }
+
+    fn of(contents: &Contents<'_>, custom: impl FnOnce(&Value) -> Result<Vec<Option<Box<dyn Loss>>>>) -> Result<Self> {
         let description = contents.get_text("description")?;
-        let parsed = serde_json::from_str(description).map_err(|error| value_error!("{}: {error}", path.display()))?;
+        let parsed =
+            serde_json::from_str(description).map_err(|error| value_error!("damaged description ({error})"))?;
         let mut model = Self::new(description, custom(&parsed)?)?;
-        let parameters = model.fetch(&contents)?;
+        let parameters = model.fetch(contents)?;
         model.assign(&parameters);
-        model.relation = Self::fetch_relation(&contents)?;
+        model.relation = model.fetch_relation(contents)?;
         Ok(model)
     }
 
@@ -57,8 +83,15 @@ impl Model {
     ///
     /// # Errors
     /// It is damaged.
-    pub fn fetch_relation(contents: &Contents) -> Result<Option<Relation>> {
-        contents.find_text("relation").map(Relation::read).transpose()
+    pub fn fetch_relation(&self, contents: &Contents<'_>) -> Result<Option<Relation>> {
+        let relation = contents.find_text("relation").map(Relation::read).transpose()?;
+        let tasks = self.tasks.iter().map(|task| &task.name);
+        match relation {
+            Some(relation) if !tasks.eq(&relation.tasks) => {
+                Err(value_error!("the file's relation is of other tasks: {}", list(&relation.tasks)))
+            }
+            relation => Ok(relation),
+        }
     }
 
     /// Reads parameters and state from a file, all of them or none.

@@ -11,11 +11,11 @@ use super::observed::Observed;
 use crate::description::read_frozen;
 use crate::error::Result;
 use crate::file::{self, Contents};
+use crate::format::CHECKPOINT;
+use crate::loss::Loss;
 use crate::model::Model;
-use crate::{bail, value_error, weighting};
-
-/// What a checkpoint calls itself.
-const FORMAT: &str = "polytask checkpoint 1";
+use crate::regularizer::Relation;
+use crate::{bail, description, optim, regularizer, schedule, value_error, weighting};
 
 /// A trainer's state beside its tensors.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,19 +37,46 @@ struct State {
     arrays: Vec<String>,
 }
 
+/// A checkpoint that was read and fits the trainer that opened it, in which nothing has changed yet.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The caller's notes.
+    pub extra: String,
+    trainer: Box<Trainer>,
+    parameters: Vec<Vec<f32>>,
+    frozen: Vec<String>,
+    losses: Vec<Option<Box<dyn Loss>>>,
+    relation: Option<Relation>,
+}
+
 impl Trainer {
     /// Writes model, optimizer and all state, with the caller's own notes, atomically.
     ///
     /// # Errors
     /// What the operating system says; batches that wait for the rest of their accumulation.
     pub fn save(&self, model: &Model, path: &Path, extra: &str) -> Result<()> {
+        file::write(path, &self.contents(model, extra)?)
+    }
+
+    /// What [`Trainer::save`] writes, in memory.
+    ///
+    /// # Errors
+    /// Notes that are too long for a file; batches that wait for the rest of their accumulation.
+    pub fn to_bytes(&self, model: &Model, extra: &str) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let written = self.contents(model, extra)?.write(&mut bytes);
+        written.map_err(|error| value_error!("cannot serialise the trainer: {error}"))?;
+        Ok(bytes)
+    }
+
+    fn contents<'a>(&'a self, model: &'a Model, extra: &str) -> Result<Contents<'a>> {
         if !self.pending.is_empty() {
             bail!(
                 "a checkpoint is possible only between steps: {} batches wait for their accumulation",
                 self.pending.len()
             );
         }
-        let mut contents = Contents::new(FORMAT);
+        let mut contents = Contents::new(&CHECKPOINT);
         model.store(&mut contents);
         for (name, slot) in self.optimizer.slots().iter().zip(&self.slots) {
             contents.tensor(&format!("optimizer/{name}"), &[slot.len()], slot.as_slice());
@@ -67,7 +94,7 @@ impl Trainer {
         contents.text("description", model.description());
         contents.text("settings", self.settings());
         contents.text("extra", extra.to_owned());
-        file::write(path, &contents)
+        Ok(contents)
     }
 
     /// Takes over everything [`Trainer::save`] wrote, what is frozen included, or nothing; gives the caller's notes.
@@ -75,45 +102,87 @@ impl Trainer {
     /// # Errors
     /// A file that cannot be read or is damaged, or belongs to another model or other settings.
     pub fn restore(&mut self, model: &mut Model, path: &Path) -> Result<String> {
-        let contents = file::read(path, FORMAT)?;
-        same(&self.settings(), contents.get_text("settings")?, "settings")?;
+        let checkpoint = self.read_checkpoint(model, path)?;
+        let extra = checkpoint.extra.clone();
+        self.take_over(model, checkpoint)?;
+        Ok(extra)
+    }
+
+    /// Reads what [`Trainer::save`] wrote for this trainer and model, and changes neither.
+    ///
+    /// # Errors
+    /// As [`Trainer::restore`].
+    pub fn read_checkpoint(&self, model: &mut Model, path: &Path) -> Result<Checkpoint> {
+        let contents = file::read(path, &CHECKPOINT)?;
+        self.read(model, &contents).map_err(|error| error.within(&path.display().to_string()))
+    }
+
+    /// The same of what [`Trainer::to_bytes`] gave.
+    ///
+    /// # Errors
+    /// As [`Trainer::restore`].
+    pub fn read_checkpoint_bytes(&self, model: &mut Model, bytes: &[u8]) -> Result<Checkpoint> {
+        let contents = file::parse(&mut &bytes[..], bytes.len() as u64, "a checkpoint in memory", &CHECKPOINT)?;
+        self.read(model, &contents)
+    }
+
+    /// Goes on from a checkpoint that this trainer opened.
+    ///
+    /// # Errors
+    /// What was frozen then is not there any more.
+    pub fn take_over(&mut self, model: &mut Model, checkpoint: Checkpoint) -> Result<()> {
+        let Checkpoint { trainer, parameters, frozen, losses, relation, .. } = checkpoint;
+        model.freeze_only(&frozen)?;
+        model.assign(&parameters.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        model.relation = relation;
+        model.assign_losses(losses);
+        let validation = self.validation.take();
+        *self = Self { validation, ..*trainer };
+        Ok(())
+    }
+
+    fn read(&self, model: &mut Model, contents: &Contents<'_>) -> Result<Checkpoint> {
+        same(&json(&self.settings())?, &renewed_settings(&json(contents.get_text("settings")?)?)?, "settings")?;
         let stored = json(contents.get_text("description")?)?;
-        same_model(&json(&model.description())?, &stored)?;
+        same_model(&json(&model.description())?, &description::renewed(&stored)?)?;
+        let parameters = model.fetch(contents)?.into_iter().map(<[f32]>::to_vec).collect();
+        let (losses, relation) = (model.read_losses(&stored)?, model.fetch_relation(contents)?);
+        let extra = contents.get_text("extra")?.to_owned();
+        let (before, frozen) = (model.frozen(), read_frozen(&stored)?);
+        model.freeze_only(&frozen)?;
+        let trainer = self.resumed(model, contents);
+        model.freeze_only(&before)?;
+        Ok(Checkpoint { trainer: Box::new(trainer?), parameters, frozen, losses, relation, extra })
+    }
+
+    /// A trainer like this one that is where the checkpoint was written.
+    fn resumed(&self, model: &Model, contents: &Contents<'_>) -> Result<Self> {
         let state: State = serde_json::from_str(contents.get_text("state")?)
-            .map_err(|error| value_error!("{}: damaged state ({error})", path.display()))?;
-        let parameters = model.fetch(&contents)?;
+            .map_err(|error| value_error!("damaged state ({error})"))?;
+        let mut settings = json(&self.settings())?;
+        settings["observe"] = self.observed.wanted();
+        let mut fresh = Self::new(model, &settings.to_string())?;
         let slot =
             |name: &&str| contents.get_tensor(&format!("optimizer/{name}"), &[model.net.dense()]).map(<[f32]>::to_vec);
-        let slots = self.optimizer.slots().iter().map(slot).collect::<Result<Vec<_>>>()?;
-        self.tables.check(&contents)?;
-        let losses = model.read_losses(&stored)?;
-        let relation = Model::fetch_relation(&contents)?;
-        let extra = contents.get_text("extra")?.to_owned();
+        fresh.slots = fresh.optimizer.slots().iter().map(slot).collect::<Result<_>>()?;
+        fresh.tables.check(contents)?;
+        fresh.tables.restore(contents);
+        fresh.schedule.restore(&state.schedule)?;
         let named =
             state.arrays.iter().map(|name| Some((name.clone(), contents.find_tensor(&format!("weighting/{name}"))?)));
         let arrays = named.flatten().map(|(name, array)| (name, array.to_vec())).collect();
-        let weighting = weighting::State { value: state.weighting.clone(), arrays };
-
-        let before = model.frozen();
-        model.freeze_only(&read_frozen(&stored)?)?;
-        if let Err(error) = self.notice(model) {
-            model.freeze_only(&before)?;
-            return Err(error);
+        fresh.weighting.restore(&weighting::State { value: state.weighting.clone(), arrays })?;
+        if state.regularizers.len() != fresh.regularizers.len() {
+            bail!("it has states of {} regularizers, not of {}", state.regularizers.len(), fresh.regularizers.len());
         }
-        self.schedule.restore(&state.schedule)?;
-        self.weighting.restore(&weighting)?;
-        for (term, state) in self.regularizers.iter_mut().zip(&state.regularizers) {
+        for (term, state) in fresh.regularizers.iter_mut().zip(&state.regularizers) {
             term.regularizer.restore(state)?;
         }
-        model.assign(&parameters);
-        model.relation = relation;
-        model.assign_losses(losses);
-        self.slots = slots;
-        self.tables.restore(&contents);
-        self.take(state, model.tasks.len());
         let kept = (0..model.tasks.len()).map_while(|task| contents.find_tensor(&format!("outputs/{task}")));
-        self.epoch.kept = kept.map(<[f32]>::to_vec).collect();
-        Ok(extra)
+        fresh.epoch.kept = kept.map(<[f32]>::to_vec).collect();
+        fresh.take(state)?;
+        fresh.epoch.check(&model.widths())?;
+        Ok(fresh)
     }
 
     fn state(&self, model: &Model) -> State {
@@ -135,9 +204,10 @@ impl Trainer {
         }
     }
 
-    fn take(&mut self, state: State, tasks: usize) {
-        self.pending.clear();
-        self.epoch = super::Epoch::new(tasks, self.regularizers.len(), self.scratch.terms.len());
+    fn take(&mut self, state: State) -> Result<()> {
+        if !state.sums.fits(&self.epoch.sums) {
+            bail!("the sums of its epoch are of other tasks, regularizers or terms");
+        }
         self.epoch.batches = state.batches;
         self.epoch.sums = state.sums;
         self.epoch.begun = state.begun;
@@ -147,6 +217,7 @@ impl Trainer {
         self.total_steps = state.total_steps;
         self.balanced = state.balanced;
         self.lr = state.lr;
+        Ok(())
     }
 }
 
@@ -154,9 +225,20 @@ fn json(text: &str) -> Result<Value> {
     serde_json::from_str(text).map_err(|error| value_error!("damaged description ({error})"))
 }
 
+/// Stored settings as this version would write them: what was added since has its defaults.
+fn renewed_settings(stored: &Value) -> Result<Value> {
+    let mut renewed = stored.clone();
+    renewed["optimizer"] = optim::build(&stored["optimizer"])?.describe();
+    renewed["schedule"] = schedule::build(&stored["schedule"])?.describe();
+    renewed["weighting"] = weighting::build(&stored["weighting"])?.describe();
+    for each in renewed["regularizers"].as_array_mut().into_iter().flatten() {
+        *each = regularizer::build(each)?.describe();
+    }
+    Ok(renewed)
+}
+
 /// Refuses a checkpoint whose settings differ, naming the first that does.
-fn same(ours: &str, theirs: &str, what: &str) -> Result<()> {
-    let (ours, theirs) = (json(ours)?, json(theirs)?);
+fn same(ours: &Value, theirs: &Value, what: &str) -> Result<()> {
     let differ = |(key, value): &(&String, &Value)| theirs.get(key.as_str()) != Some(*value);
     match ours.as_object().and_then(|map| map.iter().find(differ)) {
         Some((key, value)) => {
@@ -178,7 +260,7 @@ fn same_model(ours: &Value, theirs: &Value) -> Result<()> {
         for task in bare["tasks"].as_array_mut().into_iter().flatten() {
             task["loss"] = task["loss"]["name"].clone();
         }
-        bare.to_string()
+        bare
     };
     same(&bare(ours), &bare(theirs), "model parts")
 }

@@ -56,7 +56,30 @@ pub struct Sums {
     pub(super) terms: Vec<f64>,
 }
 
+impl Sums {
+    /// Whether these are sums over the same tasks, regularizers and terms.
+    pub(super) fn fits(&self, other: &Self) -> bool {
+        let lengths = |of: &Self| [&of.losses, &of.weights, &of.regularizers, &of.terms].map(Vec::len);
+        lengths(self) == lengths(other)
+    }
+}
+
 impl Epoch {
+    /// Refuses a running epoch that can never have been: more batches than rows, outputs of other rows.
+    pub(super) fn check(&self, widths: &[usize]) -> Result<()> {
+        let Some((rows, how)) = self.begun else {
+            // Batches from outside are not begun.
+            return Ok(());
+        };
+        let possible = how.batch_size > 0 && self.batches <= rows.div_ceil(how.batch_size.max(1));
+        let fits = |(kept, width): (&Vec<f32>, &usize)| Some(kept.len()) == rows.checked_mul(*width);
+        let whole = !how.keep_outputs || self.batches == 0 || self.kept.len() == widths.len();
+        match possible && whole && (!how.keep_outputs || self.kept.iter().zip(widths).all(fits)) {
+            true => Ok(()),
+            false => bail!("its running epoch is damaged: {} batches of {how:?} over {rows} rows", self.batches),
+        }
+    }
+
     pub(super) fn new(tasks: usize, regularizers: usize, terms: usize) -> Self {
         let zeros = |count| vec![0.0; count];
         let (losses, weights, regularizers) = (zeros(tasks), zeros(tasks), zeros(regularizers));

@@ -50,6 +50,12 @@ impl Observed {
         Ok(observed)
     }
 
+    /// What [`Observed::new`] read.
+    pub fn wanted(&self) -> Value {
+        let each = [(self.weights, "weights"), (self.gradients, "gradients")];
+        each.into_iter().filter(|(wanted, _)| *wanted).map(|(_, name)| name).collect()
+    }
+
     /// Begins an epoch.
     pub fn clear(&mut self, tasks: usize) {
         let (weights, gradients) = (self.weights, self.gradients);
@@ -61,7 +67,8 @@ impl Observed {
 
     /// Takes over the sums of a checkpoint, as far as they are wanted here.
     pub fn restore(&mut self, stored: Self) {
-        if (stored.of_tasks.len(), stored.norms.len()) == (self.of_tasks.len(), self.norms.len()) {
+        let lengths = |of: &Self| (of.of_tasks.len(), of.norms.len(), of.cosines.len());
+        if lengths(&stored) == lengths(self) {
             *self = Self { weights: self.weights, gradients: self.gradients, ..stored };
         }
     }

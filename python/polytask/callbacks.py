@@ -23,8 +23,9 @@ _log = logging.getLogger("polytask")
 class Callback:
     """Override what you need; nothing happens in the rest.
 
-    `every_steps` is a number of batches after which `on_steps` is called; without it there is no Python between the
-    steps of an epoch. `state` and `restore` carry what the callback knows through a checkpoint: JSON, and arrays.
+    `every_steps` is a number of batches after which `on_steps` is called, with `accumulate` after the step that takes
+    them in; without it there is no Python between the steps of an epoch. `state` and `restore` carry what the callback
+    knows through a checkpoint: JSON, and arrays.
     """
 
     every_steps: int | None = None

@@ -124,8 +124,10 @@ class Loop:
                 self._begin()
             self._prepare()
             bar = Progress(progress, self.epochs, self.batches)
+            within = self.core.batches > 0
             while self.core.epochs < self.first + self.epochs and not trainer.stopping:
-                self._epoch(bar)
+                self._epoch(bar, within)
+                within = False
             for callback in self.callbacks:
                 callback.on_fit_end(trainer)
             done = True
@@ -156,10 +158,11 @@ class Loop:
             sizes = inputs.numeric, inputs.code_columns
             self.core.balance(labels.without_features(self.train, self.model.kinds, *sizes).core())  # type: ignore[arg-type]
 
-    def _epoch(self, bar: Progress) -> None:
+    def _epoch(self, bar: Progress, within: bool) -> None:
+        """One epoch, or the rest of one that began before a checkpoint."""
         began = time.perf_counter()
         bar.begin(self.core.epochs - self.first)
-        for callback in self.callbacks:
+        for callback in [] if within else self.callbacks:
             callback.on_epoch_start(self.trainer)
         scores = self._feed_rows(bar) if isinstance(self.train, Rows) else self._feed_stream(self.train, bar)
         batches = self.core.batches
@@ -199,9 +202,9 @@ class Loop:
         how: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "keep_outputs": self.metrics}
         through = False
         while not through:
-            due = self._due()
+            before, due = self.trainer.batches, self._due()
             through = self.core.run(self.rows, **how, stop_after=due, poll=poll)  # type: ignore[arg-type]
-            self._call_due()
+            self._call_due(before)
         if not self.metrics:
             return None
         scores = scoring.Scores(self.model)
@@ -214,15 +217,19 @@ class Loop:
         scores, waiting = scoring.Scores(self.model), list[Rows]()
         total, done, mean = self.batches or 0, 0, 0.0
         for rows in stream:
+            before = self.trainer.batches
             objective, _, _ = self.core.step(rows.core(), self.metrics)
             done += 1
             mean += (objective - mean) / done
             bar.update(done, total, mean)
             if self.metrics:
                 waiting = _collect(scores, [*waiting, rows], self.core.outputs())
-            self._call_due()
+            self._call_due(before)
         if done == 0:
             raise ValueError("`data` has no batch (any more)")
+        before = self.trainer.batches
+        self.core.flush()
+        self._call_due(before)
         return scores.metrics() if self.metrics else None
 
     def _due(self) -> int | None:
@@ -230,9 +237,11 @@ class Loop:
         wanted = [each.every_steps for each in self.callbacks if each.every_steps]
         return min((every - self.trainer.batches % every for every in wanted), default=None)
 
-    def _call_due(self) -> None:
+    def _call_due(self, before: int) -> None:
+        """Calls whose number of batches was reached, or passed by a step that accumulates several."""
         for callback in self.callbacks:
-            if callback.every_steps and self.trainer.batches % callback.every_steps == 0:
+            every = callback.every_steps
+            if every and self.trainer.batches // every > before // every:
                 callback.on_steps(self.trainer)
 
     def state(self) -> dict[str, Any]:

@@ -64,7 +64,8 @@ class OneCycle(Component):
 
 class Plateau(Component):
     """Multiplies the learning rate by `factor` when the watched quantity has not improved for more than `patience`
-    epochs, as `torch.optim.lr_scheduler.ReduceLROnPlateau` with a relative threshold.
+    epochs, as `torch.optim.lr_scheduler.ReduceLROnPlateau` with a relative threshold, which here lies on the better
+    side of a negative value too.
     """
 
     factor: float

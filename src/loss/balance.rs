@@ -181,18 +181,24 @@ impl Counts {
         counts.iter().map(|c| if *c > 0.0 { rows / (present * c) } else { 1.0 }).collect()
     }
 
-    /// Class weights, or the share of negatives of each label.
+    /// Class weights, or the share of negatives of each label, a half where one side does not occur.
     pub(super) fn alphas(&self) -> Vec<f64> {
         match self {
             Counts::Classes(_) => self.class_weights(),
-            Counts::Values(counts) => counts.iter().map(|[no, yes]| no / (no + yes).max(1.0)).collect(),
+            Counts::Values(_) => self.sides(0.5, |no, yes| no / (no + yes)),
         }
     }
 
     /// Negatives over positives, 1 where one of them does not occur.
     fn positive_weights(&self) -> Vec<f64> {
+        self.sides(1.0, |no, yes| no / yes)
+    }
+
+    /// A number a label from its negatives and positives, or another where one side does not occur: there is nothing
+    /// to balance, and a weight of 0 would leave out the side that does.
+    fn sides(&self, alone: f64, rule: impl Fn(f64, f64) -> f64) -> Vec<f64> {
         let Counts::Values(counts) = self else { return Vec::new() };
-        counts.iter().map(|[no, yes]| if *no > 0.0 && *yes > 0.0 { no / yes } else { 1.0 }).collect()
+        counts.iter().map(|&[no, yes]| if no > 0.0 && yes > 0.0 { rule(no, yes) } else { alone }).collect()
     }
 }
 
@@ -217,6 +223,21 @@ mod tests {
         let mut weights = LabelWeights::Balanced(Balanced::Balanced);
         weights.balance(&mut || Ok(counts.clone())).unwrap();
         assert_eq!(weights, LabelWeights::Each(vec![3.0, 1.0]));
+    }
+
+    /// Columns with both sides, negatives only, positives only, and no label at all.
+    fn one_sided() -> Counts {
+        let mut counts = Counts::new(Labels::Values { columns: 4, low: 0.0, high: 1.0 });
+        let nan = f32::NAN;
+        counts.add(Targets::Values(&[0.0, 0.0, 1.0, nan, 0.0, 0.0, 1.0, nan, 1.0, nan, 1.0, nan]));
+        counts
+    }
+
+    #[test]
+    fn a_side_that_does_not_occur_leaves_the_other_its_weight() {
+        let counts = one_sided();
+        assert_eq!(counts.alphas(), [2.0 / 3.0, 0.5, 0.5, 0.5]);
+        assert_eq!(counts.positive_weights(), [2.0, 1.0, 1.0, 1.0]);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::value_error;
 
 crate::component! {
     /// Multiplies the learning rate by `factor` when the watched quantity has not improved for more than `patience`
-    /// epochs, as `torch.optim.lr_scheduler.ReduceLROnPlateau` with a relative threshold.
+    /// epochs, as `torch.optim.lr_scheduler.ReduceLROnPlateau` with a relative threshold, which here lies on the better
+    /// side of a negative value too.
     pub struct Plateau = "Plateau" {
         /// Factor of one fall.
         factor: f64 = 0.1, in 0.0..1.0;
@@ -57,8 +58,9 @@ impl Plateau {
         match (self.state.best, self.mode) {
             _ if value.is_nan() => false,
             (None, _) => true,
-            (Some(best), Mode::Min) => value < best * (1.0 - self.threshold),
-            (Some(best), Mode::Max) => value > best * (1.0 + self.threshold),
+            // note: relative to the size of the best, so that it lies on the better side of a negative one too.
+            (Some(best), Mode::Min) => value < best * (1.0 - self.threshold.copysign(best)),
+            (Some(best), Mode::Max) => value > best * (1.0 + self.threshold.copysign(best)),
         }
     }
 }
@@ -127,6 +129,17 @@ mod tests {
         for (value, want) in [(0.5, 1.0), (0.6, 1.0), (0.6, 0.5), (0.7, 0.5)] {
             schedule.observe(value);
             assert_eq!(schedule.factor(NOW).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn a_negative_loss_has_to_improve_too() {
+        for (mode, values) in [(Mode::Min, [-2.0, -2.01, -2.3, -2.31]), (Mode::Max, [-2.3, -2.29, -2.0, -1.99])] {
+            let mut schedule = Plateau { patience: 0, factor: 0.5, threshold: 0.1, mode, ..Plateau::default() };
+            for (value, want) in values.into_iter().zip([1.0, 0.5, 0.5, 0.25]) {
+                schedule.observe(value);
+                assert_eq!(schedule.factor(NOW).unwrap(), want, "{mode:?} {value}");
+            }
         }
     }
 

@@ -156,6 +156,16 @@ def test_class_imbalance_is_balanced_in_memory_and_by_loaders(data):
         np.testing.assert_allclose(balanced, by_hand, rtol=1e-5)
 
 
+def test_a_balanced_label_with_one_side_only_is_learned_all_the_same(data):
+    y = np.column_stack([np.zeros(160), np.ones(160), np.full(160, np.nan)])
+    for loss in (pt.loss.Focal(alpha="balanced"), pt.loss.BinaryCrossEntropy(pos_weight="balanced")):
+        model = pt.MultiTaskModel(8, tasks=[pt.Task("tags", loss=loss, outputs=3)])
+        history = pt.Trainer(model, lr=0.05).fit((data.x, y), **FIT)
+        assert 0 < history["tags/loss"][-1] < 0.5 * history["tags/loss"][0], loss
+        no, yes, _ = model.predict(data.x)["tags"].mean(0)
+        assert (no < 0.2, yes > 0.8) == (True, True), loss
+
+
 def test_stubs_are_not_stale():
     folder = Path(pt.__file__).parent
     for name, text in _stubs.render().items():

@@ -57,8 +57,13 @@ def test_its_value_is_that_of_the_parameters_before_the_step():
 
 
 def test_callbacks_may_watch_a_regularizer():
-    stop = pt.EarlyStopping("regularizer/l2", mode="max", patience=1)
-    assert len(trained("l2", callbacks=[stop]).history) <= 6
+    growing = trained("l2")
+    seen = growing.history["regularizer/l2"]
+    assert seen[0] < seen[1], "the test needs parameters that grow at first"
+    for mode, stops in (("min", 2), ("max", next((e + 2 for e in range(5) if seen[e + 1] <= seen[e]), 6))):
+        stop = pt.EarlyStopping("regularizer/l2", mode=mode, patience=1)
+        history = trained("l2", callbacks=[stop]).history
+        assert (history["regularizer/l2"], stop.best_epoch) == (seen[:stops], stops - 1)
     with pytest.raises(ValueError, match=r"no column 'regularizer/l1'; it will have .*`regularizer/l2`"):
         trained("l2", callbacks=[pt.EarlyStopping("regularizer/l1")])
 

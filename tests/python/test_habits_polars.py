@@ -27,7 +27,7 @@ def trips(rows=600, seed=0):
 def model_of(frame):
     """Two tasks on what is left of a frame without its targets."""
     return pt.MultiTaskModel(
-        pt.Inputs.from_frame(frame, exclude=["tip", "fare"]),
+        pt.Inputs.from_frame(frame),
         tasks=[pt.Task("tip", loss="binary_cross_entropy"), pt.Task("fare", weight=0.01)],
         encoder=pt.encoder.MLP([32]),
     )

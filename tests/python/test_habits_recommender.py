@@ -96,7 +96,7 @@ def test_positives_alone_are_evaluated():
 
 def test_a_split_in_time_with_cold_users():
     """The last week is the test; some of its users and items were never seen."""
-    frame = log()
+    frame = log(12000)
     frame["day"] = pd.to_datetime(frame["time"], unit="s")
     train, test = frame[frame["day"] < "2024-03-24"], frame[frame["day"] >= "2024-03-24"].copy()
     test.iloc[:20, test.columns.get_loc("user")] = "u9999"
@@ -225,7 +225,7 @@ def test_a_log_read_in_chunks(tmp_path):
     log().to_csv(tmp_path / "log.csv", index=False)
     model = model_of(pd.read_csv(tmp_path / "log.csv", nrows=2000))
     trainer = pt.Trainer(model, lr=0.01)
-    for _ in range(8):
+    for _ in range(14):
         for chunk in pd.read_csv(tmp_path / "log.csv", chunksize=1000):
             trainer.fit(chunk, epochs=1, batch_size=128)
     assert trainer.evaluate(log())["click"]["auroc"] > 0.8

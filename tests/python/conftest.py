@@ -61,3 +61,54 @@ def data() -> Data:
 @pytest.fixture
 def model() -> pt.MultiTaskModel:
     return make_model()
+
+
+#: Newcomers' scripts that do not work as typed yet (docs/habits.md has what comes), by group.
+NOT_YET = {
+    "copying": {
+        "deepcopy_of_a_model",
+        "pickle_of_a_model",
+        "joblib",
+        "joblib_workers",
+        "cloudpickle",
+        "torch_save_of_a_model",
+        "torch_save_of_a_state_dict",
+        "deepcopy_of_a_trainer",
+        "pickle_of_a_trainer",
+        "pickle_of_a_model_of_frames",
+        "deepcopy_with_a_loss_of_mine",
+    },
+    "loaders": {
+        "dict_batches",
+        "a_loader_for_each_task",
+    },
+    "numpy": {
+        "the_short_form_by_position",
+        "one_matrix_of_targets",
+        "class_weight_as_a_dict",
+    },
+    "pandas": {
+        "a_date_among_the_features",
+        "x_and_y_as_two_frames",
+    },
+    "polars": {
+        "a_lazy_frame",
+        "small_types_and_decimals",
+        "a_date_column",
+        "x_and_y_as_two_frames",
+    },
+    "serving": {
+        "json_rows",
+        "one_record",
+        "one_row_as_a_vector",
+        "no_rows",
+    },
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Strict: a script that begins to work fails until it is taken off `NOT_YET`."""
+    for item in items:
+        group, name = item.path.stem.removeprefix("test_habits_"), item.name.removeprefix("test_")
+        if name in NOT_YET.get(group, ()):
+            item.add_marker(pytest.mark.xfail(strict=True, reason="does not work as typed yet: see `NOT_YET`"))

@@ -142,7 +142,8 @@ impl Trainer {
     }
 
     fn read(&self, model: &mut Model, contents: &Contents<'_>) -> Result<Checkpoint> {
-        same(&json(&self.settings())?, &renewed_settings(&json(contents.get_text("settings")?)?)?, "settings")?;
+        let renewed = |text: &str| renewed_settings(&json(text)?);
+        same(&renewed(&self.settings())?, &renewed(contents.get_text("settings")?)?, "settings")?;
         let stored = json(contents.get_text("description")?)?;
         same_model(&json(&model.description())?, &description::renewed(&stored)?)?;
         let parameters = model.fetch(contents)?.into_iter().map(<[f32]>::to_vec).collect();

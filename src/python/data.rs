@@ -19,9 +19,10 @@ pub struct PyData {
     pub data: Data,
     /// Models these rows were checked for, whether for labels too, and the doubts. Weak references keep an address from
     /// being used again by another model.
-    checked: Mutex<Vec<(Weak<Shared>, bool, Vec<String>)>>,
+    checked: Mutex<Vec<Checked>>,
 }
 
+type Checked = (Weak<Shared>, bool, Vec<String>);
 type Given<'py> = Vec<Option<Bound<'py, PyUntypedArray>>>;
 
 #[pymethods]
@@ -73,8 +74,7 @@ impl PyData {
     /// Checks the rows for a model, once; gives doubts, see [`Data::check`].
     pub fn check(&self, shared: &Arc<Shared>, model: &Model, labels: bool) -> Result<Vec<String>> {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        let known =
-            |(seen, with, _): &&(Weak<Shared>, bool, _)| seen.as_ptr() == Arc::as_ptr(shared) && (*with || !labels);
+        let known = |(seen, with, _): &&Checked| seen.as_ptr() == Arc::as_ptr(shared) && (*with || !labels);
         if let Some((_, _, doubts)) = checked.iter().find(known) {
             return Ok(doubts.clone());
         }

@@ -17,8 +17,8 @@ _TYPES = {
     "String": "str",
     "Sizes": "int | Sequence[int]",
     "[f64;2]": "Sequence[float]",
-    "ClassWeights": "Sequence[float] | str",
-    "LabelWeights": "float | Sequence[float] | str",
+    "ClassWeights": "Sequence[float] | Mapping[Any, float] | str",
+    "LabelWeights": "float | Sequence[float] | Mapping[Any, float] | str",
     "TaskWeights": "Sequence[float] | Mapping[str, float]",
     "PerGroup": "float | Mapping[str, float]",
 }

@@ -11,7 +11,7 @@ import numpy as np
 from .bag import Bag
 from .component import listed
 from .data import frames
-from .data.labels import is_missing
+from .data.known import Known, is_missing, merge
 
 _log = logging.getLogger("polytask")
 
@@ -107,7 +107,7 @@ class Columns:
 
         numbers = [_standardised(column(number), number, argument) for number in self.numbers]
         codes = [
-            *(_codes(column(category), category) for category in self.categories),
+            *(_codes(column(category), category, argument) for category in self.categories),
             *(part for bag in self.bags for part in _bag_codes(frame, bag, argument).T),
             *(_bins(column(number), number.edges) for number in self.bins),
         ]
@@ -221,7 +221,7 @@ def _category(frame: Any, name: str, least: int) -> Category:
     wrong = next((value for value in counts if not isinstance(value, str | int | float | None)), None)
     if wrong is not None:
         raise TypeError(f"`frame`: column `{name}` should hold strings or numbers; got {wrong!r}")
-    seen = [value for value, count in counts.items() if count >= least]
+    seen = [value for value, count in merge(counts, f"`frame`: column `{name}`").items() if count >= least]
     return Category(name, tuple(sorted(seen, key=_rank)))
 
 
@@ -231,7 +231,7 @@ def _several(frame: Any, name: str, least: int, combine: str, separator: str) ->
     wrong = next((value for value in counts if not isinstance(value, str | int | float)), None)
     if wrong is not None:
         raise TypeError(f"`frame`: column `{name}` should hold lists of strings or numbers; got {wrong!r} in one")
-    seen = [value for value, count in counts.items() if count >= least]
+    seen = [value for value, count in merge(counts, f"`frame`: column `{name}`").items() if count >= least]
     longest = max(map(len, rows), default=0)
     return Several(name, tuple(sorted(seen, key=_rank)), max(longest, 1), combine, separator)
 
@@ -255,8 +255,8 @@ def _split(cells: list[Any], separator: str, where: str) -> list[list[Any]]:
 
 def _bag_codes(frame: Any, bag: Several, argument: str) -> np.ndarray:
     """The codes of each row's values, `[rows, length]`, -1 behind them."""
-    rows = _split(frames.cells(frame, bag.name, argument), bag.separator, f"{argument}: column `{bag.name}`")
-    index = {value: code for code, value in enumerate(bag.values, 1)}
+    called = f"{argument}: column `{bag.name}`"
+    rows = _split(frames.cells(frame, bag.name, argument), bag.separator, called)
     codes = np.full((len(rows), bag.length), -1, np.int32)
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     cut = int((lengths > bag.length).sum())
@@ -265,7 +265,7 @@ def _bag_codes(frame: Any, bag: Several, argument: str) -> np.ndarray:
                      "were made; those behind are left out", argument, bag.name, cut, bag.length)  # fmt: skip
     kept = [row[: bag.length] for row in rows]
     there = np.arange(bag.length) < np.minimum(lengths, bag.length)[:, None]
-    codes[there] = np.fromiter((index.get(value, 0) for row in kept for value in row), np.int32, int(there.sum()))
+    codes[there] = _places([value for row in kept for value in row], bag, called)
     return codes
 
 
@@ -273,9 +273,15 @@ def _rank(value: Any) -> tuple[str, Any]:
     return ("", 0) if value is None else (type(value).__name__, value)
 
 
-def _codes(values: np.ndarray, category: Category) -> np.ndarray:
-    index = {value: code for code, value in enumerate(category.values, 1)}
-    return np.fromiter((index.get(value, 0) for value in _plain_values(values)), np.int32, len(values))
+def _codes(values: np.ndarray, category: Category, argument: str) -> np.ndarray:
+    return _places(_plain_values(values), category, f"{argument}: column `{category.name}`")
+
+
+def _places(values: list[Any], category: Category, argument: str) -> np.ndarray:
+    """The code of each value, 0 of one that was not seen."""
+    known = Known(category.values)
+    places = (known.place(value, argument) for value in values)
+    return np.fromiter((0 if place is None else place + 1 for place in places), np.int32, len(values))
 
 
 def _plain_values(values: np.ndarray) -> list[Any]:
@@ -283,4 +289,5 @@ def _plain_values(values: np.ndarray) -> list[Any]:
     plain: list[Any] = values.tolist()
     if values.dtype.kind in "biu":
         return plain
+    plain = [value.item() if isinstance(value, np.generic) else value for value in plain]
     return [value if type(value) is str else None if is_missing(value) else value for value in plain]

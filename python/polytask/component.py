@@ -21,9 +21,16 @@ class Component:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = _bind(type(self), args, kwargs)
-        _core.check(self.family, json.dumps({"name": self.name, **given}))
+        self._check(given)
         for key, default in self.defaults().items():
             object.__setattr__(self, key, given.get(key, default))
+
+    def _check(self, given: dict[str, Any]) -> None:
+        _core.check(self.family, json.dumps({"name": self.name, **given}))
+
+    @staticmethod
+    def _plain(value: Any, argument: str) -> Any:
+        return plain(value, argument)
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -62,7 +69,7 @@ def _bind(cls: type[Component], args: tuple[Any, ...], kwargs: dict[str, Any]) -
         if key in given:
             raise TypeError(f"{cls.__name__}: argument `{key}` is given twice")
         given[key] = value
-    return {key: plain(value, f"{cls.__name__}: argument `{key}`") for key, value in given.items()}
+    return {key: cls._plain(value, f"{cls.__name__}: argument `{key}`") for key, value in given.items()}
 
 
 def plain(value: Any, argument: str) -> Any:

@@ -1,10 +1,11 @@
 """The `loss` components; written by `python -m polytask._stubs`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from .component import Component
+from .by_label import Loss
 
-class CrossEntropy(Component):
+class CrossEntropy(Loss):
     """Cross-entropy between softmax probabilities and one class a row.
 
     `L = sum_i r_i sum_k t_ik (-ln p_ik) / sum_i r_i w_(y_i)` with
@@ -13,15 +14,15 @@ class CrossEntropy(Component):
     of `torch.nn.CrossEntropyLoss`. Predictions are probabilities `[rows, classes]`.
     """
 
-    class_weights: Sequence[float] | str | None
+    class_weights: Sequence[float] | Mapping[Any, float] | str | None
     label_smoothing: float
     def __init__(
         self,
-        class_weights: Sequence[float] | str | None = None,
+        class_weights: Sequence[float] | Mapping[Any, float] | str | None = None,
         label_smoothing: float = 0.0,
     ) -> None: ...
 
-class BinaryCrossEntropy(Component):
+class BinaryCrossEntropy(Loss):
     """Cross-entropy between sigmoid probabilities and labels between 0 and 1, one or several a row.
 
     `L = mean of -(w y ln p + (1 - y) ln(1 - p))`, `p = 1 / (1 + exp(-z))`, over the labelled cells, with `w` the
@@ -29,13 +30,13 @@ class BinaryCrossEntropy(Component):
     probabilities `[rows, outputs]`.
     """
 
-    pos_weight: float | Sequence[float] | str | None
+    pos_weight: float | Sequence[float] | Mapping[Any, float] | str | None
     def __init__(
         self,
-        pos_weight: float | Sequence[float] | str | None = None,
+        pos_weight: float | Sequence[float] | Mapping[Any, float] | str | None = None,
     ) -> None: ...
 
-class Focal(Component):
+class Focal(Loss):
     """Focal loss (Lin et al., Focal Loss for Dense Object Detection, ICCV 2017).
 
     `L = mean of -alpha (1 - p_t)^gamma ln p_t` over the labelled rows (or cells). With `classes`, `p_t` is the
@@ -44,24 +45,24 @@ class Focal(Component):
     """
 
     gamma: float
-    alpha: float | Sequence[float] | str | None
+    alpha: float | Sequence[float] | Mapping[Any, float] | str | None
     def __init__(
         self,
         gamma: float = 2.0,
-        alpha: float | Sequence[float] | str | None = None,
+        alpha: float | Sequence[float] | Mapping[Any, float] | str | None = None,
     ) -> None: ...
 
-class MeanSquared(Component):
+class MeanSquared(Loss):
     """Squared error: `L = mean of (z - y)^2` over the labelled cells, as `torch.nn.MSELoss`."""
 
     def __init__(self) -> None: ...
 
-class MeanAbsolute(Component):
+class MeanAbsolute(Loss):
     """Absolute error: `L = mean of |z - y|` over the labelled cells, as `torch.nn.L1Loss`; slope 0 at `z = y`."""
 
     def __init__(self) -> None: ...
 
-class Huber(Component):
+class Huber(Loss):
     """Huber's loss (Robust Estimation of a Location Parameter, Annals of Mathematical Statistics 1964), as
     `torch.nn.HuberLoss`: with `e = z - y`, `L = mean of e^2 / 2` where `|e| < delta`, `delta (|e| - delta / 2)`
     elsewhere, over the labelled cells.
@@ -73,7 +74,7 @@ class Huber(Component):
         delta: float = 1.0,
     ) -> None: ...
 
-class Quantile(Component):
+class Quantile(Loss):
     """Pinball loss of several quantiles at once (Koenker and Bassett, Regression Quantiles, Econometrica 1978).
 
     `L = mean of max(q (y - z_q), (q - 1) (y - z_q))` over the quantiles `q` and the labelled cells; slope 0 at
@@ -87,7 +88,7 @@ class Quantile(Component):
         quantiles: Sequence[float] = [0.1, 0.5, 0.9],
     ) -> None: ...
 
-class Poisson(Component):
+class Poisson(Loss):
     """Negative log-likelihood of counts under a Poisson law whose log-rate is the raw output:
     `L = mean of exp(z) - y z` over the labelled cells, without the constant `ln y!`, as
     `torch.nn.PoissonNLLLoss(log_input=True)`. Beyond `z = 60` the exponential continues as its tangent.
@@ -96,7 +97,7 @@ class Poisson(Component):
 
     def __init__(self) -> None: ...
 
-class GaussianNLL(Component):
+class GaussianNLL(Loss):
     """Negative log-likelihood under a normal law whose mean and variance are both predicted (Nix and Weigend,
     Estimating the Mean and Variance of the Target Probability Distribution, ICNN 1994).
 

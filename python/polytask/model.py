@@ -89,7 +89,7 @@ class MultiTaskModel:
         self.kinds = [predictions.kind(core, j, task) for j, task in enumerate(tasks)]
         pairs = zip(self.tasks, self.kinds, strict=True)
         self.metrics: list[list[Metric]] = [_metrics.for_kind(task.metrics, kind, task.name) for task, kind in pairs]
-        self.reader = Reader(self.inputs, self.tasks)
+        self.reader = Reader(self.inputs, self.tasks, self.kinds)
 
     def predict(self, x: Any, *, raw: bool = False, batch_size: int = 4096) -> dict[str, np.ndarray]:
         """Predictions for features in any form, a NumPy array a task.

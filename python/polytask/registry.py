@@ -7,13 +7,14 @@ from types import ModuleType
 from typing import Any
 
 from . import _core
+from .by_label import Loss
 from .component import Component, listed
 from .standalone import Weighting
 
 REGISTRY: list[dict[str, Any]] = json.loads(_core.components())
 
 #: Families whose components can do more than hold their arguments.
-BASES: dict[str, type[Component]] = {"weighting": Weighting}
+BASES: dict[str, type[Component]] = {"weighting": Weighting, "loss": Loss}
 
 
 def component(family: str, value: Any, argument: str) -> Component:

@@ -1,13 +1,16 @@
 """A task: what is predicted, by which loss, judged by which metrics."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from . import by_label
 from . import metrics as _metrics
 from .component import Component, listed, plain
+from .data.known import merge
 from .registry import component, make
 
 Loss: TypeAlias = Component | str | Callable[..., Any]
@@ -19,9 +22,11 @@ class Task:
 
     Arguments:
         name: how it is called in parameters (`heads.income.weight`), history (`income/loss`) and frames.
-        classes: number of classes, or the list of class labels as they stand in the targets.
+        classes: number of classes, which count from 0, or the list of class labels as they stand in the targets; a
+            label may come in another type there, as the string "3" for the number 3.
         loss: one of `pt.loss`, its name, or a callable `(outputs, targets) -> losses` on torch tensors that gives
-            `[rows]` losses or their mean. Default: cross-entropy with `classes`, otherwise mean squared error.
+            `[rows]` losses or their mean. Default: cross-entropy with `classes`, otherwise mean squared error. Weights
+            of classes are a list, or a dict by label: `pt.loss.CrossEntropy(class_weights={"rich": 3.0})`.
         outputs: labels a row.
         weight: lambda, the factor of its loss in the objective.
         metrics: names or callables `(predictions, targets) -> number` on torch tensors. Default: accuracy for classes,
@@ -93,7 +98,9 @@ class Task:
         if callable(loss) and not isinstance(loss, type):
             return loss  # type: ignore[no-any-return]
         try:
-            return component("loss", loss, "loss")
+            made = component("loss", loss, "loss")
+            labels = self.labels or (range(self.classes) if self.classes else self.columns)
+            return made.listed(list(labels)) if isinstance(made, by_label.Loss) else made
         except (TypeError, ValueError) as error:
             raise type(error)(f"task `{self.name}`: {error}") from None
 
@@ -127,7 +134,7 @@ def _classes(classes: Any, name: str) -> tuple[int | None, list[Label] | None]:
         wrong = [label for label in value if not isinstance(label, str | int | float)]
         if wrong:
             raise TypeError(f"{argument} should be strings or numbers; got {wrong[0]!r}")
-        if len(value) < 2 or len(set(value)) < len(value):
+        if len(value) < 2 or len(merge(Counter(value), argument)) < len(value):
             raise ValueError(f"{argument} should be a list of at least 2 labels that differ; got {value}")
         return len(value), value
     if isinstance(value, bool) or not isinstance(value, int):

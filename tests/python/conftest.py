@@ -85,7 +85,6 @@ NOT_YET = {
     "numpy": {
         "the_short_form_by_position",
         "one_matrix_of_targets",
-        "class_weight_as_a_dict",
     },
     "pandas": {
         "a_date_among_the_features",
@@ -93,7 +92,6 @@ NOT_YET = {
     },
     "polars": {
         "a_lazy_frame",
-        "small_types_and_decimals",
         "a_date_column",
         "x_and_y_as_two_frames",
     },

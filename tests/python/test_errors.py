@@ -127,14 +127,20 @@ BAD_DATA = {
         "got 0.5 at row 9",
     ),
     "classes as strings": (
-        lambda d: (d.x, d.targets | {"income": d.income.astype(str)}),
+        lambda d: (d.x, d.targets | {"income": np.where(d.income, "rich", "1")}),
         TypeError,
-        "the targets of task `income` should hold numbers; got dtype <U",
+        r"the targets of task `income` should hold numbers \(or yes and no\); got dtype <U4, with .*'rich'.* at row \d+"
+        r"; labels of classes are listed: classes=\[...\]",
     ),
     "classes as objects": (
-        lambda d: (d.x, d.targets | {"income": changed(d.income.astype(object), 4, None)}),
+        lambda d: (d.x, d.targets | {"income": changed(d.income.astype(object), 4, ())}),
         TypeError,
-        "the targets of task `income` should hold numbers; got dtype object, with None at row 4",
+        r"the targets of task `income` should hold numbers .*; got dtype object, with \(\) at row 4",
+    ),
+    "numbers as words": (
+        lambda d: (d.x, d.targets | {"age": changed(d.age.astype(object), 4, "yes")}),
+        TypeError,
+        "the targets of task `age` should hold numbers; got dtype object, with 'yes' at row 4$",
     ),
     "an infinite target": (
         lambda d: (d.x, d.targets | {"age": changed(d.age, 9, np.inf)}),

@@ -159,3 +159,80 @@ def test_a_weight_column_is_no_feature():
         pt.Trainer(model).fit(frame, weights="w", **FIT)
     with pytest.raises(ValueError, match="`weights`: the frame has no column 'v'; it has `a`, `w`, `r`"):
         pt.Inputs.from_frame(frame, weights="v")
+
+
+def forms(values):
+    """The same categories in another type."""
+    series = pd.Series(values)
+    yield from (series, series.astype(float), series.astype(str), series.astype(str).astype("category"))
+    yield from (series.astype(object), series.astype("category"), series.astype("Int8"), series.astype("f4"))
+    yield from (series.astype(float).astype(str), pd.Series([np.int16(value) for value in values], dtype=object))
+
+
+def test_a_category_is_the_same_in_another_type():
+    values = [3, 1, 4, 1, 5]
+    for seen in forms(values):
+        inputs = pt.Inputs.from_frame(pd.DataFrame({"g": seen}), categorical=["g"])
+        _, want = inputs.transform(pd.DataFrame({"g": seen}), [], "frame")
+        assert want[:, 0].tolist() == [2, 1, 3, 1, 4]
+        for other in forms(values):
+            for frame in (pd.DataFrame({"g": other}), pl.DataFrame({"g": other.tolist()}, strict=False)):
+                np.testing.assert_array_equal(inputs.transform(frame, [], "frame")[1], want)
+    truth = pd.DataFrame({"g": [True, False, True]})
+    inputs = pt.Inputs.from_frame(truth)
+    for other in (["True", "False", "True"], ["true", "false", "true"], [1, 0, 1], ["1", "0", "1"], [1.0, 0.0, 1.0]):
+        np.testing.assert_array_equal(inputs.transform(truth.assign(g=other), [], "frame")[1][:, 0], [2, 1, 2])
+    shares = pd.DataFrame({"g": [0.1, 0.25, 16777217.0]})
+    for seen in (shares, shares.astype("f4"), shares.astype(str)):
+        inputs = pt.Inputs.from_frame(seen, categorical=["g"])
+        for other in (shares, shares.astype("f4"), shares.astype(str)):
+            codes = inputs.transform(other, [], "frame")[1][:2, 0]
+            assert codes.tolist() == [1, 2]
+    whole = pt.Inputs.from_frame(pd.DataFrame({"g": [16777216, 1]}), categorical=["g"])
+    assert whole.transform(pd.DataFrame({"g": [16777217.0]}), [], "frame")[1].tolist() == [[0]]
+
+
+def test_strings_that_differ_are_different_categories():
+    frame = pd.DataFrame({"g": ["1", "01", "1.0", "x", "nan"]})
+    inputs = pt.Inputs.from_frame(frame)
+    assert sorted(inputs.transform(frame, [], "frame")[1][:, 0].tolist()) == [1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match=r"frame: column `g`: 1 may mean '.*' or '.*'"):
+        inputs.transform(pd.DataFrame({"g": [1]}), [], "frame")
+    unseen = pd.DataFrame({"g": ["2", "X", "1 000", "1_0", "inf", None]})
+    assert inputs.transform(unseen, [], "frame")[1][:, 0].tolist() == [0] * 6
+
+
+def test_a_column_of_mixed_types_has_each_value_once():
+    frame = pd.DataFrame({"g": pd.Series([3, "3", 4.0, "x", 3, None], dtype=object)})
+    inputs = pt.Inputs.from_frame(frame)
+    codes = inputs.transform(frame, [], "frame")[1][:, 0].tolist()
+    assert codes[0] == codes[1] == codes[4]
+    assert len(set(codes)) == 4
+    assert inputs.categorical == [5]
+    assert pt.Inputs.from_frame(frame, min_count=3).categorical == [2]
+    with pytest.raises(ValueError, match="`frame`: column `g`: 3 may mean '3' or '03'"):
+        pt.Inputs.from_frame(pd.DataFrame({"g": pd.Series([3, "3", "03"], dtype=object)}))
+
+
+def test_the_values_of_bags_are_the_same_in_another_type():
+    seen = pd.DataFrame({"b": [[3, 1], [4], []]})
+    inputs = pt.Inputs.from_frame(seen, bags=["b"])
+    _, want = inputs.transform(seen, [], "frame")
+    for other in (["3|1", "4", ""], [["3", "1"], ["4"], []], [[3.0, 1.0], [4.0], None], [(np.int64(3), 1), {4}, ()]):
+        np.testing.assert_array_equal(inputs.transform(pd.DataFrame({"b": other}), [], "frame")[1], want)
+    texts = pt.Inputs.from_frame(pd.DataFrame({"b": ["3|1", "4", ""]}), bags=["b"])
+    np.testing.assert_array_equal(texts.transform(seen, [], "frame")[1], want)
+
+
+def test_a_model_trained_on_numbers_reads_strings(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"g": rng.integers(0, 5, 300)}).assign(y=lambda d: d.g * 2.0)
+    inputs = pt.Inputs.from_frame(frame, categorical=["g"])
+    model = pt.MultiTaskModel(inputs, tasks=[pt.Task("y")], encoder=pt.encoder.MLP([16]))
+    pt.Trainer(model, lr=0.02).fit(frame, epochs=20, progress=False)
+    want = model.predict(frame)["y"]
+    assert len(np.unique(want)) == 5
+    model.save(tmp_path / "m.safetensors")
+    for again in (model, pt.MultiTaskModel.load(tmp_path / "m.safetensors")):
+        for kind in (float, str, "category", "string"):
+            np.testing.assert_array_equal(again.predict(frame.astype({"g": kind}))["y"], want)

@@ -70,6 +70,14 @@ def matrix(frame: Any, columns: Sequence[str], argument: str) -> np.ndarray:
     return np.column_stack(parts) if parts else np.empty((len(frame), 0), np.float32)
 
 
+def table(frame: Any, columns: Sequence[str], argument: str) -> np.ndarray:
+    """Several columns side by side, `[rows, columns]`: numbers if all of them hold numbers, and else objects."""
+    parts = [column(frame, name, argument) for name in columns]
+    if all(map(is_numeric, parts)):
+        return np.column_stack(parts) if parts else np.empty((len(frame), 0), np.float32)
+    return np.column_stack([part.astype(object) for part in parts])
+
+
 def is_numeric(values: np.ndarray) -> bool:
     """Whether a column holds numbers (or booleans)."""
     return values.dtype.kind in "biuf"
@@ -84,6 +92,8 @@ def values(series: Any) -> np.ndarray:
     """A column's values."""
     if _is(series, "polars", "Series"):
         numeric = series.dtype.is_numeric() or (str(series.dtype) == "Boolean" and series.null_count() == 0)
+        if series.dtype.is_decimal() or "128" in str(series.dtype):  # what NumPy has no type for
+            series = series.cast(sys.modules["polars"].Float64)
         return np.asarray(series.to_numpy() if numeric else np.array(series.to_list(), dtype=object))
     array: np.ndarray = series.to_numpy()
     if array.dtype.kind == "O" and getattr(series.dtype, "kind", "O") in "biuf":

@@ -7,23 +7,39 @@ import numpy as np
 
 from ..component import listed
 from . import arrays
+from .known import Known, is_missing
 from .rows import Rows
 
 if TYPE_CHECKING:
     from ..task import Task
 
 
-def read(value: Any, task: "Task", argument: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """A task's targets as the core reads them, and where they are masked.
+#: What answers are in labels of two sides.
+_ANSWERS = {"no": 0, "yes": 1}
+
+
+def read(value: Any, task: "Task", kind: str, argument: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """A task's targets as the core reads them, and where they are masked. They are numbers, in any type that may hold
+    some, beside what is missing; the labels of the task's classes; or yes and no, where there are two sides.
 
     Raises:
         TypeError: no numbers where the task has no class names.
         ValueError: a label that is none of the task's classes.
     """
     array, mask = arrays.unwrap(value, argument)
-    if task.labels is not None and not _are_indices(array, task):
+    if array.dtype.kind == "O" and task.labels is not None:
+        array = _numbers(array)
+    if task.labels is not None and not _are_indices(array, task, argument):
         array = _indices(array, mask, task, argument)
-    elif array.dtype.kind in "OSUTMmcV":
+    elif array.dtype.kind in "OUT":
+        answers = _ANSWERS if kind == "binary" or task.classes == 2 else {}
+        array, wrong = arrays.numbers(array, mask, answers)
+        if wrong is not None:
+            expected = "numbers (or yes and no)" if answers else "numbers"
+            advice = "; labels of classes are listed: classes=[...]" if kind != "values" else ""
+            raise TypeError(f"{argument} should hold {expected}; got dtype {array.dtype}, "
+                            f"with {array[wrong]!r} at {arrays.place(wrong)}{advice}")  # fmt: skip
+    elif array.dtype.kind in "SMmcV":
         arrays.refuse(array, argument)
     array = arrays.readable(array)
     if task.outputs == 1 and array.ndim == 2 and array.shape[1] == 1:
@@ -63,38 +79,46 @@ def without_features(batches: Iterable[Rows], kinds: Sequence[str], numeric: int
     return Rows(count, zeros[0] if numeric else None, zeros[1] if categorical else None, targets)
 
 
-def _are_indices(array: np.ndarray, task: "Task") -> bool:
-    """Numbers are indices already, unless the classes are numbers themselves."""
-    return array.dtype.kind in "biuf" and not any(isinstance(label, int | float) for label in task.labels or ())
+def _numbers(array: np.ndarray) -> np.ndarray:
+    """Objects as numbers, if they are numbers and missing values alone, and else as they are."""
+    if any(isinstance(value, str) for value in array.flat):
+        return array
+    return arrays.numbers(array)[0]
+
+
+def _are_indices(array: np.ndarray, task: "Task", argument: str) -> bool:
+    """Numbers are indices already, unless a class is a number itself.
+
+    Raises:
+        ValueError: 0 and 1 for classes of which yes is the first or no the second.
+    """
+    labels = task.labels or []
+    if array.dtype.kind not in "biuf" or Known(labels).numbers:
+        return False
+    sides = [_ANSWERS.get(label.lower()) if isinstance(label, str) else None for label in labels[:2]]
+    if 1 in sides[:1] or 0 in sides[1:]:
+        raise ValueError(f"{argument} are numbers, and in classes={labels} a 1 may mean {labels[1]!r}, the second, as "
+                         "well as yes: give the labels themselves, or list no before yes")  # fmt: skip
+    return True
 
 
 def _indices(array: np.ndarray, mask: np.ndarray | None, task: "Task", argument: str) -> np.ndarray:
     if array.ndim != 1 and array.shape[1:] != (1,):
         raise ValueError(f"{argument} should have shape [rows]; got {list(array.shape)}")
-    index = {label: i for i, label in enumerate(task.labels or ())}
+    index = Known(task.labels or ())
     hidden = mask.reshape(-1) if mask is not None else None
     values = array.reshape(-1).tolist()
-    codes = np.fromiter((_code(value, index) for value in values), np.int64, len(values))
+    codes = np.fromiter((_code(value, index, argument) for value in values), np.int64, len(values))
     wrong = codes == -2 if hidden is None else (codes == -2) & ~hidden
     if wrong.any():
         row = int(wrong.argmax())
-        raise ValueError(f"{argument} should be one of {listed(map(repr, index))}; got {values[row]!r} at row {row}")
+        raise ValueError(
+            f"{argument} should be one of {listed(map(repr, index.values))}; got {values[row]!r} at row {row}"
+        )
     codes[codes == -2] = -1
     return codes.reshape(array.shape)
 
 
-def _code(value: Any, index: dict[Any, int]) -> int:
-    try:
-        code = index.get(value)
-    except TypeError:
-        return -2
-    if code is not None:
-        return code
-    return -1 if is_missing(value) else -2
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a single value stands for a missing one: None, NaN, pandas' NA and NaT."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, float | np.floating) and value != value
+def _code(value: Any, index: Known, argument: str) -> int:
+    code = index.place(value, argument)
+    return code if code is not None else -1 if is_missing(value) else -2

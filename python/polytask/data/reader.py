@@ -1,6 +1,6 @@
 """Recognises what was passed and reads it for one model: its inputs, its tasks, in their order."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +22,10 @@ Features = tuple[int, np.ndarray | None, np.ndarray | None, str]
 class Reader:
     """Reads data in any form."""
 
-    def __init__(self, inputs: "Inputs", tasks: Sequence["Task"]) -> None:
+    def __init__(self, inputs: "Inputs", tasks: Sequence["Task"], kinds: Sequence[str]) -> None:
         self.inputs = inputs
         self.tasks = tasks
+        self.kinds = kinds
         self.names = Names()
 
     def read(
@@ -118,7 +119,7 @@ class Reader:
         def target(task: "Task") -> np.ndarray:
             if task.outputs == 1:
                 return frames.column(frame, task.columns[0], f"{prefix}the frame")
-            return frames.matrix(frame, task.columns, f"{prefix}the frame")
+            return frames.table(frame, task.columns, f"{prefix}the frame")
 
         return {task.name: target(task) for task in self.tasks}
 
@@ -126,12 +127,12 @@ class Reader:
         rows, numeric, categorical, name = self._features(x, prefix, _columns_of(weights), learn)
         each: list[np.ndarray | None] = []
         masks: list[np.ndarray | None] = []
-        for task in self.tasks:
+        for task, kind in zip(self.tasks, self.kinds, strict=True):
             y = targets.get(task.name)
             called = f"{prefix}the targets of task `{task.name}`"
             if frames.is_frame(y):
-                y = self._ordered(task.name, y, task.columns, called, learn)
-            array, mask = (None, None) if y is None else labels.read(y, task, called)
+                y = self._ordered(task.name, y, task.columns, called, learn, frames.table)
+            array, mask = (None, None) if y is None else labels.read(y, task, kind, called)
             _check_dimensions(array, called)
             each.append(array)
             masks.append(mask)
@@ -140,12 +141,20 @@ class Reader:
         names += [f"{prefix}the row weights of task `{task.name}`" for task in self.tasks]
         return Rows(rows, numeric, categorical, each, masks, self._weights(weights, x, prefix), names)
 
-    def _ordered(self, place: str, frame: Any, columns: Sequence[str], argument: str, learn: bool) -> np.ndarray:
-        """The numbers of a frame that stands where an array may: by the names that are known, else as it is."""
+    def _ordered(
+        self,
+        place: str,
+        frame: Any,
+        columns: Sequence[str],
+        argument: str,
+        learn: bool,
+        read: Callable[[Any, Sequence[str], str], np.ndarray] = frames.matrix,
+    ) -> np.ndarray:
+        """The values of a frame that stands where an array may: by the names that are known, else as it is."""
         have = frames.names(frame)
         declared = len(columns) == len(have) and set(columns) == set(have)
         names = columns if declared else self.names.select(place, have, argument)
-        matrix = frames.matrix(frame, names, argument)
+        matrix = read(frame, names, argument)
         if learn and not declared:
             self.names.learn(place, have)
         return matrix

@@ -14,7 +14,7 @@ export LIBTORCH_USE_PYTORCH := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test test-rust test-python lint fmt stubs docs notebook wheel clean
+.PHONY: demo test test-rust test-python interrupts lint fmt stubs docs notebook wheel clean
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-census bench-tables
 
@@ -31,6 +31,10 @@ test-rust: $(VENV)/.torch
 
 test-python: $(VENV)/.extension $(VENV)/.census
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# Ctrl-C at 500 random moments; the tests do fewer.
+interrupts: $(VENV)/.extension
+	OMP_NUM_THREADS=1 $(BIN)/python tests/python/interrupts.py 500
 
 lint: $(VENV)/.extension
 	cargo fmt --check

@@ -2,7 +2,7 @@
 
 use crate::data::{Data, Rows};
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Look, Model};
 use crate::network::plan::{Purpose, Step};
 use crate::network::{Source, View};
 
@@ -16,11 +16,11 @@ pub struct Shown {
 }
 
 impl Model {
-    /// Gates for all rows, in evaluation mode, and learned mixes.
+    /// Gates for all rows, in evaluation mode, and learned mixes. `look` is called after each batch, and may stop it.
     ///
     /// # Errors
-    /// What libtorch refuses.
-    pub fn inspect(&mut self, data: &Data, batch: usize) -> Result<Vec<Shown>> {
+    /// What libtorch refuses, and what `look` returns.
+    pub fn inspect(&mut self, data: &Data, batch: usize, look: Look<'_>) -> Result<Vec<Shown>> {
         let (views, rows) = (self.net.views.clone(), data.rows());
         let size = |view: &View| match view.source {
             Source::Value(_) => view.rows.len() * rows * view.columns.len(),
@@ -50,6 +50,7 @@ impl Model {
                 }
             }
             self.give_back(work);
+            look()?;
         }
         for Shown { view, values } in &mut shown {
             if let Source::Mix(param) | Source::Choice(param) = view.source {

@@ -28,6 +28,9 @@ use crate::{bail, encoder, head, sharing, summary, value_error};
 /// Workspaces kept for row counts seen before.
 const KEPT: usize = 6;
 
+/// Called between two batches: a look at the outside world, which may end the call.
+pub type Look<'a> = &'a mut dyn FnMut() -> Result<()>;
+
 /// A multi-task model: description, network, parameters.
 #[derive(Debug)]
 pub struct Model {
@@ -208,11 +211,18 @@ impl Model {
     }
 
     /// Raw outputs of all rows in evaluation mode, and with `labels` each task's sum of weighted losses and total
-    /// weight. `each(task, first row, outputs, stride)` receives them batch by batch.
+    /// weight. `look` is called after each batch, and may stop it.
     ///
     /// # Errors
-    /// What libtorch refuses.
-    pub fn evaluate(&mut self, data: &Data, batch: usize, labels: bool, out: &mut [Vec<f32>]) -> Result<Vec<[f64; 2]>> {
+    /// What libtorch refuses, and what `look` returns.
+    pub fn evaluate(
+        &mut self,
+        data: &Data,
+        batch: usize,
+        labels: bool,
+        out: &mut [Vec<f32>],
+        look: Look<'_>,
+    ) -> Result<Vec<[f64; 2]>> {
         let mut sums = vec![[0.0; 2]; self.tasks.len()];
         let rows = data.rows();
         for first in (0..rows).step_by(batch.max(1)) {
@@ -235,6 +245,7 @@ impl Model {
                 sums.iter_mut().zip(weights.iter().zip(&losses)).for_each(|(s, (w, l))| *s = [s[0] + l, s[1] + w]);
             }
             self.give_back(work);
+            look()?;
         }
         Ok(sums)
     }

@@ -8,7 +8,17 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Data", "Model", "Trainer", "Weighting", "__version__", "check", "components", "torch_version"]
+__all__ = [
+    "Data",
+    "Model",
+    "Trainer",
+    "Weighting",
+    "__version__",
+    "check",
+    "components",
+    "interrupted",
+    "torch_version",
+]
 
 _Array = np.ndarray[Any, Any]
 _Floats = npt.NDArray[np.float32]
@@ -26,6 +36,9 @@ def components() -> str:
 
 def check(family: str, description: str) -> None:
     """Builds a component from its JSON description and forgets it: for its errors."""
+
+def interrupted(waits: bool) -> None:
+    """Says whether a Ctrl-C waits, so that loops of the core look for it."""
 
 @final
 class Data:

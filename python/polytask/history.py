@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+from . import interrupts
 from .component import listed
 from .table import Table
 
@@ -52,6 +53,7 @@ class History(Table, Sequence[dict[str, Any]]):
         """Adds an epoch."""
         self.rows.append(row)
 
+    @interrupts.held()
     def to_frame(self) -> Any:
         """A pandas frame.
 
@@ -64,6 +66,7 @@ class History(Table, Sequence[dict[str, Any]]):
             raise ImportError("History.to_frame needs pandas: pip install 'polytask[pandas]'") from None
         return pandas.DataFrame(self.rows, columns=self.columns)
 
+    @interrupts.held()
     def plot(self, columns: Sequence[str] | str | None = None) -> Any:
         """Draws losses and metrics over the epochs, validation beside training; gives the axes.
 

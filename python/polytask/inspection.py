@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import interrupts
 from .component import listed
 from .relation import Relation
 from .table import text
@@ -103,6 +104,7 @@ class Inspection:
         several = len(self.gates) > 1
         return [f"{gates.name}: {name}" if several else name for gates in self.gates.values() for name in gates.dead]
 
+    @interrupts.held()
     def plot(self, name: str | None = None) -> Any:
         """Draws one place by its name, or all: expert use as bars of each owner, mixes as heat maps.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from . import checkpoints, metrics, observation, scoring
+from . import checkpoints, interrupts, metrics, observation, scoring
 from .component import listed
 from .data import Rows, Stream, labels
 from .progress import Progress
@@ -55,7 +55,7 @@ class Loop:
     @property
     def foreign(self) -> bool:
         """Whether other people's code runs in the loop, which may draw random numbers."""
-        return self.rows is None or any(task.custom for task in self.model.tasks)
+        return self.rows is None or self.trainer._foreign
 
     @property
     def generator(self) -> torch.Generator | None:
@@ -118,26 +118,39 @@ class Loop:
         trainer._loop, trainer.stopping = self, False
         bar, done = None, False
         try:
+            metrics.load()
+            interrupts.look()
             for callback in self.callbacks:
-                callback.on_fit_start(trainer)
+                self._call(callback.on_fit_start)
             if resume is None or not self._resume(resume):
                 self._begin()
             self._prepare()
             bar = Progress(progress, self.epochs, self.batches)
             within = self.core.batches > 0
+            interrupts.look()
             while self.core.epochs < self.first + self.epochs and not trainer.stopping:
                 self._epoch(bar, within)
                 within = False
             for callback in self.callbacks:
-                callback.on_fit_end(trainer)
+                self._call(callback.on_fit_end)
             done = True
         except KeyboardInterrupt:
             _log.warning("interrupted: the model is as after step %s", self.core.steps)
+        except Exception as error:
+            # Ctrl-C reaches the processes of a loader too, which may fail of it before it is our turn to look.
+            if not interrupts.waits():
+                raise
+            interrupts.forget()
+            _log.warning("interrupted: the model is as after step %s (and %r)", self.core.steps, error)
         finally:
             trainer._loop = None
             if bar is not None:
                 bar.close(done)
         return trainer.history
+
+    def _call(self, hook: Callable[..., None], *more: Any) -> None:
+        hook(self.trainer, *more)
+        interrupts.look()
 
     def _begin(self) -> None:
         """What an earlier call left unfinished is over."""
@@ -146,7 +159,6 @@ class Loop:
         self.first, self.first_step = self.core.epochs, self.core.steps
 
     def _prepare(self) -> None:
-        metrics.load()
         batches, accumulate = self.batches, json.loads(self.core.settings)["accumulate"]
         self.core.plan(None if batches is None else self.first_step + self.epochs * -(-batches // accumulate))
         if self.core.needs_validation:
@@ -163,7 +175,7 @@ class Loop:
         began = time.perf_counter()
         bar.begin(self.core.epochs - self.first)
         for callback in [] if within else self.callbacks:
-            callback.on_epoch_start(self.trainer)
+            self._call(callback.on_epoch_start)
         scores = self._feed_rows(bar) if isinstance(self.train, Rows) else self._feed_stream(self.train, bar)
         batches = self.core.batches
         row = self._row(self._close(), scores)
@@ -173,7 +185,7 @@ class Loop:
         bar.end(batches, row)
         _log.info("epoch %s: %s", row["epoch"], {name: round(value, 5) for name, value in row.items()})
         for callback in self.callbacks:
-            callback.on_epoch_end(self.trainer, row)
+            self._call(callback.on_epoch_end, row)
 
     def _close(self) -> dict[str, Any]:
         """Ends the core's epoch, complete or broken off."""
@@ -225,6 +237,7 @@ class Loop:
             if self.metrics:
                 waiting = _collect(scores, [*waiting, rows], self.core.outputs())
             self._call_due(before)
+            interrupts.look()
         if done == 0:
             raise ValueError("`data` has no batch (any more)")
         before = self.trainer.batches
@@ -242,7 +255,7 @@ class Loop:
         for callback in self.callbacks:
             every = callback.every_steps
             if every and self.trainer.batches // every > before // every:
-                callback.on_steps(self.trainer)
+                self._call(callback.on_steps)
 
     def state(self) -> dict[str, Any]:
         """What a resumed run must have in common, and where it began."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from . import interrupts
 from .table import Table
 
 
@@ -26,6 +27,7 @@ class Relation(Table):
         np.fill_diagonal(correlation, 1)
         return correlation
 
+    @interrupts.held()
     def to_frame(self) -> Any:
         """The correlations as a pandas frame.
 
@@ -38,6 +40,7 @@ class Relation(Table):
             raise ImportError("Relation.to_frame needs pandas: pip install 'polytask[pandas]'") from None
         return pandas.DataFrame(self.correlation, index=list(self.tasks), columns=list(self.tasks))
 
+    @interrupts.held()
     def plot(self) -> Any:
         """Draws the correlations as a heat map; gives the axes.
 

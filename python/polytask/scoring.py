@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import predictions
+from . import interrupts, predictions
 from .data import Rows, Stream, labels
 from .results import Results
 
 if TYPE_CHECKING:
+    from .metrics import Metric
     from .model import MultiTaskModel
 
 Values = dict[str, dict[str, float]]
@@ -45,7 +46,11 @@ class Scores:
         known = np.concatenate([known for _, known in labelled])
         linked = predictions.linked(task, self._model._core.link(j, raw))
         points = predictions.points(task, linked)
-        return {metric.name: metric.score(kind, points, known) for metric in metrics}
+        return {metric.name: self._score(metric, kind, points, known) for metric in metrics}
+
+    def _score(self, metric: Metric, kind: str, points: np.ndarray, known: np.ndarray) -> float:
+        interrupts.look()
+        return metric.score(kind, points, known)
 
 
 def evaluate(model: MultiTaskModel, data: Rows | Stream, batch_size: int) -> Results:
@@ -57,6 +62,7 @@ def evaluate(model: MultiTaskModel, data: Rows | Stream, batch_size: int) -> Res
         losses, weights, raw = model._core.evaluate(rows.core(), batch_size)
         sums += [losses, weights]
         scores.add(rows, raw)
+        interrupts.look()
     if batches == 0:
         raise ValueError("there is no batch to evaluate")
     return results(model, sums, scores.metrics())

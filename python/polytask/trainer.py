@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from os import PathLike, fspath
 from typing import Any
 
-from . import _core, checkpoints, observation, randomness, scoring
+from . import _core, checkpoints, interrupts, observation, randomness, scoring
 from .callbacks import Callback
 from .component import Component, plain
 from .data import Rows, Stream, labels
@@ -78,6 +79,7 @@ class Trainer:
             "seed": self.seed,
         }
         self._core = _core.Trainer(model._core, json.dumps(settings))
+        self._foreign = any(task.custom for task in model.tasks)
         self.history = History()
         self.stopping = False
         self._done = 0
@@ -99,9 +101,10 @@ class Trainer:
     ) -> History:
         """Trains for so many epochs, and again for more when it is called again.
 
-        Everything that can be checked is checked before the first step. Ctrl-C ends the training after the step at
-        hand: a warning is logged, the history of the complete epochs is returned, and the model is as after its last
-        step. An exception of a loader or a callback leaves the model the same way and is passed on.
+        Everything that can be checked is checked before the first step. Ctrl-C ends the training after the step, the
+        metric or the callback at hand: a warning is logged, the history of the complete epochs is returned, and the
+        model is as after its last step; a second Ctrl-C within a second does not wait for what is at hand. An exception
+        of a loader or a callback leaves the model the same way and is passed on.
 
         Arguments:
             data: `(x, y1, y2, ...)` in the order of the tasks, `(x, {task: y})`, `(x, {task: y}, weights)`, a pandas or
@@ -123,13 +126,15 @@ class Trainer:
         first, size = whole(epochs, "`epochs`"), whole(batch_size, "`batch_size`")
         called = [*self.callbacks, *_callbacks(callbacks)]
         how = {"weights": weights, "batch_size": size, "shuffle": bool(shuffle), "seed": self.seed}
-        with self.model._attempt():
-            train = self.model.reader.read(data, "data", learn=True, **how)
-            if isinstance(train, Rows) and (doubts := self.model._core.check(train.core(), True)):
-                raise ValueError(doubts[0])
-            train, held_out = self._validation(train, validation, size, weights)
-            loop = Loop(self, train, held_out, first, size, bool(shuffle), bool(train_metrics), called)
-        return loop.run(bool(progress), None if resume is None else checkpoints.folder(resume))
+        with interrupts.held():
+            with self.model._attempt():
+                train = self.model.reader.read(data, "data", learn=True, **how)
+                if isinstance(train, Rows) and (doubts := self.model._core.check(train.core(), True)):
+                    raise ValueError(doubts[0])
+                train, held_out = self._validation(train, validation, size, weights)
+                loop = Loop(self, train, held_out, first, size, bool(shuffle), bool(train_metrics), called)
+                interrupts.look()
+            return loop.run(bool(progress), None if resume is None else checkpoints.folder(resume))
 
     def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
         """Losses and metrics on data in any form that `fit` takes: task -> metric -> value, shown as a table.
@@ -138,9 +143,10 @@ class Trainer:
             ValueError, TypeError: what is wrong, what was expected and what came.
         """
         size = whole(batch_size, "`batch_size`")
-        rows = self.model.reader.read(data, "data", weights=weights, batch_size=size)
-        self._check_whole(rows)
-        return scoring.evaluate(self.model, rows, size)
+        with interrupts.held():
+            rows = self.model.reader.read(data, "data", weights=weights, batch_size=size)
+            self._check_whole(rows)
+            return scoring.evaluate(self.model, rows, size)
 
     def step(self, batch: Any) -> dict[str, float]:
         """One step on one batch, in the order it has: the objective as `loss`, and each `<task>/loss`.
@@ -150,7 +156,7 @@ class Trainer:
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came; the model is then unchanged.
         """
-        with self.model._attempt():
+        with interrupts.held() if self._foreign else nullcontext(), self.model._attempt():
             rows = self.model.reader.rows(batch, learn=True)
             objective, losses, _ = self._core.step(rows.core())
         names = [f"{task.name}/loss" for task in self.model.tasks]

@@ -1,7 +1,9 @@
 //! The one door through which Python runs the core: without the GIL, without panics, errors as Python's own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -17,6 +19,40 @@ pub fn run<R: Send>(py: Python<'_>, call: impl FnOnce() -> Result<R> + Send) -> 
             let what = what.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
             Err(PyRuntimeError::new_err(format!("a defect in polytask, please report it: {what}")))
         }
+    }
+}
+
+/// Time between two looks at signals.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Whether a Ctrl-C waits for a moment at which nothing is half done.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Says whether a Ctrl-C waits, so that loops of the core look for it.
+#[pyfunction]
+pub fn interrupted(waits: bool) {
+    INTERRUPTED.store(waits, Ordering::Relaxed);
+}
+
+/// Lets Python's signal handlers run, and a Ctrl-C that waits end the call.
+pub fn look(py: Python<'_>) -> PyResult<()> {
+    py.check_signals()?;
+    if INTERRUPTED.load(Ordering::Relaxed) {
+        // Only Python knows whether it is meant for this thread.
+        py.import("polytask.interrupts")?.call_method0("look")?;
+    }
+    Ok(())
+}
+
+/// A look for loops over batches, at most every 50 ms.
+pub fn looks() -> impl FnMut() -> Result<()> {
+    let mut looked = Instant::now();
+    move || {
+        if looked.elapsed() < PAUSE {
+            return Ok(());
+        }
+        looked = Instant::now();
+        Python::attach(look).map_err(foreign)
     }
 }
 

@@ -21,6 +21,8 @@ mod core {
     #[pymodule_export]
     use super::data::PyData;
     #[pymodule_export]
+    use super::door::interrupted;
+    #[pymodule_export]
     use super::model::PyModel;
     #[pymodule_export]
     use super::trainer::PyTrainer;

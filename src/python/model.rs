@@ -198,7 +198,7 @@ impl PyModel {
         let (outputs, widths) = self.with(py, |model| {
             data.check(&self.model, model, false)?;
             let mut outputs = room(model, data.data.rows)?;
-            model.evaluate(&data.data, batch_size, false, &mut outputs)?;
+            model.evaluate(&data.data, batch_size, false, &mut outputs, &mut door::looks())?;
             if raw {
                 return Ok((outputs, model.widths()));
             }
@@ -220,7 +220,7 @@ impl PyModel {
         let (sums, outputs, widths) = self.with(py, |model| {
             data.check(&self.model, model, false)?;
             let mut outputs = room(model, data.data.rows)?;
-            let sums = model.evaluate(&data.data, batch_size, true, &mut outputs)?;
+            let sums = model.evaluate(&data.data, batch_size, true, &mut outputs, &mut door::looks())?;
             Ok((sums, outputs, model.widths()))
         })?;
         let column = |k: usize| sums.iter().map(|s| s[k]).collect();
@@ -283,7 +283,7 @@ impl PyModel {
         let data = data.get();
         let shown = self.with(py, |model| {
             data.check(&self.model, model, false)?;
-            model.inspect(&data.data, batch_size)
+            model.inspect(&data.data, batch_size, &mut door::looks())
         })?;
         let give = |Shown { view, values }: Shown| {
             let (groups, width) = (view.rows.len(), view.columns.len());

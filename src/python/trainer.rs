@@ -125,7 +125,7 @@ impl PyTrainer {
         let how = Run { batch_size, shuffle, keep_outputs, drop_last };
         let mut look = |done: usize, total: usize, mean: f64| {
             Python::attach(|py| {
-                py.check_signals()?;
+                door::look(py)?;
                 poll.as_ref().map_or(Ok(()), |poll| poll.call1(py, (done, total, mean)).map(drop))
             })
             .map_err(door::foreign)

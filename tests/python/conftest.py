@@ -1,6 +1,10 @@
 """One thread, one small data set, one small model for all tests."""
 
 import os
+import random
+import signal
+import warnings
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -9,8 +13,14 @@ import numpy as np
 import polytask as pt
 import pytest
 import torch
+from polytask import metrics
 
 torch.set_num_threads(1)
+
+# Libraries add to the warning filters and the environment when they are first imported, torch's optimizers when one
+# first steps, which is no doing of the test that comes first.
+metrics.load()
+torch.optim.SGD([torch.zeros(1, requires_grad=True)]).step()
 
 
 class Data:
@@ -110,3 +120,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group, name = item.path.stem.removeprefix("test_habits_"), item.name.removeprefix("test_")
         if name in NOT_YET.get(group, ()):
             item.add_marker(pytest.mark.xfail(strict=True, reason="does not work as typed yet: see `NOT_YET`"))
+
+
+def process() -> dict[str, object]:
+    """What a call could leave changed in the process; arrays as bytes, so that it can be compared."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "grad mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "default dtype": torch.get_default_dtype(),
+        "threads": torch.get_num_threads(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "torch's generator": torch.get_rng_state().numpy().tobytes(),
+        "NumPy's generator": (kind, keys.tobytes(), *rest),
+        "Python's generator": random.getstate(),
+        "NumPy's errors": np.geterr(),
+        "warning filters": list(warnings.filters),
+        # torch watches the processes of loaders from the first one on.
+        "signal handlers": {n: signal.getsignal(n) for n in signal.valid_signals() - {signal.SIGCHLD}},
+        "os.environ": {key: value for key, value in os.environ.items() if key != "PYTEST_CURRENT_TEST"},
+    }
+
+
+def changed(before: dict[str, object]) -> list[str]:
+    """Names of what is no longer as it was."""
+    after = process()
+    return [name for name, value in before.items() if after[name] != value]
+
+
+@pytest.fixture(autouse=True)
+def process_as_it_was() -> Iterator[None]:
+    """Every test leaves the process as it found it."""
+    before = process()
+    yield
+    assert changed(before) == []
+
+
+@pytest.fixture
+def own_seed() -> Iterator[None]:
+    """For tests that seed torch's global generator themselves: it is put back."""
+    with torch.random.fork_rng(devices=[]):
+        yield

@@ -105,6 +105,7 @@ def batches(data, size=32):
         yield data.x[rows], {name: y[rows] for name, y in data.targets.items()}
 
 
+@pytest.mark.usefixtures("own_seed")
 def test_loaders_data_sets_and_iterables(data):
     want = trained(data.whole)
     for form in [Rows(data), DataLoader(Rows(data), batch_size=32), Batches(data), list(batches(data))]:
@@ -121,6 +122,7 @@ def test_a_generator_is_read_once(data):
         pt.Trainer(model).fit(batches(data), **FIT)
 
 
+@pytest.mark.usefixtures("own_seed")
 def test_a_data_set_is_shuffled_anew_each_epoch_by_the_seed_alone(data):
     seen = []
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polytask as pt
+import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from torch.utils.data import (
@@ -16,6 +17,9 @@ from torch.utils.data import (
     WeightedRandomSampler,
     random_split,
 )
+
+# A loader that brings no generator draws from the global one.
+pytestmark = pytest.mark.usefixtures("own_seed")
 
 
 def tensors(rows=512, seed=0):

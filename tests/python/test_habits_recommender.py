@@ -4,9 +4,13 @@ docs/habits.md."""
 import numpy as np
 import pandas as pd
 import polytask as pt
+import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from torch.utils.data import DataLoader, TensorDataset
+
+# A loader that brings no generator draws from the global one.
+pytestmark = pytest.mark.usefixtures("own_seed")
 
 
 def log(rows=3000, seed=0):

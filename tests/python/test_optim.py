@@ -10,6 +10,9 @@ import polytask as pt
 import pytest
 import torch
 
+# Modules of torch draw their weights from its global generator.
+pytestmark = pytest.mark.usefixtures("own_seed")
+
 STEPS = 100
 
 

@@ -55,6 +55,7 @@ def test_a_gaussian_gives_mean_and_variance_on_the_last_axis():
     np.testing.assert_allclose(predicted["two"][..., 1], np.log1p(np.exp(raw["two"][..., 1])) + 1e-6, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("own_seed")
 def test_features_in_every_form(data, model):
     want = model.predict(data.x)
     frame = pd.DataFrame(data.x)

@@ -74,6 +74,7 @@ def loader_of(data, generator):
     return DataLoader(TensorDataset(*tensors), batch_size=32, shuffle=True, generator=generator)
 
 
+@pytest.mark.usefixtures("own_seed")
 @pytest.mark.parametrize("own", [True, False])
 def test_a_foreign_loader_resumes_from_an_epochs_boundary(data, tmp_path, own):
     def generator():
@@ -92,6 +93,7 @@ def test_a_foreign_loader_resumes_from_an_epochs_boundary(data, tmp_path, own):
     assert without_seconds(got) == without_seconds(history)
 
 
+@pytest.mark.usefixtures("own_seed")
 def test_a_python_loss_that_draws_random_numbers_resumes(data, tmp_path):
     def noisy(outputs, targets):
         return (outputs - targets + 0.1 * torch.randn(len(outputs))) ** 2

@@ -15,6 +15,8 @@ from polytask import registry
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benches"))
 import torch_sharing
 
+pytestmark = pytest.mark.usefixtures("own_seed")
+
 TOLERANCE = 1e-6
 #: Large against the parameters, so that what a step took off them is known to all digits.
 LR = 64.0

@@ -16,6 +16,7 @@ def classification(rows=512, seed=0):
     return x, y1, y2, y3
 
 
+@pytest.mark.usefixtures("own_seed")
 def test_the_design_as_printed():
     x, y1, y2, y3 = classification()
     data_loader = DataLoader(TensorDataset(*map(torch.from_numpy, (x, y1, y2, y3))), batch_size=32)
@@ -41,6 +42,7 @@ def test_parameters_are_named_by_path_and_shaped_as_in_pytorch():
     assert [task.name for task in model.tasks] == ["task1", "task2"]
 
 
+@pytest.mark.usefixtures("own_seed")
 def test_losses_follow_pytorchs_own_loop_for_200_steps():
     x, *targets = classification(rows=6400)
     model = pt.MultiTaskModel(input_size=10, hidden_size=20, output_sizes=[2, 3, 4], activation=None)

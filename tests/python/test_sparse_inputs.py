@@ -16,6 +16,9 @@ import torch
 from conftest import same_bits, without_seconds
 from torch import nn
 
+# Modules of torch draw their weights from its global generator.
+pytestmark = pytest.mark.usefixtures("own_seed")
+
 ROWS, STEPS = 24, 30
 SIZES = (7, 40, 300)
 LENGTH = 4

@@ -9,6 +9,7 @@ from conftest import Data, make_model, same_bits, without_seconds
 FIT = {"batch_size": 32, "progress": False}
 
 
+@pytest.mark.usefixtures("own_seed")
 def test_the_same_seed_gives_the_same_bits(data):
     def trained(seed):
         model = make_model()

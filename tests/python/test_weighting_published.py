@@ -12,6 +12,8 @@ from gradients import KINDS, TASKS, distance, jacobian
 from torchjd import scalarization
 from torchjd.linalg import QuadprogProjector
 
+pytestmark = pytest.mark.usefixtures("own_seed")
+
 TOLERANCE = 1e-5
 GOLDEN = np.array([[-4.0, 1, 1], [6, 1, 1]])
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import checkpoints
 from .component import listed, plain
+from .monitor import Mode, Watched
 from .task import whole
 
 if TYPE_CHECKING:
@@ -70,8 +71,12 @@ class EarlyStopping(Callback):
             column is taken if there is one.
         patience: epochs without improvement that are tolerated.
         min_delta: how much better counts as better.
-        mode: "min", "max", or "auto": as the metric says itself.
+        mode: "min", "max", or "auto": as the metric says itself. With several monitors one for each, as a list in
+            their order or `{monitor: mode}`, where what is left out is "auto".
         restore_best: whether the model gets the parameters of the best epoch (of the first monitor) back at the end.
+
+    A monitor that is NaN is no better than it was, and the log says so; while none was a number yet, the epochs do not
+    count for `patience`, since nothing could be kept.
     """
 
     def __init__(
@@ -79,45 +84,49 @@ class EarlyStopping(Callback):
         monitor: str | Sequence[str] = "loss",
         patience: int = 5,
         min_delta: float = 0.0,
-        mode: str = "auto",
+        mode: Mode = "auto",
         restore_best: bool = True,
     ) -> None:
-        self.monitors = _monitors(monitor)
+        self._watched = Watched(monitor, mode)
         self.patience = whole(patience, "`patience`", 0)
         self.min_delta = _delta(min_delta)
-        self.mode = _mode(mode)
         self.restore_best = bool(restore_best)
         self.wait = 0
-        self.best: list[float | None] = [None] * len(self.monitors)
         self.best_epoch: int | None = None
         self._kept: dict[str, np.ndarray] = {}
 
+    @property
+    def monitors(self) -> list[str]:
+        """What is watched."""
+        return self._watched.names
+
+    @property
+    def best(self) -> list[float | None]:
+        """The best value of each monitor, negative where lower is better; `None` while it was no number."""
+        return self._watched.best
+
     def on_fit_start(self, trainer: Trainer) -> None:
-        for monitor in self.monitors:
-            trainer.watch(monitor, self.mode)
-        self.wait, self.best, self.best_epoch, self._kept = 0, [None] * len(self.monitors), None, {}
+        self._watched.begin(trainer)
+        self._watched.best = [None] * len(self.monitors)
+        self.wait, self.best_epoch, self._kept = 0, None, {}
 
     def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        improved = [self._look(j, trainer, row) for j in range(len(self.monitors))]
+        improved = self._watched.look(trainer, row, self.min_delta)
         if improved[0]:
             self.best_epoch = row["epoch"]
             self._kept = trainer.model.state_dict() if self.restore_best else {}
-        self.wait = 0 if any(improved) else self.wait + 1
+        if any(each is not None for each in improved):
+            self.wait = 0 if any(improved) else self.wait + 1
         if self.wait >= max(self.patience, 1):
             _log.info("stopped at epoch %s: %s did not improve for %s", row["epoch"], listed(self.monitors), self.wait)
             trainer.stop()
 
-    def _look(self, j: int, trainer: Trainer, row: dict[str, Any]) -> bool:
-        column, sign = trainer.watch(self.monitors[j], self.mode)
-        value, best = sign * row[column], self.best[j]
-        better = value == value and (best is None or value > best + self.min_delta)
-        if better:
-            self.best[j] = value
-        return better
-
     def on_fit_end(self, trainer: Trainer) -> None:
         if self._kept:
             trainer.model.load_state_dict(self._kept)
+        if self.best_epoch is None:
+            _log.warning("%s: `%s` was no number in any epoch; the model stays as after the last one",
+                         self, self.monitors[0])  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         return {"wait": self.wait, "best": self.best, "best_epoch": self.best_epoch}
@@ -126,7 +135,7 @@ class EarlyStopping(Callback):
         return self._kept
 
     def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self.wait, self.best, self.best_epoch = state["wait"], state["best"], state["best_epoch"]
+        self.wait, self._watched.best, self.best_epoch = state["wait"], state["best"], state["best_epoch"]
         self._kept = arrays
 
     def __repr__(self) -> str:
@@ -144,7 +153,9 @@ class Checkpoint(Callback):
         every: epochs from one to the next.
         every_steps: batches from one to the next within an epoch (of rows in memory), in addition.
         keep: how many of the last ones to keep.
-        best: a column of the history; the model of its best epoch is kept beside as `best.safetensors`.
+        best: a column of the history; the model of its best epoch is kept beside as `best.safetensors`. Of several
+            columns each has a file of its own: that of `income/auroc` is `best-income-auroc.safetensors`.
+        mode: as for `pt.EarlyStopping`, of `best`. An epoch in which it is NaN is never the best one.
     """
 
     last = True
@@ -156,31 +167,30 @@ class Checkpoint(Callback):
         every: int = 1,
         every_steps: int | None = None,
         keep: int = 1,
-        best: str | None = None,
+        best: str | Sequence[str] | None = None,
+        mode: Mode = "auto",
     ) -> None:
         self.path = checkpoints.folder(path)
         self.every = whole(every, "`every`")
         self.every_steps = None if every_steps is None else whole(every_steps, "`every_steps`")
         self.keep = whole(keep, "`keep`")
-        self.monitor = None if best is None else _monitors(best)[0]
-        self._best: float | None = None
+        self._watched = None if best is None else Watched(best, mode)
+        self._files = [] if self._watched is None else _files(self._watched.names)
 
     def on_fit_start(self, trainer: Trainer) -> None:
         os.makedirs(self.path, exist_ok=True)
-        if self.monitor is not None:
-            trainer.watch(self.monitor, "auto")
+        if self._watched is not None:
+            self._watched.begin(trainer)
 
     def on_steps(self, trainer: Trainer) -> None:
         if trainer.resumable:
             self._save(trainer)
 
     def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        if self.monitor is not None:
-            column, sign = trainer.watch(self.monitor, "auto")
-            value = sign * row[column]
-            if value == value and (self._best is None or value > self._best):
-                self._best = value
-                trainer.model.save(os.path.join(self.path, "best.safetensors"))
+        improved = [] if self._watched is None else self._watched.look(trainer, row)
+        for file, better in zip(self._files, improved, strict=True):
+            if better:
+                trainer.model.save(os.path.join(self.path, file))
         if row["epoch"] % self.every == 0 or trainer.stopping:
             self._save(trainer)
 
@@ -188,21 +198,22 @@ class Checkpoint(Callback):
         trainer.save(checkpoints.name(self.path, trainer.batches))
         checkpoints.clean(self.path, trainer.batches, self.keep)
 
+    def on_fit_end(self, trainer: Trainer) -> None:
+        best = [] if self._watched is None else self._watched.best
+        for file, value in zip(self._files, best, strict=True):
+            if value is None:
+                _log.warning("%s: there is no %s, since what it watches was no number in any epoch", self, file)
+
     def state(self) -> dict[str, Any]:
-        return {"best": self._best}
+        return {"best": None if self._watched is None else self._watched.best}
 
     def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self._best = state["best"]
+        if self._watched is not None and state["best"] is not None:
+            # One number is what the first versions kept.
+            self._watched.best = state["best"] if isinstance(state["best"], list) else [state["best"]]
 
     def __repr__(self) -> str:
         return f"Checkpoint({fspath(self.path)!r})"
-
-
-def _monitors(monitor: Any) -> list[str]:
-    monitors = [monitor] if isinstance(monitor, str) else monitor
-    if not isinstance(monitors, Sequence) or not monitors or not all(isinstance(each, str) for each in monitors):
-        raise TypeError(f"`monitor` should be the name of a column of the history, or several; got {monitor!r}")
-    return list(monitors)
 
 
 def _delta(value: Any) -> float:
@@ -214,7 +225,11 @@ def _delta(value: Any) -> float:
     return float(value)
 
 
-def _mode(mode: Any) -> str:
-    if mode not in ("auto", "min", "max"):
-        raise ValueError(f'`mode` should be "auto", "min" or "max"; got {mode!r}')
-    return str(mode)
+def _files(monitors: Sequence[str]) -> list[str]:
+    """Where the best model of each is kept."""
+    if len(monitors) == 1:
+        return ["best.safetensors"]
+    files = [f"best-{monitor.replace('/', '-')}.safetensors" for monitor in monitors]
+    if len(set(files)) < len(files):
+        raise ValueError(f"`best`: {listed(monitors)} would be kept in files of one name")
+    return files

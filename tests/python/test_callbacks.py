@@ -143,6 +143,79 @@ def test_the_direction_of_ones_own_metric_must_be_said(data):
     pt.Trainer(model, callbacks=[stopping]).fit((data.x, data.age), epochs=1, **FIT)
 
 
+def brier(p, y):
+    return ((p - y) ** 2).mean()
+
+
+def judged(data):
+    """A model with a metric whose direction is known and one whose direction is not."""
+    task = pt.Task("income", loss="binary_cross_entropy", metrics=["auroc", brier])
+    return pt.MultiTaskModel(8, tasks=[task]), (data.x, data.income)
+
+
+@pytest.mark.parametrize("mode", [{"income/brier": "min"}, ["max", "min"], ["auto", "min"]])
+def test_several_monitors_have_a_direction_each(data, mode, tmp_path):
+    model, rows = judged(data)
+    one = Scripted("income/auroc", [0.5, 0.9, 0.8, 0.7, 0.6, 0.6, 0.6])
+    two = Scripted("income/brier", [0.9, 0.8, 0.7, 0.6, 0.7, 0.8, 0.9])
+    monitors = ["income/auroc", "income/brier"]
+    stopping = pt.EarlyStopping(monitors, patience=2, mode=mode)
+    keeping = pt.Checkpoint(tmp_path, best=monitors, mode=mode)
+    history = pt.Trainer(model, callbacks=[one, two, stopping, keeping]).fit(rows, epochs=7, **FIT)
+    assert (len(history), stopping.best_epoch, stopping.best) == (6, 2, [0.9, -0.6])
+    kept = {name: pt.MultiTaskModel.load(tmp_path / f"best-income-{name}.safetensors") for name in ("auroc", "brier")}
+    assert same_bits(kept["auroc"].state_dict(), two.states[1])
+    assert same_bits(kept["brier"].state_dict(), two.states[3])
+    assert same_bits(model.state_dict(), two.states[1])
+
+
+def test_directions_that_do_not_say_it_all_are_refused(data):
+    model, rows = judged(data)
+    both = ["income/auroc", "income/brier"]
+    for callback in (pt.EarlyStopping(both), pt.Checkpoint("unused", best=both), pt.EarlyStopping(both, mode={})):
+        with pytest.raises(
+            ValueError, match=r"a higher 'income/brier' is better is not known; .*mode=\{'income/brier'"
+        ):
+            pt.Trainer(model, callbacks=[callback]).fit(rows, epochs=1, **FIT)
+    if os.path.isdir("unused"):
+        os.rmdir("unused")
+    for mode in ("min", ["min"], ["min", "min", "max"]):
+        with pytest.raises(ValueError, match="`mode` should be a direction for each of `income/auroc`, `income/brier`"):
+            pt.EarlyStopping(both, mode=mode)
+    with pytest.raises(ValueError, match="`mode`: 'income/f1' is not watched; there are `income/auroc`"):
+        pt.EarlyStopping(both, mode={"income/f1": "max"})
+    with pytest.raises(ValueError, match='`mode` should be "auto", "min" or "max"; got \'up\''):
+        pt.Checkpoint("unused", best="loss", mode="up")
+
+
+def test_a_monitor_that_is_never_a_number_neither_ends_training_nor_is_silent(data, tmp_path, caplog):
+    model, rows = judged(data)
+    one_class = (data.x[data.income == 0], data.income[data.income == 0])
+    stopping = pt.EarlyStopping("income/auroc", patience=2)
+    trainer = pt.Trainer(model, callbacks=[stopping, pt.Checkpoint(tmp_path, best="income/auroc")])
+    history = trainer.fit(rows, validation=one_class, epochs=5, **FIT)
+    assert (len(history), stopping.best_epoch) == (5, None)
+    assert caplog.text.count("`validation/income/auroc` is NaN at epoch 1") == 2
+    assert "EarlyStopping(['income/auroc'], patience=2): `income/auroc` was no number in any epoch" in caplog.text
+    assert "there is no best.safetensors" in caplog.text
+
+
+def test_a_monitor_that_becomes_nan_is_no_better_and_said_once_a_fit(data, caplog):
+    model, rows = judged(data)
+    script = Scripted("income/auroc", [float("nan"), 0.5, float("nan"), float("nan"), 0.4, 0.9])
+    stopping = pt.EarlyStopping("income/auroc", patience=3)
+    trainer = pt.Trainer(model, callbacks=[script, stopping])
+    assert len(trainer.fit(rows, epochs=6, **FIT)) == 5
+    assert caplog.text.count("is NaN") == 1
+    assert same_bits(model.state_dict(), script.states[1])
+
+
+def test_what_checkpoints_of_one_monitor_kept_before_is_taken_over(tmp_path):
+    checkpoint = pt.Checkpoint(tmp_path, best="loss")
+    checkpoint.restore({"best": -0.5}, {})
+    assert checkpoint.state() == {"best": [-0.5]}
+
+
 def test_checkpoints_on_disk(data, tmp_path):
     folder = tmp_path / "runs" / "a"
     trainer = pt.Trainer(make_model(), callbacks=[pt.Checkpoint(folder, every=2, keep=2)])

@@ -10,7 +10,7 @@ import numpy as np
 
 from .bag import Bag
 from .component import listed
-from .data import frames
+from .data import frames, measures
 from .data.known import Known, is_missing, merge
 
 _log = logging.getLogger("polytask")
@@ -18,12 +18,13 @@ _log = logging.getLogger("polytask")
 
 @dataclass(frozen=True)
 class Number:
-    """A numeric column: what standardises it, and between which edges its bins lie, if it has any."""
+    """A numeric column: what standardises it, its bins' edges if it has any, the unit of dates and spans of time."""
 
     name: str
     mean: float
     deviation: float
     edges: tuple[float, ...] = ()
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,30 +103,43 @@ class Columns:
         if missing:
             raise ValueError(f"{argument} lacks the columns {listed(missing)}")
 
-        def column(of: Number | Category) -> np.ndarray:
-            return frames.column(frame, of.name, argument)
-
-        numbers = [_standardised(column(number), number, argument) for number in self.numbers]
+        measured = {number.name: _measured(frame, number, argument) for number in self.numbers}
+        numbers = [_standardised(measured[number.name], number, argument) for number in self.numbers]
         codes = [
-            *(_codes(column(category), category, argument) for category in self.categories),
+            *(_codes(frames.column(frame, each.name, argument), each, argument) for each in self.categories),
             *(part for bag in self.bags for part in _bag_codes(frame, bag, argument).T),
-            *(_bins(column(number), number.edges) for number in self.bins),
+            *(_bins(measured[number.name], number.edges) for number in self.bins),
         ]
         return _side_by_side(numbers, np.float32), _side_by_side(codes, np.int32)
+
+    def __str__(self) -> str:
+        kinds = dict.fromkeys(number.unit for number in self.numbers)
+        parts = [
+            f"{unit or 'numbers'}: {listed(number.name for number in self.numbers if number.unit == unit)}"
+            for unit in kinds
+        ]
+        each = [f"`{category.name}` ({len(category.values)} values)" for category in self.categories]
+        bags = [f"`{bag.name}` ({len(bag.values)} values, up to {bag.length} a row)" for bag in self.bags]
+        parts += [f"{kind}: {', '.join(of)}" for kind, of in (("categories", each), ("bags", bags)) if of]
+        return "; ".join(parts)
 
     def describe(self) -> dict[str, Any]:
         """All of it as JSON has it."""
         return {
-            "numeric": [[each.name, each.mean, each.deviation, list(each.edges)] for each in self.numbers],
+            "numeric": [
+                [each.name, each.mean, each.deviation, list(each.edges), *([each.unit] if each.unit else [])]
+                for each in self.numbers
+            ],
             "categorical": [[each.name, list(each.values)] for each in self.categories],
             "bags": [[b.name, list(b.values), b.length, b.combine, b.separator] for b in self.bags],
         }
 
     @classmethod
     def restore(cls, described: dict[str, Any]) -> "Columns":
-        """What `describe` gave."""
+        """What `describe` gave; without a unit in files of earlier versions."""
+        numbers = described["numeric"]
         return cls(
-            [Number(name, mean, deviation, tuple(edges)) for name, mean, deviation, edges in described["numeric"]],
+            [Number(name, mean, deviation, tuple(edges), *unit) for name, mean, deviation, edges, *unit in numbers],
             [Category(name, tuple(values)) for name, values in described["categorical"]],
             [Several(name, tuple(values), *rest) for name, values, *rest in described.get("bags", ())],
         )
@@ -169,21 +183,22 @@ def _choose(
 
 def _holds_numbers(frame: Any, name: str) -> bool:
     values = frames.column(frame, name, "`frame`")
-    return values.dtype.kind in "iuf" and str(frame[name].dtype) != "category"
+    return measures.unit(values) is not None and str(getattr(frame[name], "dtype", "")) != "category"
 
 
 def _number(frame: Any, name: str, bins: int | None) -> Number:
-    values = frames.column(frame, name, "`frame`")
-    if not frames.is_numeric(values):
+    column = frames.column(frame, name, "`frame`")
+    unit = measures.unit(column) or ""
+    measured = measures.read(column, unit)
+    if measured is None:
         raise TypeError(f"`frame`: column `{name}` should hold numbers; got {frames.kind(frame[name])}")
-    values = values.astype(np.float64)
-    values = values[~np.isnan(values)]
+    values = measured[~np.isnan(measured)]
     if not np.isfinite(values).all():
         raise ValueError(f"`frame`: column `{name}` should hold finite numbers; got an infinite one")
     mean = float(values.mean()) if len(values) else 0.0
     deviation = float(values.std()) if len(values) else 0.0
     edges = () if bins is None else _edges(values, bins)
-    return Number(name, mean, deviation if deviation > 0 else 1.0, edges)
+    return Number(name, mean, deviation if deviation > 0 else 1.0, edges, unit)
 
 
 def _edges(values: np.ndarray, bins: int) -> tuple[float, ...]:
@@ -199,21 +214,31 @@ def _edges(values: np.ndarray, bins: int) -> tuple[float, ...]:
 
 def _bins(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
     """The bin of each value, counted from 1; 0 where it is missing."""
-    values = values.astype(np.float64)
     return np.where(np.isnan(values), 0, np.searchsorted(edges, values, side="right") + 1)
 
 
+def _measured(frame: Any, number: Number, argument: str) -> np.ndarray:
+    """The numbers of a column in the unit that was learned."""
+    values = frames.column(frame, number.name, argument)
+    found = measures.read(values, number.unit)
+    if found is None:
+        expected = {measures.DATES: "dates", measures.SPANS: "spans of time"}.get(number.unit, "numbers")
+        raise TypeError(f"{argument}: column `{number.name}` should hold {expected}; got {frames.kind(values)}")
+    return found
+
+
 def _standardised(values: np.ndarray, number: Number, argument: str) -> np.ndarray:
-    if not frames.is_numeric(values):
-        raise TypeError(f"{argument}: column `{number.name}` should hold numbers; got dtype {values.dtype}")
-    values = (values.astype(np.float64) - number.mean) / number.deviation
+    values = (values - number.mean) / number.deviation
     if np.isinf(values).any():
         raise ValueError(f"{argument}: column `{number.name}` should hold finite numbers; got an infinite one")
     return np.where(np.isnan(values), 0.0, values)
 
 
 def _category(frame: Any, name: str, least: int) -> Category:
-    values = _plain_values(frames.column(frame, name, "`frame`"))
+    column = frames.column(frame, name, "`frame`")
+    if column.dtype.kind in "Mm":
+        raise TypeError(f"`frame`: column `{name}` holds dates or spans of time, which are numbers and no categories")
+    values = _plain_values(column)
     several = next((value for value in values if isinstance(value, list | tuple | set | frozenset | np.ndarray)), None)
     if several is not None:
         raise TypeError(f"`frame`: column `{name}` holds several values a row, as {several!r}; name it in `bags`")
@@ -221,7 +246,12 @@ def _category(frame: Any, name: str, least: int) -> Category:
     wrong = next((value for value in counts if not isinstance(value, str | int | float | None)), None)
     if wrong is not None:
         raise TypeError(f"`frame`: column `{name}` should hold strings or numbers; got {wrong!r}")
-    seen = [value for value, count in merge(counts, f"`frame`: column `{name}`").items() if count >= least]
+    counts = merge(counts, f"`frame`: column `{name}`")
+    if len(values) >= 20 and 2 * len(counts) > len(values) and any(isinstance(value, str) for value in counts):
+        _log.warning("`frame`: column `%s` has %d different strings in %d rows, of which a category learns little: "
+                     "convert them if they are numbers or dates, or leave the column out with `exclude`",
+                     name, len(counts), len(values))  # fmt: skip
+    seen = [value for value, count in counts.items() if count >= least]
     return Category(name, tuple(sorted(seen, key=_rank)))
 
 

@@ -70,10 +70,13 @@ class Inputs:
         embedding: int | Sequence[int] | None = None,
         sparse: str | bool | Sequence[bool] = "auto",
     ) -> "Inputs":
-        """Learns from the columns of a pandas or polars frame.
+        """Learns from the columns of a pandas or polars frame; `repr` shows, and the log says, what they are taken for.
 
-        Numbers are standardised, a missing one becomes the mean; categories get codes, and code 0 is for those that
-        were not seen here or fewer than `min_count` times. The targets' columns are left out when a model is made.
+        Numbers are standardised, a missing one becomes the mean; dates are numbers too, of days since 1970-01-01 (those
+        with a time zone in UTC), and so are spans of time, of days. Categories get codes, and code 0 is for those that
+        were not seen here or fewer than `min_count` times; true and false are one, and so are strings, those of digits
+        included. A category may come in another type later, as the string "3" for the number 3. The targets' columns
+        are left out when a model is made.
 
         With `bins`, numbers come twice: standardised, and as the bin they fall into, embedded like a category. That
         lets a network make the sharp and many-sided cuts in one column by which trees win on tables (compare Gorishniy
@@ -82,7 +85,8 @@ class Inputs:
 
         Arguments:
             frame: the training data, never validation or test data.
-            numeric: numeric columns; by default every column of numbers that is not in `categorical`.
+            numeric: numeric columns; by default every column of numbers, dates or spans of time that is not in
+                `categorical`. Strings of digits are numbers in a column that is named here.
             categorical: categorical columns; every other column that holds no numbers is one too, unless `numeric`
                 says which columns to take.
             bags: columns with several values a row: lists, tuples, sets, or strings with a separator. The longest bag
@@ -106,6 +110,7 @@ class Inputs:
         apart = [weights] if isinstance(weights, str) else list(weights)
         names = numeric, categorical, exclude, bags, apart
         columns = Columns.learn(frame, names, least, parts, combine, separator)
+        _log.info("features of the frame: %s", columns)
         return cls._of_columns(columns, embedding, sparse)
 
     @classmethod
@@ -119,7 +124,7 @@ class Inputs:
         targets = {name for task in tasks for name in task.columns}
         if self.columns is None or not targets & set(self.names):
             return self
-        _log.info("left out of the features, being targets: %s", listed(sorted(targets & set(self.names))))
+        _log.info("left out of the features, being targets: %s", listed(sorted(targets & set(self.names), key=str)))
         at = [i for i, column in enumerate(self.columns.embedded) if column.name not in targets]
         embedding = [self.embedding[i] for i in at] if isinstance(self.embedding, list) else self.embedding
         sparse = [self.sparse[i] for i in at] if isinstance(self.sparse, list) else self.sparse
@@ -179,6 +184,8 @@ class Inputs:
         return cls._of_columns(Columns.restore(face), embedding, sparse)
 
     def __repr__(self) -> str:
+        if self.columns is not None:
+            return f"Inputs({self.columns})"
         return f"Inputs(numeric={self.numeric}, categorical={self.categorical})"
 
 

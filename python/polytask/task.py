@@ -43,7 +43,7 @@ class Task:
         outputs: int | None = None,
         weight: float = 1.0,
         metrics: Sequence[str | Callable[..., Any]] | str | Callable[..., Any] | None = None,
-        columns: Sequence[str] | str | None = None,
+        columns: Sequence[str | int] | str | int | None = None,
     ) -> None:
         self.name = _name(name)
         self.classes, self.labels = _classes(classes, self.name)
@@ -146,13 +146,14 @@ def _classes(classes: Any, name: str) -> tuple[int | None, list[Label] | None]:
     return value, None
 
 
-def _columns(columns: Any, outputs: Any, name: str) -> tuple[list[str], int]:
+def _columns(columns: Any, outputs: Any, name: str) -> tuple[list[Any], int]:
     if columns is None:
         columns = [name]
         count = 1 if outputs is None else whole(outputs, f"task `{name}`: `outputs`")
         return columns, count
-    columns = [columns] if isinstance(columns, str) else columns
-    if not isinstance(columns, Sequence) or not columns or not all(isinstance(each, str) for each in columns):
+    columns = [columns] if isinstance(columns, str | int) else columns
+    named = isinstance(columns, Sequence) and all(isinstance(each, str | int) for each in columns)
+    if not named or not columns or any(isinstance(each, bool) for each in columns):
         raise TypeError(f"task `{name}`: `columns` should be names of columns; got {columns!r}")
     if outputs is not None and outputs != len(columns):
         raise ValueError(f"task `{name}`: {outputs} outputs need as many columns; got {listed(columns)}")

@@ -97,12 +97,10 @@ NOT_YET = {
         "one_matrix_of_targets",
     },
     "pandas": {
-        "a_date_among_the_features",
         "x_and_y_as_two_frames",
     },
     "polars": {
         "a_lazy_frame",
-        "a_date_column",
         "x_and_y_as_two_frames",
     },
     "serving": {

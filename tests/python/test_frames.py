@@ -1,4 +1,8 @@
-"""Frames: columns by name, row weights in a column."""
+"""Frames: columns by name, row weights in a column, columns of every type."""
+
+import datetime
+import logging
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -236,3 +240,130 @@ def test_a_model_trained_on_numbers_reads_strings(tmp_path):
     for again in (model, pt.MultiTaskModel.load(tmp_path / "m.safetensors")):
         for kind in (float, str, "category", "string"):
             np.testing.assert_array_equal(again.predict(frame.astype({"g": kind}))["y"], want)
+
+
+def transformed(inputs, frame):
+    return inputs.transform(frame, [], "the frame")
+
+
+def test_dates_are_days_and_spans_of_time_too(tmp_path):
+    days = pd.date_range("2020-01-01", periods=5, freq="36h")
+    want = 18262 + np.arange(5) * 1.5
+    standard = ((want - want.mean()) / want.std()).astype(np.float32)
+    aware = days.tz_localize("UTC")
+    objects = pd.Series(list(days.to_pydatetime()), dtype=object)
+    for dates in (days, days.as_unit("s"), days.as_unit("ns"), aware, aware.tz_convert("Asia/Tokyo"), objects):
+        frame = pd.DataFrame({"d": dates, "s": days - days[0]})
+        for form in (frame, pl.from_pandas(frame)):
+            inputs = pt.Inputs.from_frame(form)
+            assert [(n.name, n.unit) for n in inputs.columns.numbers] == [("d", "days since 1970-01-01"), ("s", "days")]
+            np.testing.assert_allclose([n.mean for n in inputs.columns.numbers], [want.mean(), 3.0])
+            numbers, codes = transformed(inputs, form)
+            np.testing.assert_allclose(numbers, np.stack([standard, standard], axis=1), rtol=1e-5)
+            assert codes is None
+            for other in (days, aware, days.strftime("%Y-%m-%d %H:%M"), objects):
+                np.testing.assert_array_equal(transformed(inputs, frame.assign(d=other))[0], numbers)
+    gaps = frame.assign(d=[days[0], pd.NaT, None, days[3], days[4]], s=pd.to_timedelta([0, None, 3.5, 4, 5], "D"))
+    assert (transformed(inputs, gaps)[0] == 0).sum() == 3
+    assert (transformed(inputs, pd.DataFrame({"d": [None], "s": [None]}))[0] == 0).all()
+    whole = pl.DataFrame({"d": [datetime.date(2020, 1, 1), None, datetime.date(2020, 1, 3)]})
+    assert pt.Inputs.from_frame(whole).columns.numbers[0].mean == 18263.0
+    assert pt.Inputs.from_frame(whole.to_pandas().astype(object)).columns.numbers[0].mean == 18263.0
+    binned = pt.Inputs.from_frame(whole, bins=2)
+    assert transformed(binned, whole)[1][:, 0].tolist() == [1, 0, 2]
+    model = pt.MultiTaskModel(inputs, tasks=[pt.Task("y")])
+    model.save(tmp_path / "m.safetensors")
+    again = pt.MultiTaskModel.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.predict(frame)["y"], model.predict(frame)["y"])
+    for wrong, message in [
+        ({"d": range(5)}, "the frame: column `d` should hold dates; got type int64"),
+        ({"d": ["soon"] * 5}, "column `d` should hold dates"),
+        ({"s": days}, "column `s` should hold spans of time; got type datetime64"),
+        ({"s": 1.0}, "column `s` should hold spans of time; got type float64"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            model.predict(frame.assign(**wrong))
+    numbers = pt.MultiTaskModel(pt.Inputs.from_frame(pd.DataFrame({"d": [1.0, 2.0]})), tasks=[pt.Task("y")])
+    with pytest.raises(TypeError, match="column `d` should hold numbers; got type object"):
+        numbers.predict(frame)
+
+
+def test_numbers_of_every_type_in_columns():
+    values = [1.5, None, -2.0, 4.0]
+    plain = pd.DataFrame({"a": values, "y": 1.0})
+    want = transformed(pt.Inputs.from_frame(plain, exclude=["y"]), plain)[0]
+    decimals = [None if v is None else Decimal(str(v)) for v in values]
+    texts = [None if v is None else str(v) for v in values]
+    for other in (decimals, pd.Series(values, dtype="Float64"), pd.Series(values, dtype="float64[pyarrow]"),
+                  pd.Series(values, dtype=object), pd.Series(decimals, dtype=object)):  # fmt: skip
+        for frame in (plain.assign(a=other), pl.DataFrame({"a": list(other), "y": 1.0}, strict=False)):
+            np.testing.assert_array_equal(transformed(pt.Inputs.from_frame(frame, exclude=["y"]), frame)[0], want)
+    for words in (plain.assign(a=texts), pl.DataFrame({"a": texts, "y": 1.0})):
+        assert pt.Inputs.from_frame(words, exclude=["y"]).numeric == 0
+        named = pt.Inputs.from_frame(words, numeric=["a"])
+        for frame in (words, plain):
+            np.testing.assert_array_equal(transformed(named, frame)[0], want)
+    with pytest.raises(TypeError, match="the frame: column `a` should hold numbers"):
+        transformed(named, plain.assign(a="many"))
+    whole = plain.dropna()
+    by_number = fitted_on(whole)
+    for other in (
+        [Decimal("1.5"), Decimal(-2), Decimal(4)],
+        ["1.5", "-2", "4.0"],
+        pd.Series([1.5, -2, 4], dtype=object),
+    ):
+        np.testing.assert_array_equal(fitted_on(pd.DataFrame({"a": list(other), "y": 1.0})), by_number)
+
+
+def fitted_on(frame):
+    """Predictions of a model that knows nothing of columns."""
+    model = pt.MultiTaskModel(1, tasks=[pt.Task("y")])
+    pt.Trainer(model).fit(frame, **FIT)
+    return model.predict([[1.5]])["y"]
+
+
+def test_columns_of_true_and_false_are_categories_with_gaps_or_without():
+    for values in ([True, False, True], [True, None, False]):
+        for dtype in ("object", "boolean", "boolean[pyarrow]"):
+            frame = pd.DataFrame({"b": pd.Series(values, dtype=dtype)})
+            for form in (frame, pl.DataFrame({"b": values})):
+                inputs = pt.Inputs.from_frame(form)
+                assert [each.values for each in inputs.columns.categories] == [
+                    (None, False, True) if None in values else (False, True)
+                ]
+                assert transformed(inputs, frame)[1].min() == 1
+
+
+def test_columns_may_be_called_by_numbers(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 3)))
+    frame[3] = frame[0] - frame[1]
+    frame[4] = rng.integers(0, 3, 60).astype(str)
+    inputs = pt.Inputs.from_frame(frame, exclude=[3])
+    for given, width in ((inputs, None), (3, [0, 1, 2, 3])):
+        model = pt.MultiTaskModel(given, tasks=[pt.Task("y", columns=3)])
+        data = frame if width is None else frame[width]
+        pt.Trainer(model).fit(data, **FIT)
+        want = model.predict(data)["y"]
+        np.testing.assert_array_equal(model.predict(data[data.columns[::-1]])["y"], want)
+        model.save(tmp_path / "m.safetensors")
+        again = pt.MultiTaskModel.load(tmp_path / "m.safetensors")
+        np.testing.assert_array_equal(again.predict(data[data.columns[::-1]])["y"], want)
+        assert pt.Trainer(again).evaluate(data).loss == pt.Trainer(model).evaluate(data).loss
+
+
+def test_from_frame_says_what_it_chose(caplog):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"age": rng.normal(size=40), "when": pd.date_range("2020", periods=40), "zip": ["1", "2"] * 20}
+    )
+    frame["tags"] = [["a"], ["b", "c"]] * 20
+    with caplog.at_level(logging.INFO, "polytask"):
+        inputs = pt.Inputs.from_frame(frame, bags=["tags"])
+    said = ("numbers: `age`; days since 1970-01-01: `when`; categories: `zip` (2 values); "
+            "bags: `tags` (3 values, up to 2 a row)")  # fmt: skip
+    assert f"features of the frame: {said}" in caplog.text
+    assert repr(inputs) == f"Inputs({said})"
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+    pt.Inputs.from_frame(frame.assign(name=[f"n{i}" for i in range(40)]), bags=["tags"])
+    assert "column `name` has 40 different strings in 40 rows, of which a category learns little" in caplog.text

@@ -1,15 +1,11 @@
 """NumPy arrays, torch tensors and anything that can become one, without a copy where that is possible."""
 
-import math
-from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
 from . import frames
-from .known import is_missing, written
 
 #: Types that the core reads as they are.
 _READ = {np.dtype(name) for name in ("bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")}
@@ -53,31 +49,6 @@ def readable(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind in "iu":
         return array.astype(array.dtype.newbyteorder("="))
     return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
-
-
-def numbers(
-    array: np.ndarray, mask: np.ndarray | None = None, words: Mapping[str, int] | None = None
-) -> tuple[np.ndarray, tuple[int, ...] | None]:
-    """Objects or strings as numbers, NaN where they are missing or masked: numbers of any type, strings that write one,
-    and words that stand for one. With a value that is none of it comes the array as it is, and where that stands.
-    """
-    values, hidden = array.reshape(-1).tolist(), None if mask is None else mask.reshape(-1)
-    found = np.empty(len(values), np.float64)
-    for i, value in enumerate(values):
-        number = _number(value, words or {}) if hidden is None or not hidden[i] else math.nan
-        if number is None:
-            return array, tuple(map(int, np.unravel_index(i, array.shape)))
-        found[i] = number
-    return found.reshape(array.shape), None
-
-
-def _number(value: Any, words: Mapping[str, int]) -> float | None:
-    if isinstance(value, str):
-        number = words.get(value.strip().lower())
-        return written(value) if number is None else number
-    if is_missing(value):
-        return math.nan
-    return float(value) if isinstance(value, bool | int | float | np.number | np.bool_ | Decimal) else None
 
 
 def refuse(array: np.ndarray, name: str) -> NoReturn:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..component import listed
+from . import measures
 
 
 def is_frame(value: Any) -> bool:
@@ -30,8 +31,16 @@ def _is(value: Any, library: str, kind: str) -> bool:
 
 
 def names(frame: Any) -> list[str]:
-    """The names of its columns."""
-    return list(frame.columns)
+    """The names of its columns, strings or whole numbers.
+
+    Raises:
+        TypeError: a name of another kind.
+    """
+    found = list(frame.columns)
+    wrong = next((name for name in found if not isinstance(name, str | int)), None)
+    if wrong is not None:
+        raise TypeError(f"columns should have strings or whole numbers as names; got {wrong!r}")
+    return found
 
 
 def column(frame: Any, name: str, argument: str) -> np.ndarray:
@@ -63,11 +72,18 @@ def cells(frame: Any, name: str, argument: str) -> list[Any]:
 
 def matrix(frame: Any, columns: Sequence[str], argument: str) -> np.ndarray:
     """Several columns of numbers side by side, `[rows, columns]`."""
-    parts = [column(frame, name, argument) for name in columns]
-    wrong = next((name for name, part in zip(columns, parts, strict=True) if not is_numeric(part)), None)
-    if wrong is not None:
-        raise TypeError(f"{argument}: column `{wrong}` should hold numbers; got {kind(frame[wrong])}")
+    parts = [_numbers(frame, name, argument) for name in columns]
     return np.column_stack(parts) if parts else np.empty((len(frame), 0), np.float32)
+
+
+def _numbers(frame: Any, name: str, argument: str) -> np.ndarray:
+    values = column(frame, name, argument)
+    if is_numeric(values):
+        return values
+    found = measures.read(values, "")
+    if found is None:
+        raise TypeError(f"{argument}: column `{name}` should hold numbers; got {kind(frame[name])}")
+    return found
 
 
 def table(frame: Any, columns: Sequence[str], argument: str) -> np.ndarray:
@@ -85,18 +101,19 @@ def is_numeric(values: np.ndarray) -> bool:
 
 def kind(series: Any) -> str:
     """A column's type, for error messages."""
-    return f"type {series.dtype}"
+    return f"type {getattr(series, 'dtype', 'object')}"
 
 
 def values(series: Any) -> np.ndarray:
     """A column's values."""
     if _is(series, "polars", "Series"):
-        numeric = series.dtype.is_numeric() or (str(series.dtype) == "Boolean" and series.null_count() == 0)
+        numeric = series.dtype.is_numeric() or str(series.dtype).startswith(("Date", "Duration"))
+        numeric = numeric or (str(series.dtype) == "Boolean" and series.null_count() == 0)
         if series.dtype.is_decimal() or "128" in str(series.dtype):  # what NumPy has no type for
             series = series.cast(sys.modules["polars"].Float64)
         return np.asarray(series.to_numpy() if numeric else np.array(series.to_list(), dtype=object))
     array: np.ndarray = series.to_numpy()
-    if array.dtype.kind == "O" and getattr(series.dtype, "kind", "O") in "biuf":
+    if array.dtype.kind == "O" and getattr(series.dtype, "kind", "O") in "iuf":
         array = series.to_numpy(dtype=np.float64, na_value=np.nan)
     return array if array.dtype.kind in "biuf" else _objects(array)
 

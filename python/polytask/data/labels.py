@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..component import listed
-from . import arrays
+from . import arrays, measures
 from .known import Known, is_missing
 from .rows import Rows
 
@@ -33,7 +33,7 @@ def read(value: Any, task: "Task", kind: str, argument: str) -> tuple[np.ndarray
         array = _indices(array, mask, task, argument)
     elif array.dtype.kind in "OUT":
         answers = _ANSWERS if kind == "binary" or task.classes == 2 else {}
-        array, wrong = arrays.numbers(array, mask, answers)
+        array, wrong = measures.numbers(array, mask, answers)
         if wrong is not None:
             expected = "numbers (or yes and no)" if answers else "numbers"
             advice = "; labels of classes are listed: classes=[...]" if kind != "values" else ""
@@ -83,7 +83,7 @@ def _numbers(array: np.ndarray) -> np.ndarray:
     """Objects as numbers, if they are numbers and missing values alone, and else as they are."""
     if any(isinstance(value, str) for value in array.flat):
         return array
-    return arrays.numbers(array)[0]
+    return measures.numbers(array)[0]
 
 
 def _are_indices(array: np.ndarray, task: "Task", argument: str) -> bool:

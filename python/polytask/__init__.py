@@ -13,7 +13,7 @@ for _family, _module in _registry.modules().items():
     _sys.modules[f"{__name__}.{_family}"] = _module
     globals()[_family] = _module
 
-from . import encoder, head, loss, optim, regularizer, schedule, sharing, weighting  # noqa: E402
+from . import data, encoder, head, loss, optim, regularizer, schedule, sharing, weighting  # noqa: E402
 from .bag import Bag  # noqa: E402
 from .callbacks import Callback, Checkpoint, EarlyStopping  # noqa: E402
 from .component import Component  # noqa: E402
@@ -41,6 +41,7 @@ __all__ = [
     "Task",
     "Trainer",
     "__version__",
+    "data",
     "encoder",
     "head",
     "loss",

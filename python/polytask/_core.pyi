@@ -10,12 +10,14 @@ import numpy.typing as npt
 
 __all__ = [
     "Data",
+    "Mix",
     "Model",
     "Trainer",
     "Weighting",
     "__version__",
     "check",
     "components",
+    "course",
     "interrupted",
     "torch_version",
 ]
@@ -56,6 +58,25 @@ class Data:
         names: Sequence[str] = ...,
     ) -> Data: ...
     def __len__(self) -> int: ...
+
+@final
+class Mix:
+    """Several data sets, and how many batches of each make an epoch."""
+
+    def __new__(cls, sets: Sequence[Data], counts: Sequence[int], in_turn: bool) -> Mix: ...
+    def __len__(self) -> int: ...
+
+def course(
+    rows: Sequence[int],
+    counts: Sequence[int],
+    in_turn: bool,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    epoch: int,
+) -> list[tuple[int, npt.NDArray[np.uint32]]]:
+    """The data set of each batch of an epoch, and its rows there; a data set of 0 rows is somebody else's to go through."""
 
 @final
 class Model:
@@ -163,6 +184,10 @@ class Trainer:
     def needs_validation(self) -> bool:
         """Whether the weighting learns from validation rows."""
 
+    @property
+    def compares(self) -> bool:
+        """Whether the weighting compares the gradients of the tasks in a step."""
+
     def validate_on(self, data: Data) -> None:
         """Rows that the weighting may learn from."""
 
@@ -174,7 +199,7 @@ class Trainer:
 
     def run(
         self,
-        data: Data,
+        data: Data | Mix,
         *,
         batch_size: int,
         shuffle: bool,
@@ -193,6 +218,9 @@ class Trainer:
 
     def outputs(self) -> list[_Floats]:
         """Raw outputs kept, of each task."""
+
+    def visited(self) -> list[npt.NDArray[np.uint32]]:
+        """Rows of each data set that the epoch visits, in their order."""
 
     def end_epoch(self) -> str:
         """Closes the epoch: its means as JSON."""

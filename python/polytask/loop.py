@@ -6,14 +6,14 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch
 
 from . import checkpoints, interrupts, metrics, observation, scoring
 from .component import listed
-from .data import Rows, Stream, labels
+from .data import Mixed, Rows, Stream, in_memory, labels
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class Loop:
     def __init__(
         self,
         trainer: Trainer,
-        train: Rows | Stream,
-        validation: Rows | Stream | None,
+        train: Rows | Stream | Mixed,
+        validation: Rows | Stream | Mixed | None,
         epochs: int,
         batch_size: int,
         shuffle: bool,
@@ -49,7 +49,7 @@ class Loop:
         self.metrics = train_metrics and any(self.model.metrics)
         self.callbacks = sorted(callbacks, key=lambda each: each.last)
         self.first, self.first_step = self.core.epochs, self.core.steps
-        self.rows = train.core() if isinstance(train, Rows) else None
+        self.rows = None if isinstance(train, Stream) or in_memory(train) is None else train.core()
         self._check()
 
     @property
@@ -96,12 +96,17 @@ class Loop:
 
     def _check(self) -> None:
         """Everything that can be known to be wrong before the first step."""
-        if self.rows is not None:
-            self.model._core.check(self.rows, True)
-            lacking = [t.name for t, y in zip(self.model.tasks, self.train.targets, strict=True) if y is None]  # type: ignore[union-attr]
+        sets = in_memory(self.train)
+        if sets is not None:
+            for rows in sets:
+                self.model._core.check(rows.core(), True)
+            there = [any(rows.targets[j] is not None for rows in sets) for j in range(len(self.model.tasks))]
+            lacking = [name for name, has in zip(self.names, there, strict=True) if not has]
             if lacking:
                 _log.warning("`data` has no targets of %s, whose heads stay as they are", listed(lacking))
-        if self.core.needs_validation and not isinstance(self.validation, Rows):
+        if isinstance(self.train, Mixed):
+            self._check_mix(self.train)
+        if self.core.needs_validation and in_memory(self.validation) is None:
             weighting = json.loads(self.core.settings)["weighting"]["name"]
             raise ValueError(
                 f"`validation` should be rows in memory, or a fraction of `data`, because the weighting {weighting!r} "
@@ -111,6 +116,22 @@ class Loop:
             if isinstance(data, Stream) and data.once and self.epochs > 1:
                 raise ValueError(f"`{name}` can be read only once, but there are {self.epochs} epochs: pass a list, "
                                  "a DataLoader or an object whose `__iter__` starts again")  # fmt: skip
+
+    def _check_mix(self, mixed: Mixed) -> None:
+        settings = json.loads(self.core.settings)
+        weighting, accumulate = settings["weighting"]["name"], settings["accumulate"]
+        if self.core.compares and accumulate == 1 and len(mixed.parts) > 1:
+            _log.warning(
+                "each batch has rows of one data set alone, and the weighting %r compares the tasks of a step: "
+                "pt.Trainer(accumulate=%s) makes one step of so many batches",
+                weighting,
+                len(mixed.parts),
+            )
+
+    @property
+    def _labels(self) -> list[tuple[str, int]]:
+        """Each task's kind of labels, and how many a row has."""
+        return [(kind, task.outputs) for task, kind in zip(self.model.tasks, self.model.kinds, strict=True)]
 
     def run(self, progress: bool, resume: str | None) -> History:
         """Trains; gives the trainer's history."""
@@ -162,13 +183,14 @@ class Loop:
         batches, accumulate = self.batches, json.loads(self.core.settings)["accumulate"]
         self.core.plan(None if batches is None else self.first_step + self.epochs * -(-batches // accumulate))
         if self.core.needs_validation:
-            self.core.validate_on(self.validation.core())  # type: ignore[union-attr]
-        if self.rows is not None:
-            self.core.balance(self.rows)
+            sets = in_memory(self.validation) or []
+            self.core.validate_on((sets[0] if len(sets) == 1 else labels.joined(sets, self._labels)).core())
+        if isinstance(self.train, Rows):
+            self.core.balance(self.train.core())
         elif any("balanced" in json.dumps(task.describe()["loss"]) for task in self.model.tasks):
             inputs = self.model.inputs
             sizes = inputs.numeric, inputs.code_columns
-            self.core.balance(labels.without_features(self.train, self.model.kinds, *sizes).core())  # type: ignore[arg-type]
+            self.core.balance(labels.without_features(self.train, self._labels, *sizes).core())
 
     def _epoch(self, bar: Progress, within: bool) -> None:
         """One epoch, or the rest of one that began before a checkpoint."""
@@ -176,7 +198,7 @@ class Loop:
         bar.begin(self.core.epochs - self.first)
         for callback in [] if within else self.callbacks:
             self._call(callback.on_epoch_start)
-        scores = self._feed_rows(bar) if isinstance(self.train, Rows) else self._feed_stream(self.train, bar)
+        scores = self._feed_stream(self.train, bar) if self._streams(self.train) else self._feed_rows(bar)
         batches = self.core.batches
         row = self._row(self._close(), scores)
         self.core.observe(row.get("validation/loss", row["loss"]))
@@ -219,16 +241,25 @@ class Loop:
             self._call_due(before)
         if not self.metrics:
             return None
-        scores = scoring.Scores(self.model)
-        scores.add(self.train, self.core.outputs())  # type: ignore[arg-type]
+        scores, outputs, first = scoring.Scores(self.model), self.core.outputs(), 0
+        if isinstance(self.train, Rows):
+            scores.add(self.train, outputs)
+            return scores.metrics()
+        # Rows that came several times count once, as they were the last time.
+        for rows, index in zip(in_memory(self.train) or (), self.core.visited(), strict=True):
+            scores.add(rows.labels(index), [each[first + index] for each in outputs])
+            first += len(rows)
         return scores.metrics()
 
-    def _feed_stream(self, stream: Stream, bar: Progress) -> scoring.Values | None:
+    def _streams(self, train: Rows | Stream | Mixed) -> TypeGuard[Stream | Mixed]:
+        """Whether Python hands over each batch."""
+        return self.rows is None
+
+    def _feed_stream(self, stream: Stream | Mixed, bar: Progress) -> scoring.Values | None:
         """Batches from outside: one step each."""
-        stream.begin(self.core.epochs)
         scores, waiting = scoring.Scores(self.model), list[Rows]()
         total, done, mean = self.batches or 0, 0, 0.0
-        for rows in stream:
+        for rows in stream.epoch(self.core.epochs):
             before = self.trainer.batches
             objective, _, _ = self.core.step(rows.core(), self.metrics)
             done += 1
@@ -259,10 +290,13 @@ class Loop:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run must have in common, and where it began."""
-        return {"first": self.first, "first_step": self.first_step, "same": self._same()}
+        state: dict[str, Any] = {"first": self.first, "first_step": self.first_step, "same": self._same()}
+        return state | ({"mix": self.train.state()} if isinstance(self.train, Mixed) else {})
 
     def _same(self) -> dict[str, Any]:
-        rows = len(self.train) if isinstance(self.train, Rows) else None
+        rows: Any = len(self.train) if isinstance(self.train, Rows) else None
+        if isinstance(self.train, Mixed):
+            rows = self.train.describe()
         return {"batch_size": self.batch_size, "shuffle": self.shuffle, "rows": rows, "train_metrics": self.metrics}
 
     def check_same(self, state: dict[str, Any] | None) -> None:
@@ -277,6 +311,8 @@ class Loop:
         """Goes on where the checkpoint's call of `fit` was."""
         if state is not None:
             self.first, self.first_step = state["first"], state["first_step"]
+            if isinstance(self.train, Mixed):
+                self.train.restore(state["mix"])
 
     def _resume(self, path: str) -> bool:
         """Restores the last complete checkpoint; gives whether there was one."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import interrupts, predictions
-from .data import Rows, Stream, labels
+from .data import Mixed, Rows, Stream, labels
 from .results import Results
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Scores:
         return metric.score(kind, points, known)
 
 
-def evaluate(model: MultiTaskModel, data: Rows | Stream, batch_size: int) -> Results:
+def evaluate(model: MultiTaskModel, data: Rows | Stream | Mixed, batch_size: int) -> Results:
     """Losses and metrics of a model on data; the core's data is not needed again."""
     scores, sums = Scores(model), np.zeros((2, len(model.tasks)))
     batches = 0

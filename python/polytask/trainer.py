@@ -9,10 +9,13 @@ from contextlib import nullcontext
 from os import PathLike, fspath
 from typing import Any
 
+import numpy as np
+
 from . import _core, checkpoints, interrupts, observation, randomness, scoring
 from .callbacks import Callback
 from .component import Component, plain
-from .data import Rows, Stream, labels
+from .data import Mixed, Rows, Split, Stream, in_memory, labels
+from .data.split import divide, rows_of
 from .history import History
 from .loop import Loop
 from .model import MultiTaskModel
@@ -107,9 +110,10 @@ class Trainer:
         of a loader or a callback leaves the model the same way and is passed on.
 
         Arguments:
-            data: `(x, y1, y2, ...)` in the order of the tasks, `(x, {task: y})`, `(x, {task: y}, weights)`, a pandas or
-                polars frame, a torch `Dataset` or `DataLoader`, or any iterable of such batches.
-            validation: data in any form, or the fraction of the rows to hold out, at random.
+            data: `(x, y1, y2, ...)` or `(x, (y1, y2, ...))` in the order of the tasks, `(x, {task: y})`,
+                `(x, {task: y}, weights)`, `{"x": x, task: y}`, a pandas or polars frame, a torch `Dataset` or
+                `DataLoader`, or any iterable of such batches; or several data sets, `{task: data}` (see `pt.data.Mix`).
+            validation: data in any form; the fraction of the rows to hold out, at random; or a `pt.data.Split`.
             epochs: how many; with `resume`, how many the resumed call was to have in all.
             batch_size: rows a batch, where the batches are ours to make.
             shuffle: whether each epoch has its own order of rows.
@@ -128,10 +132,7 @@ class Trainer:
         how = {"weights": weights, "batch_size": size, "shuffle": bool(shuffle), "seed": self.seed}
         with interrupts.held():
             with self.model._attempt():
-                train = self.model.reader.read(data, "data", learn=True, **how)
-                if isinstance(train, Rows) and (doubts := self.model._core.check(train.core(), True)):
-                    raise ValueError(doubts[0])
-                train, held_out = self._validation(train, validation, size, weights)
+                train, held_out = self._validation(data, validation, how)
                 loop = Loop(self, train, held_out, first, size, bool(shuffle), bool(train_metrics), called)
                 interrupts.look()
             return loop.run(bool(progress), None if resume is None else checkpoints.folder(resume))
@@ -247,31 +248,42 @@ class Trainer:
             if extra["random"] is not None and loop.foreign:
                 randomness.restore(extra["random"], loop.generator)
 
-    def _check_whole(self, data: Rows | Stream) -> None:
+    def _check_whole(self, data: Rows | Stream | Mixed) -> None:
         """Checks data to evaluate on, where they are there as a whole; what is doubtful in them is logged."""
-        if isinstance(data, Rows):
-            for doubt in self.model._core.check(data.core(), True):
+        for rows in in_memory(data) or ():
+            for doubt in self.model._core.check(rows.core(), True):
                 _log.warning("%s", doubt)
 
     def _validation(
-        self, train: Rows | Stream, validation: Any, size: int, weights: Any
-    ) -> tuple[Rows | Stream, Rows | Stream | None]:
+        self, data: Any, validation: Any, how: dict[str, Any]
+    ) -> tuple[Rows | Stream | Mixed, Rows | Stream | Mixed | None]:
+        """Training and validation data, read."""
+        read = self.model.reader.read
+        of_other = {"batch_size": how["batch_size"], "weights": how["weights"], "inherit": True}
+        train = read(data, "data", learn=True, **how)
+        for rows in in_memory(train) or ():
+            if doubts := self.model._core.check(rows.core(), True):
+                raise ValueError(doubts[0])
         if validation is None:
             return train, None
-        if not isinstance(validation, int | float) or isinstance(validation, bool):
+        if isinstance(validation, int | float) and not isinstance(validation, bool):
+            if not 0 < validation < 1:
+                raise ValueError(f"`validation` should be data, or a fraction between 0 and 1; got {validation!r}")
+            validation = Split(validation)
+        if not isinstance(validation, Split):
             # Batches from outside have no names yet: then those of the validation data are what both are read by.
-            how = {"batch_size": size, "learn": isinstance(train, Stream), "weights": weights, "inherit": True}
-            rows = self.model.reader.read(validation, "validation", **how)
-            self._check_whole(rows)
-            return train, rows
-        if not 0 < validation < 1:
-            raise ValueError(f"`validation` should be data, or a fraction between 0 and 1; got {validation!r}")
+            other = read(validation, "validation", learn=in_memory(train) is None, **of_other)
+            self._check_whole(other)
+            return train, other
+        columns = {task.name: task.columns for task in self.model.tasks}
         if not isinstance(train, Rows):
-            raise ValueError("`validation` should be data, since batches cannot be split by a fraction")
-        train, held_out = train.split(validation, self.seed)
+            first, second = divide(data, validation, columns, self.seed)
+            return read(first, "data", learn=True, **how), read(second, "validation", **of_other)
+        held = rows_of(data, len(train), validation, columns, self.seed)
+        held_out = train.take(held)
         if not labels.any_known(held_out, self.model.kinds):
             _log.warning("the %d rows held out for validation have no label for any task", len(held_out))
-        return train, held_out
+        return train.take(np.setdiff1d(np.arange(len(train)), held)), held_out
 
     def __repr__(self) -> str:
         settings = json.loads(self._core.settings)

@@ -2,6 +2,7 @@
 
 pub mod array;
 mod check;
+mod mix;
 mod order;
 mod rows;
 
@@ -10,7 +11,8 @@ use crate::loss::{Counts, Labels, Targets};
 use crate::network::nodes::embedding::Bag;
 
 use array::{Array, Dtype, Element, with_dtype};
-pub use order::Order;
+pub use mix::Mix;
+pub use order::{Order, Pace};
 pub use rows::Rows;
 
 /// Number and kinds of a model's features.

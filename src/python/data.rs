@@ -2,13 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use numpy::PyUntypedArray;
+use numpy::{PyArray1, PyUntypedArray};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::arrays::borrow;
+use super::door;
 use super::model::Shared;
-use crate::data::Data;
 use crate::data::array::Array;
+use crate::data::{Data, Mix, Order, Pace};
 use crate::error::Result;
 use crate::model::Model;
 
@@ -81,5 +83,76 @@ impl PyData {
         let doubts = model.check(&self.data, labels)?;
         checked.push((Arc::downgrade(shared), labels, doubts.clone()));
         Ok(doubts)
+    }
+}
+
+/// Several data sets, and how many batches of each make an epoch.
+#[pyclass(frozen, name = "Mix", module = "polytask._core")]
+pub struct PyMix {
+    sets: Vec<Py<PyData>>,
+    mix: Mix,
+}
+
+#[pymethods]
+impl PyMix {
+    #[new]
+    fn new(sets: Vec<Py<PyData>>, counts: Vec<usize>, in_turn: bool) -> PyResult<Self> {
+        if sets.len() != counts.len() || counts.contains(&0) {
+            return Err(PyValueError::new_err(format!(
+                "`counts` should be at least 1 for each of {} data sets; got {counts:?}",
+                sets.len()
+            )));
+        }
+        Ok(Self { sets, mix: Mix { counts, in_turn } })
+    }
+
+    fn __len__(&self) -> usize {
+        self.sets.iter().map(|set| set.get().data.rows).sum()
+    }
+}
+
+/// The data set of each batch of an epoch, and its rows there; a data set of 0 rows is somebody else's to go through.
+#[pyfunction]
+#[pyo3(signature = (rows, counts, in_turn, *, batch_size, shuffle, seed, epoch))]
+#[allow(clippy::too_many_arguments)]
+pub fn course<'py>(
+    py: Python<'py>,
+    rows: Vec<usize>,
+    counts: Vec<usize>,
+    in_turn: bool,
+    batch_size: usize,
+    shuffle: bool,
+    seed: u64,
+    epoch: u64,
+) -> PyResult<Vec<(usize, Bound<'py, PyArray1<u32>>)>> {
+    let order = door::run(py, || {
+        if rows.len() != counts.len() || batch_size == 0 {
+            crate::bail!("`course` takes a count for each of {} data sets, and batches of rows", rows.len());
+        }
+        let mut order = Order::default();
+        let pace = Pace { size: batch_size, shuffle, drop_last: false };
+        order.fill_mixed(seed, epoch, &rows, &Mix { counts, in_turn }, pace);
+        Ok(order)
+    })?;
+    let batches = (0..order.batches()).map(|index| order.batch(index));
+    Ok(batches.map(|(set, rows)| (set, PyArray1::from_slice(py, rows))).collect())
+}
+
+/// What an epoch goes through.
+#[derive(FromPyObject)]
+pub enum Source<'py> {
+    /// One data set.
+    One(Bound<'py, PyData>),
+    /// Several.
+    Several(Bound<'py, PyMix>),
+}
+
+impl Source<'_> {
+    /// The data sets, and how they are mixed.
+    pub fn parts(&self) -> (Vec<&PyData>, Option<Mix>) {
+        match self {
+            Self::One(data) => (vec![data.get()], None),
+            Self::Several(mix) => (mix.get().sets.iter().map(Py::get).collect(), Some(mix.get().mix.clone())),
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::{encoder, head, loss as losses, optim, regularizer, schedule, sharing
 #[pymodule(name = "_core")]
 mod core {
     #[pymodule_export]
-    use super::data::PyData;
+    use super::data::{PyData, PyMix, course};
     #[pymodule_export]
     use super::door::interrupted;
     #[pymodule_export]

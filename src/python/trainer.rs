@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use numpy::PyArrayDyn;
+use numpy::{PyArray1, PyArrayDyn};
 use pyo3::prelude::*;
 
-use super::data::PyData;
+use super::data::{PyData, Source};
 use super::model::{PyModel, Shared};
 use super::{arrays, door};
 use crate::error::Result;
 use crate::model::Model;
 use crate::trainer::Trainer;
-use crate::trainer::epoch::Run;
+use crate::trainer::epoch::{Run, Sets};
 
 /// Trains one model.
 #[pyclass(frozen, name = "Trainer", module = "polytask._core")]
@@ -83,6 +83,12 @@ impl PyTrainer {
         self.look(py, Trainer::needs_validation)
     }
 
+    /// Whether the weighting compares the gradients of the tasks in a step.
+    #[getter]
+    fn compares(&self, py: Python<'_>) -> PyResult<bool> {
+        self.look(py, Trainer::compares)
+    }
+
     /// Rows that the weighting may learn from.
     fn validate_on(&self, py: Python<'_>, data: &Bound<'_, PyData>) -> PyResult<()> {
         let data = data.get();
@@ -113,7 +119,7 @@ impl PyTrainer {
     fn run(
         &self,
         py: Python<'_>,
-        data: &Bound<'_, PyData>,
+        data: Source<'_>,
         batch_size: usize,
         shuffle: bool,
         keep_outputs: bool,
@@ -121,7 +127,7 @@ impl PyTrainer {
         drop_last: bool,
         poll: Option<Py<PyAny>>,
     ) -> PyResult<bool> {
-        let data = data.get();
+        let (parts, mix) = data.parts();
         let how = Run { batch_size, shuffle, keep_outputs, drop_last };
         let mut look = |done: usize, total: usize, mean: f64| {
             Python::attach(|py| {
@@ -131,8 +137,9 @@ impl PyTrainer {
             .map_err(door::foreign)
         };
         self.with(py, |trainer, model| {
-            data.check(&self.model, model, true)?;
-            trainer.run(model, &data.data, how, stop_after, &mut look)
+            parts.iter().try_for_each(|part| part.check(&self.model, model, true).map(drop))?;
+            let sets = Sets { each: parts.iter().map(|part| part.data.clone()).collect(), mix };
+            trainer.run_over(model, &sets, how, stop_after, &mut look)
         })
     }
 
@@ -165,6 +172,12 @@ impl PyTrainer {
             arrays::give(py, values, &[rows, width])
         };
         outputs.into_iter().zip(&widths).map(give).collect()
+    }
+
+    /// Rows of each data set that the epoch visits, in their order.
+    fn visited<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyArray1<u32>>>> {
+        let rows = self.look(py, Trainer::visited)?;
+        Ok(rows.into_iter().map(|rows| PyArray1::from_vec(py, rows)).collect())
     }
 
     /// Closes the epoch: its means as JSON.

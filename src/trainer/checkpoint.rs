@@ -28,6 +28,8 @@ struct State {
     lr: f64,
     sums: Sums,
     begun: Option<(usize, Run)>,
+    #[serde(default)]
+    mixed: Option<usize>,
     schedule: Value,
     weighting: Value,
     regularizers: Vec<Value>,
@@ -196,6 +198,7 @@ impl Trainer {
             lr: self.lr,
             sums: self.epoch.sums.clone(),
             begun: self.epoch.begun,
+            mixed: self.epoch.mixed,
             schedule: self.schedule.state(),
             weighting: self.weighting.state().value,
             regularizers: self.regularizers.iter().map(|term| term.regularizer.state()).collect(),
@@ -212,6 +215,7 @@ impl Trainer {
         self.epoch.batches = state.batches;
         self.epoch.sums = state.sums;
         self.epoch.begun = state.begun;
+        self.epoch.mixed = state.mixed;
         self.observed.restore(state.observed);
         self.steps = state.steps;
         self.epochs = state.epochs;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Trainer;
 use super::step::{Scratch, Slices};
 use crate::bail;
-use crate::data::{Data, Order, Rows};
+use crate::data::{Data, Mix, Order, Pace};
 use crate::error::Result;
 use crate::model::Model;
 use crate::regularizer::Term;
@@ -39,9 +39,47 @@ pub struct Epoch {
     pub(super) sums: Sums,
     /// How it was begun: rows and settings; a resumed epoch must go on in the same way.
     pub(super) begun: Option<(usize, Run)>,
+    /// Its batches, where it goes over several data sets; one data set's follow from the rows.
+    pub(super) mixed: Option<usize>,
     order: Order,
-    /// Which epoch `order` is of.
-    ordered: Option<(u64, usize, bool)>,
+    /// What `order` is of.
+    ordered: Option<Ordered>,
+}
+
+/// What an order follows from: the epoch, the rows of each data set, how they are gone through and mixed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ordered {
+    epoch: u64,
+    rows: Vec<usize>,
+    pace: Pace,
+    mix: Option<Mix>,
+}
+
+/// Rows in memory: one data set, or several that are mixed.
+#[derive(Debug, Clone)]
+pub struct Sets {
+    /// The data sets; one without a mix.
+    pub each: Vec<Data>,
+    /// How they are mixed.
+    pub mix: Option<Mix>,
+}
+
+impl Sets {
+    /// Rows of all.
+    pub fn rows(&self) -> usize {
+        self.each.iter().map(Data::rows).sum()
+    }
+
+    /// Rows before a data set's first one.
+    fn before(&self, set: usize) -> usize {
+        self.each[..set].iter().map(Data::rows).sum()
+    }
+}
+
+impl From<Data> for Sets {
+    fn from(data: Data) -> Self {
+        Self { each: vec![data], mix: None }
+    }
 }
 
 /// What an epoch sums up.
@@ -64,6 +102,12 @@ impl Sums {
     }
 }
 
+impl Run {
+    fn pace(self) -> Pace {
+        Pace { size: self.batch_size, shuffle: self.shuffle, drop_last: self.drop_last }
+    }
+}
+
 impl Epoch {
     /// Refuses a running epoch that can never have been: more batches than rows, outputs of other rows.
     pub(super) fn check(&self, widths: &[usize]) -> Result<()> {
@@ -71,7 +115,8 @@ impl Epoch {
             // Batches from outside are not begun.
             return Ok(());
         };
-        let possible = how.batch_size > 0 && self.batches <= rows.div_ceil(how.batch_size.max(1));
+        let total = self.mixed.unwrap_or(rows.div_ceil(how.batch_size.max(1)));
+        let possible = how.batch_size > 0 && self.batches <= total;
         let fits = |(kept, width): (&Vec<f32>, &usize)| Some(kept.len()) == rows.checked_mul(*width);
         let whole = !how.keep_outputs || self.batches == 0 || self.kept.len() == widths.len();
         match possible && whole && (!how.keep_outputs || self.kept.iter().zip(widths).all(fits)) {
@@ -110,15 +155,30 @@ impl Epoch {
 }
 
 impl Trainer {
+    /// As [`Trainer::run_over`], for one data set.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run(
+        &mut self,
+        model: &mut Model,
+        data: &Data,
+        how: Run,
+        stop_after: Option<usize>,
+        poll: &mut dyn FnMut(usize, usize, f64) -> Result<()>,
+    ) -> Result<bool> {
+        self.run_over(model, &data.clone().into(), how, stop_after, poll)
+    }
+
     /// Goes on with the running epoch over rows that were checked, for at most `stop_after` batches; gives whether the
     /// epoch is through. `poll(batches done, batches in all, mean objective)` is called now and then, and may stop it.
     ///
     /// # Errors
     /// As [`Trainer::step`]; an epoch that was begun in another way; what `poll` returns.
-    pub fn run(
+    pub fn run_over(
         &mut self,
         model: &mut Model,
-        data: &Data,
+        data: &Sets,
         how: Run,
         stop_after: Option<usize>,
         poll: &mut dyn FnMut(usize, usize, f64) -> Result<()>,
@@ -137,7 +197,7 @@ impl Trainer {
     }
 
     /// Checks that the epoch goes on as it began, brings its order to mind, and counts its batches.
-    fn begin(&mut self, model: &Model, data: &Data, how: Run) -> Result<usize> {
+    fn begin(&mut self, model: &Model, data: &Sets, how: Run) -> Result<usize> {
         let rows = data.rows();
         if how.batch_size == 0 {
             bail!("`batch_size` should be at least 1; got 0");
@@ -152,9 +212,8 @@ impl Trainer {
         if self.weighting.validates() && self.validation.is_none() {
             bail!("`weighting`: it learns from validation data; pass `validation=` to `fit`");
         }
-        let total = if how.drop_last { rows / how.batch_size } else { rows.div_ceil(how.batch_size) };
-        if total == 0 {
-            bail!("`batch_size` of {} leaves no batch of {rows} rows with `drop_last`", how.batch_size);
+        if let Some(empty) = data.each.iter().find(|data| how.pace().batches(data.rows()) == 0) {
+            bail!("`batch_size` of {} leaves no batch of {} rows with `drop_last`", how.batch_size, empty.rows());
         }
         match self.epoch.begun {
             Some(begun) if self.epoch.batches > 0 && begun != (rows, how) => bail!(
@@ -164,9 +223,15 @@ impl Trainer {
             ),
             _ => self.epoch.begun = Some((rows, how)),
         }
-        if self.epoch.ordered != Some((self.epochs, rows, how.shuffle)) {
-            self.epoch.order.fill(self.seed, self.epochs, rows, how.shuffle);
-            self.epoch.ordered = Some((self.epochs, rows, how.shuffle));
+        self.epoch.mixed = data.mix.as_ref().map(Mix::batches);
+        let sizes: Vec<_> = data.each.iter().map(Data::rows).collect();
+        let wanted = Ordered { epoch: self.epochs, rows: sizes, pace: how.pace(), mix: data.mix.clone() };
+        if self.epoch.ordered.as_ref() != Some(&wanted) {
+            match &data.mix {
+                Some(mix) => self.epoch.order.fill_mixed(self.seed, self.epochs, &wanted.rows, mix, how.pace()),
+                None => self.epoch.order.fill(self.seed, self.epochs, rows, how.pace()),
+            }
+            self.epoch.ordered = Some(wanted);
         }
         if how.keep_outputs {
             self.epoch.kept.resize(model.tasks.len(), Vec::new());
@@ -174,33 +239,50 @@ impl Trainer {
                 kept.resize(rows * task.width(), 0.0);
             }
         }
-        Ok(total)
+        Ok(self.epoch.order.batches())
     }
 
     /// One step on the next batch, or the next few with accumulation.
-    fn next(&mut self, model: &mut Model, data: &Data, how: Run) -> Result<()> {
+    fn next(&mut self, model: &mut Model, data: &Sets, how: Run) -> Result<()> {
         let (order, ordered) = (std::mem::take(&mut self.epoch.order), self.epoch.ordered.take());
         let mut kept = std::mem::take(&mut self.epoch.kept);
-        let end = if how.drop_last { data.rows() / how.batch_size * how.batch_size } else { data.rows() };
-        let first = self.epoch.batches * how.batch_size;
-        let last = end.min(first + how.batch_size * self.accumulate);
-        let contiguous = (!how.shuffle).then_some(first);
-        let parts = Slices { data, rows: &order.rows()[first..last], contiguous, size: how.batch_size };
+        let first = self.epoch.batches;
+        let batches = first..order.batches().min(first + self.accumulate);
+        let parts = Slices { sets: &data.each, order: &order, batches, contiguous: !how.shuffle };
         let done = self.step_on(model, &parts, |work, index| {
             if how.keep_outputs {
-                let rows = parts.rows.chunks(how.batch_size).nth(index).unwrap_or_default();
-                kept.iter_mut().enumerate().for_each(|(j, out)| work.scatter_outputs(j, Rows::Index(rows), out));
+                let (set, rows) = parts.rows(index);
+                let (before, all) = (data.before(set), data.rows());
+                for (j, out) in kept.iter_mut().enumerate() {
+                    let width = out.len() / all;
+                    work.scatter_outputs(j, rows.clone(), &mut out[before * width..]);
+                }
             }
         });
+        let count = parts.batches.len();
         self.epoch.order = order;
         self.epoch.ordered = ordered;
         self.epoch.kept = kept;
         done?;
-        self.epoch.batches += (last - first).div_ceil(how.batch_size);
+        self.epoch.batches += count;
         Ok(())
     }
 
-    /// Raw outputs kept: after [`Trainer::run`] in the data's order, after [`Trainer::step`] the batch's.
+    /// Rows of each data set that the epoch at hand visits, in their order: those with outputs once it is through.
+    pub fn visited(&self) -> Vec<Vec<u32>> {
+        let order = &self.epoch.order;
+        let mut rows = vec![Vec::new(); self.epoch.ordered.as_ref().map_or(0, |of| of.rows.len())];
+        for (set, of) in (0..order.batches()).map(|index| order.batch(index)) {
+            rows[set].extend_from_slice(of);
+        }
+        rows.iter_mut().for_each(|rows| {
+            rows.sort_unstable();
+            rows.dedup();
+        });
+        rows
+    }
+
+    /// Raw outputs kept: after [`Trainer::run`] in the data's order, one data set behind the other, after [`Trainer::step`] the batch's.
     pub fn outputs(&self) -> &[Vec<f32>] {
         &self.epoch.kept
     }
@@ -222,6 +304,7 @@ impl Trainer {
         self.epochs += 1;
         self.epoch.batches = 0;
         self.epoch.begun = None;
+        self.epoch.mixed = None;
         self.epoch.sums = Epoch::new(model.tasks.len(), self.regularizers.len(), self.scratch.terms.len()).sums;
         Ok(line.to_string())
     }

@@ -223,6 +223,11 @@ impl Trainer {
         self.weighting.validates()
     }
 
+    /// Whether the weighting compares the gradients of the tasks in a step.
+    pub fn compares(&self) -> bool {
+        self.guide.needs > weighting::Needs::Losses
+    }
+
     /// Rows, checked for this model, that the weighting may learn from.
     pub fn validate_on(&mut self, data: Data) {
         self.validation = Some(data);

@@ -2,7 +2,7 @@
 
 use super::Trainer;
 use super::ways::Look;
-use crate::data::{Data, Rows};
+use crate::data::{Data, Order, Rows};
 use crate::error::Result;
 use crate::model::Model;
 use crate::network::params::Params;
@@ -147,26 +147,35 @@ pub(super) trait Parts {
     fn part(&self, index: usize) -> (&Data, Rows<'_>);
 }
 
-/// Rows of one data set, `size` at a time.
+/// Batches of an epoch over rows in memory.
 pub(super) struct Slices<'a> {
-    pub data: &'a Data,
-    pub rows: &'a [u32],
-    /// The rows are `0, 1, 2 ...` from this one on.
-    pub contiguous: Option<usize>,
-    pub size: usize,
+    pub sets: &'a [Data],
+    pub order: &'a Order,
+    /// Which of its batches.
+    pub batches: std::ops::Range<usize>,
+    /// Rows of a batch are neighbours.
+    pub contiguous: bool,
+}
+
+impl Slices<'_> {
+    /// The data set of a micro-batch, and its rows there.
+    pub fn rows(&self, index: usize) -> (usize, Rows<'_>) {
+        let (set, rows) = self.order.batch(self.batches.start + index);
+        match (self.contiguous, rows) {
+            (true, &[first, ..]) => (set, Rows::Range(first as usize..first as usize + rows.len())),
+            _ => (set, Rows::Index(rows)),
+        }
+    }
 }
 
 impl Parts for Slices<'_> {
     fn count(&self) -> usize {
-        self.rows.len().div_ceil(self.size)
+        self.batches.len()
     }
 
     fn part(&self, index: usize) -> (&Data, Rows<'_>) {
-        let range = index * self.size..self.rows.len().min((index + 1) * self.size);
-        match self.contiguous {
-            Some(first) => (self.data, Rows::Range(first + range.start..first + range.end)),
-            None => (self.data, Rows::Index(&self.rows[range])),
-        }
+        let (set, rows) = self.rows(index);
+        (&self.sets[set], rows)
     }
 }
 

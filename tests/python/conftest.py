@@ -88,10 +88,6 @@ NOT_YET = {
         "pickle_of_a_model_of_frames",
         "deepcopy_with_a_loss_of_mine",
     },
-    "loaders": {
-        "dict_batches",
-        "a_loader_for_each_task",
-    },
     "numpy": {
         "the_short_form_by_position",
         "one_matrix_of_targets",

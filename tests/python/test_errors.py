@@ -174,7 +174,7 @@ BAD_DATA = {
     "a number": (lambda d: 3, TypeError, "`data` should be .*; got int"),
     "a word": (lambda d: "train.csv", TypeError, "`data` should be .*; got str"),
     "only x": (lambda d: d.x, TypeError, "`data` should be .*; got ndarray"),
-    "a dict": (lambda d: {"x": d.x}, TypeError, "`data` should be .*; got dict"),
+    "no targets in a dict": (lambda d: {"x": d.x}, ValueError, "no row has a label for any task"),
     "an empty tuple": (lambda d: (), ValueError, "got 0 element"),
     "no batch": (lambda d: [], ValueError, "`data` has no batch"),
     "a frame without targets": (

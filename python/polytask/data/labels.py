@@ -69,14 +69,50 @@ def any_known(rows: Rows, kinds: Sequence[str]) -> bool:
     return any(bool((array >= 0).any() if array.dtype.kind == "i" else (~np.isnan(array)).any()) for array in there)
 
 
-def without_features(batches: Iterable[Rows], kinds: Sequence[str], numeric: int, categorical: int) -> Rows:
-    """The targets of all batches, over features that are all zero and take no memory."""
-    each = [[known(*triple) for triple in zip(rows.targets, rows.masks, kinds, strict=True)] for rows in batches]
-    each = [known for known in each if all(array is not None for array in known)]
+def without_features(batches: Iterable[Rows], tasks: Sequence[tuple[str, int]], numeric: int, categorical: int) -> Rows:
+    """The targets of all batches, over features that are all zero and take no memory; `tasks` are their kinds of labels
+    and how many labels a row has.
+    """
+    each = [_known(rows, tasks) for rows in batches]
     targets = [np.concatenate(parts) for parts in zip(*each, strict=True)]
     count = len(targets[0]) if targets else 0
     zeros = np.broadcast_to(np.int32(0), (count, numeric)), np.broadcast_to(np.int32(0), (count, categorical))
     return Rows(count, zeros[0] if numeric else None, zeros[1] if categorical else None, targets)
+
+
+def joined(parts: Sequence[Rows], tasks: Sequence[tuple[str, int]]) -> Rows:
+    """Several data sets as one: a copy of their rows, with labels missing where a data set has none of a task."""
+
+    def together(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
+        there = [array.reshape(len(array), -1) for array in arrays if array is not None]
+        return np.concatenate(there) if there else None
+
+    each = [_known(rows, tasks) for rows in parts]
+    weights = [
+        np.concatenate(
+            [np.ones(len(rows)) if not rows.weights or rows.weights[j] is None else rows.weights[j] for rows in parts]
+        )
+        for j in range(len(tasks))
+    ]
+    return Rows(
+        sum(map(len, parts)),
+        together([rows.numeric for rows in parts]),
+        together([rows.categorical for rows in parts]),
+        [np.concatenate(labels) for labels in zip(*each, strict=True)],
+        weights=weights,
+    )
+
+
+def _known(rows: Rows, tasks: Sequence[tuple[str, int]]) -> list[np.ndarray]:
+    """Each task's targets with one sign of absence, which is everywhere where there are none."""
+
+    def task(target: np.ndarray | None, mask: np.ndarray | None, kind: str, outputs: int) -> np.ndarray:
+        there = known(target, mask, kind)
+        if there is not None:
+            return there
+        return np.full(len(rows), -1) if kind == "classes" else np.full((len(rows), outputs), np.nan)
+
+    return [task(y, m, *about) for y, m, about in zip(rows.targets, rows.masks, tasks, strict=True)]
 
 
 def _numbers(array: np.ndarray) -> np.ndarray:

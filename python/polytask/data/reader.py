@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from ..component import listed
-from . import arrays, frames, labels
+from . import arrays, forms, frames, labels
+from .mix import Mix, Mixed
 from .names import Names
 from .rows import Rows
 from .stream import Batches, Stream
@@ -22,11 +23,15 @@ Features = tuple[int, np.ndarray | None, np.ndarray | None, str]
 class Reader:
     """Reads data in any form."""
 
-    def __init__(self, inputs: "Inputs", tasks: Sequence["Task"], kinds: Sequence[str]) -> None:
+    def __init__(
+        self, inputs: "Inputs", tasks: Sequence["Task"], kinds: Sequence[str], beside: Sequence["Task"] = ()
+    ) -> None:
+        """`beside`: tasks that are not read, whose columns are no features all the same."""
         self.inputs = inputs
         self.tasks = tasks
         self.kinds = kinds
         self.names = Names()
+        self._beside = beside
 
     def read(
         self,
@@ -39,31 +44,70 @@ class Reader:
         seed: int = 0,
         learn: bool = False,
         inherit: bool = False,
-    ) -> Rows | Stream:
-        """Rows in memory, or a stream of batches. With `learn`, names of columns are remembered; with `inherit`, the
-        columns that `weights` names are those of other data, and taken where there are columns.
+    ) -> Rows | Stream | Mixed:
+        """Rows in memory, a stream of batches, or several data sets mixed. With `learn`, names of columns are
+        remembered; with `inherit`, the columns that `weights` names are those of other data, and taken where there are
+        columns.
 
         Raises:
             TypeError, ValueError: nothing of the kind, or something is wrong with it; says what.
         """
+        how: dict[str, Any] = {"weights": weights, "learn": learn, "inherit": inherit}
+        if isinstance(data, Mix) or forms.are_data_sets(data, [task.name for task in self.tasks], argument):
+            order = {"batch_size": batch_size, "shuffle": shuffle, "seed": seed}
+            return self._mixed(data if isinstance(data, Mix) else Mix(data), argument, how, order)
         if isinstance(data, TensorDataset):
             data = data.tensors
         if isinstance(data, Dataset):
             data = Batches(data, batch_size, shuffle, seed)
-        elif _are_rows(data):
-            return self.rows(data, "" if argument == "data" else f"`{argument}`: ", weights, learn, inherit)
-        if not isinstance(data, Iterable) or isinstance(data, str | bytes | Mapping) or _is_array(data):
-            raise TypeError(f"`{argument}` should be {self._form()}, a frame, a Dataset, a DataLoader or batches; "
-                            f"got {type(data).__name__}")  # fmt: skip
+        elif _are_rows(data) or forms.is_batch(data):
+            return self.rows(data, "" if argument == "data" else f"`{argument}`: ", **how)
+        if not isinstance(data, Iterable) or isinstance(data, str | bytes | Mapping) or forms.is_array(data):
+            raise TypeError(f"`{argument}` should be {self._form()}, a frame, a Dataset, a DataLoader, batches, or a "
+                            f"dict of a data set a task; got {_kind(data)}")  # fmt: skip
         if weights is not None and not inherit and not _are_columns(weights):
             raise ValueError(f"`weights` should be part of the batches when `{argument}` is a "
                              f"{type(data).__name__}: (x, targets, weights)")  # fmt: skip
-        return Stream(data, lambda batch, prefix: self.rows(batch, prefix, weights, learn, inherit), argument)
+        return Stream(data, lambda batch, prefix: self.rows(batch, prefix, **how), argument)
+
+    def _mixed(self, mix: Mix, argument: str, how: dict[str, Any], order: dict[str, Any]) -> Mixed:
+        """Each data set read for its tasks, as rows or batches of the whole model's."""
+        if how["weights"] is not None and not _are_columns(how["weights"]):
+            raise ValueError(f"`weights` should be part of each data set when `{argument}` has several: "
+                             "(x, targets, weights)")  # fmt: skip
+        # What is no frame has no columns, whose weights then come with it.
+        how = {**how, "inherit": True}
+        parts: list[Rows | Stream] = []
+        for key, data in mix.sets.items():
+            called = f"{argument}[{key!r}]"
+            if isinstance(data, Mix | Mixed):
+                raise TypeError(f"`{called}` should be one data set; got a pt.data.Mix")
+            reader, at = self._for(key, called) if mix.named else (self, list(range(len(self.tasks))))
+            part = reader.read(data, called, **how, **order)
+            if isinstance(part, Mixed):
+                raise TypeError(f"`{called}` should be one data set; got a dict of several")
+            parts.append(part.spread(at, len(self.tasks)))
+        return Mixed(mix, parts, argument, **order)
+
+    def _for(self, key: Any, argument: str) -> tuple["Reader", list[int]]:
+        """A reader of a key's tasks, and where they stand among all."""
+        places = {task.name: j for j, task in enumerate(self.tasks)}
+        names = forms.keys(key)
+        unknown = [name for name in names if name not in places]
+        if unknown or len(set(names)) < len(names) or not names:
+            wrong = f"unknown task {unknown[0]!r}" if unknown else "a task twice, or none"
+            raise ValueError(
+                f"`{argument}`: {wrong}; keys are tasks or tuples of tasks, and the model has {listed(places)}"
+            )
+        at = [places[name] for name in names]
+        reader = Reader(self.inputs, [self.tasks[j] for j in at], [self.kinds[j] for j in at], self.tasks)
+        reader.names = self.names
+        return reader, at
 
     def rows(
         self, data: Any, prefix: str = "", weights: Any = None, learn: bool = False, inherit: bool = False
     ) -> Rows:
-        """One batch, or all rows at once: a tuple or a frame."""
+        """One batch, or all rows at once: a tuple, a dict with features or a frame."""
         if inherit and not (_are_columns(weights) and _has_columns(data)):
             weights = None
         if frames.is_frame(data):
@@ -85,23 +129,38 @@ class Reader:
         if isinstance(x, Dataset):
             x = Batches(x, 4096, False, 0)
         if isinstance(x, tuple) or _is_features(x):
-            yield self.features(_first(x) if isinstance(x, tuple) else x)
+            yield self.features(_first(x) if isinstance(x, tuple) else forms.features(x))
             return
         for number, batch in enumerate(x):
             yield self.features(_first(batch), f"batch {number}: ")
 
     def _parts(self, data: Any, prefix: str) -> tuple[Any, Mapping[str, Any], Any]:
+        if forms.is_batch(data):
+            return self._keyed(data, prefix)
         if not isinstance(data, tuple | list) or len(data) < 2:
             got = f"{len(data)} element(s)" if isinstance(data, tuple | list) else type(data).__name__
             raise ValueError(f"{prefix}data should be {self._form()}; got {got}")
         x, *rest = data
-        if isinstance(rest[0], Mapping):
+        if isinstance(rest[0], Mapping) or (len(rest) < 3 and forms.are_targets(rest[0], len(self.tasks))):
             if len(rest) > 2:
                 raise ValueError(f"{prefix}data should be (x, targets, weights); got {len(data)} elements")
-            return x, self._known(rest[0], f"{prefix}the targets"), rest[1] if len(rest) == 2 else None
-        if len(rest) != len(self.tasks):
-            raise ValueError(f"{prefix}data should be {self._form()}; got {len(data)} elements")
-        return x, {task.name: y for task, y in zip(self.tasks, rest, strict=True)}, None
+            return x, self._by_task(rest[0], prefix), rest[1] if len(rest) == 2 else None
+        return x, self._by_task(rest, prefix), None
+
+    def _by_task(self, targets: Any, prefix: str) -> Mapping[str, Any]:
+        """Targets by task, or in the tasks' order."""
+        if isinstance(targets, Mapping):
+            return self._known(targets, f"{prefix}the targets")
+        if len(targets) != len(self.tasks):
+            raise ValueError(f"{prefix}data should be {self._form()}; got {len(targets) + 1} elements")
+        return {task.name: y for task, y in zip(self.tasks, targets, strict=True)}
+
+    def _keyed(self, batch: Mapping[str, Any], prefix: str) -> tuple[Any, Mapping[str, Any], Any]:
+        """The parts of a batch that is a dict."""
+        names = [task.name for task in self.tasks]
+        x, targets, weights = forms.parts(batch, names, prefix)
+        several = isinstance(targets, Mapping) or forms.are_targets(targets, len(names))
+        return x, self._by_task(targets if several else [targets], prefix), weights
 
     def _known(self, mapping: Mapping[str, Any], what: str) -> Mapping[str, Any]:
         names = [task.name for task in self.tasks]
@@ -212,7 +271,7 @@ class Reader:
                 raise ValueError(f"`weights`: column `{feature}` is a feature of this model; leave it out of the "
                                  f'features with pt.Inputs.from_frame(frame, weights="{feature}")')  # fmt: skip
             return self.inputs.columns.transform(frame, argument)
-        others = {*apart, *(name for task in self.tasks for name in task.columns)}
+        others = {*apart, *(name for task in (*self.tasks, *self._beside) for name in task.columns)}
         have = [name for name in frames.names(frame) if name not in others]
         names = self.names.select("x", have, argument)
         features = self.inputs.plain(frame, names, argument)
@@ -244,24 +303,33 @@ def _are_rows(data: Any) -> bool:
     """A tuple or a frame is rows; a list is rows unless it is a list of batches."""
     if not isinstance(data, list) or not data:
         return isinstance(data, tuple) or frames.is_frame(data)
-    return not isinstance(data[0], tuple | list) and not frames.is_frame(data[0])
+    if isinstance(data[0], Dataset | DataLoader):
+        raise TypeError("a list of data sets does not say whose they are: pass {task: data set}, or pt.data.Mix([...]) "
+                        "of data sets that each have targets by name, (x, {task: targets})")  # fmt: skip
+    return not isinstance(data[0], tuple | list) and not frames.is_frame(data[0]) and not forms.is_batch(data[0])
 
 
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "__array__") or hasattr(value, "__dlpack__") or frames.is_lazy(value)
+def _kind(data: Any) -> str:
+    if not isinstance(data, Mapping):
+        return type(data).__name__
+    return f"a dict of {listed(data)}, whose keys are no tasks with data sets and that has no features as `x`"
 
 
 def _is_features(x: Any) -> bool:
     if isinstance(x, list):
-        return not x or (not isinstance(x[0], tuple) and (not _is_array(x[0]) or getattr(x[0], "ndim", 2) < 2))
-    return isinstance(x, Mapping | str | bytes) or _is_array(x) or frames.is_frame(x) or not isinstance(x, Iterable)
+        return not x or (not isinstance(x[0], tuple) and (not forms.is_array(x[0]) or getattr(x[0], "ndim", 2) < 2))
+    return (
+        isinstance(x, Mapping | str | bytes) or forms.is_array(x) or frames.is_frame(x) or not isinstance(x, Iterable)
+    )
 
 
 def _first(batch: Any) -> Any:
     """The features of a batch."""
+    if isinstance(batch, Mapping):
+        return forms.features(batch)
     if isinstance(batch, tuple) and not batch:
         raise ValueError("`x` should be features; got an empty tuple")
-    if isinstance(batch, tuple) or (isinstance(batch, list) and len(batch) > 0 and _is_array(batch[0])):
+    if isinstance(batch, tuple) or (isinstance(batch, list) and len(batch) > 0 and forms.is_array(batch[0])):
         return batch[0]
     return batch
 

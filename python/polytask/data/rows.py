@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -56,14 +57,20 @@ class Rows:
             self.names,
         )
 
-    def split(self, fraction: float, seed: int) -> tuple["Rows", "Rows"]:
-        """Two parts at random, the second with the given fraction of the rows; the same seed gives the same parts.
+    def spread(self, at: Sequence[int], tasks: int) -> "Rows":
+        """The same rows with targets for so many tasks, these ones standing there."""
 
-        Raises:
-            ValueError: one part would be empty.
-        """
-        held_out = round(self.rows * fraction)
-        if not 0 < held_out < self.rows:
-            raise ValueError(f"`validation` of {fraction} leaves {held_out} of {self.rows} rows for validation")
-        order = np.random.default_rng(seed).permutation(self.rows)
-        return self.take(np.sort(order[held_out:])), self.take(np.sort(order[:held_out]))
+        def each(parts: Sequence[Any], missing: Any) -> list[Any]:
+            spread = [missing] * tasks
+            for j, part in zip(at, parts, strict=False):
+                spread[j] = part
+            return spread
+
+        known = len(at)
+        names = [*self.names[:2], *each(self.names[2 : 2 + known], ""), *each(self.names[2 + known :], "")]
+        targets, masks, weights = (each(part, None) for part in (self.targets, self.masks, self.weights))
+        return Rows(self.rows, self.numeric, self.categorical, targets, masks, weights, names)
+
+    def labels(self, index: np.ndarray) -> "Rows":
+        """Targets of some rows, without their features."""
+        return Rows(0, None, None, self.targets, self.masks).take(index)

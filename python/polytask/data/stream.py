@@ -1,6 +1,6 @@
 """Batches from outside: loaders, data sets, any iterable."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,19 @@ class Stream:
     def __init__(self, source: Iterable[Any], read: Callable[[Any, str], Rows], argument: str) -> None:
         self.source = source
         self._read = read
-        self._argument = argument
+        self.argument = argument
 
     def __iter__(self) -> Iterator[Rows]:
         for number, batch in enumerate(self.source):
-            yield self._read(batch, f"`{self._argument}` batch {number}: ")
+            yield self.read(batch, number)
+
+    def read(self, batch: Any, number: int) -> Rows:
+        """One batch of the source, as rows."""
+        return self._read(batch, f"`{self.argument}` batch {number}: ")
+
+    def spread(self, at: Sequence[int], tasks: int) -> "Stream":
+        """The same batches with targets for so many tasks, these ones standing there."""
+        return Stream(self.source, lambda batch, prefix: self._read(batch, prefix).spread(at, tasks), self.argument)
 
     @property
     def batches(self) -> int | None:
@@ -40,10 +48,11 @@ class Stream:
         """The generator a loader draws its order from, if it has one of its own."""
         return getattr(self.source, "generator", None)
 
-    def begin(self, epoch: int) -> None:
-        """Chooses the order of an epoch, where the order is ours to choose."""
+    def epoch(self, epoch: int) -> Iterator[Rows]:
+        """The batches of an epoch, in its own order where the order is ours to choose."""
         if isinstance(self.source, Batches):
-            self.source.epoch = epoch
+            self.source.begin(epoch)
+        return iter(self)
 
 
 class Batches:
@@ -54,13 +63,27 @@ class Batches:
         self.batch_size = batch_size
         self.shuffle = shuffle and not isinstance(dataset, IterableDataset)
         self.seed = seed
-        self.epoch = 0
+        self.begin(0)
+
+    def begin(self, epoch: int, batch: int = 0) -> None:
+        """Chooses an epoch, and the batch of it that comes first."""
+        self.epoch, self.first = epoch, batch
+
+    @property
+    def numbered(self) -> bool:
+        """Whether one can begin at any batch."""
+        return not isinstance(self.dataset, IterableDataset)
 
     def __iter__(self) -> Iterator[Any]:
         # note: without a generator of its own a loader would consume torch's global one.
         generator = torch.Generator().manual_seed(self.seed)
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.dataset)) if self.shuffle else None
-        sampler = None if order is None else order.tolist()
+        sampler = None
+        if self.shuffle or self.first:
+            count = len(self.dataset)
+            order = (
+                np.random.default_rng([self.seed, self.epoch]).permutation(count) if self.shuffle else np.arange(count)
+            )
+            sampler = order[self.first * self.batch_size :].tolist()
         return iter(DataLoader(self.dataset, self.batch_size, sampler=sampler, generator=generator))
 
     def __len__(self) -> int:

@@ -1,0 +1,106 @@
+"""Iterative stratification: rows or groups dealt out so that each label has its share in both parts."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+#: Numbers with more different values than this, some of them no whole ones, are cut at their deciles.
+_MANY = 20
+
+
+def strata(values: np.ndarray, cut: bool) -> np.ndarray:
+    """Which label each cell has, counted from 0, of the shape of the values; what is missing is a label of its own."""
+    flat = values.reshape(-1)
+    if flat.dtype.kind == "f":
+        missing = np.isnan(flat)
+        known = flat[~missing]
+        distinct = np.unique(known)
+        if cut and len(distinct) > _MANY and (known != np.round(known)).any():
+            codes = np.searchsorted(np.unique(np.quantile(known, np.linspace(0, 1, 11)[1:-1])), flat, side="right")
+        else:
+            codes = np.searchsorted(distinct, flat)
+        return np.where(missing, codes.max(initial=0) + 1, codes).reshape(values.shape)
+    if flat.dtype.kind in "biuUSmM":
+        return np.unique(flat, return_inverse=True)[1].reshape(values.shape)
+    seen: dict[object, int] = {}
+    plain = (None if known.is_missing(value) else value for value in flat.tolist())
+    return np.fromiter((seen.setdefault(value, len(seen)) for value in plain), np.int64, len(flat)).reshape(
+        values.shape
+    )
+
+
+def by_label(
+    columns: Sequence[np.ndarray], groups: np.ndarray | None, rows: int, fraction: float, rng: np.random.Generator
+) -> np.ndarray:
+    """The rows to hold out, so that each label of each column has its share; groups stay together.
+
+    Sechidis et al.'s order: of the labels that are left the rarest first, each of its rows to the part that lacks most
+    of it, or where both lack as much to the one that lacks most rows.
+    """
+    cells = _cells(columns, rows)
+    held = _deal(_Units(cells, groups, rows), fraction, rng)
+    return np.flatnonzero(held[groups] if groups is not None else held)
+
+
+def by_group(groups: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """The rows to hold out: groups at random, so many that they come nearest to the fraction."""
+    sizes = np.bincount(groups)
+    order = rng.permutation(len(sizes))
+    filled = np.cumsum(sizes[order])
+    count = int(np.argmin(np.abs(filled[:-1] - fraction * len(groups)))) + 1 if len(sizes) > 1 else 0
+    return np.flatnonzero(np.isin(groups, order[:count]))
+
+
+def _cells(columns: Sequence[np.ndarray], rows: int) -> np.ndarray:
+    """A label's number in each cell, `[rows, cells]`, other numbers in each column; one for all without columns."""
+    parts, first = [], 0
+    for column in columns:
+        for each in column.reshape(rows, -1).T:
+            parts.append(each + first)
+            first += int(each.max(initial=-1)) + 1
+    return np.stack(parts, axis=1) if parts else np.zeros((rows, 1), np.int64)
+
+
+class _Units:
+    """What is dealt out: its size, and how many cells it has of each label."""
+
+    def __init__(self, cells: np.ndarray, groups: np.ndarray | None, rows: int) -> None:
+        owner = np.arange(rows) if groups is None else groups
+        self.sizes = np.bincount(owner)
+        self.labels = int(cells.max(initial=-1)) + 1
+        pairs, counts = np.unique(
+            np.repeat(owner, cells.shape[1]) * self.labels + cells.reshape(-1), return_counts=True
+        )
+        self.unit, self.label, self.count = pairs // self.labels, pairs % self.labels, counts
+        starts = np.searchsorted(self.unit, np.arange(len(self.sizes) + 1))
+        names, amounts = self.label.tolist(), counts.tolist()
+        self.has = [list(zip(names[a:b], amounts[a:b], strict=True)) for a, b in pairwise(starts.tolist())]
+
+    def of_label(self) -> list[np.ndarray]:
+        """The units that have each label."""
+        order = np.argsort(self.label, kind="stable")
+        return np.split(self.unit[order], np.cumsum(np.bincount(self.label, minlength=self.labels))[:-1])
+
+
+def _deal(units: _Units, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Whether each unit is held out."""
+    rank = rng.permutation(len(units.sizes))
+    totals = np.bincount(units.label, units.count, units.labels)
+    lack = [((1 - fraction) * totals).tolist(), (fraction * totals).tolist()]
+    rows = int(units.sizes.sum())
+    room = [(1 - fraction) * rows, fraction * rows]
+    part = np.full(len(units.sizes), -1)
+    left, members, sizes = np.bincount(units.label, minlength=units.labels), units.of_label(), units.sizes.tolist()
+    while left.any():
+        label = int(np.argmin(np.where(left > 0, left, np.iinfo(left.dtype).max)))
+        open_ = members[label][part[members[label]] < 0]
+        for unit in open_[np.argsort(rank[open_])].tolist():
+            gain = lack[1][label] - lack[0][label] or room[1] - room[0]
+            to = int(gain > 0)
+            part[unit] = to
+            room[to] -= sizes[unit]
+            for each, count in units.has[unit]:
+                lack[to][each] -= count
+                left[each] -= 1
+    return np.asarray(part == 1)

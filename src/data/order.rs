@@ -60,8 +60,8 @@ impl Order {
         let mut passes = vec![(None, Vec::new()); rows.len()];
         for set in mix.sequence(seed, epoch) {
             let each = pace.batches(rows[set]) as u64;
-            if each > 0 {
-                let (pass, batch) = (next[set] / each, (next[set] % each) as usize);
+            if let Some(pass) = next[set].checked_div(each) {
+                let batch = (next[set] % each) as usize;
                 let (now, order) = &mut passes[set];
                 if *now != Some(pass) {
                     *now = Some(pass);

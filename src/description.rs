@@ -88,6 +88,10 @@ pub(crate) fn read_inputs(description: &Value) -> Result<Inputs> {
         Value::Array(features) => features.iter().map(read_category).collect::<Result<_>>()?,
         other => bail!("`inputs`: `categorical` should be a list of numbers of categories; got {other}"),
     };
+    let places = categorical.iter().map(|category| category.bag.map_or(1, |bag| bag.length));
+    if places.fold(0, usize::saturating_add) > PLACES {
+        bail!("`inputs`: rows should have at most {PLACES} codes; make the bags shorter");
+    }
     let mut inputs = Inputs { numeric, categorical };
     read_sparse(&mut inputs.categorical, &description["sparse"])?;
     Ok(inputs)
@@ -112,6 +116,8 @@ fn read_category(value: &Value) -> Result<Category> {
 
 /// Categories from which a table is sparse by itself: a dense step over it would cost more than the rest of most models'.
 const MANY: usize = 100_000;
+/// Codes of the widest row.
+const PLACES: usize = 1 << 20;
 
 /// Which tables are sparse: those of many categories, all, none, or as listed.
 fn read_sparse(categorical: &mut [Category], given: &Value) -> Result<()> {

@@ -34,15 +34,40 @@ pub struct Contents<'a> {
 #[derive(Debug)]
 struct Stored<'a> {
     shape: Vec<usize>,
-    values: Cow<'a, [f32]>,
+    values: Values<'a>,
+}
+
+#[derive(Debug)]
+enum Values<'a> {
+    Numbers(Cow<'a, [f32]>),
+    /// What only its owner can read.
+    Bytes(Cow<'a, [u8]>),
 }
 
 impl Stored<'_> {
     fn bytes(&self) -> Cow<'_, [u8]> {
-        match cfg!(target_endian = "little") {
-            // SAFETY: the bytes of numbers that live as long; bytes need no alignment and may be anything.
-            true => unsafe { std::slice::from_raw_parts(self.values.as_ptr().cast(), self.values.len() * 4) }.into(),
-            false => self.values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>().into(),
+        match &self.values {
+            Values::Bytes(bytes) => (&**bytes).into(),
+            Values::Numbers(values) if cfg!(target_endian = "little") => {
+                // SAFETY: the bytes of numbers that live as long; bytes need no alignment and may be anything.
+                unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(&**values)) }.into()
+            }
+            Values::Numbers(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>().into(),
+        }
+    }
+
+    fn numbers(&self) -> Option<&[f32]> {
+        match &self.values {
+            Values::Numbers(values) => Some(values),
+            Values::Bytes(_) => None,
+        }
+    }
+
+    /// Its name for the format, and bytes.
+    fn kind(&self) -> (&'static str, usize) {
+        match &self.values {
+            Values::Numbers(values) => ("F32", size_of_val(&**values)),
+            Values::Bytes(bytes) => ("U8", bytes.len()),
         }
     }
 }
@@ -68,7 +93,13 @@ impl<'a> Contents<'a> {
 
     /// Adds a tensor.
     pub fn tensor(&mut self, name: &str, shape: &[usize], values: impl Into<Cow<'a, [f32]>>) {
-        self.tensors.insert(name.to_owned(), Stored { shape: shape.to_vec(), values: values.into() });
+        self.tensors.insert(name.to_owned(), Stored { shape: shape.to_vec(), values: Values::Numbers(values.into()) });
+    }
+
+    /// Adds bytes.
+    pub fn bytes(&mut self, name: &str, bytes: impl Into<Cow<'a, [u8]>>) {
+        let bytes = bytes.into();
+        self.tensors.insert(name.to_owned(), Stored { shape: vec![bytes.len()], values: Values::Bytes(bytes) });
     }
 
     /// A text.
@@ -93,18 +124,26 @@ impl<'a> Contents<'a> {
         if stored.shape != shape {
             return Err(value_error!("`{name}` should have shape {shape:?}; the file has {:?}", stored.shape));
         }
-        Ok(&stored.values)
+        stored.numbers().ok_or_else(|| value_error!("`{name}` should hold numbers; the file has bytes"))
     }
 
     /// A tensor of any length, if it is there.
     pub fn find_tensor(&self, name: &str) -> Option<&[f32]> {
-        self.tensors.get(name).map(|stored| &*stored.values)
+        self.tensors.get(name)?.numbers()
     }
 
-    /// How many tensors' names begin so, and how many numbers they have together.
-    pub fn size(&self, prefix: &str) -> (usize, usize) {
+    /// The bytes whose names begin so, by the rest of their names.
+    pub fn bytes_below(&self, prefix: &str) -> impl Iterator<Item = (&str, &[u8])> {
+        self.tensors.iter().filter_map(move |(name, stored)| match &stored.values {
+            Values::Bytes(bytes) => Some((name.strip_prefix(prefix)?, &**bytes)),
+            Values::Numbers(_) => None,
+        })
+    }
+
+    /// How many numbers the tensors have together whose names begin so.
+    pub fn size(&self, prefix: &str) -> usize {
         let below = self.tensors.iter().filter(|(name, _)| name.starts_with(prefix));
-        below.fold((0, 0), |(count, sum), (_, stored)| (count + 1, sum + stored.values.len()))
+        below.filter_map(|(_, stored)| stored.numbers()).map(<[f32]>::len).sum()
     }
 
     /// What a file with this in it has.
@@ -113,11 +152,17 @@ impl<'a> Contents<'a> {
     /// What the writer says.
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let mut header = Map::from_iter([("__metadata__".to_owned(), json!(self.texts))]);
+        // Bytes last: numbers then stand where their size divides.
+        let in_order = || {
+            let all = || self.tensors.iter();
+            let of_numbers = all().filter(|(_, stored)| stored.numbers().is_some());
+            of_numbers.chain(all().filter(|(_, stored)| stored.numbers().is_none()))
+        };
         let mut end = 0;
-        for (name, stored) in &self.tensors {
-            let begin = end;
-            end += stored.values.len() * 4;
-            header.insert(name.clone(), json!({"dtype": "F32", "shape": stored.shape, "data_offsets": [begin, end]}));
+        for (name, stored) in in_order() {
+            let (begin, (dtype, length)) = (end, stored.kind());
+            end += length;
+            header.insert(name.clone(), json!({"dtype": dtype, "shape": stored.shape, "data_offsets": [begin, end]}));
         }
         let mut header = Value::Object(header).to_string().into_bytes();
         header.resize(header.len().next_multiple_of(8), b' ');
@@ -126,7 +171,7 @@ impl<'a> Contents<'a> {
         }
         to.write_all(&(header.len() as u64).to_le_bytes())?;
         to.write_all(&header)?;
-        self.tensors.values().try_for_each(|stored| to.write_all(&stored.bytes()))
+        in_order().try_for_each(|(_, stored)| to.write_all(&stored.bytes()))
     }
 }
 
@@ -202,19 +247,22 @@ pub fn parse(source: &mut impl Read, length: u64, name: &str, format: &Format) -
     let header: Header = serde_json::from_slice(&bytes[8..]).map_err(|error| damaged(&error.to_string()))?;
     let number = header.number(format).map_err(|what| damaged(&what))?;
     known(number, name, format)?;
-    if size + 8 + header.length() != length {
+    let rest = length - size - 8;
+    if header.length() != rest {
         return Err(damaged("it is longer or shorter than its header says"));
     }
-    take(length - size - 8, &mut bytes)?;
+    take(rest, &mut bytes)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&error.to_string()))?;
     let mut contents = Contents { texts: header.texts, number, ..Contents::default() };
     for (name, view) in file.tensors() {
-        if view.dtype() != Dtype::F32 {
-            return Err(damaged(&format!("`{name}` is {:?}", view.dtype())));
+        match view.dtype() {
+            Dtype::F32 => {
+                let numbers = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                contents.tensor(&name, view.shape(), numbers.collect::<Vec<_>>());
+            }
+            Dtype::U8 => contents.bytes(&name, view.data().to_vec()),
+            other => return Err(damaged(&format!("`{name}` is {other:?}"))),
         }
-        let numbers = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        let values: Vec<f32> = numbers.collect();
-        contents.tensor(&name, view.shape(), values);
     }
     Ok(contents)
 }
@@ -322,11 +370,15 @@ mod tests {
         let mut contents = Contents::new(&TEST);
         contents.tensor("x", &[2, 1], vec![1.5, f32::NAN]);
         contents.text("note", "ü".into());
+        contents.bytes("a/é", &[1, 2, 3][..]);
+        contents.bytes("a/", &[][..]);
         write(&path, &contents).unwrap();
         let got = read(&path, &TEST).unwrap();
         let x = got.get_tensor("x", &[2, 1]).unwrap();
         assert!(x[0] == 1.5 && x[1].is_nan());
         assert_eq!(got.get_text("note").unwrap(), "ü");
+        assert_eq!(got.bytes_below("a/").collect::<Vec<_>>(), [("", &[][..]), ("é", &[1, 2, 3][..])]);
+        assert!(got.get_tensor("a/é", &[3]).is_err() && got.find_tensor("a/é").is_none());
         assert!(got.get_tensor("x", &[1, 2]).unwrap_err().to_string().contains("should have shape [1, 2]"));
     }
 

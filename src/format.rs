@@ -28,3 +28,15 @@ pub const MODEL: Format = Format { name: "polytask model", oldest: 0 };
 /// All that a run needs to go on with the same bits. Steps of two versions need not be the same steps: a checkpoint may be
 /// refused by its number where a model file may not.
 pub const CHECKPOINT: Format = Format { name: "polytask checkpoint", oldest: 0 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_ends_with_the_number() {
+        let numbers =
+            include_str!("format.rs").lines().filter_map(|line| line.strip_prefix("/// | ")?.split(' ').next());
+        assert_eq!(numbers.filter_map(|number| number.parse().ok()).max(), Some(NUMBER));
+    }
+}

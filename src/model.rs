@@ -14,7 +14,7 @@ use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::{Feature, Head, Target};
 use crate::loss::Loss;
-use crate::network::builder::Builder;
+use crate::network::builder::{Builder, Limit};
 use crate::network::nodes::{Op, embedding};
 use crate::network::params::Params;
 use crate::network::plan::{Purpose, Step};
@@ -45,6 +45,7 @@ pub struct Model {
     inputs: Inputs,
     /// Inputs, encoder, sharing, head, seed and the face's own notes, defaults filled in.
     rest: Value,
+    limit: Limit,
     workspaces: Vec<Workspace>,
 }
 
@@ -59,9 +60,10 @@ pub fn assemble(
     encoder: &dyn Encoder,
     sharing: &dyn Sharing,
     head: &dyn Head,
+    limit: Limit,
 ) -> Result<Network> {
     let columns: Vec<_> = inputs.columns().iter().map(|column| column.count).collect();
-    let mut net = Builder::new(inputs.numeric, &columns).serving(tasks.len());
+    let mut net = Builder::new(inputs.numeric, &columns).serving(tasks.len()).within(limit);
     let table = |(category, &width): (&Category, &usize)| embedding::Feature {
         width,
         bag: category.bag,
@@ -89,6 +91,14 @@ impl Model {
     /// # Errors
     /// Whatever in the description is missing, unknown or out of range.
     pub fn new(description: &str, custom: Vec<Option<Box<dyn Loss>>>) -> Result<Self> {
+        Self::within(Limit::default(), description, custom)
+    }
+
+    /// The same of a model that is not larger than the limit.
+    ///
+    /// # Errors
+    /// As [`Model::new`].
+    pub fn within(limit: Limit, description: &str, custom: Vec<Option<Box<dyn Loss>>>) -> Result<Self> {
         let description: Value =
             serde_json::from_str(description).map_err(|error| value_error!("a model's description: {error}"))?;
         let tasks = read_tasks(&description["tasks"], custom)?;
@@ -106,11 +116,11 @@ impl Model {
             bail!("`inputs`: a model needs at least one feature");
         }
 
-        let net = assemble(&inputs, &widths, &tasks, encoder.as_ref(), sharing.as_ref(), head.as_ref())?;
+        let net = assemble(&inputs, &widths, &tasks, encoder.as_ref(), sharing.as_ref(), head.as_ref(), limit)?;
         let params = Params::new(&net, seed)?;
         let rest = json!({"inputs": describe_inputs(&inputs, &widths), "encoder": encoder.describe(), "sharing": sharing.describe(),
                           "head": head.describe(), "seed": seed, "face": description["face"]});
-        let mut model = Self { tasks, net, params, relation: None, inputs, rest, workspaces: Vec::new() };
+        let mut model = Self { tasks, net, params, relation: None, inputs, rest, limit, workspaces: Vec::new() };
         model.freeze_only(&read_frozen(&description)?)?;
         Ok(model)
     }
@@ -130,6 +140,11 @@ impl Model {
     pub fn set_face(&mut self, face: &str) -> Result<()> {
         self.rest["face"] = serde_json::from_str(face).map_err(|error| value_error!("`face`: {error}"))?;
         Ok(())
+    }
+
+    /// How many parameters a model that is made of this one may have.
+    pub fn max_parameters(&self) -> usize {
+        if self.limit.of_file { self.limit.numbers.max(Limit::NUMBERS) } else { self.limit.numbers }
     }
 
     /// Number and kinds of features.
@@ -181,7 +196,8 @@ impl Model {
         let widths = embedding_widths(&self.inputs.categorical, &self.rest["inputs"]["embedding"])?;
         let size = |task: &Task| {
             let alone = std::slice::from_ref(task);
-            let net = assemble(&self.inputs, &widths, alone, encoder.as_ref(), sharing.as_ref(), head.as_ref())?;
+            let limit = Limit { numbers: usize::MAX, ..Limit::default() };
+            let net = assemble(&self.inputs, &widths, alone, encoder.as_ref(), sharing.as_ref(), head.as_ref(), limit)?;
             Ok(net.params.iter().map(|param| param.range.len()).sum::<usize>())
         };
         self.tasks.iter().map(size).sum()

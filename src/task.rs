@@ -7,6 +7,9 @@ use crate::loss::{self, Labels, Loss};
 use crate::weighting::About;
 use crate::{bail, value_error};
 
+/// Classes or outputs of the largest task.
+const MOST: u64 = 1 << 31;
+
 /// A task of a model.
 #[derive(Debug)]
 pub struct Task {
@@ -36,9 +39,9 @@ impl Task {
         }
         let number = |key: &str| match &description[key] {
             Value::Null => Ok(None),
-            value => match value.as_u64().filter(|&n| n > 0) {
+            value => match value.as_u64().filter(|n| (1..=MOST).contains(n)) {
                 Some(n) => Ok(Some(n as usize)),
-                None => Err(value_error!("task `{name}`: `{key}` should be a whole number of at least 1; got {value}")),
+                None => Err(value_error!("task `{name}`: `{key}` should be a whole number of 1..{MOST}; got {value}")),
             },
         };
         let (classes, outputs) = (number("classes")?, number("outputs")?.unwrap_or(1));

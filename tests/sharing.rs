@@ -6,7 +6,7 @@ use polytask::data::Inputs;
 use polytask::encoder::{self, Encoder};
 use polytask::error::Result;
 use polytask::model::assemble;
-use polytask::network::builder::Builder;
+use polytask::network::builder::{Builder, Limit};
 use polytask::network::gradient::Pass;
 use polytask::network::nodes::island::Module;
 use polytask::network::params::Params;
@@ -76,7 +76,7 @@ fn tasks(count: usize) -> Vec<Task> {
 fn built(encoder: &dyn Encoder, scheme: &Value, head: &str, count: usize) -> Network {
     let inputs = Inputs { numeric: INPUTS, categorical: Vec::new() };
     let (scheme, head) = (sharing::build(scheme).unwrap(), head::build(&json!(head)).unwrap());
-    assemble(&inputs, &[], &tasks(count), encoder, scheme.as_ref(), head.as_ref()).unwrap()
+    assemble(&inputs, &[], &tasks(count), encoder, scheme.as_ref(), head.as_ref(), Limit::default()).unwrap()
 }
 
 /// Parameters by name: each its own random numbers, whatever the order.

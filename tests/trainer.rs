@@ -323,7 +323,7 @@ fn a_resumed_run_ends_with_the_same_bits() {
         let (mut first, mut killed) = start();
         go(&mut first, &mut killed, 1);
         killed.run(&mut first, &data, run, Some(stop), &mut |_, _, _| Ok(())).unwrap();
-        killed.save(&first, &path, "{\"note\": 1}").unwrap();
+        killed.save(&first, &path, "{\"note\": 1}", &[]).unwrap();
         let (mut second, mut resumed) = start();
         assert_eq!(resumed.restore(&mut second, &path).unwrap(), "{\"note\": 1}");
         let rest = go(&mut second, &mut resumed, 4);
@@ -338,7 +338,7 @@ fn a_checkpoint_of_another_model_or_other_settings_is_refused_and_changes_nothin
     let path = std::env::temp_dir().join(format!("polytask-other-{}.safetensors", std::process::id()));
     let mut a = model(|_| ());
     let trainer = Trainer::new(&a, "{}").unwrap();
-    trainer.save(&a, &path, "").unwrap();
+    trainer.save(&a, &path, "", &[]).unwrap();
     let mut other = model(|d| d["encoder"]["hidden"] = json!([16, 9]));
     let before = bits(&other);
     let error = Trainer::new(&other, "{}").unwrap().restore(&mut other, &path).unwrap_err().to_string();

@@ -60,3 +60,26 @@ fn states_are_restored() {
         assert_eq!(weighting.state(), state, "{}", info.name);
     }
 }
+
+#[test]
+fn states_of_other_tasks_are_refused() {
+    let mut refused = 0;
+    for info in weighting::infos() {
+        let [mut of_three, mut of_two] = [3, 2].map(|count| {
+            let mut weighting = weighting::build(&json!(info.name)).unwrap();
+            weighting.prepare(&tasks()[..count]).unwrap();
+            weighting
+        });
+        let (three, two) = (of_three.state(), of_two.state());
+        if three.value == two.value {
+            continue;
+        }
+        for (weighting, own, other) in [(&mut of_two, &two, &three), (&mut of_three, &three, &two)] {
+            let message = weighting.restore(other).unwrap_err().to_string();
+            assert!(message.contains("it is of another number of tasks"), "{}: {message}", info.name);
+            assert_eq!(weighting.state(), *own, "{}", info.name);
+        }
+        refused += 1;
+    }
+    assert!(refused > 15);
+}

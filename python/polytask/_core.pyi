@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "Checkpoint",
     "Data",
     "Mix",
     "Model",
@@ -25,6 +26,7 @@ __all__ = [
 _Array = np.ndarray[Any, Any]
 _Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]
+_Bytes = npt.NDArray[np.uint8]
 #: `loss(outputs [n, width], targets, weights [n])` -> sum of weighted losses, total weight, gradient `[n, width]`.
 #: Targets are int64 `[n]`, -1 where missing, or float32 `[n, outputs]`, NaN where missing; rows without label weigh 0.
 _Loss = Callable[[_Floats, _Array, _Floats], tuple[float, float, _Floats]]
@@ -82,10 +84,16 @@ def course(
 class Model:
     """A multi-task model."""
 
-    def __new__(cls, description: str, callables: Sequence[_Loss | None] = ...) -> Model: ...
+    def __new__(
+        cls, description: str, callables: Sequence[_Loss | None] = ..., max_parameters: int | None = ...
+    ) -> Model: ...
     @property
     def description(self) -> str:
         """The description as JSON, with every default filled in."""
+
+    @property
+    def max_parameters(self) -> int:
+        """How many parameters a model that is made of this one may have."""
 
     def set_face(self, face: str) -> None:
         """Replaces the face's own notes (JSON) in the description."""
@@ -151,9 +159,16 @@ class Model:
     def save(self, path: str) -> None:
         """Writes the model to a safetensors file, atomically."""
 
+    def to_bytes(self) -> bytes:
+        """What `save` writes, in memory."""
+
     @staticmethod
     def load(path: str, callables: Sequence[_Loss | None] = ...) -> Model:
         """Reads a model that `save` wrote."""
+
+    @staticmethod
+    def from_bytes(data: bytes, callables: Sequence[_Loss | None] = ...) -> Model:
+        """Reads a model that `to_bytes` gave."""
 
 @final
 class Trainer:
@@ -228,11 +243,28 @@ class Trainer:
     def observe(self, value: float) -> None:
         """Shows the schedule a measured value."""
 
-    def save(self, path: str, extra: str) -> None:
-        """Writes a checkpoint with notes of the caller's, atomically."""
+    def save(self, path: str, extra: str, arrays: Sequence[tuple[str, _Bytes]]) -> None:
+        """Writes a checkpoint with notes and arrays of the caller's, atomically."""
 
-    def restore(self, path: str) -> str:
-        """Takes over a checkpoint, all of it or nothing; gives the caller's notes."""
+    def to_bytes(self, extra: str, arrays: Sequence[tuple[str, _Bytes]]) -> bytes:
+        """What `save` writes, in memory."""
+
+    def read(self, source: str | bytes) -> Checkpoint:
+        """Reads a checkpoint for this trainer, in which nothing changes yet: a file's, or what `to_bytes` gave."""
+
+    def take_over(self, checkpoint: Checkpoint) -> None:
+        """Goes on from a checkpoint that this trainer read, once."""
+
+@final
+class Checkpoint:
+    """A checkpoint that a trainer has read and not yet taken over."""
+
+    @property
+    def extra(self) -> str:
+        """The caller's notes."""
+
+    def arrays(self) -> dict[str, _Bytes]:
+        """The caller's arrays: bytes by name."""
 
 @final
 class Weighting:

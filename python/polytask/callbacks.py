@@ -135,8 +135,14 @@ class EarlyStopping(Callback):
         return self._kept
 
     def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self.wait, self._watched.best, self.best_epoch = state["wait"], state["best"], state["best_epoch"]
+        best = [None if each is None else float(each) for each in state["best"]]
+        if len(best) != len(self.monitors):
+            raise ValueError(f"it watched {len(best)} columns, not {len(self.monitors)}")
+        epoch = state["best_epoch"]
+        self.wait, self._watched.best, self.best_epoch = int(state["wait"]), best, None if epoch is None else int(epoch)
         self._kept = arrays
+        if self.restore_best and epoch is not None and not arrays:
+            _log.warning("%s: the checkpoint lacks the parameters of the best epoch, %s", self, epoch)
 
     def __repr__(self) -> str:
         return f"EarlyStopping({self.monitors!r}, patience={self.patience})"
@@ -146,7 +152,7 @@ class Checkpoint(Callback):
     """Writes everything a run needs to go on with the same bits: `trainer.fit(..., resume=path)`.
 
     A file appears complete or not at all, and older ones go only afterwards: whenever the run dies, the last complete
-    checkpoint can be read.
+    checkpoint can be read. While `fit` runs no other run can use the folder.
 
     Arguments:
         path: the folder.
@@ -179,6 +185,8 @@ class Checkpoint(Callback):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         os.makedirs(self.path, exist_ok=True)
+        if trainer._loop is not None:
+            trainer._loop.hold(self.path)
         if self._watched is not None:
             self._watched.begin(trainer)
 
@@ -210,7 +218,10 @@ class Checkpoint(Callback):
     def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         if self._watched is not None and state["best"] is not None:
             # One number is what the first versions kept.
-            self._watched.best = state["best"] if isinstance(state["best"], list) else [state["best"]]
+            best = state["best"] if isinstance(state["best"], list) else [state["best"]]
+            if len(best) != len(self._watched.best):
+                raise ValueError(f"it watched {len(best)} columns, not {len(self._watched.best)}")
+            self._watched.best = [None if each is None else float(each) for each in best]
 
     def __repr__(self) -> str:
         return f"Checkpoint({fspath(self.path)!r})"

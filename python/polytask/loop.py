@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -50,6 +52,7 @@ class Loop:
         self.callbacks = sorted(callbacks, key=lambda each: each.last)
         self.first, self.first_step = self.core.epochs, self.core.steps
         self.rows = None if isinstance(train, Stream) or in_memory(train) is None else train.core()
+        self.held: dict[str, Callable[[], None]] = {}
         self._check()
 
     @property
@@ -165,6 +168,8 @@ class Loop:
             _log.warning("interrupted: the model is as after step %s (and %r)", self.core.steps, error)
         finally:
             trainer._loop = None
+            for release in self.held.values():
+                release()
             if bar is not None:
                 bar.close(done)
         return trainer.history
@@ -172,6 +177,12 @@ class Loop:
     def _call(self, hook: Callable[..., None], *more: Any) -> None:
         hook(self.trainer, *more)
         interrupts.look()
+
+    def hold(self, folder: str) -> None:
+        """Keeps other runs out of a folder of checkpoints as long as this one goes on."""
+        path = os.path.realpath(folder)
+        if path not in self.held:
+            self.held[path] = checkpoints.hold(folder)
 
     def _begin(self) -> None:
         """What an earlier call left unfinished is over."""
@@ -297,15 +308,22 @@ class Loop:
         rows: Any = len(self.train) if isinstance(self.train, Rows) else None
         if isinstance(self.train, Mixed):
             rows = self.train.describe()
-        return {"batch_size": self.batch_size, "shuffle": self.shuffle, "rows": rows, "train_metrics": self.metrics}
+        same = {"batch_size": self.batch_size, "shuffle": self.shuffle, "rows": rows, "train_metrics": self.metrics}
+        return same | self._fingerprints
+
+    @functools.cached_property
+    def _fingerprints(self) -> dict[str, Any]:
+        parts = {"data": in_memory(self.train), "validation": in_memory(self.validation)}
+        return {name: " ".join(each.fingerprint() for each in rows) for name, rows in parts.items() if rows is not None}
 
     def check_same(self, state: dict[str, Any] | None) -> None:
         """Refuses a checkpoint of a `fit` with other arguments, before anything is restored."""
         theirs = state["same"] if state is not None else {}
         ours = self._same()
-        differ = next((key for key in theirs if ours[key] != theirs[key]), None)
+        differ = next((key for key in theirs if ours.get(key) != theirs[key]), None)
         if differ is not None:
-            raise ValueError(f"`resume`: the checkpoint was made with {differ} {theirs[differ]}; got {ours[differ]}")
+            given = ours.get(differ)
+            raise ValueError(f"`resume`: the checkpoint was made with {differ} {theirs[differ]}; got {given}")
 
     def restore(self, state: dict[str, Any] | None) -> None:
         """Goes on where the checkpoint's call of `fit` was."""

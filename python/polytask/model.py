@@ -47,6 +47,8 @@ class MultiTaskModel:
         sharing: one of `pt.sharing`, or its name.
         head: one of `pt.head`, or its name.
         seed: of the initial weights.
+        max_parameters: how many numbers the parameters may have, 2**33 unless said otherwise; more are refused before
+            memory is taken for them.
         input_size, hidden_size, output_sizes, activation: the short form; `activation=None` is linear.
     """
 
@@ -59,6 +61,7 @@ class MultiTaskModel:
         sharing: Component | str = "hard",
         head: Component | str = "linear",
         seed: int = 0,
+        max_parameters: int | None = None,
         input_size: int | None = None,
         hidden_size: int | Sequence[int] | None = None,
         output_sizes: Sequence[int] | None = None,
@@ -79,7 +82,8 @@ class MultiTaskModel:
             "head": describe("head", head, "head"),
             "seed": whole(seed, "`seed`", 0),
         }
-        core = _core.Model(json.dumps(description), [island.wrap(task) for task in checked])
+        most = None if max_parameters is None else whole(max_parameters, "`max_parameters`")
+        core = _core.Model(json.dumps(description), [island.wrap(task) for task in checked], most)
         self._take(core, described, checked)
 
     def _take(self, core: _core.Model, inputs: Inputs, tasks: Sequence[Task]) -> None:

@@ -210,17 +210,16 @@ class Trainer:
         """
         loop = self._loop
         callbacks = self.callbacks if loop is None else loop.callbacks
-        extra = {
-            "history": self.history.rows,
-            "stopping": self.stopping,
-            "done": self._done,
-            "loop": None if loop is None else loop.state(),
-            "callbacks": [{"class": type(each).__name__, "state": each.state()} for each in callbacks],
-            "learned": self.model._learned(),
-            "random": randomness.capture(loop.generator) if loop is not None and loop.foreign else None,
-        }
-        checkpoints.write_arrays(fspath(path), {str(i): each.arrays() for i, each in enumerate(callbacks)})
-        self._core.save(fspath(path), json.dumps(extra))
+        notes, arrays = checkpoints.write(
+            self.history.rows,
+            callbacks,
+            stopping=self.stopping,
+            done=self._done,
+            loop=None if loop is None else loop.state(),
+            learned=self.model._learned(),
+            random=randomness.capture(loop.generator) if loop is not None and loop.foreign else None,
+        )
+        self._core.save(fspath(path), notes, arrays)
 
     def restore(self, path: str | PathLike[str]) -> None:
         """Takes over a checkpoint that `save` wrote, all of it or nothing.
@@ -229,24 +228,28 @@ class Trainer:
             OSError: the file cannot be read.
             ValueError: it is no checkpoint, is damaged, or belongs to another model or other settings.
         """
-        extra, arrays = checkpoints.notes(fspath(path)), checkpoints.read_arrays(fspath(path))
-        if self._loop is not None:
-            self._loop.check_same(extra["loop"])
-        self._core.restore(fspath(path))
-        self.model._relearn(extra.get("learned") or {})
-        self.history.rows[:] = extra["history"]
-        self.stopping, self._done = extra["stopping"], extra["done"]
-        loop = self._loop
-        for i, callback in enumerate(self.callbacks if loop is None else loop.callbacks):
-            kept: dict[str, Any] = extra["callbacks"][i] if i < len(extra["callbacks"]) else {"class": None}
-            if kept["class"] == type(callback).__name__:
-                callback.restore(kept["state"], arrays.get(str(i), {}))
-            else:
-                _log.warning("%s has no state in the checkpoint %s", callback, path)
+        held, loop = self._core.read(fspath(path)), self._loop
+        notes = checkpoints.read(held, fspath(path))
         if loop is not None:
-            loop.restore(extra["loop"])
-            if extra["random"] is not None and loop.foreign:
-                randomness.restore(extra["random"], loop.generator)
+            loop.check_same(notes.loop)
+        callbacks = self.callbacks if loop is None else loop.callbacks
+        pairs = zip(callbacks, notes.callbacks, strict=False)
+        known = [(each, kept) for each, kept in pairs if kept.name == type(each).__name__]
+        with checkpoints.undone([each for each, _ in known], None if loop is None else loop.generator, fspath(path)):
+            for each, kept in known:
+                each.restore(kept.state, kept.arrays)
+            if loop is not None:
+                loop.restore(notes.loop)
+                if notes.random is not None and loop.foreign:
+                    randomness.restore(notes.random, loop.generator)
+            # The core has looked at all of it.
+            self._core.take_over(held)
+        self.model._relearn(notes.learned)
+        self.history.rows[:] = notes.history
+        self.stopping, self._done = notes.stopping, notes.done
+        for callback in callbacks:
+            if not any(callback is each for each, _ in known):
+                _log.warning("%s has no state in the checkpoint %s", callback, path)
 
     def _check_whole(self, data: Rows | Stream | Mixed) -> None:
         """Checks data to evaluate on, where they are there as a whole; what is doubtful in them is logged."""

@@ -36,7 +36,7 @@ def rebuilt(core: _core.Model, features: Sequence[str], tasks: Sequence[Task]) -
     known = {task["name"]: task for task in description["tasks"]}
     described = [known.get(task.name) or task.describe() for task in tasks]
     description.update(tasks=described, frozen=[], face=None)
-    return _core.Model(json.dumps(description), [island.wrap(task) for task in tasks])
+    return _core.Model(json.dumps(description), [island.wrap(task) for task in tasks], core.max_parameters)
 
 
 def copy(source: _core.Model, target: _core.Model) -> list[str]:

@@ -44,6 +44,7 @@ impl Encoder for Mlp {
     }
 
     fn stage(&self, net: &mut Builder, stage: usize, paths: &[String], x: ValueId) -> Result<ValueId> {
+        net.check()?;
         let width = self.hidden.0[stage];
         let layer: Vec<_> = paths.iter().map(|path| format!("{path}.{stage}")).collect();
         let y = self.layer(net, &layer, x, width);

@@ -24,18 +24,19 @@ crate::component! {
 impl Head for Tower {
     fn build(&self, net: &mut Builder, targets: &[Target]) -> Result<Vec<Output>> {
         match side_by_side(net, targets).filter(|_| !self.hidden.0.is_empty()) {
-            Some(features) => Ok(self.together(net, targets, features)),
-            None => Ok(targets.iter().map(|target| self.apart(net, target)).collect()),
+            Some(features) => self.together(net, targets, features),
+            None => targets.iter().map(|target| self.apart(net, target)).collect(),
         }
     }
 }
 
 impl Tower {
     /// `features` are groups, a task each.
-    fn together(&self, net: &mut Builder, targets: &[Target], features: ValueId) -> Vec<Output> {
+    fn together(&self, net: &mut Builder, targets: &[Target], features: ValueId) -> Result<Vec<Output>> {
         let paths = |layer: usize| targets.iter().map(|t| format!("{}.{layer}", t.path)).collect::<Vec<_>>();
         let mut x = features;
         for (i, &width) in self.hidden.0.iter().enumerate() {
+            net.check()?;
             x = net.linear(&paths(i), x, width, self.activation);
             x = net.dropout(x, self.dropout);
         }
@@ -43,24 +44,25 @@ impl Tower {
         let width = targets[0].width;
         if targets.iter().all(|target| target.width == width) {
             let value = net.linear(&last, x, width, None);
-            return (0..targets.len()).map(|group| Output { value, group, columns: 0..width }).collect();
+            return Ok((0..targets.len()).map(|group| Output { value, group, columns: 0..width }).collect());
         }
         let head = |(task, (target, path)): (usize, (&Target, &String))| {
             let own = net.group_of(x, task, target.reach);
             let value = net.narrow(path, own, target.width, None, target.reach);
             Output { value, group: 0, columns: 0..target.width }
         };
-        targets.iter().zip(&last).enumerate().map(head).collect()
+        Ok(targets.iter().zip(&last).enumerate().map(head).collect())
     }
 
-    fn apart(&self, net: &mut Builder, target: &Target) -> Output {
+    fn apart(&self, net: &mut Builder, target: &Target) -> Result<Output> {
         let mut x = alone(net, target);
         for (i, &width) in self.hidden.0.iter().enumerate() {
+            net.check()?;
             x = net.narrow(&format!("{}.{i}", target.path), x, width, self.activation, target.reach);
             x = net.dropout(x, self.dropout);
         }
         let path = format!("{}.{}", target.path, self.hidden.0.len());
         let value = net.narrow(&path, x, target.width, None, target.reach);
-        Output { value, group: 0, columns: 0..target.width }
+        Ok(Output { value, group: 0, columns: 0..target.width })
     }
 }

@@ -10,10 +10,14 @@ use crate::file::{self, Contents};
 use crate::format::MODEL;
 use crate::loss::{self, Loss};
 use crate::network::Entry;
+use crate::network::builder::Limit;
 use crate::registry::list;
 use crate::regularizer::Relation;
 use crate::task::Task;
 use crate::value_error;
+
+/// Before the names of parameters and state.
+const PREFIX: &str = "model/";
 
 impl Model {
     /// Writes description and parameters, atomically.
@@ -62,7 +66,8 @@ impl Model {
         let description = contents.get_text("description")?;
         let parsed =
             serde_json::from_str(description).map_err(|error| value_error!("damaged description ({error})"))?;
-        let mut model = Self::new(description, custom(&parsed)?)?;
+        let limit = Limit { numbers: contents.size(PREFIX), of_file: true };
+        let mut model = Self::within(limit, description, custom(&parsed)?)?;
         let parameters = model.fetch(contents)?;
         model.assign(&parameters);
         model.relation = model.fetch_relation(contents)?;
@@ -72,7 +77,7 @@ impl Model {
     /// Adds parameters, state and relation to a file.
     pub fn store<'a>(&'a self, contents: &mut Contents<'a>) {
         for (index, entry) in self.net.entries.iter().enumerate() {
-            contents.tensor(&format!("model/{}", entry.name), &entry.shape, self.entry(index));
+            contents.tensor(&format!("{PREFIX}{}", entry.name), &entry.shape, self.entry(index));
         }
         if let Some(relation) = &self.relation {
             contents.text("relation", relation.text());
@@ -99,7 +104,7 @@ impl Model {
     /// # Errors
     /// A tensor that is missing or of another shape.
     pub fn fetch<'a>(&self, contents: &'a Contents<'_>) -> Result<Vec<&'a [f32]>> {
-        let of = |e: &Entry| contents.get_tensor(&format!("model/{}", e.name), &e.shape);
+        let of = |e: &Entry| contents.get_tensor(&format!("{PREFIX}{}", e.name), &e.shape);
         self.net.entries.iter().map(of).collect()
     }
 

@@ -1,5 +1,7 @@
 //! What of a model is frozen.
 
+use std::collections::HashSet;
+
 use super::Model;
 use crate::bail;
 use crate::error::Result;
@@ -33,10 +35,12 @@ impl Model {
     /// # Errors
     /// A path that does not exist.
     pub fn freeze_only(&mut self, paths: &[String]) -> Result<()> {
-        if let Some(path) = paths.iter().find(|path| !self.net.entries.iter().any(|entry| entry.name == **path)) {
+        let known: HashSet<_> = self.net.entries.iter().map(|entry| entry.name.as_str()).collect();
+        if let Some(path) = paths.iter().find(|path| !known.contains(path.as_str())) {
             bail!("`frozen`: the model has no parameter {path:?}");
         }
-        self.freeze_where(|entry| paths.contains(&entry.name));
+        let wanted: HashSet<_> = paths.iter().collect();
+        self.freeze_where(|entry| wanted.contains(&entry.name));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Builds a network: what encoders, sharing schemes and heads write instead of forward and backward passes.
 
 mod groups;
+mod limit;
 mod mixing;
 mod parameters;
 
@@ -13,11 +14,10 @@ use super::nodes::{Op, add, concat, dropout, norm, select};
 use super::{Entry, Init, Network, Output, Reach, Role, Value, ValueId};
 use crate::bail;
 use crate::error::Result;
+pub use limit::Limit;
 
 /// Parameters start on a cache line.
 const ALIGN: usize = 16;
-/// Numbers in the largest model that is built: 32 GiB of `f32`.
-const LARGEST: usize = 1 << 33;
 
 /// A network under construction.
 #[derive(Debug)]
@@ -30,8 +30,11 @@ pub struct Builder {
     tasks: Option<usize>,
     /// Whether groups start alike.
     alike: bool,
-    /// Numbers in all parameters, counted without overflow.
+    /// Numbers in all parameters and state, counted without overflow.
     wanted: usize,
+    /// Where the last parameter ends.
+    end: usize,
+    limit: Limit,
 }
 
 /// Each group of a value several times in turn.
@@ -61,7 +64,21 @@ impl Builder {
             views: Vec::new(),
             thaws: 0,
         };
-        Self { net, state_entries: Vec::new(), repeated: Vec::new(), tasks: None, alike: false, wanted: 0 }
+        Self {
+            net,
+            state_entries: Vec::new(),
+            repeated: Vec::new(),
+            tasks: None,
+            alike: false,
+            wanted: 0,
+            end: 0,
+            limit: Limit::default(),
+        }
+    }
+
+    /// The same within other limits.
+    pub fn within(self, limit: Limit) -> Self {
+        Self { limit, ..self }
     }
 
     /// The same for so many tasks, which may then have several groups each.
@@ -218,7 +235,7 @@ impl Builder {
     pub fn concat(&mut self, inputs: &[ValueId]) -> Result<ValueId> {
         let inputs = &self.all_solid(inputs);
         let (groups, reach) = self.meet(inputs)?;
-        let width = inputs.iter().map(|&x| self.value(x).width).sum();
+        let width = inputs.iter().fold(0, |sum: usize, &x| sum.saturating_add(self.value(x).width));
         let learns = inputs.iter().any(|&x| self.value(x).learns);
         let output = self.fresh(groups, width, reach, learns);
         Ok(self.push(Op::Concat(concat::Concat { inputs: inputs.to_vec(), output })))
@@ -258,15 +275,14 @@ impl Builder {
     /// A task whose outputs other tasks reach: its gradient could not be told from theirs. More parameters than fit. Two
     /// of one name.
     pub fn finish(mut self) -> Result<Network> {
-        if self.wanted > LARGEST {
-            bail!("the model would have more than {LARGEST} parameters: make its layers, inputs or categories smaller");
-        }
+        self.check()?;
         let tasks = self.net.outputs.len();
         if let Some(task) = self.net.outputs.iter().position(|o| tasks > 1 && self.value(o.value).reach == Reach::All) {
             bail!("task {task} needs outputs of its own");
         }
-        let consumed = |id| self.net.ops.iter().any(|op| op.inputs().contains(&id));
-        let shared = |id: &ValueId| self.net.values[*id].reach == Reach::All && consumed(*id);
+        let mut consumed = vec![false; self.net.values.len()];
+        self.net.ops.iter().flat_map(Op::inputs).for_each(|id| consumed[id] = true);
+        let shared = |id: &ValueId| self.net.values[*id].reach == Reach::All && consumed[*id];
         self.net.representation = (0..self.net.values.len()).rev().find(shared).unwrap_or(0);
         self.place_tables();
         self.net.entries.extend(self.state_entries);

@@ -186,9 +186,10 @@ impl<T: Real> Slabs<T> {
             Store::Halves => (false, BUDGET),
         };
         let mut slabs: Vec<_> = (0..net.params.len()).map(|_| None).collect();
+        let mut users = vec![Vec::new(); net.params.len()];
+        net.ops.iter().enumerate().for_each(|(i, op)| op.params().into_iter().for_each(|p| users[p].push(i)));
         for &p in &shared {
-            let mut users = (0..net.ops.len()).filter(|&i| net.ops[i].params().contains(&p));
-            let last = users.next().expect("every parameter is some node's");
+            let last = *users[p].first().expect("every parameter is some node's");
             let groups = net.params[p].groups;
             let layout = Layout { groups, rows: 1, lanes: tasks, width: net.params[p].range.len() / groups };
             let place = |range: Range<usize>| {
@@ -196,7 +197,7 @@ impl<T: Real> Slabs<T> {
                 (at / layout.width, at % layout.width..at % layout.width + range.len())
             };
             let still: Vec<_> = net.still(p).map(place).collect();
-            let tiled = !kept && still.is_empty() && users.next().is_none() && net.ops[last].tiles(p);
+            let tiled = !kept && still.is_empty() && users[p].len() == 1 && net.ops[last].tiles(p);
             let buffer = (!tiled).then(|| Buffer::zeros(layout)).transpose()?;
             let squares = match &buffer {
                 Some(buffer) => {

@@ -169,8 +169,11 @@ impl<T: Real> Plan<T> {
         let terms = net.ops.iter().map(|op| op.terms().into_iter().map(place).collect()).collect();
         let (outputs, representation) = (net.outputs.clone(), net.representation);
         let learns = net.ops.iter().map(|op| net.values[op.output()].learns).collect();
-        let still = (0..net.params.len()).flat_map(|param| net.still(param));
-        let still = still.map(|range| params.gradients.part(range.start, layout(1, 1, 1, range.len())));
+        let frozen =
+            net.entries.iter().filter(|entry| entry.frozen && entry.param.is_some_and(|p| net.params[p].learns));
+        let still = frozen
+            .map(|entry| entry.range.clone())
+            .map(|range| params.gradients.part(range.start, layout(1, 1, 1, range.len())));
         let still = still.collect::<Result<_>>()?;
         Ok(Self {
             rows,

@@ -25,7 +25,7 @@ mod core {
     #[pymodule_export]
     use super::model::PyModel;
     #[pymodule_export]
-    use super::trainer::PyTrainer;
+    use super::trainer::{PyCheckpoint, PyTrainer};
     #[pymodule_export]
     use super::weighting::PyWeighting;
     #[pymodule_export]

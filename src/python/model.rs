@@ -1,6 +1,6 @@
 //! `Model`: the network and its parameters.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use numpy::{
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use serde_json::Value;
 
 use super::data::PyData;
@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::inspection::Shown;
 use crate::model::Model;
 use crate::network::Source;
+use crate::network::builder::Limit;
 use crate::registry::list;
 use crate::regularizer::Relation;
 use crate::{bail, value_error};
@@ -55,11 +56,12 @@ impl PyModel {
 #[pymethods]
 impl PyModel {
     #[new]
-    #[pyo3(signature = (description, callables=Vec::new()))]
-    fn new(py: Python<'_>, description: &str, callables: Calls) -> PyResult<Self> {
+    #[pyo3(signature = (description, callables=Vec::new(), max_parameters=None))]
+    fn new(py: Python<'_>, description: &str, callables: Calls, max_parameters: Option<usize>) -> PyResult<Self> {
         door::run(py, || {
             let parsed: Value = serde_json::from_str(description).unwrap_or_default();
-            Model::new(description, loss::custom(&parsed, &callables)?).map(Self::of)
+            let limit = max_parameters.map_or_else(Limit::default, |numbers| Limit { numbers, of_file: false });
+            Model::within(limit, description, loss::custom(&parsed, &callables)?).map(Self::of)
         })
     }
 
@@ -67,6 +69,12 @@ impl PyModel {
     #[getter]
     fn description(&self, py: Python<'_>) -> PyResult<String> {
         self.with(py, |model| Ok(model.description()))
+    }
+
+    /// How many parameters a model that is made of this one may have.
+    #[getter]
+    fn max_parameters(&self, py: Python<'_>) -> PyResult<usize> {
+        self.with(py, |model| Ok(model.max_parameters()))
     }
 
     /// Replaces the face's own notes (JSON) in the description.
@@ -124,8 +132,8 @@ impl PyModel {
     ) -> PyResult<(Vec<String>, Vec<String>)> {
         let known = self.names(py)?;
         let missing: Vec<_> = known.iter().map(|k| k.0.clone()).filter(|name| !state.contains_key(name)).collect();
-        let mut unexpected: Vec<_> =
-            state.keys().filter(|name| !known.iter().any(|k| &k.0 == *name)).cloned().collect();
+        let names: HashSet<_> = known.iter().map(|k| &k.0).collect();
+        let mut unexpected: Vec<_> = state.keys().filter(|name| !names.contains(name)).cloned().collect();
         unexpected.sort();
         if strict && !(missing.is_empty() && unexpected.is_empty()) {
             let what = format!("`state`: missing {}; unexpected {}", list(&missing), list(&unexpected));
@@ -312,11 +320,23 @@ impl PyModel {
         self.with(py, |model| model.save(&path))
     }
 
+    /// What `save` writes, in memory.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.with(py, |model| model.to_bytes())?))
+    }
+
     /// Reads a model that `save` wrote.
     #[staticmethod]
     #[pyo3(signature = (path, callables=Vec::new()))]
     fn load(py: Python<'_>, path: PathBuf, callables: Calls) -> PyResult<Self> {
         door::run(py, || Model::open(&path, |description| loss::custom(description, &callables)).map(Self::of))
+    }
+
+    /// Reads a model that `to_bytes` gave.
+    #[staticmethod]
+    #[pyo3(signature = (data, callables=Vec::new()))]
+    fn from_bytes(py: Python<'_>, data: &[u8], callables: Calls) -> PyResult<Self> {
+        door::run(py, || Model::from_bytes(data, |description| loss::custom(description, &callables)).map(Self::of))
     }
 }
 

@@ -1,18 +1,22 @@
 //! `Trainer`: the training loop.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use numpy::{PyArray1, PyArrayDyn};
+use numpy::{PyArray1, PyArrayDyn, PyReadonlyArray1};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use super::data::{PyData, Source};
 use super::model::{PyModel, Shared};
 use super::{arrays, door};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::trainer::Trainer;
+use crate::trainer::checkpoint::Checkpoint;
 use crate::trainer::epoch::{Run, Sets};
+use crate::value_error;
 
 /// Trains one model.
 #[pyclass(frozen, name = "Trainer", module = "polytask._core")]
@@ -193,13 +197,81 @@ impl PyTrainer {
         })
     }
 
-    /// Writes a checkpoint with notes of the caller's, atomically.
-    fn save(&self, py: Python<'_>, path: PathBuf, extra: &str) -> PyResult<()> {
-        self.with(py, |trainer, model| trainer.save(model, &path, extra))
+    /// Writes a checkpoint with notes and arrays of the caller's, atomically.
+    fn save(&self, py: Python<'_>, path: PathBuf, extra: &str, arrays: Arrays<'_>) -> PyResult<()> {
+        let arrays = slices(&arrays)?;
+        self.with(py, |trainer, model| trainer.save(model, &path, extra, &arrays))
     }
 
-    /// Takes over a checkpoint, all of it or nothing; gives the caller's notes.
-    fn restore(&self, py: Python<'_>, path: PathBuf) -> PyResult<String> {
-        self.with(py, |trainer, model| trainer.restore(model, &path))
+    /// What `save` writes, in memory.
+    fn to_bytes<'py>(&self, py: Python<'py>, extra: &str, arrays: Arrays<'_>) -> PyResult<Bound<'py, PyBytes>> {
+        let arrays = slices(&arrays)?;
+        Ok(PyBytes::new(py, &self.with(py, |trainer, model| trainer.to_bytes(model, extra, &arrays))?))
     }
+
+    /// Reads a checkpoint for this trainer, in which nothing changes yet: a file's, or what `to_bytes` gave.
+    fn read(&self, py: Python<'_>, source: Place) -> PyResult<PyCheckpoint> {
+        let read = self.with(py, |trainer, model| match &source {
+            Place::Bytes(bytes) => trainer.read_checkpoint_bytes(model, bytes),
+            Place::File(path) => trainer.read_checkpoint(model, path),
+        })?;
+        Ok(PyCheckpoint { checkpoint: Mutex::new(Some(read)) })
+    }
+
+    /// Goes on from a checkpoint that this trainer read, once.
+    fn take_over(&self, py: Python<'_>, checkpoint: &Bound<'_, PyCheckpoint>) -> PyResult<()> {
+        let checkpoint = checkpoint.get();
+        self.with(py, |trainer, model| {
+            let taken = door::lock(&checkpoint.checkpoint, "checkpoint")?.take();
+            trainer.take_over(model, taken.ok_or_else(taken_already)?)
+        })
+    }
+}
+
+/// Bytes by name.
+type Arrays<'py> = Vec<(String, PyReadonlyArray1<'py, u8>)>;
+
+fn slices<'a>(arrays: &'a Arrays<'_>) -> PyResult<Vec<(String, &'a [u8])>> {
+    arrays.iter().map(|(name, array)| Ok((name.clone(), array.as_slice()?))).collect()
+}
+
+/// Where a checkpoint is.
+#[derive(FromPyObject)]
+enum Place {
+    Bytes(Vec<u8>),
+    File(PathBuf),
+}
+
+/// A checkpoint that a trainer has read and not yet taken over.
+#[pyclass(frozen, name = "Checkpoint", module = "polytask._core")]
+pub struct PyCheckpoint {
+    checkpoint: Mutex<Option<Checkpoint>>,
+}
+
+#[pymethods]
+impl PyCheckpoint {
+    /// The caller's notes.
+    #[getter]
+    fn extra(&self, py: Python<'_>) -> PyResult<String> {
+        self.look(py, |checkpoint| checkpoint.extra.clone())
+    }
+
+    /// The caller's arrays: bytes by name.
+    fn arrays<'py>(&self, py: Python<'py>) -> PyResult<HashMap<String, Bound<'py, PyArray1<u8>>>> {
+        let arrays = self.look(py, |checkpoint| checkpoint.arrays.clone())?;
+        Ok(arrays.into_iter().map(|(name, bytes)| (name, PyArray1::from_vec(py, bytes))).collect())
+    }
+}
+
+impl PyCheckpoint {
+    fn look<R: Send>(&self, py: Python<'_>, call: impl FnOnce(&Checkpoint) -> R + Send) -> PyResult<R> {
+        door::run(py, || {
+            let held = door::lock(&self.checkpoint, "checkpoint")?;
+            Ok(call(held.as_ref().ok_or_else(taken_already)?))
+        })
+    }
+}
+
+fn taken_already() -> Error {
+    value_error!("the checkpoint was taken over already")
 }

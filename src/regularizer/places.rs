@@ -81,11 +81,13 @@ impl Places {
         let mut all = vec![0; net.params.len()];
         entries().for_each(|(_, param)| all[param] += 1);
         let mut seen = vec![0; net.params.len()];
+        let mut inputs = vec![None; net.params.len()];
+        for op in net.ops.iter().rev() {
+            op.params().into_iter().for_each(|param| inputs[param] = op.inputs().first().copied());
+        }
         let piece = |(block, (entry, param)): (&Block, (&Entry, usize))| {
             let group = seen[param];
             seen[param] += 1;
-            let op = net.ops.iter().find(|op| op.params().contains(&param));
-            let input = op.and_then(|op| op.inputs().first().copied());
             Piece {
                 path: block.path.clone(),
                 start: entry.range.start,
@@ -93,7 +95,7 @@ impl Places {
                 decays: block.decays,
                 task: block.task,
                 // Several groups in turn may read the same group of a value.
-                reads: input.map(|value| (value, group * net.values[value].groups / all[param])),
+                reads: inputs[param].map(|value: ValueId| (value, group * net.values[value].groups / all[param])),
             }
         };
         Self::of(blocks.iter().zip(entries()).map(piece).collect(), tasks)

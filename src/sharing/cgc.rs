@@ -1,6 +1,6 @@
 //! Customized gate control.
 
-use super::{Parts, Sharing, numbered};
+use super::{Parts, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::Reach;
@@ -21,16 +21,19 @@ crate::component! {
 impl Sharing for Cgc {
     fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
         let (tasks, encoder) = (parts.tasks.len(), parts.encoder);
-        let each = net.each(parts.x, tasks * self.task_experts, Reach::Own);
-        let own = encoder.build(net, &parts.numbered("task_experts", self.task_experts), each)?;
-        let each = net.each(parts.x, self.shared_experts, Reach::All);
-        let shared = encoder.build(net, &numbered("shared_experts", self.shared_experts), each)?;
+        let (of_tasks, of_all) = (
+            parts.numbered(net, "task_experts", self.task_experts)?,
+            net.numbered("shared_experts", self.shared_experts)?,
+        );
+        let each = net.each(parts.x, of_tasks.len(), Reach::Own);
+        let own = encoder.build(net, &of_tasks, each)?;
+        let each = net.each(parts.x, of_all.len(), Reach::All);
+        let shared = encoder.build(net, &of_all, each)?;
         let seen = encoder.pooled(net, parts.x)?;
         let seen = net.each(seen, tasks, Reach::Own);
         let gates = net.linear(&parts.paths("gates"), seen, self.task_experts + self.shared_experts, None);
         let gates = net.softmax(gates);
-        let names =
-            [numbered("task_experts", self.task_experts), numbered("shared_experts", self.shared_experts)].concat();
+        let names = [net.numbered("task_experts", self.task_experts)?, of_all].concat();
         net.show_gates("gates".to_owned(), gates, [parts.names(), names], self.task_experts);
         let experts = [Experts { value: own, common: false }, Experts { value: shared, common: true }];
         let mixed = net.mixture(gates, &experts, Reach::Own)?;

@@ -1,6 +1,6 @@
 //! DSelect-k: sparse gates that can be differentiated.
 
-use super::{Parts, Sharing, numbered};
+use super::{Parts, Sharing};
 use crate::bail;
 use crate::error::Result;
 use crate::head::Feature;
@@ -40,8 +40,9 @@ fn few(gate: &DselectK) -> Result<()> {
 impl Sharing for DselectK {
     fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
         let DselectK { experts, k, gamma, entropy } = *self;
+        let names = net.numbered("experts", experts)?;
         let each = net.each(parts.x, experts, Reach::All);
-        let value = parts.encoder.build(net, &numbered("experts", experts), each)?;
+        let value = parts.encoder.build(net, &names, each)?;
         let seen = parts.encoder.pooled(net, parts.x)?;
         let seen = net.each(seen, parts.tasks.len(), Reach::Own);
         let bits = experts.next_power_of_two().trailing_zeros() as usize;
@@ -50,7 +51,7 @@ impl Sharing for DselectK {
         let z = net.linear_from(&paths("bits"), seen, k * bits, None, Some(Init::Uniform(gamma / 100.0)));
         let a = net.linear(&paths("mix"), seen, k, None);
         let gates = net.selectors(z, a, k, experts, gamma, entropy)?;
-        net.show_gates("gates".to_owned(), gates, [parts.names(), numbered("experts", experts)], 0);
+        net.show_gates("gates".to_owned(), gates, [parts.names(), names], 0);
         let mixed = net.mixture(gates, &[Experts { value, common: true }], Reach::Own)?;
         Ok(parts.features(mixed))
     }

@@ -1,6 +1,6 @@
 //! Learning to branch.
 
-use super::{Parts, Sharing, numbered};
+use super::{Parts, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::Reach;
@@ -31,13 +31,14 @@ impl Sharing for Ltb {
         let branches = self.branches.unwrap_or(parts.tasks.len());
         let Ltb { temperature, decay, lowest, .. } = *self;
         let rule = Rule::Sampled { temperature, decay, lowest };
-        let blocks = numbered("blocks", branches);
+        let blocks = net.numbered("blocks", branches)?;
         let mut x = net.each(parts.x, branches, Reach::All);
         for stage in 0..parts.encoder.stages() {
             if stage > 0 {
                 let mix = Mix { inputs: &[x], across: true, parts: 1, start: &|_, _| 0.0, rule };
                 let name = format!("branching.{stage}");
-                x = net.stitch(&numbered(&name, branches), mix, Reach::All)?;
+                let paths = net.numbered(&name, branches)?;
+                x = net.stitch(&paths, mix, Reach::All)?;
                 net.show_stitch(name, blocks.clone(), blocks.clone());
             }
             x = parts.encoder.stage(net, stage, &blocks, x)?;

@@ -1,6 +1,6 @@
 //! Multi-gate mixture of experts.
 
-use super::{Parts, Sharing, numbered};
+use super::{Parts, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::Reach;
@@ -20,13 +20,14 @@ crate::component! {
 
 impl Sharing for Mmoe {
     fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+        let experts = net.numbered("experts", self.experts)?;
         let each = net.each(parts.x, self.experts, Reach::All);
-        let value = parts.encoder.build(net, &numbered("experts", self.experts), each)?;
+        let value = parts.encoder.build(net, &experts, each)?;
         let seen = parts.encoder.pooled(net, parts.x)?;
         let seen = net.each(seen, parts.tasks.len(), Reach::Own);
         let gates = net.linear(&parts.paths("gates"), seen, self.experts, None);
         let gates = net.softmax(gates);
-        net.show_gates("gates".to_owned(), gates, [parts.names(), numbered("experts", self.experts)], 0);
+        net.show_gates("gates".to_owned(), gates, [parts.names(), experts], 0);
         let mixed = net.mixture(gates, &[Experts { value, common: true }], Reach::Own)?;
         Ok(parts.features(mixed))
     }

@@ -45,8 +45,11 @@ impl Parts<'_> {
     }
 
     /// Paths of so many networks a task: `prefix.task.0`, `prefix.task.1` ...
-    pub fn numbered(&self, prefix: &str, count: usize) -> Vec<String> {
-        self.paths(prefix).iter().flat_map(|path| numbered(path, count)).collect()
+    ///
+    /// # Errors
+    /// As [`Builder::numbered`].
+    pub fn numbered(&self, net: &Builder, prefix: &str, count: usize) -> Result<Vec<String>> {
+        net.numbered_each(&self.paths(prefix), count)
     }
 
     /// Each task's features, where they are the groups of one value.
@@ -88,11 +91,6 @@ crate::family!(
     Sharing, "sharing": hard::Hard, soft::Soft, cross_stitch::CrossStitch, sluice::Sluice, nddr::Nddr, mmoe::Mmoe, omoe::Omoe,
     cgc::Cgc, ple::Ple, dselect_k::DselectK, ltb::Ltb, branched::Branched, esmm::Esmm, aitm::Aitm
 );
-
-/// Paths of so many equal networks: `prefix.0`, `prefix.1` ...
-fn numbered(prefix: &str, count: usize) -> Vec<String> {
-    (0..count).map(|i| format!("{prefix}.{i}")).collect()
-}
 
 /// A mix `(to, from)` of so many that keeps `own` of each and takes the rest from the others in equal parts.
 fn near_identity(count: usize, own: f64) -> impl Fn(usize, usize) -> f64 {

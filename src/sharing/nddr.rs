@@ -34,6 +34,7 @@ impl Sharing for Nddr {
             let all = net.join(x);
             let each = net.each(all, tasks, reach);
             let fusions = parts.paths(&format!("fusions.{stage}"));
+            net.afford(&[tasks, width, tasks, width])?;
             let start = Some(Init::Given(self.starts(tasks, width)));
             x = net.linear_from(&fusions, each, width, self.activation.filter(|_| !self.norm), start);
             if self.norm {

@@ -1,6 +1,6 @@
 //! One-gate mixture of experts.
 
-use super::{Parts, Sharing, numbered};
+use super::{Parts, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::Reach;
@@ -18,12 +18,13 @@ crate::component! {
 
 impl Sharing for Omoe {
     fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+        let experts = net.numbered("experts", self.experts)?;
         let each = net.each(parts.x, self.experts, Reach::All);
-        let value = parts.encoder.build(net, &numbered("experts", self.experts), each)?;
+        let value = parts.encoder.build(net, &experts, each)?;
         let seen = parts.encoder.pooled(net, parts.x)?;
         let gates = net.linear(&["gate".to_owned()], seen, self.experts, None);
         let gates = net.softmax(gates);
-        net.show_gates("gates".to_owned(), gates, [vec!["all tasks".to_owned()], numbered("experts", self.experts)], 0);
+        net.show_gates("gates".to_owned(), gates, [vec!["all tasks".to_owned()], experts], 0);
         let value = net.mixture(gates, &[Experts { value, common: true }], Reach::All)?;
         Ok(vec![Feature { value, group: 0 }; parts.tasks.len()])
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Parts, Sharing, numbered};
+use super::{Parts, Sharing};
 use crate::bail;
 use crate::error::Result;
 use crate::head::Feature;
@@ -66,17 +66,19 @@ impl Ple {
             stages.clone().try_fold(x, |x, stage| parts.encoder.stage(net, stage, paths, x))
         };
         // The first level's experts all read the features; later ones what their task's gate mixed.
+        let (paths_of_tasks, paths_of_all) =
+            (parts.numbered(net, &prefix("task_experts"), k)?, net.numbered(&prefix("shared_experts"), s)?);
         let groups = net.value(at.tasks).groups;
         let each = net.each(at.tasks, tasks * k / groups, reach);
-        let own = experts(net, &parts.numbered(&prefix("task_experts"), k), each)?;
+        let own = experts(net, &paths_of_tasks, each)?;
         let each = net.each(at.shared, s, Reach::All);
-        let shared = experts(net, &numbered(&prefix("shared_experts"), s), each)?;
+        let shared = experts(net, &paths_of_all, each)?;
 
         let seen = if level == 0 { parts.encoder.pooled(net, at.tasks)? } else { at.tasks };
         let each = net.each(seen, tasks / groups, reach);
         let gates = net.linear(&parts.paths(&prefix("gates")), each, k + s, None);
         let gates = net.softmax(gates);
-        let names = [numbered("task_experts", k), numbered("shared_experts", s)].concat();
+        let names = [net.numbered("task_experts", k)?, net.numbered("shared_experts", s)?].concat();
         net.show_gates(prefix("gates"), gates, [parts.names(), names], k);
         let sources = [Experts { value: own, common: false }, Experts { value: shared, common: true }];
         let of_tasks = net.mixture(gates, &sources, reach)?;
@@ -86,7 +88,7 @@ impl Ple {
         let seen = if level == 0 { seen } else { at.shared };
         let gate = net.linear(&[prefix("shared_gate")], seen, tasks * k + s, None);
         let gate = net.softmax(gate);
-        let names = [parts.numbered("task_experts", k), numbered("shared_experts", s)].concat();
+        let names = [parts.numbered(net, "task_experts", k)?, net.numbered("shared_experts", s)?].concat();
         net.show_gates(prefix("shared_gate"), gate, [vec!["shared".to_owned()], names], 0);
         let sources = [Experts { value: own, common: true }, Experts { value: shared, common: true }];
         Ok(Level { tasks: of_tasks, shared: net.mixture(gate, &sources, Reach::All)? })

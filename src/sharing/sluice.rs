@@ -26,9 +26,8 @@ crate::component! {
 impl Sharing for Sluice {
     fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
         let (tasks, stages, subspaces) = (parts.tasks.len(), parts.encoder.stages(), self.subspaces);
-        let start = near_identity(tasks * subspaces, self.start);
-        let names: Vec<_> =
-            parts.names().iter().flat_map(|task| (0..subspaces).map(move |k| format!("{task}.{k}"))).collect();
+        let names = net.numbered_each(&parts.names(), subspaces)?;
+        let start = near_identity(names.len(), self.start);
         let mut x = net.each(parts.x, tasks, Reach::All);
         let mut layers = Vec::new();
         for stage in 0..stages {

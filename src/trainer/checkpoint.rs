@@ -17,6 +17,9 @@ use crate::model::Model;
 use crate::regularizer::Relation;
 use crate::{bail, description, optim, regularizer, schedule, value_error, weighting};
 
+/// Before the names of the caller's arrays.
+const ARRAYS: &str = "arrays/";
+
 /// A trainer's state beside its tensors.
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
@@ -44,6 +47,8 @@ struct State {
 pub struct Checkpoint {
     /// The caller's notes.
     pub extra: String,
+    /// The caller's arrays, by name.
+    pub arrays: Vec<(String, Vec<u8>)>,
     trainer: Box<Trainer>,
     parameters: Vec<Vec<f32>>,
     frozen: Vec<String>,
@@ -52,26 +57,26 @@ pub struct Checkpoint {
 }
 
 impl Trainer {
-    /// Writes model, optimizer and all state, with the caller's own notes, atomically.
+    /// Writes model, optimizer and all state, with the caller's own notes and arrays, atomically.
     ///
     /// # Errors
     /// What the operating system says; batches that wait for the rest of their accumulation.
-    pub fn save(&self, model: &Model, path: &Path, extra: &str) -> Result<()> {
-        file::write(path, &self.contents(model, extra)?)
+    pub fn save(&self, model: &Model, path: &Path, extra: &str, arrays: &[(String, &[u8])]) -> Result<()> {
+        file::write(path, &self.contents(model, extra, arrays)?)
     }
 
     /// What [`Trainer::save`] writes, in memory.
     ///
     /// # Errors
     /// Notes that are too long for a file; batches that wait for the rest of their accumulation.
-    pub fn to_bytes(&self, model: &Model, extra: &str) -> Result<Vec<u8>> {
+    pub fn to_bytes(&self, model: &Model, extra: &str, arrays: &[(String, &[u8])]) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let written = self.contents(model, extra)?.write(&mut bytes);
+        let written = self.contents(model, extra, arrays)?.write(&mut bytes);
         written.map_err(|error| value_error!("cannot serialise the trainer: {error}"))?;
         Ok(bytes)
     }
 
-    fn contents<'a>(&'a self, model: &'a Model, extra: &str) -> Result<Contents<'a>> {
+    fn contents<'a>(&'a self, model: &'a Model, extra: &str, arrays: &'a [(String, &'a [u8])]) -> Result<Contents<'a>> {
         if !self.pending.is_empty() {
             bail!(
                 "a checkpoint is possible only between steps: {} batches wait for their accumulation",
@@ -96,6 +101,7 @@ impl Trainer {
         contents.text("description", model.description());
         contents.text("settings", self.settings());
         contents.text("extra", extra.to_owned());
+        arrays.iter().for_each(|(name, bytes)| contents.bytes(&format!("{ARRAYS}{name}"), *bytes));
         Ok(contents)
     }
 
@@ -151,11 +157,12 @@ impl Trainer {
         let parameters = model.fetch(contents)?.into_iter().map(<[f32]>::to_vec).collect();
         let (losses, relation) = (model.read_losses(&stored)?, model.fetch_relation(contents)?);
         let extra = contents.get_text("extra")?.to_owned();
+        let arrays = contents.bytes_below(ARRAYS).map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect();
         let (before, frozen) = (model.frozen(), read_frozen(&stored)?);
         model.freeze_only(&frozen)?;
         let trainer = self.resumed(model, contents);
         model.freeze_only(&before)?;
-        Ok(Checkpoint { trainer: Box::new(trainer?), parameters, frozen, losses, relation, extra })
+        Ok(Checkpoint { trainer: Box::new(trainer?), parameters, frozen, losses, relation, extra, arrays })
     }
 
     /// A trainer like this one that is where the checkpoint was written.

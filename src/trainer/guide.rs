@@ -1,5 +1,7 @@
 //! What a weighting asks of every step of one model, found out before the first.
 
+use std::collections::HashMap;
+
 use crate::bail;
 use crate::error::Result;
 use crate::model::Model;
@@ -119,15 +121,16 @@ fn name(weighting: &dyn Weighting) -> String {
 
 /// The shared parameters, layer by layer: a layer is what its parameters' paths have in common.
 fn shared(net: &Network) -> (Vec<Piece>, usize) {
-    let mut layers: Vec<&str> = Vec::new();
+    let mut layers: HashMap<&str, usize> = HashMap::new();
+    let mut names = vec![""; net.params.len()];
+    for entry in net.entries.iter().rev() {
+        entry.param.into_iter().for_each(|param| names[param] = &entry.name);
+    }
     let mut start = 0;
     let piece = |param: ParamId| {
-        let path = net.entries.iter().find(|entry| entry.param == Some(param)).map_or("", |entry| entry.name.as_str());
-        let path = path.rsplit_once('.').map_or(path, |(layer, _)| layer);
-        let layer = layers.iter().position(|known| *known == path).unwrap_or_else(|| {
-            layers.push(path);
-            layers.len() - 1
-        });
+        let path = names[param].rsplit_once('.').map_or(names[param], |(layer, _)| layer);
+        let next = layers.len();
+        let layer = *layers.entry(path).or_insert(next);
         let flat = net.params[param].range.clone();
         let begin = start;
         start += flat.len();

@@ -258,10 +258,12 @@ pub(crate) fn blocks(net: &Network) -> Vec<Block> {
     let entries = net.entries.iter().filter_map(|entry| Some((entry, entry.param?)));
     let entries: Vec<_> = entries.filter(|(_, param)| !net.params[*param].sparse).collect();
     let mut blocks: Vec<Block> = Vec::with_capacity(entries.len());
-    for (i, (entry, param)) in entries.iter().enumerate() {
+    let (mut pieces, mut seen) = (vec![0; net.params.len()], vec![0; net.params.len()]);
+    entries.iter().for_each(|(_, param)| pieces[*param] += 1);
+    for (entry, param) in &entries {
         let (reach, role) = (net.params[*param].reach, net.params[*param].role);
-        let piece = entries[..i].iter().filter(|(_, other)| other == param).count();
-        let pieces = entries.iter().filter(|(_, other)| other == param).count();
+        let (piece, pieces) = (seen[*param], pieces[*param]);
+        seen[*param] += 1;
         let task = match reach {
             Reach::All => None,
             Reach::One(task) => Some(task),

@@ -1,6 +1,6 @@
 //! Weightings: from evidence about the tasks of a batch to weights, or to a direction for the shared parameters.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -107,17 +107,32 @@ impl State {
         Self { value: serde_json::to_value(value).unwrap_or_default(), arrays: Vec::new() }
     }
 
-    /// Reads back what [`State::of`] wrote.
+    /// Reads back what [`State::of`] wrote of a state `like` this one, which the tasks gave its lengths.
     ///
     /// # Errors
-    /// Something else was written.
-    pub fn read<S: DeserializeOwned>(&self, class: &str) -> Result<S> {
-        S::deserialize(&self.value).map_err(|error| value_error!("{class}: not a state of this weighting: {error}"))
+    /// Something else was written, or of other tasks.
+    pub fn read<S: Serialize + DeserializeOwned>(&self, class: &str, like: &S) -> Result<S> {
+        let wrong = |error: &dyn Display| value_error!("{class}: not a state of this weighting: {error}");
+        if !alike(&Self::of(like).value, &self.value) {
+            return Err(wrong(&"it is of another number of tasks"));
+        }
+        S::deserialize(&self.value).map_err(|error| wrong(&error))
     }
 
     /// The array of a name; empty if there is none.
     pub fn array(&self, name: &str) -> Vec<f32> {
         self.arrays.iter().find(|(known, _)| known == name).map_or(Vec::new(), |(_, array)| array.clone())
+    }
+}
+
+/// Whether lists have the lengths that they have in `like`.
+fn alike(like: &Value, given: &Value) -> bool {
+    match (like, given) {
+        (Value::Array(like), Value::Array(given)) => {
+            like.len() == given.len() && like.iter().zip(given).all(|(like, given)| alike(like, given))
+        }
+        (Value::Object(like), given) => like.iter().all(|(key, like)| alike(like, &given[key])),
+        _ => true,
     }
 }
 
@@ -220,7 +235,7 @@ macro_rules! remembers {
         }
 
         fn restore(&mut self, state: &$crate::weighting::State) -> $crate::error::Result<()> {
-            self.state = state.read(<Self as $crate::registry::Component>::CLASS)?;
+            self.state = state.read(<Self as $crate::registry::Component>::CLASS, &self.state)?;
             Ok(())
         }
 

@@ -290,8 +290,12 @@ impl Weighting for Guided {
         let wrong = |error| value_error!("weighting: not a state of this weighting: {error}");
         let kept: Vec<Vec<Option<[f64; 2]>>> = Deserialize::deserialize(&state.value["kept"]).map_err(wrong)?;
         let refreshed: Option<u64> = Deserialize::deserialize(&state.value["refreshed"]).map_err(wrong)?;
-        self.inner.restore(&State { value: state.value["method"].clone(), arrays: state.arrays.clone() })?;
         let layers = state.value["layers"].as_array().map_or(&[][..], Vec::as_slice);
+        let fits = |set: &Vec<_>| set.len() == self.tasks.len();
+        if !kept.iter().all(fits) || ![0, layers.len() + 1].contains(&kept.len()) {
+            bail!("weighting: not a state of this weighting: it is of another number of tasks or layers");
+        }
+        self.inner.restore(&State { value: state.value["method"].clone(), arrays: state.arrays.clone() })?;
         self.grow(layers.len() + 1)?;
         for (method, value) in self.layers.iter_mut().zip(layers) {
             method.restore(&State { value: value.clone(), arrays: Vec::new() })?;

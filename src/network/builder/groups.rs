@@ -18,7 +18,7 @@ impl Builder {
         if copies == 1 && value.reach == reach {
             return source;
         }
-        let value = Value { groups: value.groups * copies, reach, columns: Vec::new(), ..value.clone() };
+        let value = Value { groups: value.groups.saturating_mul(copies), reach, columns: Vec::new(), ..value.clone() };
         self.repeated.push(Repeated { source, copies, value, solid: None });
         usize::MAX - (self.repeated.len() - 1)
     }
@@ -56,7 +56,7 @@ impl Builder {
         if groups == 1 {
             return input;
         }
-        let output = self.fresh(1, groups * width, reach, learns);
+        let output = self.fresh(1, groups.saturating_mul(width), reach, learns);
         self.push(Op::Join(join::Join { input, output }))
     }
 

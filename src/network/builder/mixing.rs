@@ -47,6 +47,7 @@ impl Builder {
         let (z, w) = (self.solid(z), self.solid(w));
         let gate = selectors::Gate { selectors: k, experts, gamma, entropy };
         let (of_z, of_w) = (self.value(z), self.value(w));
+        self.afford(&[k, experts])?;
         if k == 0 || experts < 2 || [of_z.width, of_w.width] != [k * gate.bits(), k] {
             bail!(
                 "{k} selectors of {experts} experts, at least 1 of at least 2, need bits of width {} and weights of width \
@@ -149,7 +150,8 @@ impl Builder {
             bail!("a width of {width} cannot be split into {} equal parts", stitch.parts);
         }
         let (parts, outputs) = (stitch.parts, paths.len());
-        let sources = if stitch.across { groups * parts } else { inputs.len() };
+        let sources = if stitch.across { groups.saturating_mul(parts) } else { inputs.len() };
+        self.afford(&[outputs, parts, sources])?;
         let start = (0..outputs * parts).flat_map(|to| (0..sources).map(move |from| (stitch.start)(to, from)));
         let start = Init::Given(start.collect());
         let shape: &[usize] = if parts == 1 { &[sources] } else { &[parts, sources] };

@@ -1,6 +1,6 @@
 //! Places for parameters and state in the flat buffers.
 
-use super::{ALIGN, Builder, LARGEST};
+use super::{ALIGN, Builder};
 use crate::network::{Entry, Init, Param, ParamId, Reach, Role, Start, Value, ValueId};
 
 impl Builder {
@@ -20,7 +20,8 @@ impl Builder {
         };
         let mut parameter = |name: &str, shape: &[usize], role, init| {
             let pieces = paths.iter().map(|path| (format!("{path}.{name}"), shape.to_vec())).collect();
-            let whole: Vec<_> = [groups, layers * width].into_iter().chain(shape[1..].iter().copied()).collect();
+            let whole: Vec<_> =
+                [groups, layers.saturating_mul(width)].into_iter().chain(shape[1..].iter().copied()).collect();
             self.parameter(pieces, &whole, groups, role, init)
         };
         (
@@ -61,16 +62,17 @@ impl Builder {
         let id = self.net.params.len();
         let size = shape.iter().fold(1, |product: usize, &n| product.saturating_mul(n));
         self.wanted = self.wanted.saturating_add(size);
-        let begin = self.net.size().next_multiple_of(ALIGN);
+        let begin = self.end.next_multiple_of(ALIGN);
         let mut at = begin;
         let copies = if self.alike { pieces.len() } else { 1 };
         for (name, shape) in pieces {
-            // A model that is too large is refused in the end: until then its sizes must not overflow.
-            let size = if self.wanted > LARGEST { 0 } else { shape.iter().product::<usize>() };
+            // A model that is too large is refused later: until then its sizes must not overflow.
+            let size = if self.full() { 0 } else { shape.iter().product::<usize>() };
             let range = at..at + size;
             at = range.end;
             self.net.entries.push(Entry { name, shape, range, param: Some(id), frozen: false });
         }
+        self.end = at;
         // Reach is set when the node that uses the parameter is pushed.
         let start = Start { stream: id, copies };
         let (shape, range, reach) = (shape.to_vec(), begin..at, Reach::All);
@@ -81,7 +83,8 @@ impl Builder {
 
     pub(super) fn state(&mut self, paths: &[String], name: &str, groups: usize, width: usize, start: f64) -> usize {
         let offset = self.net.state.len();
-        if self.wanted > LARGEST {
+        self.wanted = self.wanted.saturating_add(groups.saturating_mul(width));
+        if self.full() {
             return offset;
         }
         for (g, path) in paths.iter().enumerate().take(groups) {
@@ -95,16 +98,19 @@ impl Builder {
 
     /// Moves sparse tables behind all other parameters.
     pub(super) fn place_tables(&mut self) {
+        let before: Vec<_> = self.net.params.iter().map(|param| param.range.start).collect();
         let mut end = 0_usize;
         for sparse in [false, true] {
-            for (id, param) in self.net.params.iter_mut().enumerate().filter(|(_, param)| param.sparse == sparse) {
-                let (from, to) = (param.range.start, end.next_multiple_of(ALIGN));
-                for entry in self.net.entries.iter_mut().filter(|entry| entry.param == Some(id)) {
-                    entry.range = entry.range.start - from + to..entry.range.end - from + to;
-                }
-                end = to + param.range.len();
-                param.range = to..end;
+            for param in self.net.params.iter_mut().filter(|param| param.sparse == sparse) {
+                let begin = end.next_multiple_of(ALIGN);
+                end = begin + param.range.len();
+                param.range = begin..end;
             }
+        }
+        for entry in &mut self.net.entries {
+            let Some(id) = entry.param else { continue };
+            let (from, to) = (before[id], self.net.params[id].range.start);
+            entry.range = entry.range.start - from + to..entry.range.end - from + to;
         }
     }
 }

@@ -120,7 +120,7 @@ impl Weighting for CrMogm {
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
-        let averages = state.read(Self::CLASS)?;
+        let averages = state.read(Self::CLASS, &self.state)?;
         self.inner.0.restore(&State { value: state.value["inner"].clone(), arrays: state.arrays.clone() })?;
         self.state = averages;
         Ok(())

@@ -88,7 +88,7 @@ impl Weighting for DbMtl {
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
-        self.state = Averages { gradients: state.array("gradients"), ..state.read(Self::CLASS)? };
+        self.state = Averages { gradients: state.array("gradients"), ..state.read(Self::CLASS, &self.state)? };
         Ok(())
     }
 

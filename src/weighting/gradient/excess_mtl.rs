@@ -95,7 +95,7 @@ impl Weighting for ExcessMtl {
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
-        self.state = Risks { squares: state.array("squares"), ..state.read(Self::CLASS)? };
+        self.state = Risks { squares: state.array("squares"), ..state.read(Self::CLASS, &self.state)? };
         Ok(())
     }
 

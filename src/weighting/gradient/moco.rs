@@ -105,7 +105,7 @@ impl Weighting for MoCo {
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
-        self.state = Averages { gradients: state.array("gradients"), ..state.read(Self::CLASS)? };
+        self.state = Averages { gradients: state.array("gradients"), ..state.read(Self::CLASS, &self.state)? };
         Ok(())
     }
 

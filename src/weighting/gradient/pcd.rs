@@ -96,7 +96,7 @@ impl Weighting for Pcd {
 
     fn restore(&mut self, state: &State) -> Result<()> {
         let primary = self.state.primary;
-        self.state = Norms { primary, ..state.read(Self::CLASS)? };
+        self.state = Norms { primary, ..state.read(Self::CLASS, &self.state)? };
         Ok(())
     }
 

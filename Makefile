@@ -14,7 +14,7 @@ export LIBTORCH_USE_PYTORCH := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test test-rust test-python interrupts lint fmt stubs docs notebook wheel clean
+.PHONY: demo test test-rust test-python interrupts fuzz compare lint fmt stubs docs notebook wheel clean
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-census bench-tables
 
@@ -35,6 +35,15 @@ test-python: $(VENV)/.extension $(VENV)/.census
 # Ctrl-C at 500 random moments; the tests do fewer.
 interrupts: $(VENV)/.extension
 	OMP_NUM_THREADS=1 $(BIN)/python tests/python/interrupts.py 500
+
+# Changed model files and checkpoints, each opened in a process of its own; FILES=... of them.
+FILES ?= 10000
+fuzz: $(VENV)/.extension
+	OMP_NUM_THREADS=1 $(BIN)/python tests/python/mutated.py $(FILES)
+
+# Whether trainings end with the same bits as at an older commit: make compare OLD=<commit>.
+compare: $(VENV)/.extension
+	$(BIN)/python tests/files/compare.py $(OLD)
 
 lint: $(VENV)/.extension
 	cargo fmt --check

@@ -100,7 +100,7 @@ class Task:
         try:
             made = component("loss", loss, "loss")
             labels = self.labels or (range(self.classes) if self.classes else self.columns)
-            return made.listed(list(labels)) if isinstance(made, by_label.Loss) else made
+            return made.listed(labels) if isinstance(made, by_label.Loss) else made
         except (TypeError, ValueError) as error:
             raise type(error)(f"task `{self.name}`: {error}") from None
 

@@ -7,7 +7,6 @@ import time
 import numpy as np
 import polytask as pt
 import pytest
-import test_resume
 import torch
 from conftest import Data, make_model, make_tasks, same_bits, without_seconds
 from polytask.registry import REGISTRY
@@ -326,8 +325,7 @@ def run_in(folder):
     return trainer
 
 
-def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(test_resume, "run", run_in)
+def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tmp_path):
     want = run_in(tmp_path / "whole")
     started = time.perf_counter()
     run_in(tmp_path / "warm")
@@ -337,7 +335,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tmp_path, monkeypatc
         i += 1
         assert i < 200, "runs end before they are killed"
         folder = tmp_path / str(i)
-        if not killed(folder, chance.uniform(0, length)):
+        if not killed(chance.uniform(0, length), run_in, folder):
             continue
         hits += 1
         got = run_in(folder)

@@ -224,14 +224,14 @@ def ended(trainer, folder):
     return state, trainer.model.frozen, without_seconds(trainer.history), callbacks, best
 
 
-def killed(folder, weighting, delay):
-    """Starts the run in a process of its own and kills it after so many seconds."""
+def killed(delay, run, *arguments):
+    """Starts a run in a process of its own and kills it after so many seconds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
         try:
-            run(folder, weighting)
+            run(*arguments)
         finally:
             os._exit(0)
     time.sleep(delay)
@@ -251,7 +251,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path, weighti
         i += 1
         assert i < 500, "runs end before they are killed"
         folder = tmp_path / str(i)
-        if not killed(folder, weighting, chance.uniform(0, length)):
+        if not killed(chance.uniform(0, length), run, folder, weighting):
             continue
         hits += 1
         in_writing += folder.exists() and any(".partial" in file.name for file in folder.iterdir())

@@ -6,6 +6,9 @@ from typing import Any
 from .component import Component, listed, plain
 from .data.known import Known
 
+#: Most classes that a dict may have weights for.
+_MOST = 1 << 24
+
 
 class Loss(Component):
     """A loss. Where an argument is a list with a number a class or output, it may be a dict by label instead."""
@@ -31,7 +34,12 @@ class Loss(Component):
         return type(self)(**{k: self._list(v, labels, k) if _by_label(v) else v for k, v in arguments.items()})
 
     def _list(self, weights: Mapping[Any, float], labels: Sequence[Any], argument: str) -> list[float]:
-        called, known = f"{type(self).__name__}: argument `{argument}`", Known(labels)
+        called = f"{type(self).__name__}: argument `{argument}`"
+        if len(labels) > _MOST:
+            raise ValueError(
+                f"{called} should be a list, or a dict for at most {_MOST} classes; there are {len(labels)}"
+            )
+        known = Known(labels)
         each = [1.0] * len(labels)
         for label, weight in weights.items():
             place = known.place(label, called)

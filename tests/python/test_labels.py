@@ -152,6 +152,9 @@ def test_weights_of_classes_by_label():
     assert fitted(3, y, loss=by_dict[0]) == fitted(3, y, loss=by_list[0])
     task = pt.Task("y", columns=["p", "q"], loss=pt.loss.BinaryCrossEntropy(pos_weight={"q": 3.0}))
     assert task.loss == pt.loss.BinaryCrossEntropy([1.0, 3.0])
+    assert pt.Task("y", classes=10**12).classes == 10**12
+    with pytest.raises(ValueError, match="a dict for at most 16777216 classes; there are 1000000000000"):
+        pt.Task("y", classes=10**12, loss=pt.loss.CrossEntropy({0: 2.0}))
     for loss, message in [
         (lambda: pt.loss.CrossEntropy({"d": 1.0}), "unknown label 'd'; there are `'a'`, `'b'`, `'c'`"),
         (lambda: pt.loss.CrossEntropy({"a": -1.0}), "argument `class_weights` should lie in 0"),

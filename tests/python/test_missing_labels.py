@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import polytask as pt
 import pytest
 from conftest import Data, make_model, make_tasks, same_bits
@@ -47,8 +48,6 @@ def test_every_notation_means_the_same(data, holes):
 
 
 def test_missing_in_frames_of_any_library(data, holes):
-    import polars as pl
-
     columns = {f"x{j}": data.x[:, j] for j in range(8)}
     income = pd.Series(data.income, dtype="Int64").mask(holes["income"])
     age = pd.Series(data.age).mask(holes["age"])

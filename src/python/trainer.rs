@@ -142,8 +142,9 @@ impl PyTrainer {
         };
         self.with(py, |trainer, model| {
             parts.iter().try_for_each(|part| part.check(&self.model, model, true).map(drop))?;
-            let sets = Sets { each: parts.iter().map(|part| part.data.clone()).collect(), mix };
-            trainer.run_over(model, &sets, how, stop_after, &mut look)
+            let each: Vec<_> = parts.iter().map(|part| &part.data).collect();
+            let sets = Sets { each: &each, mix: mix.as_ref() };
+            trainer.run_over(model, sets, how, stop_after, &mut look)
         })
     }
 

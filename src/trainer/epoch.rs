@@ -47,7 +47,7 @@ pub struct Epoch {
 }
 
 /// What an order follows from: the epoch, the rows of each data set, how they are gone through and mixed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 struct Ordered {
     epoch: u64,
     rows: Vec<usize>,
@@ -55,30 +55,31 @@ struct Ordered {
     mix: Option<Mix>,
 }
 
-/// Rows in memory: one data set, or several that are mixed.
-#[derive(Debug, Clone)]
-pub struct Sets {
-    /// The data sets; one without a mix.
-    pub each: Vec<Data>,
-    /// How they are mixed.
-    pub mix: Option<Mix>,
+impl Ordered {
+    fn is(&self, epoch: u64, data: Sets<'_>, pace: Pace) -> bool {
+        let rows = self.rows.iter().copied().eq(data.each.iter().map(|each| each.rows()));
+        rows && (self.epoch, self.pace, self.mix.as_ref()) == (epoch, pace, data.mix)
+    }
 }
 
-impl Sets {
+/// Rows in memory: one data set, or several that are mixed.
+#[derive(Debug, Clone, Copy)]
+pub struct Sets<'a> {
+    /// The data sets; one without a mix.
+    pub each: &'a [&'a Data],
+    /// How they are mixed.
+    pub mix: Option<&'a Mix>,
+}
+
+impl Sets<'_> {
     /// Rows of all.
     pub fn rows(&self) -> usize {
-        self.each.iter().map(Data::rows).sum()
+        self.before(self.each.len())
     }
 
     /// Rows before a data set's first one.
     fn before(&self, set: usize) -> usize {
-        self.each[..set].iter().map(Data::rows).sum()
-    }
-}
-
-impl From<Data> for Sets {
-    fn from(data: Data) -> Self {
-        Self { each: vec![data], mix: None }
+        self.each[..set].iter().map(|each| each.rows()).sum()
     }
 }
 
@@ -167,7 +168,7 @@ impl Trainer {
         stop_after: Option<usize>,
         poll: &mut dyn FnMut(usize, usize, f64) -> Result<()>,
     ) -> Result<bool> {
-        self.run_over(model, &data.clone().into(), how, stop_after, poll)
+        self.run_over(model, Sets { each: &[data], mix: None }, how, stop_after, poll)
     }
 
     /// Goes on with the running epoch over rows that were checked, for at most `stop_after` batches; gives whether the
@@ -178,7 +179,7 @@ impl Trainer {
     pub fn run_over(
         &mut self,
         model: &mut Model,
-        data: &Sets,
+        data: Sets<'_>,
         how: Run,
         stop_after: Option<usize>,
         poll: &mut dyn FnMut(usize, usize, f64) -> Result<()>,
@@ -197,7 +198,7 @@ impl Trainer {
     }
 
     /// Checks that the epoch goes on as it began, brings its order to mind, and counts its batches.
-    fn begin(&mut self, model: &Model, data: &Sets, how: Run) -> Result<usize> {
+    fn begin(&mut self, model: &Model, data: Sets<'_>, how: Run) -> Result<usize> {
         let rows = data.rows();
         if how.batch_size == 0 {
             bail!("`batch_size` should be at least 1; got 0");
@@ -223,15 +224,17 @@ impl Trainer {
             ),
             _ => self.epoch.begun = Some((rows, how)),
         }
-        self.epoch.mixed = data.mix.as_ref().map(Mix::batches);
-        let sizes: Vec<_> = data.each.iter().map(Data::rows).collect();
-        let wanted = Ordered { epoch: self.epochs, rows: sizes, pace: how.pace(), mix: data.mix.clone() };
-        if self.epoch.ordered.as_ref() != Some(&wanted) {
-            match &data.mix {
-                Some(mix) => self.epoch.order.fill_mixed(self.seed, self.epochs, &wanted.rows, mix, how.pace()),
-                None => self.epoch.order.fill(self.seed, self.epochs, rows, how.pace()),
+        self.epoch.mixed = data.mix.map(Mix::batches);
+        let (epoch, pace) = (self.epochs, how.pace());
+        if !self.epoch.ordered.as_ref().is_some_and(|of| of.is(epoch, data, pace)) {
+            let mut sizes = self.epoch.ordered.take().map_or_else(Vec::new, |of| of.rows);
+            sizes.clear();
+            sizes.extend(data.each.iter().map(|each| each.rows()));
+            match data.mix {
+                Some(mix) => self.epoch.order.fill_mixed(self.seed, epoch, &sizes, mix, pace),
+                None => self.epoch.order.fill(self.seed, epoch, rows, pace),
             }
-            self.epoch.ordered = Some(wanted);
+            self.epoch.ordered = Some(Ordered { epoch, rows: sizes, pace, mix: data.mix.cloned() });
         }
         if how.keep_outputs {
             self.epoch.kept.resize(model.tasks.len(), Vec::new());
@@ -243,12 +246,12 @@ impl Trainer {
     }
 
     /// One step on the next batch, or the next few with accumulation.
-    fn next(&mut self, model: &mut Model, data: &Sets, how: Run) -> Result<()> {
+    fn next(&mut self, model: &mut Model, data: Sets<'_>, how: Run) -> Result<()> {
         let (order, ordered) = (std::mem::take(&mut self.epoch.order), self.epoch.ordered.take());
         let mut kept = std::mem::take(&mut self.epoch.kept);
         let first = self.epoch.batches;
         let batches = first..order.batches().min(first + self.accumulate);
-        let parts = Slices { sets: &data.each, order: &order, batches, contiguous: !how.shuffle };
+        let parts = Slices { sets: data.each, order: &order, batches, contiguous: !how.shuffle };
         let done = self.step_on(model, &parts, |work, index| {
             if how.keep_outputs {
                 let (set, rows) = parts.rows(index);

@@ -149,7 +149,7 @@ pub(super) trait Parts {
 
 /// Batches of an epoch over rows in memory.
 pub(super) struct Slices<'a> {
-    pub sets: &'a [Data],
+    pub sets: &'a [&'a Data],
     pub order: &'a Order,
     /// Which of its batches.
     pub batches: std::ops::Range<usize>,
@@ -175,7 +175,7 @@ impl Parts for Slices<'_> {
 
     fn part(&self, index: usize) -> (&Data, Rows<'_>) {
         let (set, rows) = self.rows(index);
-        (&self.sets[set], rows)
+        (self.sets[set], rows)
     }
 }
 

@@ -151,6 +151,7 @@ class Loop:
             self._prepare()
             bar = Progress(progress, self.epochs, self.batches)
             within = self.core.batches > 0
+            self._compare_first()
             interrupts.look()
             while self.core.epochs < self.first + self.epochs and not trainer.stopping:
                 self._epoch(bar, within)
@@ -202,6 +203,44 @@ class Loop:
             inputs = self.model.inputs
             sizes = inputs.numeric, inputs.code_columns
             self.core.balance(labels.without_features(self.train, self._labels, *sizes).core())
+
+    def _compare_first(self) -> None:
+        """Says before the first step, of some rows, whether one task will drown another."""
+        sets = in_memory(self.train)
+        if self.core.steps > 0 or len(self.names) < 2 or self._lambdas() is None or sets is None:
+            return
+        if any(task.custom for task in self.model.tasks):  # people's own losses see training and evaluation alone
+            return
+        sums = np.zeros((2, len(self.names)))
+        for rows in sets:
+            some = rows.take(np.linspace(0, len(rows) - 1, min(len(rows), 256)).astype(np.int64))
+            sums += self.model._core.evaluate(some.core(), len(some))[:2]
+        self._compare([loss / count if count > 0 else np.nan for loss, count in sums.T])
+
+    def _compare(self, losses: Sequence[float]) -> None:
+        """Warns if the tasks' parts of the objective differ by more than 100 times, and stay so."""
+        lambdas = self._lambdas() or [0.0] * len(losses)
+        parts = {name: w * loss for name, w, loss in zip(self.names, lambdas, losses, strict=True) if w * loss > 0}
+        if not parts:
+            return
+        high, low = max(parts, key=parts.__getitem__), min(parts, key=parts.__getitem__)
+        if parts[high] > 100 * parts[low]:
+            _log.warning("the first loss of task `%s` (%.3g) is %.0f times that of `%s` (%.3g), and nothing evens them "
+                         'out: one may drown the other; see Task(scale="standardize") for targets in units of their '
+                         "own, Task(weight=...), and weightings such as pt.weighting.Uncertainty",
+                         high, parts[high], parts[high] / parts[low], low, parts[low])  # fmt: skip
+
+    def _lambdas(self) -> list[float] | None:
+        """The factors of the tasks' losses in the objective, if nothing changes them."""
+        weighting = json.loads(self.core.settings)["weighting"]
+        own = [task.weight for task in self.model.tasks]
+        if weighting["name"] in ("equal", "mean"):
+            return own
+        given = weighting.get("task_weights") if weighting["name"] == "static" else None
+        if not given:
+            return own if given is not None else None
+        each = [given.get(name, 1.0) for name in self.names] if isinstance(given, dict) else given
+        return [weight * factor for weight, factor in zip(own, each, strict=True)]
 
     def _epoch(self, bar: Progress, within: bool) -> None:
         """One epoch, or the rest of one that began before a checkpoint."""
@@ -272,7 +311,10 @@ class Loop:
         total, done, mean = self.batches or 0, 0, 0.0
         for rows in stream.epoch(self.core.epochs):
             before = self.trainer.batches
-            objective, _, _ = self.core.step(rows.core(), self.metrics)
+            first = self.core.steps == 0 and done == 0
+            objective, losses, _ = self.core.step(rows.core(), self.metrics)
+            if first:
+                self._compare(losses)
             done += 1
             mean += (objective - mean) / done
             bar.update(done, total, mean)

@@ -19,6 +19,7 @@ from .inspection import Inspection
 from .metrics import Metric
 from .registry import describe, make
 from .relation import Relation
+from .scale import Scale
 from .summary import Summary
 from .task import Task, whole
 
@@ -100,8 +101,9 @@ class MultiTaskModel:
         """Predictions for features in any form, a NumPy array a task.
 
         Probabilities for classification: `[rows, classes]`, `[rows]` for one binary label, `[rows, labels]` for
-        several; values for regression: `[rows]` or `[rows, outputs]`; a loss that predicts a distribution gives its
-        parameters on the last axis. `raw=True` gives the network's outputs: logits.
+        several; values for regression: `[rows]` or `[rows, outputs]`, in the units of the targets whatever the task's
+        scale; a loss that predicts a distribution gives its parameters on the last axis. `raw=True` gives the network's
+        outputs: logits, or values in that scale.
 
         Raises:
             ValueError, TypeError: features that do not fit the model's inputs; says what was expected and what came.
@@ -186,7 +188,8 @@ class MultiTaskModel:
 
     def summary(self) -> Summary:
         """The layers, whom they serve and their parameters, and how many single-task networks would need."""
-        return Summary(**json.loads(self._core.summary()))
+        scales = {task.name: str(task.scaling or task.scale) for task in self.tasks if task.scale is not None}
+        return Summary(**json.loads(self._core.summary()), scales=scales)
 
     def freeze(self, *below: str) -> None:
         """Keeps everything below these paths as it is, from the next step on: `freeze("encoder", "heads.income")`;
@@ -253,12 +256,21 @@ class MultiTaskModel:
             OSError: the file cannot be read.
         """
         if isinstance(other, MultiTaskModel):
-            source = other._core
+            source, learned = other._core, other._learned()
         elif isinstance(other, str | PathLike):
-            source = predictions.opened(fspath(other))[0]
+            source, description = predictions.opened(fspath(other))
+            learned = (description.get("face") or {}).get("learned") or {}
         else:
             raise TypeError(f"`other` should be a pt.MultiTaskModel or the path of one; got {type(other).__name__}")
-        return Mismatch(*transfer.take_over(source, self._core, transfer.paths(below)))
+        scales = learned.get("scales") or {}
+        found = Mismatch(*transfer.take_over(source, self._core, transfer.paths(below)))
+        for task in self.tasks:
+            # A head that was taken over predicts in the scale that it was trained in.
+            head = f"heads.{task.name}"
+            taken = transfer.meant(head, below) and not any(transfer.meant(name, [head]) for name in found.missing)
+            if task.scale is not None and task.name in scales and taken:
+                task.scaling = Scale(**scales[task.name])
+        return found
 
     def relation(self) -> Relation:
         """How the tasks are related, as the last training with a regularizer that learns it found; it is saved.
@@ -312,11 +324,15 @@ class MultiTaskModel:
 
     def _learned(self) -> dict[str, Any]:
         """What training data said beside parameters, as JSON has it."""
-        return {"names": self.reader.names.describe()}
+        scales = {task.name: task.scaling.describe() for task in self.tasks if task.scaling is not None}
+        return {"names": self.reader.names.describe(), **({"scales": scales} if scales else {})}
 
     def _relearn(self, learned: Mapping[str, Any]) -> None:
         """What `_learned` gave; nothing of it in files of earlier versions."""
         self.reader.names = Names(learned.get("names"))
+        scales = learned.get("scales") or {}
+        for task in self.tasks:
+            task.scaling = Scale(**scales[task.name]) if task.name in scales else None
 
     @contextmanager
     def _attempt(self) -> Iterator[None]:

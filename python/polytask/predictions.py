@@ -23,7 +23,11 @@ def kind(core: _core.Model, index: int, task: Task) -> str:
 
 
 def linked(task: Task, outputs: np.ndarray) -> np.ndarray:
-    """What the core predicts; a Python loss over classes works on logits, which the core hands on as they are."""
+    """What the core predicts, in the units of the targets; a Python loss over classes works on logits, which the core
+    hands on as they are.
+    """
+    if task.scaling is not None:
+        return task.scaling.predicted(task.loss, outputs)
     if not (task.custom and task.classes):
         return outputs
     odds: np.ndarray = np.exp(outputs - outputs.max(axis=1, keepdims=True))

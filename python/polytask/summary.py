@@ -16,10 +16,17 @@ class Summary(Table):
         tasks: parameters of each task alone.
         frozen: parameters that do not learn.
         single_task: parameters of as many networks of one task each, with the same inputs, encoder and head.
+        scales: of the tasks whose targets train in a scale of their own: what was learned of it.
     """
 
     def __init__(
-        self, layers: list[dict[str, Any]], shared: int, tasks: list[tuple[str, int]], frozen: int, single_task: int
+        self,
+        layers: list[dict[str, Any]],
+        shared: int,
+        tasks: list[tuple[str, int]],
+        frozen: int,
+        single_task: int,
+        scales: dict[str, str] | None = None,
     ) -> None:
         self.layers = layers
         self.shared = shared
@@ -27,6 +34,7 @@ class Summary(Table):
         self.parameters: int = shared + sum(self.tasks.values())
         self.frozen = frozen
         self.single_task = single_task
+        self.scales = scales or {}
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
         header = ["path", "kind", "shape", "tasks", "parameters", *(["frozen"] if self.frozen else [])]
@@ -41,6 +49,7 @@ class Summary(Table):
             f"{self.parameters:,} parameters: {learning}",
             f"shared by all tasks {self.shared:,}; of one task alone: {alone}",
             f"{networks} would need {self.single_task:,} parameters ({ratio:.2f} x)",
+            *(f"{name} trains, and its loss is, in a scale: {scale}" for name, scale in self.scales.items()),
         ]
 
     def __repr__(self) -> str:

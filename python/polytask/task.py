@@ -9,6 +9,7 @@ import numpy as np
 
 from . import by_label
 from . import metrics as _metrics
+from . import scale as _scale
 from .component import Component, listed, plain
 from .data.known import merge
 from .registry import component, make
@@ -32,6 +33,13 @@ class Task:
         metrics: names or callables `(predictions, targets) -> number` on torch tensors. Default: accuracy for classes,
             AUROC for binary labels, MAE and R2 for regression.
         columns: the columns of a frame that hold its targets; by default the one called as the task.
+        scale: in which scale the targets of a regression train, so that tasks in units of their own weigh alike:
+            "standardize" (less the mean, by the deviation), "robust" (less the median, by the interquartile range of
+            what would be a normal law), "quantile" (made normal by a curve through at most 257 quantiles) or "log1p"
+            (`ln(1 + y)`, then standardised). `fit` learns it from the training rows, once, and it is saved with the
+            model. Predictions and metrics are in the units of the targets; the losses (`income/loss`) are those of the
+            scaled targets, and so are a loss's own arguments, such as Huber's `delta`. The inverse of a mean is that of
+            the curve, not the mean of the inverse. For losses of a location, and for `GaussianNLL` the first two.
     """
 
     def __init__(
@@ -44,6 +52,7 @@ class Task:
         weight: float = 1.0,
         metrics: Sequence[str | Callable[..., Any]] | str | Callable[..., Any] | None = None,
         columns: Sequence[str | int] | str | int | None = None,
+        scale: str | None = None,
     ) -> None:
         self.name = _name(name)
         self.classes, self.labels = _classes(classes, self.name)
@@ -53,6 +62,9 @@ class Task:
         )
         self.weight = _weight(weight, self.name)
         self.metrics = None if metrics is None else _metrics.read(metrics, self.name)
+        self.scale = _scale.check(scale, self.loss, self.classes, f"task `{self.name}`: `scale`")
+        #: The scale as it was learned.
+        self.scaling: _scale.Scale | None = None
 
     @property
     def custom(self) -> bool:
@@ -78,6 +90,7 @@ class Task:
             "labels": self.labels,
             "metrics": names,
             "columns": None if self.columns == [self.name] else self.columns,
+            "scale": self.scale,
         }
 
     @classmethod
@@ -92,6 +105,7 @@ class Task:
             weight=core["weight"],
             metrics=face.get("metrics"),
             columns=face.get("columns"),
+            scale=face.get("scale"),
         )
 
     def _loss(self, loss: Any) -> Component | Callable[..., Any]:
@@ -114,6 +128,7 @@ class Task:
         parts = [f"{key}={value!r}" for key, value in shown.items() if value != default[key]]
         parts += [f"weight={self.weight:g}"] if self.weight != 1 else []
         parts += [f"metrics={[metric.name for metric in self.metrics]}"] if self.metrics is not None else []
+        parts += [f"scale={self.scale!r}"] if self.scale is not None else []
         return f"Task({', '.join([repr(self.name), *parts])})"
 
 

@@ -133,6 +133,9 @@ class Trainer:
         with interrupts.held():
             with self.model._attempt():
                 train, held_out = self._validation(data, validation, how)
+                self.model.reader.learn_scales(train)
+                self.model.reader.scale_all(train)
+                self.model.reader.scale_all(held_out)
                 loop = Loop(self, train, held_out, first, size, bool(shuffle), bool(train_metrics), called)
                 interrupts.look()
             return loop.run(bool(progress), None if resume is None else checkpoints.folder(resume))
@@ -158,6 +161,7 @@ class Trainer:
             ValueError, TypeError: what is wrong, what was expected and what came; the model is then unchanged.
         """
         with interrupts.held() if self._foreign else nullcontext(), self.model._attempt():
+            self.model.reader.scales_are_known()
             rows = self.model.reader.rows(batch, learn=True)
             objective, losses, _ = self._core.step(rows.core())
         names = [f"{task.name}/loss" for task in self.model.tasks]

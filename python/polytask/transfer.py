@@ -56,17 +56,19 @@ def take_over(source: _core.Model, target: _core.Model, below: list[str]) -> tup
             known = dict.fromkeys(name.split(".")[0] for name in ours)
             raise ValueError(f"no parameter is called {path!r}; names begin with {listed(known)}")
 
-    def meant(name: str) -> bool:
-        return not below or any(_begins(name, path) for path in below)
-
-    theirs = {name: values for name, values in source.state().items() if meant(name)}
+    theirs = {name: values for name, values in source.state().items() if meant(name, below)}
     taken = {name: values for name, values in theirs.items() if ours.get(name) == values.shape}
-    wanted = [name for name in ours if meant(name)]
+    wanted = [name for name in ours if meant(name, below)]
     if not taken:
         some = ", ".join(f"`{name}` {list(ours[name])}" for name in wanted[:3])
         raise ValueError(f"the other model has nothing of the names and shapes that this one has: {some} ...")
     target.load_state(taken, False)
     return [name for name in wanted if name not in taken], [name for name in theirs if name not in taken]
+
+
+def meant(name: str, below: Sequence[str]) -> bool:
+    """Whether these paths, or all where there are none, have the name below them."""
+    return not below or any(_begins(name, path) for path in below)
 
 
 def _shapes(core: _core.Model) -> dict[str, tuple[int, ...]]:

@@ -25,6 +25,8 @@ class Rows:
     masks: Sequence[Optional] = ()
     weights: Sequence[Optional] = ()
     names: Sequence[str] = field(default=())
+    #: Targets that train in another scale; none of a task that does not.
+    scaled: Sequence[Optional] = ()
     _made: _core.Data | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -37,7 +39,7 @@ class Rows:
                 self.rows,
                 numeric=self.numeric,
                 categorical=self.categorical,
-                targets=self.targets,
+                targets=self._trained(),
                 masks=self.masks,
                 weights=self.weights,
                 names=self.names,
@@ -61,6 +63,16 @@ class Rows:
                     digest.update((np.asarray(array[::step], np.float32, order="C") + 0.0).tobytes())
         return f"fingerprint {digest.hexdigest()}"
 
+    def scale(self, scaled: Sequence[Optional]) -> None:
+        """Says what trains in another scale."""
+        self.scaled, self._made = scaled, None
+
+    def _trained(self) -> Sequence[Optional]:
+        if not self.scaled:
+            return self.targets
+        pairs = zip(self.targets, self.scaled, strict=True)
+        return [target if scaled is None else scaled for target, scaled in pairs]
+
     def take(self, index: np.ndarray) -> "Rows":
         """A copy of some rows."""
 
@@ -75,6 +87,7 @@ class Rows:
             [part(array) for array in self.masks],
             [part(array) for array in self.weights],
             self.names,
+            [part(array) for array in self.scaled],
         )
 
     def spread(self, at: Sequence[int], tasks: int) -> "Rows":
@@ -89,7 +102,8 @@ class Rows:
         known = len(at)
         names = [*self.names[:2], *each(self.names[2 : 2 + known], ""), *each(self.names[2 + known :], "")]
         targets, masks, weights = (each(part, None) for part in (self.targets, self.masks, self.weights))
-        return Rows(self.rows, self.numeric, self.categorical, targets, masks, weights, names)
+        scaled = each(self.scaled, None) if self.scaled else ()
+        return Rows(self.rows, self.numeric, self.categorical, targets, masks, weights, names, scaled)
 
     def labels(self, index: np.ndarray) -> "Rows":
         """Targets of some rows, without their features."""

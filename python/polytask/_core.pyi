@@ -263,6 +263,10 @@ class Checkpoint:
     def extra(self) -> str:
         """The caller's notes."""
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Epochs and steps of the optimizer when it was written."""
+
     def arrays(self) -> dict[str, _Bytes]:
         """The caller's arrays: bytes by name."""
 

@@ -178,13 +178,17 @@ def read(held: _core.Checkpoint, path: str) -> Notes:
             kept.append(Kept(_of(str, each["class"]), _of(dict, each["state"]), arrays))
         loop, learned = found["loop"], _of(dict, found.get("learned") or {})
         if loop is not None:
-            for kind, key in ((dict, "same"), (int, "first"), (int, "first_step")):
-                _of(kind, loop[key])
+            _of(dict, loop["same"])
+            for key, last in zip(("first", "first_step"), held.place, strict=True):
+                if not 0 <= _of(int, loop[key]) <= last:
+                    raise ValueError(f"{key} {loop[key]} lies behind {last}")
         for names in _of(dict, learned.get("names") or {}).values():
             for name in _of(list, names):
                 _of(str, name)
         history = [_of(dict, row) for row in _of(list, found["history"])]
         stopping, done = _of(bool, found["stopping"]), _of(int, found["done"])
+        if not 0 <= done < 2**63:
+            raise ValueError(f"{done} batches")
         random = None if found["random"] is None else _of(dict, found["random"])
         return Notes(history, stopping, done, loop, kept, learned, random)
 

@@ -309,13 +309,16 @@ class MultiTaskModel:
             ValueError: it is no model, or not a complete one.
         """
         core, description = predictions.opened(fspath(path))
-        face = description.get("face") or {}
-        inputs = Inputs.restore(description["inputs"], face.get("inputs"))
-        tasks = predictions.restored(description["tasks"], face.get("tasks"), losses or {})
-        wrapped = [island.wrap(task) for task in tasks]
-        model = cls.__new__(cls)
-        model._take(_core.Model.load(fspath(path), wrapped) if any(wrapped) else core, inputs, tasks)
-        model._relearn(face.get("learned") or {})
+        try:
+            face = description.get("face") or {}
+            inputs = Inputs.restore(description["inputs"], face.get("inputs"))
+            tasks = predictions.restored(description["tasks"], face.get("tasks"), losses or {})
+            wrapped = [island.wrap(task) for task in tasks]
+            model = cls.__new__(cls)
+            model._take(_core.Model.load(fspath(path), wrapped) if any(wrapped) else core, inputs, tasks)
+            model._relearn(face.get("learned") or {})
+        except (LookupError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"{path}: damaged description ({error!r})") from None
         return model
 
     def _face(self) -> dict[str, Any]:

@@ -257,6 +257,12 @@ impl PyCheckpoint {
         self.look(py, |checkpoint| checkpoint.extra.clone())
     }
 
+    /// Epochs and steps of the optimizer when it was written.
+    #[getter]
+    fn place(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        self.look(py, |checkpoint| checkpoint.place().into())
+    }
+
     /// The caller's arrays: bytes by name.
     fn arrays<'py>(&self, py: Python<'py>) -> PyResult<HashMap<String, Bound<'py, PyArray1<u8>>>> {
         let arrays = self.look(py, |checkpoint| checkpoint.arrays.clone())?;

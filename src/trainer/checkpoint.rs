@@ -56,6 +56,13 @@ pub struct Checkpoint {
     relation: Option<Relation>,
 }
 
+impl Checkpoint {
+    /// Epochs and steps of the optimizer when it was written.
+    pub fn place(&self) -> [u64; 2] {
+        [self.trainer.epochs, self.trainer.steps]
+    }
+}
+
 impl Trainer {
     /// Writes model, optimizer and all state, with the caller's own notes and arrays, atomically.
     ///
@@ -180,7 +187,11 @@ impl Trainer {
         fresh.schedule.restore(&state.schedule)?;
         let named =
             state.arrays.iter().map(|name| Some((name.clone(), contents.find_tensor(&format!("weighting/{name}"))?)));
-        let arrays = named.flatten().map(|(name, array)| (name, array.to_vec())).collect();
+        let arrays: Vec<_> = named.flatten().map(|(name, array)| (name, array.to_vec())).collect();
+        let size = model.tasks.len() * fresh.guide.width;
+        if let Some((name, array)) = arrays.iter().find(|(_, array)| ![0, size].contains(&array.len())) {
+            bail!("the weighting's `{name}` should have {size} numbers; the file has {}", array.len());
+        }
         fresh.weighting.restore(&weighting::State { value: state.weighting.clone(), arrays })?;
         if state.regularizers.len() != fresh.regularizers.len() {
             bail!("it has states of {} regularizers, not of {}", state.regularizers.len(), fresh.regularizers.len());

@@ -96,7 +96,7 @@ impl Combination {
 pub struct State {
     /// Small things; numbers in it are finite.
     pub value: Value,
-    /// Arrays by name.
+    /// Arrays by name, `[tasks, shared parameters]` or empty.
     #[serde(skip)]
     pub arrays: Vec<(String, Vec<f32>)>,
 }

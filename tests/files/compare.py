@@ -16,6 +16,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import make
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +47,6 @@ def _git(*command: str) -> str:
 
 def train(into: Path) -> None:
     """Trains every case with the polytask at hand; what it ends with, by case and name."""
-    import make
-
     ends: dict[str, np.ndarray] = {}
     for name, (model, settings, x) in make.cases().items():
         try:

@@ -158,3 +158,25 @@ def test_tasks_are_shown_as_they_were_made():
         "[Task('income', classes=2, metrics=['auroc', 'accuracy']), Task('age', weight=0.5), "
         "Task('topics', loss=BinaryCrossEntropy(), outputs=3)]"
     )
+
+
+def test_notes_of_the_wrong_kind_are_refused(model, tmp_path):
+    path = tmp_path / "m.safetensors"
+    model.save(path)
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    for face in (
+        {"tasks": ["x", {}, {}]},
+        {"tasks": [[]] * 3},
+        {"inputs": [1]},
+        {"learned": 3},
+        "x",
+        {"learned": {"names": 1}},
+    ):
+        header = json.loads(raw[8 : 8 + size])
+        description = json.loads(header["__metadata__"]["description"])
+        header["__metadata__"]["description"] = json.dumps({**description, "face": face})
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + size :])
+        with pytest.raises((ValueError, TypeError)):
+            pt.MultiTaskModel.load(path)

@@ -141,7 +141,7 @@ fn plain(kind: &str) -> String {
         "PerGroup" => "a number or {group: number}".into(),
         "Sizes" => "a whole number of at least 1 or a list of them".into(),
         "Distribution" => r#""normal", "uniform", "random_normal", "dirichlet", "bernoulli" or "one""#.into(),
-        "Mode" => "\"min\" or \"max\"".into(),
+        "Mode" => "\"auto\", \"min\" or \"max\"".into(),
         "At" => "\"shared\" or \"representation\"".into(),
         "Normalize" => "\"none\", \"l2\", \"loss\" or \"loss+\"".into(),
         "Scale" => "\"paper\", \"mean\" or \"sum\"".into(),

@@ -196,6 +196,18 @@ class Trainer:
         """The learning rate of the last step, of the first group."""
 
     @property
+    def minimizes_another(self) -> bool:
+        """Whether steps minimise something else than the loss."""
+
+    @property
+    def running(self) -> float:
+        """The loss of the running epoch so far; NaN before its first step."""
+
+    @property
+    def watches(self) -> tuple[str, str] | None:
+        """The column of the history that the schedule wants to see, and whether "min", "max" or "auto" is better."""
+
+    @property
     def needs_validation(self) -> bool:
         """Whether the weighting learns from validation rows."""
 
@@ -225,10 +237,10 @@ class Trainer:
     ) -> bool:
         """Goes on with the running epoch; gives whether it is through."""
 
-    def step(self, data: Data, keep_outputs: bool = False) -> tuple[float, list[float], list[float]]:
-        """One batch in the given order: objective, each task's loss and label weight."""
+    def step(self, data: Data, keep_outputs: bool = False) -> tuple[float, float, list[float]]:
+        """One batch in the given order: the loss, the objective, and each task's loss."""
 
-    def flush(self) -> None:
+    def flush(self, keep_outputs: bool = False) -> None:
         """Steps on what waits for the rest of its accumulation."""
 
     def outputs(self) -> list[_Floats]:
@@ -240,8 +252,11 @@ class Trainer:
     def end_epoch(self) -> str:
         """Closes the epoch: its means as JSON."""
 
-    def observe(self, value: float) -> None:
-        """Shows the schedule a measured value."""
+    def evaluated(self, sums: Sequence[float], weights: Sequence[float]) -> float:
+        """The loss of an evaluation, from each task's sum of weighted losses and of label weights."""
+
+    def observe(self, value: float, higher_is_better: bool) -> None:
+        """Shows the schedule what it watches."""
 
     def save(self, path: str, extra: str, arrays: Sequence[tuple[str, _Bytes]]) -> None:
         """Writes a checkpoint with notes and arrays of the caller's, atomically."""

@@ -11,13 +11,19 @@ from .table import Table
 class History(Table, Sequence[dict[str, Any]]):
     """One dict an epoch, and `history["income/loss"]` for a whole column.
 
-    Columns are `epoch`, `loss` (the objective), `<task>/loss`, `<task>/<metric>`, `regularizer/<name>` (its part of the
-    objective; a second one of a name is `<name>_2`), `term/<name>` (what the network itself adds to the objective while
-    training, such as the entropy of DSelect-k's gates), losses and metrics again under `validation/`, where the loss is
-    without regularizers and terms, `lr`, and `seconds`. A number that is not known is NaN. With
-    `pt.Trainer(observe="weights")` there are also
-    `<task>/weight`, with `observe="gradients"` `<task>/gradient_norm`, `cosine/<task>/<task>` and `conflict`, the share
-    of pairs of tasks whose gradients have a negative product; all of them means over the steps of the epoch.
+    Columns are `epoch`, `loss`, `<task>/loss` (the mean over the epoch's labels, by their weights), `<task>/<metric>`,
+    `regularizer/<name>` (a second one of a name is `<name>_2`), `term/<name>` (what the network itself adds while
+    training, such as the entropy of DSelect-k's gates), losses and metrics again under `validation/`, `lr`, and
+    `seconds`. A number that is not known is NaN.
+
+    `loss` is the sum of each `<task>/loss` times the task's `weight` and the constants of `pt.weighting.Static`, plus
+    `regularizer/...` and `term/...`, which are means over the epoch's steps. `validation/loss` is the same sum with the
+    parameters at hand, without terms. A weighting of losses that changes what they count minimises something else, by
+    the formula in its documentation: its mean over the steps, with regularizers and terms, is the column `objective`.
+
+    With `pt.Trainer(observe="weights")` there are also `<task>/weight`, with `observe="gradients"`
+    `<task>/gradient_norm`, `cosine/<task>/<task>` and `conflict`, the share of pairs of tasks whose gradients have a
+    negative product; all of them means over the steps of the epoch.
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]] = ()) -> None:

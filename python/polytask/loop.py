@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ import torch
 from . import checkpoints, interrupts, metrics, observation, scoring
 from .component import listed
 from .data import Mixed, Rows, Stream, in_memory, labels
+from .monitor import find
+from .observation import known
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -77,7 +80,8 @@ class Loop:
             for task, metrics in zip(self.model.tasks, self.model.metrics, strict=True)
             for name in ["loss", *(metric.name for metric in metrics)]
         ]
-        training = ["loss", *(name for name in each if self.metrics or name.endswith("/loss")), *self.regularizers]
+        total = ["loss", "objective"] if self.core.minimizes_another else ["loss"]
+        training = [*total, *(name for name in each if self.metrics or name.endswith("/loss")), *self.regularizers]
         validated = [] if self.validation is None else [f"validation/{name}" for name in ["loss", *each]]
         observed = observation.columns(self.trainer.observe, self.names)
         return [*training, *self.terms, *observed, *validated]
@@ -107,6 +111,7 @@ class Loop:
             lacking = [name for name, has in zip(self.names, there, strict=True) if not has]
             if lacking:
                 _log.warning("`data` has no targets of %s, whose heads stay as they are", listed(lacking))
+        self._watched()
         if isinstance(self.train, Mixed):
             self._check_mix(self.train)
         if self.core.needs_validation and in_memory(self.validation) is None:
@@ -135,6 +140,11 @@ class Loop:
     def _labels(self) -> list[tuple[str, int]]:
         """Each task's kind of labels, and how many a row has."""
         return [(kind, task.outputs) for task, kind in zip(self.model.tasks, self.model.kinds, strict=True)]
+
+    def _watched(self) -> tuple[str, int] | None:
+        """The column that the schedule watches, and 1 if higher is better, else -1."""
+        watches = self.core.watches
+        return None if watches is None else find(*watches, self.columns(), self.model, "`schedule`: argument `monitor`")
 
     def run(self, progress: bool, resume: str | None) -> History:
         """Trains; gives the trainer's history."""
@@ -251,13 +261,23 @@ class Loop:
         scores = self._feed_stream(self.train, bar) if self._streams(self.train) else self._feed_rows(bar)
         batches = self.core.batches
         row = self._row(self._close(), scores)
-        self.core.observe(row.get("validation/loss", row["loss"]))
+        self._observe(row)
         row["seconds"] = time.perf_counter() - began
         self.trainer.history.append(row)
         bar.end(batches, row)
         _log.info("epoch %s: %s", row["epoch"], {name: round(value, 5) for name, value in row.items()})
         for callback in self.callbacks:
             self._call(callback.on_epoch_end, row)
+
+    def _observe(self, row: dict[str, Any]) -> None:
+        """Shows the schedule what it watches; a number that is not known says nothing of an improvement."""
+        if (watched := self._watched()) is None:
+            return
+        column, sign = watched
+        if math.isnan(row[column]):
+            _log.warning("epoch %s: `%s`, which the schedule watches, is NaN and does not count", row["epoch"], column)
+        else:
+            self.core.observe(row[column], sign > 0)
 
     def _close(self) -> dict[str, Any]:
         """Ends the core's epoch, complete or broken off."""
@@ -267,16 +287,18 @@ class Loop:
         return closed
 
     def _row(self, closed: dict[str, Any], scores: scoring.Values | None) -> dict[str, Any]:
-        row: dict[str, Any] = {"epoch": len(self.trainer.history) + 1, "loss": closed["loss"]}
+        row: dict[str, Any] = {"epoch": len(self.trainer.history) + 1, "loss": known(closed["loss"])}
+        if self.core.minimizes_another:
+            row["objective"] = known(closed["objective"])
         for task, loss in zip(self.model.tasks, closed["tasks"], strict=True):
-            row[f"{task.name}/loss"] = float("nan") if loss is None else loss
+            row[f"{task.name}/loss"] = known(loss)
             for name, value in (scores or {}).get(task.name, {}).items():
                 row[f"{task.name}/{name}"] = value
         row |= dict(zip(self.terms, closed["terms"], strict=True))
         row |= dict(zip(self.regularizers, closed["regularizers"], strict=True))
         row |= observation.row(self.trainer.observe, self.names, closed.get("observed", {}))
         if self.validation is not None:
-            row |= scoring.evaluate(self.model, self.validation, 4096).columns("validation/")
+            row |= scoring.evaluate(self.model, self.core, self.validation, 4096).columns("validation/")
         row["lr"] = closed["lr"]
         return row
 
@@ -308,16 +330,16 @@ class Loop:
     def _feed_stream(self, stream: Stream | Mixed, bar: Progress) -> scoring.Values | None:
         """Batches from outside: one step each."""
         scores, waiting = scoring.Scores(self.model), list[Rows]()
-        total, done, mean = self.batches or 0, 0, 0.0
+        total, done = self.batches or 0, 0
         for rows in stream.epoch(self.core.epochs):
             before = self.trainer.batches
             first = self.core.steps == 0 and done == 0
-            objective, losses, _ = self.core.step(rows.core(), self.metrics)
+            _, _, losses = self.core.step(rows.core(), self.metrics)
             if first:
                 self._compare(losses)
             done += 1
-            mean += (objective - mean) / done
-            bar.update(done, total, mean)
+            if bar.due:
+                bar.update(done, total, self.core.running)
             if self.metrics:
                 waiting = _collect(scores, [*waiting, rows], self.core.outputs())
             self._call_due(before)
@@ -325,7 +347,9 @@ class Loop:
         if done == 0:
             raise ValueError("`data` has no batch (any more)")
         before = self.trainer.batches
-        self.core.flush()
+        self.core.flush(self.metrics)
+        if waiting:
+            _collect(scores, waiting, self.core.outputs())
         self._call_due(before)
         return scores.metrics() if self.metrics else None
 

@@ -29,13 +29,13 @@ def row(kinds: Sequence[str], tasks: Sequence[str], observed: dict[str, Any]) ->
     """The columns of an epoch, from what the core reports; a number that is not known is NaN."""
     found: dict[str, float] = {}
     if "weights" in kinds:
-        found |= {weight(task): _known(value) for task, value in zip(tasks, observed["weights"], strict=True)}
+        found |= {weight(task): known(value) for task, value in zip(tasks, observed["weights"], strict=True)}
     if "gradients" in kinds:
-        found |= {norm(task): _known(value) for task, value in zip(tasks, observed["norms"], strict=True)}
+        found |= {norm(task): known(value) for task, value in zip(tasks, observed["norms"], strict=True)}
         for i, one in enumerate(tasks):
             for j, other in enumerate(tasks[i + 1 :], i + 1):
-                found[cosine(one, other)] = _known(observed["cosines"][i][j])
-        found[CONFLICT] = _known(observed["conflict"])
+                found[cosine(one, other)] = known(observed["cosines"][i][j])
+        found[CONFLICT] = known(observed["conflict"])
     return found
 
 
@@ -94,5 +94,6 @@ def compared(columns: Iterable[str]) -> list[str]:
     return [column.removesuffix(_NORM) for column in columns if column.endswith(_NORM)]
 
 
-def _known(value: float | None) -> float:
+def known(value: float | None) -> float:
+    """A number of the core's; NaN where it has none."""
     return float("nan") if value is None else float(value)

@@ -24,6 +24,11 @@ class Progress:
         """Whether there is anything to update."""
         return self._bar is not None
 
+    @property
+    def due(self) -> bool:
+        """Whether an update would be shown by now."""
+        return self._bar is not None and time.monotonic() >= self._next
+
     def begin(self, epoch: int) -> None:
         """An epoch, counted from 0, begins."""
         self._before = max(self._before, epoch * self._batches)
@@ -31,8 +36,8 @@ class Progress:
             self._bar.set_description(f"epoch {epoch + 1}/{self._epochs}", refresh=False)
 
     def update(self, done: int, total: int, loss: float) -> None:
-        """So many batches of the epoch are done; `loss` is their mean objective."""
-        if self._bar is None or time.monotonic() < self._next:
+        """So many batches of the epoch are done; `loss` is that of the epoch so far."""
+        if self._bar is None or not self.due:
             return
         self._next = time.monotonic() + _PAUSE
         self._bar.n = self._before + done

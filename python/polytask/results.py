@@ -9,7 +9,8 @@ from .table import Table
 class Results(Table, Mapping[str, dict[str, float]]):
     """`results["income"]["auroc"]`; shown as a table with a line a task.
 
-    `loss` is the objective: the losses of all tasks that have labels, times their weights, without regularizers.
+    `loss` is that of `pt.History`: the losses of all tasks that have labels, times the tasks' weights and the constants
+    of `pt.weighting.Static`, plus the trainer's regularizers.
     """
 
     def __init__(self, tasks: dict[str, dict[str, float]], loss: float) -> None:

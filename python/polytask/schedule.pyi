@@ -74,6 +74,7 @@ class Plateau(Component):
     cooldown: int
     minimum: float
     mode: str
+    monitor: str
     def __init__(
         self,
         factor: float = 0.1,
@@ -81,5 +82,6 @@ class Plateau(Component):
         threshold: float = 0.0001,
         cooldown: int = 0,
         minimum: float = 0.0,
-        mode: str = "min",
+        mode: str = "auto",
+        monitor: str = "loss",
     ) -> None: ...

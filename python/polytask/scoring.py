@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import interrupts, predictions
+from . import _core, interrupts, predictions
 from .data import Mixed, Rows, Stream, labels
 from .results import Results
 
@@ -53,8 +53,10 @@ class Scores:
         return metric.score(kind, points, known)
 
 
-def evaluate(model: MultiTaskModel, data: Rows | Stream | Mixed, batch_size: int) -> Results:
-    """Losses and metrics of a model on data; the core's data is not needed again."""
+def evaluate(
+    model: MultiTaskModel, trainer: _core.Trainer, data: Rows | Stream | Mixed, batch_size: int
+) -> Results:
+    """Losses and metrics of a trainer's model on data; the core's data is not needed again."""
     scores, sums = Scores(model), np.zeros((2, len(model.tasks)))
     batches = 0
     for rows in [data] if isinstance(data, Rows) else data:
@@ -65,12 +67,11 @@ def evaluate(model: MultiTaskModel, data: Rows | Stream | Mixed, batch_size: int
         interrupts.look()
     if batches == 0:
         raise ValueError("there is no batch to evaluate")
-    return results(model, sums, scores.metrics())
+    return _results(model, trainer.evaluated(*sums.tolist()), sums, scores.metrics())
 
 
-def results(model: MultiTaskModel, sums: np.ndarray, metrics: Values) -> Results:
+def _results(model: MultiTaskModel, loss: float, sums: np.ndarray, metrics: Values) -> Results:
     """A result from sums of weighted losses and of weights."""
     means = [float(loss / weight) if weight > 0 else float("nan") for loss, weight in sums.T]
-    tasks = {task.name: {"loss": loss, **metrics[task.name]} for task, loss in zip(model.tasks, means, strict=True)}
-    seen = [task.weight * loss for task, loss in zip(model.tasks, means, strict=True) if loss == loss]
-    return Results(tasks, float(sum(seen)) if seen else float("nan"))
+    tasks = {task.name: {"loss": mean, **metrics[task.name]} for task, mean in zip(model.tasks, means, strict=True)}
+    return Results(tasks, loss)

@@ -150,10 +150,10 @@ class Trainer:
         with interrupts.held():
             rows = self.model.reader.read(data, "data", weights=weights, batch_size=size)
             self._check_whole(rows)
-            return scoring.evaluate(self.model, rows, size)
+            return scoring.evaluate(self.model, self._core, rows, size)
 
     def step(self, batch: Any) -> dict[str, float]:
-        """One step on one batch, in the order it has: the objective as `loss`, and each `<task>/loss`.
+        """One step on one batch, in the order it has: `loss`, `objective` and each `<task>/loss` as in `pt.History`.
 
         With `accumulate`, steps happen at every so many batches; the others give NaN.
 
@@ -163,9 +163,10 @@ class Trainer:
         with interrupts.held() if self._foreign else nullcontext(), self.model._attempt():
             self.model.reader.scales_are_known()
             rows = self.model.reader.rows(batch, learn=True)
-            objective, losses, _ = self._core.step(rows.core())
+            loss, objective, losses = self._core.step(rows.core())
+        total = {"loss": loss, "objective": objective} if self._core.minimizes_another else {"loss": loss}
         names = [f"{task.name}/loss" for task in self.model.tasks]
-        return {"loss": objective, **dict(zip(names, losses, strict=True))}
+        return {**total, **dict(zip(names, losses, strict=True))}
 
     def stop(self) -> None:
         """Makes the running epoch the last one; for callbacks."""

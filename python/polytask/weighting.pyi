@@ -34,7 +34,8 @@ class ScaleInvariant(Weighting):
 
     A task's unit, and its own `weight`, cancel. The gradient is as long as the relative changes of the losses, so
     neither sum nor mean; under plain gradient descent it grows as losses shrink. A loss of exactly 0 has weight 0
-    (it is at its minimum); a negative loss has no logarithm and is refused.
+    (it is at its minimum), and in `L` the logarithm of the smallest normal number; a negative loss has no logarithm
+    and is refused.
     """
 
     def __init__(self) -> None: ...

@@ -81,6 +81,24 @@ impl PyTrainer {
         self.look(py, Trainer::lr)
     }
 
+    /// Whether steps minimise something else than the loss.
+    #[getter]
+    fn minimizes_another(&self, py: Python<'_>) -> PyResult<bool> {
+        self.look(py, Trainer::minimizes_another)
+    }
+
+    /// The loss of the running epoch so far; NaN before its first step.
+    #[getter]
+    fn running(&self, py: Python<'_>) -> PyResult<f64> {
+        self.look(py, Trainer::running)
+    }
+
+    /// The column of the history that the schedule wants to see, and whether "min", "max" or "auto" is better.
+    #[getter]
+    fn watches(&self, py: Python<'_>) -> PyResult<Option<(String, &'static str)>> {
+        self.look(py, Trainer::watches)
+    }
+
     /// Whether the weighting learns from validation rows.
     #[getter]
     fn needs_validation(&self, py: Python<'_>) -> PyResult<bool> {
@@ -133,10 +151,10 @@ impl PyTrainer {
     ) -> PyResult<bool> {
         let (parts, mix) = data.parts();
         let how = Run { batch_size, shuffle, keep_outputs, drop_last };
-        let mut look = |done: usize, total: usize, mean: f64| {
+        let mut look = |done: usize, total: usize, loss: f64| {
             Python::attach(|py| {
                 door::look(py)?;
-                poll.as_ref().map_or(Ok(()), |poll| poll.call1(py, (done, total, mean)).map(drop))
+                poll.as_ref().map_or(Ok(()), |poll| poll.call1(py, (done, total, loss)).map(drop))
             })
             .map_err(door::foreign)
         };
@@ -148,25 +166,26 @@ impl PyTrainer {
         })
     }
 
-    /// One batch in the given order: objective, each task's loss and label weight.
+    /// One batch in the given order: the loss, the objective, and each task's loss.
     #[pyo3(signature = (data, keep_outputs=false))]
     fn step(
         &self,
         py: Python<'_>,
         data: &Bound<'_, PyData>,
         keep_outputs: bool,
-    ) -> PyResult<(f64, Vec<f64>, Vec<f64>)> {
+    ) -> PyResult<(f64, f64, Vec<f64>)> {
         let data = data.get();
         let report = self.with(py, |trainer, model| {
             data.check(&self.model, model, false)?;
             trainer.step(model, data.data.clone(), keep_outputs)
         })?;
-        Ok((report.objective, report.losses, report.weights))
+        Ok((report.loss, report.objective, report.losses))
     }
 
     /// Steps on what waits for the rest of its accumulation.
-    fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(py, |trainer, model| trainer.flush(model))
+    #[pyo3(signature = (keep_outputs=false))]
+    fn flush(&self, py: Python<'_>, keep_outputs: bool) -> PyResult<()> {
+        self.with(py, |trainer, model| trainer.flush(model, keep_outputs))
     }
 
     /// Raw outputs kept, of each task.
@@ -190,10 +209,16 @@ impl PyTrainer {
         self.with(py, |trainer, model| trainer.end_epoch(model))
     }
 
-    /// Shows the schedule a measured value.
-    fn observe(&self, py: Python<'_>, value: f64) -> PyResult<()> {
+    /// The loss of an evaluation, from each task's sum of weighted losses and of label weights.
+    #[allow(clippy::needless_pass_by_value)]
+    fn evaluated(&self, py: Python<'_>, sums: Vec<f64>, weights: Vec<f64>) -> PyResult<f64> {
+        self.with(py, |trainer, model| Ok(trainer.evaluated(model, &sums, &weights)))
+    }
+
+    /// Shows the schedule what it watches.
+    fn observe(&self, py: Python<'_>, value: f64, higher_is_better: bool) -> PyResult<()> {
         self.with(py, |trainer, _| {
-            trainer.observe(value);
+            trainer.observe(value, higher_is_better);
             Ok(())
         })
     }

@@ -38,9 +38,20 @@ pub trait Schedule: Described + Debug + Send {
         false
     }
 
-    /// Takes note of the quantity that training watches, once an epoch.
-    fn observe(&mut self, value: f64) {
-        let _ = value;
+    /// The column of the history that it wants to see once an epoch, and which direction is better: `"min"`, `"max"`, or
+    /// `"auto"`, as the column says itself.
+    fn watches(&self) -> Option<(&str, &'static str)> {
+        None
+    }
+
+    /// Takes note of what it watches, once an epoch.
+    fn observe(&mut self, value: f64, higher_is_better: bool) {
+        let _ = (value, higher_is_better);
+    }
+
+    /// Its description, in one way for all descriptions that mean the same.
+    fn meaning(&self) -> Value {
+        self.describe()
     }
 
     /// What it has learned so far.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{Moment, Schedule};
 use crate::error::Result;
+use crate::registry::Described;
 use crate::value_error;
 
 crate::component! {
@@ -22,8 +23,11 @@ crate::component! {
         cooldown: u64 = 0;
         /// Smallest factor of all falls together.
         minimum: f64 = 0.0, in 0.0..=1.0;
-        /// Whether smaller (`"min"`) or larger (`"max"`) is better.
-        mode: Mode = Mode::Min;
+        /// Whether smaller (`"min"`) or larger (`"max"`) is better; `"auto"`: as what is watched says itself.
+        mode: Mode = Mode::Auto;
+        /// What is watched: a column of the history. That of the validation is taken if there is one. An epoch in which
+        /// it is NaN does not count.
+        monitor: String = "loss".to_owned();
     }
     state: Progress;
 }
@@ -32,6 +36,8 @@ crate::component! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
+    /// As what is watched says itself.
+    Auto,
     /// Smaller is better.
     Min,
     /// Larger is better.
@@ -54,13 +60,12 @@ impl Default for Progress {
 }
 
 impl Plateau {
-    fn improved(&self, value: f64) -> bool {
-        match (self.state.best, self.mode) {
-            _ if value.is_nan() => false,
+    fn improved(&self, value: f64, higher_is_better: bool) -> bool {
+        match (self.state.best, higher_is_better) {
             (None, _) => true,
             // note: relative to the size of the best, so that it lies on the better side of a negative one too.
-            (Some(best), Mode::Min) => value < best * (1.0 - self.threshold.copysign(best)),
-            (Some(best), Mode::Max) => value > best * (1.0 + self.threshold.copysign(best)),
+            (Some(best), false) => value < best * (1.0 - self.threshold.copysign(best)),
+            (Some(best), true) => value > best * (1.0 + self.threshold.copysign(best)),
         }
     }
 }
@@ -70,8 +75,28 @@ impl Schedule for Plateau {
         Ok(self.state.factor)
     }
 
-    fn observe(&mut self, value: f64) {
-        let improved = self.improved(value);
+    fn watches(&self) -> Option<(&str, &'static str)> {
+        let mode = match self.mode {
+            Mode::Auto => "auto",
+            Mode::Min => "min",
+            Mode::Max => "max",
+        };
+        Some((&self.monitor, mode))
+    }
+
+    fn meaning(&self) -> Value {
+        let mode = match self.mode {
+            Mode::Auto if self.monitor.rsplit('/').next() == Some("loss") => Mode::Min,
+            mode => mode,
+        };
+        Described::describe(&Self { mode, ..self.clone() })
+    }
+
+    fn observe(&mut self, value: f64, higher_is_better: bool) {
+        if value.is_nan() {
+            return;
+        }
+        let improved = self.improved(value, higher_is_better);
         let state = &mut self.state;
         if improved {
             (state.best, state.bad) = (Some(value), 0);
@@ -101,6 +126,8 @@ impl Schedule for Plateau {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const NOW: Moment = Moment { step: 0, epoch: 0, total_steps: None };
@@ -115,7 +142,7 @@ mod tests {
         let fresh = || Plateau { factor: 0.5, patience: 1, cooldown: 1, minimum: 0.2, ..Plateau::default() };
         let mut schedule = fresh();
         for (value, want) in WATCHED.into_iter().zip(GOLDEN) {
-            schedule.observe(value);
+            schedule.observe(value, false);
             assert_eq!(schedule.factor(NOW).unwrap(), want);
             let mut resumed = fresh();
             resumed.restore(&schedule.state()).unwrap();
@@ -125,22 +152,33 @@ mod tests {
 
     #[test]
     fn larger_can_be_better() {
-        let mut schedule = Plateau { patience: 0, factor: 0.5, mode: Mode::Max, ..Plateau::default() };
-        for (value, want) in [(0.5, 1.0), (0.6, 1.0), (0.6, 0.5), (0.7, 0.5)] {
-            schedule.observe(value);
+        let mut schedule = Plateau { patience: 0, factor: 0.5, ..Plateau::default() };
+        for (value, want) in [(0.5, 1.0), (0.6, 1.0), (f64::NAN, 1.0), (0.6, 0.5), (0.7, 0.5)] {
+            schedule.observe(value, true);
             assert_eq!(schedule.factor(NOW).unwrap(), want);
         }
     }
 
     #[test]
     fn a_negative_loss_has_to_improve_too() {
-        for (mode, values) in [(Mode::Min, [-2.0, -2.01, -2.3, -2.31]), (Mode::Max, [-2.3, -2.29, -2.0, -1.99])] {
-            let mut schedule = Plateau { patience: 0, factor: 0.5, threshold: 0.1, mode, ..Plateau::default() };
+        for (higher, values) in [(false, [-2.0, -2.01, -2.3, -2.31]), (true, [-2.3, -2.29, -2.0, -1.99])] {
+            let mut schedule = Plateau { patience: 0, factor: 0.5, threshold: 0.1, ..Plateau::default() };
             for (value, want) in values.into_iter().zip([1.0, 0.5, 0.5, 0.25]) {
-                schedule.observe(value);
-                assert_eq!(schedule.factor(NOW).unwrap(), want, "{mode:?} {value}");
+                schedule.observe(value, higher);
+                assert_eq!(schedule.factor(NOW).unwrap(), want, "{higher} {value}");
             }
         }
+    }
+
+    #[test]
+    fn descriptions_that_mean_the_same_are_known() {
+        let meaning = |description: Value| crate::schedule::build(&description).unwrap().meaning();
+        let earlier = json!({"name": "plateau", "factor": 0.1, "patience": 10, "threshold": 1e-4, "cooldown": 0,
+                             "minimum": 0.0, "mode": "min"});
+        assert_eq!(meaning(json!("plateau")), meaning(earlier));
+        assert_ne!(meaning(json!("plateau")), meaning(json!({"name": "plateau", "mode": "max"})));
+        let of_metric = |mode: &str| meaning(json!({"name": "plateau", "monitor": "y/auroc", "mode": mode}));
+        assert_ne!(of_metric("auto"), of_metric("min"));
     }
 
     #[test]

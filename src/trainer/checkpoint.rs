@@ -252,7 +252,7 @@ fn json(text: &str) -> Result<Value> {
 fn renewed_settings(stored: &Value) -> Result<Value> {
     let mut renewed = stored.clone();
     renewed["optimizer"] = optim::build(&stored["optimizer"])?.describe();
-    renewed["schedule"] = schedule::build(&stored["schedule"])?.describe();
+    renewed["schedule"] = schedule::build(&stored["schedule"])?.meaning();
     renewed["weighting"] = weighting::build(&stored["weighting"])?.describe();
     for each in renewed["regularizers"].as_array_mut().into_iter().flatten() {
         *each = regularizer::build(each)?.describe();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Trainer;
-use super::step::{Scratch, Slices};
+use super::step::{Scratch, Slices, total};
 use crate::bail;
 use crate::data::{Data, Mix, Order, Pace};
 use crate::error::Result;
@@ -144,11 +144,6 @@ impl Epoch {
         self.sums.terms.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
     }
 
-    /// The mean objective so far.
-    fn mean(&self) -> f64 {
-        self.mean_of(self.sums.objective)
-    }
-
     /// A sum over steps as a mean.
     fn mean_of(&self, sum: f64) -> f64 {
         sum / self.sums.steps.max(1) as f64
@@ -172,7 +167,7 @@ impl Trainer {
     }
 
     /// Goes on with the running epoch over rows that were checked, for at most `stop_after` batches; gives whether the
-    /// epoch is through. `poll(batches done, batches in all, mean objective)` is called now and then, and may stop it.
+    /// epoch is through. `poll(batches done, batches in all, loss so far)` is called now and then, and may stop it.
     ///
     /// # Errors
     /// As [`Trainer::step`]; an epoch that was begun in another way; what `poll` returns.
@@ -190,7 +185,7 @@ impl Trainer {
         while self.epoch.batches < stop {
             self.next(model, data, how)?;
             if looked.elapsed() >= POLL {
-                poll(self.epoch.batches, total, self.epoch.mean())?;
+                poll(self.epoch.batches, total, self.running())?;
                 looked = Instant::now();
             }
         }
@@ -290,18 +285,45 @@ impl Trainer {
         &self.epoch.kept
     }
 
-    /// Closes the epoch: `{"loss", "tasks", "labels", "lr", "regularizers", "terms", "observed"}` as JSON, with `null` for a
-    /// task without a label; the terms in the order of the network's names.
+    /// The loss that the user means: the sum over the tasks that have labels of lambda (the task's `weight`, times the
+    /// weighting's constants) times `sums` of weighted losses over `weights` of labels, plus `added`, the regularizers and
+    /// the network's terms. NaN without any label.
+    fn total(&self, sums: &[f64], weights: &[f64], added: f64) -> f64 {
+        if weights.iter().all(|weight| *weight <= 0.0) {
+            return f64::NAN;
+        }
+        total(&self.lambdas, sums, weights, added)
+    }
+
+    /// The loss of the running epoch so far.
+    pub fn running(&self) -> f64 {
+        let Sums { losses, weights, regularizers, terms, .. } = &self.epoch.sums;
+        let added = terms.iter().sum::<f64>() + regularizers.iter().sum::<f64>();
+        self.total(losses, weights, self.epoch.mean_of(added))
+    }
+
+    /// The same of an evaluation's sums, with the regularizers of the parameters at hand, who learn nothing of them.
+    pub fn evaluated(&mut self, model: &Model, sums: &[f64], weights: &[f64]) -> f64 {
+        let parameters = &model.params.values.slice()[..model.net.dense()];
+        let added = self.regularizers.iter_mut().map(|term| term.look(parameters)).sum();
+        self.total(sums, weights, added)
+    }
+
+    /// Closes the epoch: `{"loss", "objective", "tasks", "labels", "lr", "regularizers", "terms", "observed"}` as JSON,
+    /// with `null` for a task without a label and for an objective that is the loss; the terms in the order of the
+    /// network's names.
     ///
     /// # Errors
     /// As [`Trainer::step`], for what still waits for the rest of its accumulation.
     pub fn end_epoch(&mut self, model: &mut Model) -> Result<String> {
-        self.flush(model)?;
-        let mean = self.epoch.mean();
+        self.flush(model, false)?;
+        let loss = self.running();
+        let minimized = self.minimizes_another() && self.epoch.sums.steps > 0;
+        let objective = minimized.then(|| self.epoch.mean_of(self.epoch.sums.objective));
         let Sums { losses, weights, regularizers, terms, .. } = &self.epoch.sums;
         let each = |sums: &[f64]| sums.iter().map(|&sum| self.epoch.mean_of(sum)).collect::<Vec<_>>();
         let means: Vec<_> = losses.iter().zip(weights).map(|(l, &w)| (w > 0.0).then(|| l / w)).collect();
-        let line = json!({"loss": mean, "tasks": means, "labels": weights, "lr": self.lr, "terms": each(terms),
+        let line = json!({"loss": loss, "objective": objective, "tasks": means, "labels": weights, "lr": self.lr, "terms": each(terms),
                           "regularizers": each(regularizers), "observed": self.observed.means()});
         self.observed.clear(model.tasks.len());
         self.epochs += 1;

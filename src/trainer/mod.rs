@@ -21,7 +21,7 @@ use crate::optim::{Block, Optimizer, Segments};
 use crate::regularizer::{Places, Relation, Term};
 use crate::schedule::Schedule;
 use crate::task::Task;
-use crate::weighting::{Combination, Weighting};
+use crate::weighting::{Combination, Needs, Weighting};
 use crate::{bail, optim, schedule, value_error, weighting};
 
 use epoch::Epoch;
@@ -40,6 +40,8 @@ pub struct Trainer {
     /// Rows that a weighting may learn from beside the batches.
     validation: Option<Data>,
     combination: Combination,
+    /// What each task's loss is multiplied by in the loss that the user means.
+    lambdas: Vec<f64>,
     regularizers: Vec<Term>,
     blocks: Vec<Block>,
     /// What does not learn, in the flat parameters.
@@ -89,6 +91,8 @@ impl Trainer {
                 .map(|n| n as usize)
                 .ok_or_else(|| value_error!("`accumulate` should be a whole number of at least 1; got {value}"))?,
         };
+        let constants = weighting.constants().iter().copied().chain(std::iter::repeat(1.0));
+        let lambdas = model.tasks.iter().zip(constants).map(|(task, constant)| task.weight * constant).collect();
         let observed = Observed::new(&settings["observe"], model.tasks.len())?;
         let guide = Guide::new(weighting.as_ref(), model, accumulate, observed.gradients)?;
         let all = blocks(&model.net);
@@ -119,6 +123,7 @@ impl Trainer {
             observed,
             validation: None,
             combination: Combination::default(),
+            lambdas,
             regularizers,
             blocks,
             frozen,
@@ -189,6 +194,11 @@ impl Trainer {
         self.lr
     }
 
+    /// Whether steps minimise something else than the loss that the user means: a weighting changes what losses count.
+    pub fn minimizes_another(&self) -> bool {
+        self.weighting.needs() == Needs::Losses && self.weighting.looks()
+    }
+
     /// Tells schedules that need it how many steps the run will have.
     ///
     /// # Errors
@@ -247,9 +257,14 @@ impl Trainer {
         }
     }
 
-    /// Shows the schedule a measured value, at the end of an epoch.
-    pub fn observe(&mut self, value: f64) {
-        self.schedule.observe(value);
+    /// The column of the history that the schedule wants to see, and which direction is better.
+    pub fn watches(&self) -> Option<(String, &'static str)> {
+        self.schedule.watches().map(|(column, mode)| (column.to_owned(), mode))
+    }
+
+    /// Shows the schedule what it watches, at the end of an epoch.
+    pub fn observe(&mut self, value: f64, higher_is_better: bool) {
+        self.schedule.observe(value, higher_is_better);
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Scratch {
     pub(super) terms: Vec<f64>,
     /// Factor on the gradient: lambda over the label weight.
     pub(super) scales: Vec<f64>,
-    /// lambda, times what a weighting of losses says: the factor in the objective.
+    /// lambda, times what a weighting of losses says: the factor in the weighted sum.
     pub(super) lambdas: Vec<f64>,
     /// What the weighting says of the whole loss.
     pub(super) factors: Vec<f64>,
@@ -133,7 +133,9 @@ impl Scratch {
 /// What one step gave.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// The objective, the network's terms and regularizers included; 0 for a batch without any label.
+    /// [`Trainer::total`] of this step; 0 for a batch without any label, NaN for one that waits for others.
+    pub loss: f64,
+    /// What the step minimised, as its weighting has it; see [`Trainer::minimizes_another`].
     pub objective: f64,
     /// Each task's mean loss; NaN without a label.
     pub losses: Vec<f64>,
@@ -213,9 +215,9 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Trainer::step`].
-    pub fn flush(&mut self, model: &mut Model) -> Result<()> {
+    pub fn flush(&mut self, model: &mut Model, keep_outputs: bool) -> Result<()> {
         if !self.pending.is_empty() {
-            self.flush_with(model, false)?;
+            self.flush_with(model, keep_outputs)?;
         }
         Ok(())
     }
@@ -223,29 +225,30 @@ impl Trainer {
     fn flush_with(&mut self, model: &mut Model, keep_outputs: bool) -> Result<Report> {
         let pending = std::mem::take(&mut self.pending);
         let mut kept = std::mem::take(&mut self.epoch.kept);
-        let objective = self.step_on(model, &Wholes(&pending), |work, _| {
+        let totals = self.step_on(model, &Wholes(&pending), |work, _| {
             if keep_outputs {
                 kept.iter_mut().enumerate().for_each(|(task, out)| work.append_outputs(task, out));
             }
         });
         self.epoch.kept = kept;
-        let objective = objective?;
+        let Totals { loss, objective } = totals?;
         self.epoch.batches += pending.len();
         let Scratch { sums, weights, .. } = &self.scratch;
         Ok(Report {
+            loss,
             objective,
             losses: sums.iter().zip(weights).map(|(s, w)| s / w).collect(),
             weights: weights.clone(),
         })
     }
 
-    /// The step itself; `look` sees each micro-batch's outputs. Gives the objective.
+    /// The step itself; `look` sees each micro-batch's outputs.
     pub(super) fn step_on(
         &mut self,
         model: &mut Model,
         parts: &dyn Parts,
         mut look: impl FnMut(&Workspace, usize),
-    ) -> Result<f64> {
+    ) -> Result<Totals> {
         self.notice(model)?;
         if self.blocks.is_empty() {
             bail!("there is nothing to train: all parameters of the model are frozen; see `model.unfreeze`");
@@ -256,20 +259,20 @@ impl Trainer {
             // Batch statistics of a step that failed are forgotten with it.
             model.params.state.slice_mut().copy_from_slice(&self.scratch.state);
         }
-        let objective = done?;
+        let totals = done?;
         if self.weighting.looks_back() && !self.scratch.present.is_empty() {
             self.look_back(model, parts)?;
         }
-        Ok(objective)
+        Ok(totals)
     }
 
-    fn attempt(&mut self, model: &mut Model, parts: &dyn Parts, look: &mut Look<'_>) -> Result<f64> {
+    fn attempt(&mut self, model: &mut Model, parts: &dyn Parts, look: &mut Look<'_>) -> Result<Totals> {
         if parts.count() > 1 {
             self.count_labels(model, parts)?;
         }
         self.go(model, parts, look)?;
         if self.scratch.present.is_empty() {
-            return Ok(0.0);
+            return Ok(Totals::default());
         }
         self.update(model)
     }
@@ -287,18 +290,14 @@ impl Trainer {
         Ok(())
     }
 
-    /// Regularizers, clipping and the optimizer; gives the objective.
-    fn update(&mut self, model: &mut Model) -> Result<f64> {
+    /// Regularizers, clipping and the optimizer.
+    fn update(&mut self, model: &mut Model) -> Result<Totals> {
         let moment = Moment { step: self.steps, epoch: self.epochs, total_steps: self.total_steps };
         let factor = self.schedule.factor(moment)?;
-        let Scratch { weights, sums, lambdas, terms, .. } = &self.scratch;
-        let mut objective = terms.iter().sum::<f64>();
-        for ((sum, weight), lambda) in sums.iter().zip(weights).zip(lambdas).filter(|((_, w), _)| **w > 0.0) {
-            objective += lambda * sum / weight;
-        }
+        let mut added = self.scratch.terms.iter().sum::<f64>();
         let (params, dense) = (&mut model.params, model.net.dense());
         for regularizer in &mut self.regularizers {
-            objective += regularizer.add(&params.values.slice()[..dense], params.gradients.slice_mut());
+            added += regularizer.add(&params.values.slice()[..dense], params.gradients.slice_mut());
         }
         if !self.regularizers.is_empty() {
             self.frozen.iter().for_each(|range| params.gradients.slice_mut()[range.clone()].fill(0.0));
@@ -313,9 +312,17 @@ impl Trainer {
         let mut state: [&mut [f32]; SLOTS] = std::array::from_fn(|_| slots.next().map_or(&mut [][..], |slot| slot));
         self.optimizer.update(self.steps + 1, scale, segments, values, gradients, &mut state[..count]);
         self.steps += 1;
-        self.epoch.add(objective, &self.scratch, &self.regularizers);
+        let Scratch { weights, sums, lambdas, .. } = &self.scratch;
+        let totals = Totals {
+            loss: total(&self.lambdas, sums, weights, added),
+            objective: match self.combination.objective {
+                Some(objective) => objective + added,
+                None => total(lambdas, sums, weights, added),
+            },
+        };
+        self.epoch.add(totals.objective, &self.scratch, &self.regularizers);
         self.relate(model);
-        Ok(objective)
+        Ok(totals)
     }
 
     /// The factor that brings the gradient's norm down to `clip_norm`.
@@ -338,8 +345,21 @@ impl Trainer {
 
 impl Report {
     fn nothing(tasks: usize) -> Self {
-        Self { objective: 0.0, losses: vec![f64::NAN; tasks], weights: vec![0.0; tasks] }
+        Self { loss: f64::NAN, objective: f64::NAN, losses: vec![f64::NAN; tasks], weights: vec![0.0; tasks] }
     }
+}
+
+/// The two sums over tasks of a step.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Totals {
+    loss: f64,
+    objective: f64,
+}
+
+/// The sum over the tasks that have labels of a factor times the mean loss, and what is added.
+pub(super) fn total(factors: &[f64], sums: &[f64], weights: &[f64], added: f64) -> f64 {
+    let each = sums.iter().zip(weights).zip(factors).filter(|((_, weight), _)| **weight > 0.0);
+    each.map(|((sum, weight), factor)| factor * sum / weight).fold(added, |total, loss| total + loss)
 }
 
 /// Stops before a loss that is no longer a number reaches the parameters.

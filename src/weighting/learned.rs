@@ -50,6 +50,12 @@ pub fn softmax(numbers: &mut [f64]) {
     numbers.iter_mut().for_each(|x| *x /= sum);
 }
 
+/// The logarithm of the sum of their exponentials, whose derivative is their softmax.
+pub fn log_sum_exp(numbers: &[f64]) -> f64 {
+    let highest = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    highest + numbers.iter().map(|x| (x - highest).exp()).sum::<f64>().ln()
+}
+
 /// The gradient before a softmax, from the gradient behind it: `p_j (g_j - sum_k p_k g_k)`.
 pub fn through_softmax(shares: &[f64], gradient: &[f64]) -> Vec<f64> {
     let mean: f64 = shares.iter().zip(gradient).map(|(p, g)| p * g).sum();

@@ -77,6 +77,9 @@ pub struct Combination {
     pub own: Vec<f64>,
     /// Weights that differ between layers, `[layers, rows]`; comes empty.
     pub layers: Vec<f64>,
+    /// For a weighting of losses, what its weights are the derivatives of, by its formula; comes empty, which says that
+    /// it is the weighted sum of the losses.
+    pub objective: Option<f64>,
 }
 
 impl Combination {
@@ -88,6 +91,7 @@ impl Combination {
         }
         self.direction.clear();
         self.layers.clear();
+        self.objective = None;
     }
 }
 
@@ -168,9 +172,15 @@ pub trait Weighting: Described + Debug + Send {
         false
     }
 
-    /// Whether it looks at anything of the batch at all, losses included.
+    /// Whether it looks at anything of the batch at all, losses included; if not, its weights are its constants.
     fn looks(&self) -> bool {
         true
+    }
+
+    /// What the user wants each task's loss multiplied by beside the task's own `weight`, in the order of the tasks it
+    /// was prepared for; empty for ones.
+    fn constants(&self) -> &[f64] {
+        &[]
     }
 
     /// Where it looks, how often, and at what scale; what a weighting from gradients was given.

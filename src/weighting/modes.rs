@@ -224,6 +224,14 @@ impl Weighting for Guided {
         self.inner.looks_back()
     }
 
+    fn looks(&self) -> bool {
+        self.inner.looks() || self.modes.scale != Scale::Paper || self.modes.normalize != Normalize::None
+    }
+
+    fn constants(&self) -> &[f64] {
+        self.inner.constants()
+    }
+
     fn modes(&self) -> Modes {
         self.modes.clone()
     }

@@ -36,8 +36,16 @@ impl Names {
     }
 }
 
-/// `1 / loss`, the derivative of its logarithm. A loss of exactly 0 has nothing left to learn and gets 0; one so small
+/// Losses below this count as this: the smallest number whose reciprocal does not overflow in 32 bits.
+const LEAST: f64 = f32::MIN_POSITIVE as f64;
+
+/// `1 / loss`, the derivative of [`logarithm`]. A loss of exactly 0 has nothing left to learn and gets 0; one so small
 /// that its weight would overflow in 32 bits counts as the smallest normal number.
 pub fn reciprocal(loss: f64) -> f64 {
-    if loss == 0.0 { 0.0 } else { 1.0 / loss.max(f64::from(f32::MIN_POSITIVE)) }
+    if loss == 0.0 { 0.0 } else { 1.0 / loss.max(LEAST) }
+}
+
+/// `log loss` of a loss of at least 0, which counts as the smallest normal number of 32 bits where it is smaller.
+pub fn logarithm(loss: f64) -> f64 {
+    loss.max(LEAST).ln()
 }

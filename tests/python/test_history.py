@@ -32,7 +32,138 @@ def test_the_loss_is_the_weighted_sum_of_the_tasks_losses(history):
     for row in history:
         for prefix in ("", "validation/"):
             parts = row[f"{prefix}income/loss"] + 0.5 * row[f"{prefix}age/loss"] + row[f"{prefix}topics/loss"]
-            assert row[f"{prefix}loss"] == pytest.approx(parts, rel=0.05 if prefix == "" else 1e-9)
+            assert row[f"{prefix}loss"] == pytest.approx(parts, rel=1e-12)
+
+
+def test_a_short_last_batch_counts_by_its_rows():
+    x = np.random.default_rng(0).normal(size=(33, 4)).astype(np.float32)
+    y = np.r_[np.zeros(32), 100.0]
+    model = pt.MultiTaskModel(4, tasks=[pt.Task("a")], encoder=pt.encoder.MLP([8]))
+    trainer = pt.Trainer(model, "sgd", lr=1e-12)
+    for form in ((x, y), [(x[:32], y[:32]), (x[32:], y[32:])]):
+        row = trainer.fit(form, epochs=1, batch_size=32, shuffle=False, progress=False)[-1]
+        assert row["loss"] == row["a/loss"] == pytest.approx(((model.predict(x)["a"] - y) ** 2).mean(), rel=1e-5)
+
+
+def two(x, y, weight=1.0, **settings):
+    """A trainer of a regression and a label whose parameters stay where they are, with its data."""
+    tasks = [pt.Task("a", weight=weight), pt.Task("b", loss="binary_cross_entropy")]
+    model = pt.MultiTaskModel(4, tasks=tasks, encoder=pt.encoder.MLP([8]), seed=1)
+    return pt.Trainer(model, "sgd", lr=1e-12, **settings), (x, 3 * y, (x[:, 1] > 0).astype(int))
+
+
+@pytest.fixture
+def xy():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(96, 4)).astype(np.float32), rng.normal(size=96)
+
+
+@pytest.mark.parametrize("weighting", ["equal", "mean", "rlw", "gls", "uncertainty", "famo", "scale_invariant", "upgrad"])
+def test_training_and_validation_loss_are_one_formula(xy, weighting):
+    trainer, data = two(*xy, weight=10.0, weighting=weighting, regularizers=["l2", "mean_regularized"])
+    row = trainer.fit(data, validation=data, epochs=1, batch_size=96, progress=False)[-1]
+    penalty = row["regularizer/l2"] + row["regularizer/mean_regularized"]
+    assert penalty > 1e-4
+    assert row["loss"] == pytest.approx(10 * row["a/loss"] + row["b/loss"] + penalty, rel=1e-9)
+    assert row["validation/loss"] == pytest.approx(row["loss"], rel=1e-6)
+    assert trainer.evaluate(data).loss == pytest.approx(row["loss"], rel=1e-6)
+    assert trainer.step(data)["loss"] == pytest.approx(row["loss"], rel=1e-6)
+
+
+def test_constants_of_static_count_as_weights_of_the_tasks(xy):
+    inside = pt.weighting.CRMOGM(inner=pt.weighting.Static({"a": 10.0}))
+    for weighting in (pt.weighting.Static({"a": 10.0}), pt.weighting.Static([10.0, 1.0]), inside):
+        trainer, data = two(*xy, weighting=weighting)
+        row = trainer.fit(data, validation=data, epochs=1, batch_size=96, progress=False)[-1]
+        want = 10 * row["a/loss"] + row["b/loss"]
+        for loss in (row["loss"], row["validation/loss"], trainer.evaluate(data).loss, trainer.step(data)["loss"]):
+            assert loss == pytest.approx(want, rel=1e-6)
+        assert "objective" not in row
+
+
+OBJECTIVES = {
+    "mean": lambda a, b, w: (a + b) / 2,
+    "scale_invariant": lambda a, b, w: np.log(a) + np.log(b),
+    "gls": lambda a, b, w: np.sqrt(a * b),
+    "uncertainty": lambda a, b, w: w @ [a, b] - np.log(w / [0.5, 1.0]).sum() / 2,
+    "imtl_l": lambda a, b, w: w @ [a, b] - np.log(w).sum(),
+    "rlw": lambda a, b, w: w @ [a, b],
+    "famo": lambda a, b, w: w @ [a, b],
+    "dwa": lambda a, b, w: w @ [a, b],
+    "cr_mogm": lambda a, b, w: w @ [a, b],
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_what_a_weighting_of_losses_minimises_is_a_column(xy, name):
+    own = {"uncertainty": pt.weighting.Uncertainty(lr=0.1), "imtl_l": pt.weighting.IMTLL(lr=0.1),
+           "cr_mogm": pt.weighting.CRMOGM(inner="rlw")}  # fmt: skip
+    trainer, data = two(*xy, weighting=own.get(name, name), observe="weights", regularizers=["l2"])
+    for row in trainer.fit(data, validation=data, epochs=4, batch_size=96, progress=False):
+        weights = np.array([row["a/weight"], row["b/weight"]])
+        want = OBJECTIVES[name](row["a/loss"], row["b/loss"], weights) + row["regularizer/l2"]
+        assert row["objective"] == pytest.approx(want, rel=1e-6)
+        assert "validation/objective" not in row
+    step = trainer.step(data)
+    assert list(step) == ["loss", "objective", "a/loss", "b/loss"]
+    assert step["loss"] == pytest.approx(step["a/loss"] + step["b/loss"] + row["regularizer/l2"], rel=1e-6)
+
+
+@pytest.mark.parametrize("weighting", ["equal", "static", "upgrad", "imtl", "gradnorm"])
+def test_other_weightings_have_no_such_column(xy, weighting):
+    trainer, data = two(*xy, weighting=weighting)
+    assert "objective" not in trainer.fit(data, epochs=1, progress=False).columns
+    assert "objective" not in trainer.step(data)
+
+
+@pytest.mark.parametrize("weighting", ["scale_invariant", "stch", pt.weighting.IMTLL(exact=True), "gls"])
+def test_a_run_that_improves_goes_on_under_weights_that_hold_their_sum_constant(xy, weighting):
+    stop = pt.EarlyStopping(patience=3)
+    trainer = pt.Trainer(two(*xy)[0].model, lr=0.01, weighting=weighting, callbacks=[stop],
+                         schedule=pt.schedule.Plateau(patience=3))  # fmt: skip
+    history = trainer.fit((xy[0], 3 * xy[0][:, 0], (xy[0][:, 1] > 0).astype(int)), epochs=40, progress=False)
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+    assert history["lr"][15] == 0.01
+    assert stop.best_epoch > 30
+
+
+def test_early_stopping_may_watch_the_objective(xy):
+    trainer, data = two(*xy, weighting="gls", callbacks=[pt.EarlyStopping("objective", patience=2)])
+    assert len(trainer.fit(data, epochs=9, batch_size=96, progress=False)) <= 9
+    trainer, data = two(*xy, callbacks=[pt.EarlyStopping("objective")])
+    with pytest.raises(ValueError, match="the history will have no column 'objective'"):
+        trainer.fit(data, epochs=1, progress=False)
+
+
+def test_what_an_accumulating_step_does_not_know_yet_is_nan(xy):
+    trainer, data = two(*xy, accumulate=3, weighting="gls")
+    first, second, third = (trainer.step(data) for _ in range(3))
+    assert all(np.isnan(list(each.values())).all() for each in (first, second))
+    assert third["loss"] == pytest.approx(third["a/loss"] + third["b/loss"], rel=1e-6)
+    assert trainer.steps == 1
+
+
+def test_the_bar_counts_waiting_batches_as_nothing(xy, monkeypatch):
+    trainer, (x, a, b) = two(*xy, accumulate=4)
+    seen = []
+    monkeypatch.setattr("polytask.progress._PAUSE", 0.0)
+    monkeypatch.setattr("polytask.progress.Progress.update", lambda bar, done, total, loss: seen.append(loss))
+    batches = [(x[i : i + 8], a[i : i + 8], b[i : i + 8]) for i in range(0, 96, 8)]
+    row = trainer.fit(batches, epochs=1, progress=True)[-1]
+    assert len(seen) == 13
+    assert np.isnan(seen[:3]).all()
+    assert seen[3] == seen[4] == seen[6] != seen[7]
+    assert seen[11] == seen[12] == row["loss"]
+
+
+def test_metrics_of_training_count_the_rows_of_a_last_short_accumulation(xy):
+    x, y = xy
+    tasks = [pt.Task("a", metrics=["mse"])]
+    batches = [(x[i : i + 8], y[i : i + 8]) for i in range(0, 96, 8)]
+    for accumulate in (1, 5):
+        model = pt.MultiTaskModel(4, tasks=tasks, encoder=pt.encoder.MLP([8]), seed=1)
+        row = pt.Trainer(model, "sgd", lr=1e-12, accumulate=accumulate).fit(batches, epochs=1, progress=False)[-1]
+        assert row["a/mse"] == pytest.approx(row["a/loss"], rel=1e-6)
 
 
 def test_terms_of_the_network_are_part_of_the_loss_while_training_only(data):
@@ -114,6 +245,52 @@ def test_a_plateau_watches_the_validation_loss(data):
     trainer = pt.Trainer(make_model(), "sgd", lr=1e-12, schedule=schedule)
     history = trainer.fit(data.whole, validation=data.whole, epochs=4, progress=False)
     assert history["lr"][-1] < history["lr"][0]
+
+
+def test_a_plateau_watches_what_it_is_told(data, caplog):
+    def rates(validation=data.whole, regularizers=(), **how):
+        schedule = pt.schedule.Plateau(patience=0, factor=0.5, **how)
+        trainer = pt.Trainer(make_model(), "sgd", lr=1e-12, schedule=schedule, regularizers=regularizers)
+        return trainer.fit(data.whole, validation=validation, epochs=4, progress=False)["lr"]
+
+    falls = [1e-12, 1e-12, 0.5e-12, 0.25e-12]
+    assert rates() == pytest.approx(falls)
+    assert rates(monitor="income/auroc") == pytest.approx(falls)
+    with pytest.raises(ValueError, match="`schedule`: argument `monitor`: the history will have no column 'x'; it will"):
+        rates(monitor="x")
+    with pytest.raises(ValueError, match='whether a higher .* is better is not known; say mode="max" or "min"'):
+        rates(monitor="regularizer/l2", regularizers=["l2"])
+    assert not caplog.records
+    one = (data.x, {**data.targets, "income": np.zeros_like(data.targets["income"])})
+    assert rates(one, monitor="income/auroc") == pytest.approx([1e-12] * 4)
+    assert "`validation/income/auroc`, which the schedule watches, is NaN and does not count" in caplog.text
+
+
+def test_a_plateau_knows_which_direction_is_better():
+    """Training that lowers the loss and lifts AUROC: only who takes AUROC for a loss sees a plateau."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 4)).astype(np.float32)
+    y = (x[:, 0] + rng.normal(size=300) > 0).astype(int)
+
+    def last(**how):
+        model = pt.MultiTaskModel(4, tasks=[pt.Task("y", loss="binary_cross_entropy")], encoder=pt.encoder.MLP([8]))
+        schedule = pt.schedule.Plateau(patience=1, factor=0.5, threshold=0.0, **how)
+        return pt.Trainer(model, lr=0.001, schedule=schedule).fit((x, y), epochs=6, progress=False)["lr"][-1]
+
+    assert last() == last(mode="min") == last(monitor="y/auroc") == last(monitor="y/auroc", mode="max") == 0.001
+    assert last(mode="max") == last(monitor="y/auroc", mode="min") < 0.001
+
+
+@pytest.mark.parametrize(("shift", "sign"), [(0.0, -1), (5.0, 1)])
+def test_a_plateau_acts_on_losses_of_either_sign(shift, sign):
+    x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    model = pt.MultiTaskModel(3, tasks=[pt.Task("y", loss="gaussian_nll")], encoder=pt.encoder.MLP([8]))
+    pt.Trainer(model, lr=0.05).fit((x, np.full(64, 0.5)), epochs=60, progress=False)
+    data = (x, np.full(64, 0.5 + shift))
+    schedule = pt.schedule.Plateau(patience=1, factor=0.5)
+    history = pt.Trainer(model, "sgd", lr=1e-12, schedule=schedule).fit(data, validation=data, epochs=6, progress=False)
+    assert np.sign(history["validation/loss"]).tolist() == [sign] * 6
+    assert history["lr"] == pytest.approx([1e-12, 1e-12, 1e-12, 0.5e-12, 0.5e-12, 0.25e-12])
 
 
 def test_cosine_knows_the_length_of_the_run(data):

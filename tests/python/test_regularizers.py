@@ -41,8 +41,7 @@ def test_the_history_has_a_column_for_each_regularizer():
     assert columns == [f"regularizer/{name}" for name in ("l2", "l1", "l2_2", "trace_norm")]
     losses = sum(np.array(history[f"{task}/loss"]) for task in TASKS)
     parts = sum(np.array(history[name]) for name in columns)
-    # Losses are means over rows, the objective is one over steps.
-    np.testing.assert_allclose(history["loss"], losses + parts, rtol=0.05)
+    np.testing.assert_allclose(history["loss"], losses + parts, rtol=1e-12)
     assert "regularizer" in [axis.get_title() for axis in history.plot()]
 
 
@@ -66,6 +65,20 @@ def test_callbacks_may_watch_a_regularizer():
         assert (history["regularizer/l2"], stop.best_epoch) == (seen[:stops], stops - 1)
     with pytest.raises(ValueError, match=r"no column 'regularizer/l1'; it will have .*`regularizer/l2`"):
         trained("l2", callbacks=[pt.EarlyStopping("regularizer/l1")])
+
+
+@pytest.mark.parametrize("regularizer", RELATIONAL)
+def test_an_evaluation_counts_it_and_teaches_it_nothing(regularizer):
+    penalty = getattr(pt.regularizer, regularizer)()
+    plain, watched = trained(penalty), trained(penalty, validation=groups(seed=1))
+    assert same_bits(plain.model.state_dict(), watched.model.state_dict())
+    results, row = watched.evaluate(groups(seed=1)), watched.history[-1]
+    parts = sum(results[task]["loss"] for task in TASKS)
+    assert results.loss == row["validation/loss"] > parts + 1e-6
+    # A step with these parameters counts them with the same value.
+    again = pt.Trainer(watched.model, "sgd", lr=1e-12, regularizers=[penalty])
+    row = again.fit(groups(seed=1), validation=groups(seed=1), epochs=1, batch_size=400, progress=False)[-1]
+    assert row["validation/loss"] == pytest.approx(row["loss"], rel=1e-6)
 
 
 def heads(*regularizers):

@@ -91,6 +91,14 @@ impl Weighting for CrMogm {
         self.inner.0.looks_back()
     }
 
+    fn looks(&self) -> bool {
+        self.inner.0.looks()
+    }
+
+    fn constants(&self) -> &[f64] {
+        self.inner.0.constants()
+    }
+
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         self.state.weights.resize(tasks.len(), None);
         self.inner.0.prepare(tasks)
@@ -102,6 +110,8 @@ impl Weighting for CrMogm {
             let name = &self.inner.0.describe()["name"];
             bail!("CRMOGM: argument `inner`: it averages weights, but {name} decides by a direction");
         }
+        // Averaged weights are no derivatives of what the weighting inside minimises.
+        into.objective = None;
         for (&task, weight) in evidence.tasks().iter().zip(&mut into.weights) {
             let average = self.state.weights[task].unwrap_or(*weight);
             *weight += self.alpha * (average - *weight);

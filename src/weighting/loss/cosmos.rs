@@ -40,6 +40,8 @@ impl Weighting for Cosmos {
         }
         let unit: Vec<f64> = losses.iter().map(|loss| loss / largest / norm).collect();
         let cosine = weights.iter().zip(&unit).map(|(r, l)| r / preferred * l).sum::<f64>();
+        let sum: f64 = weights.iter().zip(losses).map(|(r, loss)| r * loss).sum();
+        into.objective = Some(sum - self.similarity * cosine);
         for (weight, l) in weights.iter_mut().zip(unit) {
             *weight -= self.similarity * (*weight / preferred - cosine * l) / norm / largest;
         }

@@ -31,6 +31,7 @@ impl Weighting for Gls {
         for (weight, &loss) in into.weights.iter_mut().zip(losses) {
             *weight = mean.exp() / count * reciprocal(loss);
         }
+        into.objective = Some(if losses.iter().any(|loss| *loss > 0.0) { mean.exp() } else { 0.0 });
         Ok(())
     }
 }

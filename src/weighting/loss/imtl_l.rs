@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::registry::Component;
 use crate::weighting::learned::Learned;
-use crate::weighting::positive::{Names, reciprocal};
+use crate::weighting::positive::{Names, logarithm, reciprocal};
 use crate::weighting::{About, Combination, Evidence, Weighting};
 
 /// Furthest a scale's logarithm goes, so that weights stay between 1e-13 and 1e13.
@@ -47,15 +47,19 @@ impl Weighting for ImtlL {
         if self.exact {
             names.refuse_negative(Self::CLASS, evidence)?;
         }
+        let mut objective = 0.0;
         for ((weight, &task), &loss) in into.weights.iter_mut().zip(evidence.tasks()).zip(evidence.losses()) {
             if self.exact {
                 *weight = reciprocal(loss);
+                objective += 1.0 + logarithm(loss);
                 continue;
             }
             *weight = logarithms.values[task].exp();
+            objective += *weight * loss - logarithms.values[task];
             logarithms.descend(task, *weight * loss - 1.0, self.lr);
             logarithms.values[task] = logarithms.values[task].clamp(-LIMIT, LIMIT);
         }
+        into.objective = Some(objective);
         Ok(())
     }
 

@@ -69,12 +69,15 @@ impl Weighting for Ldc {
         let tau = |row: usize| if self.weighted { sigma[row] } else { 1.0 };
         // How often each term appears in the differences, with its sign.
         let mut signs = vec![0.0; losses.len()];
+        let mut objective: f64 = sigma.iter().zip(&relative).map(|(sigma, loss)| sigma * loss).sum();
         for row in 1..losses.len() {
             let gap = tau(row - 1) * relative[row - 1] - tau(row) * relative[row];
             let sign = if gap == 0.0 { 0.0 } else { gap.signum() };
             signs[row - 1] += sign;
             signs[row] -= sign;
+            objective += self.penalty * gap.abs();
         }
+        into.objective = Some(objective);
         let mut gradient = relative;
         for (row, weight) in into.weights.iter_mut().enumerate() {
             *weight = (sigma[row] + self.penalty * tau(row) * signs[row]) / units[row];

@@ -51,6 +51,7 @@ impl Weighting for Pbi {
         // Relative to the largest, whose squares neither over- nor underflow.
         let largest = above.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
         let preferred = norm(weights);
+        into.objective = Some(0.0);
         if preferred == 0.0 || largest == 0.0 {
             return Ok(());
         }
@@ -58,6 +59,7 @@ impl Weighting for Pbi {
         let along: f64 = weights.iter().zip(&above).map(|(u, x)| u * (x / largest)).sum();
         let aside: Vec<f64> = weights.iter().zip(&above).map(|(u, x)| x / largest - along * u).collect();
         let distance = norm(&aside);
+        into.objective = Some(largest * (along + self.theta * distance));
         if distance > ROUNDING {
             weights.iter_mut().zip(aside).for_each(|(weight, x)| *weight += self.theta * x / distance);
         }

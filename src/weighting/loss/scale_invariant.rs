@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::registry::Component;
-use crate::weighting::positive::{Names, reciprocal};
+use crate::weighting::positive::{Names, logarithm, reciprocal};
 use crate::weighting::{About, Combination, Evidence, Weighting};
 
 crate::component! {
@@ -11,7 +11,8 @@ crate::component! {
     ///
     /// A task's unit, and its own `weight`, cancel. The gradient is as long as the relative changes of the losses, so
     /// neither sum nor mean; under plain gradient descent it grows as losses shrink. A loss of exactly 0 has weight 0
-    /// (it is at its minimum); a negative loss has no logarithm and is refused.
+    /// (it is at its minimum), and in `L` the logarithm of the smallest normal number; a negative loss has no logarithm
+    /// and is refused.
     pub struct ScaleInvariant = "ScaleInvariant" {}
     state: Names;
 }
@@ -27,6 +28,7 @@ impl Weighting for ScaleInvariant {
         for (weight, &loss) in into.weights.iter_mut().zip(evidence.losses()) {
             *weight = reciprocal(loss);
         }
+        into.objective = Some(evidence.losses().iter().copied().map(logarithm).sum());
         Ok(())
     }
 }

@@ -107,6 +107,10 @@ impl Weighting for Static {
         false
     }
 
+    fn constants(&self) -> &[f64] {
+        &self.state.0
+    }
+
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         for (weight, task) in into.weights.iter_mut().zip(evidence.tasks()) {
             *weight = self.state.0.get(*task).copied().unwrap_or(1.0);

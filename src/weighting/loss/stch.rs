@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::registry::Component;
-use crate::weighting::learned::softmax;
-use crate::weighting::positive::{Names, reciprocal};
+use crate::weighting::learned::{log_sum_exp, softmax};
+use crate::weighting::positive::{Names, logarithm, reciprocal};
 use crate::weighting::{About, Combination, Evidence, Weighting};
 
 crate::component! {
@@ -70,6 +70,7 @@ impl Weighting for Stch {
                 self.state.see(task, loss);
                 *weight = reciprocal(loss);
             }
+            into.objective = Some(losses.iter().copied().map(logarithm).sum());
             return Ok(());
         }
         // A loss of 0 is left out of the maximum, as the logarithm of 0 would leave itself out.
@@ -78,6 +79,8 @@ impl Weighting for Stch {
             .iter()
             .map(|&row| (self.state.relative(tasks[row], losses[row]) / self.mu).clamp(-f64::MAX, f64::MAX))
             .collect();
+        let highest = if rows.is_empty() { 0.0 } else { log_sum_exp(&shares) };
+        into.objective = Some(rows.len() as f64 * self.mu * highest);
         softmax(&mut shares);
         weights.fill(0.0);
         for (&row, share) in rows.iter().zip(shares) {

@@ -161,6 +161,14 @@ impl Workspace {
         Ok(())
     }
 
+    /// The sizes of a task's largest raw output and largest label; an output that is not finite is the largest.
+    pub fn extremes(&self, task: usize) -> [f32; 2] {
+        let (outputs, window) = self.plan.output(task);
+        let rows = (0..self.plan.rows).flat_map(|row| &outputs[row * window.stride..][..window.width]);
+        let output = rows.fold(0.0_f32, |most, x| if x.is_finite() { most.max(x.abs()) } else { f32::INFINITY });
+        [output, self.labels[task].values.iter().fold(0.0_f32, |most, x| most.max(x.abs()))]
+    }
+
     /// Multiplies the gradient of one task's outputs.
     pub fn scale_gradient(&mut self, task: usize, pass: Pass, factor: f32) {
         let rows = self.plan.rows;

@@ -29,7 +29,7 @@ _Doubles = npt.NDArray[np.float64]
 _Bytes = npt.NDArray[np.uint8]
 #: `loss(outputs [n, width], targets, weights [n])` -> sum of weighted losses, total weight, gradient `[n, width]`.
 #: Targets are int64 `[n]`, -1 where missing, or float32 `[n, outputs]`, NaN where missing; rows without label weigh 0.
-_Loss = Callable[[_Floats, _Array, _Floats], tuple[float, float, _Floats]]
+_Loss = Callable[[_Floats, _Array, _Floats, _Doubles, bool], tuple[float, _Floats | None]]
 
 __version__: str
 torch_version: str

@@ -28,8 +28,8 @@ class Scores:
     def add(self, rows: Rows, raw: list[np.ndarray]) -> None:
         """Raw outputs `[rows, width]` of each task for these rows."""
         self._outputs.append(raw)
-        pairs = zip(rows.targets, rows.masks, self._model.kinds, strict=True)
-        self._known.append([labels.known(*pair) for pair in pairs])
+        each = zip(rows.targets, rows.masks, self._model.kinds, rows.weights or [None] * len(raw), strict=True)
+        self._known.append([labels.known(*one) for one in each])
 
     def metrics(self) -> Values:
         """Each task's metrics."""
@@ -53,9 +53,7 @@ class Scores:
         return metric.score(kind, points, known)
 
 
-def evaluate(
-    model: MultiTaskModel, trainer: _core.Trainer, data: Rows | Stream | Mixed, batch_size: int
-) -> Results:
+def evaluate(model: MultiTaskModel, trainer: _core.Trainer, data: Rows | Stream | Mixed, batch_size: int) -> Results:
     """Losses and metrics of a trainer's model on data; the core's data is not needed again."""
     scores, sums = Scores(model), np.zeros((2, len(model.tasks)))
     batches = 0

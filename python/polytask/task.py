@@ -26,8 +26,10 @@ class Task:
         classes: number of classes, which count from 0, or the list of class labels as they stand in the targets; a
             label may come in another type there, as the string "3" for the number 3.
         loss: one of `pt.loss`, its name, or a callable `(outputs, targets) -> losses` on torch tensors that gives
-            `[rows]` losses or their mean. Default: cross-entropy with `classes`, otherwise mean squared error. Weights
-            of classes are a list, or a dict by label: `pt.loss.CrossEntropy(class_weights={"rich": 3.0})`.
+            `[rows]` losses, `[rows, outputs]` or their mean. It sees no missing label: where cells of a row are missing
+            it should give one loss a cell, or a mean that can be taken of the labelled cells alone. Default:
+            cross-entropy with `classes`, otherwise mean squared error. Weights of classes are a list, or a dict by
+            label: `pt.loss.CrossEntropy(class_weights={"rich": 3.0})`.
         outputs: labels a row.
         weight: lambda, the factor of its loss in the objective.
         metrics: names or callables `(predictions, targets) -> number` on torch tensors. Default: accuracy for classes,

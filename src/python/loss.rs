@@ -43,22 +43,22 @@ pub fn custom(description: &Value, calls: &[Option<Py<PyAny>>]) -> Result<Vec<Op
 }
 
 impl PyLoss {
-    /// 1 or the row's weight where the row has a label, else 0.
-    fn row_weights(&self, targets: Targets<'_, f32>, weights: Option<&[f32]>) -> Vec<f32> {
-        let labelled: Vec<bool> = match (targets, self.labels) {
-            (Targets::Classes(classes), _) => classes.iter().map(|&class| class >= 0).collect(),
+    /// Each row's share of labelled cells.
+    fn shares(&self, targets: Targets<'_, f32>) -> Vec<f64> {
+        let share = |row: &[f32]| row.iter().filter(|x| !x.is_nan()).count() as f64 / row.len() as f64;
+        match (targets, self.labels) {
+            (Targets::Classes(classes), _) => classes.iter().map(|&class| f64::from(class >= 0)).collect(),
             (Targets::Values(values), Labels::Values { columns, .. }) => {
-                values.chunks_exact(columns).map(|row| row.iter().any(|x| !x.is_nan())).collect()
+                values.chunks_exact(columns).map(share).collect()
             }
-            (Targets::Values(values), Labels::Classes(_)) => values.iter().map(|x| !x.is_nan()).collect(),
-        };
-        let weight = |(row, labelled): (usize, bool)| if labelled { weights.map_or(1.0, |w| w[row]) } else { 0.0 };
-        labelled.into_iter().enumerate().map(weight).collect()
+            (Targets::Values(values), Labels::Classes(_)) => values.chunks_exact(1).map(share).collect(),
+        }
     }
 
     fn ask(&self, batch: Batch<'_, f32>) -> PyResult<f64> {
         let Batch { rows, width, outputs, gradient, stride, targets, weights, scale } = batch;
-        let weights = self.row_weights(targets, weights);
+        let shares = self.shares(targets);
+        let weights = weights.map_or_else(|| vec![1.0; rows], <[f32]>::to_vec);
         Python::attach(|py| {
             let Some(call) = &self.call else {
                 return Err(PyValueError::new_err(
@@ -76,17 +76,17 @@ impl PyLoss {
                     PyArray1::from_slice(py, values).reshape([rows, values.len() / rows])?.into_any()
                 }
             };
-            let weights = PyArray1::from_vec(py, weights);
-            let (sum, _, slope): (f64, f64, PyReadonlyArray2<'_, f32>) =
-                call.bind(py).call1((raw, targets, weights))?.extract()?;
-            let slope = slope.as_array();
-            if slope.shape() != [rows, width] {
-                return Err(exception(value_error!(
-                    "a loss's gradient should have shape [{rows}, {width}]; got {:?}",
-                    slope.shape()
-                )));
-            }
-            if let Some(gradient) = gradient {
+            let (weights, shares) = (PyArray1::from_vec(py, weights), PyArray1::from_vec(py, shares));
+            let given = (raw, targets, weights, shares, gradient.is_some());
+            let (sum, slope): (f64, Option<PyReadonlyArray2<'_, f32>>) = call.bind(py).call1(given)?.extract()?;
+            if let (Some(gradient), Some(slope)) = (gradient, slope) {
+                let slope = slope.as_array();
+                if slope.shape() != [rows, width] {
+                    return Err(exception(value_error!(
+                        "a loss's gradient should have shape [{rows}, {width}]; got {:?}",
+                        slope.shape()
+                    )));
+                }
                 for (row, from) in slope.outer_iter().enumerate() {
                     let to = &mut gradient[row * stride..row * stride + width];
                     to.iter_mut().zip(from).for_each(|(to, &from)| *to = scale * from);
@@ -109,7 +109,8 @@ impl PyLoss {
 
 impl Kernel<f32> for PyLoss {
     fn weight(&self, targets: Targets<'_, f32>, weights: Option<&[f32]>) -> f64 {
-        self.row_weights(targets, weights).iter().map(|&w| f64::from(w)).sum()
+        let weight = |row: usize| weights.map_or(1.0, |w| f64::from(w[row]));
+        self.shares(targets).iter().enumerate().map(|(row, share)| share * weight(row)).sum()
     }
 
     fn evaluate(&self, batch: Batch<'_, f32>) -> f64 {

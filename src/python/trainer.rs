@@ -168,12 +168,7 @@ impl PyTrainer {
 
     /// One batch in the given order: the loss, the objective, and each task's loss.
     #[pyo3(signature = (data, keep_outputs=false))]
-    fn step(
-        &self,
-        py: Python<'_>,
-        data: &Bound<'_, PyData>,
-        keep_outputs: bool,
-    ) -> PyResult<(f64, f64, Vec<f64>)> {
+    fn step(&self, py: Python<'_>, data: &Bound<'_, PyData>, keep_outputs: bool) -> PyResult<(f64, f64, Vec<f64>)> {
         let data = data.get();
         let report = self.with(py, |trainer, model| {
             data.check(&self.model, model, false)?;

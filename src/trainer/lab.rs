@@ -1,7 +1,8 @@
 //! Losses and gradients beside a step: on parts of its batch, on validation rows, with parameters moved.
 
 use super::guide::Guide;
-use super::step::Parts;
+use super::step::{Parts, finite};
+use crate::bail;
 use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::model::Model;
@@ -11,7 +12,6 @@ use crate::network::plan::{Purpose, Step};
 use crate::network::random::Stream;
 use crate::optim::Block;
 use crate::weighting::{Moment, On, Probed};
-use crate::{bail, value_error};
 
 /// Stream of validation rows within a seed.
 const VALIDATION: u64 = 8;
@@ -40,7 +40,7 @@ impl Lab<'_> {
                 (data.clone(), slice(rows, from..to, &mut indices))
             })
             .collect();
-        Ok(self.differentiate(&batches, &indices, &[], false)?.jacobian)
+        Ok(self.differentiate(&batches, &indices, &[], false, "on a part of the batch of")?.jacobian)
     }
 
     /// Losses and gradients at all parameters moved by `shift`; sparse tables stay where they are.
@@ -70,7 +70,11 @@ impl Lab<'_> {
         if !shift.is_empty() && shift.len() != dense {
             bail!("a probe moves all {dense} parameters; got {} numbers", shift.len());
         }
-        self.differentiate(&batches, &indices, shift, true)
+        let rows_of = match on {
+            On::Batch => "with the parameters moved at",
+            On::Validation => "on validation rows at",
+        };
+        self.differentiate(&batches, &indices, shift, true, rows_of)
     }
 
     /// Runs both ways over batches of rows `indices[range]`, and leaves everything as it was.
@@ -80,13 +84,14 @@ impl Lab<'_> {
         indices: &[u32],
         shift: &[f32],
         all: bool,
+        rows_of: &str,
     ) -> Result<Probed> {
         let params = &mut self.model.params;
         let (state, gradients) = (params.state.slice().to_vec(), params.gradients.slice().to_vec());
         let tables: Vec<_> = params.tables.iter().map(|table| table.as_ref().map(|t| t.open().clone())).collect();
         let values = params.values.slice()[..shift.len()].to_vec();
         params.values.slice_mut().iter_mut().zip(shift).for_each(|(value, by)| *value += by);
-        let done = self.run(batches, indices, all);
+        let done = self.run(batches, indices, all, rows_of);
         let params = &mut self.model.params;
         params.state.slice_mut().copy_from_slice(&state);
         params.gradients.slice_mut().copy_from_slice(&gradients);
@@ -97,7 +102,13 @@ impl Lab<'_> {
         done
     }
 
-    fn run(&mut self, batches: &[(Data, std::ops::Range<usize>)], indices: &[u32], all: bool) -> Result<Probed> {
+    fn run(
+        &mut self,
+        batches: &[(Data, std::ops::Range<usize>)],
+        indices: &[u32],
+        all: bool,
+        rows_of: &str,
+    ) -> Result<Probed> {
         let (tasks, purpose) = (self.model.tasks.len(), Purpose::PerTask(Store::Whole));
         let width = if all { self.model.net.dense() } else { self.guide.width };
         let (mut weights, mut sums) = (vec![0.0; tasks], vec![0.0; tasks]);
@@ -121,6 +132,7 @@ impl Lab<'_> {
             let step = Step { codes: &[], seed, number, training: true, accumulate, weights: &[], share };
             work.forward(step)?;
             work.add_losses(&self.model.tasks, Some((Pass::PerTask, &scales)), &mut sums)?;
+            finite(&self.model.tasks, &sums, &work, self.moment.step, rows_of)?;
             work.backward(step, Pass::PerTask)?;
             for (task, row) in jacobian.chunks_exact_mut(width.max(1)).enumerate() {
                 for piece in self.guide.shared.iter().filter(|piece| piece.parts.is_none()) {
@@ -133,15 +145,8 @@ impl Lab<'_> {
             self.add_own(task, row, all);
         }
         let loss = |(task, &sum): (TaskId, &f64)| self.model.tasks[task].weight * sum / weights[task];
-        let losses: Vec<f64> = sums.iter().enumerate().map(loss).collect();
-        match losses.iter().position(|loss| loss.is_infinite()) {
-            Some(task) => Err(value_error!(
-                "the loss of task `{}` is not finite beside step {}: try a smaller learning rate",
-                self.model.tasks[task].name,
-                self.moment.step + 1
-            )),
-            None => Ok(Probed { losses, jacobian }),
-        }
+        let losses = sums.iter().enumerate().map(loss).collect();
+        Ok(Probed { losses, jacobian })
     }
 
     /// Copies what only this task's gradient reaches.

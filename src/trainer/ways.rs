@@ -34,7 +34,7 @@ impl Trainer {
             // The weighting must see the losses of all micro-batches before the first backward.
             self.ahead(model, parts, Purpose::Train, |trainer, model, work, _| {
                 work.add_losses(&model.tasks, None, &mut trainer.scratch.sums)?;
-                finite(&model.tasks, &trainer.scratch.sums, trainer.steps)
+                finite(&model.tasks, &trainer.scratch.sums, work, trainer.steps, "at")
             })?;
             self.decide(model, parts)?;
             self.scratch.sums.fill(0.0);
@@ -59,7 +59,7 @@ impl Trainer {
         let step = self.pass(parts, index);
         work.forward(step)?;
         work.add_losses(&model.tasks, Some((Pass::Summed, &self.scratch.scales)), &mut self.scratch.sums)?;
-        finite(&model.tasks, &self.scratch.sums, self.steps)?;
+        finite(&model.tasks, &self.scratch.sums, work, self.steps, "at")?;
         if decide {
             self.decide(model, parts)?;
         }
@@ -121,7 +121,7 @@ impl Trainer {
         let step = self.pass(parts, index);
         work.forward(step)?;
         work.add_losses(&model.tasks, Some((Pass::PerTask, &self.scratch.scales)), &mut self.scratch.sums)?;
-        finite(&model.tasks, &self.scratch.sums, self.steps)?;
+        finite(&model.tasks, &self.scratch.sums, work, self.steps, "at")?;
         if self.scratch.present.is_empty() {
             return Ok(());
         }

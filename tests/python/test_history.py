@@ -58,7 +58,9 @@ def xy():
     return rng.normal(size=(96, 4)).astype(np.float32), rng.normal(size=96)
 
 
-@pytest.mark.parametrize("weighting", ["equal", "mean", "rlw", "gls", "uncertainty", "famo", "scale_invariant", "upgrad"])
+@pytest.mark.parametrize(
+    "weighting", ["equal", "mean", "rlw", "gls", "uncertainty", "famo", "scale_invariant", "upgrad"]
+)
 def test_training_and_validation_loss_are_one_formula(xy, weighting):
     trainer, data = two(*xy, weight=10.0, weighting=weighting, regularizers=["l2", "mean_regularized"])
     row = trainer.fit(data, validation=data, epochs=1, batch_size=96, progress=False)[-1]
@@ -256,9 +258,11 @@ def test_a_plateau_watches_what_it_is_told(data, caplog):
     falls = [1e-12, 1e-12, 0.5e-12, 0.25e-12]
     assert rates() == pytest.approx(falls)
     assert rates(monitor="income/auroc") == pytest.approx(falls)
-    with pytest.raises(ValueError, match="`schedule`: argument `monitor`: the history will have no column 'x'; it will"):
+    with pytest.raises(
+        ValueError, match="`schedule`: argument `monitor`: the history will have no column 'x'; it will"
+    ):
         rates(monitor="x")
-    with pytest.raises(ValueError, match='whether a higher .* is better is not known; say mode="max" or "min"'):
+    with pytest.raises(ValueError, match=r'whether a higher .* is better is not known; say mode="max" or "min"'):
         rates(monitor="regularizer/l2", regularizers=["l2"])
     assert not caplog.records
     one = (data.x, {**data.targets, "income": np.zeros_like(data.targets["income"])})

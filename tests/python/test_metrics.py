@@ -164,6 +164,42 @@ def test_wrong_metrics(metrics, error, message):
         pt.MultiTaskModel(8, tasks=[pt.Task("kind", classes=3, metrics=metrics)])
 
 
+@pytest.mark.parametrize("form", ["rows", "loader"])
+def test_rows_of_weight_0_count_in_no_metric(data, form):
+    rng = np.random.default_rng(0)
+    there = rng.random(160) < 0.5
+    y = {"label": (data.x[:, 0] > 0).astype(int), "kind": rng.integers(0, 3, 160), "number": data.x[:, 1],
+         "several": np.where(rng.random((160, 2)) < 0.2, np.nan, data.x[:, 2:4])}  # fmt: skip
+    tasks = [
+        pt.Task("label", loss="binary_cross_entropy", metrics=["auroc", "accuracy"]),
+        pt.Task("kind", classes=3, metrics=["accuracy", "auroc"]),
+        pt.Task("number", metrics=["mse", "r2", "spearman"]),
+        pt.Task("several", outputs=2, metrics=["mae"]),
+    ]
+    filled = {name: np.where(there.reshape(-1, *[1] * (a.ndim - 1)), a, 0) for name, a in y.items()}
+    missing = {name: a.astype(float) for name, a in y.items()}
+    for array in missing.values():
+        array[~there] = np.nan
+    weights = there.astype(float)
+
+    def made():
+        return pt.Trainer(pt.MultiTaskModel(8, tasks=tasks, seed=1), "sgd", lr=0.1)
+
+    def given(targets, *more):
+        if form == "rows":
+            return (data.x, targets, *more)
+        parts = [slice(i, i + 50) for i in range(0, 160, 50)]
+        return [(data.x[s], {k: v[s] for k, v in targets.items()}, *(m[s] for m in more)) for s in parts]
+
+    one, other = made(), made()
+    how = {"epochs": 2, "batch_size": 50, "shuffle": False, "progress": False}
+    with_weights = one.fit(given(filled, weights), validation=given(filled, weights), **how)
+    without = other.fit(given(missing), validation=given(missing), **how)
+    for name in without.columns:
+        if name != "seconds":
+            assert with_weights[name] == pytest.approx(without[name], rel=1e-6, nan_ok=True), name
+
+
 def test_results_are_a_mapping_and_a_table(data, model):
     results = pt.Trainer(model).evaluate(data.whole)
     assert list(results) == ["income", "age", "topics"]

@@ -47,10 +47,18 @@ def read(value: Any, task: "Task", kind: str, argument: str) -> tuple[np.ndarray
     return array, mask
 
 
-def known(array: np.ndarray | None, mask: np.ndarray | None, kind: str) -> np.ndarray | None:
-    """Targets with one sign of absence: classes `[n]` with -1, values `[n, outputs]` with NaN."""
+def known(
+    array: np.ndarray | None, mask: np.ndarray | None, kind: str, weights: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Targets with one sign of absence: classes `[n]` with -1, values `[n, outputs]` with NaN.
+
+    With row weights, a row of weight 0 has no label, as it has none for the loss.
+    """
     if array is None:
         return None
+    if weights is not None and not weights.all():
+        absent = np.broadcast_to((weights == 0).reshape(-1, *[1] * (array.ndim - 1)), array.shape)
+        mask = absent if mask is None else mask.reshape(array.shape) | absent
     if kind == "classes":
         classes = np.where(np.isnan(array), -1, array).astype(np.int64) if array.dtype.kind == "f" else array
         return classes.astype(np.int64) if mask is None else np.where(mask, -1, classes).astype(np.int64)

@@ -106,5 +106,5 @@ class Rows:
         return Rows(self.rows, self.numeric, self.categorical, targets, masks, weights, names, scaled)
 
     def labels(self, index: np.ndarray) -> "Rows":
-        """Targets of some rows, without their features."""
-        return Rows(0, None, None, self.targets, self.masks).take(index)
+        """Targets and weights of some rows, without their features."""
+        return Rows(0, None, None, self.targets, self.masks, self.weights).take(index)

@@ -75,7 +75,7 @@ impl Trainer {
         let lanes = self.guide.purpose == Purpose::Representation { lanes: true };
         let pass = if lanes { Pass::PerTask } else { Pass::Summed };
         work.add_losses(&model.tasks, Some((pass, &self.scratch.scales)), &mut self.scratch.sums)?;
-        finite(&model.tasks, &self.scratch.sums, self.steps)?;
+        finite(&model.tasks, &self.scratch.sums, work, self.steps, "at")?;
         let step = Step { accumulate: false, ..step };
         if lanes {
             work.backward_over(step, pass, model.net.behind()..model.net.ops.len())?;

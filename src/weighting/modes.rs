@@ -299,7 +299,7 @@ impl Weighting for Guided {
         let kept: Vec<Vec<Option<[f64; 2]>>> = Deserialize::deserialize(&state.value["kept"]).map_err(wrong)?;
         let refreshed: Option<u64> = Deserialize::deserialize(&state.value["refreshed"]).map_err(wrong)?;
         let layers = state.value["layers"].as_array().map_or(&[][..], Vec::as_slice);
-        let fits = |set: &Vec<_>| set.len() == self.tasks.len();
+        let fits = |set: &Vec<_>| self.tasks.is_empty() || set.len() == self.tasks.len();
         if !kept.iter().all(fits) || ![0, layers.len() + 1].contains(&kept.len()) {
             bail!("weighting: not a state of this weighting: it is of another number of tasks or layers");
         }

@@ -84,7 +84,8 @@ class Inputs:
         more than a bin's share has a bin of its own; the others are cut at quantiles.
 
         Arguments:
-            frame: the training data, never validation or test data.
+            frame: the training data, never validation or test data; a polars `LazyFrame`, a dict of columns or a list
+                of dicts will do.
             numeric: numeric columns; by default every column of numbers, dates or spans of time that is not in
                 `categorical`. Strings of digits are numbers in a column that is named here.
             categorical: categorical columns; every other column that holds no numbers is one too, unless `numeric`
@@ -99,8 +100,9 @@ class Inputs:
             combine: `"mean"` or `"sum"`: what becomes of the values of a bag, see `pt.Bag`.
             embedding, sparse: as for `Inputs`; bags come after the categories, and binned numbers last.
         """
+        given, frame = frame, frames.framed(frame)
         if not frames.is_frame(frame):
-            raise TypeError(f"`frame` should be a pandas or polars frame; got {type(frame).__name__}")
+            raise TypeError(f"`frame` should be a pandas or polars frame; got {type(given).__name__}")
         if len(frame) == 0:
             raise ValueError("`frame` has no rows")
         least = whole(min_count, "`min_count`")

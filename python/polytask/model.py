@@ -98,7 +98,7 @@ class MultiTaskModel:
         self.reader = Reader(self.inputs, self.tasks, self.kinds)
 
     def predict(self, x: Any, *, raw: bool = False, batch_size: int = 4096) -> dict[str, np.ndarray]:
-        """Predictions for features in any form, a NumPy array a task.
+        """Predictions for features in any form, a NumPy array a task; one row may be a dict or a pandas series.
 
         Probabilities for classification: `[rows, classes]`, `[rows]` for one binary label, `[rows, labels]` for
         several; values for regression: `[rows]` or `[rows, outputs]`, in the units of the targets whatever the task's

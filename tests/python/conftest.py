@@ -92,16 +92,9 @@ NOT_YET = {
         "the_short_form_by_position",
         "one_matrix_of_targets",
     },
-    "pandas": {
-        "x_and_y_as_two_frames",
-    },
-    "polars": {
-        "a_lazy_frame",
-        "x_and_y_as_two_frames",
-    },
+    "pandas": {},
+    "polars": {},
     "serving": {
-        "json_rows",
-        "one_record",
         "one_row_as_a_vector",
         "no_rows",
     },

@@ -183,7 +183,11 @@ BAD_DATA = {
         "the frame has no column `income`; its columns are `0`",
     ),
     "a frame of words": (lambda d: pd.DataFrame(d.x.astype(object)).assign(income=0, age=0, topics=0), Exception, "."),
-    "a lazy frame": (lambda d: pl.DataFrame(d.x).lazy(), TypeError, "`data` should be .*; got LazyFrame"),
+    "a lazy frame without targets": (
+        lambda d: pl.DataFrame(d.x).lazy(),
+        ValueError,
+        "the frame has no column `income`; its columns are `column_0`",
+    ),
 }
 
 

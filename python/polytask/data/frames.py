@@ -1,18 +1,19 @@
-"""pandas and polars frames, read column by column; neither library is imported for it."""
+"""Frames of pandas and polars, and tables of ours, read column by column; neither library is imported for it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..component import listed
-from . import measures
+from . import measures, tables
+from .tables import Table
 
 
 def is_frame(value: Any) -> bool:
-    """Whether it is a pandas or polars frame."""
-    return _is(value, "pandas", "DataFrame") or _is(value, "polars", "DataFrame")
+    """Whether it is a frame of pandas or polars, or a table of ours."""
+    return isinstance(value, Table) or _is(value, "pandas", "DataFrame") or _is(value, "polars", "DataFrame")
 
 
 def is_series(value: Any) -> bool:
@@ -23,6 +24,30 @@ def is_series(value: Any) -> bool:
 def is_lazy(value: Any) -> bool:
     """Whether it is a polars frame that was not computed yet."""
     return _is(value, "polars", "LazyFrame")
+
+
+def is_row(value: Any, columns: Sequence[Any]) -> bool:
+    """Whether it is a pandas series that is one row with these columns."""
+    return bool(columns) and _is(value, "pandas", "Series") and all(name in value.index for name in columns)
+
+
+def are_records(value: Any) -> bool:
+    """Whether it is a list of dicts."""
+    return isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)
+
+
+def framed(value: Any) -> Any:
+    """What has columns by name as a frame: a polars frame that was not computed yet, a dict of columns, a dict of the
+    values of one row, a list of such; anything else as it is.
+
+    Raises:
+        ValueError: columns of different lengths.
+    """
+    if is_lazy(value):
+        return value.collect()
+    if are_records(value):
+        return Table.of_records(value)
+    return Table.of_columns(value) if isinstance(value, Mapping) and value else value
 
 
 def _is(value: Any, library: str, kind: str) -> bool:
@@ -67,6 +92,8 @@ def cells(frame: Any, name: str, argument: str) -> list[Any]:
         ValueError: there is no such column, or several.
     """
     series = _series(frame, name, argument)
+    if isinstance(frame, Table):
+        return list(values(series))
     return list(series.to_list() if _is(series, "polars", "Series") else series.tolist())
 
 
@@ -112,6 +139,8 @@ def values(series: Any) -> np.ndarray:
         if series.dtype.is_decimal() or "128" in str(series.dtype):  # what NumPy has no type for
             series = series.cast(sys.modules["polars"].Float64)
         return np.asarray(series.to_numpy() if numeric else np.array(series.to_list(), dtype=object))
+    if not is_series(series):
+        return tables.values(series)
     array: np.ndarray = series.to_numpy()
     if array.dtype.kind == "O" and getattr(series.dtype, "kind", "O") in "iuf":
         array = series.to_numpy(dtype=np.float64, na_value=np.nan)

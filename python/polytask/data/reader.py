@@ -57,6 +57,7 @@ class Reader:
         if isinstance(data, Mix) or forms.are_data_sets(data, [task.name for task in self.tasks], argument):
             order = {"batch_size": batch_size, "shuffle": shuffle, "seed": seed}
             return self._mixed(data if isinstance(data, Mix) else Mix(data), argument, how, order)
+        data = self._framed(data)
         if isinstance(data, TensorDataset):
             data = data.tensors
         if isinstance(data, Dataset):
@@ -109,6 +110,7 @@ class Reader:
         self, data: Any, prefix: str = "", weights: Any = None, learn: bool = False, inherit: bool = False
     ) -> Rows:
         """One batch, or all rows at once: a tuple, a dict with features or a frame."""
+        data = self._framed(data)
         if inherit and not (_are_columns(weights) and _has_columns(data)):
             weights = None
         if frames.is_frame(data):
@@ -129,11 +131,26 @@ class Reader:
             x = x.tensors
         if isinstance(x, Dataset):
             x = Batches(x, 4096, False, 0)
+        x = self._framed(x)
         if isinstance(x, tuple) or _is_features(x):
             yield self.features(_first(x) if isinstance(x, tuple) else forms.features(x))
             return
         for number, batch in enumerate(x):
             yield self.features(_first(batch), f"batch {number}: ")
+
+    def _framed(self, data: Any) -> Any:
+        """What has columns by name as a frame, and the parts of a tuple; anything else as it is."""
+        if isinstance(data, tuple):
+            return tuple(part.collect() if frames.is_lazy(part) else part for part in data)
+        columns = self.inputs.names or self.names.known.get("x", [])
+        if frames.is_row(data, columns):
+            return frames.framed(dict(zip(data.index, data.tolist(), strict=True)))
+        first = data[0] if frames.are_records(data) else data
+        if isinstance(first, Mapping) and not (columns and all(name in first for name in columns)):
+            targets = {name for task in self.tasks for name in (task.name, *task.columns)}
+            if forms.is_batch(first) or targets.issuperset(first):
+                return data
+        return frames.framed(data)
 
     def _parts(self, data: Any, prefix: str) -> tuple[Any, Mapping[str, Any], Any]:
         if forms.is_batch(data):
@@ -142,6 +159,8 @@ class Reader:
             got = f"{len(data)} element(s)" if isinstance(data, tuple | list) else type(data).__name__
             raise ValueError(f"{prefix}data should be {self._form()}; got {got}")
         x, *rest = data
+        if frames.is_frame(rest[0]) and len(rest) < 3 and (found := self._beside_in(rest[0], prefix)):
+            return x, found, rest[1] if len(rest) == 2 else None
         if isinstance(rest[0], Mapping) or (len(rest) < 3 and forms.are_targets(rest[0], len(self.tasks))):
             if len(rest) > 2:
                 raise ValueError(f"{prefix}data should be (x, targets, weights); got {len(data)} elements")
@@ -175,13 +194,18 @@ class Reader:
         shown = names if len(names) <= 6 else [*names[:5], "..."]
         return f"(x, {', '.join(shown)}), (x, {{task: targets}}) or (x, {{task: targets}}, weights)"
 
-    def _targets_of(self, frame: Any, prefix: str) -> dict[str, Any]:
+    def _beside_in(self, frame: Any, prefix: str) -> dict[str, Any]:
+        """The targets of the tasks whose columns a frame of targets has."""
+        have = frames.names(frame)
+        return self._targets_of(frame, prefix, [t for t in self.tasks if all(name in have for name in t.columns)])
+
+    def _targets_of(self, frame: Any, prefix: str, tasks: Sequence["Task"] | None = None) -> dict[str, Any]:
         def target(task: "Task") -> np.ndarray:
             if task.outputs == 1:
                 return frames.column(frame, task.columns[0], f"{prefix}the frame")
             return frames.table(frame, task.columns, f"{prefix}the frame")
 
-        return {task.name: target(task) for task in self.tasks}
+        return {task.name: target(task) for task in (self.tasks if tasks is None else tasks)}
 
     def _make(self, x: Any, targets: Mapping[str, Any], weights: Any, prefix: str, learn: bool) -> Rows:
         rows, numeric, categorical, name = self._features(x, prefix, _columns_of(weights), learn)
@@ -304,6 +328,7 @@ class Reader:
         return array
 
     def _features(self, x: Any, prefix: str, apart: Sequence[str] = (), learn: bool = False) -> Features:
+        x = self._framed(x)
         if frames.is_frame(x):
             numeric, categorical = self._of_frame(x, f"{prefix}the frame", apart, learn)
             return len(x), numeric, categorical, f"{prefix}the numeric columns of the frame"

@@ -203,7 +203,8 @@ class Loop:
 
     def _prepare(self) -> None:
         batches, accumulate = self.batches, json.loads(self.core.settings)["accumulate"]
-        self.core.plan(None if batches is None else self.first_step + self.epochs * -(-batches // accumulate))
+        total = None if batches is None else self.first_step + self.epochs * -(-batches // accumulate)
+        self.core.plan(None if total is None else min(total, 2**63 - 1))
         if self.core.needs_validation:
             sets = in_memory(self.validation) or []
             self.core.validate_on((sets[0] if len(sets) == 1 else labels.joined(sets, self._labels)).core())

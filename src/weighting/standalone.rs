@@ -10,6 +10,8 @@ use crate::{bail, value_error, vectorised};
 
 /// How far, relative to the rows' lengths, a Gramian may be from symmetric: rounding of low precision passes.
 const ROUNDING: f64 = 1e-3;
+/// Tasks of the largest state that is read.
+const MOST: u64 = 1 << 20;
 
 /// Numbers in rows.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -231,6 +233,9 @@ impl Standalone {
         let calls = state.value["calls"].as_u64().ok_or_else(foreign)?;
         self.reset();
         let Some(tasks) = state.value["tasks"].as_u64() else { return Ok(()) };
+        if tasks > MOST {
+            return Err(foreign());
+        }
         self.prepare(tasks as usize)?;
         let inner = State { value: state.value["weighting"].clone(), arrays: state.arrays.clone() };
         if let Err(error) = self.weighting.restore(&inner) {

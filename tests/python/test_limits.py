@@ -8,6 +8,7 @@ import numpy as np
 import polytask as pt
 import pytest
 from conftest import make_tasks
+from polytask import _core
 
 HUGE = 2**32 - 1
 
@@ -60,6 +61,26 @@ def test_one_argument_takes_no_memory_that_is_not_there(parts):
         model(**parts)
     assert grown() - before < 1e9
     assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("weighting", [pt.weighting.MOML, pt.weighting.FORUM], ids=lambda each: each.__name__)
+def test_inner_steps_are_counted_before_any_is_taken(weighting):
+    with pytest.raises(ValueError, match=r"argument `inner_steps` should lie in 1\.0\.\.=1000\.0; got 1000000000000"):
+        weighting(inner_steps=10**12)
+
+
+def test_numbers_that_multiply_do_not_overflow(data):
+    whole, small = {"epochs": 1, "progress": False}, pt.weighting.UPGrad()
+    pt.Trainer(model(), weighting=small, accumulate=2**62).fit(data.whole, **whole)
+    stop = type("Stop", (pt.Callback,), {"on_epoch_end": lambda self, trainer, row: trainer.stop()})()
+    trainer = pt.Trainer(model(), schedule="cosine", callbacks=[stop])
+    assert len(trainer.fit(data.whole, epochs=2**62, progress=False)) == 1
+
+
+def test_a_state_of_more_tasks_than_there_can_be_is_refused():
+    weighting = _core.Weighting('{"name": "gradnorm"}')
+    with pytest.raises(ValueError, match="`state` should be what the state of a weighting gave"):
+        weighting.restore(json.dumps({"calls": 1, "tasks": 2**40, "weighting": None}))
 
 
 def test_the_limit_is_an_argument():

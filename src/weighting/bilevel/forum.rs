@@ -36,7 +36,7 @@ crate::component! {
         /// Learning rate of the inner steps.
         inner_lr: f64 = 0.1, in 0.0..;
         /// Inner steps.
-        inner_steps: usize = 5, in 1.0..;
+        inner_steps: usize = 5, in 1.0..=1000.0;
     }
     state: Balance;
 }

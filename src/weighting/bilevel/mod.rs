@@ -52,7 +52,7 @@ impl Descent {
     /// Takes steps until the losses are no longer finite.
     fn run(evidence: &mut dyn Evidence, weights: &[f64], lr: f64, count: usize) -> Result<Self> {
         let tasks = evidence.tasks().to_vec();
-        let mut path = Self { steps: Vec::with_capacity(count), end: Vec::new() };
+        let mut path = Self { steps: Vec::new(), end: Vec::new() };
         for _ in 0..count {
             let probed = evidence.probe(&path.end, On::Batch)?;
             if tasks.iter().any(|&task| !probed.losses[task].is_finite()) {

@@ -28,7 +28,7 @@ crate::component! {
         /// Learning rate of the inner steps; None for that of the model's own step.
         inner_lr: Option<f64> = None, in 0.0..;
         /// Inner steps.
-        inner_steps: usize = 1, in 1.0..;
+        inner_steps: usize = 1, in 1.0..=1000.0;
     }
     state: Router;
 }

@@ -26,7 +26,7 @@ crate::component! {
         /// Momentum of the iterations.
         momentum: f64 = 0.5, in 0.0..1.0;
         /// Number of iterations a step.
-        iterations: usize = 20, in 1.0..;
+        iterations: usize = 20, in 1.0..=1e6;
         /// How strongly the direction is held near the mean gradient.
         strength: f64 = 0.3, in 0.0..;
         /// Parts of the batch: 2, or 3 to step with the third.

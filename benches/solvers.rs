@@ -6,6 +6,9 @@ use std::time::Instant;
 use polytask::network::random::Stream;
 use polytask::weighting::solver::{cone, conflict_averse, dot, eigen, fair, hull};
 
+/// Rounding of cosines in training.
+const SINGLE: f64 = polytask::weighting::evidence::SINGLE;
+
 /// Best of many repetitions, in microseconds.
 fn measure(mut body: impl FnMut()) -> f64 {
     let mut best = f64::INFINITY;
@@ -46,10 +49,10 @@ fn main() {
         for (what, width, share) in kinds {
             let g = gramian(n, width, share);
             let times = [
-                measure(|| drop(black_box(hull::min_norm(&g, n)))),
-                measure(|| drop(black_box(cone::project_each(&g, &ones)))),
-                measure(|| drop(black_box(cone::project(&g, &ones)))),
-                measure(|| drop(black_box(conflict_averse::weights(&g, n, 0.5)))),
+                measure(|| drop(black_box(hull::min_norm(&g, n, SINGLE)))),
+                measure(|| drop(black_box(cone::project_each(&g, &ones, SINGLE)))),
+                measure(|| drop(black_box(cone::project(&g, &ones, SINGLE)))),
+                measure(|| drop(black_box(conflict_averse::weights(&g, n, 0.5, SINGLE)))),
                 measure(|| drop(black_box(fair::fixed_point(&g, &ones, 1.0)))),
                 measure(|| drop(black_box(fair::fixed_point(&g, &ones, 2.0)))),
                 measure(|| drop(black_box(eigen::Eigen::of(&g, n)))),

@@ -215,6 +215,9 @@ class Trainer:
     def compares(self) -> bool:
         """Whether the weighting compares the gradients of the tasks in a step."""
 
+    def warning(self) -> str | None:
+        """What is to be said of the steps so far, once a run."""
+
     def validate_on(self, data: Data) -> None:
         """Rows that the weighting may learn from."""
 
@@ -302,10 +305,15 @@ class Weighting:
         *,
         epoch: int | None = None,
         seed: int = 0,
+        rounding: float | None = None,
     ) -> tuple[_Doubles | None, _Doubles | None]:
         """Decides and learns: weights `[tasks]` unless only the direction says it, and with a Jacobian the direction
         `[parameters]`. A NaN among the losses is a task without a label. Each call is an epoch unless `epoch` is given.
+        `rounding` says how far off cosines of a Gramian of less than double precision are.
         """
+
+    def warning(self) -> str | None:
+        """What is to be said of the calls so far, once."""
 
     def look_back(self, before: _Array, after: _Array) -> None:
         """Shows the losses before and after the step that was made with the last weights."""

@@ -181,6 +181,7 @@ class Loop:
             trainer._loop = None
             for release in self.held.values():
                 release()
+            self._say()
             if bar is not None:
                 bar.close(done)
         return trainer.history
@@ -280,9 +281,15 @@ class Loop:
         else:
             self.core.observe(row[column], sign > 0)
 
+    def _say(self) -> None:
+        """What the core has to say of the steps."""
+        if warning := self.core.warning():
+            _log.warning("%s", warning)
+
     def _close(self) -> dict[str, Any]:
         """Ends the core's epoch, complete or broken off."""
         batches = self.core.batches
+        self._say()
         closed: dict[str, Any] = json.loads(self.core.end_epoch())
         self.trainer._done += batches
         return closed

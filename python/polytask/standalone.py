@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,13 +13,16 @@ from . import _core
 from .component import Component
 from .data import arrays
 
+_log = logging.getLogger("polytask")
+
 Array = TypeVar("Array", np.ndarray[Any, Any], torch.Tensor)
 
 
 class Weighting(Component):
     """A weighting, for `pt.Trainer` or by itself.
 
-    By itself it learns from call to call, as it would from step to step. What it has learned is no part of the
+    By itself it learns from call to call, as it would from step to step; one that learned nothing takes any number of
+    tasks in each. What it has learned is no part of the
     component: equality, copies and pickles look at its arguments only. Results come as what was given: NumPy or torch,
     of the same type, on the same device, and without a graph.
     """
@@ -48,7 +52,7 @@ class Weighting(Component):
         else:
             given = {needs: _numbers(x, needs)}
             given |= {} if losses is None else {"losses": _numbers(losses, "losses", missing=True)}
-        weights, _ = self._made().weigh(**given, epoch=epoch, seed=seed)
+        weights, _ = self._weigh(given, epoch, seed, _rounding(x))
         if weights is None:
             raise ValueError(f"{type(self).__name__}'s direction is no weighted sum of the gradients: use `aggregate`")
         return _like(weights, x)
@@ -67,7 +71,7 @@ class Weighting(Component):
         """
         given = {"jacobian": _numbers(jacobian, "jacobian")}
         given |= {} if losses is None else {"losses": _numbers(losses, "losses", missing=True)}
-        _, direction = self._made().weigh(**given, epoch=epoch, seed=seed)
+        _, direction = self._weigh(given, epoch, seed)
         assert direction is not None, "a Jacobian gives a direction"
         return _like(direction, jacobian)
 
@@ -82,6 +86,15 @@ class Weighting(Component):
     def reset(self) -> None:
         """Forgets what it has learned from its calls."""
         self._made().reset()
+
+    def _weigh(
+        self, given: dict[str, np.ndarray], epoch: int | None, seed: int, rounding: float | None = None
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        held = self._made()
+        decided = held.weigh(**given, epoch=epoch, seed=seed, rounding=rounding)
+        if warning := held.warning():
+            _log.warning("%s", warning)
+        return decided
 
     def _made(self) -> _core.Weighting:
         if not hasattr(self, "_held"):
@@ -102,6 +115,14 @@ def _numbers(value: Any, name: str, missing: bool = False) -> np.ndarray:
     if not missing:
         raise ValueError(f"`{name}` should not be masked: a task without a label has NaN among the `losses`")
     return np.where(mask, np.nan, array)
+
+
+def _rounding(given: Any) -> float | None:
+    """What floats of this type leave out, if it is told."""
+    dtype = getattr(given, "dtype", None)
+    if isinstance(dtype, torch.dtype):
+        return torch.finfo(dtype).eps if dtype.is_floating_point else None
+    return float(np.finfo(dtype).eps) if isinstance(dtype, np.dtype) and dtype.kind == "f" else None
 
 
 def _like(result: np.ndarray, given: Array) -> Array:

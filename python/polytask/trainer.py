@@ -165,6 +165,8 @@ class Trainer:
             self.model.reader.scales_are_known()
             rows = self.model.reader.rows(batch, learn=True)
             loss, objective, losses = self._core.step(rows.core())
+        if warning := self._core.warning():
+            _log.warning("%s", warning)
         total = {"loss": loss, "objective": objective} if self._core.minimizes_another else {"loss": loss}
         names = [f"{task.name}/loss" for task in self.model.tasks]
         return {**total, **dict(zip(names, losses, strict=True))}

@@ -260,7 +260,7 @@ class AlignedMTL(Weighting):
     eigenvalues that are not zero, `w = s V diag(l)^(-1/2) V^T 1/T`. As long as a mean of gradients, or shorter.
 
     The authors' code sums rather than averages. As there, an eigenvalue counts as zero below `T` times the
-    precision of a 32-bit float (1.2e-7) of the largest: with `"min"` one that is noise would shrink the direction to
+    precision of a 32-bit float (1.2e-7) of the largest, or twice the rounding of the Gramian if that is more: with `"min"` one that is noise would shrink the direction to
     nothing.
     """
 
@@ -289,7 +289,8 @@ class CAGrad(Weighting):
     Solved exactly, by an active set; published codes hand the dual to SciPy's SLSQP, with 1e-8 added to norms, and
     TorchJD answers 0 for small gradients. The paper does not rescale; the authors' code and LibMTL divide by
     `1 + c^2`, the default here. At points where no direction helps all tasks, `d` is not unique; then it is the one
-    nearest to `g_0`.
+    nearest to `g_0`. Before rescaling it is never longer than `(1 + c) |g_0|`: where rounding of the Gramian hides
+    whether gradients oppose each other, their squared lengths count a little more.
     """
 
     c: float
@@ -318,7 +319,12 @@ class ConFIG(Weighting):
     which has the same cosine with all gradients, and `d = (sum_j <g_j, u>) u`. As long as the sum of the gradients
     where tasks agree.
 
-    The Gramian suffices: `U^+ 1 = U^T (U U^T)^+ 1`. Opposed gradients cancel, and leave 0 if there is nothing else.
+    The Gramian suffices: `U^+ 1 = U^T (U U^T)^+ 1`. Opposed gradients cancel, and leave 0 if there is nothing else:
+    eigenvalues, and parts of `1` along eigenvectors, that are no more than the rounding of the Gramian count as 0.
+
+    Nothing bounds the direction: near-dependent gradients can make it many times longer than all of them together, and
+    a run warns once where it is more than 10 times that.
+
     The paper's M-ConFIG, which keeps a momentum of each task's gradient and backpropagates one task a step, is not
     here: evidence shows the gradients of all tasks, so it would save nothing.
     """
@@ -342,9 +348,11 @@ class ConFIG(Weighting):
 class DualProj(Weighting):
     """Projection on the dual cone (Lopez-Paz & Ranzato, Gradient Episodic Memory for Continual Learning, NeurIPS 2017;
     for several tasks as in Quinton & Rey, arXiv 2406.16232, 2024): the direction nearest to `g = sum_j p_j g_j`
-    with `<g_j, d> >= 0` for all tasks. As long as a mean of gradients for the default preference.
+    with `<g_j, d> >= 0` for all tasks. As long as a mean of gradients for the default
+    preference, and never longer than the mean of their lengths.
 
-    `min v^T G v` over `v >= p`, solved exactly by an active set. The 2017 paper projects one task's gradient and adds
+    `min v^T G v` over `v >= p`, solved exactly by an active set; where rounding of the Gramian hides whether
+    gradients oppose each other, their squared lengths count a little more. The 2017 paper projects one task's gradient and adds
     a margin of 0.5 to `v`; there is none here.
     """
 
@@ -376,7 +384,8 @@ class FairGrad(Weighting):
     an `alpha` of 1 and larger for smaller gradients above that. The authors' code cuts it to length 1; clip
     gradients for that. They solve by least squares; here the convex potential
     `1/2 w^T G w - sum_j w_j^(1 - 1/alpha) / (1 - 1/alpha)` is minimised exactly. Where no weights exist, as between
-    opposed gradients, squared lengths count `1 + 1e-12` times. A task without gradient has weight 0.
+    opposed gradients, squared lengths count `1 + 1e-12` times, and once more `T` or `4 T` times the rounding of the Gramian
+    where that hides it. A task without gradient has weight 0.
     """
 
     alpha: float
@@ -406,7 +415,8 @@ class IMTL(Weighting):
     pseudo-inverse of IMTL-G sees the scaled ones.
 
     The paper and LibMTL train `s` with the model's optimizer; here it has an Adam of its own. A loss that stays at 0
-    or below has no best scale: its weight grows until `s` reaches 30.
+    or below has no best scale: its weight grows until `s` reaches 30. As for IMTL-G nothing bounds the direction, and a
+    run warns once where it is more than 10 times as long as all gradients together.
     """
 
     lr: float
@@ -439,6 +449,9 @@ class IMTLG(Weighting):
     multiple of the shortest direction with the least `sum_j (<d, g_j> - |g_j|)^2`. Where `v` sums to 0, the weights
     are equal: for example for gradients with a mean of 0, whose direction is 0, and for two opposed ones of the same
     length. A task without gradient has weight 0.
+
+    Nothing bounds the direction: near-dependent gradients can make it many times longer than all of them together, and
+    a run warns once where it is more than 10 times that.
     """
 
     at: str
@@ -461,9 +474,10 @@ class MGDA(Weighting):
     """MGDA, the multiple-gradient descent algorithm (Desideri, Comptes Rendus Mathematique, 2012; Sener & Koltun,
     Multi-Task Learning as Multi-Objective Optimization, NeurIPS 2018): `min |sum_j w_j g_j|` over weights `w >= 0`
     that sum to 1, the point of the convex hull of the tasks' gradients that is nearest to the origin. As long as a
-    mean of gradients.
+    mean of gradients, and never longer than the shortest.
 
-    Solved exactly, by an active set on the Gramian. The paper and published codes take Frank-Wolfe steps, and after
+    Solved exactly, by an active set on the Gramian; where rounding of that hides whether gradients oppose each other, their
+    squared lengths count a little more. The paper and published codes take Frank-Wolfe steps, and after
     100 or 250 of those are far above the minimum for tens of conflicting tasks.
     """
 
@@ -493,7 +507,8 @@ class NashMTL(Weighting):
     `sqrt(T)`, and the cut direction the same once gradients are not small.) The authors iterate 20 convex programs
     with a host solver; the fixed point is the minimum of `1/2 w^T G w - sum_j log w_j`, and found exactly here by
     Newton's method. Where no weights exist, as between opposed gradients, squared lengths count `1 + 1e-12` times: the
-    weights are then bounded and their gradients cancel. A task without gradient has weight 0. The authors' option
+    weights are then bounded and their gradients cancel. Where the Gramian's rounding hides that, they count once more
+    `T` or `4 T` times that rounding; the direction is then no longer than `sqrt(7/6 T |G|)`. A task without gradient has weight 0. The authors' option
     to update weights every few steps is common to all gradient methods here.
     """
 
@@ -557,9 +572,11 @@ class PIVRG(Weighting):
 class UPGrad(Weighting):
     """UPGrad (Quinton & Rey, Jacobian Descent for Multi-Objective Optimization, arXiv 2406.16232, 2024):
     `sum_j p_j pi(g_j)`, where `pi` projects on the dual cone `{d : <g_i, d> >= 0 for all tasks i}`. No task gets
-    worse, to first order. As long as a mean of gradients for the default preference.
+    worse, to first order. As long as a mean of gradients for the default preference, and never longer
+    than the mean of their lengths.
 
-    Each projection is `min v^T G v` over `v >= e_j`, solved exactly by an active set. TorchJD adds 1e-4 of the
+    Each projection is `min v^T G v` over `v >= e_j`, solved exactly by an active set; where rounding of the Gramian hides
+    whether gradients oppose each other, their squared lengths count a little more. TorchJD always adds 1e-4 of the
     Gramian's trace to its diagonal first, and its directions then conflict where gradients nearly depend on each
     other.
     """
@@ -592,7 +609,7 @@ class CRMOGM(Weighting):
     equal weights that add up to 1, as MGDA's do). Factors on task-only parameters pass unchanged.
 
     The paper lets `alpha` grow towards 1 as the learning rate falls; here it is constant. The weighting inside must
-    decide by weights, not by a direction.
+    decide by weights, not by a direction. Where it looks, how often and at what scale may be said of either.
     """
 
     alpha: float
@@ -758,7 +775,9 @@ class GradVac(Weighting):
 
     Targets move at every visit, as in the paper and in TorchJD; LibMTL moves them only after a correction, so there
     they can only fall. The paper has a target for each layer too; here one covers what the Gramian covers. Targets
-    above 0.999 count as 0.999 (the paper has no bound, and the correction is infinite at 1).
+    above 0.999 count as 0.999 (the paper has no bound, and the correction is infinite at 1). Nothing bounds the
+    direction: corrections towards high targets add up from visit to visit, and a run warns once where it is more than
+    10 times as long as all gradients together.
     """
 
     beta: float
@@ -900,8 +919,8 @@ class PCD(Weighting):
     `|g_j|^2` with decay `beta`, corrected for its start at 0; so the losses' scales do not matter. The program is
     solved exactly, from the Gramian.
 
-    Constraints that cannot hold together (of opposed gradients, for example) are all dropped for that step, as in the
-    paper. In a batch without labels of the primary task, or where its gradient is 0, the shared parameters stand still.
+    Constraints that cannot hold together (of opposed gradients, for example), or leave no more of the direction than the
+    rounding of the Gramian, are all dropped for that step, as the first are in the paper. In a batch without labels of the primary task, or where its gradient is 0, the shared parameters stand still.
     The authors' code adds 1e-8 to `v`, which matters for small gradients; nothing is added here.
     """
 

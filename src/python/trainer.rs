@@ -126,6 +126,11 @@ impl PyTrainer {
         self.with(py, |trainer, _| trainer.plan(total_steps))
     }
 
+    /// What is to be said of the steps so far, once a run.
+    fn warning(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        self.with(py, |trainer, _| Ok(trainer.warning()))
+    }
+
     /// Resolves `"balanced"` weights from these labels, the first time.
     fn balance(&self, py: Python<'_>, data: &Bound<'_, PyData>) -> PyResult<()> {
         let data = data.get();

@@ -49,7 +49,9 @@ impl PyWeighting {
 
     /// Decides and learns: weights `[tasks]` unless only the direction says it, and with a Jacobian the direction
     /// `[parameters]`. A NaN among the losses is a task without a label. Each call is an epoch unless `epoch` is given.
-    #[pyo3(signature = (losses=None, gramian=None, jacobian=None, *, epoch=None, seed=0))]
+    /// `rounding` says how far off cosines of a Gramian of less than double precision are.
+    #[pyo3(signature = (losses=None, gramian=None, jacobian=None, *, epoch=None, seed=0, rounding=None))]
+    #[allow(clippy::too_many_arguments)]
     fn weigh<'py>(
         &self,
         py: Python<'py>,
@@ -58,6 +60,7 @@ impl PyWeighting {
         jacobian: Option<&Bound<'py, PyAny>>,
         epoch: Option<u64>,
         seed: u64,
+        rounding: Option<f64>,
     ) -> PyResult<(Option<Floats<'py>>, Option<Floats<'py>>)> {
         let matrix = |array: Option<&Bound<'py, PyAny>>, name: &str| {
             array.map(|array| floats(array, name).map(|(shape, values)| Matrix { shape, values })).transpose()
@@ -68,6 +71,7 @@ impl PyWeighting {
             jacobian: matrix(jacobian, "jacobian")?,
             epoch,
             seed,
+            rounding,
         };
         let decision = self.with(py, |weighting| weighting.weigh(known))?;
         let give = |values: Option<Vec<f64>>| values.map(|values| PyArray1::from_vec(py, values));
@@ -78,6 +82,11 @@ impl PyWeighting {
     fn look_back(&self, py: Python<'_>, before: &Bound<'_, PyAny>, after: &Bound<'_, PyAny>) -> PyResult<()> {
         let ((_, before), (_, after)) = (floats::<1>(before, "before")?, floats::<1>(after, "after")?);
         self.with(py, |weighting| weighting.look_back(&before, &after))
+    }
+
+    /// What is to be said of the calls so far, once.
+    fn warning(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        self.with(py, |weighting| Ok(weighting.warning()))
     }
 
     /// Forgets all calls.

@@ -9,6 +9,7 @@ use crate::network::gradient::{BUDGET, Store};
 use crate::network::half;
 use crate::network::plan::Purpose;
 use crate::network::{Network, ParamId, Reach, TaskId};
+use crate::weighting::evidence::{HALF, SINGLE};
 use crate::weighting::modes::{At, Per, Precision};
 use crate::weighting::{Needs, Weighting};
 
@@ -47,6 +48,8 @@ pub struct Guide {
     pub needs: Needs,
     /// Where.
     pub at: At,
+    /// How far off cosines between gradients may be.
+    pub rounding: f64,
     /// Whether it has weights a layer.
     pub per_layer: bool,
     /// Parts of a batch that it compares.
@@ -109,9 +112,10 @@ impl Guide {
                 Purpose::Representation { lanes: needs == Needs::Jacobian || net.linear_heads().is_none() }
             }
         };
+        let rounding = if matches!(purpose, Purpose::PerTask(Store::Halves)) { HALF } else { SINGLE };
         let width = shared.last().map_or(0, |piece| piece.row().end);
         let (at, parts) = (modes.at, weighting.parts());
-        Ok(Self { needs, at, per_layer, parts, gathers, purpose, shared, width, layers })
+        Ok(Self { needs, at, rounding, per_layer, parts, gathers, purpose, shared, width, layers })
     }
 }
 

@@ -21,7 +21,7 @@ use crate::optim::{Block, Optimizer, Segments};
 use crate::regularizer::{Places, Relation, Term};
 use crate::schedule::Schedule;
 use crate::task::Task;
-use crate::weighting::{Combination, Needs, Weighting};
+use crate::weighting::{Combination, Needs, Notice, Weighting};
 use crate::{bail, optim, schedule, value_error, weighting};
 
 use epoch::Epoch;
@@ -42,6 +42,8 @@ pub struct Trainer {
     combination: Combination,
     /// What each task's loss is multiplied by in the loss that the user means.
     lambdas: Vec<f64>,
+    /// What the run should be told of the weighting.
+    notice: Notice,
     regularizers: Vec<Term>,
     blocks: Vec<Block>,
     /// What does not learn, in the flat parameters.
@@ -124,6 +126,7 @@ impl Trainer {
             validation: None,
             combination: Combination::default(),
             lambdas,
+            notice: Notice::default(),
             regularizers,
             blocks,
             frozen,
@@ -211,7 +214,13 @@ impl Trainer {
             );
         }
         self.total_steps = total_steps;
+        self.notice = Notice::default();
         Ok(())
+    }
+
+    /// What is to be said of the steps so far, once a run.
+    pub fn warning(&mut self) -> Option<String> {
+        self.notice.take()
     }
 
     /// Resolves `"balanced"` class weights from these labels, the first time.

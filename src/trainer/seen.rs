@@ -11,6 +11,8 @@ pub(super) struct Seen<'a> {
     pub tasks: &'a [TaskId],
     pub losses: &'a [f64],
     pub moment: Moment,
+    /// How far off cosines of the Gramian may be.
+    pub rounding: f64,
     /// `[rows, rows]`; empty if gradients were not looked at.
     pub gramian: &'a [f64],
     /// One a layer, `[rows, rows]`.
@@ -32,6 +34,10 @@ impl Evidence for Seen<'_> {
 
     fn moment(&self) -> Moment {
         self.moment
+    }
+
+    fn rounding(&self) -> f64 {
+        self.rounding
     }
 
     fn gramian(&mut self) -> Result<&[f64]> {

@@ -339,9 +339,16 @@ impl Trainer {
             number: self.steps * self.accumulate as u64,
         });
         let Scratch { present, losses, gramian, layers, jacobian, .. } = scratch;
-        let mut seen = Seen { tasks: present, losses, moment, gramian, layers, jacobian, lab, part: Vec::new() };
+        let rounding = self.guide.rounding;
+        let (gramian, layers): (&[f64], &[Vec<f64>]) = (gramian, layers);
+        let mut seen =
+            Seen { tasks: present, losses, moment, rounding, gramian, layers, jacobian, lab, part: Vec::new() };
         self.weighting.weigh(&mut seen, &mut self.combination)?;
         check(&self.combination, self.steps)?;
+        self.notice.look(self.weighting.as_ref(), &self.combination, |layer| match layer {
+            None => gramian,
+            Some(at) => &layers[at],
+        });
         scratch.decided(&self.combination, self.guide.needs == Needs::Losses);
         self.observed.add(scratch, &self.combination);
         Ok(())

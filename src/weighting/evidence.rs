@@ -7,6 +7,12 @@ use crate::{bail, value_error};
 /// Stream of weightings within a seed.
 const WEIGHTING: u64 = 7;
 
+/// Rounding of cosines from products in single precision.
+pub const SINGLE: f64 = f32::EPSILON as f64;
+
+/// Rounding of cosines from products of numbers in bfloat16.
+pub const HALF: f64 = 1.0 / 256.0;
+
 /// When a step happens, for what depends on time or chance.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Moment {
@@ -64,6 +70,11 @@ pub trait Evidence {
     /// libtorch, or a weighting that did not ask for it in [`Weighting::needs`](super::Weighting::needs).
     fn gramian(&mut self) -> Result<&[f64]>;
 
+    /// How far off a cosine between two of these gradients may be, by the rounding of [`Evidence::gramian`].
+    fn rounding(&self) -> f64 {
+        SINGLE
+    }
+
     /// Layers with shared parameters, for weights that differ between them.
     fn layers(&self) -> usize {
         1
@@ -116,6 +127,8 @@ pub struct Given {
     pub gramian: Option<Vec<f64>>,
     /// `[rows, parameters]`, if there is one.
     pub jacobian: Option<Vec<f32>>,
+    /// How far off its cosines may be; `None` for double precision.
+    pub rounding: Option<f64>,
     /// Jacobians of parts of the batch.
     pub parts: Vec<Vec<f32>>,
     /// When this is.
@@ -160,6 +173,10 @@ impl Evidence for Given {
 
     fn gramian(&mut self) -> Result<&[f64]> {
         self.gramian.as_deref().ok_or_else(|| value_error!("there is no Gramian: only losses were given"))
+    }
+
+    fn rounding(&self) -> f64 {
+        self.rounding.unwrap_or(f64::EPSILON)
     }
 
     fn jacobian(&mut self) -> Result<&[f32]> {

@@ -16,12 +16,14 @@ pub mod gradient;
 pub mod learned;
 pub mod loss;
 pub mod modes;
+pub mod notice;
 pub mod positive;
 pub mod solver;
 pub mod standalone;
 
 pub use evidence::{Evidence, Given, Moment, On, Probed};
 use modes::Modes;
+pub use notice::Notice;
 pub use standalone::Standalone;
 
 /// What a weighting looks at, the dearest last.
@@ -143,56 +145,71 @@ fn alike(like: &Value, given: &Value) -> bool {
 
 /// How the tasks of a batch share one step. It sees evidence, never a model.
 pub trait Weighting: Described + Debug + Send {
+    /// The weighting inside this one, if it changes what another decides: every answer below that it does not give itself
+    /// is that one's.
+    fn inside(&self) -> Option<&dyn Weighting> {
+        None
+    }
+
+    /// As [`Weighting::inside`].
+    fn inside_mut(&mut self) -> Option<&mut dyn Weighting> {
+        None
+    }
+
     /// What it looks at.
     fn needs(&self) -> Needs {
-        Needs::Losses
+        self.inside().map_or(Needs::Losses, Weighting::needs)
     }
 
     /// How long its combined gradient is.
     fn acts_like(&self) -> ActsLike {
-        ActsLike::Own
+        self.inside().map_or(ActsLike::Own, Weighting::acts_like)
+    }
+
+    /// Whether anything bounds its direction, for gradients of bounded lengths.
+    fn bounded(&self) -> bool {
+        self.inside().is_none_or(Weighting::bounded)
     }
 
     /// Disjoint parts of each batch whose Jacobians it wants to see; 1 for the batch as a whole.
     fn parts(&self) -> usize {
-        1
+        self.inside().map_or(1, Weighting::parts)
     }
 
     /// Whether it probes, and so needs validation data.
     fn validates(&self) -> bool {
-        false
+        self.inside().is_some_and(Weighting::validates)
     }
 
     /// Whether it keeps gradients from step to step, so that their numbers must mean the same in each.
     fn keeps_gradients(&self) -> bool {
-        false
+        self.inside().is_some_and(Weighting::keeps_gradients)
     }
 
     /// Whether it wants to see the losses of the batch again after the step, in [`Weighting::look_back`].
     fn looks_back(&self) -> bool {
-        false
+        self.inside().is_some_and(Weighting::looks_back)
     }
 
     /// Whether it looks at anything of the batch at all, losses included; if not, its weights are its constants.
     fn looks(&self) -> bool {
-        true
+        self.inside().is_none_or(Weighting::looks)
     }
 
     /// What the user wants each task's loss multiplied by beside the task's own `weight`, in the order of the tasks it
     /// was prepared for; empty for ones.
     fn constants(&self) -> &[f64] {
-        &[]
+        self.inside().map_or(&[], Weighting::constants)
     }
 
     /// Where it looks, how often, and at what scale; what a weighting from gradients was given.
     fn modes(&self) -> Modes {
-        Modes::default()
+        self.inside().map_or_else(Modes::default, Weighting::modes)
     }
 
     /// Whether it wants the evidence of [`Weighting::needs`] in this step; if not, it goes by what it remembers.
     fn due(&self, moment: Moment) -> bool {
-        let _ = moment;
-        true
+        self.inside().is_none_or(|inside| inside.due(moment))
     }
 
     /// Gets to know the tasks, before the first step and after [`Weighting::reset`].
@@ -200,8 +217,7 @@ pub trait Weighting: Described + Debug + Send {
     /// # Errors
     /// Arguments that do not fit these tasks.
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
-        let _ = tasks;
-        Ok(())
+        self.inside_mut().map_or(Ok(()), |inside| inside.prepare(tasks))
     }
 
     /// Decides for one batch; `into` comes cleared. What it knows of tasks without labels stays as it is.
@@ -215,13 +231,12 @@ pub trait Weighting: Described + Debug + Send {
     /// # Errors
     /// Losses it cannot work with.
     fn look_back(&mut self, tasks: &[usize], before: &[f64], after: &[f64]) -> Result<()> {
-        let _ = (tasks, before, after);
-        Ok(())
+        self.inside_mut().map_or(Ok(()), |inside| inside.look_back(tasks, before, after))
     }
 
     /// What it has learned so far.
     fn state(&self) -> State {
-        State::default()
+        self.inside().map_or_else(State::default, Weighting::state)
     }
 
     /// Continues from a state.
@@ -229,12 +244,15 @@ pub trait Weighting: Described + Debug + Send {
     /// # Errors
     /// The state is not one of this weighting.
     fn restore(&mut self, state: &State) -> Result<()> {
-        let _ = state;
-        Ok(())
+        self.inside_mut().map_or(Ok(()), |inside| inside.restore(state))
     }
 
     /// Forgets what it has learned; [`Weighting::prepare`] comes next.
-    fn reset(&mut self) {}
+    fn reset(&mut self) {
+        if let Some(inside) = self.inside_mut() {
+            inside.reset();
+        }
+    }
 }
 
 /// `state`, `restore` and `reset` of a weighting whose field `state` can be written as JSON.

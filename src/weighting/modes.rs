@@ -117,6 +117,34 @@ impl Modes {
         Ok(())
     }
 
+    /// These around those of a weighting inside.
+    ///
+    /// # Errors
+    /// What is said of both: of one and the same thing, two may say different things.
+    fn over(&self, inside: &Modes) -> Result<Modes> {
+        let (default, mut together) = (Modes::default(), self.clone());
+        macro_rules! merge {
+            ($($mode:ident),+) => {
+                $(if self.$mode == default.$mode {
+                    together.$mode = inside.$mode;
+                } else if inside.$mode != default.$mode {
+                    bail!(
+                        "argument `{}`: it is given for the weighting inside too; give it once",
+                        stringify!($mode)
+                    );
+                })+
+            };
+        }
+        merge!(at, refresh, normalize, scale, per, gramian_precision);
+        if self.normalize != Normalize::None && inside.refresh > 1 {
+            bail!(
+                "argument `normalize` takes each step's gradients; give it for the weighting inside, whose `refresh` is {}",
+                inside.refresh
+            );
+        }
+        Ok(together)
+    }
+
     /// Refuses what a method cannot do.
     fn suit(&self, method: &dyn Weighting) -> Result<()> {
         let sees_gradients = method.needs() == Needs::Jacobian || method.parts() > 1;
@@ -174,7 +202,8 @@ pub fn guided(
     let named = |error: Error| value_error!("{class}: {}", error.to_string().trim_start_matches("Weighting: "));
     let modes: Modes = read(&Map::from_iter(common)).map_err(named)?;
     let inner = build(&Map::from_iter(own))?;
-    modes.suit(inner.as_ref()).map_err(named)?;
+    let together = modes.over(&inner.modes()).map_err(named)?;
+    together.check().and_then(|()| together.suit(inner.as_ref())).map_err(named)?;
     Ok(Box::new(Guided { inner, modes, layers: Vec::new(), tasks: Vec::new(), kept: Vec::new(), refreshed: None }))
 }
 
@@ -196,8 +225,12 @@ impl Described for Guided {
 }
 
 impl Weighting for Guided {
-    fn needs(&self) -> Needs {
-        self.inner.needs()
+    fn inside(&self) -> Option<&dyn Weighting> {
+        Some(&*self.inner)
+    }
+
+    fn inside_mut(&mut self) -> Option<&mut dyn Weighting> {
+        Some(&mut *self.inner)
     }
 
     fn acts_like(&self) -> ActsLike {
@@ -208,37 +241,16 @@ impl Weighting for Guided {
         }
     }
 
-    fn keeps_gradients(&self) -> bool {
-        self.inner.keeps_gradients()
-    }
-
-    fn parts(&self) -> usize {
-        self.inner.parts()
-    }
-
-    fn validates(&self) -> bool {
-        self.inner.validates()
-    }
-
-    fn looks_back(&self) -> bool {
-        self.inner.looks_back()
-    }
-
     fn looks(&self) -> bool {
         self.inner.looks() || self.modes.scale != Scale::Paper || self.modes.normalize != Normalize::None
     }
 
-    fn constants(&self) -> &[f64] {
-        self.inner.constants()
-    }
-
     fn modes(&self) -> Modes {
-        self.modes.clone()
+        self.modes.over(&self.inner.modes()).expect("they were compared when this was built")
     }
 
     fn due(&self, moment: Moment) -> bool {
-        let age = self.refreshed.map_or(u64::MAX, |step| moment.step.saturating_sub(step));
-        self.modes.refresh == 1 || age >= self.modes.refresh as u64
+        self.expired(moment) && self.inner.due(moment)
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
@@ -248,39 +260,44 @@ impl Weighting for Guided {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        if !self.due(evidence.moment()) {
+        if !self.expired(evidence.moment()) {
             return self.recall(evidence.tasks(), into);
         }
-        let sets = if self.modes.per == Per::Layer { evidence.layers() } else { 1 };
+        let by_layer = self.modes.per == Per::Layer;
+        let sets = if by_layer { evidence.layers() } else { 1 };
         self.grow(sets)?;
         into.layers.clear();
+        // A weighting inside may use the room of layers, too.
+        let mut layers = if by_layer { std::mem::take(&mut into.layers) } else { Vec::new() };
         for set in 0..sets {
             let method = if set == 0 { &mut self.inner } else { &mut self.layers[set - 1] };
-            let layer = (self.modes.per == Per::Layer).then_some(set);
+            let layer = by_layer.then_some(set);
             if self.modes.normalize == Normalize::None && layer.is_none() {
                 method.weigh(evidence, into)?;
             } else {
                 let mut scaled = Scaled::new(evidence, self.modes.normalize, layer)?;
                 method.weigh(&mut scaled, into)?;
-                into.weights.iter_mut().zip(&scaled.factors).for_each(|(weight, factor)| *weight *= factor);
+                let rows = scaled.factors.len().max(1);
+                for set in into.weights.chunks_exact_mut(rows).chain(into.layers.chunks_exact_mut(rows)) {
+                    set.iter_mut().zip(&scaled.factors).for_each(|(weight, factor)| *weight *= factor);
+                }
             }
             rescale(self.modes.scale, method.acts_like(), into);
             self.keep(set, evidence.tasks(), into);
             if layer.is_some() {
-                into.layers.extend_from_slice(&into.weights);
+                layers.extend_from_slice(&into.weights);
             }
             if set + 1 < sets {
                 into.weights.fill(1.0);
             }
         }
+        if by_layer {
+            into.layers = layers;
+        }
         if self.modes.refresh > 1 && !evidence.tasks().is_empty() {
             self.refreshed = Some(evidence.moment().step);
         }
         Ok(())
-    }
-
-    fn look_back(&mut self, tasks: &[usize], before: &[f64], after: &[f64]) -> Result<()> {
-        self.inner.look_back(tasks, before, after)
     }
 
     fn state(&self) -> State {
@@ -321,6 +338,12 @@ impl Weighting for Guided {
 }
 
 impl Guided {
+    /// Whether what was kept is too old, or nothing is.
+    fn expired(&self, moment: Moment) -> bool {
+        let age = self.refreshed.map_or(u64::MAX, |step| moment.step.saturating_sub(step));
+        self.modes.refresh == 1 || age >= self.modes.refresh as u64
+    }
+
     /// Copies of the method, so that there is one a set of weights.
     fn grow(&mut self, sets: usize) -> Result<()> {
         while self.layers.len() + 1 < sets {
@@ -364,26 +387,39 @@ impl Guided {
 
 /// Brings a combination to the scale that was asked for.
 fn rescale(scale: Scale, acts_like: ActsLike, into: &mut Combination) {
-    let rows = into.weights.len() as f64;
-    let sum: f64 = into.weights.iter().sum();
-    let factor = match (scale, acts_like) {
-        (Scale::Paper, _) | (Scale::Mean, ActsLike::Mean) | (Scale::Sum, ActsLike::Sum) => return,
-        (Scale::Mean, ActsLike::Sum) => 1.0 / rows,
-        (Scale::Sum, ActsLike::Mean) => rows,
-        // A method whose weights cancel has no scale to compare.
-        (_, ActsLike::Own) if !into.direction.is_empty() || sum <= 0.0 => return,
-        (Scale::Mean, ActsLike::Own) => 1.0 / sum,
-        (Scale::Sum, ActsLike::Own) => rows / sum,
+    let rows = into.weights.len();
+    let Combination { weights, direction, layers, .. } = into;
+    let directed = !direction.is_empty();
+    let factor = |weights: &[f64]| {
+        let (rows, sum) = (rows as f64, weights.iter().sum::<f64>());
+        match (scale, acts_like) {
+            (Scale::Paper, _) | (Scale::Mean, ActsLike::Mean) | (Scale::Sum, ActsLike::Sum) => 1.0,
+            (Scale::Mean, ActsLike::Sum) => 1.0 / rows,
+            (Scale::Sum, ActsLike::Mean) => rows,
+            // A method whose weights cancel has no scale to compare.
+            (_, ActsLike::Own) if directed || sum <= 0.0 => 1.0,
+            (Scale::Mean, ActsLike::Own) => 1.0 / sum,
+            (Scale::Sum, ActsLike::Own) => rows / sum,
+        }
     };
-    into.weights.iter_mut().for_each(|weight| *weight *= factor);
-    into.direction.iter_mut().for_each(|x| *x *= factor as f32);
+    let along = factor(weights);
+    if directed && along != 1.0 {
+        direction.iter_mut().for_each(|x| *x *= along as f32);
+    }
+    for set in std::iter::once(&mut weights[..]).chain(layers.chunks_exact_mut(rows.max(1))) {
+        let factor = factor(set);
+        set.iter_mut().for_each(|weight| *weight *= factor);
+    }
 }
 
 /// Evidence in which each gradient is multiplied by a factor, or of one layer.
 struct Scaled<'a> {
     evidence: &'a mut dyn Evidence,
     factors: Vec<f64>,
+    /// The layer, if it is of one.
+    layer: Option<usize>,
     gramian: Vec<f64>,
+    of_layer: Vec<f64>,
     jacobian: Vec<f32>,
 }
 
@@ -408,10 +444,8 @@ impl<'a> Scaled<'a> {
             Normalize::Both => inverse(losses[row]) * inverse(norm(row)),
         };
         let factors: Vec<_> = (0..rows).map(factor).collect();
-        for (i, x) in gramian.iter_mut().enumerate() {
-            *x *= factors[i / rows] * factors[i % rows];
-        }
-        Ok(Self { evidence, factors, gramian, jacobian: Vec::new() })
+        scale_products(&mut gramian, &factors);
+        Ok(Self { evidence, factors, layer, gramian, of_layer: Vec::new(), jacobian: Vec::new() })
     }
 }
 
@@ -428,8 +462,26 @@ impl Evidence for Scaled<'_> {
         self.evidence.moment()
     }
 
+    fn rounding(&self) -> f64 {
+        self.evidence.rounding()
+    }
+
     fn gramian(&mut self) -> Result<&[f64]> {
         Ok(&self.gramian)
+    }
+
+    fn layers(&self) -> usize {
+        if self.layer.is_some() { 1 } else { self.evidence.layers() }
+    }
+
+    fn layer(&mut self, index: usize) -> Result<&[f64]> {
+        if self.layer.is_some() {
+            return Ok(&self.gramian);
+        }
+        self.of_layer.clear();
+        self.of_layer.extend_from_slice(self.evidence.layer(index)?);
+        scale_products(&mut self.of_layer, &self.factors);
+        Ok(&self.of_layer)
     }
 
     fn jacobian(&mut self) -> Result<&[f32]> {
@@ -444,6 +496,12 @@ impl Evidence for Scaled<'_> {
 
     fn probe(&mut self, shift: &[f32], on: On) -> Result<Probed> {
         self.evidence.probe(shift, on)
+    }
+}
+
+fn scale_products(gramian: &mut [f64], factors: &[f64]) {
+    for (i, x) in gramian.iter_mut().enumerate() {
+        *x *= factors[i / factors.len()] * factors[i % factors.len()];
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use serde_json::{Value, json};
 
-use super::{About, Combination, Evidence, Given, Moment, Needs, State, Weighting, build, infos};
+use super::{About, Combination, Evidence, Given, Moment, Needs, Notice, State, Weighting, build, infos};
 use crate::error::Result;
 use crate::{bail, value_error, vectorised};
 
@@ -116,6 +116,8 @@ pub struct Known {
     pub epoch: Option<u64>,
     /// For what depends on chance.
     pub seed: u64,
+    /// How far off the Gramian's cosines may be, if it was rounded to less than double precision.
+    pub rounding: Option<f64>,
 }
 
 /// What came out.
@@ -134,6 +136,9 @@ pub struct Standalone {
     weighting: Box<dyn Weighting>,
     /// How many tasks, since the first call.
     tasks: Option<usize>,
+    /// What it knew before it learned anything of them.
+    fresh: State,
+    notice: Notice,
     calls: u64,
     combination: Combination,
 }
@@ -153,7 +158,15 @@ impl Standalone {
         if weighting.parts() > 1 {
             bail!("{class} looks at {} parts of each batch; it works in a Trainer only", weighting.parts());
         }
-        Ok(Self { class, weighting, tasks: None, calls: 0, combination: Combination::default() })
+        Ok(Self {
+            class,
+            weighting,
+            tasks: None,
+            fresh: State::default(),
+            notice: Notice::default(),
+            calls: 0,
+            combination: Combination::default(),
+        })
     }
 
     /// What it looks at.
@@ -182,6 +195,8 @@ impl Standalone {
             bail!("{} looks at the losses: pass `losses` too", self.class);
         }
         done?;
+        let gramian = shown.given.gramian.as_deref().unwrap_or_default();
+        self.notice.look(self.weighting.as_ref(), &self.combination, |_| gramian);
         self.calls += 1;
         let Combination { weights, direction, .. } = &self.combination;
         let own = direction.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
@@ -209,6 +224,11 @@ impl Standalone {
         let rows: Vec<usize> = (0..tasks).filter(|&j| !before[j].is_nan() && !after[j].is_nan()).collect();
         let pick = |losses: &[f64]| rows.iter().map(|&j| losses[j]).collect::<Vec<_>>();
         self.weighting.look_back(&rows, &pick(before), &pick(after))
+    }
+
+    /// What is to be said of the calls so far, once.
+    pub fn warning(&mut self) -> Option<String> {
+        self.notice.take()
     }
 
     /// Forgets all calls.
@@ -247,10 +267,13 @@ impl Standalone {
     }
 
     fn prepare(&mut self, tasks: usize) -> Result<()> {
-        if self.tasks.is_none() {
+        if self.tasks != Some(tasks) {
+            // Another number of tasks gets so far only if nothing was learned of the ones before.
+            self.weighting.reset();
+            self.tasks = None;
             let names: Vec<_> = (1..=tasks).map(|number| format!("task{number}")).collect();
             self.weighting.prepare(&About::named(&names.iter().map(String::as_str).collect::<Vec<_>>()))?;
-            self.tasks = Some(tasks);
+            (self.tasks, self.fresh) = (Some(tasks), self.weighting.state());
         }
         Ok(())
     }
@@ -276,7 +299,7 @@ impl Standalone {
             bail!("`{name}` should have as many tasks as `{first}`, {tasks}; got {count}");
         }
         match self.tasks {
-            Some(before) if before != tasks => {
+            Some(before) if before != tasks && self.weighting.state() != self.fresh => {
                 bail!(
                     "`{first}` should have {before} tasks, as in the calls before; got {tasks}. Another problem \
                        starts with reset()"
@@ -288,7 +311,7 @@ impl Standalone {
 
     /// The tasks that have labels, and the evidence of them.
     fn show(&self, tasks: usize, known: Known) -> Result<(Vec<usize>, Shown)> {
-        let Known { losses, gramian, jacobian, epoch, seed } = known;
+        let Known { losses, gramian, jacobian, epoch, seed, rounding } = known;
         match self.needs() {
             Needs::Gramian if gramian.is_none() && jacobian.is_none() => {
                 bail!("{} needs the products of the tasks' gradients: give `gramian` or `jacobian`", self.class)
@@ -321,6 +344,11 @@ impl Standalone {
             jacobian: match &wide {
                 Some(jacobian) if self.needs() == Needs::Jacobian => Some(narrow(&jacobian.values)?),
                 _ => None,
+            },
+            // Products of as many numbers as a row has, added up in double precision.
+            rounding: match &wide {
+                Some(jacobian) => Some(f64::EPSILON * (jacobian.shape[1] as f64).sqrt().max(1.0)),
+                None => rounding,
             },
             moment: Moment { seed, step: self.calls, epoch: epoch.unwrap_or(self.calls), lr: 0.0 },
             tasks: rows.clone(),
@@ -355,6 +383,10 @@ impl Evidence for Shown {
 
     fn gramian(&mut self) -> Result<&[f64]> {
         self.given.gramian()
+    }
+
+    fn rounding(&self) -> f64 {
+        self.given.rounding()
     }
 
     fn jacobian(&mut self) -> Result<&[f32]> {

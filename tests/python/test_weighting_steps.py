@@ -153,6 +153,22 @@ def test_at_the_representation_one_backward_gives_the_same(name, head, how):
     assert_same(got, reference.stepped(along=along), 1e-4)
 
 
+def test_what_is_said_of_a_weighting_inside_another_holds():
+    x, y = rows()
+    for outside, inside in (({}, {"at": "representation"}), ({"at": "representation"}, {})):
+        chosen = pt.weighting.CRMOGM(inner=pt.weighting.IMTLG(**inside), **outside)
+        model = make()
+        reference = Autograd(model, x, y)
+        along = pt.weighting.IMTLG().aggregate(reference.at_representation())
+        assert_same(trained(model, chosen, (x, y), reference=reference), reference.stepped(along=along), 1e-4)
+    direction = reference.stepped(pt.weighting.IMTLG().aggregate(reference.jacobian()))
+    assert any(np.abs(direction[key] - value).max() > 1e-3 for key, value in reference.stepped(along=along).items())
+    with pytest.raises(
+        ValueError, match="CRMOGM: argument `at`: it is given for the weighting inside too; give it once"
+    ):
+        pt.weighting.CRMOGM(inner=pt.weighting.IMTLG(at="representation"), at="representation")
+
+
 def test_normalized_gradients_and_scales():
     x, y = rows()
     model = make()

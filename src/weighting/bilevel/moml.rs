@@ -92,8 +92,10 @@ fn common(gradients: &[Vec<f64>]) -> Vec<f64> {
         if lengths[i] > 0.0 && lengths[j] > 0.0 { units.sum() } else { 0.0 }
     };
     let gramian: Vec<f64> = (0..count * count).map(|index| cosine(index / count, index % count)).collect();
-    let mut sum = vec![0.0; gradients.first().map_or(0, Vec::len)];
-    for (gradient, weight) in gradients.iter().zip(hull::min_norm(&gramian, count)) {
+    let width = gradients.first().map_or(0, Vec::len);
+    let rounding = f64::EPSILON * (width as f64).sqrt().max(1.0);
+    let mut sum = vec![0.0; width];
+    for (gradient, weight) in gradients.iter().zip(hull::min_norm(&gramian, count, rounding)) {
         sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += weight * g);
     }
     sum

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::weighting::evidence::SINGLE;
 use crate::weighting::solver::eigen::Eigen;
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
@@ -12,7 +13,7 @@ crate::component! {
     /// eigenvalues that are not zero, `w = s V diag(l)^(-1/2) V^T 1/T`. As long as a mean of gradients, or shorter.
     ///
     /// The authors' code sums rather than averages. As there, an eigenvalue counts as zero below `T` times the
-    /// precision of a 32-bit float (1.2e-7) of the largest: with `"min"` one that is noise would shrink the direction to
+    /// precision of a 32-bit float (1.2e-7) of the largest, or twice the rounding of the Gramian if that is more: with `"min"` one that is noise would shrink the direction to
     /// nothing.
     pub struct AlignedMtl = "AlignedMTL" {
         /// `s`: the least singular value (`"min"`), the lower median (`"median"`) or the root of the mean of squares
@@ -56,8 +57,8 @@ impl Weighting for AlignedMtl {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let rows = evidence.tasks().len();
+        let tolerance = rows as f64 * SINGLE.max(2.0 * evidence.rounding());
         let eigen = Eigen::of(evidence.gramian()?, rows);
-        let tolerance = rows as f64 * f64::from(f32::EPSILON);
         let values: Vec<f64> = eigen.above(tolerance).map(|(value, _)| value).collect();
         let common = self.scale_mode.square(&values);
         into.weights = eigen.apply(tolerance, |value| (common / value).sqrt(), &vec![1.0 / rows as f64; rows]);

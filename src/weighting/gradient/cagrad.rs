@@ -11,7 +11,8 @@ crate::component! {
     /// Solved exactly, by an active set; published codes hand the dual to SciPy's SLSQP, with 1e-8 added to norms, and
     /// TorchJD answers 0 for small gradients. The paper does not rescale; the authors' code and LibMTL divide by
     /// `1 + c^2`, the default here. At points where no direction helps all tasks, `d` is not unique; then it is the one
-    /// nearest to `g_0`.
+    /// nearest to `g_0`. Before rescaling it is never longer than `(1 + c) |g_0|`: where rounding of the Gramian hides
+    /// whether gradients oppose each other, their squared lengths count a little more.
     pub struct CaGrad = "CAGrad" {
         /// Radius of the ball around the mean gradient, relative to its length; 0 for the mean. The authors use 0.2 to
         /// 0.8.
@@ -32,7 +33,8 @@ impl Weighting for CaGrad {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let rows = evidence.tasks().len();
-        into.weights = conflict_averse::weights(evidence.gramian()?, rows, self.c);
+        let rounding = evidence.rounding();
+        into.weights = conflict_averse::weights(evidence.gramian()?, rows, self.c, rounding);
         let divisor = match self.rescale {
             0 => 1.0,
             1 => 1.0 + self.c * self.c,

@@ -1,7 +1,9 @@
 //! The direction at the same angle to all gradients, as long as their projections together.
 
 use crate::error::Result;
-use crate::weighting::solver::{Cosines, dot, eigen, times};
+use crate::weighting::solver::eigen::{self, Eigen};
+use crate::weighting::solver::ridge::noise;
+use crate::weighting::solver::{Cosines, dot, times};
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
@@ -10,7 +12,12 @@ crate::component! {
     /// which has the same cosine with all gradients, and `d = (sum_j <g_j, u>) u`. As long as the sum of the gradients
     /// where tasks agree.
     ///
-    /// The Gramian suffices: `U^+ 1 = U^T (U U^T)^+ 1`. Opposed gradients cancel, and leave 0 if there is nothing else.
+    /// The Gramian suffices: `U^+ 1 = U^T (U U^T)^+ 1`. Opposed gradients cancel, and leave 0 if there is nothing else:
+    /// eigenvalues, and parts of `1` along eigenvectors, that are no more than the rounding of the Gramian count as 0.
+    ///
+    /// Nothing bounds the direction: near-dependent gradients can make it many times longer than all of them together, and
+    /// a run warns once where it is more than 10 times that.
+    ///
     /// The paper's M-ConFIG, which keeps a momentum of each task's gradient and backpropagates one task a step, is not
     /// here: evidence shows the gradients of all tasks, so it would save nothing.
     pub struct ConFig = "ConFIG" {}
@@ -21,14 +28,20 @@ impl Weighting for ConFig {
         Needs::Gramian
     }
 
+    fn bounded(&self) -> bool {
+        false
+    }
+
     fn acts_like(&self) -> ActsLike {
         ActsLike::Sum
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let rows = evidence.tasks().len();
+        let tolerance = eigen::rank_tolerance(rows).max(noise(rows, evidence.rounding()));
         let cosines = Cosines::of(evidence.gramian()?, rows);
-        let mut weights = eigen::pseudo_solve(&cosines.matrix, &vec![1.0; rows]);
+        let ones: Vec<f64> = cosines.lengths.iter().map(|length| f64::from(u8::from(*length > 0.0))).collect();
+        let mut weights = Eigen::of(&cosines.matrix, rows).solve(tolerance, &ones);
         let along = times(&cosines.matrix, &weights);
         let (square, projections) = (dot(&along, &weights), dot(&along, &cosines.lengths));
         let factor = if square > 0.0 { projections / square } else { 0.0 };
@@ -42,6 +55,7 @@ impl Weighting for ConFig {
 mod tests {
     use super::*;
     use crate::weighting::Given;
+    use crate::weighting::evidence::SINGLE;
     use crate::weighting::gradient::checks;
 
     #[test]
@@ -55,6 +69,17 @@ mod tests {
         // Lengths 3 and 4 at right angles: u = (1, 1) / sqrt 2, <g_1, u> + <g_2, u> = 7 / sqrt 2, d = (3.5, 3.5).
         let weights = checks::weigh(&mut ConFig {}, &mut Given::gramian(&[9.0, 0.0, 0.0, 16.0])).weights;
         assert!((weights[0] - 3.5 / 3.0).abs() < 1e-14 && (weights[1] - 3.5 / 4.0).abs() < 1e-14, "{weights:?}");
+        // On one line, half of them opposed: nothing is left, in any order, whatever rounding makes of them.
+        for lengths in [[0.3, 1.7, 2.9, -0.7, -1.1, -3.3], [-0.7, 0.3, -1.1, 1.7, 2.9, -3.3]] {
+            for rounded in [false, true] {
+                let product = |at: usize| lengths[at / 6] * lengths[at % 6];
+                let product = |at: usize| if rounded { f64::from(product(at) as f32) } else { product(at) };
+                let gramian: Vec<f64> = (0..36).map(product).collect();
+                let rounding = Some(if rounded { SINGLE } else { f64::EPSILON });
+                let mut evidence = Given { rounding, ..Given::gramian(&gramian) };
+                assert_eq!(checks::weigh(&mut ConFig {}, &mut evidence).weights, [0.0; 6]);
+            }
+        }
         let weights = checks::weigh(&mut ConFig {}, &mut Given::gramian(&[1.0, -2.0, -2.0, 4.0])).weights;
         assert!(weights.iter().all(|w| w.is_finite()) && (weights[0] - 2.0 * weights[1]).abs() < 1e-12, "{weights:?}");
     }

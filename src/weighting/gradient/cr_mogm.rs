@@ -8,7 +8,7 @@ use super::mgda::Mgda;
 use crate::bail;
 use crate::error::Result;
 use crate::registry::Component;
-use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, State, Weighting, build};
+use crate::weighting::{About, Combination, Evidence, State, Weighting, build};
 
 crate::component! {
     /// CR-MOGM (Zhou, Zhang, Jiang, Zhong, Gu and Zhu, On the Convergence of Stochastic Multi-Objective Gradient
@@ -20,7 +20,7 @@ crate::component! {
     /// equal weights that add up to 1, as MGDA's do). Factors on task-only parameters pass unchanged.
     ///
     /// The paper lets `alpha` grow towards 1 as the learning rate falls; here it is constant. The weighting inside must
-    /// decide by weights, not by a direction.
+    /// decide by weights, not by a direction. Where it looks, how often and at what scale may be said of either.
     pub struct CrMogm = "CRMOGM" {
         /// How much of the average stays at each batch of a task; 0 is the weighting inside as it is.
         alpha: f64 = 0.9, in 0.0..1.0;
@@ -34,6 +34,9 @@ crate::component! {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Averages {
     weights: Vec<Option<f64>>,
+    /// For a weighting inside whose weights differ between layers, `[layers][tasks]`.
+    #[serde(default)]
+    layers: Vec<Vec<Option<f64>>>,
 }
 
 /// A weighting inside another; written as its description. A clone knows what it has learned, but wants to be prepared.
@@ -67,36 +70,12 @@ impl PartialEq for Inner {
 }
 
 impl Weighting for CrMogm {
-    fn needs(&self) -> Needs {
-        self.inner.0.needs()
+    fn inside(&self) -> Option<&dyn Weighting> {
+        Some(&*self.inner.0)
     }
 
-    fn acts_like(&self) -> ActsLike {
-        self.inner.0.acts_like()
-    }
-
-    fn keeps_gradients(&self) -> bool {
-        self.inner.0.keeps_gradients()
-    }
-
-    fn parts(&self) -> usize {
-        self.inner.0.parts()
-    }
-
-    fn validates(&self) -> bool {
-        self.inner.0.validates()
-    }
-
-    fn looks_back(&self) -> bool {
-        self.inner.0.looks_back()
-    }
-
-    fn looks(&self) -> bool {
-        self.inner.0.looks()
-    }
-
-    fn constants(&self) -> &[f64] {
-        self.inner.0.constants()
+    fn inside_mut(&mut self) -> Option<&mut dyn Weighting> {
+        Some(&mut *self.inner.0)
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
@@ -112,25 +91,36 @@ impl Weighting for CrMogm {
         }
         // Averaged weights are no derivatives of what the weighting inside minimises.
         into.objective = None;
-        for (&task, weight) in evidence.tasks().iter().zip(&mut into.weights) {
-            let average = self.state.weights[task].unwrap_or(*weight);
-            *weight += self.alpha * (average - *weight);
-            self.state.weights[task] = Some(*weight);
+        let (tasks, alpha) = (evidence.tasks(), self.alpha);
+        let average = |averages: &mut Vec<Option<f64>>, weights: &mut [f64]| {
+            for (&task, weight) in tasks.iter().zip(weights) {
+                let before = averages[task].unwrap_or(*weight);
+                *weight += alpha * (before - *weight);
+                averages[task] = Some(*weight);
+            }
+        };
+        let Averages { weights, layers } = &mut self.state;
+        average(weights, &mut into.weights);
+        if !tasks.is_empty() {
+            let sets = into.layers.chunks_exact_mut(tasks.len());
+            layers.resize(layers.len().max(sets.len()), vec![None; weights.len()]);
+            sets.zip(layers).for_each(|(set, averages)| average(averages, set));
         }
         Ok(())
     }
 
-    fn look_back(&mut self, tasks: &[usize], before: &[f64], after: &[f64]) -> Result<()> {
-        self.inner.0.look_back(tasks, before, after)
-    }
-
     fn state(&self) -> State {
         let State { value, arrays } = self.inner.0.state();
-        State { value: json!({"weights": self.state.weights, "inner": value}), arrays }
+        State { value: json!({"weights": self.state.weights, "layers": self.state.layers, "inner": value}), arrays }
     }
 
     fn restore(&mut self, state: &State) -> Result<()> {
-        let averages = state.read(Self::CLASS, &self.state)?;
+        // There are as many layers as the weighting inside has had so far.
+        let like = Averages { weights: self.state.weights.clone(), layers: Vec::new() };
+        let averages: Averages = state.read(Self::CLASS, &like)?;
+        if averages.layers.iter().any(|layer| layer.len() != averages.weights.len()) {
+            bail!("{}: not a state of this weighting: its layers are of another number of tasks", Self::CLASS);
+        }
         self.inner.0.restore(&State { value: state.value["inner"].clone(), arrays: state.arrays.clone() })?;
         self.state = averages;
         Ok(())
@@ -145,8 +135,8 @@ impl Weighting for CrMogm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weighting::Given;
     use crate::weighting::gradient::trial;
+    use crate::weighting::{ActsLike, Given, Needs};
 
     fn around(inner: Value) -> CrMogm {
         CrMogm { alpha: 0.75, inner: Inner(build(&inner).unwrap()), ..CrMogm::default() }
@@ -176,6 +166,120 @@ mod tests {
         alone.prepare(&About::named(&["a", "b", "c"])).unwrap();
         let expected: Vec<_> = steps.iter().map(|evidence| trial::decide(&mut *alone, evidence).own).collect();
         assert_eq!(own, expected);
+    }
+
+    #[test]
+    fn what_is_said_of_the_weighting_inside_holds() {
+        use crate::weighting::Moment;
+        use crate::weighting::modes::{At, Normalize, Per};
+        let wrapped = |outside: Value, inside: Value| {
+            let mut description = json!({"name": "cr_mogm", "inner": {"name": "mgda"}});
+            description.as_object_mut().unwrap().extend(outside.as_object().unwrap().clone());
+            description["inner"].as_object_mut().unwrap().extend(inside.as_object().unwrap().clone());
+            build(&description)
+        };
+        let modes = wrapped(json!({"at": "representation"}), json!({"normalize": "l2"})).unwrap().modes();
+        assert_eq!((modes.at, modes.normalize, modes.per), (At::Representation, Normalize::L2, Per::All));
+        let modes = wrapped(json!({}), json!({"at": "representation"})).unwrap().modes();
+        assert_eq!(modes.at, At::Representation);
+        let message = |outside, inside| wrapped(outside, inside).unwrap_err().to_string();
+        let twice = message(json!({"refresh": 2}), json!({"refresh": 3}));
+        assert_eq!(twice, "CRMOGM: argument `refresh`: it is given for the weighting inside too; give it once");
+        let together = message(json!({"per": "layer"}), json!({"at": "representation"}));
+        assert!(together.contains("`per`: \"layer\" needs the layers' gradients"), "{together}");
+        let together = message(json!({"normalize": "l2"}), json!({"refresh": 3}));
+        assert!(together.contains("whose `refresh` is 3"), "{together}");
+        // A weighting inside that goes by what it remembers asks for nothing.
+        let mut kept = wrapped(json!({}), json!({"refresh": 3})).unwrap();
+        kept.prepare(&About::named(&["a", "b"])).unwrap();
+        let due = |step| Moment { step, ..Moment::default() };
+        let mut first = trial::golden();
+        trial::decide(&mut *kept, &first);
+        assert!(!kept.due(due(1)) && !kept.due(due(2)) && kept.due(due(3)));
+        (first.moment.step, first.gramian) = (1, None);
+        trial::close(&trial::decide(&mut *kept, &first).weights, &[0.6, 0.4], 1e-12);
+        // Nor does one that looks at nothing.
+        assert!(!build(&json!({"name": "cr_mogm", "inner": "equal"})).unwrap().looks());
+        assert!(build(&json!({"name": "cr_mogm", "inner": "dwa"})).unwrap().looks());
+    }
+
+    /// Two layers of one parameter each.
+    #[derive(Debug)]
+    struct Layered {
+        given: Given,
+        layers: [[f64; 4]; 2],
+    }
+
+    impl Evidence for Layered {
+        fn tasks(&self) -> &[usize] {
+            self.given.tasks()
+        }
+
+        fn losses(&self) -> &[f64] {
+            self.given.losses()
+        }
+
+        fn moment(&self) -> crate::weighting::Moment {
+            self.given.moment()
+        }
+
+        fn gramian(&mut self) -> Result<&[f64]> {
+            self.given.gramian()
+        }
+
+        fn layers(&self) -> usize {
+            2
+        }
+
+        fn layer(&mut self, index: usize) -> Result<&[f64]> {
+            Ok(&self.layers[index])
+        }
+
+        fn jacobian(&mut self) -> Result<&[f32]> {
+            self.given.jacobian()
+        }
+    }
+
+    #[test]
+    fn weights_of_layers_are_averaged_and_scaled_wherever_layers_are_asked_for() {
+        // MGDA on (1), (-3) is 3/4 and 1/4 of them; on (2), (-1) 1/3 and 2/3.
+        let opposed = |a: f64, b: f64| [a * a, -a * b, -a * b, b * b];
+        let (first, second) = (opposed(1.0, 3.0), opposed(2.0, 1.0));
+        let whole: Vec<f64> = first.iter().zip(second).map(|(a, b)| a + b).collect();
+        let evidence = |layers| Layered { given: Given::gramian(&whole), layers };
+        let build = |outside: Value, inside: Value| {
+            let mut description = json!({"name": "cr_mogm", "alpha": 0.5, "inner": {"name": "mgda"}});
+            description.as_object_mut().unwrap().extend(outside.as_object().unwrap().clone());
+            description["inner"].as_object_mut().unwrap().extend(inside.as_object().unwrap().clone());
+            let mut weighting = build(&description).unwrap();
+            weighting.prepare(&About::named(&["a", "b"])).unwrap();
+            weighting
+        };
+        let layers = |weighting: &mut Box<dyn Weighting>, layers| {
+            let mut into = Combination::default();
+            into.clear(2);
+            weighting.weigh(&mut evidence(layers), &mut into).unwrap();
+            into.layers
+        };
+        for (outside, inside) in [(json!({}), json!({"per": "layer"})), (json!({"per": "layer"}), json!({}))] {
+            let mut weighting = build(outside, inside);
+            assert_eq!(weighting.modes().per, crate::weighting::modes::Per::Layer);
+            trial::close(&layers(&mut weighting, [first, second]), &[0.75, 0.25, 1.0 / 3.0, 2.0 / 3.0], 1e-12);
+            let mean = 0.5 * (0.75 + 1.0 / 3.0);
+            let state = weighting.state();
+            let got = layers(&mut weighting, [second, first]);
+            trial::close(&got, &[mean, 1.0 - mean, mean, 1.0 - mean], 1e-12);
+            weighting.restore(&state).unwrap();
+            assert_eq!(layers(&mut weighting, [second, first]), got);
+        }
+        // Around layers, too, weights are scaled and gradients normalised: here by the lengths sqrt(5) and sqrt(10).
+        let mut weighting = build(json!({"scale": "sum"}), json!({"per": "layer"}));
+        trial::close(&layers(&mut weighting, [first, second]), &[1.5, 0.5, 2.0 / 3.0, 4.0 / 3.0], 1e-12);
+        let mut weighting = build(json!({"normalize": "l2"}), json!({"per": "layer"}));
+        let (a, b) = (1.0 / 5.0_f64.sqrt(), 1.0 / 10.0_f64.sqrt());
+        let shares = |x: f64, y: f64| [y * b / (x * a + y * b) * a, x * a / (x * a + y * b) * b];
+        let expected = [shares(1.0, 3.0), shares(2.0, 1.0)].concat();
+        trial::close(&layers(&mut weighting, [first, second]), &expected, 1e-12);
     }
 
     #[test]

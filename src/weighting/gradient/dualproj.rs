@@ -9,9 +9,11 @@ use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, Weighting}
 crate::component! {
     /// Projection on the dual cone (Lopez-Paz & Ranzato, Gradient Episodic Memory for Continual Learning, NeurIPS 2017;
     /// for several tasks as in Quinton & Rey, arXiv 2406.16232, 2024): the direction nearest to `g = sum_j p_j g_j`
-    /// with `<g_j, d> >= 0` for all tasks. As long as a mean of gradients for the default preference.
+    /// with `<g_j, d> >= 0` for all tasks. As long as a mean of gradients for the default
+    /// preference, and never longer than the mean of their lengths.
     ///
-    /// `min v^T G v` over `v >= p`, solved exactly by an active set. The 2017 paper projects one task's gradient and adds
+    /// `min v^T G v` over `v >= p`, solved exactly by an active set; where rounding of the Gramian hides whether
+    /// gradients oppose each other, their squared lengths count a little more. The 2017 paper projects one task's gradient and adds
     /// a margin of 0.5 to `v`; there is none here.
     pub struct DualProj = "DualProj" {
         /// `p`, one number a task; `None` for one over the number of tasks that have labels.
@@ -34,7 +36,8 @@ impl Weighting for DualProj {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let preference = preference::rows(self.preference.as_deref(), evidence.tasks());
-        into.weights = cone::project(evidence.gramian()?, &preference);
+        let rounding = evidence.rounding();
+        into.weights = cone::project(evidence.gramian()?, &preference, rounding);
         Ok(())
     }
 }

@@ -20,7 +20,9 @@ crate::component! {
     ///
     /// Targets move at every visit, as in the paper and in TorchJD; LibMTL moves them only after a correction, so there
     /// they can only fall. The paper has a target for each layer too; here one covers what the Gramian covers. Targets
-    /// above 0.999 count as 0.999 (the paper has no bound, and the correction is infinite at 1).
+    /// above 0.999 count as 0.999 (the paper has no bound, and the correction is infinite at 1). Nothing bounds the
+    /// direction: corrections towards high targets add up from visit to visit, and a run warns once where it is more than
+    /// 10 times as long as all gradients together.
     pub struct GradVac = "GradVac" {
         /// How fast the targets follow the cosines. 0.5 is the default of LibMTL and TorchJD; the paper's translation
         /// models use 0.01.
@@ -42,6 +44,10 @@ impl Weighting for GradVac {
 
     fn needs(&self) -> Needs {
         Needs::Gramian
+    }
+
+    fn bounded(&self) -> bool {
+        false
     }
 
     fn acts_like(&self) -> ActsLike {

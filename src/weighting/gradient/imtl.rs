@@ -19,7 +19,8 @@ crate::component! {
     /// pseudo-inverse of IMTL-G sees the scaled ones.
     ///
     /// The paper and LibMTL train `s` with the model's optimizer; here it has an Adam of its own. A loss that stays at 0
-    /// or below has no best scale: its weight grows until `s` reaches 30.
+    /// or below has no best scale: its weight grows until `s` reaches 30. As for IMTL-G nothing bounds the direction, and a
+    /// run warns once where it is more than 10 times as long as all gradients together.
     pub struct Imtl = "IMTL" {
         /// Learning rate of the scales' logarithms.
         lr: f64 = 1e-3, in 0.0..;
@@ -36,6 +37,10 @@ pub struct Scales {
 impl Weighting for Imtl {
     fn needs(&self) -> Needs {
         Needs::Gramian
+    }
+
+    fn bounded(&self) -> bool {
+        false
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

@@ -1,8 +1,8 @@
 //! The direction with equal projections on all gradients.
 
 use crate::error::Result;
+use crate::weighting::solver::Cosines;
 use crate::weighting::solver::eigen::{self, Eigen};
-use crate::weighting::solver::{Cosines, add, dot};
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
@@ -17,12 +17,19 @@ crate::component! {
     /// multiple of the shortest direction with the least `sum_j (<d, g_j> - |g_j|)^2`. Where `v` sums to 0, the weights
     /// are equal: for example for gradients with a mean of 0, whose direction is 0, and for two opposed ones of the same
     /// length. A task without gradient has weight 0.
+    ///
+    /// Nothing bounds the direction: near-dependent gradients can make it many times longer than all of them together, and
+    /// a run warns once where it is more than 10 times that.
     pub struct ImtlG = "IMTLG" {}
 }
 
 impl Weighting for ImtlG {
     fn needs(&self) -> Needs {
         Needs::Gramian
+    }
+
+    fn bounded(&self) -> bool {
+        false
     }
 
     fn acts_like(&self) -> ActsLike {
@@ -39,7 +46,8 @@ impl Weighting for ImtlG {
 /// The weights for a Gramian `[n, n]`.
 pub(super) fn impartial(gramian: &[f64], n: usize) -> Vec<f64> {
     let cosines = Cosines::of(gramian, n);
-    let weights = independent(&cosines).unwrap_or_else(|| pseudo_solve(gramian, &cosines.lengths));
+    let weights = independent(&cosines)
+        .unwrap_or_else(|| Eigen::of(gramian, n).solve(eigen::rank_tolerance(n), &cosines.lengths));
     let (sum, size) = weights.iter().fold((0.0, 0.0), |(sum, size), w| (sum + w, size + w.abs()));
     if sum.abs() <= 1e-10 * size || size == 0.0 {
         return vec![1.0 / n as f64; n];
@@ -59,21 +67,6 @@ fn independent(cosines: &Cosines) -> Option<Vec<f64>> {
         cosines.unscale(&mut weights);
         weights
     })
-}
-
-/// `G^+ |g|`. Parts of the lengths along an eigenvector that are no more than rounding count as 0, so that a result of 0
-/// is one.
-fn pseudo_solve(gramian: &[f64], lengths: &[f64]) -> Vec<f64> {
-    let (eigen, tolerance) = (Eigen::of(gramian, lengths.len()), eigen::rank_tolerance(lengths.len()));
-    let rounding = tolerance * dot(lengths, lengths).sqrt();
-    let mut weights = vec![0.0; lengths.len()];
-    for (value, vector) in eigen.above(tolerance) {
-        let part = dot(vector, lengths);
-        if part.abs() > rounding {
-            add(&mut weights, part / value, vector);
-        }
-    }
-    weights
 }
 
 #[cfg(test)]

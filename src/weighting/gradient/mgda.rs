@@ -8,9 +8,10 @@ crate::component! {
     /// MGDA, the multiple-gradient descent algorithm (Desideri, Comptes Rendus Mathematique, 2012; Sener & Koltun,
     /// Multi-Task Learning as Multi-Objective Optimization, NeurIPS 2018): `min |sum_j w_j g_j|` over weights `w >= 0`
     /// that sum to 1, the point of the convex hull of the tasks' gradients that is nearest to the origin. As long as a
-    /// mean of gradients.
+    /// mean of gradients, and never longer than the shortest.
     ///
-    /// Solved exactly, by an active set on the Gramian. The paper and published codes take Frank-Wolfe steps, and after
+    /// Solved exactly, by an active set on the Gramian; where rounding of that hides whether gradients oppose each other, their
+    /// squared lengths count a little more. The paper and published codes take Frank-Wolfe steps, and after
     /// 100 or 250 of those are far above the minimum for tens of conflicting tasks.
     pub struct Mgda = "MGDA" {}
 }
@@ -26,7 +27,8 @@ impl Weighting for Mgda {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let rows = evidence.tasks().len();
-        into.weights = hull::min_norm(evidence.gramian()?, rows);
+        let rounding = evidence.rounding();
+        into.weights = hull::min_norm(evidence.gramian()?, rows, rounding);
         Ok(())
     }
 }

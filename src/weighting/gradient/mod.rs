@@ -30,6 +30,8 @@ pub mod trimmed_mean;
 pub mod upgrad;
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 pub(crate) mod checks;
 #[cfg(test)]
 mod trial;

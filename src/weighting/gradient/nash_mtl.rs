@@ -1,7 +1,7 @@
 //! The Nash bargaining solution between tasks.
 
 use crate::error::Result;
-use crate::weighting::solver::{fair, square};
+use crate::weighting::solver::fair::{self, Fair};
 use crate::weighting::{Combination, Evidence, Needs, Weighting};
 
 crate::component! {
@@ -14,7 +14,8 @@ crate::component! {
     /// `sqrt(T)`, and the cut direction the same once gradients are not small.) The authors iterate 20 convex programs
     /// with a host solver; the fixed point is the minimum of `1/2 w^T G w - sum_j log w_j`, and found exactly here by
     /// Newton's method. Where no weights exist, as between opposed gradients, squared lengths count `1 + 1e-12` times: the
-    /// weights are then bounded and their gradients cancel. A task without gradient has weight 0. The authors' option
+    /// weights are then bounded and their gradients cancel. Where the Gramian's rounding hides that, they count once more
+    /// `T` or `4 T` times that rounding; the direction is then no longer than `sqrt(7/6 T |G|)`. A task without gradient has weight 0. The authors' option
     /// to update weights every few steps is common to all gradient methods here.
     pub struct NashMtl = "NashMTL" {
         /// Greatest length of the direction; 0 for no limit.
@@ -29,18 +30,20 @@ impl Weighting for NashMtl {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let rows = evidence.tasks().len();
+        let rounding = evidence.rounding();
         let gramian = evidence.gramian()?;
         let norm = gramian.iter().map(|x| x * x).sum::<f64>().sqrt();
-        into.weights = fair::fixed_point(gramian, &vec![1.0; rows], 1.0);
+        let Fair { weights, square } = fair::fixed_point(gramian, &vec![1.0; rows], 1.0, rounding);
+        into.weights = weights;
         into.weights.iter_mut().for_each(|weight| *weight *= norm.sqrt());
-        clip(&mut into.weights, gramian, self.max_norm);
+        clip(&mut into.weights, square * norm, self.max_norm);
         Ok(())
     }
 }
 
-/// Scales weights so that their direction is no longer than a limit; 0 for no limit.
-pub(super) fn clip(weights: &mut [f64], gramian: &[f64], limit: f64) {
-    let norm = square(gramian, weights).sqrt();
+/// Scales weights so that their direction, of a squared length, is no longer than a limit; 0 for no limit.
+pub(super) fn clip(weights: &mut [f64], square: f64, limit: f64) {
+    let norm = square.sqrt();
     if limit > 0.0 && norm > limit {
         weights.iter_mut().for_each(|weight| *weight *= limit / norm);
     }

@@ -5,12 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::bail;
 use crate::error::Result;
 use crate::registry::{Component, list};
-use crate::weighting::solver::Cosines;
 use crate::weighting::solver::quadratic::Program;
+use crate::weighting::solver::ridge::noise;
+use crate::weighting::solver::{Cosines, square};
 use crate::weighting::{About, Combination, Evidence, Needs, State, Weighting};
-
-/// Below this fraction of what was added up, a squared norm is rounding.
-const ROUNDING: f64 = 1e-18;
 
 crate::component! {
     /// PCD (Varam and AlHajri, Not All Objectives Are Born Equal: Priority-Constrained Descent for Hierarchical
@@ -22,8 +20,8 @@ crate::component! {
     /// `|g_j|^2` with decay `beta`, corrected for its start at 0; so the losses' scales do not matter. The program is
     /// solved exactly, from the Gramian.
     ///
-    /// Constraints that cannot hold together (of opposed gradients, for example) are all dropped for that step, as in the
-    /// paper. In a batch without labels of the primary task, or where its gradient is 0, the shared parameters stand still.
+    /// Constraints that cannot hold together (of opposed gradients, for example), or leave no more of the direction than the
+    /// rounding of the Gramian, are all dropped for that step, as the first are in the paper. In a batch without labels of the primary task, or where its gradient is 0, the shared parameters stand still.
     /// The authors' code adds 1e-8 to `v`, which matters for small gradients; nothing is added here.
     pub struct Pcd = "PCD" {
         /// The task that leads; by default the first.
@@ -70,6 +68,7 @@ impl Weighting for Pcd {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let tasks = evidence.tasks().to_vec();
+        let noise = noise(tasks.len(), evidence.rounding());
         let (rows, gramian) = (tasks.len(), evidence.gramian()?);
         let scales = tasks.iter().enumerate().map(|(i, &task)| self.scale(task, gramian[i * (rows + 1)]));
         let scales: Vec<f64> = scales.collect();
@@ -78,15 +77,14 @@ impl Weighting for Pcd {
         let Some(primary) = primary.filter(|&row| gramian[row * (rows + 1)] > 0.0) else { return Ok(()) };
         let scaled = |index: usize| gramian[index] * scales[index / rows] * scales[index % rows];
         let scaled: Vec<f64> = (0..rows * rows).map(scaled).collect();
-        let weights = solve(&scaled, rows, primary, self.tau);
-        let product = |i: usize| (0..rows).map(|j| weights[i] * weights[j] * scaled[i * rows + j]).sum::<f64>();
-        let square: f64 = (0..rows).map(product).sum();
-        let most = (0..rows).map(|i| weights[i].abs() * scaled[i * (rows + 1)].max(0.0).sqrt()).sum::<f64>().powi(2);
-        // Where the direction is 0 up to rounding, there is nothing to rescale.
-        if square > ROUNDING * most {
-            let length = (gramian[primary * (rows + 1)] / square).sqrt();
-            (0..rows).for_each(|i| into.weights[i] = weights[i] * scales[i] * length);
+        let mut weights = solve(&scaled, rows, primary, self.tau);
+        // A direction that may be all rounding says no more than constraints that cannot hold together.
+        let sum: f64 = (0..rows).map(|i| weights[i] * weights[i] * scaled[i * (rows + 1)]).sum();
+        if noise * sum > 0.25 * square(&scaled, &weights) {
+            weights = (0..rows).map(|i| f64::from(u8::from(i == primary))).collect();
         }
+        let length = (gramian[primary * (rows + 1)] / square(&scaled, &weights)).sqrt();
+        (0..rows).for_each(|i| into.weights[i] = weights[i] * scales[i] * length);
         Ok(())
     }
 

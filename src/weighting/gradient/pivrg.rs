@@ -6,7 +6,7 @@ use super::nash_mtl::clip;
 use crate::bail;
 use crate::error::Result;
 use crate::registry::Component;
-use crate::weighting::solver::fair;
+use crate::weighting::solver::fair::{self, Fair};
 use crate::weighting::{About, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
@@ -126,9 +126,10 @@ impl Weighting for Pivrg {
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         self.observe(evidence);
         let targets = self.targets(evidence.tasks());
-        let gramian = evidence.gramian()?;
-        into.weights = fair::fixed_point(gramian, &targets, self.alpha);
-        clip(&mut into.weights, gramian, self.max_norm);
+        let rounding = evidence.rounding();
+        let Fair { weights, square } = fair::fixed_point(evidence.gramian()?, &targets, self.alpha, rounding);
+        into.weights = weights;
+        clip(&mut into.weights, square, self.max_norm);
         Ok(())
     }
 

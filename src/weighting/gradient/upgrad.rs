@@ -9,9 +9,11 @@ use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, Weighting}
 crate::component! {
     /// UPGrad (Quinton & Rey, Jacobian Descent for Multi-Objective Optimization, arXiv 2406.16232, 2024):
     /// `sum_j p_j pi(g_j)`, where `pi` projects on the dual cone `{d : <g_i, d> >= 0 for all tasks i}`. No task gets
-    /// worse, to first order. As long as a mean of gradients for the default preference.
+    /// worse, to first order. As long as a mean of gradients for the default preference, and never longer
+    /// than the mean of their lengths.
     ///
-    /// Each projection is `min v^T G v` over `v >= e_j`, solved exactly by an active set. TorchJD adds 1e-4 of the
+    /// Each projection is `min v^T G v` over `v >= e_j`, solved exactly by an active set; where rounding of the Gramian hides
+    /// whether gradients oppose each other, their squared lengths count a little more. TorchJD always adds 1e-4 of the
     /// Gramian's trace to its diagonal first, and its directions then conflict where gradients nearly depend on each
     /// other.
     pub struct UpGrad = "UPGrad" {
@@ -35,7 +37,8 @@ impl Weighting for UpGrad {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let preference = preference::rows(self.preference.as_deref(), evidence.tasks());
-        into.weights = cone::project_each(evidence.gramian()?, &preference);
+        let rounding = evidence.rounding();
+        into.weights = cone::project_each(evidence.gramian()?, &preference, rounding);
         Ok(())
     }
 }

@@ -104,3 +104,44 @@ pub fn all() -> Vec<Case> {
     }
     cases
 }
+
+/// Rows that people's tasks have: doubled, opposed, on one line, of rank 1, some huge and some tiny, of mean 0; 2 to 64 of
+/// them, of numbers in single precision.
+pub fn degenerate(seed: u64) -> (usize, Vec<f64>) {
+    let (choice, random) = (Stream::new(seed, &[1]), Stream::new(seed, &[2]));
+    let any = |what: u64, of: &[usize]| of[(choice.bits(what) % of.len() as u64) as usize];
+    let n = if seed.is_multiple_of(64) { any(0, &[20, 33, 64]) } else { any(0, &[2, 3, 4, 5, 6, 8, 10, 12]) };
+    let width = any(1, &[1, 2, 6, 30, n + 3]);
+    let kind = any(2, &[0, 1, 2, 3, 4, 5, 6, 7]);
+    let mut rows: Vec<f64> = (0..n * width).map(|at| random.normal(at as u64)).collect();
+    for i in 1..n {
+        let factor = |what: u64| 0.1 + 4.0 * choice.uniform(1000 * what + i as u64);
+        let chance = choice.bits(1000 + i as u64) % 3;
+        let earlier = (choice.bits(2000 + i as u64) % i as u64) as usize;
+        let (from, by, noise) = match kind {
+            0 if i % 2 == 1 => (i - 1, 1.0, 0.0),
+            1 if i % 2 == 1 => (i - 1, -factor(3), 0.0),
+            2 if i + 1 < n => (0, if chance == 0 { -factor(3) } else { factor(3) }, 0.0),
+            3 => (0, if chance == 0 { -factor(3) } else { factor(3) }, 0.0),
+            4 if i == 1 => (0, -1e-8, 1e-8),
+            5 if chance > 0 => (earlier, if chance == 1 { -factor(3) } else { factor(3) }, 0.0),
+            6 if chance == 0 => (earlier, -factor(3), 1e-6),
+            7 if i == 1 => (0, -factor(3), 0.0),
+            _ => (i, 0.0, 1.0),
+        };
+        for k in 0..width {
+            rows[i * width + k] = by * rows[from * width + k] + noise * rows[i * width + k];
+        }
+    }
+    if kind == 4 {
+        rows[..width].iter_mut().for_each(|x| *x *= 1e8);
+    }
+    if choice.bits(3).is_multiple_of(8) {
+        for k in 0..width {
+            let mean = (0..n).map(|i| rows[i * width + k]).sum::<f64>() / n as f64;
+            (0..n).for_each(|i| rows[i * width + k] -= mean);
+        }
+    }
+    rows.iter_mut().for_each(|x| *x = f64::from(*x as f32));
+    (n, rows)
+}

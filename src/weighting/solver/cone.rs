@@ -2,6 +2,7 @@
 
 use super::factor::Aligned;
 use super::quadratic::Program;
+use super::ridge::{Ladder, RESIDUAL, noise};
 use super::{Cosines, add, dot};
 
 /// Programs that are predicted side by side, one in each lane of a vector.
@@ -10,28 +11,41 @@ const LANES: usize = 8;
 /// Rounds of the prediction: more would find more of the active set, but cost more than they save.
 const ROUNDS: usize = 6;
 
-/// Weights `v >= u` that minimise `v^T G v` for a Gramian `G`, `[n, n]`: those of the projection of `J^T u` on the dual
-/// cone of the rows of `J`. The direction is unique; the weights are not where rows depend on each other.
-pub fn project(gramian: &[f64], weights: &[f64]) -> Vec<f64> {
-    let cosines = Cosines::of(gramian, weights.len());
+/// Weights `v >= u` that minimise `v^T G v` for a Gramian `G`, `[n, n]`, whose cosines are known up to `rounding`: those
+/// of the projection of `J^T u` on the dual cone of the rows of `J`. The direction is unique; the weights are not where
+/// rows depend on each other.
+///
+/// It is never longer than the lengths of what it projects together, as far as a Gramian that is rounded can tell.
+/// Where the solution is not good enough for that, as among rows that are opposed up to rounding, squared lengths count
+/// a little more: as much as it takes, and that is little more than rounding.
+pub fn project(gramian: &[f64], weights: &[f64], rounding: f64) -> Vec<f64> {
+    let n = weights.len();
+    let cosines = Cosines::of(gramian, n);
     let mut projected: Vec<f64> = weights.iter().zip(&cosines.lengths).map(|(u, length)| u * length).collect();
-    let rows = cosines.matrix.chunks_exact(weights.len().max(1));
+    let rows = cosines.matrix.chunks_exact(n.max(1));
     let linear: Vec<f64> = rows.map(|row| -dot(row, &projected)).collect();
-    let mut program = Program::new(&cosines.matrix, weights.len());
+    let mut program = Program::new(&cosines.matrix, n);
     program.minimise_bounded(&linear);
-    add(&mut projected, 1.0, &program.solution);
+    if fits(&program, &projected, noise(n, rounding), 0.0) {
+        add(&mut projected, 1.0, &program.solution);
+    } else {
+        let ladder = Ladder::new(&cosines.matrix, n, rounding);
+        let raised = safe(&ladder, &projected, noise(n, rounding));
+        add(&mut projected, 1.0, &raised);
+    }
     restore(&cosines, &mut projected, weights);
     projected
 }
 
-/// The sum of the projections of the rows one by one, row `i` times `weights[i]`.
-pub fn project_each(gramian: &[f64], weights: &[f64]) -> Vec<f64> {
+/// The sum of the projections of the rows one by one, row `i` times `weights[i]`, each as for [`project`].
+pub fn project_each(gramian: &[f64], weights: &[f64], rounding: f64) -> Vec<f64> {
     let n = weights.len();
     let cosines = Cosines::of(gramian, n);
     let mut program = Program::new(&cosines.matrix, n);
     let (mut sum, mut linear, mut active) = (vec![0.0; n], vec![0.0; n], Vec::with_capacity(n));
     let (mut predicted, mut least) = (Aligned::new(n * LANES), Aligned::new(n * LANES));
     let mut predicts = true;
+    let (noise, mut row, mut ladder) = (noise(n, rounding), vec![0.0; n], None);
     for i in 0..n {
         if predicts {
             if i % LANES == 0 {
@@ -48,12 +62,44 @@ pub fn project_each(gramian: &[f64], weights: &[f64]) -> Vec<f64> {
             *f = -cosine;
         }
         program.minimise_bounded(&linear);
+        row[i] = f64::from(u8::from(cosines.lengths[i] > 0.0));
         let share = weights[i] * cosines.lengths[i];
-        add(&mut sum, share, &program.solution);
+        if fits(&program, &row, noise, 0.0) {
+            add(&mut sum, share, &program.solution);
+        } else {
+            let ladder = ladder.get_or_insert_with(|| Ladder::new(&cosines.matrix, n, rounding));
+            add(&mut sum, share, &safe(ladder, &row, noise));
+        }
+        row[i] = 0.0;
         sum[i] += share;
     }
     restore(&cosines, &mut sum, weights);
     sum
+}
+
+/// Whether `u + y` of a program that was just solved, with `ridge` on the diagonal of its matrix, conflicts with no row
+/// and is no longer than the rows of `u` together, if squares of `n` unit rows may be off by `noise`.
+fn fits(program: &Program<'_>, u: &[f64], noise: f64, ridge: f64) -> bool {
+    let (mut square, mut weights, mut size, mut bound, mut wrong) = (0.0, 0.0, 0.0, 0.0, 0.0_f64);
+    for ((&u, &y), &slope) in u.iter().zip(&program.solution).zip(program.slopes()) {
+        let v = u + y;
+        (square, weights, size, bound) = (square - slope * v, weights + v * v, size + v, bound + u);
+        wrong = wrong.max(if y > 0.0 { slope.abs() } else { slope });
+    }
+    let square = (square - ridge * weights).max(0.0) + noise * weights;
+    square <= (1.0 + 4.0 * noise) * bound * bound && wrong <= RESIDUAL * size
+}
+
+/// `v - u`, where rounding hides whether rows oppose each other; zeros for numbers that are not finite.
+fn safe(ladder: &Ladder<'_>, u: &[f64], noise: f64) -> Vec<f64> {
+    let n = u.len();
+    let solve = |matrix: &[f64], ridge: f64| {
+        let linear: Vec<f64> = matrix.chunks_exact(n).map(|row| -dot(row, u)).collect();
+        let mut program = Program::new(matrix, n);
+        program.minimise_bounded(&linear);
+        fits(&program, u, noise, ridge).then_some(program.solution)
+    };
+    ladder.climb(solve).unwrap_or_else(|| vec![0.0; n])
 }
 
 /// Some rounds of coordinate descent for the unit rows from the `first` on, side by side: near the minimum of `v^T C v`
@@ -135,17 +181,17 @@ mod tests {
     fn projections_do_not_conflict_and_raise_no_more_than_they_must() {
         for case in cases::all() {
             let mean = vec![1.0 / case.n as f64; case.n];
-            check(&case, &mean, &project(&case.gramian, &mean));
+            check(&case, &mean, &project(&case.gramian, &mean, f64::EPSILON));
             let mut sum = vec![0.0; case.n];
             for i in 0..case.n {
                 let mut own = vec![0.0; case.n];
                 own[i] = 1.0;
-                let projected = project(&case.gramian, &own);
+                let projected = project(&case.gramian, &own, f64::EPSILON);
                 check(&case, &own, &projected);
                 super::super::add(&mut sum, 1.0, &projected);
             }
             // Warm starts may end at other weights of dependent rows, but not at another direction.
-            let together = project_each(&case.gramian, &vec![1.0; case.n]);
+            let together = project_each(&case.gramian, &vec![1.0; case.n], f64::EPSILON);
             let apart: Vec<f64> = sum.iter().zip(&together).map(|(a, b)| a - b).collect();
             let size: f64 = (0..case.n).map(|i| together[i] * case.gramian[i * (case.n + 1)].sqrt()).sum();
             let left = crate::weighting::solver::square(&case.gramian, &apart).sqrt();
@@ -175,7 +221,7 @@ mod tests {
                 for lane in 0..LANES.min(n - first) {
                     let mut row = vec![0.0; n];
                     row[first + lane] = 1.0;
-                    let exact = project(&cosines.matrix, &row);
+                    let exact = project(&cosines.matrix, &row, f64::EPSILON);
                     for j in 0..n {
                         let error = predicted[j * LANES + lane] - exact[j];
                         assert!(error.abs() < 1e-2, "n={n}: {j} of {}: {error:e}", first + lane);
@@ -189,13 +235,13 @@ mod tests {
     fn by_hand() {
         let gramian = [18.0, -22.0, -22.0, 38.0];
         // The mean (1, 1, 1) against (-4, 1, 1): away from it by 2/18 of that row.
-        let weights = project(&gramian, &[0.5, 0.5]);
+        let weights = project(&gramian, &[0.5, 0.5], 0.0);
         assert!((weights[0] - (0.5 + 1.0 / 9.0)).abs() < 1e-15 && weights[1] == 0.5, "{weights:?}");
-        assert_eq!(project(&gramian, &[]), [0.0; 0]);
-        assert_eq!(project(&[0.0], &[0.25]), [0.25]);
-        assert_eq!(project_each(&[0.0, 0.0, 0.0, 4.0], &[0.5, 0.5]), [0.5, 0.5]);
+        assert_eq!(project(&gramian, &[], 0.0), [0.0; 0]);
+        assert_eq!(project(&[0.0], &[0.25], 0.0), [0.25]);
+        assert_eq!(project_each(&[0.0, 0.0, 0.0, 4.0], &[0.5, 0.5], 0.0), [0.5, 0.5]);
         // Opposed rows: nothing is left of either.
-        let weights = project_each(&[1.0, -1.0, -1.0, 1.0], &[0.5, 0.5]);
+        let weights = project_each(&[1.0, -1.0, -1.0, 1.0], &[0.5, 0.5], 0.0);
         assert_eq!(weights, [1.0, 1.0]);
     }
 }

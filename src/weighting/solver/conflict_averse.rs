@@ -1,6 +1,7 @@
 //! The direction near the mean gradient that helps the worst-off row most.
 
 use super::quadratic::Program;
+use super::ridge::{Ladder, noise};
 use super::{Cosines, dot, hull, square, times};
 
 /// Weights of the direction `d` that is `max_d min_i <g_i, d>` over `|d - g_0| <= c |g_0|`, where `g_0` is the mean of
@@ -14,20 +15,32 @@ use super::{Cosines, dot, hull, square, times};
 /// Where the convex hull of the rows holds the origin, `z` is at most 0 (no direction helps all), and if it is 0 then
 /// `g_w / |g_w|` is not defined: every direction of the ball that conflicts with no row is as good. Of these, this is the
 /// one nearest to `g_0`.
-pub fn weights(gramian: &[f64], n: usize, c: f64) -> Vec<f64> {
+///
+/// Cosines are known up to `rounding`. Where a solution may be out of the ball for that, or the dual shows that it is not
+/// the best, squared lengths count a little more; if nothing helps, it is the mean.
+pub fn weights(gramian: &[f64], n: usize, c: f64, rounding: f64) -> Vec<f64> {
     let cosines = Cosines::of(gramian, n);
     let longest = cosines.lengths.iter().copied().fold(0.0, f64::max);
     let mean = 1.0 / n.max(1) as f64;
     let mut weights = vec![mean; n];
     if longest > 0.0 {
         let lengths: Vec<f64> = cosines.lengths.iter().map(|length| length / longest).collect();
-        let extra = Ball::new(&cosines.matrix, &lengths, c).solve(&hull::min_norm(gramian, n));
-        for i in (0..n).filter(|&i| lengths[i] > 0.0) {
-            weights[i] += extra[i] / lengths[i];
+        let solve = |matrix: &[f64], ridge: f64| {
+            let ball = Ball::new(matrix, &lengths, c);
+            let most = ball.most();
+            let extra = ball.solve(most);
+            ball.fits(&extra, most, noise(n, rounding), ridge).then_some(extra)
+        };
+        let extra = solve(&cosines.matrix, 0.0).or_else(|| Ladder::new(&cosines.matrix, n, rounding).climb(solve));
+        for (i, extra) in extra.unwrap_or_default().into_iter().enumerate().filter(|(i, _)| lengths[*i] > 0.0) {
+            weights[i] += extra / lengths[i];
         }
     }
     weights
 }
+
+/// How far below the dual objective a gain may be, relative to the lengths that it is made of.
+const GAP: f64 = 1e-10;
 
 /// The problem in unit rows.
 struct Ball<'a> {
@@ -39,6 +52,7 @@ struct Ball<'a> {
     shares: Vec<f64>,
     /// `c |g_0|`.
     radius: f64,
+    c: f64,
 }
 
 impl<'a> Ball<'a> {
@@ -48,7 +62,7 @@ impl<'a> Ball<'a> {
         let norm = dot(&along, &mean);
         let radius = if norm > rounding(lengths.len(), mean.iter().sum()) { c * norm.sqrt() } else { 0.0 };
         let shares = lengths.iter().map(|length| if *length > 0.0 { 1.0 / length } else { 0.0 }).collect();
-        Self { matrix, lengths, along, shares, radius }
+        Self { matrix, lengths, along, shares, radius, c }
     }
 
     /// `z 1 - G 1/n`, in unit rows.
@@ -58,17 +72,44 @@ impl<'a> Ball<'a> {
 
     /// The dual objective at the point of the hull nearest to the origin: no less than the optimal value. `None` where
     /// that point is the origin.
-    fn most(&self, nearest: &[f64]) -> Option<f64> {
-        let unit: Vec<f64> = nearest.iter().zip(self.lengths).map(|(w, length)| w * length).collect();
+    fn most(&self) -> Option<f64> {
+        if self.lengths.contains(&0.0) {
+            return None;
+        }
+        let weights = hull::nearest(self.matrix, self.lengths);
+        let unit: Vec<f64> = weights.iter().zip(self.lengths).map(|(w, length)| w * length).collect();
         let (norm, size) = (square(self.matrix, &unit), unit.iter().sum::<f64>());
         (norm > rounding(unit.len(), size)).then(|| dot(&unit, &self.along) + self.radius * norm.sqrt())
     }
 
-    /// `y`, given the weights of the point of the hull nearest to the origin.
-    fn solve(&self, nearest: &[f64]) -> Vec<f64> {
+    /// Whether `y` stays in the ball, if squares of `n` unit rows may be off by `noise`, and the row that gains least
+    /// gains as much as the dual allows; `ridge` is what the diagonal of the matrix has above 1.
+    fn fits(&self, y: &[f64], most: Option<f64>, noise: f64, ridge: f64) -> bool {
+        let n = y.len() as f64;
+        let (more, lengths) = (times(self.matrix, y), self.lengths.iter().sum::<f64>() / n);
+        let (square, sum) = (dot(&more, y).max(0.0), dot(y, y));
+        let radius = self.radius + 2.0 * self.c * noise.sqrt() * lengths;
+        let inside = (square - ridge * sum).max(0.0) + noise * sum <= radius * radius;
+        // No gain of all rows is above a dual objective: that of the extra weights, or that of the hull.
+        let size = lengths + y.iter().sum::<f64>();
+        let total = dot(y, &self.shares);
+        let norm = if square > rounding(y.len(), y.iter().sum()) { square.sqrt() } else { 0.0 };
+        let dual = if total > 0.0 { (dot(&self.along, y) + self.radius * norm) / total } else { f64::INFINITY };
+        let (dual, weighted) = if total > 0.0 { (dual, y.iter().sum::<f64>() / total) } else { (f64::INFINITY, 0.0) };
+        let most = most.unwrap_or(0.0);
+        let (bound, weighted) = if dual < most { (dual, weighted) } else { (most, 0.0) };
+        let gap = |i: usize| (bound - self.lengths[i] * (self.along[i] + more[i])) / (self.lengths[i] + weighted);
+        let gaps = (0..y.len()).filter(|&i| self.lengths[i] > 0.0).map(gap);
+        inside && (self.radius == 0.0 || gaps.fold(0.0, f64::max) <= GAP * size)
+    }
+
+    /// `y`, given the dual objective at the point of the hull nearest to the origin.
+    fn solve(&self, mut most: Option<f64>) -> Vec<f64> {
+        if self.radius == 0.0 {
+            return vec![0.0; self.lengths.len()];
+        }
         let n = self.lengths.len();
         let mut program = Program::new(self.matrix, n);
-        let mut most = self.most(nearest);
         let mut value = most.unwrap_or(0.0);
         let mut least = self.lengths.iter().zip(&self.along).map(|(l, a)| l * a).fold(f64::INFINITY, f64::min);
         let mut before = Vec::new();
@@ -129,7 +170,7 @@ mod tests {
         for case in cases::all() {
             let (n, gramian) = (case.n, &case.gramian);
             for c in [0.1, 0.5, 0.9] {
-                let weights = weights(gramian, n, c);
+                let weights = weights(gramian, n, c, f64::EPSILON);
                 let mean = vec![1.0 / n as f64; n];
                 let radius = c * square(gramian, &mean).sqrt();
                 let extra: Vec<f64> = weights.iter().map(|w| (w - 1.0 / n as f64).max(0.0)).collect();
@@ -150,7 +191,7 @@ mod tests {
                     let norm = if norm > super::rounding(n, size) { norm } else { 0.0 };
                     ((dot(&alone, w) + radius * norm.sqrt()) / total, size / total)
                 };
-                let (nearest, extra) = (dual(&hull::min_norm(gramian, n)), dual(&extra));
+                let (nearest, extra) = (dual(&hull::min_norm(gramian, n, f64::EPSILON)), dual(&extra));
                 let (bound, weighted) = if extra.0 < nearest.0 { extra } else { nearest };
                 for i in 0..n {
                     let gap = (bound - gains[i]) / (size * (sizes[i] + weighted)).max(f64::MIN_POSITIVE);
@@ -163,15 +204,15 @@ mod tests {
     #[test]
     fn by_hand() {
         // J = [[-4, 1, 1], [6, 1, 1]], c = 0.5: g_0 = (1, 1, 1), radius sqrt(3) / 2.
-        let weights = super::weights(&[18.0, -22.0, -22.0, 38.0], 2, 0.5);
+        let weights = super::weights(&[18.0, -22.0, -22.0, 38.0], 2, 0.5, 0.0);
         let direction = [-4.0 * weights[0] + 6.0 * weights[1], weights[0] + weights[1]];
         assert!((direction[0] - 0.1835).abs() < 5e-5 && (direction[1] - 1.2041).abs() < 5e-5, "{direction:?}");
-        assert_eq!(super::weights(&[18.0, -22.0, -22.0, 38.0], 2, 0.0), [0.5, 0.5]);
-        assert_eq!(super::weights(&[], 0, 0.5), [0.0; 0]);
-        assert!((super::weights(&[7.0], 1, 0.5)[0] - 1.5).abs() < 1e-15);
-        assert_eq!(super::weights(&[0.0; 4], 2, 0.5), [0.5, 0.5]);
+        assert_eq!(super::weights(&[18.0, -22.0, -22.0, 38.0], 2, 0.0, 0.0), [0.5, 0.5]);
+        assert_eq!(super::weights(&[], 0, 0.5, 0.0), [0.0; 0]);
+        assert!((super::weights(&[7.0], 1, 0.5, 0.0)[0] - 1.5).abs() < 1e-15);
+        assert_eq!(super::weights(&[0.0; 4], 2, 0.5, 0.0), [0.5, 0.5]);
         // Opposed rows (1), (-2): only 0 conflicts with none, and with c = 0.5 it is out of reach: as near as can be.
-        let weights = super::weights(&[1.0, -2.0, -2.0, 4.0], 2, 0.5);
+        let weights = super::weights(&[1.0, -2.0, -2.0, 4.0], 2, 0.5, 0.0);
         assert!((weights[0] - 2.0 * weights[1] + 0.25).abs() < 1e-12, "{weights:?}");
     }
 }

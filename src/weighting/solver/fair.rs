@@ -4,6 +4,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::eigen::Eigen;
 use super::factor::{Factor, room};
+use super::ridge::noise;
 use super::{Cosines, add, dot, times};
 
 /// Added to the squared length of every unit row, so that there is a solution where rows oppose each other.
@@ -18,32 +19,53 @@ const LIMIT: usize = 300;
 ///
 /// Without a solution (a combination of rows with positive weights is zero, or nearly), the weights would grow without
 /// end; here each row's squared length counts `1 + 1e-12` times, which bounds a unit row's weight by about `1e6`.
-/// Where a solution exists with weights of moderate size, it is off by `1e-12` times their squares. A row of zeros has
-/// weight 0.
-pub fn fixed_point(gramian: &[f64], targets: &[f64], alpha: f64) -> Vec<f64> {
-    let cosines = Cosines::of(gramian, targets.len());
+/// Where a solution exists with weights of moderate size, it is off by `1e-12` times their squares. Weights of such a size
+/// that cosines, known up to `rounding`, say nothing of the direction's length are found again with `rounding` or four
+/// times that in place of `1e-12`, times the number of rows. A row of zeros has weight 0.
+pub fn fixed_point(gramian: &[f64], targets: &[f64], alpha: f64, rounding: f64) -> Fair {
+    let n = targets.len();
+    let cosines = Cosines::of(gramian, n);
     let p = 1.0 / alpha;
     // In unit rows, v = length * w: C v = b v^-p with b = t^p length^(p-1). Only ratios of b matter but for a factor.
     let logs: Vec<f64> =
         cosines.lengths.iter().zip(targets).map(|(length, t)| p * t.ln() + (p - 1.0) * length.ln()).collect();
     let present = |i: usize| cosines.lengths[i] > 0.0;
-    let largest = (0..targets.len()).filter(|&i| present(i)).map(|i| logs[i]).fold(f64::NEG_INFINITY, f64::max);
-    let b = (0..targets.len()).map(|i| if present(i) { (logs[i] - largest).exp() } else { 1.0 }).collect();
+    let largest = (0..n).filter(|&i| present(i)).map(|i| logs[i]).fold(f64::NEG_INFINITY, f64::max);
+    let b = (0..n).map(|i| if present(i) { (logs[i] - largest).exp() } else { 1.0 }).collect();
     let mut newton = Newton { matrix: &cosines.matrix, b, p, ridge: RIDGE };
-    let (mut weights, _) = newton.solve();
-    // The ridge bounds the solution, unless rounding of the gradients made the matrix indefinite.
-    let bound = 10.0 * targets.len() as f64 * RIDGE.powf(-1.0 / (1.0 + p));
-    if weights.iter().any(|v| v.is_nan() || *v > bound) {
-        let least = Eigen::of(&cosines.matrix, targets.len()).values.last().copied().unwrap_or(0.0);
-        newton.ridge = RIDGE + 2.0 * (-least).max(0.0);
+    let noise = noise(n, rounding);
+    let mut weights = newton.solve().0;
+    for ridge in [noise, 4.0 * noise] {
+        if newton.holds(&weights, noise) {
+            break;
+        }
+        newton.ridge = newton.ridge.max(ridge);
         weights = newton.solve().0;
     }
-    cosines.unscale(&mut weights);
+    // A matrix that is further from one of cosines than its rounding explains.
+    if !newton.holds(&weights, noise) {
+        let least = Eigen::of(&cosines.matrix, n).values.last().copied().unwrap_or(0.0);
+        newton.ridge += 2.0 * (-least).max(0.0);
+        weights = newton.solve().0;
+    }
     let factor = (largest / (1.0 + p)).exp();
+    let terms = (0..n).filter(|&i| present(i)).map(|i| newton.b[i] * newton.power(weights[i]) * weights[i]);
+    let square = terms.sum::<f64>() * factor * factor;
+    cosines.unscale(&mut weights);
     for (i, weight) in weights.iter_mut().enumerate() {
         *weight = if present(i) { *weight * factor } else { 0.0 };
     }
-    weights
+    Fair { weights, square: if square > 0.0 { square } else { 0.0 } }
+}
+
+/// Weights, and what they make of the gradients.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Fair {
+    /// `w`.
+    pub weights: Vec<f64>,
+    /// The squared length of the direction, `sum_i t_i^p w_i^(1-p)`, of which what squared lengths count more is a part:
+    /// the direction itself is shorter where rows cancel, and surely not more than a sixth longer.
+    pub square: f64,
 }
 
 /// `(C + ridge) v = b v^-p`.
@@ -55,6 +77,14 @@ struct Newton<'a> {
 }
 
 impl Newton<'_> {
+    /// Whether the direction is as long as the equation says, if squares of unit rows may be off by `noise`.
+    fn holds(&self, v: &[f64], noise: f64) -> bool {
+        let terms = v.iter().zip(&self.b).map(|(v, b)| b * self.power(*v) * v);
+        let (total, sum) = (terms.sum::<f64>(), dot(v, v));
+        let apart = (dot(&times(self.matrix, v), v) + self.ridge * sum - total).abs();
+        noise * sum <= total / 3.0 && apart <= 1e-6 * total + noise * sum
+    }
+
     /// The solution, and how many steps it took.
     fn solve(&self) -> (Vec<f64>, usize) {
         // The solution of rows at right angles.
@@ -168,7 +198,7 @@ mod tests {
         let cosines = [1.0, near[0], near[1], near[0], 1.0, near[2], near[1], near[2], 1.0];
         let gramian: Vec<f64> = (0..9).map(|at| cosines[at] * norms[at / 3] * norms[at % 3]).collect();
         for alpha in [0.5, 1.0, 2.0] {
-            let weights = fixed_point(&gramian, &[1.0; 3], alpha);
+            let weights = fixed_point(&gramian, &[1.0; 3], alpha, f64::EPSILON).weights;
             assert!(weights.iter().all(|w| *w > 0.0 && *w < 1e12), "{alpha}: {weights:?}");
         }
     }
@@ -179,7 +209,7 @@ mod tests {
             let (n, gramian) = (case.n, &case.gramian);
             for alpha in [0.1, 0.5, 1.0, 2.0, 10.0] {
                 let targets: Vec<f64> = (0..n).map(|i| 1.0 + (i % 3) as f64).collect();
-                let weights = fixed_point(gramian, &targets, alpha);
+                let weights = fixed_point(gramian, &targets, alpha, f64::EPSILON).weights;
                 for i in 0..n {
                     let own = gramian[i * n + i];
                     if own == 0.0 {
@@ -211,16 +241,16 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        assert_eq!(fixed_point(&[], &[], 1.0), [0.0; 0]);
-        assert_eq!(fixed_point(&[0.0; 4], &[1.0, 1.0], 1.0), [0.0, 0.0]);
+        assert_eq!(fixed_point(&[], &[], 1.0, 0.0).weights, [0.0; 0]);
+        assert_eq!(fixed_point(&[0.0; 4], &[1.0, 1.0], 1.0, 0.0).weights, [0.0, 0.0]);
         // 4 w = 1 / w, and 4 w = 9 / w^2 turned round: w^(3/2) = 3 / 4 for alpha = 2 and a target of 9.
-        assert!((fixed_point(&[4.0], &[1.0], 1.0)[0] - 0.5).abs() < 1e-12);
-        assert!((fixed_point(&[4.0], &[9.0], 2.0)[0] - 0.75_f64.powf(2.0 / 3.0)).abs() < 1e-12);
+        assert!((fixed_point(&[4.0], &[1.0], 1.0, 0.0).weights[0] - 0.5).abs() < 1e-12);
+        assert!((fixed_point(&[4.0], &[9.0], 2.0, 0.0).weights[0] - 0.75_f64.powf(2.0 / 3.0)).abs() < 1e-12);
         // Rows at right angles are each on their own.
-        let weights = fixed_point(&[1.0, 0.0, 0.0, 1e20], &[1.0, 1.0], 1.0);
+        let weights = fixed_point(&[1.0, 0.0, 0.0, 1e20], &[1.0, 1.0], 1.0, 0.0).weights;
         assert!((weights[0] - 1.0).abs() < 1e-12 && (weights[1] - 1e-10).abs() < 1e-22);
         // Opposed rows: alike, and bounded.
-        let weights = fixed_point(&[1.0, -1.0, -1.0, 1.0], &[1.0, 1.0], 1.0);
+        let weights = fixed_point(&[1.0, -1.0, -1.0, 1.0], &[1.0, 1.0], 1.0, 0.0).weights;
         assert!(weights.iter().all(|w| (w * 1e-6 - 1.0).abs() < 1e-3), "{weights:?}");
     }
 }

@@ -11,6 +11,7 @@ pub mod factor;
 pub mod fair;
 pub mod hull;
 pub mod quadratic;
+pub mod ridge;
 pub mod simplex;
 
 #[cfg(test)]
@@ -120,10 +121,10 @@ mod tests {
                 let mut gramian = cases::gramian(&cases::normal(1, 3, 5), 3);
                 gramian[at] = bad;
                 let sizes = [
-                    hull::min_norm(&gramian, 3).len(),
-                    cone::project_each(&gramian, &[1.0; 3]).len(),
-                    conflict_averse::weights(&gramian, 3, 0.5).len(),
-                    fair::fixed_point(&gramian, &[1.0; 3], 1.0).len(),
+                    hull::min_norm(&gramian, 3, f64::EPSILON).len(),
+                    cone::project_each(&gramian, &[1.0; 3], f64::EPSILON).len(),
+                    conflict_averse::weights(&gramian, 3, 0.5, f64::EPSILON).len(),
+                    fair::fixed_point(&gramian, &[1.0; 3], 1.0, f64::EPSILON).weights.len(),
                     eigen::Eigen::of(&gramian, 3).values.len(),
                 ];
                 assert_eq!(sizes, [3; 5]);

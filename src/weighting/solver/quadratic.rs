@@ -115,6 +115,11 @@ impl<'a> Program<'a> {
         self.entering = entering;
     }
 
+    /// `f - C y` of the last program.
+    pub fn slopes(&self) -> &[f64] {
+        &self.slopes
+    }
+
     /// The indices whose numbers are positive.
     pub fn positive(&self) -> &[usize] {
         self.factor.kept()
@@ -171,7 +176,9 @@ impl<'a> Program<'a> {
             }
             self.look(simd, linear);
         }
-        self.polish(simd);
+        if self.polish(simd) {
+            self.look(simd, linear);
+        }
         false
     }
 
@@ -280,7 +287,11 @@ impl<'a> Program<'a> {
         // A row that depends on the kept ones: the objective falls in a straight line until one of them leaves.
         while pivot <= self.floor() {
             self.factor.opposing(simd, &mut self.x);
-            let Some((position, step)) = self.nearest_bound() else { return Entry::Ray };
+            let Some((position, step)) = self.nearest_bound() else {
+                // Whether it moved before or not, only kept indices have a number.
+                self.solution[next] = 0.0;
+                return Entry::Ray;
+            };
             self.advance(step);
             self.solution[next] += step;
             self.drop(simd, position);
@@ -336,9 +347,9 @@ impl<'a> Program<'a> {
     }
 
     /// Refines the minimum over the kept indices, whose slopes were just looked at, if that keeps them positive. Slopes
-    /// that are no more than the rounding of one number tell nothing.
+    /// that are no more than the rounding of one number tell nothing. Whether it moved so far that slopes differ.
     #[inline(always)]
-    fn polish<S: Simd>(&mut self, simd: S) {
+    fn polish<S: Simd>(&mut self, simd: S) -> bool {
         let (mut size, mut slope) = (0.0, 0.0_f64);
         for (x, &i) in self.x.iter_mut().zip(self.factor.kept()) {
             *x = self.slopes[i];
@@ -346,14 +357,18 @@ impl<'a> Program<'a> {
             slope = slope.max(x.abs());
         }
         if slope <= f64::EPSILON * size {
-            return;
+            return false;
         }
         self.factor.solve(simd, &mut self.x);
-        if self.solved().all(|(i, x)| self.solution[i] + x > 0.0) {
+        let refined = self.solved().all(|(i, x)| self.solution[i] + x > 0.0);
+        let mut change = 0.0;
+        if refined {
             for (&i, x) in self.factor.kept().iter().zip(self.x.iter()) {
                 self.solution[i] += x;
+                change += x.abs();
             }
         }
+        change > 1e-8 * size
     }
 }
 

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use polytask::loss::{self, Batch, Loss, Targets};
+use polytask::network::path::Path;
 use polytask::optim::{self, Optimizer, Segment};
 use polytask::regularizer::{self, Piece, Places};
 use serde_json::json;
@@ -71,7 +72,7 @@ fn step(optimizer: &dyn Optimizer, count: usize) -> f64 {
 fn penalty(name: &str, tasks: usize, shape: [usize; 2]) -> f64 {
     let size = shape[0] * shape[1];
     let piece = |task: usize| Piece {
-        path: format!("heads.t{task}.weight"),
+        path: Path::new(&format!("heads.t{task}.weight")),
         start: task * size,
         shape: shape.to_vec(),
         decays: true,

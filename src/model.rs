@@ -17,6 +17,7 @@ use crate::loss::Loss;
 use crate::network::builder::{Builder, Limit};
 use crate::network::nodes::{Op, embedding};
 use crate::network::params::Params;
+use crate::network::path::component;
 use crate::network::plan::{Purpose, Step};
 use crate::network::{Entry, Network, Output};
 use crate::regularizer::Relation;
@@ -72,7 +73,7 @@ pub fn assemble(
     let x = net.features(&inputs.categorical.iter().zip(widths).map(table).collect::<Vec<_>>());
     let features = sharing.build(&mut net, &Parts { x, encoder, tasks })?;
     let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
-        path: format!("heads.{}", task.name),
+        path: format!("heads.{}", component(&task.name)),
         features,
         width: task.width(),
         reach: sharing.head_reach(j, tasks.len()),

@@ -41,11 +41,13 @@ fn layer(net: &Network, tasks: &[Task], op: &Op) -> Value {
 
 /// What the paths of a layer's parameters have in common: `experts.*.0`.
 fn pattern(entries: &[&Entry]) -> String {
-    let mut paths =
-        entries.iter().map(|entry| entry.name.rsplit_once('.').map_or(entry.name.as_str(), |(path, _)| path));
-    let mut common: Vec<&str> = paths.next().map_or(Vec::new(), |path| path.split('.').collect());
+    let mut paths = entries.iter().map(|entry| {
+        let components: Vec<_> = entry.name.components().collect();
+        components[..components.len().saturating_sub(1).max(1)].to_vec()
+    });
+    let mut common: Vec<&str> = paths.next().unwrap_or_default();
     for path in paths {
-        for (i, segment) in path.split('.').enumerate().take(common.len()) {
+        for (i, segment) in path.into_iter().enumerate().take(common.len()) {
             if common[i] != segment {
                 common[i] = "*";
             }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::loss::{self, Labels, Loss};
+use crate::network::path::WITHIN;
 use crate::weighting::About;
 use crate::{bail, value_error};
 
@@ -34,8 +35,8 @@ impl Task {
     /// What is missing or out of range.
     pub fn read(description: &Value, custom: Option<Box<dyn Loss>>) -> Result<Self> {
         let name = description["name"].as_str().unwrap_or_default().to_owned();
-        if name.is_empty() || name.contains('/') {
-            bail!("a task needs a name without `/`; got {}", description["name"]);
+        if name.is_empty() || name.contains(['/', WITHIN]) {
+            bail!("a task needs a name without `/` and U+{:04X}; got {}", u32::from(WITHIN), description["name"]);
         }
         let number = |key: &str| match &description[key] {
             Value::Null => Ok(None),

@@ -1,5 +1,6 @@
 //! Every regularizer against libtorch's autograd in `f64`.
 
+use polytask::network::path::Path;
 use polytask::regularizer::{self, Piece, Places, Regularizer};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -15,7 +16,7 @@ const SIZE: usize = 96;
 /// A shared weight that does and a bias that does not decay, and a head a task.
 fn places() -> Places {
     let piece = |path: &str, start, shape: &[usize], task, reads| Piece {
-        path: path.into(),
+        path: Path::new(path),
         start,
         shape: shape.to_vec(),
         decays: !path.ends_with("bias"),
@@ -167,7 +168,7 @@ fn single_precision_follows_double() {
 fn long_rows_are_summed_like_short_ones() {
     let (out, inputs) = (3, 1033);
     let piece = |task: usize| Piece {
-        path: format!("heads.t{task}.weight"),
+        path: Path::new(&format!("heads.t{task}.weight")),
         start: task * 3200,
         shape: vec![out, inputs],
         decays: true,

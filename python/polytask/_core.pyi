@@ -125,6 +125,9 @@ class Model:
     def summary(self) -> str:
         """The layers, and who needs how many parameters, as JSON."""
 
+    def below(self, paths: Sequence[str], call: str | None = None) -> list[str]:
+        """Paths of everything below these paths; for a `call`, a path that nothing is below is an error."""
+
     def freeze(self, below: Sequence[str], frozen: bool) -> None:
         """Freezes or unfreezes everything below these paths; everything there is, if none is given."""
 

@@ -263,12 +263,13 @@ class MultiTaskModel:
         else:
             raise TypeError(f"`other` should be a pt.MultiTaskModel or the path of one; got {type(other).__name__}")
         scales = learned.get("scales") or {}
-        found = Mismatch(*transfer.take_over(source, self._core, transfer.paths(below)))
+        paths = transfer.paths(below)
+        found = Mismatch(*transfer.take_over(source, self._core, paths))
+        taken = set(self._core.below(paths)) - set(found.missing)
         for task in self.tasks:
             # A head that was taken over predicts in the scale that it was trained in.
-            head = f"heads.{task.name}"
-            taken = transfer.meant(head, below) and not any(transfer.meant(name, [head]) for name in found.missing)
-            if task.scale is not None and task.name in scales and taken:
+            head = self._core.below([f"heads.{task.name}"])
+            if task.scale is not None and task.name in scales and taken.issuperset(head):
                 task.scaling = Scale(**scales[task.name])
         return found
 

@@ -72,14 +72,19 @@ def cosine(one: str, other: str) -> str:
 
 def is_observed(column: str) -> bool:
     """Whether a column of a history is one of these."""
-    return column == CONFLICT or column.startswith(_COSINE) or column.endswith((_WEIGHT, _NORM))
+    return column == CONFLICT or _is_cosine(column) or column.endswith((_WEIGHT, _NORM))
+
+
+def _is_cosine(column: str) -> bool:
+    # A task may be called like the columns' beginning; its own columns have two components.
+    return column.startswith(_COSINE) and column.count("/") == 2
 
 
 def split(column: str) -> tuple[str, str]:
     """What a column holds, and whose it is: `("auroc", "income")`, `("cosine", "income/age")`."""
-    for prefix in (_COSINE, _REGULARIZER):
-        if column.startswith(prefix):
-            return prefix.rstrip("/"), column.removeprefix(prefix)
+    if _is_cosine(column) or column.startswith(_REGULARIZER):
+        what, _, whose = column.partition("/")
+        return what, whose
     whose, _, what = column.rpartition("/")
     return what, whose or "all tasks"
 

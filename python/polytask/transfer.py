@@ -50,15 +50,10 @@ def copy(source: _core.Model, target: _core.Model) -> list[str]:
 
 def take_over(source: _core.Model, target: _core.Model, below: list[str]) -> tuple[list[str], list[str]]:
     """Copies what both have below these paths; gives the target's paths and the source's that found no match."""
-    ours = _shapes(target)
-    for path in below:
-        if not any(_begins(name, path) for name in ours):
-            known = dict.fromkeys(name.split(".")[0] for name in ours)
-            raise ValueError(f"no parameter is called {path!r}; names begin with {listed(known)}")
-
-    theirs = {name: values for name, values in source.state().items() if meant(name, below)}
-    taken = {name: values for name, values in theirs.items() if ours.get(name) == values.shape}
-    wanted = [name for name in ours if meant(name, below)]
+    wanted, ours = target.below(below, "start_from"), _shapes(target)
+    state = source.state()
+    theirs = {name: state[name] for name in source.below(below)}
+    taken = {name: theirs[name] for name in wanted if name in theirs and ours[name] == theirs[name].shape}
     if not taken:
         some = ", ".join(f"`{name}` {list(ours[name])}" for name in wanted[:3])
         raise ValueError(f"the other model has nothing of the names and shapes that this one has: {some} ...")
@@ -66,14 +61,5 @@ def take_over(source: _core.Model, target: _core.Model, below: list[str]) -> tup
     return [name for name in wanted if name not in taken], [name for name in theirs if name not in taken]
 
 
-def meant(name: str, below: Sequence[str]) -> bool:
-    """Whether these paths, or all where there are none, have the name below them."""
-    return not below or any(_begins(name, path) for path in below)
-
-
 def _shapes(core: _core.Model) -> dict[str, tuple[int, ...]]:
     return {name: tuple(shape) for name, shape, _ in core.names()}
-
-
-def _begins(name: str, path: str) -> bool:
-    return name == path or name.startswith(f"{path}.")

@@ -6,12 +6,12 @@ use super::Model;
 use crate::bail;
 use crate::error::Result;
 use crate::network::Entry;
-use crate::optim::{beginnings, begins};
+use crate::network::path::beginnings;
 
 impl Model {
     /// Paths of all frozen parameters and statistics.
     pub fn frozen(&self) -> Vec<String> {
-        self.net.entries.iter().filter(|entry| entry.frozen).map(|entry| entry.name.clone()).collect()
+        self.net.entries.iter().filter(|entry| entry.frozen).map(|entry| entry.name.to_string()).collect()
     }
 
     /// Freezes or unfreezes everything below the given paths; everything there is, if none is given.
@@ -19,14 +19,26 @@ impl Model {
     /// # Errors
     /// A path that nothing is below.
     pub fn freeze(&mut self, below: &[String], frozen: bool) -> Result<()> {
+        self.check_paths(if frozen { "freeze" } else { "unfreeze" }, below)?;
+        self.freeze_where(|entry| if meant(entry, below) { frozen } else { entry.frozen });
+        Ok(())
+    }
+
+    /// Paths of everything below the given paths, those that nothing is below aside; of everything, if none is given.
+    pub fn below(&self, paths: &[String]) -> Vec<String> {
+        self.net.entries.iter().filter(|entry| meant(entry, paths)).map(|entry| entry.name.to_string()).collect()
+    }
+
+    /// Checks that there is something below each of the paths that `call` was given.
+    ///
+    /// # Errors
+    /// A path that nothing is below.
+    pub fn check_paths(&self, call: &str, paths: &[String]) -> Result<()> {
         let entries = &self.net.entries;
-        if let Some(path) = below.iter().find(|path| !entries.iter().any(|entry| begins(&entry.name, path))) {
-            let known = beginnings(entries.iter().map(|entry| entry.name.as_str()));
-            let call = if frozen { "freeze" } else { "unfreeze" };
+        if let Some(path) = paths.iter().find(|path| !entries.iter().any(|entry| entry.name.below(path))) {
+            let known = beginnings(entries.iter().map(|entry| &entry.name));
             bail!("`{call}`: no parameter is called {path:?}; names begin with {known}");
         }
-        let meant = |entry: &Entry| below.is_empty() || below.iter().any(|path| begins(&entry.name, path));
-        self.freeze_where(|entry| if meant(entry) { frozen } else { entry.frozen });
         Ok(())
     }
 
@@ -35,12 +47,12 @@ impl Model {
     /// # Errors
     /// A path that does not exist.
     pub fn freeze_only(&mut self, paths: &[String]) -> Result<()> {
-        let known: HashSet<_> = self.net.entries.iter().map(|entry| entry.name.as_str()).collect();
+        let known: HashSet<&str> = self.net.entries.iter().map(|entry| &*entry.name).collect();
         if let Some(path) = paths.iter().find(|path| !known.contains(path.as_str())) {
             bail!("`frozen`: the model has no parameter {path:?}");
         }
-        let wanted: HashSet<_> = paths.iter().collect();
-        self.freeze_where(|entry| wanted.contains(&entry.name));
+        let wanted: HashSet<_> = paths.iter().map(String::as_str).collect();
+        self.freeze_where(|entry| wanted.contains(&*entry.name));
         Ok(())
     }
 
@@ -53,4 +65,9 @@ impl Model {
             self.workspaces.clear();
         }
     }
+}
+
+/// Whether an entry lies below any of the paths; each does, if none is given.
+fn meant(entry: &Entry, below: &[String]) -> bool {
+    below.is_empty() || below.iter().any(|path| entry.name.below(path))
 }

@@ -48,7 +48,7 @@ impl Model {
         let work = self.differentiate(data, Pass::PerTask)?;
         let shared = self.net.shared();
         let names = self.net.entries.iter().filter(|e| e.param.is_some_and(|p| shared.contains(&p)));
-        let names = names.map(|e| e.name.clone()).collect();
+        let names = names.map(|e| e.name.to_string()).collect();
         let row = |task: usize| shared.iter().map(|&p| self.row(&work, p, task)).collect::<Option<Vec<_>>>();
         let rows = (0..self.tasks.len()).map(|task| row(task).map(|parts| parts.concat())).collect::<Option<_>>();
         self.give_back(work);

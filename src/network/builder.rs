@@ -286,7 +286,7 @@ impl Builder {
         self.net.representation = (0..self.net.values.len()).rev().find(shared).unwrap_or(0);
         self.place_tables();
         self.net.entries.extend(self.state_entries);
-        let mut names: Vec<_> = self.net.entries.iter().map(|entry| entry.name.as_str()).collect();
+        let mut names: Vec<_> = self.net.entries.iter().map(|entry| &*entry.name).collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             bail!("two parameters would be called `{}`: give the tasks other names", twice[0]);

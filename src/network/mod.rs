@@ -9,6 +9,7 @@ pub mod memory;
 pub mod nodes;
 pub mod parallel;
 pub mod params;
+pub mod path;
 pub mod plan;
 pub mod product;
 pub mod random;
@@ -18,6 +19,7 @@ pub mod touched;
 use std::ops::Range;
 
 use nodes::Op;
+use path::Path;
 
 /// Index of a value.
 pub type ValueId = usize;
@@ -120,7 +122,7 @@ pub struct Param {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// Its path: `encoder.0.weight`.
-    pub name: String,
+    pub name: Path,
     /// Its shape.
     pub shape: Vec<usize>,
     /// Where it stands in the flat parameters, or in the flat state.

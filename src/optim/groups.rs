@@ -8,14 +8,15 @@ use serde::{Deserialize, Serialize};
 use super::{Block, Optimizer};
 use crate::bail;
 use crate::error::Result;
-use crate::registry::{Ranged, list};
+use crate::network::path::{Path, beginnings};
+use crate::registry::Ranged;
 
 /// The group of parameters that match no other.
 const REST: &str = "default";
 
 /// One number for all parameters, or numbers by the beginning of their paths.
 ///
-/// `{"encoder": 1e-4, "heads.income": 1e-2, "default": 1e-3}`: the longest key that begins the path, at a dot, wins.
+/// `{"encoder": 1e-4, "heads.income": 1e-2, "default": 1e-3}`: the longest key that the path lies below wins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PerGroup {
@@ -35,9 +36,9 @@ impl PerGroup {
     }
 
     /// The number for a parameter.
-    pub fn at(&self, path: &str, default: f64) -> f64 {
+    pub fn at(&self, path: &Path, default: f64) -> f64 {
         let PerGroup::Groups(groups) = self else { return self.rest(default) };
-        let matching = groups.iter().filter(|(key, _)| begins(path, key));
+        let matching = groups.iter().filter(|(key, _)| path.below(key));
         matching.max_by_key(|(key, _)| key.len()).map_or_else(|| self.rest(default), |(_, value)| *value)
     }
 
@@ -45,29 +46,13 @@ impl PerGroup {
     fn check(&self, argument: &str, blocks: &[&Block]) -> Result<()> {
         let PerGroup::Groups(groups) = self else { return Ok(()) };
         for key in groups.keys().filter(|key| *key != REST) {
-            if !blocks.iter().any(|block| begins(&block.path, key)) {
-                let known = beginnings(blocks.iter().map(|block| block.path.as_str()));
+            if !blocks.iter().any(|block| block.path.below(key)) {
+                let known = beginnings(blocks.iter().map(|block| &block.path));
                 bail!("argument `{argument}`: no parameter is called {key:?}; names begin with {known}");
             }
         }
         Ok(())
     }
-}
-
-/// What paths begin with, as errors list it.
-pub(crate) fn beginnings<'a>(paths: impl Iterator<Item = &'a str>) -> String {
-    let mut known: Vec<&str> = Vec::new();
-    for first in paths.filter_map(|path| path.split('.').next()) {
-        if !known.contains(&first) {
-            known.push(first);
-        }
-    }
-    list(&known)
-}
-
-/// Whether a path is the key or continues it at a dot.
-pub(crate) fn begins(path: &str, key: &str) -> bool {
-    path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 impl Ranged for PerGroup {
@@ -149,6 +134,7 @@ impl Segments {
 mod tests {
     use super::super::build;
     use super::*;
+    use crate::network::path::component;
     use serde_json::json;
 
     fn blocks() -> Vec<Block> {
@@ -160,7 +146,7 @@ mod tests {
             ("heads.ab.weight", true),
         ];
         let block = |(i, (path, decays)): (usize, &(&str, bool))| Block {
-            path: (*path).into(),
+            path: Path::new(path),
             range: i * 10..i * 10 + 10,
             decays: *decays,
             task: None,
@@ -192,6 +178,25 @@ mod tests {
         assert_eq!(lr, [(0..10, 2e-3), (10..30, 6.0), (30..40, 4.0), (40..50, 2.0)]);
         let got = segments(json!({"name": "adam", "lr": {"heads": 1.0, "default": 3.0}})).unwrap();
         assert_eq!(got.iter().map(|s| s.1).collect::<Vec<_>>(), [6.0, 2.0]);
+    }
+
+    #[test]
+    fn a_group_is_a_path_and_not_its_letters() {
+        let block = |(i, task): (usize, &str)| Block {
+            path: Path::new(&format!("heads.{}.weight", component(task))),
+            range: i * 10..i * 10 + 10,
+            decays: true,
+            task: None,
+        };
+        let blocks: Vec<_> = ["SR", "SR.p53"].into_iter().enumerate().map(block).collect();
+        let of = |lr: serde_json::Value| {
+            let optimizer = build(&json!({"name": "sgd", "lr": lr})).unwrap();
+            Segments::new(&*optimizer, &blocks, &[])
+                .map(|mut all| all.at(1.0).0.iter().map(|s| s.lr).collect::<Vec<_>>())
+        };
+        assert_eq!(of(json!({"heads.SR": 1.0, "default": 2.0})).unwrap(), [1.0, 2.0]);
+        assert_eq!(of(json!({"heads.SR.p53": 1.0, "heads": 2.0})).unwrap(), [2.0, 1.0]);
+        assert!(of(json!({"heads.SR.p5": 1.0})).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use crate::network::path::Path;
 use crate::network::touched::Touched;
 use crate::registry::Described;
 
@@ -14,13 +15,12 @@ pub mod rows;
 pub mod sgd;
 
 pub use groups::{PerGroup, Segment, Segments};
-pub(crate) use groups::{beginnings, begins};
 
 /// A named part of the flat parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {
     /// Its path: `encoder.0.weight`.
-    pub path: String,
+    pub path: Path,
     /// Where it lies in the flat buffers.
     pub range: std::ops::Range<usize>,
     /// Whether weight decay and norms apply: not to biases and not to the parameters of norms.

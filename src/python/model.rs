@@ -104,15 +104,16 @@ impl PyModel {
     fn names(&self, py: Python<'_>) -> PyResult<Vec<(String, Vec<usize>, String)>> {
         let kind = |parameter: bool| if parameter { "parameter" } else { "state" }.to_owned();
         self.with(py, |model| {
-            Ok(model.entries().iter().map(|e| (e.name.clone(), e.shape.clone(), kind(e.param.is_some()))).collect())
+            Ok(model.entries().iter().map(|e| (e.name.to_string(), e.shape.clone(), kind(e.param.is_some()))).collect())
         })
     }
 
     /// Copies of all parameters and state, by path.
     fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let all = self.with(py, |model| {
-            let copy =
-                |(i, e): (usize, &crate::network::Entry)| (e.name.clone(), e.shape.clone(), model.entry(i).to_vec());
+            let copy = |(i, e): (usize, &crate::network::Entry)| {
+                (e.name.to_string(), e.shape.clone(), model.entry(i).to_vec())
+            };
             Ok(model.entries().iter().enumerate().map(copy).collect::<Vec<_>>())
         })?;
         let state = PyDict::new(py);
@@ -158,7 +159,7 @@ impl PyModel {
         let places = slf.get().with(py, |model| {
             let learned = model.entries().iter().enumerate().filter(|(_, e)| e.param.is_some());
             let place = |(i, e): (usize, &crate::network::Entry)| {
-                (e.name.clone(), e.shape.clone(), model.entry(i).as_ptr() as usize)
+                (e.name.to_string(), e.shape.clone(), model.entry(i).as_ptr() as usize)
             };
             Ok(learned.map(place).collect::<Vec<_>>())
         })?;
@@ -178,6 +179,16 @@ impl PyModel {
     /// Freezes or unfreezes everything below these paths; everything there is, if none is given.
     fn freeze(&self, py: Python<'_>, below: Vec<String>, frozen: bool) -> PyResult<()> {
         self.with(py, |model| model.freeze(&below, frozen))
+    }
+
+    /// Paths of everything below these paths; everything, if none is given. For a `call`, a path that nothing is
+    /// below is an error.
+    #[pyo3(signature = (paths, call=None))]
+    fn below(&self, py: Python<'_>, paths: Vec<String>, call: Option<&str>) -> PyResult<Vec<String>> {
+        self.with(py, |model| {
+            call.map_or(Ok(()), |call| model.check_paths(call, &paths))?;
+            Ok(model.below(&paths))
+        })
     }
 
     /// Paths of what is frozen.

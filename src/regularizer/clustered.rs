@@ -143,6 +143,7 @@ fn spread(values: &mut [f64], [low, high]: [f64; 2], trace: f64) {
 mod tests {
     use super::super::task_relation::tests::two_tasks;
     use super::*;
+    use crate::network::path::Path;
     use crate::network::random::Stream;
     use crate::regularizer::Piece;
 
@@ -190,7 +191,7 @@ mod tests {
         let (tasks, size) = (6, 5);
         let names: Vec<_> = (0..tasks).map(|t| format!("t{t}")).collect();
         let piece = |t: usize| Piece {
-            path: format!("heads.t{t}.weight"),
+            path: Path::new(&format!("heads.t{t}.weight")),
             start: t * size,
             shape: vec![1, size],
             decays: true,

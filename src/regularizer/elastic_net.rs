@@ -88,10 +88,12 @@ impl<T: Real, F: Fn(T) -> (T, T)> pulp::NullaryFnOnce for Sweep<'_, T, F> {
 pub(super) mod tests {
     use super::super::Piece;
     use super::*;
+    use crate::network::path::Path;
 
     /// One weight of so many numbers.
     pub(in super::super) fn places(size: usize) -> Places {
-        let piece = Piece { path: "w".into(), start: 0, shape: vec![1, size], decays: true, task: None, reads: None };
+        let piece =
+            Piece { path: Path::new("w"), start: 0, shape: vec![1, size], decays: true, task: None, reads: None };
         Places::of(vec![piece], &["a"])
     }
 

@@ -73,10 +73,11 @@ impl<T: Real> Penalty<T> for Orthogonality {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::path::Path;
 
     fn places() -> Places {
         let piece = |path: &str, start, task, reads| Piece {
-            path: path.into(),
+            path: Path::new(path),
             start,
             shape: vec![1, 2],
             decays: true,
@@ -95,7 +96,7 @@ mod tests {
     fn pairs(shared: Option<&str>, private: Option<&str>) -> Result<Vec<String>> {
         let [shared, private] = [shared, private].map(|on| on.map(str::to_owned));
         let places = Orthogonality { shared, private, ..Orthogonality::default() }.choose(&places())?;
-        Ok(places.pieces.into_iter().map(|piece| piece.path).collect())
+        Ok(places.pieces.into_iter().map(|piece| piece.path.to_string()).collect())
     }
 
     #[test]

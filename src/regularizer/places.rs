@@ -1,19 +1,20 @@
 //! The parameters as regularizers see them: named pieces, and the stacks of those that correspond between tasks.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::bail;
 use crate::error::Result;
+use crate::network::path::{Path, beginnings};
 use crate::network::{Entry, Network, ValueId};
-use crate::optim::{Block, begins};
+use crate::optim::Block;
 use crate::registry::list;
 
 /// A weight or bias in the flat parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Piece {
     /// Its path: `encoder.0.weight`.
-    pub path: String,
+    pub path: Path,
     /// Where it begins.
     pub start: usize,
     /// Its shape: `[out, in]`.
@@ -42,7 +43,7 @@ impl Piece {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stack {
     /// Their path, with `*` for the task's name.
-    pub path: String,
+    pub path: Path,
     /// Where each task's begins.
     pub starts: Vec<usize>,
     /// Numbers of one task.
@@ -105,7 +106,7 @@ impl Places {
     pub fn of(pieces: Vec<Piece>, tasks: &[&str]) -> Self {
         let own = |task| {
             let all = pieces.iter().filter(move |piece: &&Piece| piece.decays && piece.task == Some(task));
-            all.map(|piece| (piece.path.as_str(), piece)).collect::<HashMap<_, _>>()
+            all.map(|piece| (&piece.path, piece)).collect::<BTreeMap<_, _>>()
         };
         let known: Vec<_> = (0..tasks.len()).map(own).collect();
         let first = pieces.iter().filter(|piece| piece.decays && piece.task == Some(0));
@@ -126,14 +127,12 @@ impl Places {
     /// There are none of that name.
     pub fn weights(&self, class: &str, argument: &str, on: Option<&str>) -> Result<Self> {
         let weights = || self.pieces.iter().filter(|piece| piece.decays);
-        let chosen = |piece: &&Piece| on.is_none_or(|on| begins(&piece.path, on));
+        let chosen = |piece: &&Piece| on.is_none_or(|on| piece.path.below(on));
         let pieces: Vec<_> = weights().filter(chosen).cloned().collect();
         match on.filter(|_| pieces.is_empty()) {
             Some(on) => {
-                let mut known: Vec<_> = weights().filter_map(|piece| piece.path.split('.').next()).collect();
-                known.sort_unstable();
-                known.dedup();
-                bail!("{class}: argument `{argument}`: no weight is called {on:?}; names begin with {}", list(&known))
+                let known = beginnings(weights().map(|piece| &piece.path));
+                bail!("{class}: argument `{argument}`: no weight is called {on:?}; names begin with {known}")
             }
             None => Ok(Self { pieces, stacks: Vec::new(), tasks: self.tasks }),
         }
@@ -153,10 +152,10 @@ impl Places {
                  sharing=pt.sharing.Soft() or heads of equal width"
             );
         }
-        let chosen = |stack: &&Stack| on.is_none_or(|on| begins(&stack.path, on));
+        let chosen = |stack: &&Stack| on.is_none_or(|on| stack.path.below(on));
         let stacks: Vec<_> = self.stacks.iter().filter(chosen).cloned().collect();
         if stacks.is_empty() {
-            let known: Vec<_> = self.stacks.iter().map(|stack| &stack.path).collect();
+            let known: Vec<_> = self.stacks.iter().map(|stack| &*stack.path).collect();
             let on = on.unwrap_or_default();
             bail!("{class}: argument `on`: no weight that all tasks have is called {on:?}; there are {}", list(&known));
         }
@@ -165,24 +164,22 @@ impl Places {
 }
 
 /// The stack that begins with this piece of the first task, if all others have their own.
-fn stack(piece: &Piece, tasks: &[&str], known: &[HashMap<&str, &Piece>]) -> Option<Stack> {
-    let named = |at: usize| {
-        let (before, after) = (&piece.path[..at], &piece.path[at + tasks[0].len()..]);
-        let of = |(name, own): (&&str, &HashMap<&str, &Piece>)| {
-            let found = own.get(format!("{before}{name}{after}").as_str())?;
+fn stack(piece: &Piece, tasks: &[&str], known: &[BTreeMap<&Path, &Piece>]) -> Option<Stack> {
+    let components: Vec<_> = piece.path.components().collect();
+    let named = |at: usize, name: &str| {
+        let mut named = components.clone();
+        named[at] = name;
+        Path::of(named)
+    };
+    let stacked = |at: usize| {
+        let of = |(name, own): (&&str, &BTreeMap<&Path, &Piece>)| {
+            let found = own.get(&named(at, name))?;
             (found.shape == piece.shape).then_some(found.start)
         };
         let starts = tasks.iter().zip(known).map(of).collect::<Option<Vec<_>>>()?;
-        let path = format!("{before}*{after}");
-        Some(Stack { path, starts, size: piece.range().len(), shape: piece.shape.clone() })
+        Some(Stack { path: named(at, "*"), starts, size: piece.range().len(), shape: piece.shape.clone() })
     };
-    runs(&piece.path, tasks[0]).find_map(named)
-}
-
-/// Where a name stands in a path, from dot to dot.
-fn runs<'a>(path: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
-    let begin = std::iter::once(0).chain(path.match_indices('.').map(|(at, _)| at + 1));
-    begin.filter(move |&at| begins(&path[at..], name))
+    (0..components.len()).filter(|&at| components[at] == tasks[0]).find_map(stacked)
 }
 
 #[cfg(test)]
@@ -192,7 +189,7 @@ mod tests {
     /// Pieces of two numbers, one behind the other.
     fn pieces(named: &[(&str, Option<usize>)]) -> Vec<Piece> {
         let piece = |(i, (path, task)): (usize, &(&str, Option<usize>))| Piece {
-            path: (*path).into(),
+            path: Path::new(path),
             start: i * 16,
             shape: vec![1, 2],
             decays: !path.ends_with("bias"),
@@ -204,7 +201,7 @@ mod tests {
 
     fn stacks(named: &[(&str, Option<usize>)], tasks: &[&str]) -> Vec<(String, Vec<usize>)> {
         let places = Places::of(pieces(named), tasks);
-        places.stacks.into_iter().map(|stack| (stack.path, stack.starts)).collect()
+        places.stacks.into_iter().map(|stack| (stack.path.to_string(), stack.starts)).collect()
     }
 
     #[test]
@@ -225,10 +222,10 @@ mod tests {
     fn names_may_hold_dots_and_the_words_of_paths() {
         let named = [
             ("heads.heads.weight", Some(0)),
-            ("heads.a.b.weight", Some(1)),
+            ("heads.a\u{1f}b.weight", Some(1)),
             ("heads.weight.weight", Some(2)),
             ("encoders.heads.0.weight", Some(0)),
-            ("encoders.a.b.0.weight", Some(1)),
+            ("encoders.a\u{1f}b.0.weight", Some(1)),
             ("encoders.weight.0.weight", Some(2)),
         ];
         let got = stacks(&named, &["heads", "a.b", "weight"]);

@@ -110,11 +110,12 @@ impl<T: Real> Penalty<T> for TaskRelation {
 pub(super) mod tests {
     use super::super::Piece;
     use super::*;
+    use crate::network::path::Path;
 
     /// Heads of two tasks with so many weights each, one behind the other.
     pub(in super::super) fn two_tasks(size: usize) -> Places {
         let piece = |(task, name): (usize, &&str)| Piece {
-            path: format!("heads.{name}.weight"),
+            path: Path::new(&format!("heads.{name}.weight")),
             start: task * size,
             shape: vec![1, size],
             decays: true,

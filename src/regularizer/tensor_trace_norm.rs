@@ -124,6 +124,7 @@ impl<'a> Unfolding<'a> {
 mod tests {
     use super::super::task_relation::tests::two_tasks;
     use super::*;
+    use crate::network::path::Path;
 
     #[test]
     fn by_hand() {
@@ -140,7 +141,7 @@ mod tests {
     #[test]
     fn unfoldings_have_their_shorter_side_first() {
         let stack = |shape: [usize; 2], tasks: usize| Stack {
-            path: "w".into(),
+            path: Path::new("w"),
             starts: (0..tasks).map(|task| task * shape[0] * shape[1]).collect(),
             size: shape[0] * shape[1],
             shape: shape.to_vec(),

@@ -6,6 +6,7 @@ use crate::head::Feature;
 use crate::network::builder::Builder;
 use crate::network::nodes::activation::Curve;
 use crate::network::nodes::mixture::Experts;
+use crate::network::path::component;
 use crate::network::{Output, Reach, ValueId};
 use crate::task::Task;
 
@@ -58,11 +59,11 @@ impl Sharing for Aitm {
 
 /// What a step knows, from the one before and its own encoder.
 fn transfer(net: &mut Builder, task: &str, before: Feature, own: Feature, reach: Reach) -> Result<ValueId> {
-    let width = net.value(own.value).width;
+    let (width, path) = (net.value(own.value).width, component(task));
     let known = net.group_of(before.value, before.group, Reach::All);
-    let p = net.narrow(&format!("transfer.{task}"), known, width, Some(Curve::Relu), reach);
+    let p = net.narrow(&format!("transfer.{path}"), known, width, Some(Curve::Relu), reach);
     let u = net.gather(&[(p, 0), (own.value, own.group)], reach);
-    let h = |net: &mut Builder, name: &str| net.tied(&format!("attention.{task}.{name}"), u, width, None);
+    let h = |net: &mut Builder, name: &str| net.tied(&format!("attention.{path}.{name}"), u, width, None);
     let (query, key, value) = (h(net, "query"), h(net, "key"), h(net, "value"));
     let scores = net.dot(query, key, 1.0 / (width as f64).sqrt())?;
     let scores = net.join(scores);

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::head::Feature;
 use crate::network::Reach;
 use crate::network::builder::Builder;
+use crate::network::path::component;
 use crate::registry::list;
 
 /// For each layer, which tasks go together.
@@ -76,7 +77,8 @@ fn path(parts: &Parts<'_>, branch: &[usize]) -> String {
     if branch.len() == parts.tasks.len() {
         return "encoder".to_owned();
     }
-    format!("encoders.{}", branch.iter().map(|&task| parts.tasks[task].name.as_str()).collect::<Vec<_>>().join("+"))
+    let names: Vec<_> = branch.iter().map(|&task| parts.tasks[task].name.as_str()).collect();
+    format!("encoders.{}", component(&names.join("+")))
 }
 
 impl Branched {

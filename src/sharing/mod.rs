@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::head::Feature;
 use crate::loss::Labels;
 use crate::network::builder::Builder;
+use crate::network::path::component;
 use crate::network::{Output, Reach, TaskId, ValueId};
 use crate::registry::Described;
 use crate::task::Task;
@@ -41,7 +42,7 @@ pub struct Parts<'a> {
 impl Parts<'_> {
     /// A path a task: `prefix.task`.
     pub fn paths(&self, prefix: &str) -> Vec<String> {
-        self.tasks.iter().map(|task| format!("{prefix}.{}", task.name)).collect()
+        self.tasks.iter().map(|task| format!("{prefix}.{}", component(&task.name))).collect()
     }
 
     /// Paths of so many networks a task: `prefix.task.0`, `prefix.task.1` ...

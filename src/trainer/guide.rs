@@ -126,13 +126,13 @@ fn name(weighting: &dyn Weighting) -> String {
 /// The shared parameters, layer by layer: a layer is what its parameters' paths have in common.
 fn shared(net: &Network) -> (Vec<Piece>, usize) {
     let mut layers: HashMap<&str, usize> = HashMap::new();
-    let mut names = vec![""; net.params.len()];
+    let mut parents = vec![""; net.params.len()];
     for entry in net.entries.iter().rev() {
-        entry.param.into_iter().for_each(|param| names[param] = &entry.name);
+        entry.param.into_iter().for_each(|param| parents[param] = entry.name.parent());
     }
     let mut start = 0;
     let piece = |param: ParamId| {
-        let path = names[param].rsplit_once('.').map_or(names[param], |(layer, _)| layer);
+        let path = parents[param];
         let next = layers.len();
         let layer = *layers.entry(path).or_insert(next);
         let flat = net.params[param].range.clone();

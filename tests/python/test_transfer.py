@@ -279,7 +279,7 @@ def test_what_finds_no_match_is_reported_or_refused(model):
     before = deeper.state_dict()
     with pytest.raises(ValueError, match=r"nothing of the names and shapes .*: `encoder.2.weight` \[2, 4\]"):
         deeper.start_from(model, "encoder.2")
-    with pytest.raises(ValueError, match="no parameter is called 'trunk'; names begin with `encoder`, `heads`"):
+    with pytest.raises(ValueError, match=r"no parameter is called \"trunk\"; names begin with `encoder`, `heads`"):
         deeper.start_from(model, "encoder", "trunk")
     with pytest.raises(TypeError, match="or the path of one; got int"):
         deeper.start_from(3)
@@ -320,3 +320,73 @@ def test_the_summary_of_every_scheme_adds_up():
         assert summary.parameters == sum(values.size for values in model.parameters().values())
         assert summary.parameters == sum(layer["parameters"] for layer in summary.layers)
         assert summary.single_task == make_model().summary().single_task
+
+
+def dotted(*names, seed=0, **more):
+    """A model whose tasks' names begin with one another at a dot."""
+    encoder = pt.encoder.MLP([4])
+    return pt.MultiTaskModel(8, tasks=[pt.Task(name) for name in names], encoder=encoder, seed=seed, **more)
+
+
+def test_a_task_is_not_below_one_whose_name_begins_its_own(data):
+    model = dotted("SR", "SR.p53", head=pt.head.Tower([3]))
+    model.freeze("heads.SR")
+    assert {path.rsplit(".", 2)[0] for path in model.frozen} == {"heads.SR"}
+    before = model.state_dict()
+    targets = {"SR": data.age, "SR.p53": data.age}
+    pt.Trainer(model, lr=0.01).fit((data.x, targets), epochs=1, **QUIET)
+    moved = {name for name, values in model.state_dict().items() if not np.array_equal(values, before[name])}
+    assert moved & set(model.frozen) == set()
+    assert {name for name in moved if name.startswith("heads")} == set(below(before, "heads.SR.p53."))
+    with pytest.raises(ValueError, match=r"no parameter is called \"heads.SR.p5\""):
+        model.freeze("heads.SR.p5")
+    model.freeze("heads.SR.p53.0")
+    assert "heads.SR.p53.0.weight" in model.frozen and "heads.SR.p53.1.weight" not in model.frozen
+
+
+def test_a_learning_rate_of_a_task_is_not_that_of_one_whose_name_it_begins(data):
+    def moved(lr):
+        model = dotted("SR", "SR.p53", sharing="soft")
+        before = model.state_dict()
+        pt.Trainer(model, pt.optim.SGD(lr=lr)).step((data.x, data.age, data.age))
+        return {name for name, values in model.state_dict().items() if not np.array_equal(values, before[name])}
+
+    state = dotted("SR", "SR.p53", sharing="soft").state_dict()
+    assert moved({"heads.SR": 0.1, "default": 0.0}) == set(below(state, "heads.SR.")) - set(below(state, "heads.SR.p"))
+    assert moved({"encoders.SR.p53": 0.1, "default": 0.0}) == set(below(state, "encoders.SR.p53."))
+
+
+def test_starting_from_a_task_leaves_one_whose_name_it_begins(data):
+    model, other = dotted("SR", "SR.p53"), dotted("SR", "SR.p53", "new.one", seed=1)
+    before, theirs = model.state_dict(), other.state_dict()
+    assert model.start_from(other, "heads.SR", "encoder") == ([], [])
+    after = model.state_dict()
+    assert same_bits(below(after, "encoder", "heads.SR.weight"), below(theirs, "encoder", "heads.SR.weight"))
+    assert same_bits(below(after, "heads.SR.p53"), below(before, "heads.SR.p53"))
+    with pytest.raises(ValueError, match=r"`start_from`: no parameter is called \"head\"; names begin with `encoder`"):
+        model.start_from(other, "head")
+    grown = dotted("SR")
+    grown.freeze("heads.SR")
+    assert grown.add_task(pt.Task("SR.p53")).frozen == ["heads.SR.weight", "heads.SR.bias"]
+
+
+def test_a_regularizer_on_a_task_leaves_one_whose_name_it_begins(data):
+    model = dotted("SR", "SR.p53", sharing="soft")
+    state = model.state_dict()
+    trainer = pt.Trainer(model, pt.optim.SGD(lr=0.0), regularizers=[pt.regularizer.L1(1.0, on="heads.SR")])
+    free = pt.Trainer(dotted("SR", "SR.p53", sharing="soft"), pt.optim.SGD(lr=0.0))
+    batch = (data.x, data.age, data.age)
+    added = trainer.step(batch)["loss"] - free.step(batch)["loss"]
+    assert added == pytest.approx(np.abs(state["heads.SR.weight"]).sum(), rel=1e-4)
+    # Stacks of tasks are found by whole names too.
+    same = [pt.Trainer(dotted(*names, sharing="soft"), regularizers=["mean_regularized"]).step(batch)["loss"]
+            for names in (("SR", "SR.p53"), ("a", "b"))]  # fmt: skip
+    assert same[0] == pytest.approx(same[1], rel=1e-6)
+    with pytest.raises(ValueError, match=r"no weight is called \"heads.SR.p5\"; names begin with `encoders`, `heads`"):
+        pt.Trainer(model, regularizers=[pt.regularizer.L1(1.0, on="heads.SR.p5")])
+
+
+def test_a_summary_has_one_line_for_heads_of_dotted_names():
+    assert "heads.*" in repr(dotted("a.b.c", "d").summary())
+    with pytest.raises(ValueError, match=r"a task needs a name without `/` and U\+001F"):
+        dotted("a\x1fb")

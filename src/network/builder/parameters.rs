@@ -1,6 +1,7 @@
 //! Places for parameters and state in the flat buffers.
 
 use super::{ALIGN, Builder};
+use crate::network::path::Path;
 use crate::network::{Entry, Init, Param, ParamId, Reach, Role, Start, Value, ValueId};
 
 impl Builder {
@@ -70,7 +71,7 @@ impl Builder {
             let size = if self.full() { 0 } else { shape.iter().product::<usize>() };
             let range = at..at + size;
             at = range.end;
-            self.net.entries.push(Entry { name, shape, range, param: Some(id), frozen: false });
+            self.net.entries.push(Entry { name: Path::new(&name), shape, range, param: Some(id), frozen: false });
         }
         self.end = at;
         // Reach is set when the node that uses the parameter is pushed.
@@ -89,7 +90,7 @@ impl Builder {
         }
         for (g, path) in paths.iter().enumerate().take(groups) {
             let range = offset + g * width..offset + (g + 1) * width;
-            let name = format!("{path}.{name}");
+            let name = Path::new(&format!("{path}.{name}"));
             self.state_entries.push(Entry { name, shape: vec![width], range, param: None, frozen: false });
         }
         self.net.state.resize(offset + groups * width, start);

@@ -27,6 +27,11 @@ from .trainer import Trainer  # noqa: E402
 
 __version__ = _core.__version__
 
+# Classes are called as people import them, whatever file they stand in: pickles find them by that name.
+for _class in (Bag, Callback, Checkpoint, Component, EarlyStopping, History, Inputs, MultiTaskModel, Relation, Results,
+               Task, Trainer):  # fmt: skip
+    _class.__module__ = __name__
+
 __all__ = [
     "Bag",
     "Callback",

@@ -46,7 +46,8 @@ def _module(family: str, infos: Iterable[dict[str, Any]]) -> str:
     lines += ["from typing import Any"] if any("Any" in text for text in classes) else []
     lines += [""] if len(lines) > 2 else []
     base = _base(family)
-    return "\n".join([*lines, f"from {base.__module__.removeprefix(__package__)} import {base.__name__}", "", *classes])
+    module = base.__module__.removeprefix(__package__) or "."
+    return "\n".join([*lines, f"from {module} import {base.__name__}", "", *classes])
 
 
 def _base(family: str) -> type[Component]:

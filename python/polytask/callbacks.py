@@ -63,7 +63,20 @@ class Callback:
         return f"{type(self).__name__}()"
 
 
-class EarlyStopping(Callback):
+class _Watching(Callback):
+    """One that watches columns of the history; pickles name no class beside itself."""
+
+    _watched: Watched | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_watched": None if self._watched is None else self._watched.describe()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        watched = state["_watched"]
+        vars(self).update({**state, "_watched": None if watched is None else Watched.restore(watched)})
+
+
+class EarlyStopping(_Watching):
     """Stops when what it watches has not improved for `patience` epochs.
 
     Arguments:
@@ -87,7 +100,7 @@ class EarlyStopping(Callback):
         mode: Mode = "auto",
         restore_best: bool = True,
     ) -> None:
-        self._watched = Watched(monitor, mode)
+        self._watched: Watched = Watched(monitor, mode)
         self.patience = whole(patience, "`patience`", 0)
         self.min_delta = _delta(min_delta)
         self.restore_best = bool(restore_best)
@@ -148,7 +161,7 @@ class EarlyStopping(Callback):
         return f"EarlyStopping({self.monitors!r}, patience={self.patience})"
 
 
-class Checkpoint(Callback):
+class Checkpoint(_Watching):
     """Writes everything a run needs to go on with the same bits: `trainer.fit(..., resume=path)`.
 
     A file appears complete or not at all, and older ones go only afterwards: whenever the run dies, the last complete

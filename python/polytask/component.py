@@ -44,6 +44,10 @@ class Component:
     def _chosen(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if value != self.defaults()[key]}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A pickle of an earlier version lacks what was added since.
+        vars(self).update(self.defaults() | state)
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is not changed after it is made; make another one")
 

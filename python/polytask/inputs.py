@@ -177,6 +177,13 @@ class Inputs:
         """What was learned from a frame."""
         return self.columns.describe() if self.columns else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "columns": self.face()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        learned = state["columns"]
+        vars(self).update({**state, "columns": None if learned is None else Columns.restore(learned)})
+
     @classmethod
     def restore(cls, core: dict[str, Any], face: dict[str, Any] | None) -> "Inputs":
         """The inputs of a stored description."""

@@ -25,6 +25,11 @@ class Metric:
         """Whether it is one of ours, which its name brings back."""
         return self.function is None
 
+    @property
+    def given(self) -> str | Callable[[Tensor, Tensor], Any]:
+        """What a task was given for it."""
+        return self.name if self.function is None else self.function
+
     def fits(self, kind: str) -> bool:
         """Whether it suits labels of a kind: "classes", "binary" or "values"."""
         return self.function is not None or self.name in (VALUES if kind == "values" else LABELS)

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from os import PathLike, fspath
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +26,8 @@ from .task import Task, whole
 
 _log = logging.getLogger("polytask")
 _RELU = object()
+#: The attributes that `_take` gives a model.
+_PARTS = frozenset(("_core", "inputs", "kinds", "metrics", "reader", "tasks"))
 Part = TypeVar("Part")
 
 
@@ -90,8 +93,8 @@ class MultiTaskModel:
     def _take(self, core: _core.Model, inputs: Inputs, tasks: Sequence[Task]) -> None:
         self._core = core
         # What is learned of data is a model's own: inputs and tasks may serve several models.
-        self.inputs = copy.copy(inputs)
-        self.tasks = tuple(copy.copy(task) for task in tasks)
+        self.inputs = _twin(inputs)
+        self.tasks = tuple(_twin(task) for task in tasks)
         self.kinds = [predictions.kind(core, j, task) for j, task in enumerate(tasks)]
         pairs = zip(self.tasks, self.kinds, strict=True)
         self.metrics: list[list[Metric]] = [_metrics.for_kind(task.metrics, kind, task.name) for task, kind in pairs]
@@ -153,7 +156,11 @@ class MultiTaskModel:
         }
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters and statistics by path: `encoder.0.weight` `[out, in]`, `heads.task1.bias`, ..."""
+        """Copies of all parameters and statistics by path: `encoder.0.weight` `[out, in]`, `heads.task1.bias`, ...
+
+        They are NumPy arrays: what `torch.save` wrote of them `torch.load` reads with `weights_only=False`, what
+        `np.savez(path, **state)` wrote `np.load` as it is.
+        """
         return self._core.state()
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Mismatch:
@@ -309,18 +316,47 @@ class MultiTaskModel:
             OSError: the file cannot be read.
             ValueError: it is no model, or not a complete one.
         """
-        core, description = predictions.opened(fspath(path))
+        model = cls.__new__(cls)
         try:
-            face = description.get("face") or {}
-            inputs = Inputs.restore(description["inputs"], face.get("inputs"))
-            tasks = predictions.restored(description["tasks"], face.get("tasks"), losses or {})
-            wrapped = [island.wrap(task) for task in tasks]
-            model = cls.__new__(cls)
-            model._take(_core.Model.load(fspath(path), wrapped) if any(wrapped) else core, inputs, tasks)
-            model._relearn(face.get("learned") or {})
+            model._open(partial(_core.Model.load, fspath(path)), losses or {})
         except (LookupError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path}: damaged description ({error!r})") from None
         return model
+
+    def _open(
+        self,
+        read: Callable[..., _core.Model],
+        losses: Mapping[str, Callable[..., Any]],
+        metrics: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        """Becomes the model that `read` reads; with losses and lists of metrics by task that are none of our own."""
+        core = read()
+        description = json.loads(core.description)
+        face = description.get("face") or {}
+        inputs = Inputs.restore(description["inputs"], face.get("inputs"))
+        tasks = predictions.restored(description["tasks"], face.get("tasks"), losses, metrics or {})
+        wrapped = [island.wrap(task) for task in tasks]
+        self._take(read(wrapped) if any(wrapped) else core, inputs, tasks)
+        self._relearn(face.get("learned") or {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What `save` writes, the Python losses and metrics that no file keeps, and attributes of the caller's."""
+        self._core.set_face(json.dumps(self._face()))
+        foreign = [task for task in self.tasks if any(not metric.named for metric in task.metrics or ())]
+        return {
+            "file": self._core.to_bytes(),
+            "losses": {task.name: task.loss for task in self.tasks if task.custom},
+            "metrics": {task.name: [metric.given for metric in task.metrics or ()] for task in foreign},
+            "own": {name: value for name, value in vars(self).items() if name not in _PARTS},
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._open(partial(_core.Model.from_bytes, state["file"]), state["losses"], state["metrics"])
+        vars(self).update(state["own"])
+
+    def __copy__(self) -> "MultiTaskModel":
+        # A shallow copy would share the parameters: training one would change the other.
+        return copy.deepcopy(self)
 
     def _face(self) -> dict[str, Any]:
         tasks = [task.face() for task in self.tasks]
@@ -354,6 +390,13 @@ class MultiTaskModel:
         shown = "".join(f"    {family}={part!r},\n" for family, part in parts.items())
         tasks = "".join(f"        {task!r},\n" for task in self.tasks)
         return f"MultiTaskModel(\n    {self.inputs!r},\n    tasks=[\n{tasks}    ],\n{shown})"
+
+
+def _twin(part: Part) -> Part:
+    """Another one that shares all it has, which `copy.copy` would make anew."""
+    twin = object.__new__(type(part))
+    vars(twin).update(vars(part))
+    return twin
 
 
 def _refuse_mixture(full: dict[str, Any], short: dict[str, Any]) -> None:

@@ -68,6 +68,17 @@ class Watched:
         self.best: list[float | None] = [None] * len(self.names)
         self._warned: set[str] = set()
 
+    def describe(self) -> dict[str, Any]:
+        """All of it, as a pickle keeps it."""
+        return {"monitors": self.names, "mode": self.modes, "best": self.best}
+
+    @classmethod
+    def restore(cls, state: dict[str, Any]) -> Watched:
+        """What `describe` gave."""
+        watched = cls(state["monitors"], state["mode"])
+        watched.best = list(state["best"])
+        return watched
+
     def begin(self, trainer: Trainer) -> None:
         """Refuses, before the first step, what the history will not have or nobody knows the direction of."""
         self._warned.clear()

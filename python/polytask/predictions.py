@@ -1,7 +1,7 @@
 """From the core's outputs to what people see: shapes, decisions, restored tasks."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,11 +79,17 @@ def opened(path: str) -> tuple[_core.Model, dict[str, Any]]:
     return core, json.loads(core.description)
 
 
-def restored(core: list[dict[str, Any]], face: Any, losses: Mapping[str, Callable[..., Any]]) -> list[Task]:
-    """The tasks of a stored description."""
+def restored(
+    core: list[dict[str, Any]],
+    face: Any,
+    losses: Mapping[str, Callable[..., Any]],
+    metrics: Mapping[str, Sequence[Any]],
+) -> list[Task]:
+    """The tasks of a stored description; `losses` and `metrics` have by task what is none of our own."""
     names = [task["name"] for task in core]
     unknown = [name for name in losses if name not in names]
     if unknown:
         raise ValueError(f"`losses`: unknown task {unknown[0]!r}; the model has {listed(names)}")
-    notes = face or [{}] * len(core)
+    notes = [{**note, "metrics": metrics.get(name, note.get("metrics"))}
+             for name, note in zip(names, face or [{}] * len(core), strict=True)]  # fmt: skip
     return [Task.restore(task, note, losses.get(task["name"])) for task, note in zip(core, notes, strict=True)]

@@ -95,6 +95,14 @@ class Task:
             "scale": self.scale,
         }
 
+    def __getstate__(self) -> dict[str, Any]:
+        names = None if self.metrics is None else [metric.given for metric in self.metrics]
+        return {**vars(self), "metrics": names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        names = state["metrics"]
+        vars(self).update({**state, "metrics": None if names is None else _metrics.read(names, state["name"])})
+
     @classmethod
     def restore(cls, core: dict[str, Any], face: dict[str, Any], loss: Loss | None = None) -> "Task":
         """The task of a stored description."""

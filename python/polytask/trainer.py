@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections.abc import Iterable, Sequence
@@ -258,6 +259,22 @@ class Trainer:
         for callback in callbacks:
             if not any(callback is each for each, _ in known):
                 _log.warning("%s has no state in the checkpoint %s", callback, path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a checkpoint would have, as bytes, and the callbacks themselves."""
+        settings = {**json.loads(self._core.settings), "observe": self.observe}
+        ours = {"_core": None, "_loop": None, "settings": settings, "checkpoint": self._core.to_bytes("", [])}
+        return {**vars(self), **ours}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        settings, checkpoint = state.pop("settings"), state.pop("checkpoint")
+        vars(self).update(state)
+        self._core = _core.Trainer(self.model._core, json.dumps(settings))
+        self._core.take_over(self._core.read(checkpoint))
+
+    def __copy__(self) -> Trainer:
+        # A shallow copy would train the same model.
+        return copy.deepcopy(self)
 
     def _check_whole(self, data: Rows | Stream | Mixed) -> None:
         """Checks data to evaluate on, where they are there as a whole; what is doubtful in them is logged."""

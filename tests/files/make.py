@@ -3,13 +3,19 @@
     python tests/files/make.py tests/files/0.1.0
 
 writes `<case>.model.safetensors`, `<case>.checkpoint.safetensors` (with its `.npz`, if callbacks have arrays) and
-`predictions.npz`. Files that an earlier version wrote are never written again: a new version gets a folder of its own.
+`predictions.npz`.
+
+    python tests/files/make.py --pickles tests/files/pickles
+
+writes `model.pickle`, `trainer.pickle` and `expected.npz`, the predictions of both. Files that an earlier version wrote
+are never written again: a new version gets a folder of its own.
 Features are exact in every precision, so that nothing but the files needs to be stored.
 """
 
 from __future__ import annotations
 
 import functools
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -244,5 +250,23 @@ def make(folder: Path) -> None:
     np.savez_compressed(folder / "predictions.npz", **predictions)
 
 
+def pickles(folder: Path) -> None:
+    """Writes a model and a trainer, with callbacks, as pickles."""
+    folder.mkdir(parents=True)
+    made = model()
+    # What early stopping keeps are arrays, which NumPy's pickles name differently from version to version.
+    callbacks = [pt.EarlyStopping("loss", patience=50, restore_best=False)]
+    training = trainer(made, {"weighting": pt.weighting.FAMO(), "callbacks": callbacks})
+    training.fit(data(made, numbers(4)), epochs=2, batch_size=8, progress=False)
+    expected: dict[str, np.ndarray] = {}
+    for kind, each in (("model", made), ("trainer", training)):
+        (folder / f"{kind}.pickle").write_bytes(pickle.dumps(each, protocol=4))
+        expected |= {f"{kind}/{task}": predicted for task, predicted in made.predict(numbers(4)).items()}
+    np.savez_compressed(folder / "expected.npz", **expected)
+
+
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
+    if sys.argv[1] == "--pickles":
+        pickles(Path(sys.argv[2]))
+    else:
+        make(Path(sys.argv[1]))

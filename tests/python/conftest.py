@@ -76,17 +76,7 @@ def model() -> pt.MultiTaskModel:
 #: Newcomers' scripts that do not work as typed yet (docs/habits.md has what comes), by group.
 NOT_YET = {
     "copying": {
-        "deepcopy_of_a_model",
-        "pickle_of_a_model",
-        "joblib",
-        "joblib_workers",
-        "cloudpickle",
-        "torch_save_of_a_model",
         "torch_save_of_a_state_dict",
-        "deepcopy_of_a_trainer",
-        "pickle_of_a_trainer",
-        "pickle_of_a_model_of_frames",
-        "deepcopy_with_a_loss_of_mine",
     },
     "numpy": {
         "the_short_form_by_position",

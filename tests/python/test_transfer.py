@@ -341,7 +341,8 @@ def test_a_task_is_not_below_one_whose_name_begins_its_own(data):
     with pytest.raises(ValueError, match=r"no parameter is called \"heads.SR.p5\""):
         model.freeze("heads.SR.p5")
     model.freeze("heads.SR.p53.0")
-    assert "heads.SR.p53.0.weight" in model.frozen and "heads.SR.p53.1.weight" not in model.frozen
+    assert "heads.SR.p53.0.weight" in model.frozen
+    assert "heads.SR.p53.1.weight" not in model.frozen
 
 
 def test_a_learning_rate_of_a_task_is_not_that_of_one_whose_name_it_begins(data):

@@ -17,6 +17,9 @@ from polytask import metrics
 
 torch.set_num_threads(1)
 
+# A shell's background jobs ignore Ctrl-C, which tests send and notebooks handle: here it is as in the foreground.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Libraries add to the warning filters and the environment when they are first imported, torch's optimizers when one
 # first steps, which is no doing of the test that comes first.
 metrics.load()

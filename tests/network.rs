@@ -119,7 +119,7 @@ impl Case {
         let values = self.params.values.slice();
         let named = self.net.entries.iter().filter(|e| e.param.is_some());
         let params =
-            named.map(|e| (e.name.clone(), tensor(&values[e.range.clone()], &e.shape).set_requires_grad(true)));
+            named.map(|e| (e.name.to_string(), tensor(&values[e.range.clone()], &e.shape).set_requires_grad(true)));
         let codes: Vec<_> = self.codes.iter().map(|&c| i64::from(c)).collect();
         let columns = self.net.categorical.len() as i64;
         Reference {

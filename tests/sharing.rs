@@ -168,7 +168,7 @@ fn soft_sharing_starts_alike() {
         let net = built(encoder, &json!("soft"), "linear", 3);
         let params = Params::<f64>::new(&net, 4).unwrap();
         let of = |name: &str| {
-            let entry = net.entries.iter().find(|entry| entry.name == name).unwrap();
+            let entry = net.entries.iter().find(|entry| *entry.name == *name).unwrap();
             params.values.slice()[entry.range.clone()].to_vec()
         };
         for layer in ["0.weight", "0.bias", "1.weight", "1.bias"] {

@@ -150,7 +150,7 @@ fn losses_follow_a_loop_written_with_autograd() {
         Tensor::from_slice(model.entry(i)).reshape(shape).to_kind(Kind::Double).set_requires_grad(true)
     });
     let params: Vec<_> = params.collect();
-    let named = |name: &str| &params[model.entries().iter().position(|e| e.name == name).unwrap()];
+    let named = |name: &str| &params[model.entries().iter().position(|e| *e.name == *name).unwrap()];
     let mut momentum: Vec<_> = params.iter().map(Tensor::zeros_like).collect();
     let x64 = Tensor::from_slice(&x).reshape([ROWS as i64, 5]).to_kind(Kind::Double);
     let [Target::Classes(kind), Target::Values(size, _), Target::Values(tags, _)] = &targets else { panic!() };
@@ -356,7 +356,7 @@ fn the_jacobian_adds_up_to_the_gradient_and_squares_to_the_gramian() {
     let gradient = model.gradient(&data).unwrap();
     let jacobian = model.jacobian(&data).unwrap();
     let gramian = model.gramian(&data).unwrap();
-    let named = |name: &String| model.entries().iter().position(|e| &e.name == name).unwrap();
+    let named = |name: &String| model.entries().iter().position(|e| *e.name == **name).unwrap();
     let flat: Vec<f32> = jacobian.names.iter().flat_map(|name| gradient[named(name)].clone()).collect();
     assert!(jacobian.names.iter().all(|name| name.starts_with("encoder.")) && !flat.is_empty());
     for (k, &sum) in flat.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .component import Component
+from . import Component
 
 class MLP(Component):
     """Multi-layer perceptron: layers of linear, normalisation, activation, dropout.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from .component import Component
+from . import Component
 
 class SGD(Component):
     """Stochastic gradient descent with momentum (Sutskever et al., On the Importance of Initialization and Momentum

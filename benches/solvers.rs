@@ -53,8 +53,8 @@ fn main() {
                 measure(|| drop(black_box(cone::project_each(&g, &ones, SINGLE)))),
                 measure(|| drop(black_box(cone::project(&g, &ones, SINGLE)))),
                 measure(|| drop(black_box(conflict_averse::weights(&g, n, 0.5, SINGLE)))),
-                measure(|| drop(black_box(fair::fixed_point(&g, &ones, 1.0)))),
-                measure(|| drop(black_box(fair::fixed_point(&g, &ones, 2.0)))),
+                measure(|| drop(black_box(fair::fixed_point(&g, &ones, 1.0, SINGLE)))),
+                measure(|| drop(black_box(fair::fixed_point(&g, &ones, 2.0, SINGLE)))),
                 measure(|| drop(black_box(eigen::Eigen::of(&g, n)))),
             ];
             let columns: Vec<String> = times.iter().map(|time| format!("{time:8.1}")).collect();

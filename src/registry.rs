@@ -101,7 +101,7 @@ pub fn read<C: Component>(parameters: &Map<String, Value>) -> Result<C> {
     for key in parameters.keys() {
         if !known.iter().any(|p| p.name == key) {
             let names: Vec<_> = known.iter().map(|p| p.name).collect();
-            bail!("{}: unknown argument `{key}`; it has {}", C::CLASS, list(&names));
+            bail!("{}: unknown argument `{key}`; {}it has {}", C::CLASS, meant(key, &names), list(&names));
         }
     }
     for parameter in &known {
@@ -329,6 +329,43 @@ macro_rules! component {
     };
 }
 
+/// `` did you mean `upgrad`?  `` for a name that none of these is but one is close to; nothing if none is, or if there is
+/// no other to tell it from.
+pub fn meant(name: &str, names: &[impl AsRef<str>]) -> String {
+    if names.len() < 2 {
+        return String::new();
+    }
+    let wrong: Vec<char> = name.to_lowercase().chars().take(LONGEST).collect();
+    let near = |known: &str| {
+        let known: Vec<char> = known.to_lowercase().chars().take(LONGEST).collect();
+        let begun = wrong.len() >= 3 && known.starts_with(&wrong);
+        let edits = if begun { 1 } else { edits(&wrong, &known) };
+        (begun || 3 * edits <= wrong.len().max(known.len()) + 1).then_some(edits)
+    };
+    let close = names.iter().filter_map(|known| Some((near(known.as_ref())?, known.as_ref())));
+    close.min_by_key(|(edits, _)| *edits).map_or_else(String::new, |(_, known)| format!("did you mean `{known}`? "))
+}
+
+/// Letters that `meant` looks at: no name is longer.
+const LONGEST: usize = 100;
+
+/// Letters to add, drop, change or swap with their neighbour until one word is the other.
+fn edits(a: &[char], b: &[char]) -> usize {
+    let mut before: [Vec<usize>; 2] = [Vec::new(), (0..=b.len()).collect()];
+    for (i, &x) in a.iter().enumerate() {
+        let [older, last] = &before;
+        let mut row = vec![i + 1];
+        for (j, &y) in b.iter().enumerate() {
+            let swapped = i > 0 && j > 0 && x == b[j - 1] && a[i - 1] == y;
+            let swap = if swapped { older[j - 1] + 1 } else { usize::MAX };
+            row.push((last[j] + usize::from(x != y)).min(last[j + 1] + 1).min(row[j] + 1).min(swap));
+        }
+        let [_, last] = before;
+        before = [last, row];
+    }
+    before[1][b.len()]
+}
+
 /// Declares a family: the list of its components, and `build`, `check` and `infos` over it.
 ///
 /// `build` reads a description and hands back the component as a trait object.
@@ -345,9 +382,10 @@ macro_rules! family {
             $( if name == <$component>::name() {
                 return Ok(Box::new($crate::registry::read::<$component>(&parameters)?));
             } )+
+            let names = [$(<$component>::name()),+];
             $crate::bail!(
-                "unknown {} {name:?}; there are {}", $family,
-                $crate::registry::list(&[$(<$component>::name()),+])
+                "unknown {} {name:?}; {}there are {}", $family,
+                $crate::registry::meant(&name, &names), $crate::registry::list(&names)
             )
         }
 
@@ -363,6 +401,32 @@ macro_rules! family {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_nearest_name_is_suggested() {
+        let names = ["equal", "upgrad", "cagrad", "nash_mtl", "mgda", "mae", "average_precision"];
+        for (wrong, right) in [
+            ("upgrda", "upgrad"),
+            ("UPGrad", "upgrad"),
+            ("cagard", "cagrad"),
+            ("nashmtl", "nash_mtl"),
+            ("Nash-MTL", "nash_mtl"),
+            ("mdga", "mgda"),
+            ("eqal", "equal"),
+            ("aver", "average_precision"),
+            ("mea", "mae"),
+        ] {
+            assert_eq!(meant(wrong, &names), format!("did you mean `{right}`? "), "{wrong}");
+        }
+        for wrong in ["", "x", "gradnorm", "nonsense", &"upgrad".repeat(1000)] {
+            assert_eq!(meant(wrong, &names), "", "{wrong}");
+        }
+        assert_eq!(meant("b", &["a", "c"]), "");
+        assert_eq!(meant("gate", &["gates"]), "");
+        assert_eq!(meant("a", &[] as &[&str]), "");
+        assert_eq!(edits(&['a', 'b', 'c'], &['c', 'a']), 3);
+        assert_eq!(edits(&['a', 'b', 'c', 'd'], &['b', 'a', 'd']), 2);
+    }
 
     mod shape {
         crate::component! {
@@ -391,7 +455,9 @@ mod tests {
     #[test]
     fn errors_name_the_argument() {
         let message = |value| square(value).unwrap_err().to_string();
-        assert_eq!(message(json!({"size": 1})), "Square: unknown argument `size`; it has `side`, `corners`");
+        let unknown = "Square: unknown argument `size`; did you mean `side`? it has `side`, `corners`";
+        assert_eq!(message(json!({"size": 1})), unknown);
+        assert_eq!(message(json!({"nonsense": 1})), "Square: unknown argument `nonsense`; it has `side`, `corners`");
         assert_eq!(message(json!({"side": -1})), "Square: argument `side` should lie in 0.0..; got -1.0");
         assert!(
             message(json!({"side": "a"})).starts_with("Square: argument `side` should be a finite number; got \"a\"")

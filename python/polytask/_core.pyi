@@ -20,6 +20,7 @@ __all__ = [
     "components",
     "course",
     "interrupted",
+    "meant",
     "torch_version",
 ]
 
@@ -40,6 +41,9 @@ def components() -> str:
 
 def check(family: str, description: str) -> None:
     """Builds a component from its JSON description and forgets it: for its errors."""
+
+def meant(name: str, names: Sequence[str]) -> str:
+    """The question whether one of these names was meant, as errors ask it; nothing if none is close."""
 
 def interrupted(waits: bool) -> None:
     """Says whether a Ctrl-C waits, so that loops of the core look for it."""

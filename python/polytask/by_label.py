@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .component import Component, listed, plain
+from .component import Component, listed, meant, plain
 from .data.known import Known
 
 #: Most classes that a dict may have weights for.
@@ -44,7 +44,9 @@ class Loss(Component):
         for label, weight in weights.items():
             place = known.place(label, called)
             if place is None:
-                raise ValueError(f"{called}: unknown label {label!r}; there are {listed(map(repr, labels))}")
+                raise ValueError(
+                    f"{called}: unknown label {label!r}; {meant(label, labels)}there are {listed(map(repr, labels))}"
+                )
             each[place] = weight
         return each
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checkpoints
+from .arguments import checked
 from .component import listed, plain
 from .monitor import Mode, Watched
 from .task import whole
@@ -92,6 +93,7 @@ class EarlyStopping(_Watching):
     count for `patience`, since nothing could be kept.
     """
 
+    @checked
     def __init__(
         self,
         monitor: str | Sequence[str] = "loss",
@@ -179,6 +181,7 @@ class Checkpoint(_Watching):
 
     last = True
 
+    @checked
     def __init__(
         self,
         path: str | PathLike[str],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .bag import Bag
-from .component import listed
+from .component import listed, meant
 from .data import frames, measures
 from .data.known import Known, is_missing, merge
 
@@ -170,7 +170,9 @@ def _choose(
             raise TypeError(f"`{argument}` should be a list of columns; got {chosen!r}")
         unknown = [name for name in chosen or () if name not in have]
         if unknown:
-            raise ValueError(f"`{argument}`: the frame has no column {unknown[0]!r}; it has {listed(have)}")
+            raise ValueError(
+                f"`{argument}`: the frame has no column {unknown[0]!r}; {meant(unknown[0], have)}it has {listed(have)}"
+            )
     twice = [name for name in bags if name in {*(numeric or ()), *(categorical or ())}]
     if twice:
         raise ValueError(f"`bags`: column {twice[0]!r} is among the numeric or categorical columns too")

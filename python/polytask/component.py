@@ -3,7 +3,7 @@
 import inspect
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -69,7 +69,9 @@ def _bind(cls: type[Component], args: tuple[Any, ...], kwargs: dict[str, Any]) -
     given = dict(zip(known, args, strict=False))
     for key, value in kwargs.items():
         if key not in known:
-            raise TypeError(f"{cls.__name__}: unknown argument `{key}`; it has {listed(known)}")
+            from .arguments import unknown  # which needs this file
+
+            raise unknown(cls.__name__, key, known)
         if key in given:
             raise TypeError(f"{cls.__name__}: argument `{key}` is given twice")
         given[key] = value
@@ -97,6 +99,11 @@ def _key(key: Any, argument: str) -> str:
     if not isinstance(key, str):
         raise TypeError(f"{argument} should have strings as keys; got {key!r}")
     return key
+
+
+def meant(name: object, names: Iterable[Any]) -> str:
+    """The question whether one of these was meant, to stand before the list of them; nothing if none is close."""
+    return _core.meant(str(name), [str(each) for each in names])
 
 
 def listed(names: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 from . import interrupts
-from .component import listed
+from .component import listed, meant
 from .table import Table
 
 
@@ -46,7 +46,7 @@ class History(Table, Sequence[dict[str, Any]]):
         if not isinstance(key, str):
             return self.rows[key]
         if key not in self.columns:
-            raise KeyError(f"no column {key!r}; there are {listed(self.columns)}")
+            raise KeyError(f"no column {key!r}; {meant(key, self.columns)}there are {listed(self.columns)}")
         return [row.get(key, float("nan")) for row in self.rows]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import checked
 from .bag import Bag, read
 from .columns import Columns
 from .component import listed
@@ -38,6 +39,7 @@ class Inputs:
             True or False a feature.
     """
 
+    @checked
     def __init__(
         self,
         numeric: int = 0,
@@ -54,6 +56,7 @@ class Inputs:
         self.columns: Columns | None = None
 
     @classmethod
+    @checked
     def from_frame(
         cls,
         frame: Any,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import interrupts
-from .component import listed
+from .component import listed, meant
 from .relation import Relation
 from .table import text
 
@@ -117,7 +117,7 @@ class Inspection:
         if not have:
             raise ValueError("this sharing scheme has neither gates nor mixes to draw")
         if name is not None and name not in have:
-            raise ValueError(f"`name`: there is no {name!r}; there are {listed(have)}")
+            raise ValueError(f"`name`: there is no {name!r}; {meant(name, have)}there are {listed(have)}")
         chosen = have if name is None else [name]
         return plots.inspection([self.gates.get(each) or self.mixes[each] for each in chosen])
 

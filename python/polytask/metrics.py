@@ -1,15 +1,17 @@
 """Metrics by torchmetrics, on labelled rows only, NaN where they are undefined."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
-from .component import listed
+from .component import listed, meant
 
 Tensor = torch.Tensor
+#: What a task may be given for its metrics, or a list of them: one of our names, a callable, callables by name.
+Given: TypeAlias = str | Callable[..., Any] | Mapping[str, Callable[..., Any]]
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,9 @@ class Metric:
         return self.function is None
 
     @property
-    def given(self) -> str | Callable[[Tensor, Tensor], Any]:
-        """What a task was given for it."""
-        return self.name if self.function is None else self.function
+    def given(self) -> Given:
+        """What a task may be given for it."""
+        return self.name if self.function is None else {self.name: self.function}
 
     def fits(self, kind: str) -> bool:
         """Whether it suits labels of a kind: "classes", "binary" or "values"."""
@@ -108,21 +110,40 @@ def read(metrics: Any, task: str) -> list[Metric]:
         ValueError: an unknown name, or one that comes twice.
         TypeError: neither a name nor a callable.
     """
-    if isinstance(metrics, str) or callable(metrics):
+    if isinstance(metrics, str | Mapping) or callable(metrics):
         metrics = [metrics]
     if not isinstance(metrics, Sequence):
         raise TypeError(f"task `{task}`: `metrics` should be a list of names or callables; got {metrics!r}")
-    found = [_one(metric, task) for metric in metrics]
+    found: list[Metric] = []
+    for metric in metrics:
+        found += _named(metric, task) if isinstance(metric, Mapping) else [_one(metric, task)]
     names = [metric.name for metric in found]
     if len(set(names)) < len(names) or "loss" in names:
         raise ValueError(f"task `{task}`: `metrics` should have names that differ, and not `loss`; got {listed(names)}")
     return found
 
 
+def _named(metrics: Mapping[Any, Any], task: str) -> list[Metric]:
+    """Callables by the names that they are to have."""
+    found = []
+    for name, function in metrics.items():
+        if not isinstance(name, str) or not name or "/" in name:
+            raise ValueError(f"task `{task}`: the name of a metric should be a string without `/`; got {name!r}")
+        if not callable(function):
+            raise TypeError(f"task `{task}`: metric `{name}` should be a callable; got {function!r}")
+        if name in LABELS or name in VALUES:
+            raise ValueError(f"task `{task}`: `{name}` is a metric of ours; give yours another name")
+        found.append(Metric(name, function, getattr(function, "higher_is_better", None)))
+    return found
+
+
 def _one(metric: Any, task: str) -> Metric:
     if isinstance(metric, str):
         if metric not in LABELS and metric not in VALUES:
-            raise ValueError(f"task `{task}`: unknown metric {metric!r}; there are {listed([*LABELS, *VALUES])}")
+            known = [*LABELS, *VALUES]
+            raise ValueError(
+                f"task `{task}`: unknown metric {metric!r}; {meant(metric, known)}there are {listed(known)}"
+            )
         return Metric(metric, None, metric in LABELS or VALUES[metric][1])
     if not callable(metric):
         raise TypeError(f"task `{task}`: a metric should be a name or a callable; got {metric!r}")

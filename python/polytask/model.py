@@ -13,7 +13,8 @@ import numpy as np
 
 from . import _core, interrupts, island, predictions, transfer
 from . import metrics as _metrics
-from .component import Component, listed
+from .arguments import checked
+from .component import Component, listed, meant
 from .data import Names, Reader, arrays
 from .inputs import Inputs
 from .inspection import Inspection
@@ -41,8 +42,9 @@ class Mismatch(NamedTuple):
 class MultiTaskModel:
     """A network with one head a task.
 
-    The short form, `MultiTaskModel(input_size=10, hidden_size=20, output_sizes=[2, 3, 4])`, is an MLP shared by
-    classification tasks called `task1`, `task2`, ...; the full form names everything.
+    The short form, `MultiTaskModel(input_size=10, hidden_size=20, output_sizes=[2, 3, 4])` or
+    `MultiTaskModel(10, 20, [2, 3, 4])`, is an MLP shared by classification tasks called `task1`, `task2`, ...; the full
+    form names everything.
 
     Arguments:
         inputs: `pt.Inputs`, or the number of numeric features.
@@ -56,9 +58,12 @@ class MultiTaskModel:
         input_size, hidden_size, output_sizes, activation: the short form; `activation=None` is linear.
     """
 
+    @checked
     def __init__(
         self,
         inputs: Inputs | int | None = None,
+        hidden_size: int | Sequence[int] | None = None,
+        output_sizes: Sequence[int] | None = None,
         *,
         tasks: Sequence[Task] | None = None,
         encoder: Component | str | None = None,
@@ -67,14 +72,17 @@ class MultiTaskModel:
         seed: int = 0,
         max_parameters: int | None = None,
         input_size: int | None = None,
-        hidden_size: int | Sequence[int] | None = None,
-        output_sizes: Sequence[int] | None = None,
         activation: Any = _RELU,
     ) -> None:
-        short = {"input_size": input_size, "hidden_size": hidden_size, "output_sizes": output_sizes}
+        short: dict[str, Any] = {"input_size": input_size, "hidden_size": hidden_size, "output_sizes": output_sizes}
         if any(value is not None for value in short.values()) or activation is not _RELU:
+            if _are_tasks(hidden_size):
+                raise TypeError("tasks are given by name, `tasks=[...]`; by position the second is `hidden_size`")
+            if input_size is None and not isinstance(inputs, Inputs):
+                # The first argument of either form.
+                inputs, short["input_size"] = None, inputs
             _refuse_mixture({"inputs": inputs, "tasks": tasks, "encoder": encoder}, short)
-            inputs, tasks = input_size, _short_tasks(output_sizes)
+            inputs, tasks = short["input_size"], _short_tasks(output_sizes)
             encoder = _short_encoder(hidden_size, "relu" if activation is _RELU else activation)
         described, checked = _read_inputs(inputs), _read_tasks(tasks)
         described = described.without(checked)
@@ -100,6 +108,7 @@ class MultiTaskModel:
         self.metrics: list[list[Metric]] = [_metrics.for_kind(task.metrics, kind, task.name) for task, kind in pairs]
         self.reader = Reader(self.inputs, self.tasks, self.kinds)
 
+    @checked
     def predict(self, x: Any, *, raw: bool = False, batch_size: int = 4096) -> dict[str, np.ndarray]:
         """Predictions for features in any form, a NumPy array a task; one row may be a dict or a pandas series.
 
@@ -148,7 +157,7 @@ class MultiTaskModel:
         named = [*predicted, *(threshold if isinstance(threshold, Mapping) else ())]
         unknown = [name for name in named if name not in tasks]
         if unknown:
-            raise ValueError(f"unknown task {unknown[0]!r}; the model has {listed(tasks)}")
+            raise ValueError(f"unknown task {unknown[0]!r}; {meant(unknown[0], tasks)}the model has {listed(tasks)}")
         return {
             name: predictions.decided(*tasks[name], arrays.to_numpy(p, f"`predicted` of task `{name}`")[0], threshold)
             for name, p in predicted.items()
@@ -406,6 +415,10 @@ def _refuse_mixture(full: dict[str, Any], short: dict[str, Any]) -> None:
     lacking = [name for name, value in short.items() if value is None]
     if lacking:
         raise TypeError(f"the short form needs {listed(short)}; `{lacking[0]}` is missing")
+
+
+def _are_tasks(given: Any) -> bool:
+    return isinstance(given, Task) or (isinstance(given, list | tuple) and any(isinstance(x, Task) for x in given))
 
 
 def _short_tasks(sizes: Any) -> list[Task]:

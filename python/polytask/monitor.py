@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from . import observation
-from .component import listed
+from .component import listed, meant
 
 if TYPE_CHECKING:
     from .model import MultiTaskModel
@@ -34,7 +34,9 @@ def find(
     """
     column = next((name for name in (f"validation/{monitor}", monitor) if name in columns), None)
     if column is None:
-        raise ValueError(f"{argument}: the history will have no column {monitor!r}; it will have {listed(columns)}")
+        names = [name.removeprefix("validation/") for name in columns]
+        advice = f"{meant(monitor, names)}it will have {listed(columns)}"
+        raise ValueError(f"{argument}: the history will have no column {monitor!r}; {advice}")
     higher = higher_is_better(column, model) if mode == "auto" else mode == "max"
     if higher is None:
         raise ValueError(f'{argument}: whether a higher {monitor!r} is better is not known; say mode="max" or "min" '
@@ -125,7 +127,7 @@ def _modes(mode: Any, names: Sequence[str]) -> list[str]:
     if isinstance(mode, Mapping):
         unknown = next((name for name in mode if name not in names), None)
         if unknown is not None:
-            raise ValueError(f"`mode`: {unknown!r} is not watched; there are {listed(names)}")
+            raise ValueError(f"`mode`: {unknown!r} is not watched; {meant(unknown, names)}there are {listed(names)}")
         modes = [mode.get(name, "auto") for name in names]
     else:
         modes = [mode] if isinstance(mode, str) or not isinstance(mode, Sequence) else list(mode)

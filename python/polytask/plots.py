@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from . import observation
-from .component import listed
+from .component import listed, meant
 from .history import History
 from .inspection import Gates, Mix
 from .relation import Relation
@@ -102,7 +102,9 @@ def _chosen(history: History, columns: Sequence[str] | None) -> list[str]:
     have = history.columns
     unknown = [name for name in columns or () if name not in have]
     if unknown:
-        raise ValueError(f"`columns`: the history has no {unknown[0]!r}; it has {listed(have)}")
+        raise ValueError(
+            f"`columns`: the history has no {unknown[0]!r}; {meant(unknown[0], have)}it has {listed(have)}"
+        )
     if columns:
         return [name for name in columns if name not in _NOT_DRAWN]
     return [name for name in have if name not in _NOT_DRAWN and not observation.is_observed(name)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from .component import listed
+from .component import listed, meant
 from .task import Task
 
 
@@ -89,7 +89,9 @@ def restored(
     names = [task["name"] for task in core]
     unknown = [name for name in losses if name not in names]
     if unknown:
-        raise ValueError(f"`losses`: unknown task {unknown[0]!r}; the model has {listed(names)}")
+        raise ValueError(
+            f"`losses`: unknown task {unknown[0]!r}; {meant(unknown[0], names)}the model has {listed(names)}"
+        )
     notes = [{**note, "metrics": metrics.get(name, note.get("metrics"))}
              for name, note in zip(names, face or [{}] * len(core), strict=True)]  # fmt: skip
     return [Task.restore(task, note, losses.get(task["name"])) for task, note in zip(core, notes, strict=True)]

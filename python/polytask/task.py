@@ -10,6 +10,7 @@ import numpy as np
 from . import by_label
 from . import metrics as _metrics
 from . import scale as _scale
+from .arguments import checked
 from .component import Component, listed, plain
 from .data.known import merge
 from .registry import component, make
@@ -32,8 +33,9 @@ class Task:
             label: `pt.loss.CrossEntropy(class_weights={"rich": 3.0})`.
         outputs: labels a row.
         weight: lambda, the factor of its loss in the objective.
-        metrics: names or callables `(predictions, targets) -> number` on torch tensors. Default: accuracy for classes,
-            AUROC for binary labels, MAE and R2 for regression.
+        metrics: names or callables `(predictions, targets) -> number` on torch tensors, which `{name: callable}` calls
+            otherwise than they call themselves. Default: accuracy for classes, AUROC for binary labels, MAE and R2 for
+            regression.
         columns: the columns of a frame that hold its targets; by default the one called as the task.
         scale: in which scale the targets of a regression train, so that tasks in units of their own weigh alike:
             "standardize" (less the mean, by the deviation), "robust" (less the median, by the interquartile range of
@@ -44,6 +46,7 @@ class Task:
             the curve, not the mean of the inverse. For losses of a location, and for `GaussianNLL` the first two.
     """
 
+    @checked
     def __init__(
         self,
         name: str,
@@ -52,7 +55,7 @@ class Task:
         loss: Loss | None = None,
         outputs: int | None = None,
         weight: float = 1.0,
-        metrics: Sequence[str | Callable[..., Any]] | str | Callable[..., Any] | None = None,
+        metrics: _metrics.Given | Sequence[_metrics.Given] | None = None,
         columns: Sequence[str | int] | str | int | None = None,
         scale: str | None = None,
     ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import _core, checkpoints, interrupts, observation, randomness, scoring
+from .arguments import checked
 from .callbacks import Callback
 from .component import Component, plain
 from .data import Mixed, Rows, Split, Stream, in_memory, labels
@@ -48,6 +49,7 @@ class Trainer:
         seed: of the order of rows and of dropout.
     """
 
+    @checked
     def __init__(
         self,
         model: MultiTaskModel,
@@ -89,6 +91,7 @@ class Trainer:
         self._done = 0
         self._loop: Loop | None = None
 
+    @checked
     def fit(
         self,
         data: Any,
@@ -142,6 +145,7 @@ class Trainer:
                 interrupts.look()
             return loop.run(bool(progress), None if resume is None else checkpoints.folder(resume))
 
+    @checked
     def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
         """Losses and metrics on data in any form that `fit` takes: task -> metric -> value, shown as a table.
 
@@ -323,12 +327,20 @@ class Trainer:
 def _callbacks(callbacks: Any) -> list[Callback]:
     callbacks = [callbacks] if isinstance(callbacks, Callback) else callbacks
     if not isinstance(callbacks, Iterable) or isinstance(callbacks, str):
-        raise TypeError(f"`callbacks` should be a list of pt.Callback; got {callbacks!r}")
+        raise TypeError(f"`callbacks` should be a list of pt.Callback; got {callbacks!r}{_class_for(callbacks)}")
     found = list(callbacks)
     wrong = [each for each in found if not isinstance(each, Callback)]
     if wrong:
-        raise TypeError(f"`callbacks` should be a list of pt.Callback; got {wrong[0]!r}")
+        raise TypeError(f"`callbacks` should be a list of pt.Callback; got {wrong[0]!r}{_class_for(wrong[0])}")
     return found
+
+
+def _class_for(function: Any) -> str:
+    """How a function becomes a callback."""
+    if not callable(function):
+        return ""
+    return ("; a function is called after each epoch by a class: `class Mine(pt.Callback)` with "
+            "`def on_epoch_end(self, trainer, row)`")  # fmt: skip
 
 
 def _optimizer(optimizer: Component | str | None, lr: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import _core, island
-from .component import listed
+from .component import listed, meant
 from .task import Task
 
 
@@ -21,7 +21,7 @@ def without(tasks: Sequence[Task], name: str) -> list[Task]:
     """All tasks but one."""
     names = [task.name for task in tasks]
     if name not in names:
-        raise ValueError(f"unknown task {name!r}; the model has {listed(names)}")
+        raise ValueError(f"unknown task {name!r}; {meant(name, names)}the model has {listed(names)}")
     if len(names) == 1:
         raise ValueError(f"a model needs at least one task; {name!r} is its last")
     return [task for task in tasks if task.name != name]

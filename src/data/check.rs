@@ -15,7 +15,8 @@ impl Data {
     /// # Errors
     /// Which argument is wrong, what was expected and what came.
     pub fn check(&self, inputs: &Inputs, tasks: &[(String, Labels)], require_labels: bool) -> Result<Vec<String>> {
-        if self.rows == 0 {
+        // note: nothing can be trained on or measured by no rows, but the answer to none is none.
+        if self.rows == 0 && (require_labels || !self.targets.is_empty()) {
             bail!("{} has no rows", self.name(0, "`x`"));
         }
         if self.rows > u32::MAX as usize {
@@ -52,7 +53,11 @@ impl Data {
         };
         if !fits {
             let wanted = columns.map_or(format!("[{}]", self.rows), |columns| format!("[{}, {columns}]", self.rows));
-            bail!("{name} should have shape {wanted}; got {:?}", array.shape());
+            let got = array.shape();
+            if columns == Some(got[0]) && got.len() == 1 {
+                bail!("{name} should have shape [rows, {}]; got {got:?}: one row is [1, {0}]", got[0]);
+            }
+            bail!("{name} should have shape {wanted}; got {got:?}");
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::Model;
 use crate::bail;
 use crate::error::Result;
 use crate::network::Entry;
-use crate::network::path::beginnings;
+use crate::network::path::instead;
 
 impl Model {
     /// Paths of all frozen parameters and statistics.
@@ -36,8 +36,8 @@ impl Model {
     pub fn check_paths(&self, call: &str, paths: &[String]) -> Result<()> {
         let entries = &self.net.entries;
         if let Some(path) = paths.iter().find(|path| !entries.iter().any(|entry| entry.name.below(path))) {
-            let known = beginnings(entries.iter().map(|entry| &entry.name));
-            bail!("`{call}`: no parameter is called {path:?}; names begin with {known}");
+            let instead = instead(path, entries.iter().map(|entry| &entry.name));
+            bail!("`{call}`: no parameter is called {path:?}; {instead}");
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! Paths of parameters: components with dots between them, one of which may be a task's name with dots of its own.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Deref;
 
-use crate::registry::list;
+use crate::registry::{list, meant};
 
 /// Stands for a dot of a component while a path is put together.
 pub const WITHIN: char = '\u{1f}';
@@ -76,15 +77,18 @@ impl fmt::Display for Path {
     }
 }
 
-/// What paths begin with, as errors list it.
-pub fn beginnings<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
-    let mut known: Vec<&str> = Vec::new();
-    for first in paths.filter_map(|path| path.components().next()) {
+/// What is said of a path that nothing is below: the one that may have been meant, and what all of them begin with.
+pub fn instead<'a>(of: &str, paths: impl Iterator<Item = &'a Path>) -> String {
+    let (mut known, mut above): (Vec<&str>, BTreeSet<&str>) = Default::default();
+    for path in paths {
+        above.extend(path.ends.iter().map(|&end| &path.text[..end]));
+        let first = &path.text[..path.ends[0]];
         if !known.contains(&first) {
             known.push(first);
         }
     }
-    list(&known)
+    let above: Vec<_> = above.into_iter().collect();
+    format!("{}names begin with {}", meant(of, &above), list(&known))
 }
 
 #[cfg(test)]
@@ -107,5 +111,8 @@ mod tests {
         }
         assert_eq!(Path::new("encoder").parent(), "encoder");
         assert_eq!(Path::of(["heads", "SR.p53", "weight"]), other);
+        let said = |wrong: &str| instead(wrong, [&one, &other].into_iter());
+        assert_eq!(said("heds.SR.p53"), "did you mean `heads.SR.p53`? names begin with `heads`");
+        assert_eq!(said("nonsense"), "names begin with `heads`");
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Block, Optimizer};
 use crate::bail;
 use crate::error::Result;
-use crate::network::path::{Path, beginnings};
+use crate::network::path::{Path, instead};
 use crate::registry::Ranged;
 
 /// The group of parameters that match no other.
@@ -47,8 +47,8 @@ impl PerGroup {
         let PerGroup::Groups(groups) = self else { return Ok(()) };
         for key in groups.keys().filter(|key| *key != REST) {
             if !blocks.iter().any(|block| block.path.below(key)) {
-                let known = beginnings(blocks.iter().map(|block| &block.path));
-                bail!("argument `{argument}`: no parameter is called {key:?}; names begin with {known}");
+                let instead = instead(key, blocks.iter().map(|block| &block.path));
+                bail!("argument `{argument}`: no parameter is called {key:?}; {instead}");
             }
         }
         Ok(())
@@ -213,7 +213,7 @@ mod tests {
         let message = segments(json!({"name": "adam", "lr": {"encodr": 1.0}})).unwrap_err().to_string();
         assert_eq!(
             message,
-            "argument `lr`: no parameter is called \"encodr\"; names begin with `embedding`, `encoder`, `heads`"
+            "argument `lr`: no parameter is called \"encodr\"; did you mean `encoder`? names begin with `embedding`, `encoder`, `heads`"
         );
     }
 }

@@ -29,7 +29,7 @@ mod core {
     #[pymodule_export]
     use super::weighting::PyWeighting;
     #[pymodule_export]
-    use super::{check, components};
+    use super::{check, components, meant};
 
     use pyo3::prelude::*;
 
@@ -63,6 +63,12 @@ fn components(py: Python<'_>) -> PyResult<String> {
         });
         Ok(Value::Array(all.collect::<Result<_>>()?).to_string())
     })
+}
+
+/// The question whether one of these names was meant, as errors ask it; nothing if none is close.
+#[pyfunction]
+fn meant(name: &str, names: Vec<String>) -> String {
+    crate::registry::meant(name, &names)
 }
 
 /// Builds a component from its JSON description and forgets it: for its errors.

@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use crate::bail;
 use crate::error::Result;
-use crate::network::path::{Path, beginnings};
+use crate::network::path::{Path, instead};
 use crate::network::{Entry, Network, ValueId};
 use crate::optim::Block;
-use crate::registry::list;
+use crate::registry::{list, meant};
 
 /// A weight or bias in the flat parameters.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,8 +131,8 @@ impl Places {
         let pieces: Vec<_> = weights().filter(chosen).cloned().collect();
         match on.filter(|_| pieces.is_empty()) {
             Some(on) => {
-                let known = beginnings(weights().map(|piece| &piece.path));
-                bail!("{class}: argument `{argument}`: no weight is called {on:?}; names begin with {known}")
+                let instead = instead(on, weights().map(|piece| &piece.path));
+                bail!("{class}: argument `{argument}`: no weight is called {on:?}; {instead}")
             }
             None => Ok(Self { pieces, stacks: Vec::new(), tasks: self.tasks }),
         }
@@ -157,7 +157,8 @@ impl Places {
         if stacks.is_empty() {
             let known: Vec<_> = self.stacks.iter().map(|stack| &*stack.path).collect();
             let on = on.unwrap_or_default();
-            bail!("{class}: argument `on`: no weight that all tasks have is called {on:?}; there are {}", list(&known));
+            let (meant, known) = (meant(on, &known), list(&known));
+            bail!("{class}: argument `on`: no weight that all tasks have is called {on:?}; {meant}there are {known}");
         }
         Ok(Self { pieces: Vec::new(), stacks, tasks: self.tasks })
     }
@@ -250,7 +251,10 @@ mod tests {
         assert_eq!(places.weights("L1", "on", None).unwrap().pieces.len(), 3);
         assert_eq!(places.common("TraceNorm", Some("heads")).unwrap().stacks.len(), 1);
         let message = places.weights("L1", "on", Some("head")).unwrap_err().to_string();
-        assert_eq!(message, "L1: argument `on`: no weight is called \"head\"; names begin with `encoder`, `heads`");
+        assert_eq!(
+            message,
+            "L1: argument `on`: no weight is called \"head\"; did you mean `heads`? names begin with `encoder`, `heads`"
+        );
         let message = places.common("TraceNorm", Some("encoder")).unwrap_err().to_string();
         assert!(message.ends_with("no weight that all tasks have is called \"encoder\"; there are `heads.*.weight`"));
         let alone = Places::of(pieces(&named[..2]), &["a"]);

@@ -9,7 +9,7 @@ use crate::head::Feature;
 use crate::network::Reach;
 use crate::network::builder::Builder;
 use crate::network::path::component;
-use crate::registry::list;
+use crate::registry::{list, meant};
 
 /// For each layer, which tasks go together.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -91,7 +91,8 @@ impl Branched {
                 let number = |name: &String| match names.iter().position(|known| known == name) {
                     Some(task) => Ok(task),
                     None => Err(crate::value_error!(
-                        "Branched: argument `branches` names no task {name:?}; the tasks are {}",
+                        "Branched: argument `branches` names no task {name:?}; {}the tasks are {}",
+                        meant(name, names),
                         list(names)
                     )),
                 };

@@ -81,16 +81,6 @@ NOT_YET = {
     "copying": {
         "torch_save_of_a_state_dict",
     },
-    "numpy": {
-        "the_short_form_by_position",
-        "one_matrix_of_targets",
-    },
-    "pandas": {},
-    "polars": {},
-    "serving": {
-        "one_row_as_a_vector",
-        "no_rows",
-    },
 }
 
 

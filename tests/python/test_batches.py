@@ -170,3 +170,26 @@ def test_a_fraction_of_a_data_set_is_held_out(data):
     loader = DataLoader(Items(data, ITEMS["flat"]), batch_size=32)
     assert same_bits(trained(loader, validation=0.25)[0], want[0])
     assert same_bits(trained(Subset(Items(data, ITEMS["flat"]), range(160)), validation=0.25)[0], want[0])
+
+
+def test_columns_of_one_array():
+    """`(x, Y)` and `{"x": x, "y": Y}` with the targets of all tasks beside each other are those of each task."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 3)).astype("f4")
+    a, b, c = rng.normal(size=64), rng.normal(size=(64, 2)), rng.integers(0, 3, 64)
+    y = np.column_stack([a, b, c])
+    hidden = rng.random(y.shape) < 0.3
+    tasks = [pt.Task("a"), pt.Task("b", outputs=2), pt.Task("c", classes=3)]
+
+    def trained(data):
+        model = pt.MultiTaskModel(3, tasks=tasks)
+        pt.Trainer(model, "sgd").fit(data, epochs=2, progress=False)
+        return model.state_dict()
+
+    masked = np.ma.masked_array(y, hidden)
+    each = {"a": masked[:, 0], "b": masked[:, 1:3], "c": masked[:, 3]}
+    right = trained((x, each))
+    for data in [(x, masked), {"x": x, "y": masked}, (x, np.where(hidden, np.nan, y))]:
+        assert all(np.array_equal(right[name], value) for name, value in trained(data).items())
+    with pytest.raises(ValueError, match=r"or \(x, targets \[rows, 4\]\); got 2 elements"):
+        trained((x, y[:, :3]))

@@ -113,7 +113,7 @@ def test_its_name_as_a_string_is_the_same_as_the_object(info):
 
 
 def test_unknown_names_and_other_families_are_refused():
-    with pytest.raises(ValueError, match='unknown optim "adamm"; there are `sgd`, `adam`'):
+    with pytest.raises(ValueError, match=r'unknown optim "adamm"; did you mean `adam`. there are `sgd`, `adam`'):
         pt.Trainer(make_model(), "adamm")
     with pytest.raises(TypeError, match=r"`schedule` should be one of pt.schedule; got Adam.* of pt.optim"):
         pt.Trainer(make_model(), schedule=pt.optim.Adam())

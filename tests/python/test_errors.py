@@ -99,7 +99,7 @@ BAD_DATA = {
     "an unknown task": (
         lambda d: (d.x, d.targets | {"incme": d.income}),
         ValueError,
-        "unknown task 'incme'; the model has `income`",
+        "unknown task 'incme'; did you mean `income`. the model has `income`",
     ),
     "targets of another length": (
         lambda d: (d.x, d.targets | {"age": d.age[:-1]}),
@@ -261,12 +261,14 @@ def test_bad_features_for_predict(model, data):
         (data.x * np.nan, ValueError),
         (iter([]), ValueError),
         (object(), TypeError),
-        (data.x[:0], ValueError),
     ]:
         with pytest.raises(error, match="`x`"):
             model.predict(x)
     with pytest.raises(ValueError, match="`batch_size`"):
         model.predict(data.x, batch_size=0)
+    with pytest.raises(ValueError, match=r"`x` should have shape \[0, \d+\]; got \[0, 3\]"):
+        model.predict(data.x[:0, :3])
+    assert {name: len(p) for name, p in model.predict(data.x[:0]).items()} == dict.fromkeys(data.targets, 0)
 
 
 def test_another_torch_is_refused_in_one_line(monkeypatch):

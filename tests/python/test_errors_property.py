@@ -90,7 +90,10 @@ STATE = MODEL.state_dict()
 
 def survives(call):
     """Calls; a refusal is fine and leaves the model alone, and the model works afterwards."""
+    global TRAINER
     MODEL.load_state_dict(STATE)
+    # Numbers that single precision just holds make infinite moments, of which the next call should know nothing.
+    TRAINER = pt.Trainer(MODEL, lr=1e-6)
     steps = TRAINER.steps
     refusal = None
     try:

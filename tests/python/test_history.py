@@ -24,7 +24,7 @@ def test_rows_and_columns(history):
     assert [row["epoch"] for row in history] == [1, 2, 3]
     assert len(history[1:]) == 2
     assert all(isinstance(value, float) for value in history["age/r2"])
-    with pytest.raises(KeyError, match="no column 'incme/loss'; there are `epoch`"):
+    with pytest.raises(KeyError, match=r"no column 'incme/loss'; did you mean `income/loss`. there are `epoch`"):
         history["incme/loss"]
 
 

@@ -152,7 +152,7 @@ def test_a_metric_that_gives_no_number_is_said(data):
 @pytest.mark.parametrize(
     ("metrics", "error", "message"),
     [
-        (["acuracy"], ValueError, "unknown metric 'acuracy'; there are `accuracy`"),
+        (["acuracy"], ValueError, "unknown metric 'acuracy'; did you mean `accuracy`. there are `accuracy`"),
         (["mae"], ValueError, "metric `mae` does not suit its labels; there are `accuracy`"),
         (["auroc", "auroc"], ValueError, "should have names that differ"),
         ([3], TypeError, "a metric should be a name or a callable; got 3"),

@@ -100,7 +100,7 @@ def test_decisions():
     assert model.classes(model.predict(x))["kind"].shape == (3,)
     with pytest.raises(ValueError, match="should be probabilities; got numbers outside 0"):
         model.classes(model.predict(x - 50, raw=True))
-    with pytest.raises(ValueError, match="unknown task 'knd'; the model has `sex`"):
+    with pytest.raises(ValueError, match=r"unknown task 'knd'; did you mean `kind`. the model has `sex`"):
         model.classes({"knd": [0.5]})
     with pytest.raises(ValueError, match="`threshold` should be a number between 0 and 1; got 2"):
         model.classes(predicted, threshold=2)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..component import listed
+from ..component import listed, meant
 from . import measures, tables
 from .tables import Table
 
@@ -81,7 +81,8 @@ def _series(frame: Any, name: str, argument: str) -> Any:
     have = names(frame)
     if have.count(name) != 1:
         problem = "has no column" if name not in have else "has several columns"
-        raise ValueError(f"{argument} {problem} `{name}`; its columns are {listed(have)}")
+        near = "" if name in have else meant(name, have)
+        raise ValueError(f"{argument} {problem} `{name}`; {near}its columns are {listed(have)}")
     return frame[name]
 
 

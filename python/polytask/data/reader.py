@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from ..component import listed
+from ..component import listed, meant
 from ..scale import Scale
 from . import arrays, forms, frames, labels
 from .mix import Mix, Mixed
@@ -171,9 +171,28 @@ class Reader:
         """Targets by task, or in the tasks' order."""
         if isinstance(targets, Mapping):
             return self._known(targets, f"{prefix}the targets")
+        if len(targets) == 1 and len(self.tasks) > 1:
+            return self._matrix(targets[0], prefix)
         if len(targets) != len(self.tasks):
             raise ValueError(f"{prefix}data should be {self._form()}; got {len(targets) + 1} elements")
         return {task.name: y for task, y in zip(self.tasks, targets, strict=True)}
+
+    def _matrix(self, targets: Any, prefix: str) -> Mapping[str, Any]:
+        """The targets of several tasks as the columns of one array, in the tasks' order."""
+        wide = sum(task.outputs for task in self.tasks)
+        if not forms.is_array(targets) or np.shape(targets)[1:] != (wide,):
+            raise ValueError(f"{prefix}data should be {self._form()}, or (x, targets [rows, {wide}]); got 2 elements")
+        ends = np.cumsum([task.outputs for task in self.tasks])
+        array, mask = arrays.unwrap(targets, f"{prefix}the targets")
+
+        def part(whole: np.ndarray, end: int, outputs: int) -> np.ndarray:
+            return whole[:, end - 1] if outputs == 1 else whole[:, end - outputs : end]
+
+        found: dict[str, Any] = {}
+        for task, end in zip(self.tasks, ends, strict=True):
+            y = part(array, end, task.outputs)
+            found[task.name] = y if mask is None else np.ma.masked_array(y, part(mask, end, task.outputs))
+        return found
 
     def _keyed(self, batch: Mapping[str, Any], prefix: str) -> tuple[Any, Mapping[str, Any], Any]:
         """The parts of a batch that is a dict."""
@@ -186,7 +205,9 @@ class Reader:
         names = [task.name for task in self.tasks]
         unknown = [name for name in mapping if name not in names]
         if unknown:
-            raise ValueError(f"{what}: unknown task {unknown[0]!r}; the model has {listed(names)}")
+            raise ValueError(
+                f"{what}: unknown task {unknown[0]!r}; {meant(unknown[0], names)}the model has {listed(names)}"
+            )
         return mapping
 
     def _form(self) -> str:

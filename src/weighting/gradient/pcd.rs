@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bail;
 use crate::error::Result;
-use crate::registry::{Component, list};
+use crate::registry::{Component, list, meant};
 use crate::weighting::solver::quadratic::Program;
 use crate::weighting::solver::ridge::noise;
 use crate::weighting::solver::{Cosines, square};
@@ -59,7 +59,8 @@ impl Weighting for Pcd {
                 Some(index) => index,
                 None => {
                     let names: Vec<_> = tasks.iter().map(|task| &task.name).collect();
-                    bail!("PCD: argument `primary`: there is no task {name:?}; there are {}", list(&names));
+                    let (meant, known) = (meant(name, &names), list(&names));
+                    bail!("PCD: argument `primary`: there is no task {name:?}; {meant}there are {known}");
                 }
             },
         };

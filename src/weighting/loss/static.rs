@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bail;
 use crate::error::Result;
-use crate::registry::{Component, Ranged, list};
+use crate::registry::{Component, Ranged, list, meant};
 use crate::weighting::{About, Combination, Evidence, Weighting};
 
 crate::component! {
@@ -64,7 +64,8 @@ impl TaskWeights {
             TaskWeights::Named(weights) => {
                 let names: Vec<_> = tasks.iter().map(|task| &task.name).collect();
                 if let Some(name) = weights.keys().find(|name| !names.contains(name)) {
-                    bail!("{class}: argument `{argument}`: there is no task {name:?}; there are {}", list(&names));
+                    let (meant, known) = (meant(name, &names), list(&names));
+                    bail!("{class}: argument `{argument}`: there is no task {name:?}; {meant}there are {known}");
                 }
             }
             TaskWeights::Each(_) => {}

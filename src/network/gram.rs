@@ -1,6 +1,6 @@
 //! Products of the tasks' gradients with each other and with weights, over slabs `[tasks, width]`.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::network::buffer::{Buffer, Layout};
 use crate::network::product::{Mode, Product};
 use crate::real::{LANES, Real};
@@ -21,38 +21,49 @@ pub fn add_products<T: Real>(slab: &[T], tasks: usize, gramian: &mut [f64]) {
 
 /// Elements of a slab from which on libtorch's product is faster than loops of our own.
 const LARGE: usize = 1 << 13;
+/// Columns that libtorch sums in single precision: it adds them up one after the other, so that of a million little is
+/// left of the last digits.
+const SUMMED: usize = 1 << 10;
 
-/// The products of a slab that stays in place with itself.
+/// The products of a slab that stays in place with itself; each block of columns is summed in `T`, the blocks in `f64`.
 #[derive(Debug)]
 pub struct Square<T> {
     slab: Buffer<T>,
     tasks: usize,
-    product: Option<(Product, Buffer<T>)>,
+    /// Of whole blocks, `[blocks, tasks, tasks]`, and of the columns behind them.
+    products: Vec<(Product, Buffer<T>)>,
 }
 
 impl<T: Real> Square<T> {
     /// For a slab `[tasks, width]`.
     pub fn new(slab: Buffer<T>, tasks: usize) -> Result<Self> {
         let width = slab.layout.len() / tasks.max(1);
-        let product = (slab.layout.len() >= LARGE).then(|| {
-            let out = Buffer::zeros(Layout { groups: 1, rows: 1, lanes: tasks, width: tasks })?;
-            let rows = slab.shaped(&[tasks, width])?;
-            Ok::<_, Error>((
-                Product::new(out.shaped(&[tasks, tasks])?, rows.shallow_clone(), rows.f_transpose(0, 1)?)?,
-                out,
-            ))
-        });
-        Ok(Self { tasks, product: product.transpose()?, slab })
+        let mut products = Vec::new();
+        if slab.layout.len() >= LARGE {
+            let (all, end) = (slab.shaped(&[tasks, width])?, width / SUMMED * SUMMED);
+            for (from, to, size) in [(0, end, SUMMED), (end, width, width - end)].into_iter().filter(|(a, b, _)| a < b)
+            {
+                let groups = (to - from) / size;
+                let part = all.f_narrow(1, from as i64, (to - from) as i64)?;
+                let blocks = part.f_view([tasks as i64, groups as i64, size as i64])?.f_transpose(0, 1)?;
+                let out = Buffer::zeros(Layout { groups, rows: 1, lanes: tasks, width: tasks })?;
+                let into = out.shaped(&[groups, tasks, tasks])?;
+                products.push((Product::new(into, blocks.shallow_clone(), blocks.f_transpose(1, 2)?)?, out));
+            }
+        }
+        Ok(Self { tasks, products, slab })
     }
 
     /// Adds the products to `gramian` `[tasks, tasks]`.
     pub fn add(&self, gramian: &mut [f64]) -> Result<()> {
-        match &self.product {
-            Some((product, out)) => {
-                product.run(Mode::Write)?;
-                gramian.iter_mut().zip(out.slice()).for_each(|(sum, x)| *sum += x.wide());
+        if self.products.is_empty() {
+            add_products(self.slab.slice(), self.tasks, gramian);
+        }
+        for (product, out) in &self.products {
+            product.run(Mode::Write)?;
+            for block in out.slice().chunks_exact(gramian.len()) {
+                gramian.iter_mut().zip(block).for_each(|(sum, x)| *sum += x.wide());
             }
-            None => add_products(self.slab.slice(), self.tasks, gramian),
         }
         Ok(())
     }
@@ -152,6 +163,7 @@ pub fn combine<T: Real>(slab: &[T], weights: &[f64], out: &mut [T]) {
 mod tests {
     use super::*;
     use crate::network::random::Stream;
+    use crate::weighting::evidence::SINGLE;
 
     fn slab(tasks: usize, width: usize) -> Vec<f64> {
         let stream = Stream::new(3, &[tasks as u64, width as u64]);
@@ -160,16 +172,39 @@ mod tests {
 
     #[test]
     fn a_large_slab_gives_what_a_small_one_does() {
-        let (tasks, width) = (3, 4000);
-        let numbers = slab(tasks, width);
-        let mut buffer = Buffer::<f64>::zeros(Layout { groups: 1, rows: 1, lanes: tasks, width }).unwrap();
+        for (tasks, width) in [(3, 4000), (3, 4096), (9, 1000), (2, 1 << 14)] {
+            let numbers = slab(tasks, width);
+            let mut buffer = Buffer::<f64>::zeros(Layout { groups: 1, rows: 1, lanes: tasks, width }).unwrap();
+            buffer.slice_mut().copy_from_slice(&numbers);
+            let (mut loops, mut product) = (vec![0.0; tasks * tasks], vec![0.0; tasks * tasks]);
+            add_products(&numbers, tasks, &mut loops);
+            let square = Square::new(buffer, tasks).unwrap();
+            assert!(!square.products.is_empty());
+            square.add(&mut product).unwrap();
+            assert!(loops.iter().zip(&product).all(|(a, b)| (a - b).abs() < 1e-8), "{tasks} {width}");
+        }
+    }
+
+    #[test]
+    fn cosines_of_long_rows_are_known_to_single_precision() {
+        // A row, its opposite and another, of numbers of one sign: sums that only grow lose most.
+        let (tasks, width) = (3, 1_000_500);
+        let stream = Stream::new(4, &[]);
+        let row = |factor: f64, from: u64| (0..width as u64).map(move |k| factor * (0.5 + stream.uniform(from + k)));
+        let numbers: Vec<f32> = row(1.0, 0).chain(row(-1.37, 0)).chain(row(0.6, 1 << 40)).map(|x| x as f32).collect();
+        let mut buffer = Buffer::<f32>::zeros(Layout { groups: 1, rows: 1, lanes: tasks, width }).unwrap();
         buffer.slice_mut().copy_from_slice(&numbers);
-        let (mut loops, mut product) = (vec![0.0; 9], vec![0.0; 9]);
+        let (mut exact, mut loops, mut product) = (vec![0.0; 9], vec![0.0; 9], vec![0.0; 9]);
+        add_products(&numbers.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), tasks, &mut exact);
         add_products(&numbers, tasks, &mut loops);
-        let square = Square::new(buffer, tasks).unwrap();
-        assert!(square.product.is_some());
-        square.add(&mut product).unwrap();
-        assert!(loops.iter().zip(&product).all(|(a, b)| (a - b).abs() < 1e-8));
+        Square::new(buffer, tasks).unwrap().add(&mut product).unwrap();
+        let cosines = |gramian: &[f64]| {
+            let length = |i: usize| gramian[i * (tasks + 1)].sqrt();
+            (0..9).map(|at| gramian[at] / length(at / tasks) / length(at % tasks)).collect::<Vec<f64>>()
+        };
+        for (got, want) in [loops, product].iter().flat_map(|got| cosines(got).into_iter().zip(cosines(&exact))) {
+            assert!((got - want).abs() <= SINGLE, "{got} {want}: {:e}", (got - want).abs());
+        }
     }
 
     #[test]

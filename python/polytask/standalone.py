@@ -35,7 +35,8 @@ class Weighting(Component):
 
         Arguments:
             x: what it looks at: the losses `[tasks]`, the Gramian `[tasks, tasks]` of the tasks' gradients, or the
-                gradients themselves `[tasks, parameters]`.
+                gradients themselves `[tasks, parameters]`. A Gramian is taken to be as exact as its type: one of
+                products in single precision should come in single precision.
             losses: `[tasks]`, beside a Gramian or gradients. NaN, here or in `x`, is a task without a label: it gets
                 weight 0, and its rows and columns are not looked at.
             epoch: how many epochs are complete; each call counts as one if this is not said.
@@ -44,15 +45,16 @@ class Weighting(Component):
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came.
         """
-        needs = self._made().needs
+        needs, rounding = self._made().needs, None
         if needs == "losses":
             if losses is not None:
                 raise ValueError(f"{type(self).__name__}: the losses are `x` already; got `losses` too")
             given = {"losses": _numbers(x, "losses", missing=True)}
         else:
             given = {needs: _numbers(x, needs)}
+            rounding = _rounding(x, given[needs])
             given |= {} if losses is None else {"losses": _numbers(losses, "losses", missing=True)}
-        weights, _ = self._weigh(given, epoch, seed, _rounding(x))
+        weights, _ = self._weigh(given, epoch, seed, rounding)
         if weights is None:
             raise ValueError(f"{type(self).__name__}'s direction is no weighted sum of the gradients: use `aggregate`")
         return _like(weights, x)
@@ -117,12 +119,20 @@ def _numbers(value: Any, name: str, missing: bool = False) -> np.ndarray:
     return np.where(mask, np.nan, array)
 
 
-def _rounding(given: Any) -> float | None:
-    """What floats of this type leave out, if it is told."""
+def _rounding(given: Any, gramian: np.ndarray) -> float | None:
+    """How far off cosines may be that come from products in floats of this type, if it is told."""
     dtype = getattr(given, "dtype", None)
-    if isinstance(dtype, torch.dtype):
-        return torch.finfo(dtype).eps if dtype.is_floating_point else None
-    return float(np.finfo(dtype).eps) if isinstance(dtype, np.dtype) and dtype.kind == "f" else None
+    info: Any
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
+        info = torch.finfo(dtype)
+    elif isinstance(dtype, np.dtype) and dtype.kind == "f":
+        info = np.finfo(dtype)
+    else:
+        return None
+    # Below the least normal number, what is left out stays as large as there.
+    squares = np.abs(np.diagonal(gramian))
+    least = float(squares.min(where=squares > 0, initial=np.inf))
+    return max(float(info.eps), float(info.tiny) * float(info.eps) / least)
 
 
 def _like(result: np.ndarray, given: Array) -> Array:

@@ -259,9 +259,9 @@ class AlignedMTL(Weighting):
     the rows of the matrix nearest to `J` whose singular values are all `s`. With `G = V diag(l) V^T` over the
     eigenvalues that are not zero, `w = s V diag(l)^(-1/2) V^T 1/T`. As long as a mean of gradients, or shorter.
 
-    The authors' code sums rather than averages. As there, an eigenvalue counts as zero below `T` times the
-    precision of a 32-bit float (1.2e-7) of the largest, or twice the rounding of the Gramian if that is more: with `"min"` one that is noise would shrink the direction to
-    nothing.
+    The authors' code sums rather than averages. As there, an eigenvalue counts as zero below `T` times the precision of a
+    32-bit float (1.2e-7) of the largest, or below `4 sqrt(T)` times the rounding of the Gramian if that is more, and
+    never above half of the largest: with `"min"` one that is noise would shrink the direction to nothing.
     """
 
     scale_mode: str
@@ -320,7 +320,8 @@ class ConFIG(Weighting):
     where tasks agree.
 
     The Gramian suffices: `U^+ 1 = U^T (U U^T)^+ 1`. Opposed gradients cancel, and leave 0 if there is nothing else:
-    eigenvalues, and parts of `1` along eigenvectors, that are no more than the rounding of the Gramian count as 0.
+    eigenvalues that are no more than `4 sqrt(T)` times the rounding of the Gramian count as 0, and so does `U^+ 1` if
+    no more than that share of `1` is left.
 
     Nothing bounds the direction: near-dependent gradients can make it many times longer than all of them together, and
     a run warns once where it is more than 10 times that.
@@ -384,8 +385,9 @@ class FairGrad(Weighting):
     an `alpha` of 1 and larger for smaller gradients above that. The authors' code cuts it to length 1; clip
     gradients for that. They solve by least squares; here the convex potential
     `1/2 w^T G w - sum_j w_j^(1 - 1/alpha) / (1 - 1/alpha)` is minimised exactly. Where no weights exist, as between
-    opposed gradients, squared lengths count `1 + 1e-12` times, and once more `T` or `4 T` times the rounding of the Gramian
-    where that hides it. A task without gradient has weight 0.
+    opposed gradients, squared lengths count `1 + 1e-12` times, and once more `T` or `4 T` times the rounding of the
+    Gramian where that hides it, and twice what the cosines' least eigenvalue is below 0 where that is not enough. A task
+    without gradient has weight 0.
     """
 
     alpha: float
@@ -508,8 +510,9 @@ class NashMTL(Weighting):
     with a host solver; the fixed point is the minimum of `1/2 w^T G w - sum_j log w_j`, and found exactly here by
     Newton's method. Where no weights exist, as between opposed gradients, squared lengths count `1 + 1e-12` times: the
     weights are then bounded and their gradients cancel. Where the Gramian's rounding hides that, they count once more
-    `T` or `4 T` times that rounding; the direction is then no longer than `sqrt(7/6 T |G|)`. A task without gradient has weight 0. The authors' option
-    to update weights every few steps is common to all gradient methods here.
+    `T` or `4 T` times that rounding, and twice what the cosines' least eigenvalue is below 0 where that is not enough;
+    the direction is then no longer than `sqrt(7/6 T |G|)`. A task without gradient has weight 0. The authors' option to
+    update weights every few steps is common to all gradient methods here.
     """
 
     max_norm: float

@@ -8,7 +8,8 @@ use super::{About, Combination, Evidence, Given, Moment, Needs, Notice, State, W
 use crate::error::Result;
 use crate::{bail, value_error, vectorised};
 
-/// How far, relative to the rows' lengths, a Gramian may be from symmetric: rounding of low precision passes.
+/// How far, relative to the rows' lengths, a Gramian may be from symmetric and from products of gradients, whatever it is
+/// said to be rounded to.
 const ROUNDING: f64 = 1e-3;
 /// Tasks of the largest state that is read.
 const MOST: u64 = 1 << 20;
@@ -58,8 +59,10 @@ impl Matrix {
     }
 
     /// Refuses what cannot be products of rows with each other, and averages what rounding made different.
-    fn symmetric(mut self) -> Result<Self> {
-        let rows = self.shape[0];
+    ///
+    /// `rounding` is how far off its cosines may be: two such cosines differ by twice that.
+    fn symmetric(mut self, rounding: f64) -> Result<Self> {
+        let (rows, rounding) = (self.shape[0], ROUNDING.max(2.0 * rounding));
         if let Some(i) = (0..rows).find(|&i| self.row(i)[i] < 0.0) {
             bail!("`gramian` should have squared lengths on its diagonal; got {} at [{i}, {i}]", self.row(i)[i]);
         }
@@ -67,10 +70,10 @@ impl Matrix {
             for j in 0..i {
                 let (one, other) = (self.row(i)[j], self.row(j)[i]);
                 let most = self.row(i)[i].sqrt() * self.row(j)[j].sqrt();
-                if (one - other).abs() > ROUNDING * most {
+                if (one - other).abs() > rounding * most {
                     bail!("`gramian` should be symmetric; got {one} at [{i}, {j}] and {other} at [{j}, {i}]");
                 }
-                if one.abs() > (1.0 + ROUNDING) * most {
+                if one.abs() > (1.0 + rounding) * most {
                     bail!(
                         "`gramian` should hold the products of gradients, none larger than the product of their \
                            lengths; got {one} at [{i}, {j}], where the lengths allow {most}"
@@ -327,7 +330,7 @@ impl Standalone {
         let gramian = gramian.map(|gramian| {
             let gramian = gramian.of(&rows, true);
             gramian.check_finite("gramian", &rows)?;
-            gramian.symmetric()
+            gramian.symmetric(rounding.unwrap_or(0.0))
         });
         let wide = jacobian.map(|jacobian| {
             let jacobian = jacobian.of(&rows, false);

@@ -259,6 +259,40 @@ def test_opposed_gradients_do_not_make_the_direction_long(name, dtype):
         assert np.linalg.norm(weights @ jacobian) <= most + slack
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_products_in_half_precision_are_products_of_gradients(dtype):
+    generator = np.random.default_rng(3)
+    for name in BOUNDS:
+        weighting = getattr(pt.weighting, name)()
+        for _ in range(50):
+            # On one line, so that rounding makes cosines of more than 1; the square of one is no normal number.
+            jacobian = generator.choice([-1.7, -0.9, 0.8, 1.1], size=(5, 1)) * generator.normal(size=(1, 6))
+            jacobian[1] *= 0.002 / np.linalg.norm(jacobian[1])
+            weights = weighting.weights(torch.tensor(jacobian @ jacobian.T).to(dtype))
+            assert weights.dtype == dtype
+            assert weights.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["ConFIG", "AlignedMTL", "UPGrad", "MGDA", "CAGrad", "DualProj", "PCGrad", "IMTLG"])
+@pytest.mark.parametrize("tasks", [48, 100])
+def test_rounding_of_many_tasks_leaves_the_direction(name, tasks):
+    jacobian = np.random.default_rng(0).normal(size=(tasks, 4000))
+    gramian = jacobian @ jacobian.T
+    weighting = getattr(pt.weighting, name)()
+    exact = weighting.weights(gramian) @ jacobian
+    rounded = weighting.weights(torch.tensor(gramian).to(torch.bfloat16)).to(torch.float64).numpy() @ jacobian
+    assert np.linalg.norm(rounded - exact) < 0.05 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("name", ["AlignedMTL", "ConFIG", "IMTLG"])
+def test_many_tasks_that_are_the_same_but_one(name):
+    for tasks in (27, 55, 61):
+        gramian = np.ones((tasks, tasks))
+        gramian[3, 3] += 1e-7
+        weights = getattr(pt.weighting, name)().weights(gramian)
+        assert weights.sum() == pytest.approx(tasks if name == "ConFIG" else 1.0, rel=1e-6)
+
+
 def test_a_direction_that_nothing_bounds_is_said_to_be_long_once(caplog):
     # The direction of equal projections nearly has negative ones, and weights that sum to nearly 0.
     jacobian = np.array([[-1.0, 0.9, -0.9], [-3.6, 0.4, -0.6], [-0.8, 1.0, -0.9]])

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::weighting::evidence::SINGLE;
-use crate::weighting::solver::eigen::Eigen;
+use crate::weighting::solver::eigen::{Eigen, rounded_tolerance};
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
@@ -12,9 +12,9 @@ crate::component! {
     /// the rows of the matrix nearest to `J` whose singular values are all `s`. With `G = V diag(l) V^T` over the
     /// eigenvalues that are not zero, `w = s V diag(l)^(-1/2) V^T 1/T`. As long as a mean of gradients, or shorter.
     ///
-    /// The authors' code sums rather than averages. As there, an eigenvalue counts as zero below `T` times the
-    /// precision of a 32-bit float (1.2e-7) of the largest, or twice the rounding of the Gramian if that is more: with `"min"` one that is noise would shrink the direction to
-    /// nothing.
+    /// The authors' code sums rather than averages. As there, an eigenvalue counts as zero below `T` times the precision of a
+    /// 32-bit float (1.2e-7) of the largest, or below `4 sqrt(T)` times the rounding of the Gramian if that is more, and
+    /// never above half of the largest: with `"min"` one that is noise would shrink the direction to nothing.
     pub struct AlignedMtl = "AlignedMTL" {
         /// `s`: the least singular value (`"min"`), the lower median (`"median"`) or the root of the mean of squares
         /// (`"rmse"`).
@@ -57,7 +57,7 @@ impl Weighting for AlignedMtl {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let rows = evidence.tasks().len();
-        let tolerance = rows as f64 * SINGLE.max(2.0 * evidence.rounding());
+        let tolerance = (rows as f64 * SINGLE).max(rounded_tolerance(rows, evidence.rounding()));
         let eigen = Eigen::of(evidence.gramian()?, rows);
         let values: Vec<f64> = eigen.above(tolerance).map(|(value, _)| value).collect();
         let common = self.scale_mode.square(&values);

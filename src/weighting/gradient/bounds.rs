@@ -2,7 +2,7 @@
 
 use super::{aligned_mtl, cagrad, dualproj, fairgrad, mgda, nash_mtl, pcgrad, pivrg, upgrad};
 use crate::weighting::evidence::{HALF, SINGLE};
-use crate::weighting::solver::eigen::Eigen;
+use crate::weighting::solver::eigen::{Eigen, rounded_tolerance};
 use crate::weighting::solver::fair::RIDGE;
 use crate::weighting::solver::{Cosines, cases, dot, times};
 use crate::weighting::{About, Given, Moment, Weighting};
@@ -138,7 +138,7 @@ fn surgery_makes_no_gradient_longer() {
 fn aligned_gradients_are_no_longer_than_the_least_that_is_kept() {
     let most = |draw: &Draw| {
         let eigen = Eigen::of(&draw.gramian, draw.n);
-        let kept = eigen.above(draw.n as f64 * SINGLE.max(2.0 * draw.rounding));
+        let kept = eigen.above((draw.n as f64 * SINGLE).max(rounded_tolerance(draw.n, draw.rounding)));
         kept.map(|(value, _)| value.sqrt()).last().unwrap_or(0.0)
     };
     check(aligned_mtl::AlignedMtl::default(), most, |_, _| Ok(()));

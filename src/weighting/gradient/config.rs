@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::weighting::solver::eigen::{self, Eigen};
-use crate::weighting::solver::ridge::noise;
 use crate::weighting::solver::{Cosines, dot, times};
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
@@ -13,7 +12,8 @@ crate::component! {
     /// where tasks agree.
     ///
     /// The Gramian suffices: `U^+ 1 = U^T (U U^T)^+ 1`. Opposed gradients cancel, and leave 0 if there is nothing else:
-    /// eigenvalues, and parts of `1` along eigenvectors, that are no more than the rounding of the Gramian count as 0.
+    /// eigenvalues that are no more than `4 sqrt(T)` times the rounding of the Gramian count as 0, and so does `U^+ 1` if
+    /// no more than that share of `1` is left.
     ///
     /// Nothing bounds the direction: near-dependent gradients can make it many times longer than all of them together, and
     /// a run warns once where it is more than 10 times that.
@@ -38,7 +38,7 @@ impl Weighting for ConFig {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let rows = evidence.tasks().len();
-        let tolerance = eigen::rank_tolerance(rows).max(noise(rows, evidence.rounding()));
+        let tolerance = eigen::rounded_tolerance(rows, evidence.rounding());
         let cosines = Cosines::of(evidence.gramian()?, rows);
         let ones: Vec<f64> = cosines.lengths.iter().map(|length| f64::from(u8::from(*length > 0.0))).collect();
         let mut weights = Eigen::of(&cosines.matrix, rows).solve(tolerance, &ones);

@@ -14,8 +14,9 @@ crate::component! {
     /// an `alpha` of 1 and larger for smaller gradients above that. The authors' code cuts it to length 1; clip
     /// gradients for that. They solve by least squares; here the convex potential
     /// `1/2 w^T G w - sum_j w_j^(1 - 1/alpha) / (1 - 1/alpha)` is minimised exactly. Where no weights exist, as between
-    /// opposed gradients, squared lengths count `1 + 1e-12` times, and once more `T` or `4 T` times the rounding of the Gramian
-    /// where that hides it. A task without gradient has weight 0.
+    /// opposed gradients, squared lengths count `1 + 1e-12` times, and once more `T` or `4 T` times the rounding of the
+    /// Gramian where that hides it, and twice what the cosines' least eigenvalue is below 0 where that is not enough. A task
+    /// without gradient has weight 0.
     pub struct FairGrad = "FairGrad" {
         /// Fairness.
         alpha: f64 = 1.0, in 0.1..=10.0;

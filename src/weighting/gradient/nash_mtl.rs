@@ -15,8 +15,9 @@ crate::component! {
     /// with a host solver; the fixed point is the minimum of `1/2 w^T G w - sum_j log w_j`, and found exactly here by
     /// Newton's method. Where no weights exist, as between opposed gradients, squared lengths count `1 + 1e-12` times: the
     /// weights are then bounded and their gradients cancel. Where the Gramian's rounding hides that, they count once more
-    /// `T` or `4 T` times that rounding; the direction is then no longer than `sqrt(7/6 T |G|)`. A task without gradient has weight 0. The authors' option
-    /// to update weights every few steps is common to all gradient methods here.
+    /// `T` or `4 T` times that rounding, and twice what the cosines' least eigenvalue is below 0 where that is not enough;
+    /// the direction is then no longer than `sqrt(7/6 T |G|)`. A task without gradient has weight 0. The authors' option to
+    /// update weights every few steps is common to all gradient methods here.
     pub struct NashMtl = "NashMTL" {
         /// Greatest length of the direction; 0 for no limit.
         max_norm: f64 = 1.0, in 0.0..;

@@ -13,6 +13,9 @@ pub struct Eigen {
     room: Room,
 }
 
+/// Squares below this lose digits; the largest number of a matrix is 1 here.
+const TINY: f64 = 1e-280;
+
 /// Memory that is used again from one matrix to the next.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Room {
@@ -66,23 +69,24 @@ impl Eigen {
         }
     }
 
-    /// The eigenvectors whose eigenvalues are above `tolerance` times the largest.
+    /// The eigenvectors whose eigenvalues are above `tolerance` times the largest, or above half of it if that is less.
     pub fn above(&self, tolerance: f64) -> impl Iterator<Item = (f64, &[f64])> {
-        let least = tolerance * self.values.first().copied().unwrap_or(0.0).max(0.0);
+        let least = tolerance.min(0.5) * self.values.first().copied().unwrap_or(0.0).max(0.0);
         let pairs = self.values.iter().copied().zip(self.vectors.chunks_exact(self.values.len().max(1)));
         pairs.filter(move |(value, _)| *value > least)
     }
 
-    /// `A^+ x` for a positive semidefinite matrix: over the eigenvalues [above](Eigen::above) a tolerance. Parts of `x` along
-    /// an eigenvector that are no more than rounding count as 0, so that a result of 0 is one.
+    /// `A^+ x` for a positive semidefinite matrix: over the eigenvalues [above](Eigen::above) a tolerance. If what these
+    /// eigenvectors have of `x` is no more than rounding, all together, it is 0.
     pub fn solve(&self, tolerance: f64, x: &[f64]) -> Vec<f64> {
-        let rounding = tolerance * dot(x, x).sqrt();
-        let mut sum = vec![0.0; x.len()];
+        let (mut sum, mut square) = (vec![0.0; x.len()], 0.0);
         for (value, vector) in self.above(tolerance) {
             let part = dot(vector, x);
-            if part.abs() > rounding {
-                add(&mut sum, part / value, vector);
-            }
+            add(&mut sum, part / value, vector);
+            square += part * part;
+        }
+        if square <= tolerance * tolerance * dot(x, x) {
+            sum.fill(0.0);
         }
         sum
     }
@@ -100,6 +104,12 @@ impl Eigen {
 /// An eigenvalue this small beside the largest of a Gramian `[n, n]` is rounding.
 pub fn rank_tolerance(n: usize) -> f64 {
     1e-14 * n as f64
+}
+
+/// As [`rank_tolerance`], if the Gramian's cosines are known up to `rounding`. Errors of single products are of either sign,
+/// so that they add up like the root of their number.
+pub fn rounded_tolerance(n: usize, rounding: f64) -> f64 {
+    rank_tolerance(n).max(4.0 * (n as f64).sqrt() * rounding)
 }
 
 /// The pseudo-inverse `A^+` of a positive semidefinite `A`, `[n, n]`.
@@ -150,7 +160,8 @@ fn tridiagonalise(a: &mut [f64], basis: &mut [f64], v: &mut Vec<f64>, w: &mut Ve
         v.clear();
         v.extend((first..n).map(|i| a[i * n + k]));
         let below = dot(&v[1..], &v[1..]);
-        if below == 0.0 {
+        // Rows that hardly differ leave less and less; by numbers whose squares underflow nothing can be divided.
+        if below <= TINY {
             continue;
         }
         let length = (v[0] * v[0] + below).sqrt().copysign(v[0]);
@@ -213,7 +224,7 @@ fn step(d: &mut [f64], e: &mut [f64], vectors: &mut [f64], n: usize) {
     let (mut x, mut z) = (d[0] - shift, e[0]);
     for k in 0..m {
         let square = x * x + z * z;
-        let r = if square > 1e-280 { square.sqrt() } else { x.hypot(z) };
+        let r = if square > TINY { square.sqrt() } else { x.hypot(z) };
         let (c, s) = if r > 0.0 { (x / r, z / r) } else { (1.0, 0.0) };
         if k > 0 {
             e[k - 1] = r;
@@ -279,6 +290,37 @@ mod tests {
             let error = again.iter().zip(matrix).fold(0.0_f64, |most, (a, b)| most.max((a - b).abs()));
             assert!(error <= 1e-13 * largest * n as f64, "{case}: {error:e}");
         }
+    }
+
+    #[test]
+    fn rows_that_hardly_differ_leave_numbers_too_small_to_divide_by() {
+        for n in [2, 27, 55, 61, 66, 100] {
+            // All the same but one, which is a little longer, or a little longer and further along the others.
+            for along in [0.0, 1e-7] {
+                let mut matrix = vec![1.0; n * n];
+                let at = n / 2;
+                matrix[at * (n + 1)] += 1e-7 + along;
+                for i in (0..n).filter(|&i| i != at) {
+                    (matrix[i * n + at], matrix[at * n + i]) = (1.0 + along, 1.0 + along);
+                }
+                let mut again = Vec::new();
+                Eigen::of(&matrix, n).assemble(|_, value| value, &mut again);
+                let good = again.iter().zip(&matrix).all(|(a, b)| (a - b).abs() <= 1e-14 * n as f64);
+                assert!(good, "{n} {along:e}: {:?}", &again[..2]);
+            }
+        }
+    }
+
+    #[test]
+    fn some_eigenvalue_counts_whatever_is_rounding() {
+        let eigen = Eigen::of(&[2.0, 0.0, 0.0, 0.8], 2);
+        assert_eq!(eigen.above(0.3).count(), 2);
+        assert_eq!(eigen.above(7.0).map(|(value, _)| value).collect::<Vec<_>>(), [2.0]);
+        // All parts of a sum count, or none.
+        let n = 64;
+        let identity: Vec<f64> = (0..n * n).map(|at| f64::from(u8::from(at % (n + 1) == 0))).collect();
+        assert_eq!(Eigen::of(&identity, n).solve(0.25, &vec![1.0; n]), vec![1.0; n]);
+        assert_eq!(Eigen::of(&[1.0, -1.0, -1.0, 1.0], 2).solve(1e-14, &[1.0, 1.0 + 1e-15]), [0.0; 2]);
     }
 
     #[test]

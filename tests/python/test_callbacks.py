@@ -226,6 +226,18 @@ def test_checkpoints_on_disk(data, tmp_path):
     assert os.listdir(folder) == ["checkpoint-000000000005.safetensors"]
 
 
+def test_a_run_that_stops_early_leaves_a_checkpoint_of_where_it_stopped(data, tmp_path):
+    class Stop(pt.Callback):
+        def on_epoch_end(self, trainer, row):
+            if row["epoch"] == 3:
+                trainer.stop()
+
+    trainer = pt.Trainer(make_model(), callbacks=[Stop(), pt.Checkpoint(tmp_path, every=2)])
+    trainer.fit(data.whole, epochs=7, **FIT)
+    assert trainer.epochs == 3
+    assert "checkpoint-000000000015.safetensors" in os.listdir(tmp_path)
+
+
 def test_the_best_model_is_kept_beside(data, tmp_path):
     script = Scripted("validation/income/auroc", [0.5, 0.9, 0.7])
     checkpoint = pt.Checkpoint(tmp_path, best="income/auroc")

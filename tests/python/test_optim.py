@@ -109,8 +109,10 @@ def test_groups_have_learning_rates_of_their_own() -> None:
     follow(ours, lambda model: torch.optim.AdamW(groups(model, 0.01, 0.1, 0.02)))
 
 
-def test_clipping_is_that_of_torch() -> None:
-    follow(pt.optim.SGD(lr=0.1), lambda model: torch.optim.SGD(model.parameters(), lr=0.1), clip_norm=0.2)
+@pytest.mark.parametrize("limit", [0.2, 100.0])
+def test_clipping_is_that_of_torch(limit: float) -> None:
+    """Also where every gradient is shorter than the limit, and stays as it is."""
+    follow(pt.optim.SGD(lr=0.1), lambda model: torch.optim.SGD(model.parameters(), lr=0.1), clip_norm=limit)
 
 
 def test_one_cycle_is_that_of_torch() -> None:

@@ -81,6 +81,9 @@ class MultiTaskModel:
             if input_size is None and not isinstance(inputs, Inputs):
                 # The first argument of either form.
                 inputs, short["input_size"] = None, inputs
+            if tasks is not None and input_size is not None and hidden_size is None and output_sizes is None:
+                raise TypeError(f"where tasks are given the number of features is `inputs={input_size}`; `input_size` "
+                                "belongs to the short form")  # fmt: skip
             _refuse_mixture({"inputs": inputs, "tasks": tasks, "encoder": encoder}, short)
             inputs, tasks = short["input_size"], _short_tasks(output_sizes)
             encoder = _short_encoder(hidden_size, "relu" if activation is _RELU else activation)

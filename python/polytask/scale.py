@@ -73,7 +73,7 @@ class Scale:
 
     def predicted(self, loss: Any, outputs: np.ndarray) -> np.ndarray:
         """Predictions `[rows, width]` of a loss in the units of the targets; of an output they stand side by side."""
-        parts = outputs.astype(np.float64).reshape(len(outputs), -1, outputs.shape[1] // self.outputs)
+        parts = outputs.astype(np.float64).reshape(len(outputs), self.outputs, outputs.shape[1] // self.outputs)
         parts = parts.transpose(0, 2, 1)
         places = self.inverse(parts)
         if getattr(loss, "name", None) == "gaussian_nll":

@@ -124,3 +124,22 @@ def test_live_parameters_and_an_encoder_of_any_kind(data):
     np.testing.assert_array_equal(model.predict(data.x)["age"], 3)
     del model
     assert parameters["heads.age.bias"][0] == 3
+
+
+def test_no_rows_have_an_empty_answer_of_the_usual_shape():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)).astype("f4"), rng.normal(size=40)
+    tasks = [
+        *(pt.Task(scale, scale=scale) for scale in ("standardize", "robust", "quantile")),
+        pt.Task("two", outputs=2, scale="standardize"),
+        pt.Task("spread", loss="gaussian_nll", scale="standardize"),
+        pt.Task("own", classes=3, loss=lambda p, t: torch.nn.functional.cross_entropy(p, t.long())),
+        pt.Task("binary", loss="binary_cross_entropy"),
+    ]
+    targets = {"two": np.stack([y, y], 1), "own": rng.integers(0, 3, 40), "binary": (y > 0).astype(int)}
+    model = pt.MultiTaskModel(3, tasks=tasks)
+    pt.Trainer(model).fit((x, {task.name: targets.get(task.name, y) for task in tasks}), epochs=1, progress=False)
+    for raw in (False, True):
+        usual, none = model.predict(x, raw=raw), model.predict(x[:0], raw=raw)
+        assert {name: (0, *p.shape[1:]) for name, p in usual.items()} == {name: p.shape for name, p in none.items()}
+        assert [p.dtype for p in usual.values()] == [p.dtype for p in none.values()]

@@ -17,7 +17,8 @@ from torch.utils.data import (
 )
 
 from ..component import plain
-from . import forms, frames, known
+from . import forms, frames
+from .known import is_missing
 from .mix import Mix
 from .strata import by_group, by_label, strata
 
@@ -216,12 +217,12 @@ def _divide_sets(
     parts: tuple[dict[Any, Any], dict[Any, Any]] = {}, {}
     for key, data in sets.items():
         own = {name: (tasks or {}).get(name, [name]) for name in forms.keys(key) if isinstance(name, str)}
-        known = own if own else tasks
-        here = [name for name in wanted if isinstance(name, str) and _has(data, name, known)]
+        columns = own if own else tasks
+        here = [name for name in wanted if isinstance(name, str) and _has(data, name, columns)]
         found.update(here)
         stratify = True if how.stratify is True else here or None
         each = Split(how.fraction, stratify, how.groups, how.time, how.seed)
-        parts[0][key], parts[1][key] = divide(data, each, known, seed)
+        parts[0][key], parts[1][key] = divide(data, each, columns, seed)
     unknown = [name for name in wanted if isinstance(name, str) and name not in found]
     if unknown:
         raise ValueError(f"`stratify`: no data set has {unknown[0]!r}")
@@ -341,10 +342,9 @@ def _several(value: Any, argument: str, count: int, find: _Find) -> list[np.ndar
         if found is None:
             raise ValueError(f"{argument}: the data have nothing called {value!r}")
         return [column for each in found for column in _several(each, f"{argument} {value!r}", count, find)]
-    if isinstance(value, list | tuple) and value and len(value) != count:
-        known = all(isinstance(each, str) or forms.is_array(each) for each in value)
-        if known:
-            return [column for each in value for column in _several(each, argument, count, find)]
+    several = isinstance(value, list | tuple) and value and len(value) != count
+    if several and all(isinstance(each, str) or forms.is_array(each) for each in value):
+        return [column for each in value for column in _several(each, argument, count, find)]
     column = _array(value, argument)
     if len(column) != count:
         raise ValueError(f"{argument} should have {count} rows; got {len(column)}")
@@ -369,7 +369,7 @@ def _array(value: Any, argument: str) -> np.ndarray:
 
 def _latest(times: np.ndarray, fraction: float) -> np.ndarray:
     """The rows after the moment that comes nearest to the fraction."""
-    values = [None if known.is_missing(value) else value for value in times.tolist()]
+    values = [None if is_missing(value) else value for value in times.tolist()]
     if times.dtype.kind in "mM":
         values = [None if np.isnat(value) else value for value in times]
     if None in values:

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from .known import is_missing
+
 #: Numbers with more different values than this, some of them no whole ones, are cut at their deciles.
 _MANY = 20
 
@@ -24,7 +26,7 @@ def strata(values: np.ndarray, cut: bool) -> np.ndarray:
     if flat.dtype.kind in "biuUSmM":
         return np.unique(flat, return_inverse=True)[1].reshape(values.shape)
     seen: dict[object, int] = {}
-    plain = (None if known.is_missing(value) else value for value in flat.tolist())
+    plain = (None if is_missing(value) else value for value in flat.tolist())
     return np.fromiter((seen.setdefault(value, len(seen)) for value in plain), np.int64, len(flat)).reshape(
         values.shape
     )

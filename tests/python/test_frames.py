@@ -367,3 +367,15 @@ def test_from_frame_says_what_it_chose(caplog):
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
     pt.Inputs.from_frame(frame.assign(name=[f"n{i}" for i in range(40)]), bags=["tags"])
     assert "column `name` has 40 different strings in 40 rows, of which a category learns little" in caplog.text
+
+
+def test_frequent_values_have_bins_of_their_own():
+    """A bin's lower end belongs to it: what stands at an edge is not counted to the values below."""
+    value = np.concatenate([np.zeros(40), np.full(30, 2.0), np.linspace(-3, 5, 41)])
+    frame = pd.DataFrame({"v": value})
+    inputs = pt.Inputs.from_frame(frame, bins=6)
+    bins = transformed(inputs, frame)[1][:, 0]
+    for frequent in (0.0, 2.0):
+        own = bins[value == frequent]
+        assert len(set(own)) == 1
+        assert set(value[bins == own[0]]) == {frequent}

@@ -303,3 +303,25 @@ def test_cosine_knows_the_length_of_the_run(data):
     assert lr == sorted(lr, reverse=True)
     assert lr[-1] < 0.01
     assert math.isclose(lr[1], 0.1 * 0.5 * (1 + np.cos(np.pi * 7 / 16)), rel_tol=0.02)
+
+
+def test_a_second_fit_has_a_schedule_of_its_own_length(data):
+    """A cosine over the steps of all calls so far falls on in the second as it does in the first."""
+    trainer = pt.Trainer(make_model(), schedule="cosine", lr=0.1)
+    first = trainer.fit(data.whole, epochs=4, batch_size=40, progress=False)["lr"]
+    both = trainer.fit(data.whole, epochs=4, batch_size=40, progress=False)["lr"]
+    assert both[:4] == first
+    whole = pt.Trainer(make_model(), schedule="cosine", lr=0.1).fit(
+        data.whole, epochs=8, batch_size=40, progress=False
+    )["lr"]
+    assert both[4:] == whole[4:]
+    assert both[4] > 0.02
+
+
+def test_a_column_has_a_value_for_each_epoch(data):
+    """NaN for epochs that did not look, so that columns of one history have one length."""
+    trainer = pt.Trainer(make_model())
+    trainer.fit(data.whole, epochs=2, progress=False)
+    history = trainer.fit(data.whole, validation=data.whole, epochs=1, progress=False)
+    assert [math.isnan(value) for value in history["validation/loss"]] == [True, True, False]
+    assert len(history["epoch"]) == len(history["validation/loss"]) == len(history["validation/age/mae"]) == 3

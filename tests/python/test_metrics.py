@@ -5,7 +5,7 @@ import polytask as pt
 import pytest
 import torch
 import torchmetrics
-from conftest import make_tasks
+from conftest import make_model, make_tasks
 from polytask.metrics import DEFAULTS, LABELS, VALUES, read
 from sklearn import metrics as sk
 
@@ -214,3 +214,24 @@ def test_results_are_a_mapping_and_a_table(data, model):
     assert "<td>income</td>" in results._repr_html_()
     mse = ((model.predict(data.x)["age"] - data.age) ** 2).mean()
     assert results["age"]["loss"] == pytest.approx(mse, rel=1e-5)
+
+
+def test_an_evaluation_weighs_batches_by_their_labels_and_rows_as_told(data):
+    """Unequal batches, a task without labels in one of them, and row weights: as all rows at once."""
+    trainer = pt.Trainer(make_model())
+    targets = {**data.targets, "income": np.where(np.arange(len(data.x)) < 30, np.nan, data.income)}
+    whole = trainer.evaluate((data.x, targets))
+    parts = [slice(0, 30), slice(30, 37), slice(37, None)]
+    batches = [(data.x[part], {name: y[part] for name, y in targets.items()}) for part in parts]
+    weights = np.linspace(0, 3, len(data.x)) ** 2
+    weighted = trainer.evaluate((data.x, targets), weights=weights)
+    assert trainer.evaluate((data.x, targets, weights)).loss == weighted.loss
+    weighed = [(*batch, weights[part]) for batch, part in zip(batches, parts, strict=True)]
+    for got, want in [(trainer.evaluate(batches), whole), (trainer.evaluate(weighed), weighted)]:
+        assert got.loss == pytest.approx(want.loss, rel=1e-6)
+        for task in want:
+            assert dict(got[task]) == pytest.approx(dict(want[task]), rel=1e-6)
+    errors = (trainer.model.predict(data.x)["age"] - data.age) ** 2
+    assert whole["age"]["loss"] == pytest.approx(errors.mean(), rel=1e-5)
+    assert weighted["age"]["loss"] == pytest.approx((weights * errors).sum() / weights.sum(), rel=1e-5)
+    assert weighted["age"]["loss"] != pytest.approx(whole["age"]["loss"], rel=1e-3)

@@ -135,3 +135,24 @@ def test_pictures_of_what_was_not_observed_are_refused(data):
 def test_wrong_wishes_are_refused(observe, error, got):
     with pytest.raises(error, match=f'`observe` should be "weights", "gradients" or both; got {got}'):
         pt.Trainer(make_model(), observe=observe)
+
+
+def test_each_epoch_has_means_of_its_own(data):
+    """Those of a second epoch know nothing of the first: a call for it alone sees the same."""
+    how = {"observe": ["weights", "gradients"], "weighting": "uncertainty"}
+    fit = {**FIT, "shuffle": False}
+    whole = pt.Trainer(make_model(), "sgd", lr=0.1, **how).fit(data.whole, **{**fit, "epochs": 2})
+    trainer = pt.Trainer(make_model(), "sgd", lr=0.1, **how)
+    rows = [trainer.fit(data.whole, **{**fit, "epochs": 1})[-1] for _ in range(2)]
+    for name in ("income/weight", "conflict", "cosine/income/age", "age/gradient_norm"):
+        assert whole[name] == [row[name] for row in rows]
+    # An epoch of one batch is what that batch gave.
+    first, second = (pt.MultiTaskModel(8, tasks=make_model().tasks, encoder=pt.encoder.MLP([16, 8])) for _ in range(2))
+    norms, trainer = [], pt.Trainer(first, "sgd", lr=0.1)
+    for _ in range(2):
+        norms.append(np.sqrt(np.diag(first._core.gradients(first.reader.rows(data.whole).core(), "gramian")))[1])
+        trainer.step(data.whole)
+    trainer = pt.Trainer(second, "sgd", lr=0.1, observe="gradients")
+    seen = trainer.fit([data.whole], epochs=2, progress=False)["age/gradient_norm"]
+    assert seen == pytest.approx(norms, rel=1e-4)
+    assert norms[0] != pytest.approx(norms[1], rel=1e-3)

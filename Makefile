@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
+LEVELS := $(addprefix test-level-,none avx2 avx512 avx512_bf16)
 RUST := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
 
 # The same for every call of cargo, or torch-sys would build its C++ shims again.
@@ -25,6 +26,27 @@ demo: $(VENV)/.extension $(VENV)/.census
 test:
 	@failed=; for half in test-rust test-python; do $(MAKE) $$half || failed="$$failed $$half"; done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
+
+.PHONY: test-levels $(LEVELS)
+# Both halves once for each level of vectors that this processor has, as if it had no more; libtorch is capped alike.
+test-levels: $(VENV)/.extension
+	@failed=; for level in $$($(BIN)/python -c 'from polytask import _core; print(*_core.levels)'); do \
+	echo "level $$level"; $(MAKE) test-level-$$level || failed="$$failed $$level"; done; \
+	if [ -n "$$failed" ]; then echo "failed at the levels:$$failed"; exit 1; fi
+
+test-level-none: export ATEN_CPU_CAPABILITY := default
+test-level-none: export ONEDNN_MAX_CPU_ISA := SSE41
+test-level-none: export MKL_ENABLE_INSTRUCTIONS := SSE4_2
+test-level-avx2: export ATEN_CPU_CAPABILITY := avx2
+test-level-avx2: export ONEDNN_MAX_CPU_ISA := AVX2
+test-level-avx2: export MKL_ENABLE_INSTRUCTIONS := AVX2
+test-level-avx512: export ATEN_CPU_CAPABILITY := avx512
+test-level-avx512: export ONEDNN_MAX_CPU_ISA := AVX512_CORE
+test-level-avx512: export MKL_ENABLE_INSTRUCTIONS := AVX512
+test-level-avx512_bf16: export ONEDNN_MAX_CPU_ISA := AVX512_CORE_BF16
+
+$(LEVELS): test-level-%:
+	POLYTASK_LEVEL=$* $(MAKE) test
 
 test-rust: $(VENV)/.torch
 	OMP_NUM_THREADS=1 cargo test --release --no-fail-fast

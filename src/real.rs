@@ -1,4 +1,4 @@
-//! The two element types of the core, and how hot loops reach the widest vectors of the processor.
+//! The two element types of the core.
 
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign};
@@ -198,20 +198,6 @@ impl Real for f32 {
     fn is_nan(self) -> bool {
         f32::is_nan(self)
     }
-}
-
-/// Compiles a function of loops for AVX-512 and AVX2 too, and chooses at run time.
-///
-/// Loops belong into such functions as they are: a closure in them may be compiled on its own, without wide vectors.
-#[macro_export]
-macro_rules! vectorised {
-    ($function:item) => {
-        #[multiversion::multiversion(targets(
-            "x86_64+avx512f+avx512bw+avx512cd+avx512dq+avx512vl+avx2+fma+bmi1+bmi2+lzcnt+popcnt",
-            "x86_64+avx2+fma+bmi1+bmi2+lzcnt+popcnt"
-        ))]
-        $function
-    };
 }
 
 #[cfg(test)]

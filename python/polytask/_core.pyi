@@ -20,6 +20,8 @@ __all__ = [
     "components",
     "course",
     "interrupted",
+    "level",
+    "levels",
     "meant",
     "torch_version",
 ]
@@ -35,6 +37,10 @@ _Loss = Callable[[_Floats, _Array, _Floats, _Doubles, bool], tuple[float, _Float
 __version__: str
 torch_version: str
 """The torch this was built against."""
+level: str
+"""Which vectors of the processor loops use: `POLYTASK_LEVEL`, or the highest that it has."""
+levels: list[str]
+"""All that the processor has, the least first."""
 
 def components() -> str:
     """Everything every component says of itself, as JSON."""

@@ -3,6 +3,7 @@
 use std::array::from_fn;
 
 use super::{Batch, Targets};
+use crate::level;
 use crate::real::{LANES, Real};
 
 /// Cells treated at once: enough vectors to keep the loops over them long, few enough to stay in the first cache.
@@ -55,7 +56,7 @@ pub(super) fn evaluate<T: Real, const P: usize>(cell: &impl Cell<T, P>, batch: B
     if P == 1 && repeats == 1 && cell.uniform() {
         drive.flatten();
     }
-    pulp::Arch::new().dispatch(drive)
+    level::run(drive)
 }
 
 struct Drive<'a, 'b, T, C, const P: usize> {

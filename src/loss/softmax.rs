@@ -3,6 +3,7 @@
 use super::cells::{BLOCK, add, copy};
 use super::transpose::{load, store};
 use super::{Batch, Targets};
+use crate::level;
 use crate::real::{LANES, Real};
 
 /// Widest row that is transposed.
@@ -39,7 +40,7 @@ pub(super) fn weight<T: Real>(targets: Targets<'_, T>, weights: Option<&[T]>, ow
 pub(super) fn evaluate<T: Real>(row: &impl Row<T>, batch: Batch<'_, T>) -> f64 {
     batch.assert_fits(1);
     let total = (0..batch.width).fold(T::ZERO, |sum, class| sum + row.spread(class));
-    pulp::Arch::new().dispatch(Drive { row, total, classes: batch.targets.classes(), batch })
+    level::run(Drive { row, total, classes: batch.targets.classes(), batch })
 }
 
 struct Drive<'a, 'b, T, R> {

@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::bail;
 use crate::error::Result;
+use crate::level::{Level, level};
 use crate::network::buffer::Memory;
 use crate::network::parallel::{Places, split, threads};
 use crate::network::product::Mode;
@@ -23,10 +24,7 @@ unsafe impl Send for Halves {}
 
 /// Whether the processor multiplies bfloat16 numbers; where it does not, single precision is faster and better.
 pub fn supported() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    return false;
+    level() == Level::Avx512Bf16
 }
 
 impl Memory for Halves {

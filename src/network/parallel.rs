@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Numbers that a loop must touch before several threads pay.
-const WORTH: usize = 1 << 18;
+pub const WORTH: usize = 1 << 18;
 
 type Outlined = unsafe extern "C" fn(*mut c_void);
 

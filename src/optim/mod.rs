@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use crate::level;
 use crate::network::path::Path;
 use crate::network::touched::Touched;
 use crate::registry::Described;
@@ -154,6 +155,6 @@ fn sweep<R: Rule<S>, const S: usize>(
             gradients: &gradients[range.clone()],
             state: std::array::from_fn(|_| &mut slots.next().expect("one buffer a slot")[range.clone()]),
         };
-        pulp::Arch::new().dispatch(Sweep { rule: rule(segment), slices });
+        level::run(Sweep { rule: rule(segment), slices });
     }
 }

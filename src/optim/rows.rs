@@ -1,6 +1,7 @@
 //! Steps on sparse tables: a rule for one row, applied to the rows that were touched.
 
 use super::Rule;
+use crate::level;
 use crate::network::memory::fetch;
 use crate::network::touched::Touched;
 
@@ -38,7 +39,7 @@ pub(super) fn sweep_rows<R: RowRule<S>, const S: usize>(
 ) {
     let mut slots = state.iter_mut();
     let state = std::array::from_fn(|_| &mut **slots.next().expect("one buffer a slot"));
-    pulp::Arch::new().dispatch(RowSweep { rule, table, touched, state });
+    level::run(RowSweep { rule, table, touched, state });
 }
 
 struct RowSweep<'a, R, const S: usize> {

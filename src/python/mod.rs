@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::level::Level;
 use crate::registry::Info;
 use crate::{encoder, head, loss as losses, optim, regularizer, schedule, sharing, weighting as weightings};
 
@@ -33,10 +34,16 @@ mod core {
 
     use pyo3::prelude::*;
 
+    use super::{Level, door};
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("torch_version", env!("POLYTASK_TORCH"))
+        module.add("torch_version", env!("POLYTASK_TORCH"))?;
+        let most = Level::of_processor();
+        let levels: Vec<_> = Level::ALL.into_iter().filter(|&level| level <= most).map(Level::name).collect();
+        module.add("level", Level::of_process().map_err(door::exception)?.name())?;
+        module.add("levels", levels)
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{Penalty, Places, Regularizer};
 use crate::error::Result;
+use crate::level;
 use crate::real::{LANES, Real};
 use crate::registry::Component;
 
@@ -53,7 +54,7 @@ pub(super) fn each<T: Real>(
     for piece in &places.pieces {
         let parameters = &parameters[piece.range()];
         let gradient = gradient.as_mut().map(|g| &mut g[piece.range()]);
-        total += pulp::Arch::new().dispatch(Sweep { parameters, gradient, term });
+        total += level::run(Sweep { parameters, gradient, term });
     }
     total
 }

@@ -54,8 +54,9 @@ pub fn mix_rows<T: Real>(
     size: usize,
     matrix: &[f64],
     flat: &[T],
-    mut gradient: Option<&mut [T]>,
+    gradient: Option<&mut [T]>,
 ) -> f64 {
+    let mut gradient = gradient;
     let mut total = 0.0;
     for first in (0..size).step_by(BLOCK) {
         let count = (size - first).min(BLOCK);
@@ -92,7 +93,8 @@ pub fn mix_rows<T: Real>(
 
 vectorised! {
 /// `factor * sum_t |w_t - mean|^2` of one stack, with its gradient.
-pub fn spread<T: Real>(stack: &Stack, factor: f64, flat: &[T], mut gradient: Option<&mut [T]>) -> f64 {
+pub fn spread<T: Real>(stack: &Stack, factor: f64, flat: &[T], gradient: Option<&mut [T]>) -> f64 {
+    let mut gradient = gradient;
     let (share, slope) = (T::of(1.0 / stack.starts.len() as f64), T::of(2.0 * factor));
     let mut total = 0.0;
     for first in (0..stack.size).step_by(BLOCK) {
@@ -122,7 +124,8 @@ pub fn spread<T: Real>(stack: &Stack, factor: f64, flat: &[T], mut gradient: Opt
 
 vectorised! {
 /// `sum_(s < t) factors[s, t] |w_s - w_t|^2` of one stack, with its gradient.
-pub fn distances<T: Real>(stack: &Stack, factors: &[f64], flat: &[T], mut gradient: Option<&mut [T]>) -> f64 {
+pub fn distances<T: Real>(stack: &Stack, factors: &[f64], flat: &[T], gradient: Option<&mut [T]>) -> f64 {
+    let mut gradient = gradient;
     let tasks = stack.starts.len();
     let mut total = 0.0;
     for first in (0..stack.size).step_by(BLOCK) {
@@ -185,7 +188,8 @@ pub fn scale_columns<T: Real>(stack: &Stack, factors: &[f64], flat: &[T], gradie
 
 vectorised! {
 /// `factor * |A B^T|^2` (Frobenius) of two weights that read the same input, with its gradient.
-pub fn overlap<T: Real>(pair: [&Piece; 2], factor: f64, flat: &[T], mut gradient: Option<&mut [T]>) -> f64 {
+pub fn overlap<T: Real>(pair: [&Piece; 2], factor: f64, flat: &[T], gradient: Option<&mut [T]>) -> f64 {
+    let mut gradient = gradient;
     let [[rows, size], [others, _]] = pair.map(Piece::matrix);
     let mut total = 0.0;
     for i in 0..rows {

@@ -3,6 +3,8 @@
 import errno
 import gc
 import json
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -175,3 +177,14 @@ def test_state_of_the_wrong_type_is_refused_by_name():
         model.load_state(state | {"heads.a.bias": [0.0, 0.0]})
     with pytest.raises(ValueError, match=r"`heads.a.bias` should hold finite numbers; got NaN"):
         model.load_state(state | {"heads.a.bias": np.full(2, np.nan, np.float32)})
+
+
+def test_a_variable_caps_the_level_and_a_wrong_one_is_refused():
+    def started(level):
+        command = [sys.executable, "-c", "from polytask import _core; print(_core.level, *_core.levels)"]
+        return subprocess.run(command, env=os.environ | {"POLYTASK_LEVEL": level}, capture_output=True, text=True)
+
+    assert _core.level in _core.levels
+    assert started("none").stdout.split() == ["none", *_core.levels]
+    names = '"none", "avx2", "avx512", "avx512_bf16"'
+    assert f'ValueError: `POLYTASK_LEVEL` should be one of {names}; got "avx3"' in started("avx3").stderr

@@ -4,6 +4,7 @@ use super::factor::Aligned;
 use super::quadratic::Program;
 use super::ridge::{Ladder, RESIDUAL, noise};
 use super::{Cosines, add, dot};
+use crate::level::vectors;
 
 /// Programs that are predicted side by side, one in each lane of a vector.
 const LANES: usize = 8;
@@ -50,7 +51,7 @@ pub fn project_each(gramian: &[f64], weights: &[f64], rounding: f64) -> Vec<f64>
         if predicts {
             if i % LANES == 0 {
                 let (weights, least) = (&mut *predicted, &mut *least);
-                pulp::Arch::new().dispatch(Prediction { matrix: &cosines.matrix, n, first: i, weights, least });
+                vectors().dispatch(Prediction { matrix: &cosines.matrix, n, first: i, weights, least });
             }
             active.clear();
             active.extend((0..n).rev().filter(|&j| predicted[j * LANES + i % LANES] > f64::from(u8::from(i == j))));
@@ -210,7 +211,7 @@ mod tests {
                     let (matrix, into, least) = (&cosines.matrix, &mut weights, &mut least);
                     let prediction = Prediction { matrix, n, first, weights: into, least };
                     if wide {
-                        pulp::Arch::new().dispatch(prediction);
+                        vectors().dispatch(prediction);
                     } else {
                         prediction.with_simd(pulp::Scalar::new());
                     }

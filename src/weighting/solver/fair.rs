@@ -1,11 +1,12 @@
 //! The positive fixed point of fair allocations: `G w = (targets / w)^(1/alpha)`.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use super::eigen::Eigen;
 use super::factor::{Factor, room};
 use super::ridge::noise;
 use super::{Cosines, add, dot, times};
+use crate::level::vectors;
 
 /// Added to the squared length of every unit row, so that there is a solution where rows oppose each other.
 pub const RIDGE: f64 = 1e-12;
@@ -97,7 +98,7 @@ impl Newton<'_> {
                 *g += self.ridge * v - pull;
             }
             let slopes: Vec<f64> = pulls.iter().zip(&v).map(|(pull, v)| self.ridge + self.p * pull / v).collect();
-            Arch::new().dispatch(Step { matrix: self.matrix, slopes: &slopes, gradient: &gradient, work: &mut work });
+            vectors().dispatch(Step { matrix: self.matrix, slopes: &slopes, gradient: &gradient, work: &mut work });
             let step = &work.step[..v.len()];
             let slope = dot(&gradient, step);
             // How much the weights change, each in its own size. From whole steps it falls quickly once small, until

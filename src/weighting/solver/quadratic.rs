@@ -1,9 +1,10 @@
 //! Quadratic programs over nonnegative numbers, by an active set.
 
-use pulp::{Arch, Scalar, Simd, WithSimd};
+use pulp::{Scalar, Simd, WithSimd};
 
 use super::add;
 use super::factor::{Aligned, Factor, room, subtract};
+use crate::level::vectors;
 
 /// `min 1/2 y^T C y - f^T y` over `y >= 0`, for `C` positive semidefinite with a diagonal of ones (or rows of zeros,
 /// which stay out): the active set of Lawson & Hanson (Solving Least Squares Problems, 1974) on the Gramian, with steps
@@ -81,17 +82,17 @@ impl<'a> Program<'a> {
     /// Minimises, starting from the positive indices of the last program. If the objective falls for ever, a ray `z`
     /// along which it does (`C z = 0`, `f^T z > 0`).
     pub fn minimise(&mut self, linear: &[f64]) -> Option<Vec<f64>> {
-        Arch::new().dispatch(Run { program: self, linear, bounded: false }).then(|| self.ray())
+        vectors().dispatch(Run { program: self, linear, bounded: false }).then(|| self.ray())
     }
 
     /// As [`Program::minimise`] where there is a minimum: what looks like a ray is rounding.
     pub fn minimise_bounded(&mut self, linear: &[f64]) {
-        Arch::new().dispatch(Run { program: self, linear, bounded: true });
+        vectors().dispatch(Run { program: self, linear, bounded: true });
     }
 
     /// Lets the next program start from these indices, but for those that nearly depend on others.
     pub fn guess(&mut self, indices: &[usize]) {
-        Arch::new().dispatch(Guess { program: self, indices });
+        vectors().dispatch(Guess { program: self, indices });
     }
 
     #[inline(always)]

@@ -73,9 +73,10 @@ pub(super) fn shift_apart<T: Real, S: Shape>(
     layers: usize,
     wide: &[T],
     y: &mut [T],
-    mut kept: Option<&mut [T]>,
+    kept: Option<&mut [T]>,
     bias: &[T],
 ) {
+    let mut kept = kept;
     let Layout { groups, rows, width, .. } = layout;
     for group in 0..groups {
         let (from, layer) = (group / layers * rows, group % layers);

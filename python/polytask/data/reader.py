@@ -180,7 +180,7 @@ class Reader:
     def _matrix(self, targets: Any, prefix: str) -> Mapping[str, Any]:
         """The targets of several tasks as the columns of one array, in the tasks' order."""
         wide = sum(task.outputs for task in self.tasks)
-        if not forms.is_array(targets) or np.shape(targets)[1:] != (wide,):
+        if frames.is_frame(targets) or not forms.is_array(targets) or np.shape(targets)[1:] != (wide,):
             raise ValueError(f"{prefix}data should be {self._form()}, or (x, targets [rows, {wide}]); got 2 elements")
         ends = np.cumsum([task.outputs for task in self.tasks])
         array, mask = arrays.unwrap(targets, f"{prefix}the targets")

@@ -325,3 +325,15 @@ def test_a_column_has_a_value_for_each_epoch(data):
     history = trainer.fit(data.whole, validation=data.whole, epochs=1, progress=False)
     assert [math.isnan(value) for value in history["validation/loss"]] == [True, True, False]
     assert len(history["epoch"]) == len(history["validation/loss"]) == len(history["validation/age/mae"]) == 3
+
+
+def test_a_schedule_counts_the_steps_that_accumulate_batches(data):
+    """Six batches, four a step, are two steps an epoch: the rates are those of two batches an epoch."""
+
+    def rates(batch_size, accumulate):
+        trainer = pt.Trainer(make_model(), schedule="cosine", lr=0.1, accumulate=accumulate)
+        return trainer.fit((data.x[:120], {name: y[:120] for name, y in data.targets.items()}), epochs=3,
+                           batch_size=batch_size, progress=False)["lr"]  # fmt: skip
+
+    assert rates(20, 4) == rates(60, 1)
+    assert len(set(rates(20, 4))) == 3

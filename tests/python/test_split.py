@@ -250,6 +250,11 @@ def test_each_of_several_data_sets_is_split():
         assert {name: len(part[0]) for name, part in held.items()} == {"kind": 80, "size": 20}
         assert {name: len(part[0]) for name, part in train.items()} == {"kind": 320, "size": 80}
         assert max(map(abs, shares(held["kind"][0][:, 0].astype(int), KIND).values())) <= 1
+    for sampling, more in [("temperature", {"temperature": 5.0}), ({"kind": 1.0, "size": 3.0}, {"length": 7})]:
+        mix = pt.data.Mix(sets, sampling, **more)
+        for part in pt.data.split(mix, 0.2):
+            kept = (part.sampling, part.temperature, part.length, part.named)
+            assert kept == (mix.sampling, mix.temperature, mix.length, mix.named)
     with pytest.raises(ValueError, match="`stratify`: no data set has 'knd'"):
         pt.data.split(sets, 0.2, stratify="knd")
     with pytest.raises(TypeError, match="should be names where there are several data sets"):

@@ -11,6 +11,7 @@ pub mod head;
 pub mod inspection;
 pub mod level;
 pub mod loss;
+pub mod meter;
 pub mod model;
 pub mod network;
 pub mod optim;

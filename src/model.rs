@@ -14,6 +14,7 @@ use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::{Feature, Head, Target};
 use crate::loss::Loss;
+use crate::meter::Meter;
 use crate::network::builder::{Builder, Limit};
 use crate::network::nodes::{Op, embedding};
 use crate::network::params::Params;
@@ -236,7 +237,7 @@ impl Model {
         &mut self,
         data: &Data,
         batch: usize,
-        labels: bool,
+        mut meters: Option<&mut [Meter]>,
         out: &mut [Vec<f32>],
         look: Look<'_>,
     ) -> Result<Vec<[f64; 2]>> {
@@ -245,7 +246,7 @@ impl Model {
         for first in (0..rows).step_by(batch.max(1)) {
             let range = first..rows.min(first + batch.max(1));
             let mut work = self.workspace(range.len(), Purpose::Evaluate)?;
-            work.load(data, Rows::Range(range), labels);
+            work.load(data, Rows::Range(range), meters.is_some());
             work.forward(Step {
                 codes: &[],
                 seed: 0,
@@ -255,10 +256,14 @@ impl Model {
                 weights: &[],
                 share: 1.0,
             })?;
-            (0..out.len()).for_each(|task| work.append_outputs(task, &mut out[task]));
-            if labels {
+            let keeps = |task: usize| meters.as_deref().is_none_or(|meters| meters[task].keeps());
+            (0..out.len()).filter(|&task| keeps(task)).for_each(|task| work.append_outputs(task, &mut out[task]));
+            if let Some(meters) = meters.as_deref_mut() {
                 let weights = work.weights(&self.tasks);
                 let losses = work.losses(&self.tasks, None)?;
+                for (j, (meter, task)) in meters.iter_mut().zip(&self.tasks).enumerate() {
+                    work.measure(j, task, meter);
+                }
                 sums.iter_mut().zip(weights.iter().zip(&losses)).for_each(|(s, (w, l))| *s = [s[0] + l, s[1] + w]);
             }
             self.give_back(work);

@@ -3,6 +3,7 @@
 use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::loss::{Batch, Kernel, Labels, Targets};
+use crate::meter::Meter;
 use crate::network::Network;
 use crate::network::gradient::Pass;
 use crate::network::params::Params;
@@ -167,6 +168,14 @@ impl Workspace {
         let rows = (0..self.plan.rows).flat_map(|row| &outputs[row * window.stride..][..window.width]);
         let output = rows.fold(0.0_f32, |most, x| if x.is_finite() { most.max(x.abs()) } else { f32::INFINITY });
         [output, self.labels[task].values.iter().fold(0.0_f32, |most, x| most.max(x.abs()))]
+    }
+
+    /// Counts one task's metrics.
+    pub fn measure(&self, index: usize, task: &Task, meter: &mut Meter) {
+        let ((outputs, window), labels) = (self.plan.output(index), &self.labels[index]);
+        let (rows, width, stride) = (self.plan.rows, window.width, window.stride);
+        let (targets, weights) = (labels.targets(), labels.weights());
+        meter.add(task, &Batch { rows, width, outputs, gradient: None, stride, targets, weights, scale: 0.0 });
     }
 
     /// Multiplies the gradient of one task's outputs.

@@ -11,8 +11,10 @@ import numpy.typing as npt
 __all__ = [
     "Checkpoint",
     "Data",
+    "Meters",
     "Mix",
     "Model",
+    "Tally",
     "Trainer",
     "Weighting",
     "__version__",
@@ -153,8 +155,12 @@ class Model:
     def predict(self, data: Data, raw: bool = False, batch_size: int = ...) -> list[_Floats]:
         """Predictions of each task, `[rows, predicted width]`; with `raw` its raw outputs."""
 
-    def evaluate(self, data: Data, batch_size: int = ...) -> tuple[list[float], list[float], list[_Floats]]:
-        """Sum of weighted losses, total label weight and raw outputs `[rows, width]`, of each task."""
+    def evaluate(
+        self, data: Data, batch_size: int = ..., meters: Meters | None = None
+    ) -> tuple[list[float], list[float], list[_Floats]]:
+        """Sum of weighted losses, total label weight and raw outputs `[rows, width]` (no rows where nobody wants them), of
+        each task.
+        """
 
     def link(self, task: int, raw: _Floats) -> _Floats:
         """Raw outputs of one task turned into predictions."""
@@ -182,6 +188,27 @@ class Model:
     @staticmethod
     def from_bytes(data: bytes, callables: Sequence[_Loss | None] = ...) -> Model:
         """Reads a model that `to_bytes` gave."""
+
+@final
+class Meters:
+    """Metrics of a model's tasks, counted in each `evaluate` that is given it."""
+
+    def __new__(cls, model: Model, wanted: str) -> Meters: ...
+    def values(self) -> list[list[float]]:
+        """The metrics of each task, in the order in which they were wanted."""
+
+@final
+class Tally:
+    """One metric, counted on predictions that Python has."""
+
+    def __new__(cls, kind: str, metric: str, width: int) -> Tally: ...
+    def add(self, predicted: _Floats | _Doubles, known: _Doubles) -> None:
+        """Counts contiguous predictions `[rows, width]` with labels `[rows, width]`, NaN where they are missing, or classes
+        `[rows]`, -1 where they are missing.
+        """
+
+    def value(self) -> float:
+        """The metric of what was counted; NaN where it is not defined."""
 
 @final
 class Trainer:
@@ -231,6 +258,9 @@ class Trainer:
     def warning(self) -> str | None:
         """What is to be said of the steps so far, once a run."""
 
+    def measure(self, wanted: str) -> None:
+        """Counts metrics of training from here on: `[{"kind", "metrics", "keep"}, ...]` as JSON, of each task or none."""
+
     def validate_on(self, data: Data) -> None:
         """Rows that the weighting may learn from."""
 
@@ -259,8 +289,8 @@ class Trainer:
     def flush(self, keep_outputs: bool = False) -> None:
         """Steps on what waits for the rest of its accumulation."""
 
-    def outputs(self) -> list[_Floats]:
-        """Raw outputs kept, of each task."""
+    def outputs(self, start: int = 0, stop: int = ...) -> list[_Floats]:
+        """Raw outputs kept of some rows, of each task; none of a task of which nobody wants them."""
 
     def visited(self) -> list[npt.NDArray[np.uint32]]:
         """Rows of each data set that the epoch visits, in their order."""

@@ -56,6 +56,7 @@ class Loop:
         self.first, self.first_step = self.core.epochs, self.core.steps
         self.rows = None if isinstance(train, Stream) or in_memory(train) is None else train.core()
         self.held: dict[str, Callable[[], None]] = {}
+        self.scores: scoring.Scores | None = None
         self._check()
 
     @property
@@ -152,7 +153,8 @@ class Loop:
         trainer._loop, trainer.stopping = self, False
         bar, done = None, False
         try:
-            metrics.load()
+            if self._scores().keeps:
+                metrics.load()
             interrupts.look()
             for callback in self.callbacks:
                 self._call(callback.on_fit_start)
@@ -179,6 +181,8 @@ class Loop:
             _log.warning("interrupted: the model is as after step %s (and %r)", self.core.steps, error)
         finally:
             trainer._loop = None
+            if self.scores is not None:
+                self.core.measure("[]")
             for release in self.held.values():
                 release()
             self._say()
@@ -203,6 +207,8 @@ class Loop:
         self.first, self.first_step = self.core.epochs, self.core.steps
 
     def _prepare(self) -> None:
+        self.scores = self._scores()
+        self.core.measure(self.scores.wanted if self.metrics else "[]")
         batches, accumulate = self.batches, json.loads(self.core.settings)["accumulate"]
         total = None if batches is None else self.first_step + self.epochs * -(-batches // accumulate)
         self.core.plan(None if total is None else min(total, 2**63 - 1))
@@ -294,13 +300,14 @@ class Loop:
         self.trainer._done += batches
         return closed
 
-    def _row(self, closed: dict[str, Any], scores: scoring.Values | None) -> dict[str, Any]:
+    def _row(self, closed: dict[str, Any], scores: scoring.Scores | None) -> dict[str, Any]:
+        values = {} if scores is None else scores.metrics(closed["metrics"])
         row: dict[str, Any] = {"epoch": len(self.trainer.history) + 1, "loss": known(closed["loss"])}
         if self.core.minimizes_another:
             row["objective"] = known(closed["objective"])
         for task, loss in zip(self.model.tasks, closed["tasks"], strict=True):
             row[f"{task.name}/loss"] = known(loss)
-            for name, value in (scores or {}).get(task.name, {}).items():
+            for name, value in values.get(task.name, {}).items():
                 row[f"{task.name}/{name}"] = value
         row |= dict(zip(self.terms, closed["terms"], strict=True))
         row |= dict(zip(self.regularizers, closed["regularizers"], strict=True))
@@ -310,7 +317,7 @@ class Loop:
         row["lr"] = closed["lr"]
         return row
 
-    def _feed_rows(self, bar: Progress) -> scoring.Values | None:
+    def _feed_rows(self, bar: Progress) -> scoring.Scores | None:
         """Rows in memory: the core runs by itself, up to where a callback wants to be called."""
         poll = bar.update if bar.shown else None
         how: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "keep_outputs": self.metrics}
@@ -319,47 +326,64 @@ class Loop:
             before, due = self.trainer.batches, self._due()
             through = self.core.run(self.rows, **how, stop_after=due, poll=poll)  # type: ignore[arg-type]
             self._call_due(before)
-        if not self.metrics:
+        if not self.metrics or self.scores is None:
             return None
-        scores, outputs, first = scoring.Scores(self.model), self.core.outputs(), 0
-        if isinstance(self.train, Rows):
-            scores.add(self.train, outputs)
-            return scores.metrics()
-        # Rows that came several times count once, as they were the last time.
-        for rows, index in zip(in_memory(self.train) or (), self.core.visited(), strict=True):
-            scores.add(rows.labels(index), [each[first + index] for each in outputs])
+        if self.scores.keeps:
+            self._score_rows(self.scores)
+        return self.scores
+
+    def _score_rows(self, scores: scoring.Scores) -> None:
+        """Scores the outputs that were kept; rows that came several times count once, as they were the last time."""
+        sets, first = in_memory(self.train) or [], 0
+        visited = [None] if isinstance(self.train, Rows) else self.core.visited()
+        for rows, index in zip(sets, visited, strict=True):
+            for start in range(0, len(rows), scoring.CHUNK):
+                part = rows.part(start, start + scoring.CHUNK)
+                raw = self.core.outputs(first + start, first + start + len(part))
+                if index is not None:
+                    low, high = np.searchsorted(index, [start, start + len(part)])
+                    some = index[low:high] - np.uint32(start)
+                    part, raw = part.labels(some), [each[some] if len(each) else each for each in raw]
+                scores.add(part, raw)
             first += len(rows)
-        return scores.metrics()
+
+    def _scores(self) -> scoring.Scores:
+        """What gives the metrics of an epoch.
+
+        Several data sets in memory may visit a row several times, and the core would count each visit.
+        """
+        return scoring.Scores(self.model, counts=self.rows is None or isinstance(self.train, Rows))
 
     def _streams(self, train: Rows | Stream | Mixed) -> TypeGuard[Stream | Mixed]:
         """Whether Python hands over each batch."""
         return self.rows is None
 
-    def _feed_stream(self, stream: Stream | Mixed, bar: Progress) -> scoring.Values | None:
+    def _feed_stream(self, stream: Stream | Mixed, bar: Progress) -> scoring.Scores | None:
         """Batches from outside: one step each."""
-        scores, waiting = scoring.Scores(self.model), list[Rows]()
-        total, done = self.batches or 0, 0
+        scores, waiting = self.scores if self.metrics else None, list[Rows]()
+        keeping = scores if scores is not None and scores.keeps else None
+        total, done, keeps = self.batches or 0, 0, keeping is not None
         for rows in stream.epoch(self.core.epochs):
             before = self.trainer.batches
             first = self.core.steps == 0 and done == 0
-            _, _, losses = self.core.step(rows.core(), self.metrics)
+            _, _, losses = self.core.step(rows.core(), keeps)
             if first:
                 self._compare(losses)
             done += 1
             if bar.due:
                 bar.update(done, total, self.core.running)
-            if self.metrics:
-                waiting = _collect(scores, [*waiting, rows], self.core.outputs())
+            if keeping is not None:
+                waiting = _collect(keeping, [*waiting, rows], self.core.outputs())
             self._call_due(before)
             interrupts.look()
         if done == 0:
             raise ValueError("`data` has no batch (any more)")
         before = self.trainer.batches
-        self.core.flush(self.metrics)
-        if waiting:
-            _collect(scores, waiting, self.core.outputs())
+        self.core.flush(keeps)
+        if keeping is not None and waiting:
+            _collect(keeping, waiting, self.core.outputs())
         self._call_due(before)
-        return scores.metrics() if self.metrics else None
+        return scores
 
     def _due(self) -> int | None:
         """Batches until the next callback wants to be called."""
@@ -424,7 +448,7 @@ class Loop:
 
 def _collect(scores: scoring.Scores, waiting: list[Rows], raw: list[np.ndarray]) -> list[Rows]:
     """Scores the rows that wait once their outputs are there: with accumulation, after the last of them."""
-    if sum(map(len, waiting)) != len(raw[0]):
+    if sum(map(len, waiting)) != max(map(len, raw)):
         return waiting
     start = 0
     for rows in waiting:

@@ -1,13 +1,20 @@
-"""Metrics by torchmetrics, on labelled rows only, NaN where they are undefined."""
+"""Metrics on labelled rows only, NaN where they are undefined: by the core, by torchmetrics, or somebody's own."""
 
+from __future__ import annotations
+
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 
+from . import _core
 from .component import listed, meant
+
+if TYPE_CHECKING:
+    from .task import Task
 
 Tensor = torch.Tensor
 #: What a task may be given for its metrics, or a list of them: one of our names, a callable, callables by name.
@@ -36,68 +43,170 @@ class Metric:
         """Whether it suits labels of a kind: "classes", "binary" or "values"."""
         return self.function is not None or self.name in (VALUES if kind == "values" else LABELS)
 
+    @property
+    def whole(self) -> bool:
+        """Whether it must be given all rows at once: a callable that does not say how it adds up."""
+        return self.function is not None and not all(hasattr(self.function, name) for name in _ADDING)
+
     def score(self, kind: str, predicted: np.ndarray, known: np.ndarray) -> float:
         """Its value on all rows; rows (or cells) without a label are left out, several labels are averaged.
 
         `predicted` are probabilities `[rows, classes]` or `[rows, labels]`, or values `[rows, outputs]`; `known` are
         classes `[rows]` with -1 where missing, or values `[rows, labels]` with NaN.
         """
-        if kind == "classes":
-            rows = known >= 0
-            return self._of_classes(torch.from_numpy(predicted[rows]), torch.from_numpy(known[rows]))
-        values = [self._column(kind, predicted[:, j], known[:, j]) for j in range(known.shape[1])]
-        defined = [value for value in values if value == value]
-        return sum(defined) / len(defined) if defined else float("nan")
+        sums = Sums(self, kind, predicted.shape[1])
+        sums.add(predicted, known)
+        return sums.value()
 
-    def _column(self, kind: str, predicted: np.ndarray, known: np.ndarray) -> float:
-        rows = ~np.isnan(known)
-        p, y = torch.from_numpy(predicted[rows]).double(), torch.from_numpy(known[rows])
-        if len(y) == 0:
-            return float("nan")
-        if self.function is not None:
-            return self._call(p, y)
-        # note: soft labels count as the class they are nearer to.
-        return _value(self.name, p, y) if kind == "values" else _binary(self.name, p, (y >= 0.5).long())
-
-    def _of_classes(self, p: Tensor, y: Tensor) -> float:
-        if len(y) == 0:
-            return float("nan")
-        if self.function is not None:
-            return self._call(p, y)
-        if p.shape[1] == 2:
-            return _binary(self.name, p[:, 1].double(), y)
-        return _multiclass(self.name, p.double(), y)
-
-    def _call(self, p: Tensor, y: Tensor) -> float:
-        # note: a torchmetrics object adds up what it sees until it is reset.
-        getattr(self.function, "reset", lambda: None)()
-        value = self.function(p, y)  # type: ignore[misc]
+    def number(self, value: Any) -> float:
+        """What a callable gave as a number."""
         try:
             return float(value)
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(f"metric `{self.name}` should give one number; got {value!r}") from None
 
 
-#: Metrics of class and binary labels: torchmetrics' name, and when they are defined.
-LABELS: dict[str, tuple[str, Callable[[Tensor, Tensor], bool]]] = {
-    "accuracy": ("accuracy", lambda p, y: True),
-    "auroc": ("auroc", lambda p, y: bool((y == 0).any() and (y == 1).any())),
-    "average_precision": ("average_precision", lambda p, y: bool((y == 1).any())),
-    "f1": ("f1_score", lambda p, y: bool((y == 1).any() or (p > 0.5).any())),
-    "precision": ("precision", lambda p, y: bool((p > 0.5).any())),
-    "recall": ("recall", lambda p, y: bool((y == 1).any())),
+class Sums:
+    """A metric of rows that come in parts, or of all rows at once where it is `whole`."""
+
+    def __init__(self, metric: Metric, kind: str, width: int) -> None:
+        self._kind = kind
+        self._tally: _core.Tally | None = None
+        if metric.named and metric.name in COUNTED[kind]:
+            self._tally = _core.Tally(kind, metric.name, width)
+        else:
+            self._columns = [_Column(metric, kind, width) for _ in range(1 if kind == "classes" else width)]
+
+    def add(self, predicted: np.ndarray, known: np.ndarray) -> None:
+        """Takes up rows, as `Metric.score` has them."""
+        if self._tally is not None:
+            self._tally.add(np.ascontiguousarray(predicted), np.ascontiguousarray(known, np.float64))
+        elif self._kind == "classes":
+            _add(self._columns[0], predicted, known, known >= 0)
+        else:
+            for j, column in enumerate(self._columns):
+                _add(column, predicted[:, j], known[:, j], ~np.isnan(known[:, j]))
+
+    def value(self) -> float:
+        """The metric, NaN where it is not defined, the mean over the columns where it is."""
+        if self._tally is not None:
+            return self._tally.value()
+        defined = [value for value in (column.value() for column in self._columns) if value == value]
+        return sum(defined) / len(defined) if defined else float("nan")
+
+
+def _add(column: _Column, predicted: np.ndarray, known: np.ndarray, rows: np.ndarray) -> None:
+    # note: a selection is a copy, which is as large as all predictions.
+    pair = (predicted, known) if rows.all() else (predicted[rows], known[rows])
+    if rows.any():
+        column.add(*(torch.from_numpy(np.ascontiguousarray(each)) for each in pair))
+
+
+class _Column:
+    """A metric of one column of labels, whose rows all have one."""
+
+    def __init__(self, metric: Metric, kind: str, width: int) -> None:
+        self._metric = metric
+        self._kind = "binary" if metric.named and kind == "classes" and width == 2 else kind
+        self._width = width
+        self._one: Any = None
+        self._result: Any = None
+        self._seen: list[Tensor] = []
+        self._differ = [False, False]
+        self._defined = kind == "classes" and self._kind == kind
+        self._rows = 0
+
+    def add(self, p: Tensor, y: Tensor) -> None:
+        if self._kind == "values":
+            p, y = p.double(), y.double()
+        elif self._kind == "binary":
+            # note: soft labels count as the class they are nearer to.
+            p, y = (p[:, 1] if p.ndim == 2 else p).double(), (y >= 0.5).long() if self._metric.named else y
+        if self._metric.whole:
+            self._result = self._metric.number(self._metric.function(p, y))  # type: ignore[misc]
+        else:
+            if self._one is None:
+                self._one = self._made()
+                self._seen = [p[0], y[0]]
+            self._one.update(p, y)
+        self._rows += len(y)
+        if self._metric.named:
+            self._look(p, y)
+
+    def _look(self, p: Tensor, y: Tensor) -> None:
+        if self._kind == "binary":
+            self._defined |= DECISIONS[self._metric.name][1](p, y)
+        elif self._kind == "values":
+            each = zip(self._differ, (p, y), self._seen, strict=True)
+            self._differ = [differ or bool((new != first).any()) for differ, new, first in each]
+            self._defined = self._differ[1] and (self._differ[0] or self._metric.name == "explained_variance")
+
+    def _made(self) -> Any:
+        if self._metric.function is not None:
+            # A copy, since another evaluation may begin before this one ends.
+            made = copy.deepcopy(self._metric.function)
+            made.reset()  # type: ignore[attr-defined]
+            return made
+        import torchmetrics
+
+        if self._metric.name == "spearman":
+            return _Ranks()
+        if self._kind == "values":
+            return getattr(torchmetrics, CURVES[self._metric.name])().set_dtype(torch.float64)
+        name = DECISIONS[self._metric.name][0]
+        if self._kind == "binary":
+            return getattr(torchmetrics.classification, f"Binary{name}")(validate_args=False)
+        made = getattr(torchmetrics.classification, f"Multiclass{name}")
+        return made(num_classes=self._width, average="macro", validate_args=False)
+
+    def value(self) -> float:
+        if self._rows == 0 or (self._metric.named and not self._defined):
+            return float("nan")
+        return self._result if self._metric.whole else self._metric.number(self._one.compute())
+
+
+class _Ranks:
+    """Spearman's correlation, which is of all rows."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+
+    def update(self, p: Tensor, y: Tensor) -> None:
+        self._pairs.append((p, y))
+
+    def compute(self) -> Tensor:
+        from torchmetrics.functional import spearman_corrcoef
+
+        p, y = zip(*self._pairs, strict=True)
+        return spearman_corrcoef(torch.cat(p), torch.cat(y))
+
+
+#: What a callable has that is given rows in parts, as the objects of torchmetrics.
+_ADDING = ("update", "compute", "reset")
+
+#: What the core counts, in steps and evaluations without raw outputs being kept.
+COUNTED = {
+    "classes": ("accuracy", "auroc", "average_precision"),
+    "binary": ("accuracy", "auroc", "average_precision"),
+    "values": ("mae", "mse", "rmse", "r2"),
 }
 
-#: Metrics of numbers: torchmetrics' name, whether higher is better, and how many different targets they need.
-VALUES: dict[str, tuple[str, bool, int]] = {
-    "mae": ("mean_absolute_error", False, 1),
-    "mse": ("mean_squared_error", False, 1),
-    "rmse": ("mean_squared_error", False, 1),
-    "r2": ("r2_score", True, 2),
-    "explained_variance": ("explained_variance", True, 2),
-    "pearson": ("pearson_corrcoef", True, 2),
-    "spearman": ("spearman_corrcoef", True, 2),
+#: Other metrics of class and binary labels: torchmetrics' name, and when they are defined for two sides.
+DECISIONS: dict[str, tuple[str, Callable[[Tensor, Tensor], bool]]] = {
+    "f1": ("F1Score", lambda p, y: bool((y == 1).any() or (p > 0.5).any())),
+    "precision": ("Precision", lambda p, y: bool((p > 0.5).any())),
+    "recall": ("Recall", lambda p, y: bool((y == 1).any())),
 }
+
+#: Other metrics of numbers: torchmetrics' name.
+CURVES = {"explained_variance": "ExplainedVariance", "pearson": "PearsonCorrCoef", "spearman": "SpearmanCorrCoef"}
+
+#: All metrics of class and binary labels, and of numbers.
+LABELS = (*COUNTED["binary"], *DECISIONS)
+VALUES = (*COUNTED["values"], *CURVES)
+
+#: Whose lower values are better.
+_LOWER = ("mae", "mse", "rmse")
 
 #: What a task is judged by if it does not say.
 DEFAULTS = {"classes": ["accuracy"], "binary": ["auroc"], "values": ["mae", "r2"]}
@@ -144,7 +253,7 @@ def _one(metric: Any, task: str) -> Metric:
             raise ValueError(
                 f"task `{task}`: unknown metric {metric!r}; {meant(metric, known)}there are {listed(known)}"
             )
-        return Metric(metric, None, metric in LABELS or VALUES[metric][1])
+        return Metric(metric, None, metric not in _LOWER)
     if not callable(metric):
         raise TypeError(f"task `{task}`: a metric should be a name or a callable; got {metric!r}")
     name = getattr(metric, "__name__", type(metric).__name__)
@@ -165,41 +274,19 @@ def for_kind(metrics: list[Metric] | None, kind: str, task: str) -> list[Metric]
     return chosen
 
 
+def counted(task: Task, kind: str, metrics: Sequence[Metric]) -> list[str]:
+    """The metrics of a task that the core counts on raw outputs."""
+    if task.scaling is not None and task.scaling.curves:
+        # note: beyond its ends a curve is level, and the core does not see what targets are in units of their own.
+        return []
+    # note: the outputs of a Python loss over classes are logits, which the core does not know to be such.
+    known = ("accuracy",) if task.custom and kind == "classes" else COUNTED[kind]
+    return [metric.name for metric in metrics if metric.named and metric.name in known]
+
+
 def load() -> None:
     """Imports torchmetrics, which takes a second, before the first epoch is timed."""
-    import torchmetrics.functional.classification  # noqa: F401
+    import torchmetrics.classification
 
-
-def _binary(name: str, p: Tensor, y: Tensor) -> float:
-    import torchmetrics.functional.classification as functional
-
-    full, defined = LABELS[name]
-    if not defined(p, y):
-        return float("nan")
-    return float(getattr(functional, f"binary_{full}")(p, y, validate_args=False))
-
-
-def _multiclass(name: str, p: Tensor, y: Tensor) -> float:
-    """Ranking metrics: one class against the rest, averaged over the classes where that is defined."""
-    import torchmetrics.functional.classification as functional
-
-    classes = p.shape[1]
-    if name in ("auroc", "average_precision"):
-        each = [_binary(name, p[:, k], (y == k).long()) for k in range(classes)]
-        defined = [value for value in each if value == value]
-        return sum(defined) / len(defined) if defined else float("nan")
-    function = getattr(functional, f"multiclass_{LABELS[name][0]}")
-    average = "micro" if name == "accuracy" else "macro"
-    return float(function(p, y, num_classes=classes, average=average, validate_args=False))
-
-
-def _value(name: str, p: Tensor, y: Tensor) -> float:
-    import torchmetrics.functional as functional
-
-    full, _, different = VALUES[name]
-    if different > 1 and (len(y) < 2 or bool((y == y[0]).all())):
-        return float("nan")
-    if name in ("pearson", "spearman") and bool((p == p[0]).all()):
-        return float("nan")
-    value = float(getattr(functional, full)(p.contiguous(), y.contiguous()))
-    return value**0.5 if name == "rmse" else value
+    # Making the first one imports what is left.
+    torchmetrics.classification.BinaryF1Score()

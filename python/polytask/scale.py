@@ -81,6 +81,11 @@ class Scale:
         return np.ascontiguousarray(places.transpose(0, 2, 1)).reshape(outputs.shape).astype(outputs.dtype)
 
     @property
+    def affine(self) -> dict[str, Any] | None:
+        """What the core reads: centres, spreads, and whether they are of `ln(1 + y)`; none of curves."""
+        return None if self.curves else {"centers": self.centers, "spreads": self.spreads, "log": self.name == "log1p"}
+
+    @property
     def outputs(self) -> int:
         """Targets a row."""
         return len(self.curves or self.centers)

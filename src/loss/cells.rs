@@ -3,8 +3,8 @@
 use std::array::from_fn;
 
 use super::{Batch, Targets};
-use crate::level;
 use crate::real::{LANES, Real};
+use crate::{level, vectorised};
 
 /// Cells treated at once: enough vectors to keep the loops over them long, few enough to stay in the first cache.
 pub(super) const BLOCK: usize = 4 * LANES;
@@ -233,10 +233,12 @@ pub(super) fn logistic<T: Real>(z: T) -> (T, T, T, T) {
     ((-z).max(T::ZERO) + log, z.max(T::ZERO) + log, p, q)
 }
 
-/// Probabilities of logits.
-pub(super) fn sigmoid(raw: &[f32], predicted: &mut [f32]) {
-    for (z, p) in raw.iter().zip(predicted) {
-        *p = Real::sigmoid(*z);
+vectorised! {
+    /// Probabilities of logits.
+    pub(super) fn sigmoid(raw: &[f32], predicted: &mut [f32]) {
+        for (z, p) in raw.iter().zip(predicted) {
+            *p = Real::sigmoid(*z);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod arrays;
 mod data;
 mod door;
 mod loss;
+mod meters;
 mod model;
 mod trainer;
 mod weighting;
@@ -23,6 +24,8 @@ mod core {
     use super::data::{PyData, PyMix, course};
     #[pymodule_export]
     use super::door::interrupted;
+    #[pymodule_export]
+    use super::meters::{PyMeters, PyTally};
     #[pymodule_export]
     use super::model::PyModel;
     #[pymodule_export]

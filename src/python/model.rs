@@ -14,9 +14,11 @@ use pyo3::types::{PyBytes, PyDict};
 use serde_json::Value;
 
 use super::data::PyData;
+use super::meters::PyMeters;
 use super::{arrays, door, loss};
 use crate::error::Result;
 use crate::inspection::Shown;
+use crate::meter::Meter;
 use crate::model::Model;
 use crate::network::Source;
 use crate::network::builder::Limit;
@@ -216,34 +218,42 @@ impl PyModel {
         let data = data.get();
         let (outputs, widths) = self.with(py, |model| {
             data.check(&self.model, model, false)?;
-            let mut outputs = room(model, data.data.rows)?;
-            model.evaluate(&data.data, batch_size, false, &mut outputs, &mut door::looks())?;
+            let mut outputs = room(model, data.data.rows, |_| true)?;
+            model.evaluate(&data.data, batch_size, None, &mut outputs, &mut door::looks())?;
             if raw {
                 return Ok((outputs, model.widths()));
             }
             let predicted = outputs.iter().enumerate().map(|(task, raw)| model.link(task, raw)).collect();
             Ok((predicted, model.predicted_widths()))
         })?;
-        give_all(py, outputs, data.data.rows, &widths)
+        give_all(py, outputs, &widths)
     }
 
-    /// Sum of weighted losses, total label weight and raw outputs `[rows, width]`, of each task.
-    #[pyo3(signature = (data, batch_size=BATCH))]
+    /// Sum of weighted losses, total label weight and raw outputs `[rows, width]` (no rows where nobody wants them), of
+    /// each task.
+    #[pyo3(signature = (data, batch_size=BATCH, meters=None))]
     fn evaluate<'py>(
         &self,
         py: Python<'py>,
         data: &Bound<'py, PyData>,
         batch_size: usize,
+        meters: Option<&Bound<'py, PyMeters>>,
     ) -> PyResult<(Vec<f64>, Vec<f64>, Vec<Array<'py>>)> {
         let data = data.get();
+        let meters = meters.map(|meters| &meters.get().meters);
         let (sums, outputs, widths) = self.with(py, |model| {
             data.check(&self.model, model, false)?;
-            let mut outputs = room(model, data.data.rows)?;
-            let sums = model.evaluate(&data.data, batch_size, true, &mut outputs, &mut door::looks())?;
+            let mut none = Vec::new();
+            none.resize_with(model.tasks.len(), Meter::default);
+            let mut given = meters.map(|meters| door::lock(meters, "meters")).transpose()?;
+            let measured = given.as_deref_mut().unwrap_or(&mut none);
+            let mut outputs = room(model, data.data.rows, |task| measured[task].keeps())?;
+            let measured = Some(measured.as_mut_slice());
+            let sums = model.evaluate(&data.data, batch_size, measured, &mut outputs, &mut door::looks())?;
             Ok((sums, outputs, model.widths()))
         })?;
         let column = |k: usize| sums.iter().map(|s| s[k]).collect();
-        Ok((column(0), column(1), give_all(py, outputs, data.data.rows, &widths)?))
+        Ok((column(0), column(1), give_all(py, outputs, &widths)?))
     }
 
     /// Raw outputs of one task turned into predictions.
@@ -352,18 +362,22 @@ impl PyModel {
 }
 
 /// Memory for the raw outputs of so many rows; rows that take no memory themselves may ask for more than there is.
-fn room(model: &Model, rows: usize) -> Result<Vec<Vec<f32>>> {
+fn room(model: &Model, rows: usize, wanted: impl Fn(usize) -> bool) -> Result<Vec<Vec<f32>>> {
     let widths = model.widths();
     let mut outputs = vec![Vec::new(); widths.len()];
-    for (out, width) in outputs.iter_mut().zip(widths) {
+    for (_, (out, width)) in outputs.iter_mut().zip(widths).enumerate().filter(|(task, _)| wanted(*task)) {
         out.try_reserve_exact(rows.saturating_mul(width))
             .map_err(|_| value_error!("outputs of {rows} rows do not fit in memory; pass fewer rows at a time"))?;
     }
     Ok(outputs)
 }
 
-fn give_all<'py>(py: Python<'py>, outputs: Vec<Vec<f32>>, rows: usize, widths: &[usize]) -> PyResult<Vec<Array<'py>>> {
-    outputs.into_iter().zip(widths).map(|(values, &width)| arrays::give(py, values, &[rows, width])).collect()
+fn give_all<'py>(py: Python<'py>, outputs: Vec<Vec<f32>>, widths: &[usize]) -> PyResult<Vec<Array<'py>>> {
+    let give = |(values, &width): (Vec<f32>, &usize)| {
+        let rows = values.len() / width;
+        arrays::give(py, values, &[rows, width])
+    };
+    outputs.into_iter().zip(widths).map(give).collect()
 }
 
 /// The finite `f32` numbers of an array of the expected shape.

@@ -12,6 +12,7 @@ use super::data::{PyData, Source};
 use super::model::{PyModel, Shared};
 use super::{arrays, door};
 use crate::error::{Error, Result};
+use crate::meter;
 use crate::model::Model;
 use crate::trainer::Trainer;
 use crate::trainer::checkpoint::Checkpoint;
@@ -111,6 +112,14 @@ impl PyTrainer {
         self.look(py, Trainer::compares)
     }
 
+    /// Counts metrics of training from here on: `[{"kind", "metrics", "keep"}, ...]` as JSON, of each task or none.
+    fn measure(&self, py: Python<'_>, wanted: &str) -> PyResult<()> {
+        self.with(py, |trainer, model| {
+            trainer.measure(model, &meter::read(wanted)?);
+            Ok(())
+        })
+    }
+
     /// Rows that the weighting may learn from.
     fn validate_on(&self, py: Python<'_>, data: &Bound<'_, PyData>) -> PyResult<()> {
         let data = data.get();
@@ -188,9 +197,17 @@ impl PyTrainer {
         self.with(py, |trainer, model| trainer.flush(model, keep_outputs))
     }
 
-    /// Raw outputs kept, of each task.
-    fn outputs<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyArrayDyn<f32>>>> {
-        let (outputs, widths) = self.with(py, |trainer, model| Ok((trainer.outputs().to_vec(), model.widths())))?;
+    /// Raw outputs kept of some rows, of each task; none of a task of which nobody wants them.
+    #[pyo3(signature = (start=0, stop=usize::MAX))]
+    fn outputs<'py>(&self, py: Python<'py>, start: usize, stop: usize) -> PyResult<Vec<Bound<'py, PyArrayDyn<f32>>>> {
+        let (outputs, widths) = self.with(py, |trainer, model| {
+            let widths = model.widths();
+            let part = |(kept, &width): (&Vec<f32>, &usize)| {
+                let rows = kept.len() / width;
+                kept[start.min(rows) * width..stop.min(rows).max(start.min(rows)) * width].to_vec()
+            };
+            Ok((trainer.outputs().iter().zip(&widths).map(part).collect::<Vec<_>>(), widths))
+        })?;
         let give = |(values, &width): (Vec<f32>, &usize)| {
             let rows = values.len() / width;
             arrays::give(py, values, &[rows, width])

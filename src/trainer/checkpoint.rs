@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::file::{self, Contents};
 use crate::format::CHECKPOINT;
 use crate::loss::Loss;
+use crate::meter::Meter;
 use crate::model::Model;
 use crate::regularizer::Relation;
 use crate::{bail, description, optim, regularizer, schedule, value_error, weighting};
@@ -40,6 +41,9 @@ struct State {
     widths: Vec<usize>,
     /// Names of the weighting's arrays.
     arrays: Vec<String>,
+    /// Counts of metrics, of each task; earlier versions counted none.
+    #[serde(default)]
+    meters: Option<Vec<Value>>,
 }
 
 /// A checkpoint that was read and fits the trainer that opened it, in which nothing has changed yet.
@@ -102,6 +106,11 @@ impl Trainer {
         let kept = self.epoch.kept.iter().filter(|_| self.epoch.batches > 0);
         for (task, outputs) in kept.enumerate() {
             contents.tensor(&format!("outputs/{task}"), &[outputs.len()], outputs.as_slice());
+        }
+        for (task, meter) in self.meters.iter().enumerate().filter(|_| self.epoch.batches > 0) {
+            for (column, scores) in meter.scores().into_iter().enumerate().filter(|(_, scores)| !scores.is_empty()) {
+                contents.tensor(&format!("meters/{task}/{column}"), &[scores.len()], scores);
+            }
         }
         let state = serde_json::to_string(&self.state(model)).map_err(|error| value_error!("checkpoint: {error}"))?;
         contents.text("state", state);
@@ -201,6 +210,18 @@ impl Trainer {
         }
         let kept = (0..model.tasks.len()).map_while(|task| contents.find_tensor(&format!("outputs/{task}")));
         fresh.epoch.kept = kept.map(<[f32]>::to_vec).collect();
+        fresh.meters = match &state.meters {
+            _ if state.batches == 0 => Vec::new(),
+            // Of an earlier version: what it counts would be of the rest of the epoch alone.
+            None => model.tasks.iter().map(|_| Meter::partial()).collect(),
+            Some(meters) => {
+                let scores = |task: usize, column: usize| {
+                    contents.find_tensor(&format!("meters/{task}/{column}")).map_or(Vec::new(), <[f32]>::to_vec)
+                };
+                let each = meters.iter().enumerate();
+                each.map(|(task, state)| Meter::restore(state, |column| scores(task, column))).collect::<Result<_>>()?
+            }
+        };
         fresh.take(state)?;
         fresh.epoch.check(&model.widths())?;
         Ok(fresh)
@@ -223,6 +244,7 @@ impl Trainer {
             observed: self.observed.clone(),
             widths: model.widths(),
             arrays: self.weighting.state().arrays.into_iter().map(|(name, _)| name).collect(),
+            meters: Some(self.meters.iter().map(Meter::state).collect()),
         }
     }
 

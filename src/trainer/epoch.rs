@@ -10,6 +10,7 @@ use super::step::{Scratch, Slices, total};
 use crate::bail;
 use crate::data::{Data, Mix, Order, Pace};
 use crate::error::Result;
+use crate::meter::Meter;
 use crate::model::Model;
 use crate::regularizer::Term;
 
@@ -118,7 +119,7 @@ impl Epoch {
         };
         let total = self.mixed.unwrap_or(rows.div_ceil(how.batch_size.max(1)));
         let possible = how.batch_size > 0 && self.batches <= total;
-        let fits = |(kept, width): (&Vec<f32>, &usize)| Some(kept.len()) == rows.checked_mul(*width);
+        let fits = |(kept, width): (&Vec<f32>, &usize)| kept.is_empty() || Some(kept.len()) == rows.checked_mul(*width);
         let whole = !how.keep_outputs || self.batches == 0 || self.kept.len() == widths.len();
         match possible && whole && (!how.keep_outputs || self.kept.iter().zip(widths).all(fits)) {
             true => Ok(()),
@@ -231,9 +232,21 @@ impl Trainer {
             }
             self.epoch.ordered = Some(Ordered { epoch, rows: sizes, pace, mix: data.mix.cloned() });
         }
+        self.meters.iter_mut().for_each(|meter| meter.reserve(rows));
         if how.keep_outputs {
             self.epoch.kept.resize(model.tasks.len(), Vec::new());
-            for (kept, task) in self.epoch.kept.iter_mut().zip(&model.tasks) {
+            for (j, (kept, task)) in self.epoch.kept.iter_mut().zip(&model.tasks).enumerate() {
+                if self.meters.get(j).is_some_and(|meter| !meter.keeps()) {
+                    kept.clear();
+                    continue;
+                }
+                if self.epoch.batches > 0 && kept.is_empty() {
+                    bail!(
+                        "task `{}` has metrics that need the outputs of the whole epoch, and the checkpoint, written in \
+                         the middle of it, does not hold them: resume with the metrics it was made with",
+                        task.name
+                    );
+                }
                 kept.resize(rows * task.width(), 0.0);
             }
         }
@@ -251,7 +264,7 @@ impl Trainer {
             if how.keep_outputs {
                 let (set, rows) = parts.rows(index);
                 let (before, all) = (data.before(set), data.rows());
-                for (j, out) in kept.iter_mut().enumerate() {
+                for (j, out) in kept.iter_mut().enumerate().filter(|(_, out)| !out.is_empty()) {
                     let width = out.len() / all;
                     work.scatter_outputs(j, rows.clone(), &mut out[before * width..]);
                 }
@@ -309,7 +322,7 @@ impl Trainer {
         self.total(sums, weights, added)
     }
 
-    /// Closes the epoch: `{"loss", "objective", "tasks", "labels", "lr", "regularizers", "terms", "observed"}` as JSON,
+    /// Closes the epoch: `{"loss", "objective", "tasks", "labels", "lr", "regularizers", "terms", "observed", "metrics"}` as JSON,
     /// with `null` for a task without a label and for an objective that is the loss; the terms in the order of the
     /// network's names.
     ///
@@ -324,7 +337,9 @@ impl Trainer {
         let each = |sums: &[f64]| sums.iter().map(|&sum| self.epoch.mean_of(sum)).collect::<Vec<_>>();
         let means: Vec<_> = losses.iter().zip(weights).map(|(l, &w)| (w > 0.0).then(|| l / w)).collect();
         let line = json!({"loss": loss, "objective": objective, "tasks": means, "labels": weights, "lr": self.lr, "terms": each(terms),
-                          "regularizers": each(regularizers), "observed": self.observed.means()});
+                          "regularizers": each(regularizers), "observed": self.observed.means(),
+                          "metrics": self.meters.iter_mut().map(Meter::values).collect::<Vec<_>>()});
+        self.meters.iter_mut().for_each(Meter::clear);
         self.observed.clear(model.tasks.len());
         self.epochs += 1;
         self.epoch.batches = 0;

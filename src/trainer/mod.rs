@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::data::Data;
 use crate::description::read_seed;
 use crate::error::Result;
+use crate::meter::{Meter, Wanted};
 use crate::model::Model;
 use crate::network::{Entry, Network, Reach, Role};
 use crate::optim::{Block, Optimizer, Segments};
@@ -64,6 +65,8 @@ pub struct Trainer {
     balanced: bool,
     lr: f64,
     epoch: Epoch,
+    /// Metrics of the running epoch, of each task once they are wanted.
+    meters: Vec<Meter>,
     /// Foreign batches that wait for the rest of their accumulation.
     pending: Vec<Data>,
     scratch: step::Scratch,
@@ -140,6 +143,7 @@ impl Trainer {
             epochs: 0,
             total_steps: None,
             balanced: false,
+            meters: Vec::new(),
             pending: Vec::new(),
         })
     }
@@ -235,6 +239,14 @@ impl Trainer {
             }
         }
         Ok(())
+    }
+
+    /// Counts metrics of training from here on, of each task or of none; what the running epoch has counted stays.
+    pub fn measure(&mut self, model: &Model, wanted: &[Wanted]) {
+        self.meters.resize_with(model.tasks.len(), Meter::default);
+        for (j, (meter, task)) in self.meters.iter_mut().zip(&model.tasks).enumerate() {
+            meter.want(wanted.get(j), task);
+        }
     }
 
     /// Whether the weighting learns from validation rows.

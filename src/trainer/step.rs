@@ -4,6 +4,7 @@ use super::Trainer;
 use super::ways::Look;
 use crate::data::{Data, Order, Rows};
 use crate::error::Result;
+use crate::meter::Meter;
 use crate::model::Model;
 use crate::network::params::Params;
 use crate::network::plan::Purpose;
@@ -225,10 +226,13 @@ impl Trainer {
     fn flush_with(&mut self, model: &mut Model, keep_outputs: bool) -> Result<Report> {
         let pending = std::mem::take(&mut self.pending);
         let mut kept = std::mem::take(&mut self.epoch.kept);
+        let keeps: Vec<bool> = match keep_outputs {
+            true => (0..kept.len()).map(|j| self.meters.get(j).is_none_or(Meter::keeps)).collect(),
+            false => Vec::new(),
+        };
         let totals = self.step_on(model, &Wholes(&pending), |work, _| {
-            if keep_outputs {
-                kept.iter_mut().enumerate().for_each(|(task, out)| work.append_outputs(task, out));
-            }
+            let kept = kept.iter_mut().zip(&keeps).enumerate().filter(|(_, (_, keeps))| **keeps);
+            kept.for_each(|(task, (out, _))| work.append_outputs(task, out));
         });
         self.epoch.kept = kept;
         let Totals { loss, objective } = totals?;

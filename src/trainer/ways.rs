@@ -299,6 +299,8 @@ impl Trainer {
     ) -> Result<()> {
         if done.is_ok() {
             work.add_terms(&mut self.scratch.terms);
+            let meters = self.meters.iter_mut().zip(&model.tasks);
+            meters.enumerate().for_each(|(j, (meter, task))| work.measure(j, task, meter));
             look(&work, index);
         }
         model.give_back(work);

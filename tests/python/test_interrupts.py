@@ -202,7 +202,8 @@ class Press:
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Press())
 x = np.random.default_rng(0).normal(size=(64, 4)).astype("f4")
-trainer = pt.Trainer(pt.MultiTaskModel(input_size=4, hidden_size=8, output_sizes=[2, 3]))
+tasks = [pt.Task("two", classes=2, metrics=["f1"]), pt.Task("three", classes=3)]
+trainer = pt.Trainer(pt.MultiTaskModel(4, tasks=tasks))
 data = (x, x[:, 0] > 0, (x[:, :2] > 0).sum(1))
 trainer.fit(data, epochs=2, progress=False)
 print(trainer.epochs, trainer.steps, len(trainer.history))

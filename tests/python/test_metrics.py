@@ -1,13 +1,20 @@
 """Metrics against scikit-learn and by hand: on labelled rows only, NaN where undefined."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import polytask as pt
 import pytest
 import torch
 import torchmetrics
 from conftest import make_model, make_tasks
-from polytask.metrics import DEFAULTS, LABELS, VALUES, read
+from polytask import _core
+from polytask.metrics import COUNTED, CURVES, DECISIONS, DEFAULTS, LABELS, VALUES, Sums, read
+from polytask.scoring import Scores
 from sklearn import metrics as sk
+from torchmetrics.functional import classification as functional
 
 
 def score(name, kind, predicted, known):
@@ -198,6 +205,272 @@ def test_rows_of_weight_0_count_in_no_metric(data, form):
     for name in without.columns:
         if name != "seconds":
             assert with_weights[name] == pytest.approx(without[name], rel=1e-6, nan_ok=True), name
+
+
+#: torchmetrics on tensors of labelled rows of one column, in double precision.
+ORACLE = {
+    "accuracy": lambda p, y: functional.binary_accuracy(p, y),
+    "auroc": lambda p, y: functional.binary_auroc(p, y) if 0 < y.sum() < len(y) else NAN,
+    "average_precision": lambda p, y: functional.binary_average_precision(p, y) if y.any() else NAN,
+    "mae": torchmetrics.functional.mean_absolute_error,
+    "mse": torchmetrics.functional.mean_squared_error,
+    "rmse": lambda p, y: torchmetrics.functional.mean_squared_error(p, y, squared=False),
+    "r2": lambda p, y: torchmetrics.functional.r2_score(p, y) if len(y.unique()) > 1 else NAN,
+}
+NAN = torch.tensor(float("nan"))
+
+
+def oracle(name, kind, predicted, known):
+    """A metric of what `predict` gives, `[rows, width]`, by torchmetrics alone; the mean over columns where defined."""
+    p, y = torch.as_tensor(predicted).double(), torch.as_tensor(known)
+    if kind == "classes":
+        p, y = p[y >= 0], y[y >= 0].long()
+        if name == "accuracy":
+            return float(functional.multiclass_accuracy(p, y, num_classes=p.shape[1], average="micro"))
+        each = [(p[:, k], (y == k).long()) for k in ([1] if p.shape[1] == 2 else range(p.shape[1]))]
+    else:
+        each = [(p[~y[:, k].isnan(), k], y[~y[:, k].isnan(), k].double()) for k in range(p.shape[1])]
+        each = [(p, (y >= 0.5).long()) for p, y in each] if kind == "binary" else each
+    values = torch.stack([ORACLE[name](p, y) if len(y) else NAN for p, y in each])
+    return float(values.nanmean())
+
+
+COUNTED_TASKS = {
+    "kind": {"classes": 4, "metrics": list(COUNTED["classes"])},
+    "two": {"classes": 2, "metrics": list(COUNTED["classes"])},
+    "label": {"loss": "binary_cross_entropy", "metrics": list(COUNTED["binary"])},
+    "labels": {"loss": "focal", "outputs": 3, "metrics": list(COUNTED["binary"])},
+    "number": {"metrics": list(COUNTED["values"])},
+    "numbers": {"loss": "huber", "outputs": 2, "metrics": list(COUNTED["values"])},
+    "mean": {"loss": "gaussian_nll", "outputs": 2, "metrics": list(COUNTED["values"])},
+    "median": {"loss": pt.loss.Quantile([0.1, 0.5, 0.9]), "metrics": list(COUNTED["values"])},
+    "count": {"loss": "poisson", "metrics": list(COUNTED["values"])},
+    "scaled": {"scale": "standardize", "outputs": 2, "metrics": list(COUNTED["values"])},
+    "logarithm": {"scale": "log1p", "loss": "huber", "metrics": list(COUNTED["values"])},
+    "spread": {"scale": "robust", "loss": "gaussian_nll", "metrics": list(COUNTED["values"])},
+}
+
+
+def counted_data(x, rng):
+    rows = len(x)
+    y = {
+        "kind": np.where(rng.random(rows) < 0.2, -1, rng.integers(0, 4, rows)),
+        "two": (x[:, 0] + rng.normal(size=rows) > 0).astype(int),
+        "label": np.where(rng.random(rows) < 0.2, -1, x[:, 1] > 0.5),
+        "labels": np.where(rng.random((rows, 3)) < 0.3, np.nan, rng.random((rows, 3)) < 0.3),
+        "number": np.float32(1e4) + rng.normal(size=rows).astype(np.float32),
+        "numbers": np.where(rng.random((rows, 2)) < 0.3, np.nan, x[:, :2]),
+        "mean": np.where(rng.random((rows, 2)) < 0.3, np.nan, x[:, :2]),
+        "median": np.where(rng.random(rows) < 0.3, np.nan, x[:, 3]),
+        "count": rng.integers(0, 5, rows).astype(float),
+    }
+    y["scaled"] = np.where(rng.random((rows, 2)) < 0.3, np.nan, [0.01, 1e4] * (3 + x[:, :2])).astype(np.float32)
+    y["logarithm"] = np.exp(3 * x[:, 4]).astype(np.float32)
+    y["spread"] = (10 * x[:, 5]).astype(np.float32)
+    # A class that is never there, and a label that is never 1.
+    y["kind"][y["kind"] == 2] = 3
+    y["labels"][:, 2] = np.where(np.isnan(y["labels"][:, 2]), np.nan, 0)
+    return y
+
+
+@pytest.mark.parametrize("batch_size", [7, 64, 160])
+def test_what_the_core_counts_is_what_torchmetrics_says(data, rng, batch_size):
+    tasks = [pt.Task(name, **how) for name, how in COUNTED_TASKS.items()]
+    model = pt.MultiTaskModel(8, tasks=tasks, seed=1)
+    # Features of few values give the same score to many rows.
+    x = np.round(data.x)
+    y = counted_data(data.x, rng)
+    weights = {name: (rng.random(160) < 0.9) * rng.random(160) for name in y}
+    trainer = pt.Trainer(model, lr=0.01)
+    trainer.fit((x, y), epochs=1, progress=False)
+    results = trainer.evaluate((x, y), weights=weights, batch_size=batch_size)
+    assert not Scores(model).keeps
+    predicted = model.predict(x)
+    for task, kind in zip(model.tasks, model.kinds, strict=True):
+        points = predicted[task.name]
+        if task.name == "mean":
+            points = points[:, :, 0]
+        elif task.name in ("median", "spread"):
+            points = points[:, {"median": 1, "spread": 0}[task.name]]
+        known = y[task.name].astype(np.float64 if kind != "classes" else np.int64)
+        known[weights[task.name] == 0] = -1 if kind == "classes" else np.nan
+        if kind == "binary":
+            known[known == -1] = np.nan
+        if kind != "classes":
+            points, known = points.reshape(160, -1), known.reshape(160, -1)
+        for metric in model.metrics[model.tasks.index(task)]:
+            want = oracle(metric.name, kind, points, known)
+            found = results[task.name][metric.name]
+            assert found == pytest.approx(want, rel=1e-6, nan_ok=True), (task, metric)
+            # The same on predictions that are at hand.
+            assert metric.score(kind, points, known) == pytest.approx(want, rel=1e-6), (task, metric)
+            assert np.isfinite(found)
+
+
+def test_what_the_core_counts_is_what_torchmetrics_says_of_ties_and_absent_sides(rng):
+    for rows in (1, 2, 7, 300):
+        p = rng.integers(0, 4, (rows, 3)) / 4
+        for known in (np.zeros((rows, 3)), np.ones((rows, 3)), rng.integers(0, 2, (rows, 3)).astype(float)):
+            known[rng.random((rows, 3)) < 0.3] = np.nan
+            for name in COUNTED["binary"]:
+                want = oracle(name, "binary", p, known)
+                assert score(name, "binary", p, known) == pytest.approx(want, abs=1e-6, nan_ok=True), (name, known)
+        classes = rng.integers(-1, 3, rows)
+        p /= p.sum(1, keepdims=True).clip(0.1)
+        for name in COUNTED["classes"] if (classes >= 0).any() else ():
+            want = oracle(name, "classes", p, classes)
+            assert score(name, "classes", p, classes) == pytest.approx(want, abs=1e-6, nan_ok=True), name
+
+
+def test_r2_of_targets_far_from_zero(data):
+    x, noise = data.x[:, :2], np.random.default_rng(1).normal(size=160)
+    y = (2.0**23 + np.round(20 * (x[:, 0] + 0.1 * noise))).astype(np.float32)
+    model = pt.MultiTaskModel(2, tasks=[pt.Task("y", metrics=["r2"])], encoder=pt.encoder.MLP([]))
+    state = {name: np.zeros_like(array) for name, array in model.state_dict().items()}
+    state["heads.y.weight"][0, 0], state["heads.y.bias"][0] = 20, 2.0**23
+    model.load_state_dict(state)
+    result = pt.Trainer(model).evaluate((x, y), batch_size=16)["y"]["r2"]
+    assert result == pytest.approx(sk.r2_score(y, model.predict(x)["y"].astype(float)), abs=1e-9)
+    assert 0.9 < result < 1
+
+
+def test_metrics_of_training_are_counted_step_by_step(data, rng):
+    def row(shuffle, accumulate, form):
+        tasks = [pt.Task(name, **how) for name, how in COUNTED_TASKS.items()]
+        model = pt.MultiTaskModel(8, tasks=tasks, seed=1)
+        trainer = pt.Trainer(model, "sgd", lr=1e-12, accumulate=accumulate)
+        given = (data.x, y) if form == "rows" else parts
+        how = {"epochs": 2, "batch_size": 25, "shuffle": shuffle, "progress": False}
+        history = trainer.fit(given, **how)
+        last = {name: value for name, value in history[-1].items() if name.count("/") == 1 and "loss" not in name}
+        # Nothing was learned but the scales, so these are the metrics of the model as it is.
+        return last, trainer.evaluate((data.x, y))
+
+    y = counted_data(data.x, rng)
+    parts = [(data.x[i : i + 25], {k: v[i : i + 25] for k, v in y.items()}) for i in range(0, 160, 25)]
+    for shuffle, accumulate, form in [(False, 1, "rows"), (True, 3, "rows"), (False, 3, "loader")]:
+        found, results = row(shuffle, accumulate, form)
+        assert set(found) == {f"{name}/{metric}" for name, how in COUNTED_TASKS.items() for metric in how["metrics"]}
+        for name, value in found.items():
+            task, metric = name.split("/")
+            assert value == pytest.approx(results[task][metric], rel=1e-5), name
+
+
+@pytest.mark.parametrize("name", [*DECISIONS, *CURVES])
+@pytest.mark.parametrize("kind", ["binary", "two", "classes", "values"])
+def test_metrics_of_parts_are_those_of_the_whole(name, kind, rng):
+    if (name in CURVES) != (kind == "values"):
+        return
+    metric = read([name], "t")[0]
+    width = {"two": 2, "classes": 4}.get(kind, 3)
+    p = rng.dirichlet(np.ones(width), 90) if kind != "binary" else rng.random((90, 3))
+    known = rng.integers(-1, width, 90) if kind in ("two", "classes") else (rng.random((90, 3)) < p).astype(float)
+    if kind in ("binary", "values"):
+        known[:, 0] += 100 * (kind == "values")
+        known[rng.random((90, 3)) < 0.3] = np.nan
+        known[:30, 1] = np.nan
+    kind = "classes" if kind == "two" else kind
+    sums = Sums(metric, kind, width)
+    for part in (slice(0, 1), slice(1, 31), slice(31, 90)):
+        sums.add(p[part], known[part])
+    assert sums.value() == pytest.approx(metric.score(kind, p, known), abs=1e-6)
+    assert 0 < abs(sums.value()) < 1
+
+
+@pytest.mark.parametrize("form", ["rows", "loader"])
+def test_objects_of_torchmetrics_are_given_parts_and_callables_all_rows(form, rng):
+    seen = []
+
+    class Confusion(torchmetrics.Metric):
+        def __init__(self):
+            super().__init__()
+            self.add_state("right", torch.tensor(0), dist_reduce_fx="sum")
+
+        def update(self, p, y):
+            seen.append(len(y))
+            self.right += (p.argmax(1) == y).sum()
+
+        def compute(self):
+            return self.right
+
+    def whole(p, y):
+        assert p.shape == (8000, 3)
+        return (p.argmax(1) == y).sum()
+
+    x, y = rng.normal(size=(10_000, 4)).astype("f4"), rng.integers(0, 3, 10_000)
+    y[::5] = -1
+    own = Confusion()
+    tasks = [
+        pt.Task("a", classes=3, metrics=["accuracy", own, "f1"]),
+        pt.Task("b", classes=3, metrics=["accuracy", whole]),
+    ]
+    trainer = pt.Trainer(pt.MultiTaskModel(4, tasks=tasks), "sgd", lr=1e-12)
+    data = (
+        (x, (y, y)) if form == "rows" else [(x[i : i + 1000], (y[i : i + 1000],) * 2) for i in range(0, 10_000, 1000)]
+    )
+    row = trainer.fit(data, epochs=1, batch_size=1000, progress=False)[-1]
+    parts = [4096 - 820, 4096 - 819, 8000 - 8192 + 1639] if form == "rows" else [4000, 4000]
+    assert seen == parts
+    seen.clear()
+    result = trainer.evaluate(data, batch_size=1000)
+    assert seen == [4000, 4000]
+    for found in (result, {"a": {n[2:]: v for n, v in row.items() if n[:2] == "a/"},
+                           "b": {n[2:]: v for n, v in row.items() if n[:2] == "b/"}}):  # fmt: skip
+        assert found["a"]["Confusion"] == pytest.approx(8000 * found["a"]["accuracy"])
+        assert found["b"]["whole"] == pytest.approx(8000 * found["b"]["accuracy"])
+    assert int(own.right) == 0
+
+
+MANY_CLASSES = """
+import resource, sys
+import numpy as np, polytask as pt
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+classes, rows = 5000, 10_000
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(rows, 8)).astype("f4"), rng.integers(0, classes, rows)
+
+def trainer(metrics):
+    task = pt.Task("k", classes=classes, metrics=metrics)
+    return pt.Trainer(pt.MultiTaskModel(8, tasks=[task], encoder=pt.encoder.MLP([16])))
+
+trainer([]).fit((x, y), epochs=1, batch_size=64, progress=False)
+before = peak()
+measured = trainer(["accuracy"])
+measured.fit((x, y), epochs=1, batch_size=64, progress=False)
+measured.evaluate((x, y), batch_size=64)
+trainer([]).evaluate((x, y), batch_size=64)
+print(peak() - before)
+"""
+
+
+def test_metrics_of_many_classes_take_no_memory_of_all_outputs():
+    done = subprocess.run([sys.executable, "-c", MANY_CLASSES], capture_output=True, text=True, check=True)
+    # All raw outputs would be 190 MB.
+    assert float(done.stdout) < 30
+
+
+def test_only_metrics_that_need_them_keep_raw_outputs(data):
+    seen = {}
+
+    def own(predicted, targets):
+        seen["rows"] = len(predicted)
+        return (predicted - targets).abs().mean()
+
+    y = {"kind": (data.x[:, 0] > 0).astype(int), "age": data.x[:, 1]}
+    model = pt.MultiTaskModel(8, tasks=[pt.Task("kind", classes=2), pt.Task("age", metrics=["mae", own, "spearman"])])
+    scores = Scores(model)
+    assert [each["keep"] for each in json.loads(scores.wanted)] == [False, True]
+    history = pt.Trainer(model, "sgd", lr=1e-12).fit((data.x, y), epochs=1, batch_size=50, progress=False)
+    assert seen["rows"] == 160
+    assert list(history.columns)[:6] == ["epoch", "loss", "kind/loss", "kind/accuracy", "age/loss", "age/mae"]
+    assert history["age/own"] == pytest.approx(history["age/mae"], rel=1e-6)
+    rows = model.reader.rows((data.x, y))
+    meters = _core.Meters(model._core, scores.wanted)
+    _, _, raw = model._core.evaluate(rows.core(), 64, meters)
+    assert [len(each) for each in raw] == [0, 160]
 
 
 def test_results_are_a_mapping_and_a_table(data, model):

@@ -75,12 +75,19 @@ class Rows:
 
     def take(self, index: np.ndarray) -> "Rows":
         """A copy of some rows."""
+        return self._at(index, len(index))
 
+    def part(self, start: int, stop: int) -> "Rows":
+        """Neighbouring rows; nothing is copied."""
+        start, stop, _ = slice(start, stop).indices(self.rows)
+        return self._at(slice(start, stop), stop - start)
+
+    def _at(self, index: np.ndarray | slice, count: int) -> "Rows":
         def part(array: Optional) -> Optional:
             return None if array is None else array[index]
 
         return Rows(
-            len(index),
+            count,
             part(self.numeric),
             part(self.categorical),
             [part(array) for array in self.targets],

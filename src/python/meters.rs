@@ -1,0 +1,92 @@
+//! `Meters`: metrics counted over the calls of an evaluation.
+
+use std::sync::Mutex;
+
+use numpy::{PyReadonlyArray2, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+use serde_json::{from_value, json};
+
+use super::door;
+use super::model::PyModel;
+use crate::meter::{self, Meter};
+use crate::value_error;
+
+/// Metrics of a model's tasks, counted in each `evaluate` that is given it.
+#[pyclass(frozen, name = "Meters", module = "polytask._core")]
+pub struct PyMeters {
+    pub(super) meters: Mutex<Vec<Meter>>,
+}
+
+#[pymethods]
+impl PyMeters {
+    /// What is wanted, `[{"kind", "metrics", "keep"}, ...]` as JSON, of each task.
+    #[new]
+    fn new(py: Python<'_>, model: &Bound<'_, PyModel>, wanted: &str) -> PyResult<Self> {
+        let meters = model.get().with(py, |model| {
+            let wanted = meter::read(wanted)?;
+            let mut meters: Vec<_> = model.tasks.iter().map(|_| Meter::default()).collect();
+            for (j, (meter, task)) in meters.iter_mut().zip(&model.tasks).enumerate() {
+                meter.want(wanted.get(j), task);
+            }
+            Ok(meters)
+        })?;
+        Ok(Self { meters: Mutex::new(meters) })
+    }
+
+    /// The metrics of each task, in the order in which they were wanted.
+    fn values(&self, py: Python<'_>) -> PyResult<Vec<Vec<f64>>> {
+        door::run(py, || Ok(door::lock(&self.meters, "meters")?.iter_mut().map(Meter::values).collect()))
+    }
+}
+
+/// One metric, counted on predictions that Python has.
+#[pyclass(frozen, name = "Tally", module = "polytask._core")]
+pub struct PyTally {
+    meter: Mutex<Meter>,
+}
+
+/// Predictions `[rows, width]`.
+#[derive(FromPyObject)]
+pub enum Predictions<'py> {
+    Single(PyReadonlyArray2<'py, f32>),
+    Double(PyReadonlyArray2<'py, f64>),
+}
+
+#[pymethods]
+impl PyTally {
+    /// A metric of labels of a kind, "classes", "binary" or "values", of predictions so wide.
+    #[new]
+    fn new(py: Python<'_>, kind: &str, metric: &str, width: usize) -> PyResult<Self> {
+        let wrong = |error| value_error!("metric: {error}");
+        let meter = door::run(py, || {
+            let kind = from_value(json!(kind)).map_err(wrong)?;
+            Ok(Meter::of_predictions(kind, from_value(json!(metric)).map_err(wrong)?, width))
+        })?;
+        Ok(Self { meter: Mutex::new(meter) })
+    }
+
+    /// Counts contiguous predictions `[rows, width]` with labels `[rows, width]`, NaN where they are missing, or classes
+    /// `[rows]`, -1 where they are missing.
+    #[allow(clippy::needless_pass_by_value)]
+    fn add(&self, py: Python<'_>, predicted: Predictions<'_>, known: PyReadonlyArrayDyn<'_, f64>) -> PyResult<()> {
+        let known = known.as_slice()?;
+        match &predicted {
+            Predictions::Single(array) => self.count(py, array.as_slice()?, known, array.shape()[1]),
+            Predictions::Double(array) => self.count(py, array.as_slice()?, known, array.shape()[1]),
+        }
+    }
+
+    /// The metric of what was counted; NaN where it is not defined.
+    fn value(&self, py: Python<'_>) -> PyResult<f64> {
+        door::run(py, || Ok(door::lock(&self.meter, "metric")?.values().first().copied().unwrap_or(f64::NAN)))
+    }
+}
+
+impl PyTally {
+    fn count<T>(&self, py: Python<'_>, predicted: &[T], known: &[f64], width: usize) -> PyResult<()>
+    where
+        T: Copy + PartialOrd + Into<f64> + Sync,
+    {
+        door::run(py, || door::lock(&self.meter, "metric")?.add_predictions(predicted, known, width))
+    }
+}

@@ -105,10 +105,11 @@ pub fn switch(to: Level) {
 pub fn vectors() -> pulp::Arch {
     #[cfg(target_arch = "x86_64")]
     {
-        // SAFETY: the processor has the level's instructions, which are those that the vectors ask for.
         match level() {
             Level::None => pulp::Arch::Scalar,
+            // SAFETY: the processor has the level's instructions, which are those that the vectors ask for.
             Level::Avx2 => pulp::Arch::V3(unsafe { pulp::x86::V3::new_unchecked() }),
+            // SAFETY: as above.
             Level::Avx512 | Level::Avx512Bf16 => pulp::Arch::V4(unsafe { pulp::x86::V4::new_unchecked() }),
         }
     }
@@ -140,6 +141,8 @@ macro_rules! vectorised {
     };
     (@ [$($before:tt)*] $name:ident [$($generics:tt)*] [$($used:tt)*]
         ($($argument:tt: $type:ty),* $(,)?) $(-> $output:ty)? $body:block) => {
+        // What is expanded within `unsafe` are names of arguments and types.
+        #[allow(clippy::macro_metavars_in_unsafe)]
         $($before)* fn $name<$($generics)*>($($argument: $type),*) $(-> $output)? {
             #[cfg(target_arch = "x86_64")]
             {

@@ -309,7 +309,7 @@ fn networks() {
 /// Among nodes linear layers alone have loops for threads: those of one product a layer, and of one for several layers.
 #[test]
 fn linear_layers_on_many_rows() {
-    assert!(MANY * TASKS * WIDTH >= parallel::WORTH);
+    const { assert!(MANY * TASKS * WIDTH >= parallel::WORTH) };
     for (scheme, encoder) in ["hard", "mmoe"].into_iter().zip(encoders()) {
         let net = built(&encoder, &json!(scheme), "linear");
         compare(format!("{scheme} on many rows"), 2e-4, || differentiated::<f32>(&net, MANY, Purpose::BOTH));

@@ -15,7 +15,7 @@ export LIBTORCH_USE_PYTORCH := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test test-rust test-python interrupts fuzz compare lint fmt stubs docs notebook wheel clean
+.PHONY: demo test test-rust test-python interrupts fuzz bounds compare lint fmt stubs docs notebook wheel clean
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-census bench-tables
 
@@ -62,6 +62,11 @@ interrupts: $(VENV)/.extension
 FILES ?= 10000
 fuzz: $(VENV)/.extension
 	OMP_NUM_THREADS=1 $(BIN)/python tests/python/mutated.py $(FILES)
+
+# How long directions of degenerate gradients are, and how well their conditions are met; DRAWS=... of them a method.
+DRAWS ?= 20000
+bounds: $(VENV)/.extension
+	OMP_NUM_THREADS=1 $(BIN)/python tests/python/bounds.py $(DRAWS)
 
 # Whether trainings end with the same bits as at an older commit: make compare OLD=<commit>.
 compare: $(VENV)/.extension

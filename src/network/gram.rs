@@ -23,7 +23,7 @@ pub fn add_products<T: Real>(slab: &[T], tasks: usize, gramian: &mut [f64]) {
 const LARGE: usize = 1 << 13;
 /// Columns that libtorch sums in single precision: it adds them up one after the other, so that of a million little is
 /// left of the last digits.
-const SUMMED: usize = 1 << 10;
+pub(super) const SUMMED: i64 = 1 << 10;
 
 /// The products of a slab that stays in place with itself; each block of columns is summed in `T`, the blocks in `f64`.
 #[derive(Debug)]
@@ -40,9 +40,9 @@ impl<T: Real> Square<T> {
         let width = slab.layout.len() / tasks.max(1);
         let mut products = Vec::new();
         if slab.layout.len() >= LARGE {
-            let (all, end) = (slab.shaped(&[tasks, width])?, width / SUMMED * SUMMED);
-            for (from, to, size) in [(0, end, SUMMED), (end, width, width - end)].into_iter().filter(|(a, b, _)| a < b)
-            {
+            let (all, block) = (slab.shaped(&[tasks, width])?, SUMMED as usize);
+            let end = width / block * block;
+            for (from, to, size) in [(0, end, block), (end, width, width - end)].into_iter().filter(|(a, b, _)| a < b) {
                 let groups = (to - from) / size;
                 let part = all.f_narrow(1, from as i64, (to - from) as i64)?;
                 let blocks = part.f_view([tasks as i64, groups as i64, size as i64])?.f_transpose(0, 1)?;

@@ -2,8 +2,11 @@
 
 use std::ops::Range;
 
+use tch::Tensor;
+
 use super::Network;
 use super::buffer::{Buffer, Layout};
+use super::gram::SUMMED;
 use super::nodes::linear::Linear;
 use super::product::{Mode, Product};
 use crate::error::Result;
@@ -13,8 +16,8 @@ use crate::real::Real;
 /// that products of two tasks' gradients are sums of `(W W^T) * (dY^T dY)` over the pair's columns.
 #[derive(Debug)]
 pub struct HeadProducts<T> {
-    weights: (Product, Buffer<T>),
-    gradients: (Product, Buffer<T>),
+    weights: (Vec<Product>, Buffer<T>),
+    gradients: (Vec<Product>, Buffer<T>),
     columns: Vec<Range<usize>>,
 }
 
@@ -24,18 +27,20 @@ impl<T: Real> HeadProducts<T> {
         let (outer, rows, inner) = (dy.layout.width, dy.layout.rows, net.values[heads.input].width);
         let square = || Buffer::zeros(Layout { groups: 1, rows: outer, lanes: 1, width: outer });
         let (of_weights, of_gradients) = (square()?, square()?);
-        let own = weight.shaped(&[outer, inner])?;
-        let weights = Product::new(of_weights.shaped(&[outer, outer])?, own.shallow_clone(), own.f_transpose(0, 1)?)?;
-        let dy = dy.shaped(&[rows, outer])?;
-        let gradients = Product::new(of_gradients.shaped(&[outer, outer])?, dy.f_transpose(0, 1)?, dy)?;
+        let weights = in_blocks(&of_weights.shaped(&[outer, outer])?, &weight.shaped(&[outer, inner])?)?;
+        let dy = dy.shaped(&[rows, outer])?.f_transpose(0, 1)?;
+        let gradients = in_blocks(&of_gradients.shaped(&[outer, outer])?, &dy)?;
         let columns = net.values[heads.output].columns.clone();
         Ok(Self { weights: (weights, of_weights), gradients: (gradients, of_gradients), columns })
     }
 
     /// Adds the Gramian `[tasks, tasks]`.
     pub fn add_gramian(&self, into: &mut [f64]) -> Result<()> {
-        self.weights.0.run(Mode::Write)?;
-        self.gradients.0.run(Mode::Write)?;
+        for products in [&self.weights.0, &self.gradients.0] {
+            for (block, product) in products.iter().enumerate() {
+                product.run(if block == 0 { Mode::Write } else { Mode::Add })?;
+            }
+        }
         let (w, d, outer) = (self.weights.1.slice(), self.gradients.1.slice(), self.weights.1.layout.width);
         let tasks = self.columns.len();
         for (s, one) in self.columns.iter().enumerate() {
@@ -51,4 +56,14 @@ impl<T: Real> HeadProducts<T> {
         }
         Ok(())
     }
+}
+
+/// `out = a a^T` for `a` `[outer, inner]`, in blocks of what is summed in single precision.
+fn in_blocks(out: &Tensor, a: &Tensor) -> Result<Vec<Product>> {
+    let inner = a.size()[1];
+    let block = |from: i64| {
+        let part = a.f_narrow(1, from, SUMMED.min(inner - from))?;
+        Product::new(out.shallow_clone(), part.shallow_clone(), part.f_transpose(0, 1)?)
+    };
+    (0..inner).step_by(SUMMED as usize).map(block).collect()
 }

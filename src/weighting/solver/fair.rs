@@ -78,12 +78,14 @@ struct Newton<'a> {
 }
 
 impl Newton<'_> {
-    /// Whether the direction is as long as the equation says, if squares of unit rows may be off by `noise`.
+    /// Whether the equation holds, as far as its terms can be added up, and squares of unit rows that may be off by `noise`
+    /// leave the direction about as long as it says. Of a matrix of no rows Newton's method may end anywhere.
     fn holds(&self, v: &[f64], noise: f64) -> bool {
         let terms = v.iter().zip(&self.b).map(|(v, b)| b * self.power(*v) * v);
         let (total, sum) = (terms.sum::<f64>(), dot(v, v));
         let apart = (dot(&times(self.matrix, v), v) + self.ridge * sum - total).abs();
-        noise * sum <= total / 3.0 && apart <= 1e-6 * total + noise * sum
+        let lost = 16.0 * v.len() as f64 * f64::EPSILON * sum;
+        noise * sum <= total / 3.0 && apart <= 1e-6 * total + lost
     }
 
     /// The solution, and how many steps it took.

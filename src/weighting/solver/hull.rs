@@ -2,7 +2,7 @@
 
 use super::quadratic::Program;
 use super::ridge::{Ladder, RESIDUAL, noise};
-use super::{Cosines, dot, times};
+use super::{Cosines, times};
 
 /// Weights `w` on the probability simplex that minimise `w^T G w` for a Gramian `G`, `[n, n]`, whose cosines are known
 /// up to `rounding`. Rows of zeros share the weight if there are any. The direction is unique; the weights are not where
@@ -16,10 +16,23 @@ pub fn min_norm(gramian: &[f64], n: usize, rounding: f64) -> Vec<f64> {
     if zeros > 0 {
         return lengths.iter().map(|length| if *length > 0.0 { 0.0 } else { 1.0 / zeros as f64 }).collect();
     }
-    let noise = noise(n, rounding);
+    let (noise, shares) = (noise(n, rounding), shares(&lengths));
     let solve = |matrix: &[f64], ridge: f64| {
-        let weights = nearest(matrix, &lengths);
-        fits(matrix, &lengths, &weights, noise, ridge).then_some(weights)
+        let mut program = Program::new(matrix, n);
+        let (y, good) = match program.minimise(&shares) {
+            Some(mut ray) => {
+                ray.iter_mut().for_each(|y| *y = y.max(0.0));
+                let along = times(matrix, &ray);
+                let good = fits(&ray, |i| along[i], &shares, noise, ridge);
+                (ray, good)
+            }
+            None => {
+                let slopes = program.slopes();
+                let good = fits(&program.solution, |i| shares[i] - slopes[i], &shares, noise, ridge);
+                (program.solution, good)
+            }
+        };
+        good.then(|| onto_simplex(y, &shares))
     };
     let found = solve(&matrix, 0.0).or_else(|| Ladder::new(&matrix, n, rounding).climb(solve));
     found.unwrap_or_else(|| {
@@ -33,11 +46,21 @@ pub fn min_norm(gramian: &[f64], n: usize, rounding: f64) -> Vec<f64> {
 /// With `w = t v` the ray of the best `v >= 0` is that of `min 1/2 v^T G v - sum(v)`, a program without the constraint
 /// `sum(w) = 1`; it has no minimum just where the hull holds the origin, and then the way down is the answer.
 pub(super) fn nearest(matrix: &[f64], lengths: &[f64]) -> Vec<f64> {
-    let shortest = lengths.iter().copied().fold(f64::INFINITY, f64::min);
-    let linear: Vec<f64> = lengths.iter().map(|length| shortest / length).collect();
+    let shares = shares(lengths);
     let mut program = Program::new(matrix, lengths.len());
-    let mut weights = program.minimise(&linear).unwrap_or(program.solution);
-    for (weight, share) in weights.iter_mut().zip(linear) {
+    let y = program.minimise(&shares).unwrap_or(program.solution);
+    onto_simplex(y, &shares)
+}
+
+/// The length of the shortest row, relative to each.
+fn shares(lengths: &[f64]) -> Vec<f64> {
+    let shortest = lengths.iter().copied().fold(f64::INFINITY, f64::min);
+    lengths.iter().map(|length| shortest / length).collect()
+}
+
+/// Weights that sum to 1 of the rows from those of the unit rows.
+fn onto_simplex(mut weights: Vec<f64>, shares: &[f64]) -> Vec<f64> {
+    for (weight, share) in weights.iter_mut().zip(shares) {
         *weight = (*weight * share).max(0.0);
     }
     let sum: f64 = weights.iter().sum();
@@ -46,19 +69,20 @@ pub(super) fn nearest(matrix: &[f64], lengths: &[f64]) -> Vec<f64> {
 }
 
 /// Whether every row is as far along the direction as the direction itself, those that it is made of no further, and the
-/// direction no longer than the shortest row, if squares of `n` unit rows may be off by `noise`; `ridge` is what the
-/// diagonal of the matrix has above 1.
-fn fits(matrix: &[f64], lengths: &[f64], weights: &[f64], noise: f64, ridge: f64) -> bool {
-    let shortest = lengths.iter().copied().fold(f64::INFINITY, f64::min);
-    let units: Vec<f64> = weights.iter().zip(lengths).map(|(weight, length)| weight * (length / shortest)).collect();
-    let (along, size) = (times(matrix, &units), units.iter().sum::<f64>());
-    let (square, sum) = (dot(&along, &units), dot(&units, &units));
-    let wrong = (0..units.len()).map(|i| {
-        let short = square * (shortest / lengths[i]) - along[i];
-        if weights[i] > 0.0 { short.abs() } else { short }
+/// direction no longer than the shortest row, if squares of `n` unit rows may be off by `noise`; `y` are weights of the unit
+/// rows, of any sum, `along` gives the products of their direction with them, and `ridge` is what the diagonal of the matrix
+/// has above 1.
+fn fits(y: &[f64], along: impl Fn(usize) -> f64, shares: &[f64], noise: f64, ridge: f64) -> bool {
+    let (mut total, mut square, mut sum, mut size) = (0.0, 0.0, 0.0, 0.0);
+    for (i, (y, share)) in y.iter().zip(shares).enumerate() {
+        (total, square, sum, size) = (total + y * share, square + y * along(i), sum + y * y, size + y);
+    }
+    let wrong = (0..y.len()).map(|i| {
+        let short = square * shares[i] - total * along(i);
+        if y[i] > 0.0 { short.abs() } else { short }
     });
-    let short = (square - ridge * sum).max(0.0) + noise * sum <= 1.0 + 4.0 * noise;
-    short && wrong.fold(0.0, f64::max) <= RESIDUAL * size
+    let short = (square - ridge * sum).max(0.0) + noise * sum <= (1.0 + 4.0 * noise) * total * total;
+    short && wrong.fold(0.0, f64::max) <= RESIDUAL * size * total
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod file;
 pub mod format;
 pub mod head;
 pub mod inspection;
+pub mod lent;
 pub mod level;
 pub mod loss;
 pub mod meter;

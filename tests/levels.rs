@@ -406,13 +406,13 @@ fn solvers() {
         compare(format!("{n} tasks"), 1e-9, || {
             let ones = vec![1.0; n];
             vec![
-                ("hull".into(), hull::min_norm(&gramian, n, 0.0)),
-                ("cone".into(), cone::project(&gramian, &ones, 0.0)),
-                ("cone, each".into(), cone::project_each(&gramian, &ones, 0.0)),
-                ("ball".into(), conflict_averse::weights(&gramian, n, 0.5, 0.0)),
-                ("fair".into(), fair::fixed_point(&gramian, &ones, 1.0, 0.0).weights),
-                ("fair 2".into(), fair::fixed_point(&gramian, &ones, 2.0, 0.0).weights),
-                ("eigenvalues".into(), eigen::Eigen::of(&gramian, n).values),
+                piece("hull", &hull::min_norm(&gramian, n, 0.0)),
+                piece("cone", &cone::project(&gramian, &ones, 0.0)),
+                piece("cone, each", &cone::project_each(&gramian, &ones, 0.0)),
+                piece("ball", &conflict_averse::weights(&gramian, n, 0.5, 0.0)),
+                piece("fair", &fair::fixed_point(&gramian, &ones, 1.0, 0.0).weights),
+                piece("fair 2", &fair::fixed_point(&gramian, &ones, 2.0, 0.0).weights),
+                piece("eigenvalues", &eigen::Eigen::of(&gramian, n).values),
             ]
         });
     }

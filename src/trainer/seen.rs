@@ -2,6 +2,7 @@
 
 use super::lab::Lab;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::network::TaskId;
 use crate::value_error;
 use crate::weighting::{Evidence, Moment, On, Probed};
@@ -20,7 +21,7 @@ pub(super) struct Seen<'a> {
     /// `[rows, width]`; empty likewise.
     pub jacobian: &'a [f32],
     pub lab: Option<Lab<'a>>,
-    pub part: Vec<f32>,
+    pub part: Lent<f32>,
 }
 
 impl Evidence for Seen<'_> {
@@ -66,7 +67,8 @@ impl Evidence for Seen<'_> {
     fn part(&mut self, index: usize) -> Result<&[f32]> {
         let Some(lab) = &mut self.lab else { return Err(value_error!("there are no parts of the batch here")) };
         let (all, width) = (lab.part(index)?, lab.guide.width);
-        self.part = self.tasks.iter().flat_map(|&task| all[task * width..(task + 1) * width].iter().copied()).collect();
+        let part = self.part.emptied(self.tasks.len() * width);
+        self.tasks.iter().for_each(|&task| part.extend_from_slice(&all[task * width..][..width]));
         Ok(&self.part)
     }
 

@@ -4,6 +4,7 @@ use super::Trainer;
 use super::ways::Look;
 use crate::data::{Data, Order, Rows};
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::meter::Meter;
 use crate::model::Model;
 use crate::network::params::Params;
@@ -52,8 +53,8 @@ pub struct Scratch {
     pub(super) jacobian: Vec<f32>,
     /// One parameter's part of it.
     pub(super) room: Vec<f32>,
-    /// Gradients at the representation: `[micro-batches][rows]`.
-    pub(super) pieces: Vec<Vec<Vec<f32>>>,
+    /// Gradients at the representation, `[rows, numbers]` of each micro-batch.
+    pub(super) pieces: Vec<Lent<f32>>,
     /// Batch statistics as they were before the step.
     pub(super) state: Vec<f32>,
 }

@@ -7,6 +7,7 @@ use super::lab::Lab;
 use super::seen::Seen;
 use super::step::{Parts, Scratch, finite};
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::model::Model;
 use crate::network::TaskId;
 use crate::network::gradient::Pass;
@@ -162,7 +163,7 @@ impl Trainer {
     /// The Gramian `[rows, rows]` and, if wanted, those of the layers.
     fn take_gramian(&mut self, model: &Model, work: &mut Workspace, gathered: bool) {
         let (tasks, guide) = (model.tasks.len(), &self.guide);
-        let Scratch { present, gramian, layers, jacobian, whole, .. } = &mut self.scratch;
+        let Scratch { present, gramian, layers, jacobian, whole, room, .. } = &mut self.scratch;
         let (rows, gradients) = (present.len(), model.params.gradients.slice());
         // Where every task has parameters of its own alone, these count.
         let own = |task: TaskId, layer: Option<usize>| -> f64 {
@@ -190,11 +191,9 @@ impl Trainer {
                 Some(slabs) => slabs.add_gramian(in_layer, whole),
                 None => {
                     for piece in guide.shared.iter().filter(|p| layer.is_none_or(|layer| p.layer == layer)) {
-                        let part: Vec<f32> = jacobian
-                            .chunks_exact(guide.width)
-                            .flat_map(|row| row[piece.row()].iter().copied())
-                            .collect();
-                        add_products(&part, rows, gramian);
+                        room.clear();
+                        jacobian.chunks_exact(guide.width).for_each(|row| room.extend_from_slice(&row[piece.row()]));
+                        add_products(room, rows, gramian);
                     }
                     return;
                 }
@@ -229,18 +228,18 @@ impl Trainer {
                     out[own].iter_mut().for_each(|x| *x *= weight(row) as f32);
                 }
             } else if gathered {
-                let weights: Vec<_> = (0..rows).map(weight).collect();
+                let weights: Lent<f64> = (0..rows).map(weight).collect();
                 room.clear();
                 jacobian.chunks_exact(self.guide.width).for_each(|row| room.extend_from_slice(&row[piece.row()]));
                 combine(room, &weights, out);
             } else if let Some(slabs) = work.plan().slabs() {
-                let mut weights = vec![0.0; factors.len()];
+                let mut weights = Lent::zeros(factors.len());
                 present.iter().enumerate().for_each(|(row, &task)| weights[task] = weight(row));
                 slabs.combine(piece.param, &weights, out);
             }
         }
         // A table has no layers and no direction of its own: it takes the mean of the layers' weights, or the tasks' own.
-        let mut of_tables = vec![0.0; factors.len()];
+        let mut of_tables = Lent::zeros(factors.len());
         for (row, &task) in present.iter().enumerate() {
             let each = layers.iter().skip(row).step_by(rows);
             of_tables[task] = match layers.len() / rows.max(1) {
@@ -344,7 +343,7 @@ impl Trainer {
         let rounding = self.guide.rounding;
         let (gramian, layers): (&[f64], &[Vec<f64>]) = (gramian, layers);
         let mut seen =
-            Seen { tasks: present, losses, moment, rounding, gramian, layers, jacobian, lab, part: Vec::new() };
+            Seen { tasks: present, losses, moment, rounding, gramian, layers, jacobian, lab, part: Lent::default() };
         self.weighting.weigh(&mut seen, &mut self.combination)?;
         check(&self.combination, self.steps)?;
         self.notice.look(self.weighting.as_ref(), &self.combination, |layer| match layer {
@@ -358,8 +357,8 @@ impl Trainer {
 
     /// The losses of the batch after the step, for a weighting that looks back.
     pub(super) fn look_back(&mut self, model: &mut Model, parts: &dyn Parts) -> Result<()> {
-        let before = self.scratch.losses.clone();
-        let state = model.params.state.slice().to_vec();
+        let before = Lent::from(&self.scratch.losses[..]);
+        let state = Lent::from(model.params.state.slice());
         self.scratch.again.fill(0.0);
         for index in 0..parts.count() {
             let mut work = self.open(model, parts, index, Purpose::Train)?;
@@ -370,7 +369,7 @@ impl Trainer {
         }
         model.params.state.slice_mut().copy_from_slice(&state);
         let Scratch { present, again, weights, .. } = &self.scratch;
-        let after: Vec<_> = present.iter().map(|&j| model.tasks[j].weight * again[j] / weights[j]).collect();
+        let after: Lent<f64> = present.iter().map(|&j| model.tasks[j].weight * again[j] / weights[j]).collect();
         // A step that broke the model is the next step's error; there is nothing to learn from it.
         if after.iter().any(|loss| !loss.is_finite()) {
             return Ok(());

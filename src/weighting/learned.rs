@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::lent::Lent;
+
 /// Decay rates of the moments, and what is added to the denominator: the usual ones.
 const BETAS: [f64; 2] = [0.9, 0.999];
 const EPS: f64 = 1e-8;
@@ -35,8 +37,8 @@ impl Learned {
     }
 
     /// The softmax over the rows, where each row is a task.
-    pub fn softmax(&self, tasks: &[usize]) -> Vec<f64> {
-        let mut shares: Vec<f64> = tasks.iter().map(|&task| self.values[task]).collect();
+    pub fn softmax(&self, tasks: &[usize]) -> Lent<f64> {
+        let mut shares: Lent<f64> = tasks.iter().map(|&task| self.values[task]).collect();
         softmax(&mut shares);
         shares
     }
@@ -57,7 +59,7 @@ pub fn log_sum_exp(numbers: &[f64]) -> f64 {
 }
 
 /// The gradient before a softmax, from the gradient behind it: `p_j (g_j - sum_k p_k g_k)`.
-pub fn through_softmax(shares: &[f64], gradient: &[f64]) -> Vec<f64> {
+pub fn through_softmax(shares: &[f64], gradient: &[f64]) -> Lent<f64> {
     let mean: f64 = shares.iter().zip(gradient).map(|(p, g)| p * g).sum();
     shares.iter().zip(gradient).map(|(p, g)| p * (g - mean)).collect()
 }

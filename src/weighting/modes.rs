@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{About, ActsLike, Combination, Evidence, Moment, Needs, On, Probed, State, Weighting};
 use crate::error::{Error, Result};
+use crate::lent::Lent;
 use crate::registry::{Component, Described, Info, Ranged, read};
 use crate::{bail, value_error};
 
@@ -371,8 +372,8 @@ impl Guided {
     fn recall(&self, tasks: &[usize], into: &mut Combination) -> Result<()> {
         into.layers.clear();
         for kept in &self.kept {
-            let known: Vec<_> = kept.iter().flatten().collect();
-            let mean = |k: usize| known.iter().map(|pair| pair[k]).sum::<f64>() / known.len().max(1) as f64;
+            let known = || kept.iter().flatten();
+            let mean = |k: usize| known().map(|pair| pair[k]).sum::<f64>() / known().count().max(1) as f64;
             for (row, &task) in tasks.iter().enumerate() {
                 let [weight, own] = kept.get(task).copied().flatten().unwrap_or_else(|| [mean(0), mean(1)]);
                 (into.weights[row], into.own[row]) = (weight, own);
@@ -415,24 +416,24 @@ fn rescale(scale: Scale, acts_like: ActsLike, into: &mut Combination) {
 /// Evidence in which each gradient is multiplied by a factor, or of one layer.
 struct Scaled<'a> {
     evidence: &'a mut dyn Evidence,
-    factors: Vec<f64>,
+    factors: Lent<f64>,
     /// The layer, if it is of one.
     layer: Option<usize>,
-    gramian: Vec<f64>,
-    of_layer: Vec<f64>,
-    jacobian: Vec<f32>,
+    gramian: Lent<f64>,
+    of_layer: Lent<f64>,
+    jacobian: Lent<f32>,
 }
 
 impl<'a> Scaled<'a> {
     fn new(evidence: &'a mut dyn Evidence, normalize: Normalize, layer: Option<usize>) -> Result<Self> {
         let rows = evidence.tasks().len();
         let losses = match normalize {
-            Normalize::Loss | Normalize::Both => evidence.losses().to_vec(),
-            Normalize::None | Normalize::L2 => Vec::new(),
+            Normalize::Loss | Normalize::Both => Lent::from(evidence.losses()),
+            Normalize::None | Normalize::L2 => Lent::default(),
         };
         let mut gramian = match layer {
-            Some(layer) => evidence.layer(layer)?.to_vec(),
-            None => evidence.gramian()?.to_vec(),
+            Some(layer) => Lent::from(evidence.layer(layer)?),
+            None => Lent::from(evidence.gramian()?),
         };
         let norm = |row: usize| gramian[row * (rows + 1)].sqrt();
         // A gradient of zeros stays one, and a loss of zero has no gradient to speak of.
@@ -443,9 +444,9 @@ impl<'a> Scaled<'a> {
             Normalize::Loss => inverse(losses[row]),
             Normalize::Both => inverse(losses[row]) * inverse(norm(row)),
         };
-        let factors: Vec<_> = (0..rows).map(factor).collect();
+        let factors: Lent<f64> = (0..rows).map(factor).collect();
         scale_products(&mut gramian, &factors);
-        Ok(Self { evidence, factors, layer, gramian, of_layer: Vec::new(), jacobian: Vec::new() })
+        Ok(Self { evidence, factors, layer, gramian, of_layer: Lent::default(), jacobian: Lent::default() })
     }
 }
 
@@ -478,8 +479,8 @@ impl Evidence for Scaled<'_> {
         if self.layer.is_some() {
             return Ok(&self.gramian);
         }
-        self.of_layer.clear();
-        self.of_layer.extend_from_slice(self.evidence.layer(index)?);
+        let layer = self.evidence.layer(index)?;
+        self.of_layer.emptied(layer.len()).extend_from_slice(layer);
         scale_products(&mut self.of_layer, &self.factors);
         Ok(&self.of_layer)
     }
@@ -505,9 +506,8 @@ fn scale_products(gramian: &mut [f64], factors: &[f64]) {
     }
 }
 
-fn scale_rows(jacobian: &[f32], factors: &[f64], into: &mut Vec<f32>) {
-    into.clear();
-    into.extend_from_slice(jacobian);
+fn scale_rows(jacobian: &[f32], factors: &[f64], into: &mut Lent<f32>) {
+    into.emptied(jacobian.len()).extend_from_slice(jacobian);
     let width = jacobian.len() / factors.len().max(1);
     for (row, &factor) in into.chunks_exact_mut(width.max(1)).zip(factors) {
         row.iter_mut().for_each(|x| *x *= factor as f32);

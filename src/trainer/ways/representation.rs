@@ -2,6 +2,7 @@
 
 use super::Look;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::model::Model;
 use crate::network::gradient::Pass;
 use crate::network::plan::{Purpose, Step};
@@ -83,11 +84,12 @@ impl Trainer {
         if self.guide.needs == Needs::Jacobian {
             let gradient = work.plan().gradient(model.net.representation, pass).expect("it learns");
             let (layout, gradient) = (gradient.layout, gradient.slice());
-            let row = |task: usize| {
-                let rows = gradient.chunks_exact(layout.lanes * layout.width);
-                rows.flat_map(|row| row[task * layout.width..(task + 1) * layout.width].iter().copied()).collect()
-            };
-            self.scratch.pieces.push(self.scratch.present.iter().map(|&task| row(task)).collect::<Vec<Vec<f32>>>());
+            let (stride, width) = (layout.lanes * layout.width, layout.width);
+            let mut rows = Lent::with_capacity(self.scratch.present.len() * gradient.len() / layout.lanes);
+            for &task in &self.scratch.present {
+                gradient.chunks_exact(stride).for_each(|row| rows.extend_from_slice(&row[task * width..][..width]));
+            }
+            self.scratch.pieces.push(rows);
         }
         work.plan().add_gramian_at_representation(model.tasks.len(), &mut self.scratch.whole)
     }
@@ -100,7 +102,12 @@ impl Trainer {
             present.iter().flat_map(|&s| present.iter().map(move |&t| (s, t))).map(|(s, t)| whole[s * tasks + t]),
         );
         jacobian.clear();
-        (0..present.len()).for_each(|row| pieces.iter().for_each(|piece| jacobian.extend_from_slice(&piece[row])));
+        for row in 0..present.len() {
+            for piece in pieces.iter() {
+                let size = piece.len() / present.len();
+                jacobian.extend_from_slice(&piece[row * size..][..size]);
+            }
+        }
         layers.clear();
         self.decide(model, parts)
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Descent, combine, dot, labelled, norm, row};
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::learned::{Learned, through_softmax};
 use crate::weighting::solver::simplex;
 use crate::weighting::{About, Combination, Evidence, On, Probed, Weighting};
@@ -50,7 +51,7 @@ pub struct Balance {
 
 /// The constraint: its gradient by `alpha` and by the parameters, and the square of both together.
 struct Constraint {
-    alpha: Vec<f64>,
+    alpha: Lent<f64>,
     theta: Vec<f64>,
     square: f64,
 }
@@ -91,9 +92,9 @@ impl Units {
 
     /// `lambda` by accelerated projected gradients (Beck & Teboulle, SIAM Journal on Imaging Sciences, 2009), restarted
     /// where they turn back: with the best `nu` put in, the problem is convex and its gradient `C lambda + nu c`.
-    fn combination(&self, constraint: &Constraint, rho: f64) -> Vec<f64> {
+    fn combination(&self, constraint: &Constraint, rho: f64) -> Lent<f64> {
         let count = self.products.len();
-        let mut lambda = vec![1.0 / count as f64; count];
+        let mut lambda = Lent::filled(1.0 / count as f64, count);
         let (mut ahead, mut pace) = (lambda.clone(), 1.0_f64);
         for _ in 0..STEPS {
             let nu = constraint.nu(rho, self.product(&ahead));
@@ -102,7 +103,7 @@ impl Units {
                     + nu * self.products[i]
             };
             // Unit vectors: no eigenvalue of the cosines exceeds their number.
-            let mut next: Vec<f64> = (0..count).map(|i| ahead[i] - gradient(i) / count as f64).collect();
+            let mut next: Lent<f64> = (0..count).map(|i| ahead[i] - gradient(i) / count as f64).collect();
             simplex::project(&mut next);
             let turned = (0..count).map(|i| (ahead[i] - next[i]) * (next[i] - lambda[i])).sum::<f64>() > 0.0;
             let faster = if turned { 1.0 } else { (1.0 + (1.0 + 4.0 * pace * pace).sqrt()) / 2.0 };
@@ -142,7 +143,7 @@ impl Forum {
         }
         let units = Units::new(&validation, &validated, &constraint);
         let rate = ((evidence.moment().epoch + 1) as f64).powf(-0.75);
-        for (&task, lambda) in validated.iter().zip(units.combination(&constraint, self.rho)) {
+        for (&task, &lambda) in validated.iter().zip(&units.combination(&constraint, self.rho)) {
             self.state.lambda[task] += rate * (lambda - self.state.lambda[task]);
         }
         let lambda: Vec<f64> = validated.iter().map(|&task| self.state.lambda[task]).collect();
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_combination_is_the_shortest_without_a_constraint() {
-        let none = Constraint { alpha: vec![], theta: vec![0.0; 2], square: 0.0 };
+        let none = Constraint { alpha: Lent::default(), theta: vec![0.0; 2], square: 0.0 };
         let bowls = Plane::new().validation;
         let mut plane = Plane { at: [4.0, 3.0], ..Plane::new() };
         let probed = plane.probe(&[], On::Validation).unwrap();

@@ -95,7 +95,7 @@ fn common(gradients: &[Vec<f64>]) -> Vec<f64> {
     let width = gradients.first().map_or(0, Vec::len);
     let rounding = f64::EPSILON * (width as f64).sqrt().max(1.0);
     let mut sum = vec![0.0; width];
-    for (gradient, weight) in gradients.iter().zip(hull::min_norm(&gramian, count, rounding)) {
+    for (gradient, weight) in gradients.iter().zip(&hull::min_norm(&gramian, count, rounding)) {
         sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += weight * g);
     }
     sum
@@ -120,14 +120,17 @@ impl Weighting for Moml {
             return Ok(());
         }
         let sigma = self.state.alpha.softmax(evidence.tasks());
-        let gradients: Vec<Vec<f64>> =
-            self.gradients(evidence, &sigma)?.iter().map(|gradient| through_softmax(&sigma, gradient)).collect();
+        let gradients: Vec<Vec<f64>> = self
+            .gradients(evidence, &sigma)?
+            .iter()
+            .map(|gradient| through_softmax(&sigma, gradient).to_vec())
+            .collect();
         if !gradients.is_empty() && gradients.iter().flatten().all(|g| g.is_finite()) {
             for (&task, gradient) in evidence.tasks().iter().zip(common(&gradients)) {
                 self.state.alpha.descend(task, gradient, self.lr);
             }
         }
-        into.weights = self.state.alpha.softmax(evidence.tasks());
+        into.weights.copy_from_slice(&self.state.alpha.softmax(evidence.tasks()));
         Ok(())
     }
 
@@ -201,7 +204,7 @@ mod tests {
         let mut method = prepared(Moml { lr: 0.05, ..Moml::default() }, 3);
         let even = [1.0 / 3.0; 3];
         let upper: Vec<Vec<f64>> =
-            expected(&plane, &even, 0.1, 1).iter().map(|gradient| through_softmax(&even, gradient)).collect();
+            expected(&plane, &even, 0.1, 1).iter().map(|gradient| through_softmax(&even, gradient).to_vec()).collect();
         let way = common(&upper);
         let weights = weigh(&mut method, &mut plane);
         // Adam's first step is its learning rate, against the combination.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::evidence::SINGLE;
 use crate::weighting::solver::eigen::{Eigen, rounded_tolerance};
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
@@ -59,9 +60,10 @@ impl Weighting for AlignedMtl {
         let rows = evidence.tasks().len();
         let tolerance = (rows as f64 * SINGLE).max(rounded_tolerance(rows, evidence.rounding()));
         let eigen = Eigen::of(evidence.gramian()?, rows);
-        let values: Vec<f64> = eigen.above(tolerance).map(|(value, _)| value).collect();
+        let values: Lent<f64> = eigen.above(tolerance).map(|(value, _)| value).collect();
         let common = self.scale_mode.square(&values);
-        into.weights = eigen.apply(tolerance, |value| (common / value).sqrt(), &vec![1.0 / rows as f64; rows]);
+        let mean = Lent::filled(1.0 / rows as f64, rows);
+        into.weights.copy_from_slice(&eigen.apply(tolerance, |value| (common / value).sqrt(), &mean));
         Ok(())
     }
 }

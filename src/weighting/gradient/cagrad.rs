@@ -34,7 +34,7 @@ impl Weighting for CaGrad {
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let rows = evidence.tasks().len();
         let rounding = evidence.rounding();
-        into.weights = conflict_averse::weights(evidence.gramian()?, rows, self.c, rounding);
+        into.weights.copy_from_slice(&conflict_averse::weights(evidence.gramian()?, rows, self.c, rounding));
         let divisor = match self.rescale {
             0 => 1.0,
             1 => 1.0 + self.c * self.c,

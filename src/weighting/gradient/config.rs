@@ -1,6 +1,7 @@
 //! The direction at the same angle to all gradients, as long as their projections together.
 
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::solver::eigen::{self, Eigen};
 use crate::weighting::solver::{Cosines, dot, times};
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
@@ -40,13 +41,13 @@ impl Weighting for ConFig {
         let rows = evidence.tasks().len();
         let tolerance = eigen::rounded_tolerance(rows, evidence.rounding());
         let cosines = Cosines::of(evidence.gramian()?, rows);
-        let ones: Vec<f64> = cosines.lengths.iter().map(|length| f64::from(u8::from(*length > 0.0))).collect();
+        let ones: Lent<f64> = cosines.lengths.iter().map(|length| f64::from(u8::from(*length > 0.0))).collect();
         let mut weights = Eigen::of(&cosines.matrix, rows).solve(tolerance, &ones);
         let along = times(&cosines.matrix, &weights);
         let (square, projections) = (dot(&along, &weights), dot(&along, &cosines.lengths));
         let factor = if square > 0.0 { projections / square } else { 0.0 };
         cosines.unscale(&mut weights);
-        into.weights.iter_mut().zip(weights).for_each(|(into, weight)| *into = factor * weight);
+        into.weights.iter_mut().zip(&weights).for_each(|(into, weight)| *into = factor * weight);
         Ok(())
     }
 }

@@ -103,7 +103,7 @@ impl Weighting for CrMogm {
         average(weights, &mut into.weights);
         if !tasks.is_empty() {
             let sets = into.layers.chunks_exact_mut(tasks.len());
-            layers.resize(layers.len().max(sets.len()), vec![None; weights.len()]);
+            layers.resize_with(layers.len().max(sets.len()), || vec![None; weights.len()]);
             sets.zip(layers).for_each(|(set, averages)| average(averages, set));
         }
         Ok(())

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{combine, dot, fit, width};
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::registry::Component;
 use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, State, Weighting};
 use crate::{bail, vectorised};
@@ -57,7 +58,7 @@ impl Weighting for DbMtl {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let tasks = evidence.tasks().to_vec();
+        let tasks = Lent::from(evidence.tasks());
         if tasks.is_empty() {
             return Ok(());
         }
@@ -68,7 +69,7 @@ impl Weighting for DbMtl {
         let width = width(jacobian, tasks.len());
         let Averages { batches, gradients } = &mut self.state;
         fit(gradients, batches.len(), width, Self::CLASS)?;
-        let mut norms = Vec::with_capacity(tasks.len());
+        let mut norms = Lent::with_capacity(tasks.len());
         for (row, &task) in tasks.iter().enumerate() {
             batches[task] += 1;
             let keep = self.beta / (batches[task] as f64).powf(self.sigma);
@@ -77,7 +78,7 @@ impl Weighting for DbMtl {
             norms.push(dot(average, average).sqrt());
         }
         let most = norms.iter().copied().fold(0.0, f64::max);
-        let factors: Vec<f64> = norms.iter().map(|&norm| if norm > 0.0 { most / norm } else { 0.0 }).collect();
+        let factors: Lent<f64> = norms.iter().map(|&norm| if norm > 0.0 { most / norm } else { 0.0 }).collect();
         combine(&factors, width, |row| &gradients[tasks[row] * width..][..width], &mut into.direction);
         Ok(())
     }

@@ -37,7 +37,7 @@ impl Weighting for DualProj {
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let preference = preference::rows(self.preference.as_deref(), evidence.tasks());
         let rounding = evidence.rounding();
-        into.weights = cone::project(evidence.gramian()?, &preference, rounding);
+        into.weights.copy_from_slice(&cone::project(evidence.gramian()?, &preference, rounding));
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{fit, width};
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::registry::Component;
 use crate::vectorised;
 use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, State, Weighting};
@@ -60,7 +61,7 @@ impl Weighting for ExcessMtl {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let tasks = evidence.tasks().to_vec();
+        let tasks = Lent::from(evidence.tasks());
         if tasks.is_empty() {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! Fair shares of the decrease of the losses.
 
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::solver::fair;
 use crate::weighting::{Combination, Evidence, Needs, Weighting};
 
@@ -29,9 +30,10 @@ impl Weighting for FairGrad {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let targets = vec![1.0; evidence.tasks().len()];
+        let targets = Lent::filled(1.0, evidence.tasks().len());
         let rounding = evidence.rounding();
-        into.weights = fair::fixed_point(evidence.gramian()?, &targets, self.alpha, rounding).weights;
+        let fair = fair::fixed_point(evidence.gramian()?, &targets, self.alpha, rounding);
+        into.weights.copy_from_slice(&fair.weights);
         Ok(())
     }
 }

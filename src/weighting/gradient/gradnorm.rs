@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bail;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::learned::Learned;
 use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, Weighting};
 
@@ -55,14 +56,14 @@ impl Weighting for GradNorm {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let tasks = evidence.tasks().to_vec();
+        let tasks = Lent::from(evidence.tasks());
         for (row, &task) in tasks.iter().enumerate() {
             into.weights[row] = self.state.weights.values[task];
         }
         into.own.copy_from_slice(&into.weights);
         let rates = self.rates(&tasks, evidence.losses())?;
         let gramian = evidence.gramian()?;
-        let norms = (0..tasks.len()).map(|i| gramian[i * tasks.len() + i].max(0.0).sqrt()).collect::<Vec<_>>();
+        let norms = (0..tasks.len()).map(|i| gramian[i * tasks.len() + i].max(0.0).sqrt()).collect::<Lent<f64>>();
         self.learn(&tasks, &norms, &rates);
         Ok(())
     }
@@ -70,8 +71,8 @@ impl Weighting for GradNorm {
 
 impl GradNorm {
     /// The training rates: which part of its first loss a task has left, compared with the others.
-    fn rates(&mut self, tasks: &[usize], losses: &[f64]) -> Result<Vec<f64>> {
-        let mut left = Vec::with_capacity(tasks.len());
+    fn rates(&mut self, tasks: &[usize], losses: &[f64]) -> Result<Lent<f64>> {
+        let mut left = Lent::with_capacity(tasks.len());
         for (&task, &loss) in tasks.iter().zip(losses) {
             if loss < 0.0 {
                 bail!("GradNorm: compares losses with their first value, so they may not be negative; got {loss}");

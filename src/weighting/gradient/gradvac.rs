@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::surgery::{Pair, operate};
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, Weighting};
 
 /// Targets are cut here: towards a cosine of 1 the correction grows without bound.
@@ -62,12 +63,13 @@ impl Weighting for GradVac {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let (tasks, moment) = (evidence.tasks().to_vec(), evidence.moment());
+        let (tasks, moment) = (Lent::from(evidence.tasks()), evidence.moment());
         let Self { beta, state } = self;
-        into.weights = operate(evidence.gramian()?, &tasks, moment, |pair| {
+        let weights = operate(evidence.gramian()?, &tasks, moment, |pair| {
             let target = &mut state.cosines[tasks[pair.i] * state.tasks + tasks[pair.j]];
             vaccinate(&pair, target, *beta)
         });
+        into.weights.copy_from_slice(&weights);
         Ok(())
     }
 }

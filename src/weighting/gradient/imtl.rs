@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::imtl_g;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::learned::Learned;
 use crate::weighting::{About, Combination, Evidence, Needs, Weighting};
 
@@ -50,15 +51,15 @@ impl Weighting for Imtl {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let logarithms = &mut self.state.logarithms;
-        let scales: Vec<f64> = evidence.tasks().iter().map(|&task| logarithms.values[task].exp()).collect();
+        let scales: Lent<f64> = evidence.tasks().iter().map(|&task| logarithms.values[task].exp()).collect();
         for ((&task, &loss), scale) in evidence.tasks().iter().zip(evidence.losses()).zip(&scales) {
             logarithms.descend(task, scale * loss - 1.0, self.lr);
             logarithms.values[task] = logarithms.values[task].clamp(-LIMIT, LIMIT);
         }
         let rows = scales.len();
         let scaled = evidence.gramian()?.iter().enumerate().map(|(at, x)| scales[at / rows] * x * scales[at % rows]);
-        let weights = imtl_g::impartial(&scaled.collect::<Vec<f64>>(), rows);
-        into.weights.iter_mut().zip(weights).zip(&scales).for_each(|((into, weight), scale)| *into = weight * scale);
+        let weights = imtl_g::impartial(&scaled.collect::<Lent<f64>>(), rows);
+        into.weights.iter_mut().zip(&weights).zip(&scales).for_each(|((into, weight), scale)| *into = weight * scale);
         into.own.copy_from_slice(&scales);
         Ok(())
     }

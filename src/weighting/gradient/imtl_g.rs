@@ -1,6 +1,7 @@
 //! The direction with equal projections on all gradients.
 
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::solver::Cosines;
 use crate::weighting::solver::eigen::{self, Eigen};
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
@@ -38,28 +39,28 @@ impl Weighting for ImtlG {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let rows = evidence.tasks().len();
-        into.weights = impartial(evidence.gramian()?, rows);
+        into.weights.copy_from_slice(&impartial(evidence.gramian()?, rows));
         Ok(())
     }
 }
 
 /// The weights for a Gramian `[n, n]`.
-pub(super) fn impartial(gramian: &[f64], n: usize) -> Vec<f64> {
+pub(super) fn impartial(gramian: &[f64], n: usize) -> Lent<f64> {
     let cosines = Cosines::of(gramian, n);
     let weights = independent(&cosines)
         .unwrap_or_else(|| Eigen::of(gramian, n).solve(eigen::rank_tolerance(n), &cosines.lengths));
     let (sum, size) = weights.iter().fold((0.0, 0.0), |(sum, size), w| (sum + w, size + w.abs()));
     if sum.abs() <= 1e-10 * size || size == 0.0 {
-        return vec![1.0 / n as f64; n];
+        return Lent::filled(1.0 / n as f64, n);
     }
     weights.iter().map(|weight| weight / sum).collect()
 }
 
 /// `G^-1 |g|` by way of unit rows, which may be of very different scales; `None` if rows that are not 0 depend on each
 /// other.
-fn independent(cosines: &Cosines) -> Option<Vec<f64>> {
+fn independent(cosines: &Cosines) -> Option<Lent<f64>> {
     let n = cosines.lengths.len();
-    let ones: Vec<f64> = cosines.lengths.iter().map(|length| f64::from(u8::from(*length > 0.0))).collect();
+    let ones: Lent<f64> = cosines.lengths.iter().map(|length| f64::from(u8::from(*length > 0.0))).collect();
     let (eigen, tolerance) = (Eigen::of(&cosines.matrix, n), eigen::rank_tolerance(n));
     let rank = eigen.above(tolerance).count();
     (rank as f64 >= ones.iter().sum()).then(|| {

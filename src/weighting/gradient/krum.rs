@@ -1,6 +1,7 @@
 //! The gradients that have the nearest neighbours.
 
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
@@ -32,9 +33,9 @@ impl Weighting for Krum {
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let rows = evidence.tasks().len();
         let scores = scores(evidence.gramian()?, rows, self.byzantine);
-        let mut order: Vec<usize> = (0..rows).collect();
-        // The sort is stable: of equal scores the first task's counts.
-        order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+        let mut order: Lent<usize> = (0..rows).collect();
+        // Of equal scores the first task's counts.
+        order.sort_unstable_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(a.cmp(&b)));
         let selected = self.selected.min(rows);
         into.weights.fill(0.0);
         for &row in &order[..selected] {
@@ -45,14 +46,14 @@ impl Weighting for Krum {
 }
 
 /// Sums of squared distances to the nearest neighbours.
-fn scores(gramian: &[f64], rows: usize, byzantine: usize) -> Vec<f64> {
+fn scores(gramian: &[f64], rows: usize, byzantine: usize) -> Lent<f64> {
     let neighbours = rows.saturating_sub(byzantine.saturating_add(2)).max(1);
     let at = |i: usize, j: usize| gramian[i * rows + j];
     // Rounding can make the distance of near-equal gradients negative.
     let distance = |i: usize, j: usize| (at(i, i) + at(j, j) - 2.0 * at(i, j)).max(0.0);
     let score = |i: usize| {
-        let mut distances: Vec<f64> = (0..rows).filter(|&j| j != i).map(|j| distance(i, j)).collect();
-        distances.sort_by(f64::total_cmp);
+        let mut distances: Lent<f64> = (0..rows).filter(|&j| j != i).map(|j| distance(i, j)).collect();
+        distances.sort_unstable_by(f64::total_cmp);
         distances.iter().take(neighbours).sum()
     };
     (0..rows).map(score).collect()

@@ -28,7 +28,7 @@ impl Weighting for Mgda {
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let rows = evidence.tasks().len();
         let rounding = evidence.rounding();
-        into.weights = hull::min_norm(evidence.gramian()?, rows, rounding);
+        into.weights.copy_from_slice(&hull::min_norm(evidence.gramian()?, rows, rounding));
         Ok(())
     }
 }

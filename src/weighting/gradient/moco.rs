@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::rows::{combine, fit, gramian, width};
 use super::shares::Shares;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::registry::Component;
 use crate::vectorised;
 use crate::weighting::solver::simplex;
@@ -72,7 +73,7 @@ impl Weighting for MoCo {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let tasks = evidence.tasks().to_vec();
+        let tasks = Lent::from(evidence.tasks());
         if tasks.is_empty() {
             return Ok(());
         }
@@ -125,7 +126,7 @@ fn relate(gramian: &mut [f64], rows: usize) {
 /// `shares = project(shares - rate (products + rho I) shares)`.
 pub(super) fn descend(shares: &mut [f64], products: &[f64], rate: f64, rho: f64) {
     let slope = |(i, row): (usize, &[f64])| row.iter().zip(&*shares).map(|(p, s)| p * s).sum::<f64>() + rho * shares[i];
-    let slopes: Vec<f64> = products.chunks_exact(shares.len().max(1)).enumerate().map(slope).collect();
+    let slopes: Lent<f64> = products.chunks_exact(shares.len().max(1)).enumerate().map(slope).collect();
     shares.iter_mut().zip(&slopes).for_each(|(share, slope)| *share -= rate * slope);
     simplex::project(shares);
 }

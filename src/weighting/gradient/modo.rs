@@ -4,6 +4,7 @@ use super::moco::descend;
 use super::rows::{combine, dot, products, width};
 use super::shares::Shares;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
@@ -53,11 +54,11 @@ impl Weighting for MoDo {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let tasks = evidence.tasks().to_vec();
+        let tasks = Lent::from(evidence.tasks());
         if tasks.is_empty() {
             return Ok(());
         }
-        let first = evidence.part(0)?.to_vec();
+        let first = Lent::from(evidence.part(0)?);
         let second = evidence.part(1)?;
         let mut cross = products(&first, second, tasks.len());
         if self.relative {
@@ -65,7 +66,8 @@ impl Weighting for MoDo {
             cross.iter_mut().filter(|_| mean > 0.0).for_each(|product| *product /= mean);
         }
         let (gamma, rho) = (self.gamma, self.rho);
-        into.weights = self.state.update(&tasks, |shares| descend(shares, &cross, gamma, rho));
+        let shares = self.state.update(&tasks, |shares| descend(shares, &cross, gamma, rho));
+        into.weights.copy_from_slice(&shares);
         if self.parts == 3 {
             step_with(evidence.part(2)?, into);
         }

@@ -1,6 +1,7 @@
 //! The Nash bargaining solution between tasks.
 
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::solver::fair::{self, Fair};
 use crate::weighting::{Combination, Evidence, Needs, Weighting};
 
@@ -34,8 +35,8 @@ impl Weighting for NashMtl {
         let rounding = evidence.rounding();
         let gramian = evidence.gramian()?;
         let norm = gramian.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let Fair { weights, square } = fair::fixed_point(gramian, &vec![1.0; rows], 1.0, rounding);
-        into.weights = weights;
+        let Fair { weights, square } = fair::fixed_point(gramian, &Lent::filled(1.0, rows), 1.0, rounding);
+        into.weights.copy_from_slice(&weights);
         into.weights.iter_mut().for_each(|weight| *weight *= norm.sqrt());
         clip(&mut into.weights, square * norm, self.max_norm);
         Ok(())

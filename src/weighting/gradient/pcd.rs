@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bail;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::registry::{Component, list, meant};
 use crate::weighting::solver::quadratic::Program;
 use crate::weighting::solver::ridge::noise;
@@ -68,16 +69,16 @@ impl Weighting for Pcd {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let tasks = evidence.tasks().to_vec();
+        let tasks = Lent::from(evidence.tasks());
         let noise = noise(tasks.len(), evidence.rounding());
         let (rows, gramian) = (tasks.len(), evidence.gramian()?);
         let scales = tasks.iter().enumerate().map(|(i, &task)| self.scale(task, gramian[i * (rows + 1)]));
-        let scales: Vec<f64> = scales.collect();
+        let scales: Lent<f64> = scales.collect();
         into.weights.fill(0.0);
         let primary = tasks.iter().position(|&task| task == self.state.primary);
         let Some(primary) = primary.filter(|&row| gramian[row * (rows + 1)] > 0.0) else { return Ok(()) };
         let scaled = |index: usize| gramian[index] * scales[index / rows] * scales[index % rows];
-        let scaled: Vec<f64> = (0..rows * rows).map(scaled).collect();
+        let scaled: Lent<f64> = (0..rows * rows).map(scaled).collect();
         let mut weights = solve(&scaled, rows, primary, self.tau);
         // A direction that may be all rounding says no more than constraints that cannot hold together.
         let sum: f64 = (0..rows).map(|i| weights[i] * weights[i] * scaled[i * (rows + 1)]).sum();
@@ -117,10 +118,10 @@ impl Pcd {
 
 /// The weights of `argmin |d - h_p|^2` with `h_j . d >= tau |h_j|^2` for all other `j`, which is
 /// `h_p + sum_j m_j h_j` with multipliers `m >= 0` that solve the dual program; only `h_p` if that is impossible.
-fn solve(gramian: &[f64], rows: usize, primary: usize, tau: f64) -> Vec<f64> {
+fn solve(gramian: &[f64], rows: usize, primary: usize, tau: f64) -> Lent<f64> {
     let Cosines { mut matrix, lengths } = Cosines::of(gramian, rows);
     let lack = |j: usize| tau * lengths[j] - matrix[j * rows + primary] * lengths[primary];
-    let lacks: Vec<f64> = (0..rows).map(|j| if j == primary { 0.0 } else { lack(j) }).collect();
+    let lacks: Lent<f64> = (0..rows).map(|j| if j == primary { 0.0 } else { lack(j) }).collect();
     for j in 0..rows {
         // Rows of zeros stay out of the program.
         (matrix[j * rows + primary], matrix[primary * rows + j]) = (0.0, 0.0);
@@ -147,7 +148,7 @@ mod tests {
         let weights = solve(&gramian, rows, 0, tau);
         let width = jacobian.len() / rows;
         let direction = (0..width).map(|k| (0..rows).map(|i| weights[i] * jacobian[i * width + k]).sum());
-        (weights.clone(), direction.collect())
+        (weights.to_vec(), direction.collect())
     }
 
     #[test]

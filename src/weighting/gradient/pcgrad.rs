@@ -2,6 +2,7 @@
 
 use super::surgery::operate;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
@@ -26,11 +27,12 @@ impl Weighting for PcGrad {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let (tasks, moment) = (evidence.tasks().to_vec(), evidence.moment());
-        into.weights = operate(evidence.gramian()?, &tasks, moment, |pair| {
+        let (tasks, moment) = (Lent::from(evidence.tasks()), evidence.moment());
+        let weights = operate(evidence.gramian()?, &tasks, moment, |pair| {
             // A conflict implies that the other gradient is not zero.
             if pair.product < 0.0 { -pair.product / (pair.other * pair.other) } else { 0.0 }
         });
+        into.weights.copy_from_slice(&weights);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::nash_mtl::clip;
 use crate::bail;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::registry::Component;
 use crate::weighting::solver::fair::{self, Fair};
 use crate::weighting::{About, Combination, Evidence, Needs, Weighting};
@@ -84,16 +85,16 @@ impl Pivrg {
     }
 
     /// `p` of the rows.
-    fn targets(&self, tasks: &[usize]) -> Vec<f64> {
-        let known: Vec<f64> = tasks.iter().filter_map(|&task| self.state.tasks[task].score).collect();
+    fn targets(&self, tasks: &[usize]) -> Lent<f64> {
+        let known: Lent<f64> = tasks.iter().filter_map(|&task| self.state.tasks[task].score).collect();
         let usual = known.iter().sum::<f64>() / known.len().max(1) as f64;
         let (low, high) = known.iter().fold((usual, usual), |(low, high), x| (low.min(*x), high.max(*x)));
         if low == high {
-            return vec![1.0; tasks.len()];
+            return Lent::filled(1.0, tasks.len());
         }
         let temperature = ((high - low) / self.bound.ln()).max(self.min_temperature);
         let score = |&task: &usize| self.state.tasks[task].score.unwrap_or(usual);
-        let shares: Vec<f64> = tasks.iter().map(|task| ((score(task) - high) / temperature).exp()).collect();
+        let shares: Lent<f64> = tasks.iter().map(|task| ((score(task) - high) / temperature).exp()).collect();
         let mean = shares.iter().sum::<f64>() / shares.len() as f64;
         shares.iter().map(|share| share / mean).collect()
     }
@@ -128,7 +129,7 @@ impl Weighting for Pivrg {
         let targets = self.targets(evidence.tasks());
         let rounding = evidence.rounding();
         let Fair { weights, square } = fair::fixed_point(evidence.gramian()?, &targets, self.alpha, rounding);
-        into.weights = weights;
+        into.weights.copy_from_slice(&weights);
         clip(&mut into.weights, square, self.max_norm);
         Ok(())
     }

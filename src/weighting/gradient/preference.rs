@@ -2,6 +2,7 @@
 
 use crate::bail;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::About;
 
 /// Refuses preferences that are not one a task.
@@ -20,7 +21,7 @@ pub fn check(class: &str, preference: Option<&[f64]>, tasks: &[About]) -> Result
 }
 
 /// The preferences of the rows: those of their tasks, or one over the number of rows.
-pub fn rows(preference: Option<&[f64]>, tasks: &[usize]) -> Vec<f64> {
+pub fn rows(preference: Option<&[f64]>, tasks: &[usize]) -> Lent<f64> {
     let even = 1.0 / tasks.len() as f64;
     tasks.iter().map(|&task| preference.and_then(|numbers| numbers.get(task)).copied().unwrap_or(even)).collect()
 }

@@ -2,6 +2,7 @@
 
 use crate::bail;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::real::LANES;
 use crate::vectorised;
 
@@ -40,9 +41,9 @@ pub(super) fn width(jacobian: &[f32], rows: usize) -> usize {
 }
 
 /// `A B^T` of two matrices of so many rows, `[rows, rows]`.
-pub(super) fn products(a: &[f32], b: &[f32], rows: usize) -> Vec<f64> {
+pub(super) fn products(a: &[f32], b: &[f32], rows: usize) -> Lent<f64> {
     let width = width(a, rows);
-    let mut out = vec![0.0; rows * rows];
+    let mut out = Lent::zeros(rows * rows);
     for start in (0..width).step_by(BLOCK) {
         let end = width.min(start + BLOCK);
         for (index, out) in out.iter_mut().enumerate() {
@@ -54,8 +55,8 @@ pub(super) fn products(a: &[f32], b: &[f32], rows: usize) -> Vec<f64> {
 }
 
 /// The products of so many rows with each other, `[rows, rows]`; `row(i)` gives them, all of this width.
-pub(super) fn gramian<'a>(rows: usize, width: usize, row: impl Fn(usize) -> &'a [f32]) -> Vec<f64> {
-    let mut out = vec![0.0; rows * rows];
+pub(super) fn gramian<'a>(rows: usize, width: usize, row: impl Fn(usize) -> &'a [f32]) -> Lent<f64> {
+    let mut out = Lent::zeros(rows * rows);
     for start in (0..width).step_by(BLOCK) {
         let end = width.min(start + BLOCK);
         for (i, j) in (0..rows).flat_map(|i| (0..=i).map(move |j| (i, j))) {

@@ -4,6 +4,7 @@ use super::modo::step_with;
 use super::rows::products;
 use super::shares::Shares;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::solver::simplex;
 use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, Weighting};
 
@@ -56,12 +57,12 @@ impl Weighting for SdmGrad {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let tasks = evidence.tasks().to_vec();
+        let tasks = Lent::from(evidence.tasks());
         if tasks.is_empty() {
             return Ok(());
         }
         let rows = tasks.len();
-        let first = evidence.part(0)?.to_vec();
+        let first = Lent::from(evidence.part(0)?);
         let mut cross = products(&first, evidence.part(1)?, rows);
         let roots = cross.iter().step_by(rows + 1).map(|product| product.max(0.0).sqrt());
         let scale = (roots.sum::<f64>() / rows as f64).powi(2);
@@ -74,7 +75,8 @@ impl Weighting for SdmGrad {
         } else {
             self.state.update(&tasks, |_| ())
         };
-        into.weights = shares.iter().map(|share| (share + towards) / (1.0 + self.strength)).collect();
+        let weight = |share: &f64| (share + towards) / (1.0 + self.strength);
+        into.weights.iter_mut().zip(&shares).for_each(|(into, share)| *into = weight(share));
         if self.parts == 3 {
             step_with(evidence.part(2)?, into);
         }
@@ -84,7 +86,7 @@ impl Weighting for SdmGrad {
 
 /// Projected descent with momentum.
 fn descend(shares: &mut [f64], cross: &[f64], towards: f64, lr: f64, momentum: f64, iterations: usize) {
-    let mut velocity = vec![0.0; shares.len()];
+    let mut velocity = Lent::<f64>::zeros(shares.len());
     for _ in 0..iterations {
         for (velocity, row) in velocity.iter_mut().zip(cross.chunks_exact(shares.len())) {
             let slope: f64 = row.iter().zip(&*shares).map(|(product, share)| product * (share + towards)).sum();

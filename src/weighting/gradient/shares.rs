@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::lent::Lent;
+
 /// A point of the probability simplex, one coordinate a task.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Shares(Vec<f64>);
@@ -16,11 +18,11 @@ impl Shares {
 
     /// Lets `step` move the shares of these tasks, scaled to add up to one, within their simplex. The other tasks keep
     /// their shares, so these together keep what they had.
-    pub(super) fn update(&mut self, tasks: &[usize], step: impl FnOnce(&mut [f64])) -> Vec<f64> {
+    pub(super) fn update(&mut self, tasks: &[usize], step: impl FnOnce(&mut [f64])) -> Lent<f64> {
         let mass: f64 = tasks.iter().map(|&task| self.0[task]).sum();
         let equal = 1.0 / tasks.len().max(1) as f64;
         let share = |&task: &usize| if mass > 0.0 { self.0[task] / mass } else { equal };
-        let mut shares: Vec<f64> = tasks.iter().map(share).collect();
+        let mut shares: Lent<f64> = tasks.iter().map(share).collect();
         step(&mut shares);
         for (&task, share) in tasks.iter().zip(&shares) {
             self.0[task] = share * mass;

@@ -1,5 +1,6 @@
 //! What PCGrad and GradVac share: each gradient is changed against the others in random order, as a mixture of rows.
 
+use crate::lent::Lent;
 use crate::network::random::Stream;
 use crate::weighting::Moment;
 
@@ -27,17 +28,17 @@ pub(super) fn operate(
     tasks: &[usize],
     moment: Moment,
     mut factor: impl FnMut(Pair) -> f64,
-) -> Vec<f64> {
+) -> Lent<f64> {
     let rows = tasks.len();
-    let norms: Vec<f64> = (0..rows).map(|i| gramian[i * rows + i].max(0.0).sqrt()).collect();
-    let mut total = vec![0.0; rows];
-    let mut mixture = vec![0.0; rows];
+    let norms: Lent<f64> = (0..rows).map(|i| gramian[i * rows + i].max(0.0).sqrt()).collect();
+    let mut total = Lent::zeros(rows);
+    let mut mixture = Lent::zeros(rows);
     for i in 0..rows {
         mixture.fill(0.0);
         mixture[i] = 1.0;
         // The products of the changed gradient with all rows follow its changes.
-        let mut products = gramian[i * rows..][..rows].to_vec();
-        for j in others(moment.random(tasks[i] as u64), i, rows) {
+        let mut products = Lent::from(&gramian[i * rows..][..rows]);
+        for &j in &others(moment.random(tasks[i] as u64), i, rows) {
             let norm = norm(&mixture, &products, &norms);
             let add = factor(Pair { i, j, product: products[j], norm, other: norms[j] });
             mixture[j] += add;
@@ -56,8 +57,8 @@ fn norm(mixture: &[f64], products: &[f64], norms: &[f64]) -> f64 {
 }
 
 /// All rows but `i`, shuffled (Fisher and Yates).
-fn others(random: Stream, i: usize, rows: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..rows).filter(|&j| j != i).collect();
+fn others(random: Stream, i: usize, rows: usize) -> Lent<usize> {
+    let mut order: Lent<usize> = (0..rows).filter(|&j| j != i).collect();
     for k in (1..order.len()).rev() {
         let at = (u128::from(random.bits(k as u64)) * (k as u128 + 1)) >> 64;
         order.swap(k, at as usize);
@@ -74,7 +75,7 @@ mod tests {
         let mut counts = std::collections::BTreeMap::new();
         for step in 0..6000 {
             let mut order = others(Moment { step, ..Moment::default() }.random(1), 1, 4);
-            *counts.entry(order.clone()).or_insert(0) += 1;
+            *counts.entry(order.to_vec()).or_insert(0) += 1;
             order.sort_unstable();
             assert_eq!(order, [0, 2, 3]);
         }

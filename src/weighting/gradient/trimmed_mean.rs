@@ -2,6 +2,7 @@
 
 use super::rows::width;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::real::LANES;
 use crate::vectorised;
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
@@ -35,9 +36,10 @@ impl Weighting for TrimmedMean {
         let jacobian = evidence.jacobian()?;
         let trim = self.trim.min(rows.saturating_sub(1) / 2);
         into.direction.resize(width(jacobian, rows), 0.0);
-        let mut block = vec![[0.0; LANES]; rows];
+        let mut block = Lent::zeros(rows * LANES);
+        let (block, _) = block.as_chunks_mut::<LANES>();
         for (index, out) in into.direction.chunks_mut(LANES).enumerate() {
-            middle(jacobian, index * LANES, trim, &mut block, out);
+            middle(jacobian, index * LANES, trim, block, out);
         }
         Ok(())
     }

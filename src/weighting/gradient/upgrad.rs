@@ -38,7 +38,7 @@ impl Weighting for UpGrad {
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let preference = preference::rows(self.preference.as_deref(), evidence.tasks());
         let rounding = evidence.rounding();
-        into.weights = cone::project_each(evidence.gramian()?, &preference, rounding);
+        into.weights.copy_from_slice(&cone::project_each(evidence.gramian()?, &preference, rounding));
         Ok(())
     }
 }

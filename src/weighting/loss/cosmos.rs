@@ -2,6 +2,7 @@
 
 use super::r#static::{Resolved, TaskWeights};
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::registry::Component;
 use crate::weighting::{About, Combination, Evidence, Weighting};
 
@@ -38,11 +39,11 @@ impl Weighting for Cosmos {
         if largest == 0.0 || preferred == 0.0 {
             return Ok(());
         }
-        let unit: Vec<f64> = losses.iter().map(|loss| loss / largest / norm).collect();
+        let unit: Lent<f64> = losses.iter().map(|loss| loss / largest / norm).collect();
         let cosine = weights.iter().zip(&unit).map(|(r, l)| r / preferred * l).sum::<f64>();
         let sum: f64 = weights.iter().zip(losses).map(|(r, loss)| r * loss).sum();
         into.objective = Some(sum - self.similarity * cosine);
-        for (weight, l) in weights.iter_mut().zip(unit) {
+        for (weight, l) in weights.iter_mut().zip(&unit) {
             *weight -= self.similarity * (*weight / preferred - cosine * l) / norm / largest;
         }
         Ok(())

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::r#static::TaskWeights;
 use crate::bail;
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::registry::Component;
 use crate::weighting::learned::{Learned, through_softmax};
 use crate::weighting::positive::Names;
@@ -86,7 +87,7 @@ impl Weighting for Famo {
             }
         }
         // Relative to the lowest loss, which keeps sums of reciprocals from overflowing.
-        for (weight, share) in weights.iter_mut().zip(self.state.xi.softmax(tasks)) {
+        for (weight, &share) in weights.iter_mut().zip(&self.state.xi.softmax(tasks)) {
             *weight = if *weight > 0.0 { share * (lowest / *weight) } else { 0.0 };
         }
         let sum: f64 = weights.iter().sum();
@@ -97,10 +98,10 @@ impl Weighting for Famo {
     }
 
     fn look_back(&mut self, tasks: &[usize], before: &[f64], after: &[f64]) -> Result<()> {
-        let falls: Vec<f64> =
+        let falls: Lent<f64> =
             tasks.iter().zip(before.iter().zip(after)).map(|(&task, (&b, &a))| self.fall(task, b, a)).collect();
         let gradient = through_softmax(&self.state.xi.softmax(tasks), &falls);
-        for (&task, gradient) in tasks.iter().zip(gradient) {
+        for (&task, &gradient) in tasks.iter().zip(&gradient) {
             let decay = self.decay * self.state.xi.values[task];
             self.state.xi.descend(task, gradient + decay, self.lr);
         }

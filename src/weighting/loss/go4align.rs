@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::registry::Component;
 use crate::weighting::learned::softmax;
 use crate::weighting::positive::{Names, reciprocal};
@@ -53,16 +54,16 @@ impl Weighting for Go4Align {
         for (&task, loss) in tasks.iter().zip(losses) {
             self.state.sums[task] += loss;
         }
-        let rows: Vec<usize> = (0..losses.len()).filter(|&row| losses[row] > 0.0).collect();
+        let rows: Lent<usize> = (0..losses.len()).filter(|&row| losses[row] > 0.0).collect();
         let total: f64 = losses.iter().sum();
-        let mut indicators: Vec<f64> = rows.iter().map(|&row| -self.step * self.state.sums[tasks[row]]).collect();
+        let mut indicators: Lent<f64> = rows.iter().map(|&row| -self.step * self.state.sums[tasks[row]]).collect();
         softmax(&mut indicators);
         for (indicator, &row) in indicators.iter_mut().zip(&rows) {
             *indicator *= total * reciprocal(losses[row]);
         }
         group(&mut indicators, self.groups);
         into.weights.fill(0.0);
-        for (&row, indicator) in rows.iter().zip(indicators) {
+        for (&row, &indicator) in rows.iter().zip(&indicators) {
             into.weights[row] = indicator;
         }
         Ok(())
@@ -78,14 +79,14 @@ fn group(numbers: &mut [f64], groups: usize) {
     if groups >= count {
         return;
     }
-    let mut order: Vec<usize> = (0..count).collect();
-    order.sort_by(|&a, &b| numbers[a].total_cmp(&numbers[b]));
-    let sorted: Vec<f64> = order.iter().map(|&j| numbers[j]).collect();
-    // best[end]: least spread of the first numbers in so many groups; starts[g][end]: where the last group begins.
-    let mut best: Vec<f64> = (0..=count).map(|end| if end == 0 { 0.0 } else { f64::INFINITY }).collect();
-    let mut starts = Vec::with_capacity(groups);
+    let mut order: Lent<usize> = (0..count).collect();
+    order.sort_unstable_by(|&a, &b| numbers[a].total_cmp(&numbers[b]).then(a.cmp(&b)));
+    let sorted: Lent<f64> = order.iter().map(|&j| numbers[j]).collect();
+    // best[end]: least spread of the first numbers in so many groups; starts[g, end]: where the last group begins.
+    let mut best: Lent<f64> = (0..=count).map(|end| if end == 0 { 0.0 } else { f64::INFINITY }).collect();
+    let mut starts = Lent::with_capacity(groups * (count + 1));
     for _ in 0..groups {
-        let (mut next, mut from) = (vec![f64::INFINITY; count + 1], vec![0; count + 1]);
+        let (mut next, mut from) = (Lent::filled(f64::INFINITY, count + 1), Lent::zeros(count + 1));
         for end in 1..=count {
             let (mut mean, mut spread) = (0.0, 0.0);
             for start in (0..end).rev() {
@@ -98,10 +99,10 @@ fn group(numbers: &mut [f64], groups: usize) {
             }
         }
         best = next;
-        starts.push(from);
+        starts.extend_from_slice(&from);
     }
     let mut end = count;
-    for from in starts.iter().rev() {
+    for from in starts.chunks_exact(count + 1).rev() {
         let members = &order[from[end]..end];
         let mean = sorted[from[end]..end].iter().sum::<f64>() / members.len() as f64;
         members.iter().for_each(|&j| numbers[j] = mean);

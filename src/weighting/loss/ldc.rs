@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::weighting::learned::{Learned, through_softmax};
 use crate::weighting::{About, ActsLike, Combination, Evidence, Weighting};
 
@@ -63,12 +64,12 @@ impl Weighting for Ldc {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let (tasks, losses) = (evidence.tasks(), evidence.losses());
-        let units: Vec<f64> = tasks.iter().zip(losses).map(|(&task, &loss)| self.unit(task, loss)).collect();
-        let relative: Vec<f64> = losses.iter().zip(&units).map(|(loss, unit)| loss / unit).collect();
+        let units: Lent<f64> = tasks.iter().zip(losses).map(|(&task, &loss)| self.unit(task, loss)).collect();
+        let relative: Lent<f64> = losses.iter().zip(&units).map(|(loss, unit)| loss / unit).collect();
         let sigma = self.state.logits.softmax(tasks);
         let tau = |row: usize| if self.weighted { sigma[row] } else { 1.0 };
         // How often each term appears in the differences, with its sign.
-        let mut signs = vec![0.0; losses.len()];
+        let mut signs = Lent::<f64>::zeros(losses.len());
         let mut objective: f64 = sigma.iter().zip(&relative).map(|(sigma, loss)| sigma * loss).sum();
         for row in 1..losses.len() {
             let gap = tau(row - 1) * relative[row - 1] - tau(row) * relative[row];
@@ -85,7 +86,7 @@ impl Weighting for Ldc {
                 gradient[row] *= 1.0 + self.penalty * signs[row];
             }
         }
-        for (&task, gradient) in tasks.iter().zip(through_softmax(&sigma, &gradient)) {
+        for (&task, &gradient) in tasks.iter().zip(&through_softmax(&sigma, &gradient)) {
             self.state.logits.descend(task, gradient, self.lr);
         }
         Ok(())

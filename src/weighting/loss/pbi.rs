@@ -2,6 +2,7 @@
 
 use super::r#static::{Resolved, TaskWeights};
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::registry::Component;
 use crate::weighting::{About, Combination, Evidence, Weighting};
 
@@ -46,7 +47,7 @@ impl Weighting for Pbi {
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let (tasks, weights) = (evidence.tasks(), &mut into.weights);
         weights.iter_mut().zip(tasks).for_each(|(weight, &task)| *weight = self.state.preference.0[task]);
-        let above: Vec<f64> =
+        let above: Lent<f64> =
             tasks.iter().zip(evidence.losses()).map(|(&task, loss)| loss - self.state.ideal.0[task]).collect();
         // Relative to the largest, whose squares neither over- nor underflow.
         let largest = above.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
@@ -57,11 +58,11 @@ impl Weighting for Pbi {
         }
         weights.iter_mut().for_each(|weight| *weight /= preferred);
         let along: f64 = weights.iter().zip(&above).map(|(u, x)| u * (x / largest)).sum();
-        let aside: Vec<f64> = weights.iter().zip(&above).map(|(u, x)| x / largest - along * u).collect();
+        let aside: Lent<f64> = weights.iter().zip(&above).map(|(u, x)| x / largest - along * u).collect();
         let distance = norm(&aside);
         into.objective = Some(largest * (along + self.theta * distance));
         if distance > ROUNDING {
-            weights.iter_mut().zip(aside).for_each(|(weight, x)| *weight += self.theta * x / distance);
+            weights.iter_mut().zip(&aside).for_each(|(weight, x)| *weight += self.theta * x / distance);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::lent::Lent;
 use crate::registry::Component;
 use crate::weighting::learned::{log_sum_exp, softmax};
 use crate::weighting::positive::{Names, logarithm, reciprocal};
@@ -74,8 +75,8 @@ impl Weighting for Stch {
             return Ok(());
         }
         // A loss of 0 is left out of the maximum, as the logarithm of 0 would leave itself out.
-        let rows: Vec<usize> = (0..losses.len()).filter(|&row| losses[row] > 0.0).collect();
-        let mut shares: Vec<f64> = rows
+        let rows: Lent<usize> = (0..losses.len()).filter(|&row| losses[row] > 0.0).collect();
+        let mut shares: Lent<f64> = rows
             .iter()
             .map(|&row| (self.state.relative(tasks[row], losses[row]) / self.mu).clamp(-f64::MAX, f64::MAX))
             .collect();
@@ -83,7 +84,7 @@ impl Weighting for Stch {
         into.objective = Some(rows.len() as f64 * self.mu * highest);
         softmax(&mut shares);
         weights.fill(0.0);
-        for (&row, share) in rows.iter().zip(shares) {
+        for (&row, share) in rows.iter().zip(&shares) {
             weights[row] = rows.len() as f64 * share * reciprocal(losses[row]);
         }
         Ok(())

@@ -4,6 +4,7 @@ use super::factor::Aligned;
 use super::quadratic::Program;
 use super::ridge::{Ladder, RESIDUAL, noise};
 use super::{Cosines, add, dot};
+use crate::lent::Lent;
 use crate::level::vectors;
 
 /// Programs that are predicted side by side, one in each lane of a vector.
@@ -19,12 +20,12 @@ const ROUNDS: usize = 6;
 /// It is never longer than the lengths of what it projects together, as far as a Gramian that is rounded can tell.
 /// Where the solution is not good enough for that, as among rows that are opposed up to rounding, squared lengths count
 /// a little more: as much as it takes, and that is little more than rounding.
-pub fn project(gramian: &[f64], weights: &[f64], rounding: f64) -> Vec<f64> {
+pub fn project(gramian: &[f64], weights: &[f64], rounding: f64) -> Lent<f64> {
     let n = weights.len();
     let cosines = Cosines::of(gramian, n);
-    let mut projected: Vec<f64> = weights.iter().zip(&cosines.lengths).map(|(u, length)| u * length).collect();
+    let mut projected: Lent<f64> = weights.iter().zip(&cosines.lengths).map(|(u, length)| u * length).collect();
     let rows = cosines.matrix.chunks_exact(n.max(1));
-    let linear: Vec<f64> = rows.map(|row| -dot(row, &projected)).collect();
+    let linear: Lent<f64> = rows.map(|row| -dot(row, &projected)).collect();
     let mut program = Program::new(&cosines.matrix, n);
     program.minimise_bounded(&linear);
     if fits(&program, &projected, noise(n, rounding), 0.0) {
@@ -39,14 +40,14 @@ pub fn project(gramian: &[f64], weights: &[f64], rounding: f64) -> Vec<f64> {
 }
 
 /// The sum of the projections of the rows one by one, row `i` times `weights[i]`, each as for [`project`].
-pub fn project_each(gramian: &[f64], weights: &[f64], rounding: f64) -> Vec<f64> {
+pub fn project_each(gramian: &[f64], weights: &[f64], rounding: f64) -> Lent<f64> {
     let n = weights.len();
     let cosines = Cosines::of(gramian, n);
     let mut program = Program::new(&cosines.matrix, n);
-    let (mut sum, mut linear, mut active) = (vec![0.0; n], vec![0.0; n], Vec::with_capacity(n));
+    let (mut sum, mut linear, mut active) = (Lent::zeros(n), Lent::zeros(n), Lent::with_capacity(n));
     let (mut predicted, mut least) = (Aligned::new(n * LANES), Aligned::new(n * LANES));
     let mut predicts = true;
-    let (noise, mut row, mut ladder) = (noise(n, rounding), vec![0.0; n], None);
+    let (noise, mut row, mut ladder) = (noise(n, rounding), Lent::zeros(n), None);
     for i in 0..n {
         if predicts {
             if i % LANES == 0 {
@@ -92,15 +93,15 @@ fn fits(program: &Program<'_>, u: &[f64], noise: f64, ridge: f64) -> bool {
 }
 
 /// `v - u`, where rounding hides whether rows oppose each other; zeros for numbers that are not finite.
-fn safe(ladder: &Ladder<'_>, u: &[f64], noise: f64) -> Vec<f64> {
+fn safe(ladder: &Ladder<'_>, u: &[f64], noise: f64) -> Lent<f64> {
     let n = u.len();
     let solve = |matrix: &[f64], ridge: f64| {
-        let linear: Vec<f64> = matrix.chunks_exact(n).map(|row| -dot(row, u)).collect();
+        let linear: Lent<f64> = matrix.chunks_exact(n).map(|row| -dot(row, u)).collect();
         let mut program = Program::new(matrix, n);
         program.minimise_bounded(&linear);
         fits(&program, u, noise, ridge).then_some(program.solution)
     };
-    ladder.climb(solve).unwrap_or_else(|| vec![0.0; n])
+    ladder.climb(solve).unwrap_or_else(|| Lent::zeros(n))
 }
 
 /// Some rounds of coordinate descent for the unit rows from the `first` on, side by side: near the minimum of `v^T C v`

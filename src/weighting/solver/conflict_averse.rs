@@ -3,6 +3,7 @@
 use super::quadratic::Program;
 use super::ridge::{Ladder, noise};
 use super::{Cosines, dot, hull, square, times};
+use crate::lent::Lent;
 
 /// Weights of the direction `d` that is `max_d min_i <g_i, d>` over `|d - g_0| <= c |g_0|`, where `g_0` is the mean of
 /// the rows with Gramian `G`, `[n, n]`.
@@ -18,13 +19,13 @@ use super::{Cosines, dot, hull, square, times};
 ///
 /// Cosines are known up to `rounding`. Where a solution may be out of the ball for that, or the dual shows that it is not
 /// the best, squared lengths count a little more; if nothing helps, it is the mean.
-pub fn weights(gramian: &[f64], n: usize, c: f64, rounding: f64) -> Vec<f64> {
+pub fn weights(gramian: &[f64], n: usize, c: f64, rounding: f64) -> Lent<f64> {
     let cosines = Cosines::of(gramian, n);
     let longest = cosines.lengths.iter().copied().fold(0.0, f64::max);
     let mean = 1.0 / n.max(1) as f64;
-    let mut weights = vec![mean; n];
+    let mut weights = Lent::filled(mean, n);
     if longest > 0.0 {
-        let lengths: Vec<f64> = cosines.lengths.iter().map(|length| length / longest).collect();
+        let lengths: Lent<f64> = cosines.lengths.iter().map(|length| length / longest).collect();
         let solve = |matrix: &[f64], ridge: f64| {
             let ball = Ball::new(matrix, &lengths, c);
             let most = ball.most();
@@ -32,7 +33,7 @@ pub fn weights(gramian: &[f64], n: usize, c: f64, rounding: f64) -> Vec<f64> {
             ball.fits(&extra, most, noise(n, rounding), ridge).then_some(extra)
         };
         let extra = solve(&cosines.matrix, 0.0).or_else(|| Ladder::new(&cosines.matrix, n, rounding).climb(solve));
-        for (i, extra) in extra.unwrap_or_default().into_iter().enumerate().filter(|(i, _)| lengths[*i] > 0.0) {
+        for (i, extra) in extra.unwrap_or_default().iter().enumerate().filter(|(i, _)| lengths[*i] > 0.0) {
             weights[i] += extra / lengths[i];
         }
     }
@@ -47,9 +48,9 @@ struct Ball<'a> {
     matrix: &'a [f64],
     lengths: &'a [f64],
     /// `<g_i, g_0> / |g_i|`.
-    along: Vec<f64>,
+    along: Lent<f64>,
     /// `1 / |g_i|`.
-    shares: Vec<f64>,
+    shares: Lent<f64>,
     /// `c |g_0|`.
     radius: f64,
     c: f64,
@@ -57,7 +58,7 @@ struct Ball<'a> {
 
 impl<'a> Ball<'a> {
     fn new(matrix: &'a [f64], lengths: &'a [f64], c: f64) -> Self {
-        let mean: Vec<f64> = lengths.iter().map(|length| length / lengths.len() as f64).collect();
+        let mean: Lent<f64> = lengths.iter().map(|length| length / lengths.len() as f64).collect();
         let along = times(matrix, &mean);
         let norm = dot(&along, &mean);
         let radius = if norm > rounding(lengths.len(), mean.iter().sum()) { c * norm.sqrt() } else { 0.0 };
@@ -66,7 +67,7 @@ impl<'a> Ball<'a> {
     }
 
     /// `z 1 - G 1/n`, in unit rows.
-    fn linear(&self, value: f64) -> Vec<f64> {
+    fn linear(&self, value: f64) -> Lent<f64> {
         self.along.iter().zip(&self.shares).map(|(along, share)| value * share - along).collect()
     }
 
@@ -77,7 +78,7 @@ impl<'a> Ball<'a> {
             return None;
         }
         let weights = hull::nearest(self.matrix, self.lengths);
-        let unit: Vec<f64> = weights.iter().zip(self.lengths).map(|(w, length)| w * length).collect();
+        let unit: Lent<f64> = weights.iter().zip(self.lengths).map(|(w, length)| w * length).collect();
         let (norm, size) = (square(self.matrix, &unit), unit.iter().sum::<f64>());
         (norm > rounding(unit.len(), size)).then(|| dot(&unit, &self.along) + self.radius * norm.sqrt())
     }
@@ -104,15 +105,15 @@ impl<'a> Ball<'a> {
     }
 
     /// `y`, given the dual objective at the point of the hull nearest to the origin.
-    fn solve(&self, mut most: Option<f64>) -> Vec<f64> {
+    fn solve(&self, mut most: Option<f64>) -> Lent<f64> {
         if self.radius == 0.0 {
-            return vec![0.0; self.lengths.len()];
+            return Lent::zeros(self.lengths.len());
         }
         let n = self.lengths.len();
         let mut program = Program::new(self.matrix, n);
         let mut value = most.unwrap_or(0.0);
         let mut least = self.lengths.iter().zip(&self.along).map(|(l, a)| l * a).fold(f64::INFINITY, f64::min);
-        let mut before = Vec::new();
+        let mut before = Lent::<usize>::with_capacity(n);
         // Each turn meets another active set, from the right; the limit is for rounding errors.
         for _ in 0..10 * (n + 1) {
             let linear = self.linear(value);
@@ -137,7 +138,8 @@ impl<'a> Ball<'a> {
             // A root outside belongs to an active set that does not reach so far.
             let reached = root >= least - rounding && root <= high + rounding;
             value = if reached { root } else { 0.5 * (least + high) };
-            before = if reached { program.positive().to_vec() } else { Vec::new() };
+            before.clear();
+            before.extend_from_slice(if reached { program.positive() } else { &[] });
         }
         program.solution
     }

@@ -1,15 +1,16 @@
 //! Eigenvalues and eigenvectors of symmetric matrices, and the pseudo-inverse.
 
 use super::{add, dot};
+use crate::lent::Lent;
 use crate::vectorised;
 
 /// `A = sum_k values_k v_k v_k^T`, the largest eigenvalue first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Eigen {
     /// Eigenvalues, falling.
-    pub values: Vec<f64>,
+    pub values: Lent<f64>,
     /// Their eigenvectors, one a row.
-    pub vectors: Vec<f64>,
+    pub vectors: Lent<f64>,
     room: Room,
 }
 
@@ -19,10 +20,10 @@ const TINY: f64 = 1e-280;
 /// Memory that is used again from one matrix to the next.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Room {
-    matrix: Vec<f64>,
-    beside: Vec<f64>,
-    reflector: Vec<f64>,
-    products: Vec<f64>,
+    matrix: Lent<f64>,
+    beside: Lent<f64>,
+    reflector: Lent<f64>,
+    products: Lent<f64>,
 }
 
 impl Eigen {
@@ -39,12 +40,12 @@ impl Eigen {
         let Self { values, vectors, room } = self;
         let largest = matrix.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
         let scale = if largest > 0.0 && largest.is_finite() { largest } else { 1.0 };
-        room.matrix.clear();
-        room.matrix.extend(matrix.iter().map(|x| x / scale));
-        vectors.clear();
-        vectors.extend((0..n * n).map(|at| if at / n == at % n { 1.0 } else { 0.0 }));
-        values.clear();
-        values.resize(n, 0.0);
+        room.matrix.emptied(n * n).extend(matrix.iter().map(|x| x / scale));
+        room.beside.emptied(n);
+        room.reflector.emptied(n);
+        room.products.emptied(n);
+        vectors.emptied(n * n).extend((0..n * n).map(|at| if at / n == at % n { 1.0 } else { 0.0 }));
+        values.emptied(n).resize(n, 0.0);
         decompose(room, values, vectors, n);
         values.iter_mut().for_each(|value| *value *= scale);
         sort(values, vectors, n);
@@ -78,8 +79,8 @@ impl Eigen {
 
     /// `A^+ x` for a positive semidefinite matrix: over the eigenvalues [above](Eigen::above) a tolerance. If what these
     /// eigenvectors have of `x` is no more than rounding, all together, it is 0.
-    pub fn solve(&self, tolerance: f64, x: &[f64]) -> Vec<f64> {
-        let (mut sum, mut square) = (vec![0.0; x.len()], 0.0);
+    pub fn solve(&self, tolerance: f64, x: &[f64]) -> Lent<f64> {
+        let (mut sum, mut square) = (Lent::zeros(x.len()), 0.0);
         for (value, vector) in self.above(tolerance) {
             let part = dot(vector, x);
             add(&mut sum, part / value, vector);
@@ -92,8 +93,8 @@ impl Eigen {
     }
 
     /// `sum_k f(values_k) v_k (v_k^T x)` over the eigenvalues [above](Eigen::above) a tolerance.
-    pub fn apply(&self, tolerance: f64, f: impl Fn(f64) -> f64, x: &[f64]) -> Vec<f64> {
-        let mut sum = vec![0.0; x.len()];
+    pub fn apply(&self, tolerance: f64, f: impl Fn(f64) -> f64, x: &[f64]) -> Lent<f64> {
+        let mut sum = Lent::zeros(x.len());
         for (value, vector) in self.above(tolerance) {
             add(&mut sum, f(value) * dot(vector, x), vector);
         }
@@ -113,8 +114,8 @@ pub fn rounded_tolerance(n: usize, rounding: f64) -> f64 {
 }
 
 /// The pseudo-inverse `A^+` of a positive semidefinite `A`, `[n, n]`.
-pub fn pinv(matrix: &[f64], n: usize) -> Vec<f64> {
-    let mut inverse = vec![0.0; n * n];
+pub fn pinv(matrix: &[f64], n: usize) -> Lent<f64> {
+    let mut inverse = Lent::zeros(n * n);
     for (value, vector) in Eigen::of(matrix, n).above(rank_tolerance(n)) {
         for i in 0..n {
             add(&mut inverse[i * n..][..n], vector[i] / value, vector);
@@ -261,7 +262,7 @@ mod tests {
         assert!((eigen.values[0] - 3.0).abs() < 1e-15 && (eigen.values[1] - 1.0).abs() < 1e-15);
         assert_eq!(Eigen::of(&[], 0).values, [0.0; 0]);
         let single = Eigen::of(&[-3.0], 1);
-        assert_eq!((single.values, single.vectors), (vec![-3.0], vec![1.0]));
+        assert!(single.values == [-3.0] && single.vectors == [1.0]);
         assert_eq!(Eigen::of(&[0.0; 9], 3).values, [0.0; 3]);
         assert_eq!(pinv(&[0.0; 4], 2), [0.0; 4]);
         let inverse = pinv(&[1.0, 1.0, 1.0, 1.0], 2);
@@ -340,7 +341,7 @@ mod tests {
             let other = times(&inverse, &right);
             let first = Eigen::of(matrix, right.len()).solve(rank_tolerance(right.len()), &right);
             let most = first.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
-            assert!(first.iter().zip(other).all(|(a, b)| (a - b).abs() <= 1e-6 * most), "{case}");
+            assert!(first.iter().zip(&other).all(|(a, b)| (a - b).abs() <= 1e-6 * most), "{case}");
         }
     }
 }

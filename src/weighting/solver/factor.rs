@@ -2,6 +2,8 @@
 
 use pulp::Simd;
 
+use crate::lent::Lent;
+
 /// Rows of a column that are treated at once; aligned, as a vector that was just written can only be read as it was.
 const LANES: usize = 8;
 
@@ -18,17 +20,17 @@ pub fn room(n: usize) -> usize {
 pub struct Factor {
     n: usize,
     width: usize,
-    kept: Vec<usize>,
+    kept: Lent<usize>,
     /// Column `k` of `L` starts at `k * width`; from the last multiple of [`LANES`] to its diagonal are zeros.
     columns: Aligned,
     /// Row `k` of `L` starts at `k * width`; from its diagonal on are zeros.
     rows: Aligned,
     /// `D`.
-    pivots: Vec<f64>,
+    pivots: Lent<f64>,
     /// Reciprocals of `D`.
-    shares: Vec<f64>,
+    shares: Lent<f64>,
     /// Indices that [`Factor::retain`] moves.
-    moved: Vec<usize>,
+    moved: Lent<usize>,
     /// What [`Factor::remove`] spreads over the rows that stay.
     spread: Aligned,
 }
@@ -36,14 +38,14 @@ pub struct Factor {
 /// Numbers that start where a line of the processor's cache does.
 #[derive(Debug)]
 pub struct Aligned {
-    numbers: Vec<f64>,
+    numbers: Lent<f64>,
     start: usize,
 }
 
 impl Aligned {
     /// Zeros.
     pub fn new(len: usize) -> Self {
-        let numbers = vec![0.0; len + LANES - 1];
+        let numbers = Lent::<f64>::zeros(len + LANES - 1);
         let start = numbers.as_ptr().align_offset(size_of::<[f64; LANES]>()).min(LANES - 1);
         Self { numbers, start }
     }
@@ -101,12 +103,12 @@ impl Factor {
         Self {
             n,
             width,
-            kept: Vec::with_capacity(n),
+            kept: Lent::with_capacity(n),
             columns: Aligned::new(n * width),
             rows: Aligned::new(n * width),
-            pivots: vec![0.0; n],
-            shares: vec![0.0; n],
-            moved: Vec::with_capacity(n),
+            pivots: Lent::zeros(n),
+            shares: Lent::zeros(n),
+            moved: Lent::with_capacity(n),
             spread: Aligned::new(width),
         }
     }

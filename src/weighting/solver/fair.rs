@@ -6,6 +6,7 @@ use super::eigen::Eigen;
 use super::factor::{Factor, room};
 use super::ridge::noise;
 use super::{Cosines, add, dot, times};
+use crate::lent::Lent;
 use crate::level::vectors;
 
 /// Added to the squared length of every unit row, so that there is a solution where rows oppose each other.
@@ -28,7 +29,7 @@ pub fn fixed_point(gramian: &[f64], targets: &[f64], alpha: f64, rounding: f64) 
     let cosines = Cosines::of(gramian, n);
     let p = 1.0 / alpha;
     // In unit rows, v = length * w: C v = b v^-p with b = t^p length^(p-1). Only ratios of b matter but for a factor.
-    let logs: Vec<f64> =
+    let logs: Lent<f64> =
         cosines.lengths.iter().zip(targets).map(|(length, t)| p * t.ln() + (p - 1.0) * length.ln()).collect();
     let present = |i: usize| cosines.lengths[i] > 0.0;
     let largest = (0..n).filter(|&i| present(i)).map(|i| logs[i]).fold(f64::NEG_INFINITY, f64::max);
@@ -63,7 +64,7 @@ pub fn fixed_point(gramian: &[f64], targets: &[f64], alpha: f64, rounding: f64) 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fair {
     /// `w`.
-    pub weights: Vec<f64>,
+    pub weights: Lent<f64>,
     /// The squared length of the direction, `sum_i t_i^p w_i^(1-p)`, of which what squared lengths count more is a part:
     /// the direction itself is shorter where rows cancel, and surely not more than a sixth longer.
     pub square: f64,
@@ -72,7 +73,7 @@ pub struct Fair {
 /// `(C + ridge) v = b v^-p`.
 struct Newton<'a> {
     matrix: &'a [f64],
-    b: Vec<f64>,
+    b: Lent<f64>,
     p: f64,
     ridge: f64,
 }
@@ -89,17 +90,17 @@ impl Newton<'_> {
     }
 
     /// The solution, and how many steps it took.
-    fn solve(&self) -> (Vec<f64>, usize) {
+    fn solve(&self) -> (Lent<f64>, usize) {
         // The solution of rows at right angles.
-        let mut v: Vec<f64> = self.b.iter().map(|b| b.powf(1.0 / (1.0 + self.p))).collect();
+        let mut v: Lent<f64> = self.b.iter().map(|b| b.powf(1.0 / (1.0 + self.p))).collect();
         let (mut last, mut work) = (f64::INFINITY, Work::new(v.len()));
         for turn in 0..LIMIT {
-            let pulls: Vec<f64> = v.iter().zip(&self.b).map(|(v, b)| b * self.power(*v)).collect();
+            let pulls: Lent<f64> = v.iter().zip(&self.b).map(|(v, b)| b * self.power(*v)).collect();
             let mut gradient = times(self.matrix, &v);
             for ((g, v), pull) in gradient.iter_mut().zip(&v).zip(&pulls) {
                 *g += self.ridge * v - pull;
             }
-            let slopes: Vec<f64> = pulls.iter().zip(&v).map(|(pull, v)| self.ridge + self.p * pull / v).collect();
+            let slopes: Lent<f64> = pulls.iter().zip(&v).map(|(pull, v)| self.ridge + self.p * pull / v).collect();
             vectors().dispatch(Step { matrix: self.matrix, slopes: &slopes, gradient: &gradient, work: &mut work });
             let step = &work.step[..v.len()];
             let slope = dot(&gradient, step);
@@ -157,15 +158,15 @@ struct Step<'a> {
 
 /// What every step needs again.
 struct Work {
-    all: Vec<usize>,
-    hessian: Vec<f64>,
+    all: Lent<usize>,
+    hessian: Lent<f64>,
     factor: Factor,
-    step: Vec<f64>,
+    step: Lent<f64>,
 }
 
 impl Work {
     fn new(n: usize) -> Self {
-        let (hessian, step) = (vec![0.0; n * n], vec![0.0; room(n)]);
+        let (hessian, step) = (Lent::zeros(n * n), Lent::zeros(room(n)));
         Self { all: (0..n).collect(), hessian, factor: Factor::new(n), step }
     }
 }
@@ -236,7 +237,8 @@ mod tests {
         for case in cases::all() {
             let cosines = Cosines::of(&case.gramian, case.n);
             for p in [0.1, 0.5, 1.0, 2.0, 10.0] {
-                let (_, turns) = Newton { matrix: &cosines.matrix, b: vec![1.0; case.n], p, ridge: RIDGE }.solve();
+                let (_, turns) =
+                    Newton { matrix: &cosines.matrix, b: Lent::filled(1.0, case.n), p, ridge: RIDGE }.solve();
                 assert!(turns < 100, "{case} p={p}: {turns}");
             }
         }

@@ -3,6 +3,7 @@
 use super::quadratic::Program;
 use super::ridge::{Ladder, RESIDUAL, noise};
 use super::{Cosines, times};
+use crate::lent::Lent;
 
 /// Weights `w` on the probability simplex that minimise `w^T G w` for a Gramian `G`, `[n, n]`, whose cosines are known
 /// up to `rounding`. Rows of zeros share the weight if there are any. The direction is unique; the weights are not where
@@ -10,7 +11,7 @@ use super::{Cosines, times};
 ///
 /// It is never longer than the shortest row, as far as a Gramian that is rounded can tell: where the solution is not good
 /// enough for that, squared lengths count a little more.
-pub fn min_norm(gramian: &[f64], n: usize, rounding: f64) -> Vec<f64> {
+pub fn min_norm(gramian: &[f64], n: usize, rounding: f64) -> Lent<f64> {
     let Cosines { matrix, lengths } = Cosines::of(gramian, n);
     let zeros = lengths.iter().filter(|length| **length <= 0.0).count();
     if zeros > 0 {
@@ -45,7 +46,7 @@ pub fn min_norm(gramian: &[f64], n: usize, rounding: f64) -> Vec<f64> {
 ///
 /// With `w = t v` the ray of the best `v >= 0` is that of `min 1/2 v^T G v - sum(v)`, a program without the constraint
 /// `sum(w) = 1`; it has no minimum just where the hull holds the origin, and then the way down is the answer.
-pub(super) fn nearest(matrix: &[f64], lengths: &[f64]) -> Vec<f64> {
+pub(super) fn nearest(matrix: &[f64], lengths: &[f64]) -> Lent<f64> {
     let shares = shares(lengths);
     let mut program = Program::new(matrix, lengths.len());
     let y = program.minimise(&shares).unwrap_or(program.solution);
@@ -53,13 +54,13 @@ pub(super) fn nearest(matrix: &[f64], lengths: &[f64]) -> Vec<f64> {
 }
 
 /// The length of the shortest row, relative to each.
-fn shares(lengths: &[f64]) -> Vec<f64> {
+fn shares(lengths: &[f64]) -> Lent<f64> {
     let shortest = lengths.iter().copied().fold(f64::INFINITY, f64::min);
     lengths.iter().map(|length| shortest / length).collect()
 }
 
 /// Weights that sum to 1 of the rows from those of the unit rows.
-fn onto_simplex(mut weights: Vec<f64>, shares: &[f64]) -> Vec<f64> {
+fn onto_simplex(mut weights: Lent<f64>, shares: &[f64]) -> Lent<f64> {
     for (weight, share) in weights.iter_mut().zip(shares) {
         *weight = (*weight * share).max(0.0);
     }

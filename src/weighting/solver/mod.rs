@@ -4,6 +4,8 @@
 //! [`Cosines`]), so gradients may be of any scale, and rows of very different scales may meet. Programs are solved by
 //! active sets or by Newton's method until rounding errors are all that is left.
 
+use crate::lent::Lent;
+
 pub mod cone;
 pub mod conflict_averse;
 pub mod eigen;
@@ -22,16 +24,16 @@ pub mod cases;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cosines {
     /// `C`, `[rows, rows]`, symmetric.
-    pub matrix: Vec<f64>,
+    pub matrix: Lent<f64>,
     /// Lengths of the rows of the Jacobian.
-    pub lengths: Vec<f64>,
+    pub lengths: Lent<f64>,
 }
 
 impl Cosines {
     /// Those of a Gramian `[n, n]`.
     pub fn of(gramian: &[f64], n: usize) -> Self {
-        let lengths: Vec<f64> = (0..n).map(|i| gramian[i * n + i].max(0.0).sqrt()).collect();
-        let mut matrix = vec![0.0; n * n];
+        let lengths: Lent<f64> = (0..n).map(|i| gramian[i * n + i].max(0.0).sqrt()).collect();
+        let mut matrix = Lent::zeros(n * n);
         for i in 0..n {
             matrix[i * n + i] = if lengths[i] > 0.0 { 1.0 } else { 0.0 };
             for j in 0..i {
@@ -79,7 +81,7 @@ pub fn add(y: &mut [f64], factor: f64, x: &[f64]) {
 }
 
 /// `A x` for a square matrix.
-pub fn times(matrix: &[f64], x: &[f64]) -> Vec<f64> {
+pub fn times(matrix: &[f64], x: &[f64]) -> Lent<f64> {
     matrix.chunks_exact(x.len().max(1)).map(|row| dot(row, x)).collect()
 }
 

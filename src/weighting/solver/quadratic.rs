@@ -4,6 +4,7 @@ use pulp::{Scalar, Simd, WithSimd};
 
 use super::add;
 use super::factor::{Aligned, Factor, room, subtract};
+use crate::lent::Lent;
 use crate::level::vectors;
 
 /// `min 1/2 y^T C y - f^T y` over `y >= 0`, for `C` positive semidefinite with a diagonal of ones (or rows of zeros,
@@ -15,15 +16,15 @@ pub struct Program<'a> {
     n: usize,
     factor: Factor,
     /// Indices that gained nothing when they last entered.
-    refused: Vec<bool>,
+    refused: Lent<bool>,
     /// `f - C y`, as of the last look.
     slopes: Aligned,
     /// What the factor was last asked for, one number a kept index.
     x: Aligned,
     /// Indices that are to enter together.
-    entering: Vec<usize>,
+    entering: Lent<usize>,
     /// `y`.
-    pub solution: Vec<f64>,
+    pub solution: Lent<f64>,
 }
 
 /// What came of an index that was to become positive.
@@ -71,17 +72,17 @@ impl<'a> Program<'a> {
             matrix,
             n,
             factor: Factor::new(n),
-            refused: vec![false; n],
+            refused: Lent::filled(false, n),
             slopes: Aligned::new(n),
             x: Aligned::new(room(n)),
-            entering: Vec::with_capacity(n),
-            solution: vec![0.0; n],
+            entering: Lent::with_capacity(n),
+            solution: Lent::zeros(n),
         }
     }
 
     /// Minimises, starting from the positive indices of the last program. If the objective falls for ever, a ray `z`
     /// along which it does (`C z = 0`, `f^T z > 0`).
-    pub fn minimise(&mut self, linear: &[f64]) -> Option<Vec<f64>> {
+    pub fn minimise(&mut self, linear: &[f64]) -> Option<Lent<f64>> {
         vectors().dispatch(Run { program: self, linear, bounded: false }).then(|| self.ray())
     }
 
@@ -127,13 +128,15 @@ impl<'a> Program<'a> {
     }
 
     /// `C_SS^-1 b_S` for the positive indices `S`, in their order.
-    pub fn solve_positive(&self, b: &[f64]) -> Vec<f64> {
+    pub fn solve_positive(&self, b: &[f64]) -> Lent<f64> {
         let kept = self.factor.kept();
-        let mut x = vec![0.0; room(kept.len())];
+        let mut x = Lent::<f64>::with_capacity(room(self.n));
+        x.resize(room(kept.len()), 0.0);
         x.iter_mut().zip(kept).for_each(|(x, &i)| *x = b[i]);
         self.factor.solve(Scalar::new(), &mut x);
         // One step of refinement: the factor of a nearly singular matrix is not exact.
-        let mut residual = vec![0.0; x.len()];
+        let mut residual = Lent::<f64>::with_capacity(room(self.n));
+        residual.resize(x.len(), 0.0);
         for (left, &i) in residual.iter_mut().zip(kept) {
             *left = b[i] - kept.iter().zip(&x).map(|(&j, x)| self.matrix[i * self.n + j] * x).sum::<f64>();
         }
@@ -304,8 +307,8 @@ impl<'a> Program<'a> {
     }
 
     /// The ray of the index that was last to enter.
-    fn ray(&self) -> Vec<f64> {
-        let mut ray = vec![0.0; self.n];
+    fn ray(&self) -> Lent<f64> {
+        let mut ray = Lent::zeros(self.n);
         self.solved().for_each(|(i, x)| ray[i] = x);
         self.entering.iter().for_each(|&next| ray[next] = 1.0);
         ray
@@ -392,7 +395,7 @@ mod tests {
     #[test]
     fn opposed_rows_have_a_ray_and_dependent_ones_a_minimum() {
         let opposed = [1.0, -1.0, -1.0, 1.0];
-        assert_eq!(Program::new(&opposed, 2).minimise(&[1.0, 1.0]), Some(vec![1.0, 1.0]));
+        assert_eq!(Program::new(&opposed, 2).minimise(&[1.0, 1.0]).expect("a ray"), [1.0, 1.0]);
         // Rows (1, 0), (0, 1), (1, 1) / sqrt 2, target (2, 1).
         let half = 0.5_f64.sqrt();
         let matrix = [1.0, 0.0, half, 0.0, 1.0, half, half, half, 1.0];

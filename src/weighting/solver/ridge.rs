@@ -1,6 +1,7 @@
 //! The way that is taken where rounding hides whether rows oppose each other: squared lengths that count a little more.
 
 use super::eigen::Eigen;
+use crate::lent::Lent;
 
 /// How far from its conditions a solution may be, in products with unit rows, relative to the sum of its weights.
 pub const RESIDUAL: f64 = 1e-12;
@@ -34,7 +35,7 @@ impl<'a> Ladder<'a> {
     /// that are not finite.
     pub fn climb<T>(&self, solve: impl Fn(&[f64], f64) -> Option<T>) -> Option<T> {
         let Self { matrix, n, least: mut ridge } = *self;
-        let mut raised = matrix.to_vec();
+        let mut raised = Lent::from(matrix);
         while ridge <= 4.0 * n as f64 {
             for i in (0..n).filter(|i| matrix[i * (n + 1)] > 0.0) {
                 raised[i * (n + 1)] = 1.0 + ridge;

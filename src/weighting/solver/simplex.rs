@@ -1,9 +1,11 @@
 //! Projection on the probability simplex.
 
+use crate::lent::Lent;
+
 /// The point of `{x >= 0, sum(x) = 1}` nearest to `point`, in place: `x_i = max(0, point_i - threshold)` with the
 /// threshold found by sorting (Held, Wolfe & Crowder, Mathematical Programming, 1974).
 pub fn project(point: &mut [f64]) {
-    let mut sorted = point.to_vec();
+    let mut sorted = Lent::from(&*point);
     sorted.sort_unstable_by(|a, b| b.total_cmp(a));
     let Some(&largest) = sorted.first() else { return };
     // Differences to the largest: adding 1 to huge numbers would lose it.

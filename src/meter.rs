@@ -216,17 +216,14 @@ impl Meter {
             let weighs = |row: usize| batch.weights.is_none_or(|w| w[row] != 0.0);
             let there = |row: usize| !values[row * columns + k].is_nan() & weighs(row);
             let pair = |row: usize| (linked[row * width + k * each + middle], values[row * columns + k]);
-            let pairs = (0..batch.rows).filter(|&row| there(row)).map(pair);
+            let cell = |row| (f64::from(pair(row).0), f64::from(pair(row).1), there(row));
             match (wanted.kind, &wanted.scale) {
-                (Kind::Values, None) => column.errors(pairs.map(|(p, y)| (f64::from(p), f64::from(y)))),
-                (Kind::Values, Some(scale)) => {
-                    let own = |x: f32| scale.inverse(k, f64::from(x));
-                    column.errors(pairs.map(|(p, y)| (own(p), own(y))));
-                }
-                _ => {
-                    let cell = |row| (f64::from(pair(row).0), f64::from(pair(row).1), there(row));
-                    column.decide(batch.rows, (0..batch.rows).map(cell), ranks);
-                }
+                (Kind::Values, None) => column.errors(batch.rows, cell),
+                (Kind::Values, Some(scale)) => column.errors(batch.rows, |row| {
+                    let (p, y, there) = cell(row);
+                    (scale.inverse(k, p), scale.inverse(k, y), there)
+                }),
+                _ => column.decide(batch.rows, (0..batch.rows).map(cell), ranks),
             }
         }
     }
@@ -266,10 +263,14 @@ impl Meter {
             return Ok(());
         }
         for (k, column) in self.columns.iter_mut().enumerate() {
-            let pairs = predicted.iter().zip(known).skip(k).step_by(width).map(|(&p, &y)| (p.into(), y));
+            let rows = known.len() / width;
+            let cell = |row: usize| {
+                let (p, y) = (predicted[row * width + k].into(), known[row * width + k]);
+                (p, y, !y.is_nan())
+            };
             match wanted.kind {
-                Kind::Values => column.errors(pairs.filter(|(_, y)| !y.is_nan())),
-                _ => column.decide(known.len() / width, pairs.map(|(p, y)| (p, y, !y.is_nan())), ranks),
+                Kind::Values => column.errors(rows, cell),
+                _ => column.decide(rows, (0..rows).map(cell), ranks),
             }
         }
         Ok(())
@@ -384,22 +385,25 @@ fn largest<T: PartialOrd + Copy>(numbers: &[T]) -> usize {
 impl Column {
     /// Takes up probabilities of 1 and labels, of at most so many rows; rows that do not count are said to be missing.
     fn decide(&mut self, rows: usize, cells: impl Iterator<Item = (f64, f64, bool)>, ranks: bool) {
-        let mut place = self.scores.len();
+        let before = self.scores.len();
         if ranks {
-            self.scores.resize(place + rows, 0);
+            self.scores.resize(before + rows, 0);
         }
+        let (mut count, mut right, mut unknown, room) = (0, 0, false, &mut self.scores[before..]);
         // note: without branches, since neither labels nor decisions can be foreseen.
         for (p, y, there) in cells {
             let positive = y >= 0.5;
-            self.rows += u64::from(there);
-            self.right += u64::from(there & ((p > 0.5) == positive));
+            right += usize::from(there & ((p > 0.5) == positive));
             if ranks {
-                self.unknown |= there & p.is_nan();
-                self.scores[place] = bits(p, positive);
-                place += usize::from(there);
+                unknown |= there & p.is_nan();
+                room[count] = bits(p, positive);
             }
+            count += usize::from(there);
         }
-        self.scores.truncate(place);
+        self.rows += count as u64;
+        self.right += right as u64;
+        self.unknown |= unknown;
+        self.scores.truncate(before + if ranks { count } else { 0 });
     }
 
     fn score(&mut self, p: f64, positive: bool) {
@@ -407,25 +411,26 @@ impl Column {
         self.scores.push(bits(p, positive));
     }
 
-    /// Takes up predictions and targets of a batch.
-    fn errors(&mut self, pairs: impl Iterator<Item = (f64, f64)>) {
-        let mut pairs = pairs.peekable();
-        let Some(&(_, first)) = pairs.peek() else { return };
+    /// Takes up predictions and targets of so many rows, where they are there.
+    fn errors(&mut self, rows: usize, cell: impl Fn(usize) -> (f64, f64, bool)) {
+        let Some(start) = (0..rows).find(|&row| cell(row).2) else { return };
         if self.rows == 0 {
-            (self.first, self.mean) = (first, first);
+            self.first = cell(start).1;
+            self.mean = self.first;
         }
         let (first, middle) = (self.first, self.mean);
         let (mut count, mut differ) = (0_u64, false);
         let [mut absolute, mut square, mut sum, mut squares] = [0.0; 4];
-        for (p, y) in pairs {
-            let (error, apart) = (p - y, y - middle);
+        for row in start..rows {
+            let (p, y, there) = cell(row);
+            // From the mean so far, since a large number's square has no room for its last digits.
+            let (error, apart) = if there { (p - y, y - middle) } else { (0.0, 0.0) };
             absolute += error.abs();
             square += error * error;
-            // From the mean so far, since a large number's square has no room for its last digits.
             sum += apart;
             squares += apart * apart;
-            differ |= y != first;
-            count += 1;
+            differ |= there & (y != first);
+            count += u64::from(there);
         }
         self.absolute += absolute;
         self.square += square;

@@ -161,6 +161,16 @@ mod tests {
     }
 
     #[test]
+    fn each_task_is_averaged_by_its_own_batches() {
+        let mut weighting = trial::prepared(&MoCo { gamma: 0.0, ..MoCo::default() }, 2);
+        let alone = Given { tasks: vec![0], ..Given::jacobian(1, &[2.0, 0.0]) };
+        trial::shared(&mut weighting, &alone);
+        // y = (1, 0) after the first task's first batch; its second has b = 0.5 / sqrt 2, the other's first b = 0.5.
+        let direction = trial::shared(&mut weighting, &Given::jacobian(2, &[2.0, 0.0, 0.0, 4.0]));
+        trial::close(&direction, &[0.5 * (1.0 + 0.5 / 2.0_f64.sqrt()), 0.5 * 2.0], 1e-6);
+    }
+
+    #[test]
     fn constant_gradients_lead_to_the_shortest_combination() {
         let mut weighting = trial::prepared(&MoCo { gamma_sigma: 0.0, ..MoCo::default() }, 2);
         let mut direction = Vec::new();

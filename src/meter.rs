@@ -1,8 +1,11 @@
 //! Metrics that are counted batch by batch on raw outputs, which need not be kept for them.
 
-use serde::{Deserialize, Serialize};
+mod column;
+
+use serde::Deserialize;
 use serde_json::Value;
 
+use self::column::{Column, sort};
 use crate::error::Result;
 use crate::loss::{Batch, Targets};
 use crate::task::Task;
@@ -74,26 +77,6 @@ impl Scale {
     }
 }
 
-/// What is known of one column of labels.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Column {
-    rows: u64,
-    right: u64,
-    /// Sums of absolute and of squared errors.
-    absolute: f64,
-    square: f64,
-    /// Mean of the targets, sum of their squared distances from it, and whether two of them differ.
-    mean: f64,
-    spread: f64,
-    first: f64,
-    differ: bool,
-    /// A score a labelled row: the bits of a probability, and the label behind them.
-    #[serde(skip)]
-    scores: Vec<u32>,
-    /// Whether a score was no number.
-    unknown: bool,
-}
-
 /// Counts of one task.
 #[derive(Debug, Default)]
 pub struct Meter {
@@ -145,11 +128,7 @@ impl Meter {
     /// Begins again.
     pub fn clear(&mut self) {
         self.partial = false;
-        for column in &mut self.columns {
-            let mut scores = std::mem::take(&mut column.scores);
-            scores.clear();
-            *column = Column { scores, ..Column::default() };
-        }
+        self.columns.iter_mut().for_each(Column::clear);
     }
 
     /// Makes room for so many rows.
@@ -330,45 +309,12 @@ impl Meter {
     }
 }
 
-/// Sorts scores by their probability, whose bits are 30, ten at a time.
-fn sort(scores: &mut Vec<u32>, room: &mut Vec<u32>) {
-    if scores.len() < 1024 || u32::try_from(scores.len()).is_err() {
-        return scores.sort_unstable();
-    }
-    const DIGITS: [u32; 3] = [1, 11, 21];
-    let digit = |score: u32, shift: u32| (score >> shift & 1023) as usize;
-    let mut places = [[0_u32; 1024]; 3];
-    for &score in scores.iter() {
-        DIGITS.iter().zip(&mut places).for_each(|(&shift, counts)| counts[digit(score, shift)] += 1);
-    }
-    room.resize(scores.len(), 0);
-    for (&shift, places) in DIGITS.iter().zip(&mut places) {
-        let mut next = 0;
-        for place in places.iter_mut() {
-            (next, *place) = (next + *place, next);
-        }
-        for &score in scores.iter() {
-            let place = &mut places[digit(score, shift)];
-            room[*place as usize] = score;
-            *place += 1;
-        }
-        std::mem::swap(scores, room);
-    }
-}
-
 /// One class against the rest, a column each; of two classes the second one alone.
 fn rank<T: Copy + Into<f64>>(columns: &mut [Column], p: &[T], class: usize) {
     match columns {
         [column] => column.score(p[1].into(), class == 1),
         _ => columns.iter_mut().enumerate().for_each(|(k, column)| column.score(p[k].into(), class == k)),
     }
-}
-
-/// A probability and a label in one number; the bits of numbers from 0 to 1 leave the two highest free, and are in the
-/// order of the numbers.
-fn bits(p: f64, positive: bool) -> u32 {
-    let p = if p > 0.0 { p.min(1.0) as f32 } else { 0.0 };
-    p.to_bits() << 1 | u32::from(positive)
 }
 
 /// The index of the largest number, the first of several.
@@ -380,115 +326,6 @@ fn largest<T: PartialOrd + Copy>(numbers: &[T]) -> usize {
         most = if better { x } else { most };
     }
     best
-}
-
-impl Column {
-    /// Takes up probabilities of 1 and labels, of at most so many rows; rows that do not count are said to be missing.
-    fn decide(&mut self, rows: usize, cells: impl Iterator<Item = (f64, f64, bool)>, ranks: bool) {
-        let before = self.scores.len();
-        if ranks {
-            self.scores.resize(before + rows, 0);
-        }
-        let (mut count, mut right, mut unknown, room) = (0, 0, false, &mut self.scores[before..]);
-        // note: without branches, since neither labels nor decisions can be foreseen.
-        for (p, y, there) in cells {
-            let positive = y >= 0.5;
-            right += usize::from(there & ((p > 0.5) == positive));
-            if ranks {
-                unknown |= there & p.is_nan();
-                room[count] = bits(p, positive);
-            }
-            count += usize::from(there);
-        }
-        self.rows += count as u64;
-        self.right += right as u64;
-        self.unknown |= unknown;
-        self.scores.truncate(before + if ranks { count } else { 0 });
-    }
-
-    fn score(&mut self, p: f64, positive: bool) {
-        self.unknown |= p.is_nan();
-        self.scores.push(bits(p, positive));
-    }
-
-    /// Takes up predictions and targets of so many rows, where they are there.
-    fn errors(&mut self, rows: usize, cell: impl Fn(usize) -> (f64, f64, bool)) {
-        let Some(start) = (0..rows).find(|&row| cell(row).2) else { return };
-        if self.rows == 0 {
-            self.first = cell(start).1;
-            self.mean = self.first;
-        }
-        let (first, middle) = (self.first, self.mean);
-        let (mut count, mut differ) = (0_u64, false);
-        let [mut absolute, mut square, mut sum, mut squares] = [0.0; 4];
-        for row in start..rows {
-            let (p, y, there) = cell(row);
-            // From the mean so far, since a large number's square has no room for its last digits.
-            let (error, apart) = if there { (p - y, y - middle) } else { (0.0, 0.0) };
-            absolute += error.abs();
-            square += error * error;
-            sum += apart;
-            squares += apart * apart;
-            differ |= there & (y != first);
-            count += u64::from(there);
-        }
-        self.absolute += absolute;
-        self.square += square;
-        self.differ |= differ;
-        self.rows += count;
-        // Means and squared distances of two parts are those of the whole.
-        let all = self.rows as f64;
-        self.mean += sum / all;
-        self.spread += (squares - sum * sum / all).max(0.0);
-    }
-
-    fn value(&self, metric: Metric) -> Option<f64> {
-        if self.rows == 0 || self.unknown {
-            return None;
-        }
-        let rows = self.rows as f64;
-        match metric {
-            Metric::Accuracy => Some(self.right as f64 / rows),
-            Metric::Mae => Some(self.absolute / rows),
-            Metric::Mse => Some(self.square / rows),
-            Metric::Rmse => Some((self.square / rows).sqrt()),
-            Metric::R2 => self.differ.then(|| 1.0 - self.square / self.spread),
-            // What was counted before a checkpoint may have been other metrics.
-            _ if self.scores.len() as u64 != self.rows => None,
-            Metric::Auroc => self.auroc(),
-            Metric::AveragePrecision => self.average_precision(),
-        }
-    }
-
-    /// Positives and negatives of each group of equal scores, from the lowest on.
-    fn groups(&self) -> impl DoubleEndedIterator<Item = [f64; 2]> + '_ {
-        self.scores.chunk_by(|a, b| a >> 1 == b >> 1).map(|group| {
-            let positive = group.iter().map(|bits| u64::from(bits & 1)).sum::<u64>() as f64;
-            [positive, group.len() as f64 - positive]
-        })
-    }
-
-    /// Chance that a positive has a higher score than a negative, equal ones counted half.
-    fn auroc(&self) -> Option<f64> {
-        let (mut below, mut pairs, mut positives) = (0.0, 0.0, 0.0);
-        for [yes, no] in self.groups() {
-            pairs += yes * (below + 0.5 * no);
-            below += no;
-            positives += yes;
-        }
-        (positives > 0.0 && below > 0.0).then(|| pairs / (positives * below))
-    }
-
-    /// Mean over positives of the precision at their score.
-    fn average_precision(&self) -> Option<f64> {
-        let (mut found, mut seen, mut sum) = (0.0, 0.0, 0.0);
-        for [yes, no] in self.groups().rev() {
-            found += yes;
-            seen += yes + no;
-            sum += yes * found / seen;
-        }
-        (found > 0.0).then(|| sum / found)
-    }
 }
 
 #[cfg(test)]
@@ -565,20 +402,6 @@ mod tests {
         let mut resumed = Meter::restore(&state, |column| scores[column].clone()).unwrap();
         resumed.want(meter.wanted.as_ref(), &task);
         near(&resumed.values(), &[5.0 / 6.0, 0.75, 3.0 / 5.0]);
-    }
-
-    #[test]
-    fn scores_are_sorted_in_any_number() {
-        for (rows, spread) in [(10, 7), (1023, 1 << 30), (1024, 1 << 30), (5000, 3), (5001, 1 << 30)] {
-            let mut scores: Vec<u32> =
-                (0..rows).map(|k: u32| ((k.wrapping_mul(2_654_435_761) % spread) << 1) | (k & 1)).collect();
-            let mut expected = scores.clone();
-            expected.sort_unstable();
-            sort(&mut scores, &mut Vec::new());
-            assert!(scores.is_sorted_by_key(|score| score >> 1));
-            scores.sort_unstable();
-            assert_eq!(scores, expected);
-        }
     }
 
     #[test]

@@ -138,9 +138,9 @@ class Trainer:
         with interrupts.held():
             with self.model._attempt():
                 train, held_out = self._validation(data, validation, how)
-                self.model.reader.learn_scales(train)
-                self.model.reader.scale_all(train)
-                self.model.reader.scale_all(held_out)
+                self.model.reader.scales.learn(train)
+                self.model.reader.scales.apply_all(train)
+                self.model.reader.scales.apply_all(held_out)
                 loop = Loop(self, train, held_out, first, size, bool(shuffle), bool(train_metrics), called)
                 interrupts.look()
             return loop.run(bool(progress), None if resume is None else checkpoints.folder(resume))
@@ -167,7 +167,7 @@ class Trainer:
             ValueError, TypeError: what is wrong, what was expected and what came; the model is then unchanged.
         """
         with interrupts.held() if self._foreign else nullcontext(), self.model._attempt():
-            self.model.reader.scales_are_known()
+            self.model.reader.scales.are_known()
             rows = self.model.reader.rows(batch, learn=True)
             loss, objective, losses = self._core.step(rows.core())
         if warning := self._core.warning():

@@ -7,11 +7,11 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from ..component import listed, meant
-from ..scale import Scale
 from . import arrays, forms, frames, labels
 from .mix import Mix, Mixed
 from .names import Names
 from .rows import Rows
+from .scales import Scales
 from .stream import Batches, Stream
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Reader:
         self.tasks = tasks
         self.kinds = kinds
         self.names = Names()
+        self.scales = Scales(tasks, kinds)
         self._beside = beside
 
     def read(
@@ -245,69 +246,8 @@ class Reader:
         names += [f"{prefix}the targets of task `{task.name}`" for task in self.tasks]
         names += [f"{prefix}the row weights of task `{task.name}`" for task in self.tasks]
         read = Rows(rows, numeric, categorical, each, masks, self._weights(weights, x, prefix), names)
-        self.scale(read)
+        self.scales.apply(read)
         return read
-
-    def learn_scales(self, data: Rows | Stream | Mixed) -> None:
-        """Learns the scales of targets that are not known yet, from rows in memory or in one pass over batches; rows of
-        weight 0 do not count.
-
-        Raises:
-            ValueError: batches that can be read only once, or a target that a scale has no place for.
-        """
-        places = [j for j, task in enumerate(self.tasks) if task.scale is not None and task.scaling is None]
-        if not places:
-            return
-        if isinstance(data, Stream) and data.once:
-            raise ValueError(f"`data` can be read only once, and the scale of task `{self.tasks[places[0]].name}` is "
-                             "learned before the first epoch: pass a list, a DataLoader or an object whose `__iter__` "
-                             "starts again")  # fmt: skip
-        known: dict[int, list[np.ndarray]] = {j: [] for j in places}
-        for rows in [data] if isinstance(data, Rows) else data:
-            for j in places:
-                values = labels.known(rows.targets[j], rows.masks[j], self.kinds[j])
-                if values is not None:
-                    weights = rows.weights[j]
-                    known[j].append(values if weights is None else values[np.broadcast_to(weights, len(values)) > 0])
-        for j, parts in known.items():
-            task = self.tasks[j]
-            if parts and task.scale is not None:
-                task.scaling = Scale.learn(task.scale, np.concatenate(parts), f"the targets of task `{task.name}`")
-
-    def scales_are_known(self) -> None:
-        """Refuses what would train on targets in a scale that is not known.
-
-        Raises:
-            ValueError: which task has none yet.
-        """
-        task = next((task for task in self.tasks if task.scale is not None and task.scaling is None), None)
-        if task is not None:
-            raise ValueError(f"task `{task.name}` has scale={task.scale!r}, which `fit` learns from its training rows; "
-                             "call it first, or scale the targets before")  # fmt: skip
-
-    def scale_all(self, data: Rows | Stream | Mixed | None) -> None:
-        """Scales what is in memory; batches are scaled as they come."""
-        for part in data.parts if isinstance(data, Mixed) else [data]:
-            if isinstance(part, Rows):
-                self.scale(part)
-
-    def scale(self, rows: Rows) -> None:
-        """Scales the targets of tasks whose scale is known, unless they are scaled already.
-
-        Raises:
-            ValueError: a target that a scale has no place for.
-        """
-        if rows.scaled or all(task.scaling is None for task in self.tasks):
-            return
-
-        def scaled(j: int, task: "Task") -> np.ndarray | None:
-            known = labels.known(rows.targets[j], rows.masks[j], self.kinds[j])
-            if known is None or task.scaling is None or known.shape[1] != task.outputs:
-                return None
-            values = task.scaling.forward(known, rows.names[2 + j]).astype(np.float32)
-            return values[:, 0] if task.outputs == 1 else values
-
-        rows.scale([scaled(j, task) for j, task in enumerate(self.tasks)])
 
     def _ordered(
         self,

@@ -114,8 +114,8 @@ fn calls_with_tables(settings: Value, how: Run) -> usize {
     epochs(&mut model, &mut trainer, &data, how)
 }
 
-/// Calls of the allocator in an epoch of 39 steps, and in one of 20 steps of two micro-batches each, of weightings that look
-/// beside the step, at parts of its batch or at validation rows, of which copies are made. All others have none.
+/// Most calls of the allocator in an epoch of 39 steps, and in one of 20 steps of two micro-batches each, of weightings
+/// that look beside the step, at parts of its batch or at validation rows, of which copies are made. All others have none.
 const BESIDE: [(&str, [usize; 2]); 5] = [
     ("modo", [858, 516]),
     ("sdmgrad", [858, 516]),
@@ -152,8 +152,9 @@ fn weightings_allocate_nothing_but_where_they_look_beside_the_step() {
         for (&most, accumulate) in beside.iter().zip(1..=most) {
             let settings = json!({"weighting": described, "accumulate": accumulate});
             let calls = calls(plain.clone(), json!("linear"), settings, how);
-            if calls != most {
-                wrong.push(format!("{described}, {accumulate} micro-batches a step: {calls} calls instead of {most}"));
+            if calls > most {
+                wrong
+                    .push(format!("{described}, {accumulate} micro-batches a step: {calls} calls, not {most} at most"));
             }
             walked += 1;
         }

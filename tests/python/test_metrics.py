@@ -508,3 +508,29 @@ def test_an_evaluation_weighs_batches_by_their_labels_and_rows_as_told(data):
     assert whole["age"]["loss"] == pytest.approx(errors.mean(), rel=1e-5)
     assert weighted["age"]["loss"] == pytest.approx((weights * errors).sum() / weights.sum(), rel=1e-5)
     assert weighted["age"]["loss"] != pytest.approx(whole["age"]["loss"], rel=1e-3)
+
+
+def test_masked_labels_count_in_no_metric(data):
+    """What stands below a mask is nothing, for metrics that the core counts, torchmetrics' and one's own."""
+
+    def own(p, y):
+        return (p - y).abs().max()
+
+    tasks = [
+        pt.Task("income", loss="binary_cross_entropy", metrics=["auroc", "f1", own]),
+        pt.Task("age", metrics=["mae", "explained_variance", own], scale="quantile"),
+        pt.Task("topics", loss="binary_cross_entropy", outputs=3, metrics=["accuracy", "recall", own]),
+    ]
+    rng = np.random.default_rng(0)
+
+    def evaluated(hide):
+        trainer = pt.Trainer(pt.MultiTaskModel(8, tasks=tasks, encoder=pt.encoder.MLP([4])))
+        targets = {name: hide(np.asarray(y, "f8"), hidden[name]) for name, y in data.targets.items()}
+        history = trainer.fit((data.x, targets), epochs=1, batch_size=40, shuffle=False, progress=False)
+        return {k: v for k, v in history[-1].items() if k != "seconds"}, trainer.evaluate((data.x, targets))
+
+    hidden = {name: rng.random(y.shape) < 0.4 for name, y in data.targets.items()}
+    row, results = evaluated(lambda y, where: np.ma.masked_array(np.where(where, 1 - y, y), where))
+    want, wanted = evaluated(lambda y, where: np.where(where, np.nan, y))
+    assert row == want
+    assert {task: dict(each) for task, each in results.items()} == {task: dict(each) for task, each in wanted.items()}

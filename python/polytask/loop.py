@@ -167,6 +167,7 @@ class Loop:
             interrupts.look()
             while self.core.epochs < self.first + self.epochs and not trainer.stopping:
                 self._epoch(bar, within)
+                interrupts.look()  # epochs may be shorter than the time between two looks of the core
                 within = False
             for callback in self.callbacks:
                 self._call(callback.on_fit_end)

@@ -1,5 +1,6 @@
 """Ctrl-C while a run works: a flag that waits for a moment at which nothing is half done."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -58,6 +59,24 @@ def test_a_callback_is_not_broken_off_and_the_next_is_not_called(data, caplog):
     assert (len(history), press.through, later.called) == (1, True, False)
     assert "interrupted: the model is as after step 5" in caplog.text
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_epochs_too_short_for_the_core_to_look_end_at_their_end(data):
+    class Presses(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith("epoch 3:"):
+                press()
+
+    log, presses = logging.getLogger("polytask"), Presses()
+    level = log.level
+    log.addHandler(presses)
+    log.setLevel("INFO")
+    try:
+        history = pt.Trainer(make_model()).fit(data.whole, epochs=50, **FIT)
+    finally:
+        log.removeHandler(presses)
+        log.setLevel(level)
+    assert len(history) == 3
 
 
 def test_a_second_one_within_a_second_raises_at_once(data):

@@ -3,10 +3,13 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use polytask::loss::{self, Batch, Loss, Targets};
-use polytask::network::path::Path;
-use polytask::optim::{self, Optimizer, Segment};
+use polytask::label::Targets;
+use polytask::loss::{Batch, Loss};
+use polytask::optim::Optimizer;
+use polytask::parameters::Segment;
+use polytask::parameters::path::Path;
 use polytask::regularizer::{self, Piece, Places};
+use polytask::{loss, optim};
 use serde_json::json;
 
 /// Longest time for one number.

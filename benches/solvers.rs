@@ -3,8 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use polytask::network::random::Stream;
-use polytask::weighting::solver::{cone, conflict_averse, dot, eigen, fair, hull};
+use polytask::machine::random::Stream;
+use polytask::solver::{cone, conflict_averse, dot, eigen, fair, hull};
 
 /// Rounding of cosines in training.
 const SINGLE: f64 = polytask::weighting::evidence::SINGLE;

@@ -1,30 +1,27 @@
 //! Multi-task learning over libtorch: shared and task-specific layers, losses, weightings, regularizers and the
 //! training step, as static plans without an autograd graph.
 
+pub mod component;
 pub mod data;
-mod description;
 pub mod encoder;
 pub mod error;
 pub mod file;
-pub mod format;
 pub mod head;
-pub mod inspection;
-pub mod lent;
-pub mod level;
+pub mod input;
+pub mod label;
 pub mod loss;
+pub mod machine;
 pub mod meter;
 pub mod model;
 pub mod network;
 pub mod optim;
+pub mod parameters;
 #[cfg(feature = "python")]
 mod python;
-pub mod real;
-pub mod registry;
 pub mod regularizer;
 pub mod schedule;
 pub mod sharing;
-mod summary;
+pub mod solver;
 pub mod task;
 pub mod trainer;
 pub mod weighting;
-pub mod workspace;

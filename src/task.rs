@@ -3,10 +3,26 @@
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::loss::{self, Labels, Loss};
-use crate::network::path::WITHIN;
-use crate::weighting::About;
-use crate::{bail, value_error};
+use crate::label::Labels;
+use crate::loss::Loss;
+use crate::parameters::path::WITHIN;
+use crate::{bail, loss, value_error};
+
+/// A task, as far as a weighting may know it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct About {
+    /// Its name.
+    pub name: String,
+    /// Whether its loss is that of a regression.
+    pub regression: bool,
+}
+
+impl About {
+    /// Tasks known by their names alone.
+    pub fn named(names: &[&str]) -> Vec<Self> {
+        names.iter().map(|&name| Self { name: name.to_owned(), regression: false }).collect()
+    }
+}
 
 /// Classes or outputs of the largest task.
 const MOST: u64 = 1 << 31;

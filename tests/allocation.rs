@@ -7,8 +7,8 @@ use std::cell::Cell;
 
 use polytask::data::Data;
 use polytask::data::array::Array;
+use polytask::machine::random::Stream;
 use polytask::model::Model;
-use polytask::network::random::Stream;
 use polytask::trainer::Trainer;
 use polytask::trainer::epoch::Run;
 use polytask::{regularizer, weighting};

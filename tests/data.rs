@@ -4,9 +4,10 @@ use std::any::Any;
 use std::sync::Arc;
 
 use polytask::data::array::{Array, Dtype, Element};
-use polytask::data::{Category, Data, Inputs, Rows};
-use polytask::loss::{Counts, Labels};
-use polytask::network::random::Stream;
+use polytask::data::{Data, Rows};
+use polytask::input::{Category, Inputs};
+use polytask::label::{Counts, Labels};
+use polytask::machine::random::Stream;
 
 const NUMBERS: Labels = Labels::Values { columns: 1, low: f64::NEG_INFINITY, high: f64::INFINITY };
 const BINARY: Labels = Labels::Values { columns: 1, low: 0.0, high: 1.0 };

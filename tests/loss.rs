@@ -1,6 +1,8 @@
 //! Every loss against libtorch: the formula in tensor operations, its gradient by autograd, in `f64`.
 
-use polytask::loss::{self, Batch, Counts, Labels, Loss, Targets};
+use polytask::label::{Counts, Labels, Targets};
+use polytask::loss;
+use polytask::loss::{Batch, Loss};
 use serde_json::{Value, json};
 use tch::{IndexOp, Kind, Reduction, Tensor};
 

@@ -1,18 +1,20 @@
 //! Every node, in all three backwards, against libtorch's autograd in `f64`.
 
+use polytask::input::{Bag, Combine, NOTHING};
+use polytask::machine::half as halves;
+use polytask::machine::random::Stream;
 use polytask::network::builder::Builder;
 use polytask::network::gradient::{Pass, Store};
-use polytask::network::half as halves;
 use polytask::network::nodes::activation::Curve;
-use polytask::network::nodes::embedding::{Bag, Combine, Feature};
+use polytask::network::nodes::embedding::Feature;
 use polytask::network::nodes::island::Module;
 use polytask::network::nodes::mixture::Experts;
 use polytask::network::nodes::stitch::{Mix, Rule};
-use polytask::network::params::Params;
 use polytask::network::plan::{Plan, Purpose, Step};
-use polytask::network::random::Stream;
-use polytask::network::touched::SparseGradient;
-use polytask::network::{Entry, Init, NOTHING, Network, Reach, ValueId};
+use polytask::network::{Network, ValueId};
+use polytask::parameters::flat::Params;
+use polytask::parameters::touched::SparseGradient;
+use polytask::parameters::{Entry, Init, Reach};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Kind, Tensor};

@@ -1,8 +1,9 @@
 //! Every optimizer against its published formula in `f64` and, where tch reaches it, against libtorch's own.
 
-use polytask::network::path::Path;
-use polytask::network::touched::SparseGradient;
-use polytask::optim::{self, Segment};
+use polytask::optim;
+use polytask::parameters::path::Path;
+use polytask::parameters::touched::SparseGradient;
+use polytask::parameters::{PerGroup, Segment};
 use serde_json::{Value, json};
 use tch::nn::{self, OptimizerConfig};
 use tch::{Device, Tensor};
@@ -18,7 +19,7 @@ fn wave(seed: f64, step: u64) -> Vec<f32> {
 /// The parameters after every step.
 fn ours(description: &Value) -> Vec<Vec<f32>> {
     let optimizer = optim::build(description).unwrap();
-    let rate = |per: &optim::PerGroup| per.at(&Path::new("weight"), f64::NAN);
+    let rate = |per: &PerGroup| per.at(&Path::new("weight"), f64::NAN);
     let segments = [Segment { range: 0..SIZE, lr: rate(optimizer.lr()), weight_decay: rate(optimizer.weight_decay()) }];
     let mut buffers: Vec<_> = (0..optimizer.slots().len()).map(|slot| vec![optimizer.initial(slot); SIZE]).collect();
     let mut parameters = wave(0.5, 0);

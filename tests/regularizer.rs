@@ -1,6 +1,6 @@
 //! Every regularizer against libtorch's autograd in `f64`.
 
-use polytask::network::path::Path;
+use polytask::parameters::path::Path;
 use polytask::regularizer::{self, Piece, Places, Regularizer};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};

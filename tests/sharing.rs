@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use polytask::data::Inputs;
+use polytask::component::Described;
 use polytask::encoder::{self, Encoder};
 use polytask::error::Result;
+use polytask::input::Inputs;
+use polytask::machine::random::Stream;
 use polytask::model::assemble;
 use polytask::network::builder::{Builder, Limit};
 use polytask::network::gradient::Pass;
 use polytask::network::nodes::island::Module;
-use polytask::network::params::Params;
 use polytask::network::plan::{Plan, Purpose, Step};
-use polytask::network::random::Stream;
-use polytask::network::{Init, Network, Reach, ValueId};
-use polytask::registry::Described;
+use polytask::network::{Network, ValueId};
+use polytask::parameters::flat::Params;
+use polytask::parameters::{Init, Reach};
 use polytask::task::Task;
 use polytask::{head, sharing};
 use serde_json::{Value, json};

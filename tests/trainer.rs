@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use polytask::data::Data;
 use polytask::data::array::{Array, Dtype};
+use polytask::machine::random::Stream;
 use polytask::model::Model;
-use polytask::network::random::Stream;
 use polytask::trainer::Trainer;
 use polytask::trainer::epoch::Run;
 use rows::{Target, data};

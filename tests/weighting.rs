@@ -1,6 +1,8 @@
 //! Weightings on evidence written down by hand.
 
-use polytask::weighting::{self, About, Combination, Given};
+use polytask::task::About;
+use polytask::weighting;
+use polytask::weighting::{Combination, Given};
 use serde_json::{Value, json};
 
 fn tasks() -> Vec<About> {

@@ -4,8 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use super::Codes;
 use super::rows::{Rows, each_row};
+use crate::input::Codes;
 use crate::vectorised;
 
 /// Numbers that are converted at once when all are looked at.
@@ -38,6 +38,14 @@ pub trait Element: Copy {
     fn narrow(self) -> f32;
     /// Whether it is one of the whole numbers `0..count`.
     fn is_code(self, count: usize) -> bool;
+}
+
+impl Codes {
+    /// Whether a number is one of them.
+    #[inline(always)]
+    pub fn holds<T: Element>(self, x: T) -> bool {
+        x.is_code(self.count) | (self.gaps & (x.wide() == -1.0))
+    }
 }
 
 macro_rules! element {

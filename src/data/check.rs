@@ -1,10 +1,11 @@
 //! Every check of rows at the door: what is wrong with which argument.
 
 use super::array::{Array, Dtype, Element};
-use super::{Codes, Data, Inputs, minus_one_is_missing, of};
+use super::{Data, minus_one_is_missing, of};
 use crate::bail;
 use crate::error::Result;
-use crate::loss::Labels;
+use crate::input::{Codes, Inputs};
+use crate::label::Labels;
 
 impl Data {
     /// Checks features, and with `require_labels` that there is at least one label; targets and weights that are there

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::network::random::Stream;
+use crate::machine::random::Stream;
 
 /// Stream of the sequence of data sets within a seed.
 const SEQUENCE: u64 = 9;

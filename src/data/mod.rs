@@ -7,68 +7,12 @@ mod order;
 mod rows;
 
 use crate::error::Result;
-use crate::loss::{Counts, Labels, Targets};
-use crate::network::nodes::embedding::Bag;
+use crate::label::{Counts, Labels, Targets};
 
 use array::{Array, Dtype, Element, with_dtype};
 pub use mix::Mix;
 pub use order::{Order, Pace};
 pub use rows::Rows;
-
-/// Number and kinds of a model's features.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inputs {
-    /// Numeric features a row.
-    pub numeric: usize,
-    /// The categorical features.
-    pub categorical: Vec<Category>,
-}
-
-/// A categorical feature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Category {
-    /// Number of categories.
-    pub categories: usize,
-    /// Its codes, if it has several or none a row.
-    pub bag: Option<Bag>,
-    /// Whether its table is sparse.
-    pub sparse: bool,
-}
-
-impl Category {
-    /// One code a row, and a table like any other parameter.
-    pub fn plain(categories: usize) -> Self {
-        Self { categories, bag: None, sparse: false }
-    }
-}
-
-/// A column of codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Codes {
-    /// They count from 0 to below this.
-    pub count: usize,
-    /// Whether -1 stands for no code.
-    pub gaps: bool,
-}
-
-impl Codes {
-    /// Whether a number is one of them.
-    #[inline(always)]
-    pub fn holds<T: Element>(self, x: T) -> bool {
-        x.is_code(self.count) | (self.gaps & (x.wide() == -1.0))
-    }
-}
-
-impl Inputs {
-    /// The columns of codes.
-    pub fn columns(&self) -> Vec<Codes> {
-        let columns = |category: &Category| {
-            let codes = Codes { count: category.categories, gaps: category.bag.is_some() };
-            std::iter::repeat_n(codes, category.bag.map_or(1, |bag| bag.length))
-        };
-        self.categorical.iter().flat_map(columns).collect()
-    }
-}
 
 /// Features, targets and row weights of the same rows.
 #[derive(Debug, Clone, Default)]
@@ -127,7 +71,7 @@ impl Data {
         }
     }
 
-    /// Codes of some rows, `[rows, columns]`; -1 becomes [`NOTHING`](crate::network::NOTHING).
+    /// Codes of some rows, `[rows, columns]`; -1 becomes [`NOTHING`](crate::input::NOTHING).
     pub fn gather_codes(&self, rows: Rows<'_>, out: &mut [u32]) {
         if let Some(array) = &self.categorical {
             // A cast from a float to a whole number without sign would make 0 of -1, which stands for nothing.

@@ -1,7 +1,7 @@
 //! The order in which an epoch visits the rows: a function of seed and epoch alone.
 
 use super::mix::Mix;
-use crate::network::random::Stream;
+use crate::machine::random::Stream;
 
 /// Stream of the order within a seed.
 const ORDER: u64 = 3;

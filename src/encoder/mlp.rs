@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::Encoder;
+use crate::component::Sizes;
 use crate::error::Result;
 use crate::network::ValueId;
 use crate::network::builder::Builder;
 use crate::network::nodes::activation::Curve;
-use crate::registry::Sizes;
 
 /// Which normalisation follows each linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,10 +4,10 @@ pub mod mlp;
 
 use std::fmt::Debug;
 
+use crate::component::Described;
 use crate::error::Result;
 use crate::network::ValueId;
 use crate::network::builder::Builder;
-use crate::registry::Described;
 
 /// Builds the layers that turn features into a representation; never writes a backward.
 pub trait Encoder: Debug + Send + Sync + Described {

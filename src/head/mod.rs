@@ -5,10 +5,11 @@ pub mod tower;
 
 use std::fmt::Debug;
 
+use crate::component::Described;
 use crate::error::Result;
 use crate::network::builder::Builder;
-use crate::network::{Output, Reach, ValueId};
-use crate::registry::Described;
+use crate::network::{Output, ValueId};
+use crate::parameters::Reach;
 
 /// A task's features: one group of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! A small network a task.
 
 use super::{Head, Target, alone, side_by_side};
+use crate::component::Sizes;
 use crate::error::Result;
 use crate::network::builder::Builder;
 use crate::network::nodes::activation::Curve;
 use crate::network::{Output, ValueId};
-use crate::registry::Sizes;
 
 crate::component! {
     /// A tower per task: hidden layers, then a linear layer.

@@ -1,9 +1,10 @@
 //! Binary cross-entropy of one or many labels.
 
 use super::cells::{self, Cell};
-use super::{Batch, Counts, Kernel, LabelWeights, Labels, Loss, Targets};
+use super::{Batch, Kernel, Loss};
 use crate::error::Result;
-use crate::real::Real;
+use crate::label::{Counts, LabelWeights, Labels, Targets};
+use crate::machine::real::Real;
 
 crate::component! {
     /// Cross-entropy between sigmoid probabilities and labels between 0 and 1, one or several a row.

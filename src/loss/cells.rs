@@ -2,9 +2,11 @@
 
 use std::array::from_fn;
 
-use super::{Batch, Targets};
-use crate::real::{LANES, Real};
-use crate::{level, vectorised};
+use super::Batch;
+use crate::label::Targets;
+use crate::machine::level;
+use crate::machine::real::{LANES, Real};
+use crate::vectorised;
 
 /// Cells treated at once: enough vectors to keep the loops over them long, few enough to stay in the first cache.
 pub(super) const BLOCK: usize = 4 * LANES;

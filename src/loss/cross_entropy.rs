@@ -1,8 +1,9 @@
 //! Cross-entropy of class probabilities.
 
-use super::{Batch, ClassWeights, Counts, Kernel, Labels, Loss, Targets, softmax};
+use super::{Batch, Kernel, Loss, softmax};
 use crate::error::Result;
-use crate::real::Real;
+use crate::label::{ClassWeights, Counts, Labels, Targets};
+use crate::machine::real::Real;
 
 crate::component! {
     /// Cross-entropy between softmax probabilities and one class a row.

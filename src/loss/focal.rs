@@ -1,9 +1,10 @@
 //! Focal loss, for classes or binary labels.
 
 use super::cells::{self, Cell};
-use super::{Batch, Counts, Kernel, LabelWeights, Labels, Loss, Targets, softmax};
+use super::{Batch, Kernel, Loss, softmax};
 use crate::error::Result;
-use crate::real::Real;
+use crate::label::{Counts, LabelWeights, Labels, Targets};
+use crate::machine::real::Real;
 
 crate::component! {
     /// Focal loss (Lin et al., Focal Loss for Dense Object Detection, ICCV 2017).
@@ -120,7 +121,7 @@ impl Loss for Focal {
             (Some(alpha), Labels::Classes(k)) => alpha.check("Focal: argument `alpha`", k)?,
             (Some(alpha), Labels::Values { columns, .. }) => {
                 alpha.check("Focal: argument `alpha`", columns)?;
-                if !crate::registry::Ranged::within(alpha, &(0.0..=1.0)) {
+                if !crate::component::Ranged::within(alpha, &(0.0..=1.0)) {
                     crate::bail!("Focal: argument `alpha` should lie in 0.0..=1.0 for binary labels");
                 }
             }

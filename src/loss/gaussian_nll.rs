@@ -1,9 +1,10 @@
 //! Gaussian negative log-likelihood with a variance of its own for every row.
 
 use super::cells::{self, Cell};
-use super::{Batch, Kernel, Labels, Loss, Targets};
+use super::{Batch, Kernel, Loss};
 use crate::error::Result;
-use crate::real::Real;
+use crate::label::{Labels, Targets};
+use crate::machine::real::Real;
 
 crate::component! {
     /// Negative log-likelihood under a normal law whose mean and variance are both predicted (Nix and Weigend,

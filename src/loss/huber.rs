@@ -1,9 +1,10 @@
 //! Huber's loss.
 
 use super::cells::{self, Cell};
-use super::{Batch, Kernel, Labels, Loss, Targets};
+use super::{Batch, Kernel, Loss};
 use crate::error::Result;
-use crate::real::Real;
+use crate::label::{Labels, Targets};
+use crate::machine::real::Real;
 
 crate::component! {
     /// Huber's loss (Robust Estimation of a Location Parameter, Annals of Mathematical Statistics 1964), as

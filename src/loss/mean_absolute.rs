@@ -1,9 +1,10 @@
 //! Absolute error.
 
 use super::cells::{self, Cell};
-use super::{Batch, Kernel, Labels, Loss, Targets};
+use super::{Batch, Kernel, Loss};
 use crate::error::Result;
-use crate::real::Real;
+use crate::label::{Labels, Targets};
+use crate::machine::real::Real;
 
 crate::component! {
     /// Absolute error: `L = mean of |z - y|` over the labelled cells, as `torch.nn.L1Loss`; slope 0 at `z = y`.

@@ -1,9 +1,10 @@
 //! Squared error.
 
 use super::cells::{self, Cell};
-use super::{Batch, Kernel, Labels, Loss, Targets};
+use super::{Batch, Kernel, Loss};
 use crate::error::Result;
-use crate::real::Real;
+use crate::label::{Labels, Targets};
+use crate::machine::real::Real;
 
 crate::component! {
     /// Squared error: `L = mean of (z - y)^2` over the labelled cells, as `torch.nn.MSELoss`.

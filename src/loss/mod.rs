@@ -2,11 +2,11 @@
 
 use std::fmt::Debug;
 
+use crate::component::Described;
 use crate::error::Result;
-use crate::real::Real;
-use crate::registry::Described;
+use crate::label::{Counts, Labels, Targets};
+use crate::machine::real::Real;
 
-mod balance;
 pub mod binary_cross_entropy;
 mod cells;
 pub mod cross_entropy;
@@ -19,61 +19,6 @@ pub mod poisson;
 pub mod quantile;
 mod softmax;
 mod transpose;
-
-pub use balance::{ClassWeights, Counts, LabelWeights};
-
-/// What a task's labels look like.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Labels {
-    /// Class indices `0..k`; `-1` is missing.
-    Classes(usize),
-    /// Numbers within bounds, so many a row; NaN is missing.
-    Values {
-        /// Numbers a row.
-        columns: usize,
-        /// Smallest allowed.
-        low: f64,
-        /// Largest allowed.
-        high: f64,
-    },
-}
-
-impl Labels {
-    /// Classes, or numbers a row.
-    pub fn width(self) -> usize {
-        match self {
-            Labels::Classes(classes) => classes,
-            Labels::Values { columns, .. } => columns,
-        }
-    }
-}
-
-/// The labels of one batch of one task.
-#[derive(Debug, Clone, Copy)]
-pub enum Targets<'a, T> {
-    /// `[rows]`, negative where missing.
-    Classes(&'a [i32]),
-    /// `[rows, columns]`, NaN where missing.
-    Values(&'a [T]),
-}
-
-impl<'a, T> Targets<'a, T> {
-    /// The class indices; a loss whose [`Loss::labels`] are classes is handed nothing else.
-    fn classes(self) -> &'a [i32] {
-        match self {
-            Targets::Classes(classes) => classes,
-            Targets::Values(_) => panic!("this loss asked for class indices"),
-        }
-    }
-
-    /// The numbers; a loss whose [`Loss::labels`] are values is handed nothing else.
-    fn values(self) -> &'a [T] {
-        match self {
-            Targets::Values(values) => values,
-            Targets::Classes(_) => panic!("this loss asked for values"),
-        }
-    }
-}
 
 /// One task's part of a batch.
 #[derive(Debug)]

@@ -1,9 +1,10 @@
 //! Poisson negative log-likelihood of counts.
 
 use super::cells::{self, Cell};
-use super::{Batch, Kernel, Labels, Loss, Targets};
+use super::{Batch, Kernel, Loss};
 use crate::error::Result;
-use crate::real::Real;
+use crate::label::{Labels, Targets};
+use crate::machine::real::Real;
 
 /// Largest log-rate whose exponential is taken: beyond all counts, and far from the largest `f32`.
 const STEEPEST: f64 = 60.0;

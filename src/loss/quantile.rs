@@ -1,10 +1,11 @@
 //! Quantile regression by the pinball loss.
 
 use super::cells::{self, Cell};
-use super::{Batch, Kernel, Labels, Loss, Targets};
+use super::{Batch, Kernel, Loss};
 use crate::bail;
 use crate::error::Result;
-use crate::real::Real;
+use crate::label::{Labels, Targets};
+use crate::machine::real::Real;
 
 crate::component! {
     /// Pinball loss of several quantiles at once (Koenker and Bassett, Regression Quantiles, Econometrica 1978).

@@ -1,10 +1,11 @@
 //! The drive of losses of class probabilities: a block of rows at once, transposed, or a wide row on its own.
 
+use super::Batch;
 use super::cells::{BLOCK, add, copy};
 use super::transpose::{load, store};
-use super::{Batch, Targets};
-use crate::level;
-use crate::real::{LANES, Real};
+use crate::label::Targets;
+use crate::machine::level;
+use crate::machine::real::{LANES, Real};
 
 /// Widest row that is transposed.
 const NARROW: usize = 32;

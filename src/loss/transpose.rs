@@ -1,7 +1,7 @@
 //! Blocks of rows as columns: `[rows, width]` to `[width][block]` and back.
 
 use super::cells::BLOCK;
-use crate::real::Real;
+use crate::machine::real::Real;
 
 /// The logits of a block, transposed. A row is read at once; the transposition is left to vector shuffles.
 #[inline(always)]

@@ -5,13 +5,13 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::Model;
+use crate::component::list;
 use crate::error::Result;
+use crate::file::format::MODEL;
 use crate::file::{self, Contents};
-use crate::format::MODEL;
 use crate::loss::{self, Loss};
-use crate::network::Entry;
 use crate::network::builder::Limit;
-use crate::registry::list;
+use crate::parameters::Entry;
 use crate::regularizer::Relation;
 use crate::task::Task;
 use crate::value_error;

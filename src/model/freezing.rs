@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::Model;
 use crate::bail;
 use crate::error::Result;
-use crate::network::Entry;
-use crate::network::path::instead;
+use crate::parameters::Entry;
+use crate::parameters::path::instead;
 
 impl Model {
     /// Paths of all frozen parameters and statistics.

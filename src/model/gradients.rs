@@ -3,12 +3,12 @@
 use super::Model;
 use crate::data::{Data, Rows};
 use crate::error::Result;
+use crate::model::workspace::Workspace;
 use crate::network::gradient::Pass;
-use crate::network::params::Params;
 use crate::network::plan::{Purpose, Step};
-use crate::network::{Entry, Reach};
+use crate::parameters::flat::Params;
+use crate::parameters::{Entry, Reach};
 use crate::value_error;
-use crate::workspace::Workspace;
 
 /// The per-task gradients of the shared parameters.
 #[derive(Debug)]

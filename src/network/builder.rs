@@ -11,9 +11,10 @@ use super::nodes::activation::{self, Curve};
 use super::nodes::embedding::{Embedding, Feature};
 use super::nodes::linear::{Linear, Wiring};
 use super::nodes::{Op, add, concat, dropout, norm, select};
-use super::{Entry, Init, Network, Output, Reach, Role, Value, ValueId};
+use super::{Network, Output, Value, ValueId};
 use crate::bail;
 use crate::error::Result;
+use crate::parameters::{Entry, Init, Reach, Role};
 pub use limit::Limit;
 
 /// Parameters start on a cache line.

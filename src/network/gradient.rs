@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use super::buffer::{Buffer, Layout};
-use super::gram::{Square, combine};
-use super::product::Mode;
-use super::{Network, ParamId, Reach, ValueId};
+use super::{Network, ValueId};
 use crate::error::Result;
-use crate::real::Real;
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::gram::{Square, combine};
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
+use crate::parameters::{ParamId, Reach};
 
 /// Elements of the largest Jacobian that is kept whole: 64 MiB of `f32`.
 pub const BUDGET: usize = 16 << 20;

@@ -1,48 +1,18 @@
 //! The network as a static list of nodes over values, with flat parameters and three backwards.
 
-pub mod buffer;
 pub mod builder;
 pub mod gradient;
-pub mod gram;
-pub mod half;
-pub mod memory;
 pub mod nodes;
-pub mod parallel;
-pub mod params;
-pub mod path;
 pub mod plan;
-pub mod product;
-pub mod random;
 pub mod representation;
-pub mod touched;
 
 use std::ops::Range;
 
+use crate::parameters::{Entry, Param, ParamId, Reach, TaskId};
 use nodes::Op;
-use path::Path;
 
 /// Index of a value.
 pub type ValueId = usize;
-/// Index of a parameter.
-pub type ParamId = usize;
-/// Index of a task.
-pub type TaskId = usize;
-/// The code of an empty place in a bag.
-pub const NOTHING: u32 = u32::MAX;
-
-/// Which tasks' gradients arrive at a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// One task's.
-    One(TaskId),
-    /// Each group its own task's: the groups are the tasks' in turn, equally many each.
-    Own,
-    /// Each column its own task's: heads that were fused into one product.
-    Columns,
-    /// All tasks'.
-    All,
-}
-
 /// What flows between nodes: `[rows, width]`, or `[groups, rows, width]` for equal networks side by side.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
@@ -56,81 +26,6 @@ pub struct Value {
     pub learns: bool,
     /// With [`Reach::Columns`], the columns of each task.
     pub columns: Vec<Range<usize>>,
-}
-
-/// What a parameter is, for weight decay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// A weight matrix: decays.
-    Weight,
-    /// An embedding table: decays.
-    Embedding,
-    /// A bias: does not decay.
-    Bias,
-    /// Scale or shift of a normalisation: does not decay.
-    Norm,
-}
-
-/// How a parameter starts.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Init {
-    /// Uniform in plus or minus the bound.
-    Uniform(f64),
-    /// The same from few random bits, many times faster to draw: for tables of many rows, which are one piece.
-    Coarse(f64),
-    /// Normal with this standard deviation.
-    Normal(f64),
-    /// The same number everywhere.
-    Constant(f64),
-    /// These numbers.
-    Given(Vec<f64>),
-}
-
-/// Which random numbers a parameter starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Start {
-    /// The parameter whose stream it takes: itself, mostly.
-    pub stream: ParamId,
-    /// Equal parts of it that start alike.
-    pub copies: usize,
-}
-
-/// A learnable block of the flat parameters.
-#[derive(Debug, Clone)]
-pub struct Param {
-    /// Shape of the whole block.
-    pub shape: Vec<usize>,
-    /// Groups outermost in the shape; 1 if it has none.
-    pub groups: usize,
-    /// Where it stands in the flat buffer; starts on a cache line.
-    pub range: Range<usize>,
-    /// What it is.
-    pub role: Role,
-    /// How it starts.
-    pub init: Init,
-    /// From which random numbers.
-    pub start: Start,
-    /// Which tasks' gradients arrive here.
-    pub reach: Reach,
-    /// Whether a piece of it is not frozen.
-    pub learns: bool,
-    /// Whether it is a table of which a step touches a few rows: it stands behind all others and has no flat gradient.
-    pub sparse: bool,
-}
-
-/// A named piece of a parameter or of the network's state, as `state_dict` shows it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
-    /// Its path: `encoder.0.weight`.
-    pub name: Path,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Where it stands in the flat parameters, or in the flat state.
-    pub range: Range<usize>,
-    /// The parameter it belongs to; none for state.
-    pub param: Option<ParamId>,
-    /// Whether it stays as it is.
-    pub frozen: bool,
 }
 
 /// Where one task's raw outputs stand.

@@ -5,14 +5,15 @@ mod prepare;
 
 use std::ops::Range;
 
-use super::buffer::{Buffer, Layout};
 use super::gradient::{BUDGET, Modes, Pass, Slabs, Store, lanes};
-use super::gram::add_products;
-use super::params::Params;
 use super::representation::HeadProducts;
-use super::{Network, Reach, TaskId, ValueId};
+use super::{Network, ValueId};
 use crate::error::Result;
-use crate::real::Real;
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::gram::add_products;
+use crate::machine::real::Real;
+use crate::parameters::flat::Params;
+use crate::parameters::{Reach, TaskId};
 
 pub use entrance::{Entrance, Piece, pieces};
 pub use prepare::{InputGradient, ParamGradient, Prepare};

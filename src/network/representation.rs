@@ -5,12 +5,12 @@ use std::ops::Range;
 use tch::Tensor;
 
 use super::Network;
-use super::buffer::{Buffer, Layout};
-use super::gram::SUMMED;
 use super::nodes::linear::Linear;
-use super::product::{Mode, Product};
 use crate::error::Result;
-use crate::real::Real;
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::gram::SUMMED;
+use crate::machine::product::{Mode, Product};
+use crate::machine::real::Real;
 
 /// The Gramian of linear heads over the representation: a row's gradient there is `sum_c dy_c W_c` over a task's columns, so
 /// that products of two tasks' gradients are sums of `(W W^T) * (dY^T dY)` over the pair's columns.

@@ -1,8 +1,9 @@
 //! Adagrad.
 
 use super::rows::{RowRule, sweep_rows};
-use super::{Optimizer, PerGroup, Rule, Segment, rates, sweep};
-use crate::network::touched::Touched;
+use super::{Optimizer, Rule, rates, sweep};
+use crate::parameters::touched::Touched;
+use crate::parameters::{PerGroup, Segment};
 
 crate::component! {
     /// Adagrad (Duchi, Hazan and Singer, Adaptive Subgradient Methods for Online Learning and Stochastic Optimization,

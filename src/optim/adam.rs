@@ -1,8 +1,9 @@
 //! Adam.
 
 use super::rows::sweep_rows;
-use super::{Optimizer, PerGroup, Rule, Segment, rates, sweep};
-use crate::network::touched::Touched;
+use super::{Optimizer, Rule, rates, sweep};
+use crate::parameters::touched::Touched;
+use crate::parameters::{PerGroup, Segment};
 
 crate::component! {
     /// Adam (Kingma and Ba, Adam: A Method for Stochastic Optimization, ICLR 2015).

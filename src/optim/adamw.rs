@@ -2,8 +2,9 @@
 
 use super::adam::Moments;
 use super::rows::sweep_rows;
-use super::{Optimizer, PerGroup, Segment, rates, sweep};
-use crate::network::touched::Touched;
+use super::{Optimizer, rates, sweep};
+use crate::parameters::touched::Touched;
+use crate::parameters::{PerGroup, Segment};
 
 crate::component! {
     /// Adam with weight decay beside the gradient (Loshchilov and Hutter, Decoupled Weight Decay Regularization,

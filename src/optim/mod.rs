@@ -2,33 +2,17 @@
 
 use std::fmt::Debug;
 
-use crate::level;
-use crate::network::path::Path;
-use crate::network::touched::Touched;
-use crate::registry::Described;
+use crate::component::Described;
+use crate::machine::level;
+use crate::parameters::touched::Touched;
+use crate::parameters::{PerGroup, Segment};
 
 pub mod adagrad;
 pub mod adam;
 pub mod adamw;
-mod groups;
 pub mod rmsprop;
 pub mod rows;
 pub mod sgd;
-
-pub use groups::{PerGroup, Segment, Segments};
-
-/// A named part of the flat parameters.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Block {
-    /// Its path: `encoder.0.weight`.
-    pub path: Path,
-    /// Where it lies in the flat buffers.
-    pub range: std::ops::Range<usize>,
-    /// Whether weight decay and norms apply: not to biases and not to the parameters of norms.
-    pub decays: bool,
-    /// The only task that uses it; none if it is shared.
-    pub task: Option<usize>,
-}
 
 /// An update rule; its state is `slots` flat buffers as long as the parameters.
 pub trait Optimizer: Described + Debug + Send {
@@ -85,11 +69,11 @@ crate::family!(Optimizer, "optim": sgd::Sgd, adam::Adam, adamw::AdamW, rmsprop::
 /// The three methods of an [`Optimizer`] that hand out its fields `lr` and `weight_decay`.
 macro_rules! rates {
     () => {
-        fn lr(&self) -> &$crate::optim::PerGroup {
+        fn lr(&self) -> &$crate::parameters::PerGroup {
             &self.lr
         }
 
-        fn weight_decay(&self) -> &$crate::optim::PerGroup {
+        fn weight_decay(&self) -> &$crate::parameters::PerGroup {
             &self.weight_decay
         }
 

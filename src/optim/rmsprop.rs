@@ -1,8 +1,9 @@
 //! RMSprop.
 
 use super::rows::sweep_rows;
-use super::{Optimizer, PerGroup, Rule, Segment, rates, sweep};
-use crate::network::touched::Touched;
+use super::{Optimizer, Rule, rates, sweep};
+use crate::parameters::touched::Touched;
+use crate::parameters::{PerGroup, Segment};
 
 crate::component! {
     /// RMSprop (Hinton, Neural Networks for Machine Learning, lecture 6, 2012; centered: Graves, Generating Sequences

@@ -1,9 +1,9 @@
 //! Steps on sparse tables: a rule for one row, applied to the rows that were touched.
 
 use super::Rule;
-use crate::level;
-use crate::network::memory::fetch;
-use crate::network::touched::Touched;
+use crate::machine::level;
+use crate::machine::memory::fetch;
+use crate::parameters::touched::Touched;
 
 /// Rows that are under way from memory while one is worked on.
 const AHEAD: usize = 8;

@@ -1,10 +1,11 @@
 //! Stochastic gradient descent.
 
 use super::rows::sweep_rows;
-use super::{Optimizer, PerGroup, Rule, Segment, rates, sweep};
+use super::{Optimizer, Rule, rates, sweep};
 use crate::bail;
 use crate::error::Result;
-use crate::network::touched::Touched;
+use crate::parameters::touched::Touched;
+use crate::parameters::{PerGroup, Segment};
 
 crate::component! {
     /// Stochastic gradient descent with momentum (Sutskever et al., On the Importance of Initialization and Momentum

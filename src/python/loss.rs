@@ -8,9 +8,10 @@ use pyo3::prelude::*;
 use serde_json::{Value, json};
 
 use super::door::{exception, foreign};
+use crate::component::Described;
 use crate::error::Result;
-use crate::loss::{Batch, Kernel, Labels, Loss, Targets};
-use crate::registry::Described;
+use crate::label::{Labels, Targets};
+use crate::loss::{Batch, Kernel, Loss};
 use crate::{bail, value_error};
 
 /// Calls Python for value and gradient; the file of a model cannot bring it back.

@@ -12,9 +12,9 @@ mod weighting;
 use pyo3::prelude::*;
 use serde_json::Value;
 
+use crate::component::Info;
 use crate::error::Result;
-use crate::level::Level;
-use crate::registry::Info;
+use crate::machine::level::Level;
 use crate::{encoder, head, loss as losses, optim, regularizer, schedule, sharing, weighting as weightings};
 
 /// The compiled core: models, data and the training loop over NumPy arrays.
@@ -78,7 +78,7 @@ fn components(py: Python<'_>) -> PyResult<String> {
 /// The question whether one of these names was meant, as errors ask it; nothing if none is close.
 #[pyfunction]
 fn meant(name: &str, names: Vec<String>) -> String {
-    crate::registry::meant(name, &names)
+    crate::component::meant(name, &names)
 }
 
 /// Builds a component from its JSON description and forgets it: for its errors.

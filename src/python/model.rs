@@ -16,13 +16,13 @@ use serde_json::Value;
 use super::data::PyData;
 use super::meters::PyMeters;
 use super::{arrays, door, loss};
+use crate::component::list;
 use crate::error::Result;
-use crate::inspection::Shown;
 use crate::meter::Meter;
 use crate::model::Model;
+use crate::model::inspection::Shown;
 use crate::network::Source;
 use crate::network::builder::Limit;
-use crate::registry::list;
 use crate::regularizer::Relation;
 use crate::{bail, value_error};
 
@@ -113,7 +113,7 @@ impl PyModel {
     /// Copies of all parameters and state, by path.
     fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let all = self.with(py, |model| {
-            let copy = |(i, e): (usize, &crate::network::Entry)| {
+            let copy = |(i, e): (usize, &crate::parameters::Entry)| {
                 (e.name.to_string(), e.shape.clone(), model.entry(i).to_vec())
             };
             Ok(model.entries().iter().enumerate().map(copy).collect::<Vec<_>>())
@@ -160,7 +160,7 @@ impl PyModel {
         let py = slf.py();
         let places = slf.get().with(py, |model| {
             let learned = model.entries().iter().enumerate().filter(|(_, e)| e.param.is_some());
-            let place = |(i, e): (usize, &crate::network::Entry)| {
+            let place = |(i, e): (usize, &crate::parameters::Entry)| {
                 (e.name.to_string(), e.shape.clone(), model.entry(i).as_ptr() as usize)
             };
             Ok(learned.map(place).collect::<Vec<_>>())

@@ -12,12 +12,11 @@ use super::data::{PyData, Source};
 use super::model::{PyModel, Shared};
 use super::{arrays, door};
 use crate::error::{Error, Result};
-use crate::meter;
 use crate::model::Model;
 use crate::trainer::Trainer;
 use crate::trainer::checkpoint::Checkpoint;
 use crate::trainer::epoch::{Run, Sets};
-use crate::value_error;
+use crate::{meter, value_error};
 
 /// Trains one model.
 #[pyclass(frozen, name = "Trainer", module = "polytask._core")]

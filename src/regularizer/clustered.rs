@@ -3,9 +3,9 @@
 use super::spectrum::Spectrum;
 use super::{Penalty, Places, Regularizer, rows};
 use crate::bail;
+use crate::component::Component;
 use crate::error::Result;
-use crate::real::Real;
-use crate::registry::Component;
+use crate::machine::real::Real;
 
 crate::component! {
     /// Tasks that fall into `clusters` unknown groups (Jacob, Bach and Vert, Clustered Multi-Task Learning: A Convex
@@ -143,8 +143,8 @@ fn spread(values: &mut [f64], [low, high]: [f64; 2], trace: f64) {
 mod tests {
     use super::super::task_relation::tests::two_tasks;
     use super::*;
-    use crate::network::path::Path;
-    use crate::network::random::Stream;
+    use crate::machine::random::Stream;
+    use crate::parameters::path::Path;
     use crate::regularizer::Piece;
 
     fn cost(squares: &[f64], values: &[f64]) -> f64 {

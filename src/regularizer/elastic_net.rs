@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::{Penalty, Places, Regularizer};
+use crate::component::Component;
 use crate::error::Result;
-use crate::level;
-use crate::real::{LANES, Real};
-use crate::registry::Component;
+use crate::machine::level;
+use crate::machine::real::{LANES, Real};
 
 crate::component! {
     /// `R = ratio * sum of |w| + (1 - ratio) * sum of w^2` (Zou and Hastie, Regularization and Variable Selection via the
@@ -89,7 +89,7 @@ impl<T: Real, F: Fn(T) -> (T, T)> pulp::NullaryFnOnce for Sweep<'_, T, F> {
 pub(super) mod tests {
     use super::super::Piece;
     use super::*;
-    use crate::network::path::Path;
+    use crate::parameters::path::Path;
 
     /// One weight of so many numbers.
     pub(in super::super) fn places(size: usize) -> Places {

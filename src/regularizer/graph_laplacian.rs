@@ -2,9 +2,9 @@
 
 use super::{Penalty, Places, Regularizer, rows};
 use crate::bail;
+use crate::component::Component;
 use crate::error::Result;
-use crate::real::Real;
-use crate::registry::Component;
+use crate::machine::real::Real;
 
 crate::component! {
     /// `R = tr(W L W^T) = sum over pairs of tasks of A_st |w_s - w_t|^2` for a given relation `A`, with its Laplacian

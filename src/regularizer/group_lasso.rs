@@ -1,9 +1,9 @@
 //! Features that all tasks use, or none.
 
 use super::{Penalty, Places, Regularizer, rows};
+use crate::component::Component;
 use crate::error::Result;
-use crate::real::Real;
-use crate::registry::Component;
+use crate::machine::real::Real;
 
 crate::component! {
     /// `R = sum over inputs k of |W_k|`, the length of all weights by which any task reads input `k` (the l2,1 norm:

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::{Penalty, Places, Regularizer, elastic_net};
+use crate::component::Component;
 use crate::error::Result;
-use crate::real::Real;
-use crate::registry::Component;
+use crate::machine::real::Real;
 
 crate::component! {
     /// `R = sum of w^2` (Hoerl and Kennard, Ridge Regression, Technometrics 1970)

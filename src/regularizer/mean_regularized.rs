@@ -1,9 +1,9 @@
 //! Tasks stay near their mean.
 
 use super::{Penalty, Places, Regularizer, rows};
+use crate::component::Component;
 use crate::error::Result;
-use crate::real::Real;
-use crate::registry::Component;
+use crate::machine::real::Real;
 
 crate::component! {
     /// `R = sum over tasks of |w_t - mean|^2`, where `w_t` is all that task `t` has of its own and `mean` their mean

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use serde_json::Value;
 
+use crate::component::Described;
 use crate::error::Result;
-use crate::real::Real;
-use crate::registry::Described;
+use crate::machine::real::Real;
 
 pub mod clustered;
 pub mod elastic_net;

@@ -2,9 +2,9 @@
 
 use super::{Penalty, Piece, Places, Regularizer, rows};
 use crate::bail;
+use crate::component::Component;
 use crate::error::Result;
-use crate::real::Real;
-use crate::registry::Component;
+use crate::machine::real::Real;
 
 crate::component! {
     /// `R = sum over pairs of |A B^T|^2` (Frobenius) for a shared weight `A` and a task's own weight `B`, `[out, in]`,
@@ -73,7 +73,7 @@ impl<T: Real> Penalty<T> for Orthogonality {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::path::Path;
+    use crate::parameters::path::Path;
 
     fn places() -> Places {
         let piece = |path: &str, start, task, reads| Piece {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::bail;
+use crate::component::{list, meant};
 use crate::error::Result;
-use crate::network::path::{Path, instead};
-use crate::network::{Entry, Network, ValueId};
-use crate::optim::Block;
-use crate::registry::{list, meant};
+use crate::network::{Network, ValueId};
+use crate::parameters::path::{Path, instead};
+use crate::parameters::{Block, Entry};
 
 /// A weight or bias in the flat parameters.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,7 @@
 //! Loops over what corresponds between tasks, seen as rows of one matrix that lie anywhere in the flat parameters.
 
 use super::{Piece, Stack};
-use crate::real::{LANES, Real};
+use crate::machine::real::{LANES, Real};
 use crate::vectorised;
 
 /// Columns treated at once, so that all rows' parts stay in a near cache; no power of two, or rows of equal length would

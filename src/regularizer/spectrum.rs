@@ -1,8 +1,8 @@
 //! The Gramian of the tasks' parameters, and functions of its eigenvalues.
 
 use super::{Places, rows};
-use crate::real::Real;
-use crate::weighting::solver::eigen::Eigen;
+use crate::machine::real::Real;
+use crate::solver::eigen::Eigen;
 
 /// A Gramian with the memory that it takes.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::spectrum::Spectrum;
 use super::{Penalty, Places, Regularizer, rows};
+use crate::component::Component;
 use crate::error::Result;
-use crate::real::Real;
-use crate::registry::Component;
+use crate::machine::real::Real;
 use crate::{bail, value_error};
 
 crate::component! {
@@ -110,7 +110,7 @@ impl<T: Real> Penalty<T> for TaskRelation {
 pub(super) mod tests {
     use super::super::Piece;
     use super::*;
-    use crate::network::path::Path;
+    use crate::parameters::path::Path;
 
     /// Heads of two tasks with so many weights each, one behind the other.
     pub(in super::super) fn two_tasks(size: usize) -> Places {

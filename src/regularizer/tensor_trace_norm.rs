@@ -2,9 +2,9 @@
 
 use super::spectrum::Spectrum;
 use super::{Penalty, Places, Regularizer, Stack, rows};
+use crate::component::Component;
 use crate::error::Result;
-use crate::real::Real;
-use crate::registry::Component;
+use crate::machine::real::Real;
 
 crate::component! {
     /// `R = sum over layers, and over the three unfoldings of their tensor [out, in, tasks], of the trace norm` (Tucker's
@@ -124,7 +124,7 @@ impl<'a> Unfolding<'a> {
 mod tests {
     use super::super::task_relation::tests::two_tasks;
     use super::*;
-    use crate::network::path::Path;
+    use crate::parameters::path::Path;
 
     #[test]
     fn by_hand() {

@@ -2,9 +2,9 @@
 
 use super::spectrum::Spectrum;
 use super::{Penalty, Places, Regularizer, rows};
+use crate::component::Component;
 use crate::error::Result;
-use crate::real::Real;
-use crate::registry::Component;
+use crate::machine::real::Real;
 
 crate::component! {
     /// `R = sum of the singular values of W`, where row `t` of `W`, `[tasks, parameters]`, is all that task `t` has of

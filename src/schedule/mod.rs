@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use serde_json::Value;
 
+use crate::component::Described;
 use crate::error::Result;
-use crate::registry::Described;
 
 pub mod constant;
 pub mod cosine;

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Moment, Schedule};
+use crate::component::Described;
 use crate::error::Result;
-use crate::registry::Described;
 use crate::value_error;
 
 crate::component! {

@@ -6,8 +6,9 @@ use crate::head::Feature;
 use crate::network::builder::Builder;
 use crate::network::nodes::activation::Curve;
 use crate::network::nodes::mixture::Experts;
-use crate::network::path::component;
-use crate::network::{Output, Reach, ValueId};
+use crate::network::{Output, ValueId};
+use crate::parameters::Reach;
+use crate::parameters::path::component;
 use crate::task::Task;
 
 crate::component! {

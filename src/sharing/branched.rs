@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Parts, Sharing};
 use crate::bail;
+use crate::component::{list, meant};
 use crate::error::Result;
 use crate::head::Feature;
-use crate::network::Reach;
 use crate::network::builder::Builder;
-use crate::network::path::component;
-use crate::registry::{list, meant};
+use crate::parameters::Reach;
+use crate::parameters::path::component;
 
 /// For each layer, which tasks go together.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

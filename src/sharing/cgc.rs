@@ -3,9 +3,9 @@
 use super::{Parts, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
-use crate::network::Reach;
 use crate::network::builder::Builder;
 use crate::network::nodes::mixture::Experts;
+use crate::parameters::Reach;
 
 crate::component! {
     /// Customized gate control (Tang, Liu, Zhao & Gong, RecSys 2020): experts that all tasks share beside experts of each task;

@@ -3,9 +3,9 @@
 use super::{Parts, Sharing, near_identity};
 use crate::error::Result;
 use crate::head::Feature;
-use crate::network::Reach;
 use crate::network::builder::Builder;
 use crate::network::nodes::stitch::{Mix, Rule};
+use crate::parameters::Reach;
 
 crate::component! {
     /// Cross-stitch networks (Misra, Shrivastava, Gupta & Hebert, CVPR 2016): an encoder a task, and after each of its layers

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
 use crate::network::nodes::mixture::Experts;
-use crate::network::{Init, Reach};
+use crate::parameters::{Init, Reach};
 
 crate::component! {
     /// DSelect-k (Hazimeh, Zhao, Chowdhery, Sathiamoorthy, Chen, Mazumder, Hong & Chi, NeurIPS 2021): a mixture of experts in

@@ -3,8 +3,9 @@
 use super::{Parts, Sharing, funnel};
 use crate::error::Result;
 use crate::head::Feature;
+use crate::network::Output;
 use crate::network::builder::Builder;
-use crate::network::{Output, Reach, TaskId};
+use crate::parameters::{Reach, TaskId};
 use crate::task::Task;
 
 crate::component! {

@@ -3,9 +3,9 @@
 use super::{Parts, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
-use crate::network::Reach;
 use crate::network::builder::Builder;
 use crate::network::nodes::stitch::{Mix, Rule};
+use crate::parameters::Reach;
 
 crate::component! {
     /// Learning to branch (Guo, Lee & Ulbricht, ICML 2020): layers of blocks, of which each block, and each task in the end,

@@ -3,9 +3,9 @@
 use super::{Parts, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
-use crate::network::Reach;
 use crate::network::builder::Builder;
 use crate::network::nodes::mixture::Experts;
+use crate::parameters::Reach;
 
 crate::component! {
     /// Multi-gate mixture of experts (Ma, Zhao, Yi, Chen, Hong & Chi, KDD 2018): `f_t(x) = sum_e softmax(W_t x + b_t)_e f_e(x)`,

@@ -18,14 +18,15 @@ pub mod soft;
 use std::fmt::Debug;
 
 use crate::bail;
+use crate::component::Described;
 use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::Feature;
-use crate::loss::Labels;
+use crate::label::Labels;
 use crate::network::builder::Builder;
-use crate::network::path::component;
-use crate::network::{Output, Reach, TaskId, ValueId};
-use crate::registry::Described;
+use crate::network::{Output, ValueId};
+use crate::parameters::path::component;
+use crate::parameters::{Reach, TaskId};
 use crate::task::Task;
 
 /// What a scheme wires.

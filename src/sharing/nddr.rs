@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
 use crate::network::nodes::activation::Curve;
-use crate::network::{Init, Reach};
+use crate::parameters::{Init, Reach};
 
 crate::component! {
     /// NDDR (Gao, Ma, Zhao, Liu & Yuille, CVPR 2019): an encoder a task; after each layer the features of all tasks side by

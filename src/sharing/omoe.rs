@@ -3,9 +3,9 @@
 use super::{Parts, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
-use crate::network::Reach;
 use crate::network::builder::Builder;
 use crate::network::nodes::mixture::Experts;
+use crate::parameters::Reach;
 
 crate::component! {
     /// One-gate mixture of experts (Ma et al., KDD 2018, section 4.1, after Jacobs et al., Neural Computation 1991):

@@ -6,9 +6,10 @@ use super::{Parts, Sharing};
 use crate::bail;
 use crate::error::Result;
 use crate::head::Feature;
+use crate::network::ValueId;
 use crate::network::builder::Builder;
 use crate::network::nodes::mixture::Experts;
-use crate::network::{Reach, ValueId};
+use crate::parameters::Reach;
 
 crate::component! {
     /// Progressive layered extraction (Tang, Liu, Zhao & Gong, RecSys 2020): levels of customized gate control. On each level

@@ -4,9 +4,9 @@ use super::{Parts, Sharing, near_identity};
 use crate::bail;
 use crate::error::Result;
 use crate::head::Feature;
-use crate::network::Reach;
 use crate::network::builder::Builder;
 use crate::network::nodes::stitch::{Mix, Rule};
+use crate::parameters::Reach;
 
 crate::component! {
     /// Sluice networks (Ruder, Bingel, Augenstein & Sogaard, AAAI 2019): an encoder a task; each layer's features are split

@@ -3,8 +3,8 @@
 use super::{Parts, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
-use crate::network::Reach;
 use crate::network::builder::Builder;
+use crate::parameters::Reach;
 
 crate::component! {
     /// Soft parameter sharing (Duong et al., ACL 2015; Yang & Hospedales, ICLR workshop 2017): each task has an encoder of its

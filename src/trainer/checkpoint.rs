@@ -8,15 +8,15 @@ use serde_json::Value;
 use super::Trainer;
 use super::epoch::{Run, Sums};
 use super::observed::Observed;
-use crate::description::read_frozen;
 use crate::error::Result;
+use crate::file::format::CHECKPOINT;
 use crate::file::{self, Contents};
-use crate::format::CHECKPOINT;
 use crate::loss::Loss;
 use crate::meter::Meter;
-use crate::model::Model;
+use crate::model::description::read_frozen;
+use crate::model::{Model, description};
 use crate::regularizer::Relation;
-use crate::{bail, description, optim, regularizer, schedule, value_error, weighting};
+use crate::{bail, optim, regularizer, schedule, value_error, weighting};
 
 /// Before the names of the caller's arrays.
 const ARRAYS: &str = "arrays/";

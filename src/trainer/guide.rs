@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use crate::bail;
 use crate::error::Result;
+use crate::machine::half;
 use crate::model::Model;
+use crate::network::Network;
 use crate::network::gradient::{BUDGET, Store};
-use crate::network::half;
 use crate::network::plan::Purpose;
-use crate::network::{Network, ParamId, Reach, TaskId};
+use crate::parameters::{ParamId, Reach, TaskId};
 use crate::weighting::evidence::{HALF, SINGLE};
 use crate::weighting::modes::{At, Per, Precision};
 use crate::weighting::{Needs, Weighting};

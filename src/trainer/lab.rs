@@ -5,12 +5,11 @@ use super::step::{Parts, finite};
 use crate::bail;
 use crate::data::{Data, Rows};
 use crate::error::Result;
+use crate::machine::random::Stream;
 use crate::model::Model;
-use crate::network::TaskId;
 use crate::network::gradient::{Pass, Store};
 use crate::network::plan::{Purpose, Step};
-use crate::network::random::Stream;
-use crate::optim::Block;
+use crate::parameters::{Block, TaskId};
 use crate::weighting::{Moment, On, Probed};
 
 /// Stream of validation rows within a seed.

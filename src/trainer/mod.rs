@@ -13,12 +13,13 @@ mod ways;
 use serde_json::{Value, json};
 
 use crate::data::Data;
-use crate::description::read_seed;
 use crate::error::Result;
 use crate::meter::{Meter, Wanted};
 use crate::model::Model;
-use crate::network::{Entry, Network, Reach, Role};
-use crate::optim::{Block, Optimizer, Segments};
+use crate::model::description::read_seed;
+use crate::network::Network;
+use crate::optim::Optimizer;
+use crate::parameters::{Block, Entry, Reach, Role, Segments};
 use crate::regularizer::{Places, Relation, Term};
 use crate::schedule::Schedule;
 use crate::task::Task;

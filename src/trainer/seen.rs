@@ -2,8 +2,8 @@
 
 use super::lab::Lab;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::network::TaskId;
+use crate::machine::lent::Lent;
+use crate::parameters::TaskId;
 use crate::value_error;
 use crate::weighting::{Evidence, Moment, On, Probed};
 

@@ -4,16 +4,16 @@ use super::Trainer;
 use super::ways::Look;
 use crate::data::{Data, Order, Rows};
 use crate::error::Result;
-use crate::lent::Lent;
+use crate::machine::lent::Lent;
+use crate::machine::real::LANES;
 use crate::meter::Meter;
 use crate::model::Model;
-use crate::network::params::Params;
+use crate::model::workspace::Workspace;
 use crate::network::plan::Purpose;
-use crate::real::LANES;
+use crate::parameters::flat::Params;
 use crate::schedule::Moment;
 use crate::task::Task;
 use crate::weighting::Combination;
-use crate::workspace::Workspace;
 use crate::{bail, vectorised};
 
 /// Most state buffers an optimizer has.

@@ -2,11 +2,12 @@
 
 use crate::error::Result;
 use crate::file::Contents;
-use crate::network::memory::filled;
-use crate::network::params::Params;
-use crate::network::touched::SparseGradient;
-use crate::network::{Network, ParamId};
-use crate::optim::{Block, Optimizer, Segment};
+use crate::machine::memory::filled;
+use crate::network::Network;
+use crate::optim::Optimizer;
+use crate::parameters::flat::Params;
+use crate::parameters::touched::SparseGradient;
+use crate::parameters::{Block, ParamId, Segment};
 
 /// The sparse tables of a model.
 #[derive(Debug)]

@@ -7,16 +7,16 @@ use super::lab::Lab;
 use super::seen::Seen;
 use super::step::{Parts, Scratch, finite};
 use crate::error::Result;
-use crate::lent::Lent;
+use crate::machine::gram::{add_products, combine};
+use crate::machine::lent::Lent;
 use crate::model::Model;
-use crate::network::TaskId;
+use crate::model::workspace::Workspace;
 use crate::network::gradient::Pass;
-use crate::network::gram::{add_products, combine};
 use crate::network::plan::{Purpose, Step};
+use crate::parameters::TaskId;
 use crate::value_error;
 use crate::weighting::modes::At;
 use crate::weighting::{Moment, Needs};
-use crate::workspace::Workspace;
 
 /// A look at each micro-batch's outputs.
 pub(super) type Look<'a> = dyn FnMut(&Workspace, usize) + 'a;

@@ -1,7 +1,7 @@
 //! What a weighting is shown of a batch, and the same written down by hand.
 
 use crate::error::Result;
-use crate::network::random::Stream;
+use crate::machine::random::Stream;
 use crate::{bail, value_error};
 
 /// Stream of weightings within a seed.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::lent::Lent;
+use crate::machine::lent::Lent;
 
 /// Decay rates of the moments, and what is added to the denominator: the usual ones.
 const BETAS: [f64; 2] = [0.9, 0.999];

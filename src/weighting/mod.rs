@@ -6,8 +6,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::component::{Component, Described, Info};
 use crate::error::Result;
-use crate::registry::{Component, Described, Info};
+use crate::task::About;
 use crate::value_error;
 
 pub mod bilevel;
@@ -18,7 +19,6 @@ pub mod loss;
 pub mod modes;
 pub mod notice;
 pub mod positive;
-pub mod solver;
 pub mod standalone;
 
 pub use evidence::{Evidence, Given, Moment, On, Probed};
@@ -48,22 +48,6 @@ pub enum ActsLike {
     Mean,
     /// Neither: a norm of its own.
     Own,
-}
-
-/// A task, as far as a weighting may know it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct About {
-    /// Its name.
-    pub name: String,
-    /// Whether its loss is that of a regression.
-    pub regression: bool,
-}
-
-impl About {
-    /// Tasks known by their names alone.
-    pub fn named(names: &[&str]) -> Vec<Self> {
-        names.iter().map(|&name| Self { name: name.to_owned(), regression: false }).collect()
-    }
 }
 
 /// What a weighting decides; the buffers are kept from step to step.
@@ -264,7 +248,7 @@ macro_rules! remembers {
         }
 
         fn restore(&mut self, state: &$crate::weighting::State) -> $crate::error::Result<()> {
-            self.state = state.read(<Self as $crate::registry::Component>::CLASS, &self.state)?;
+            self.state = state.read(<Self as $crate::component::Component>::CLASS, &self.state)?;
             Ok(())
         }
 
@@ -330,7 +314,7 @@ mod methods {
 /// # Errors
 /// An unknown name or argument, or a value outside its range.
 pub fn build(description: &Value) -> Result<Box<dyn Weighting>> {
-    let (name, parameters) = crate::registry::split("weighting", description)?;
+    let (name, parameters) = crate::component::split("weighting", description)?;
     let Some(info) = methods::infos().into_iter().find(|info| info.name == name) else {
         return methods::build(description);
     };

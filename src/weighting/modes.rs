@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{About, ActsLike, Combination, Evidence, Moment, Needs, On, Probed, State, Weighting};
+use super::{ActsLike, Combination, Evidence, Moment, Needs, On, Probed, State, Weighting};
+use crate::component::{Component, Described, Info, Ranged, read};
 use crate::error::{Error, Result};
-use crate::lent::Lent;
-use crate::registry::{Component, Described, Info, Ranged, read};
+use crate::machine::lent::Lent;
+use crate::task::About;
 use crate::{bail, value_error};
 
 crate::component! {

@@ -1,7 +1,7 @@
 //! What a run should be told of once.
 
-use super::solver::square;
 use super::{Combination, Weighting, infos};
+use crate::solver::square;
 
 /// A direction this many times as long as all gradients together is worth a word.
 const MANY: f64 = 10.0;

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bail;
 use crate::error::Result;
-use crate::weighting::{About, Evidence};
+use crate::task::About;
+use crate::weighting::Evidence;
 
 /// The names of the tasks, for errors that say whose loss it was.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -4,8 +4,9 @@ use std::cell::Cell;
 
 use serde_json::{Value, json};
 
-use super::{About, Combination, Evidence, Given, Moment, Needs, Notice, State, Weighting, build, infos};
+use super::{Combination, Evidence, Given, Moment, Needs, Notice, State, Weighting, build, infos};
 use crate::error::Result;
+use crate::task::About;
 use crate::{bail, value_error, vectorised};
 
 /// How far, relative to the rows' lengths, a Gramian may be from symmetric and from products of gradients, whatever it is

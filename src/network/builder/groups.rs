@@ -7,7 +7,8 @@ use crate::bail;
 use crate::error::Result;
 use crate::network::nodes::island::{Island, Module};
 use crate::network::nodes::{Op, gather, join};
-use crate::network::{Reach, Role, Value, ValueId};
+use crate::network::{Value, ValueId};
+use crate::parameters::{Reach, Role};
 
 impl Builder {
     /// Each group of `x` so many times in turn, for equal layers that read the same: experts ([`Reach::All`]), or one

@@ -4,7 +4,8 @@ use super::Builder;
 use crate::bail;
 use crate::error::Result;
 use crate::network::nodes::{Op, calibrate, dot, funnel, mixture, selectors, softmax, stitch};
-use crate::network::{Init, Reach, Role, Source, Value, ValueId, View};
+use crate::network::{Source, Value, ValueId, View};
+use crate::parameters::{Init, Reach, Role};
 
 impl Builder {
     /// Softmax over the width of each row.

@@ -1,8 +1,9 @@
 //! Places for parameters and state in the flat buffers.
 
 use super::{ALIGN, Builder};
-use crate::network::path::Path;
-use crate::network::{Entry, Init, Param, ParamId, Reach, Role, Start, Value, ValueId};
+use crate::network::{Value, ValueId};
+use crate::parameters::path::Path;
+use crate::parameters::{Entry, Init, Param, ParamId, Reach, Role, Start};
 
 impl Builder {
     /// Weight and bias of linear layers `[width, inner]`, one a path; `layers` of them read one of so many groups.

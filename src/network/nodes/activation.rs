@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Node;
 use crate::error::Result;
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::buffer::{Buffer, Layout};
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
-use crate::network::product::Mode;
-use crate::real::Real;
 use crate::vectorised;
 
 /// An activation function, as users name it.
@@ -32,7 +32,7 @@ pub enum Curve {
     Sigmoid,
 }
 
-impl crate::registry::Ranged for Curve {
+impl crate::component::Ranged for Curve {
     fn within(&self, _: &impl std::ops::RangeBounds<f64>) -> bool {
         true
     }

@@ -4,11 +4,11 @@ use super::Node;
 use super::concat::{Pieces, take};
 use super::route::covers;
 use crate::error::Result;
-use crate::network::buffer::Buffer;
+use crate::machine::buffer::Buffer;
+use crate::machine::real::Real;
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{Kernel, Prepare, Step};
 use crate::network::{Network, ValueId};
-use crate::real::Real;
 
 /// `y = x_1 + x_2 + ...`.
 #[derive(Debug)]

@@ -4,11 +4,11 @@ use super::Node;
 use super::concat::Pieces;
 use super::route::{Route, covers};
 use crate::error::Result;
-use crate::network::buffer::Buffer;
+use crate::machine::buffer::Buffer;
+use crate::machine::real::{LANES, Real};
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{Kernel, Prepare, Step};
 use crate::network::{Network, ValueId};
-use crate::real::{LANES, Real};
 use crate::vectorised;
 
 /// `y = b`, and in the objective `strength * mean over rows of max(sigmoid(b) - sigmoid(a), 0)`, summed over groups (Xi et

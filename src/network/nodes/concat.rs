@@ -3,12 +3,13 @@
 use super::Node;
 use super::route::covers;
 use crate::error::Result;
-use crate::network::buffer::{Buffer, Layout};
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
-use crate::network::product::Mode;
-use crate::network::{Network, Reach, TaskId, ValueId};
-use crate::real::Real;
+use crate::network::{Network, ValueId};
+use crate::parameters::{Reach, TaskId};
 use crate::vectorised;
 
 /// `y = [x_1, x_2, ...]` along the width.

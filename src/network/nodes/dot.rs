@@ -4,11 +4,11 @@ use super::Node;
 use super::mixture::dot;
 use super::route::{Fork, covers};
 use crate::error::Result;
-use crate::network::buffer::Buffer;
+use crate::machine::buffer::Buffer;
+use crate::machine::real::Real;
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{Kernel, Prepare, Step};
 use crate::network::{Network, ValueId};
-use crate::real::Real;
 use crate::vectorised;
 
 /// `y = scale * <a, b>` in each row of each group.

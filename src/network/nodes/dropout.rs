@@ -2,13 +2,13 @@
 
 use super::Node;
 use crate::error::Result;
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::product::Mode;
+use crate::machine::random::{Stream, coarse};
+use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::buffer::{Buffer, Layout};
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
-use crate::network::product::Mode;
-use crate::network::random::{Stream, coarse};
-use crate::real::Real;
 use crate::vectorised;
 
 /// Stream of dropout within a seed.

@@ -1,17 +1,18 @@
 //! Numeric features and one embedding per categorical feature, gathered into one row.
 
-use serde::{Deserialize, Serialize};
-
 use super::Node;
 use crate::error::Result;
-use crate::network::buffer::{Buffer, Layout};
+use crate::input::{Bag, Combine, NOTHING};
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::gram::add_products;
+use crate::machine::memory;
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
+use crate::network::ValueId;
 use crate::network::gradient::{Pass, PerPass, Tiled};
-use crate::network::gram::add_products;
 use crate::network::plan::{Kernel, ParamGradient, Prepare, Step};
-use crate::network::product::Mode;
-use crate::network::touched::{SparseGradient, Touched};
-use crate::network::{NOTHING, ParamId, ValueId, memory};
-use crate::real::Real;
+use crate::parameters::ParamId;
+use crate::parameters::touched::{SparseGradient, Touched};
 
 /// Calls `$body` with `$w` bound to a width that the compiler knows, or to 0 for one it does not.
 macro_rules! with_width {
@@ -41,25 +42,6 @@ pub struct Feature {
     pub bag: Option<Bag>,
     /// Whether a step touches the rows of its codes alone.
     pub sparse: bool,
-}
-
-/// A feature of several codes, or none: `length` columns, of which those that hold [`NOTHING`] do not count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bag {
-    /// Most codes a row of the data has.
-    pub length: usize,
-    /// What becomes of their rows.
-    pub combine: Combine,
-}
-
-/// What becomes of the rows of a bag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Combine {
-    /// Their mean; zeros if there is none.
-    Mean,
-    /// Their sum.
-    Sum,
 }
 
 impl Feature {

@@ -3,11 +3,11 @@
 use super::Node;
 use super::route::{Fork, covers};
 use crate::error::Result;
-use crate::network::buffer::Buffer;
+use crate::machine::buffer::Buffer;
+use crate::machine::real::Real;
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{Kernel, Prepare, Step};
 use crate::network::{Network, ValueId};
-use crate::real::Real;
 use crate::vectorised;
 
 /// `y = logit(sigmoid(a) sigmoid(b)) = a + b - ln(1 + e^a + e^b)` (Ma et al., SIGIR 2018), without overflow and without a

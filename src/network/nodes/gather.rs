@@ -4,12 +4,12 @@ use super::Node;
 use super::concat::{Owner, take, take_times};
 use super::route::covers;
 use crate::error::Result;
-use crate::network::buffer::{Buffer, Layout};
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
-use crate::network::product::Mode;
 use crate::network::{Network, ValueId};
-use crate::real::Real;
 
 /// `y[i] = x_k[g]`, where `(k, g)` is the `i`-th pick.
 #[derive(Debug)]

@@ -8,12 +8,13 @@ use tch::Tensor;
 use super::Node;
 use crate::bail;
 use crate::error::Result;
-use crate::network::buffer::Buffer;
+use crate::machine::buffer::Buffer;
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
+use crate::network::ValueId;
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, ParamGradient, Prepare, Step};
-use crate::network::product::Mode;
-use crate::network::{Init, ParamId, ValueId};
-use crate::real::Real;
+use crate::parameters::{Init, ParamId};
 
 /// A differentiable function of tensors with parameters of its own.
 pub trait Module: Debug + Send + Sync {
@@ -81,7 +82,7 @@ impl Node for Island {
         let tensor = |id: ValueId| at.value(id).shaped(&[at.rows, at.net.values[id].width]);
         let param = |id: ParamId| at.param(id)?.shaped(&at.net.params[id].shape);
         let lane = match at.net.values[self.output].reach {
-            crate::network::Reach::One(task) => task,
+            crate::parameters::Reach::One(task) => task,
             _ => 0,
         };
         let learning: Vec<_> = (0..self.inputs.len()).filter(|&k| at.net.values[self.inputs[k]].learns).collect();

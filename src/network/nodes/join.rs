@@ -3,12 +3,12 @@
 use super::Node;
 use super::concat::take;
 use crate::error::Result;
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::buffer::{Buffer, Layout};
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
-use crate::network::product::Mode;
-use crate::real::Real;
 
 /// `y = [x[0], x[1], ...]` along the width: `[groups, rows, width]` to `[rows, groups * width]`.
 #[derive(Debug)]

@@ -12,15 +12,16 @@ use self::shapes::Shapes;
 use super::Node;
 use super::activation::Curve;
 use crate::error::{Error, Result};
-use crate::network::buffer::{Buffer, Layout};
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::gram::Square;
+use crate::machine::half::round;
+use crate::machine::parallel::{Places, split};
+use crate::machine::product::{Mode, Product};
+use crate::machine::real::Real;
+use crate::network::ValueId;
 use crate::network::gradient::{Pass, PerPass, Tiled};
-use crate::network::gram::Square;
-use crate::network::half::round;
-use crate::network::parallel::{Places, split};
 use crate::network::plan::{Entrance, InputGradient, Kernel, ParamGradient, Piece, Prepare, Step, pieces};
-use crate::network::product::{Mode, Product};
-use crate::network::{ParamId, ValueId};
-use crate::real::Real;
+use crate::parameters::ParamId;
 use crate::with_shape;
 
 /// How groups of input and output correspond.

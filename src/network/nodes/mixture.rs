@@ -3,12 +3,13 @@
 use super::Node;
 use super::concat::Owner;
 use crate::error::Result;
-use crate::network::buffer::{Buffer, Layout};
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
-use crate::network::product::Mode;
-use crate::network::{Network, Reach, ValueId};
-use crate::real::Real;
+use crate::network::{Network, ValueId};
+use crate::parameters::Reach;
 use crate::vectorised;
 
 /// `y[g] = sum_j gates[g][:, j] * expert_j`, row by row; the experts of all sources in turn.

@@ -21,9 +21,10 @@ pub mod softmax;
 pub mod stitch;
 
 use super::plan::{Kernel, Prepare};
-use super::{Network, ParamId, ValueId};
+use super::{Network, ValueId};
 use crate::error::Result;
-use crate::real::Real;
+use crate::machine::real::Real;
+use crate::parameters::ParamId;
 
 /// What every node's description offers.
 pub trait Node {

@@ -2,12 +2,13 @@
 
 use super::Node;
 use crate::error::{Error, Result};
-use crate::network::buffer::{Buffer, Layout};
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::product::Mode;
+use crate::machine::real::{LANES, Real};
+use crate::network::ValueId;
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, ParamGradient, Prepare, Step};
-use crate::network::product::Mode;
-use crate::network::{ParamId, ValueId};
-use crate::real::{LANES, Real};
+use crate::parameters::ParamId;
 use crate::vectorised;
 
 /// `y = (x - mean(x)) / sqrt(var(x) + eps) * scale + shift` over each row.

@@ -1,12 +1,13 @@
 //! How gradients go back from a node's output to one of its inputs: in which lanes, with which weights.
 
 use super::concat::Owner;
-use crate::network::buffer::{Buffer, Layout};
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
 use crate::network::gradient::Pass;
 use crate::network::plan::{InputGradient, Prepare, Step};
-use crate::network::product::Mode;
-use crate::network::{Network, Reach, ValueId};
-use crate::real::Real;
+use crate::network::{Network, ValueId};
+use crate::parameters::Reach;
 use crate::vectorised;
 
 /// Whether groups that go to their own tasks leave no lane of these inputs empty.

@@ -5,12 +5,12 @@ use std::ops::Range;
 use super::Node;
 use super::concat::{Owner, lanes_between, take};
 use crate::error::Result;
-use crate::network::buffer::Buffer;
+use crate::machine::buffer::Buffer;
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{Entrance, InputGradient, Kernel, Prepare, Step};
-use crate::network::product::Mode;
 use crate::network::{Network, ValueId};
-use crate::real::Real;
 
 /// `y = x[group][:, columns]`.
 #[derive(Debug)]

@@ -2,12 +2,13 @@
 
 use super::Node;
 use crate::error::Result;
-use crate::network::buffer::Buffer;
+use crate::machine::buffer::Buffer;
+use crate::machine::product::Mode;
+use crate::machine::real::{LANES, Real};
+use crate::network::ValueId;
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
-use crate::network::product::Mode;
-use crate::network::{Reach, ValueId};
-use crate::real::{LANES, Real};
+use crate::parameters::Reach;
 use crate::vectorised;
 
 /// Keeps logarithms of selections that are exactly 0 finite, as the authors' code does.

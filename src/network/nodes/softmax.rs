@@ -2,12 +2,12 @@
 
 use super::Node;
 use crate::error::Result;
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::buffer::{Buffer, Layout};
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
-use crate::network::product::Mode;
-use crate::real::Real;
 use crate::vectorised;
 
 /// Calls `$body` with `$w` bound to a number of gates that the compiler knows, or to 0 for one it does not.

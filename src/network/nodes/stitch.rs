@@ -6,13 +6,14 @@ use self::strips::{Strip, add_times, add_up, fill, product};
 use super::Node;
 use super::concat::Owner;
 use crate::error::Result;
-use crate::network::buffer::Buffer;
+use crate::machine::buffer::Buffer;
+use crate::machine::product::Mode;
+use crate::machine::random::Stream;
+use crate::machine::real::Real;
 use crate::network::gradient::{Pass, PerPass};
 use crate::network::plan::{InputGradient, Kernel, ParamGradient, Prepare, Step};
-use crate::network::product::Mode;
-use crate::network::random::Stream;
-use crate::network::{Network, ParamId, Reach, ValueId};
-use crate::real::Real;
+use crate::network::{Network, ValueId};
+use crate::parameters::{ParamId, Reach};
 
 /// Stream of sampled choices within a seed.
 const CHOICE: u64 = 3;

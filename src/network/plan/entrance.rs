@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::{Prepare, Step};
-use crate::network::buffer::Layout;
-use crate::network::{Reach, TaskId, Value, ValueId};
-use crate::real::Real;
+use crate::machine::buffer::Layout;
+use crate::machine::real::Real;
+use crate::network::{Value, ValueId};
+use crate::parameters::{Reach, TaskId};
 
 /// The columns of one task in a group of a gradient of one lane.
 #[derive(Debug, Clone)]

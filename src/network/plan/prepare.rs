@@ -2,13 +2,14 @@
 
 use super::{Entrance, Purpose, Step, pieces};
 use crate::error::Result;
-use crate::network::buffer::{Buffer, Layout};
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
 use crate::network::gradient::{Modes, Pass, PerPass, Slabs, Tiled};
-use crate::network::params::Params;
-use crate::network::product::Mode;
-use crate::network::touched::SparseGradient;
-use crate::network::{Network, Param, ParamId, Reach, ValueId};
-use crate::real::Real;
+use crate::network::{Network, ValueId};
+use crate::parameters::flat::Params;
+use crate::parameters::touched::SparseGradient;
+use crate::parameters::{Param, ParamId, Reach};
 
 /// What a node sees while its kernel is made.
 #[derive(Debug)]

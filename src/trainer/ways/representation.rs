@@ -2,14 +2,14 @@
 
 use super::Look;
 use crate::error::Result;
-use crate::lent::Lent;
+use crate::machine::lent::Lent;
 use crate::model::Model;
+use crate::model::workspace::Workspace;
 use crate::network::gradient::Pass;
 use crate::network::plan::{Purpose, Step};
 use crate::trainer::Trainer;
 use crate::trainer::step::{Parts, Scratch, finite};
 use crate::weighting::Needs;
-use crate::workspace::Workspace;
 
 impl Trainer {
     /// By the tasks' gradients at the representation.

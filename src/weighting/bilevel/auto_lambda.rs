@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{combine, dot, labelled, row, shifted};
+use crate::component::Component;
 use crate::error::Result;
-use crate::registry::Component;
+use crate::task::About;
 use crate::weighting::learned::Learned;
 use crate::weighting::loss::r#static::TaskWeights;
 use crate::weighting::positive::Names;
-use crate::weighting::{About, Combination, Evidence, On, Weighting};
+use crate::weighting::{Combination, Evidence, On, Weighting};
 
 crate::component! {
     /// Auto-Lambda (Liu et al., Auto-Lambda: Disentangling Dynamic Task Relationships, TMLR 2022).

@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Descent, combine, dot, labelled, norm, row};
 use crate::error::Result;
-use crate::lent::Lent;
+use crate::machine::lent::Lent;
+use crate::solver::simplex;
+use crate::task::About;
 use crate::weighting::learned::{Learned, through_softmax};
-use crate::weighting::solver::simplex;
-use crate::weighting::{About, Combination, Evidence, On, Probed, Weighting};
+use crate::weighting::{Combination, Evidence, On, Probed, Weighting};
 
 /// Most steps towards the combination of validation gradients, and the change that ends them.
 const STEPS: usize = 10_000;

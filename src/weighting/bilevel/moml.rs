@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Descent, combine, dot, labelled, norm, row, shifted};
 use crate::error::Result;
+use crate::solver::hull;
+use crate::task::About;
 use crate::weighting::learned::{Learned, through_softmax};
-use crate::weighting::solver::hull;
-use crate::weighting::{About, ActsLike, Combination, Evidence, On, Weighting};
+use crate::weighting::{ActsLike, Combination, Evidence, On, Weighting};
 
 /// Length of the step in parameters whose difference of gradients stands for a Hessian's product, as in DARTS.
 const STEP: f64 = 0.01;

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::lent::Lent;
+use crate::machine::lent::Lent;
+use crate::solver::eigen::{Eigen, rounded_tolerance};
 use crate::weighting::evidence::SINGLE;
-use crate::weighting::solver::eigen::{Eigen, rounded_tolerance};
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {

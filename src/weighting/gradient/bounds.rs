@@ -1,11 +1,12 @@
 //! How long directions are at most, whatever the gradients, and that they are still what they should be.
 
 use super::{aligned_mtl, cagrad, dualproj, fairgrad, mgda, nash_mtl, pcgrad, pivrg, upgrad};
+use crate::solver::eigen::{Eigen, rounded_tolerance};
+use crate::solver::fair::RIDGE;
+use crate::solver::{Cosines, cases, dot, times};
+use crate::task::About;
 use crate::weighting::evidence::{HALF, SINGLE};
-use crate::weighting::solver::eigen::{Eigen, rounded_tolerance};
-use crate::weighting::solver::fair::RIDGE;
-use crate::weighting::solver::{Cosines, cases, dot, times};
-use crate::weighting::{About, Given, Moment, Weighting};
+use crate::weighting::{Given, Moment, Weighting};
 
 /// Draws of each method.
 const DRAWS: u64 = 20_000;

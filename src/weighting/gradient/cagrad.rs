@@ -1,7 +1,7 @@
 //! The direction near the mean gradient that helps the worst-off task most.
 
 use crate::error::Result;
-use crate::weighting::solver::conflict_averse;
+use crate::solver::conflict_averse;
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {

@@ -1,7 +1,8 @@
 //! What tests of weightings from Gramians have in common.
 
-use crate::weighting::solver::{cases, dot, square, times};
-use crate::weighting::{About, Combination, Given, Weighting};
+use crate::solver::{cases, dot, square, times};
+use crate::task::About;
+use crate::weighting::{Combination, Given, Weighting};
 
 /// As many tasks as the largest case.
 pub fn tasks() -> Vec<About> {

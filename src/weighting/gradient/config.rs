@@ -1,9 +1,9 @@
 //! The direction at the same angle to all gradients, as long as their projections together.
 
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::weighting::solver::eigen::{self, Eigen};
-use crate::weighting::solver::{Cosines, dot, times};
+use crate::machine::lent::Lent;
+use crate::solver::eigen::Eigen;
+use crate::solver::{Cosines, dot, eigen, times};
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::mgda::Mgda;
 use crate::bail;
+use crate::component::Component;
 use crate::error::Result;
-use crate::registry::Component;
-use crate::weighting::{About, Combination, Evidence, State, Weighting, build};
+use crate::task::About;
+use crate::weighting::{Combination, Evidence, State, Weighting, build};
 
 crate::component! {
     /// CR-MOGM (Zhou, Zhang, Jiang, Zhong, Gu and Zhu, On the Convergence of Stochastic Multi-Objective Gradient

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::rows::{combine, dot, fit, width};
+use crate::component::Component;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::registry::Component;
-use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, State, Weighting};
+use crate::machine::lent::Lent;
+use crate::task::About;
+use crate::weighting::{ActsLike, Combination, Evidence, Needs, State, Weighting};
 use crate::{bail, vectorised};
 
 crate::component! {

@@ -1,10 +1,11 @@
 //! The mean gradient, projected so that it conflicts with no task.
 
 use super::preference;
+use crate::component::Component;
 use crate::error::Result;
-use crate::registry::Component;
-use crate::weighting::solver::cone;
-use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::solver::cone;
+use crate::task::About;
+use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// Projection on the dual cone (Lopez-Paz & Ranzato, Gradient Episodic Memory for Continual Learning, NeurIPS 2017;

@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::rows::{fit, width};
+use crate::component::Component;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::registry::Component;
+use crate::machine::lent::Lent;
+use crate::task::About;
 use crate::vectorised;
-use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, State, Weighting};
+use crate::weighting::{ActsLike, Combination, Evidence, Needs, State, Weighting};
 
 crate::component! {
     /// ExcessMTL (He, Zhou, Zhang, Yun, Xu, Zeng, Chilimbi and Zhao, Robust Multi-Task Learning with Excess Risks, ICML

@@ -1,8 +1,8 @@
 //! Fair shares of the decrease of the losses.
 
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::weighting::solver::fair;
+use crate::machine::lent::Lent;
+use crate::solver::fair;
 use crate::weighting::{Combination, Evidence, Needs, Weighting};
 
 crate::component! {

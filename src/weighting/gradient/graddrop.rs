@@ -1,7 +1,7 @@
 //! Gradient sign dropout: each coordinate moves only those gradients that agree on a sign drawn at random.
 
 use crate::error::Result;
-use crate::network::random::coarse;
+use crate::machine::random::coarse;
 use crate::vectorised;
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 

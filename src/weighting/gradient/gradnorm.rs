@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::bail;
 use crate::error::Result;
-use crate::lent::Lent;
+use crate::machine::lent::Lent;
+use crate::task::About;
 use crate::weighting::learned::Learned;
-use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// GradNorm (Chen, Badrinarayanan, Lee and Rabinovich, GradNorm: Gradient Normalization for Adaptive Loss Balancing

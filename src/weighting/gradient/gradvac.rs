@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::surgery::{Pair, operate};
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::machine::lent::Lent;
+use crate::task::About;
+use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 /// Targets are cut here: towards a cosine of 1 the correction grows without bound.
 const LARGEST_TARGET: f64 = 0.999;

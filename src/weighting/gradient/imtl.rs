@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::imtl_g;
 use crate::error::Result;
-use crate::lent::Lent;
+use crate::machine::lent::Lent;
+use crate::task::About;
 use crate::weighting::learned::Learned;
-use crate::weighting::{About, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{Combination, Evidence, Needs, Weighting};
 
 /// Furthest a scale's logarithm goes, so that weights stay between 1e-13 and 1e13.
 const LIMIT: f64 = 30.0;

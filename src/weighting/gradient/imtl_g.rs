@@ -1,9 +1,9 @@
 //! The direction with equal projections on all gradients.
 
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::weighting::solver::Cosines;
-use crate::weighting::solver::eigen::{self, Eigen};
+use crate::machine::lent::Lent;
+use crate::solver::eigen::Eigen;
+use crate::solver::{Cosines, eigen};
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
@@ -73,9 +73,9 @@ fn independent(cosines: &Cosines) -> Option<Lent<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::solver::{cases, times};
     use crate::weighting::Given;
     use crate::weighting::gradient::checks;
-    use crate::weighting::solver::{cases, times};
 
     #[test]
     fn golden() {

@@ -1,7 +1,7 @@
 //! The gradients that have the nearest neighbours.
 
 use crate::error::Result;
-use crate::lent::Lent;
+use crate::machine::lent::Lent;
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {

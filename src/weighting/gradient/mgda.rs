@@ -1,7 +1,7 @@
 //! The common descent direction of least norm.
 
 use crate::error::Result;
-use crate::weighting::solver::hull;
+use crate::solver::hull;
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {

@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{combine, fit, gramian, width};
 use super::shares::Shares;
+use crate::component::Component;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::registry::Component;
+use crate::machine::lent::Lent;
+use crate::solver::simplex;
+use crate::task::About;
 use crate::vectorised;
-use crate::weighting::solver::simplex;
-use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, State, Weighting};
+use crate::weighting::{ActsLike, Combination, Evidence, Needs, State, Weighting};
 
 crate::component! {
     /// MoCo (Fernando, Shen, Liu, Chaudhury, Murugesan and Chen, Mitigating Gradient Bias in Multi-objective Learning: A

@@ -4,8 +4,9 @@ use super::moco::descend;
 use super::rows::{combine, dot, products, width};
 use super::shares::Shares;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::machine::lent::Lent;
+use crate::task::About;
+use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// MoDo (Chen, Fernando, Ying and Chen, Three-Way Trade-Off in Multi-Objective Learning: Optimization, Generalization

@@ -1,8 +1,9 @@
 //! The Nash bargaining solution between tasks.
 
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::weighting::solver::fair::{self, Fair};
+use crate::machine::lent::Lent;
+use crate::solver::fair;
+use crate::solver::fair::Fair;
 use crate::weighting::{Combination, Evidence, Needs, Weighting};
 
 crate::component! {

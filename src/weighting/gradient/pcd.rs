@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bail;
+use crate::component::{Component, list, meant};
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::registry::{Component, list, meant};
-use crate::weighting::solver::quadratic::Program;
-use crate::weighting::solver::ridge::noise;
-use crate::weighting::solver::{Cosines, square};
-use crate::weighting::{About, Combination, Evidence, Needs, State, Weighting};
+use crate::machine::lent::Lent;
+use crate::solver::quadratic::Program;
+use crate::solver::ridge::noise;
+use crate::solver::{Cosines, square};
+use crate::task::About;
+use crate::weighting::{Combination, Evidence, Needs, State, Weighting};
 
 crate::component! {
     /// PCD (Varam and AlHajri, Not All Objectives Are Born Equal: Priority-Constrained Descent for Hierarchical
@@ -138,7 +139,7 @@ fn solve(gramian: &[f64], rows: usize, primary: usize, tau: f64) -> Lent<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::random::Stream;
+    use crate::machine::random::Stream;
     use crate::weighting::Given;
     use crate::weighting::gradient::trial;
 

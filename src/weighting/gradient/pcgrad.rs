@@ -2,7 +2,7 @@
 
 use super::surgery::operate;
 use crate::error::Result;
-use crate::lent::Lent;
+use crate::machine::lent::Lent;
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {

@@ -4,11 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::nash_mtl::clip;
 use crate::bail;
+use crate::component::Component;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::registry::Component;
-use crate::weighting::solver::fair::{self, Fair};
-use crate::weighting::{About, Combination, Evidence, Needs, Weighting};
+use crate::machine::lent::Lent;
+use crate::solver::fair;
+use crate::solver::fair::Fair;
+use crate::task::About;
+use crate::weighting::{Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// PIVRG, performance-informed variance reduction gradient aggregation (Qin et al., Revisiting Fairness in Multitask

@@ -2,8 +2,8 @@
 
 use crate::bail;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::weighting::About;
+use crate::machine::lent::Lent;
+use crate::task::About;
 
 /// Refuses preferences that are not one a task.
 ///

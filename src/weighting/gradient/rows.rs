@@ -1,10 +1,9 @@
 //! Arithmetic on rows of gradients, in passes that vectorise.
 
-use crate::bail;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::real::LANES;
-use crate::vectorised;
+use crate::machine::lent::Lent;
+use crate::machine::real::LANES;
+use crate::{bail, vectorised};
 
 /// Columns treated at once, so that a block of every row stays in the cache.
 const BLOCK: usize = 4096;

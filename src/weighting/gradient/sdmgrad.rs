@@ -4,9 +4,10 @@ use super::modo::step_with;
 use super::rows::products;
 use super::shares::Shares;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::weighting::solver::simplex;
-use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::machine::lent::Lent;
+use crate::solver::simplex;
+use crate::task::About;
+use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// SDMGrad (Xiao, Ban and Ji, Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms,

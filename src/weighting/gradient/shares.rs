@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::lent::Lent;
+use crate::machine::lent::Lent;
 
 /// A point of the probability simplex, one coordinate a task.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! What PCGrad and GradVac share: each gradient is changed against the others in random order, as a mixture of rows.
 
-use crate::lent::Lent;
-use crate::network::random::Stream;
+use crate::machine::lent::Lent;
+use crate::machine::random::Stream;
 use crate::weighting::Moment;
 
 /// Below this fraction of what was added up, a squared norm is rounding.

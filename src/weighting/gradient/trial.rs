@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use crate::network::random::Stream;
-use crate::registry::Component;
-use crate::weighting::{About, Combination, Given, Moment, State, Weighting};
+use crate::component::Component;
+use crate::machine::random::Stream;
+use crate::task::About;
+use crate::weighting::{Combination, Given, Moment, State, Weighting};
 
 /// Steps, tasks and parameters of [`sequence`].
 const STEPS: usize = 12;

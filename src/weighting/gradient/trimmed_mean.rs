@@ -2,8 +2,8 @@
 
 use super::rows::width;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::real::LANES;
+use crate::machine::lent::Lent;
+use crate::machine::real::LANES;
 use crate::vectorised;
 use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 

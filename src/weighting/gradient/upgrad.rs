@@ -1,10 +1,11 @@
 //! The mean of gradients, each projected so that it conflicts with no task.
 
 use super::preference;
+use crate::component::Component;
 use crate::error::Result;
-use crate::registry::Component;
-use crate::weighting::solver::cone;
-use crate::weighting::{About, ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::solver::cone;
+use crate::task::About;
+use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// UPGrad (Quinton & Rey, Jacobian Descent for Multi-Objective Optimization, arXiv 2406.16232, 2024):

@@ -1,10 +1,11 @@
 //! Losses drawn towards a preference by the angle between the two.
 
 use super::r#static::{Resolved, TaskWeights};
+use crate::component::Component;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::registry::Component;
-use crate::weighting::{About, Combination, Evidence, Weighting};
+use crate::machine::lent::Lent;
+use crate::task::About;
+use crate::weighting::{Combination, Evidence, Weighting};
 
 crate::component! {
     /// The scalarization of COSMOS (Ruchte & Grabocka, Scalable Pareto Front Approximation for Deep Multi-Objective

@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bail;
+use crate::component::Component;
 use crate::error::Result;
-use crate::registry::Component;
+use crate::task::About;
 use crate::weighting::learned::softmax;
 use crate::weighting::positive::Names;
-use crate::weighting::{About, ActsLike, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Combination, Evidence, Weighting};
 
 crate::component! {
     /// Dynamic weight average (Liu et al., End-to-End Multi-Task Learning with Attention, CVPR 2019).

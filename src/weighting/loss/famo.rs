@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::r#static::TaskWeights;
 use crate::bail;
+use crate::component::Component;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::registry::Component;
+use crate::machine::lent::Lent;
+use crate::task::About;
 use crate::weighting::learned::{Learned, through_softmax};
 use crate::weighting::positive::Names;
-use crate::weighting::{About, ActsLike, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Combination, Evidence, Weighting};
 
 /// Largest change of a logarithm in a step: that of eight digits.
 const CHANGE: f64 = 18.420_680_743_952_367;

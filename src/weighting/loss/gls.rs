@@ -1,9 +1,10 @@
 //! The geometric mean of the losses.
 
+use crate::component::Component;
 use crate::error::Result;
-use crate::registry::Component;
+use crate::task::About;
 use crate::weighting::positive::{Names, reciprocal};
-use crate::weighting::{About, Combination, Evidence, Weighting};
+use crate::weighting::{Combination, Evidence, Weighting};
 
 crate::component! {
     /// Geometric loss strategy (Chennupati et al., MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss

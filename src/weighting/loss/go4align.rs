@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::component::Component;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::registry::Component;
+use crate::machine::lent::Lent;
+use crate::task::About;
 use crate::weighting::learned::softmax;
 use crate::weighting::positive::{Names, reciprocal};
-use crate::weighting::{About, ActsLike, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Combination, Evidence, Weighting};
 
 crate::component! {
     /// GO4Align (Shen et al., GO4Align: Group Optimization for Multi-Task Alignment, NeurIPS 2024).
@@ -113,7 +114,7 @@ fn group(numbers: &mut [f64], groups: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::random::Stream;
+    use crate::machine::random::Stream;
     use crate::weighting::loss::tests::{close, continues, prepared, spares_absent, weigh};
 
     #[test]

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::component::Component;
 use crate::error::Result;
-use crate::registry::Component;
+use crate::task::About;
 use crate::weighting::learned::Learned;
 use crate::weighting::positive::{Names, logarithm, reciprocal};
-use crate::weighting::{About, Combination, Evidence, Weighting};
+use crate::weighting::{Combination, Evidence, Weighting};
 
 /// Furthest a scale's logarithm goes, so that weights stay between 1e-13 and 1e13.
 const LIMIT: f64 = 30.0;

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::lent::Lent;
+use crate::machine::lent::Lent;
+use crate::task::About;
 use crate::weighting::learned::{Learned, through_softmax};
-use crate::weighting::{About, ActsLike, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Combination, Evidence, Weighting};
 
 crate::component! {
     /// LDC-MTL (Xiao et al., LDC-MTL: Balancing Multi-Task Learning through Scalable Loss Discrepancy Control,

@@ -23,7 +23,8 @@ pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use crate::error::Result;
-    use crate::weighting::{About, Combination, Given, Moment, Weighting, build};
+    use crate::task::About;
+    use crate::weighting::{Combination, Given, Moment, Weighting, build};
 
     /// Tasks "a", "b", "c" ...; classifications.
     pub fn about(tasks: usize) -> Vec<About> {

@@ -1,10 +1,11 @@
 //! Losses drawn along a preference and onto it.
 
 use super::r#static::{Resolved, TaskWeights};
+use crate::component::Component;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::registry::Component;
-use crate::weighting::{About, Combination, Evidence, Weighting};
+use crate::machine::lent::Lent;
+use crate::task::About;
+use crate::weighting::{Combination, Evidence, Weighting};
 
 /// Distances from the preference below this part of the losses are rounding.
 const ROUNDING: f64 = 1e-12;

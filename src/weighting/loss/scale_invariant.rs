@@ -1,9 +1,10 @@
 //! The sum of the losses' logarithms.
 
+use crate::component::Component;
 use crate::error::Result;
-use crate::registry::Component;
+use crate::task::About;
 use crate::weighting::positive::{Names, logarithm, reciprocal};
-use crate::weighting::{About, Combination, Evidence, Weighting};
+use crate::weighting::{Combination, Evidence, Weighting};
 
 crate::component! {
     /// Scale-invariant sum (the baseline of Navon et al., Multi-Task Learning as a Bargaining Game, ICML 2022):

@@ -6,9 +6,10 @@ use std::ops::RangeBounds;
 use serde::{Deserialize, Serialize};
 
 use crate::bail;
+use crate::component::{Component, Ranged, list, meant};
 use crate::error::Result;
-use crate::registry::{Component, Ranged, list, meant};
-use crate::weighting::{About, Combination, Evidence, Weighting};
+use crate::task::About;
+use crate::weighting::{Combination, Evidence, Weighting};
 
 crate::component! {
     /// The weights given: `L = sum_j w_j lambda_j L_j`, where `lambda_j` is the task's own `weight`.

@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::component::Component;
 use crate::error::Result;
-use crate::lent::Lent;
-use crate::registry::Component;
+use crate::machine::lent::Lent;
+use crate::task::About;
 use crate::weighting::learned::{log_sum_exp, softmax};
 use crate::weighting::positive::{Names, logarithm, reciprocal};
-use crate::weighting::{About, Combination, Evidence, Weighting};
+use crate::weighting::{Combination, Evidence, Weighting};
 
 crate::component! {
     /// Smooth Tchebycheff scalarization (Lin et al., Smooth Tchebycheff Scalarization for Multi-Objective Optimization,

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::task::About;
 use crate::weighting::learned::Learned;
-use crate::weighting::{About, Combination, Evidence, Weighting};
+use crate::weighting::{Combination, Evidence, Weighting};
 
 /// Furthest a log-variance goes, so that weights stay between 1e-13 and 1e13.
 const LIMIT: f64 = 30.0;

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use crate::network::buffer::Layout;
+use crate::machine::buffer::Layout;
+use crate::machine::parallel::{Places, split, threads};
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
 use crate::network::nodes::activation::Shape;
-use crate::network::parallel::{Places, split, threads};
 use crate::network::plan::Piece;
-use crate::network::product::Mode;
-use crate::real::Real;
 use crate::vectorised;
 
 vectorised! {

@@ -2,12 +2,12 @@
 
 use super::shapes::Shapes;
 use crate::error::Result;
-use crate::network::buffer::{Buffer, Layout, Memory};
-use crate::network::half::{Halves, add_rounded_products, narrow, round, unround};
+use crate::machine::buffer::{Buffer, Layout, Memory};
+use crate::machine::half::{Halves, add_rounded_products, narrow, round, unround};
+use crate::machine::product::{Mode, Product};
+use crate::machine::real::Real;
 use crate::network::nodes::activation::Shape;
 use crate::network::plan::InputGradient;
-use crate::network::product::{Mode, Product};
-use crate::real::Real;
 use crate::vectorised;
 
 /// The per-task pass in bfloat16: rounded copies of what its products read, and what they give.

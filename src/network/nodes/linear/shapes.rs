@@ -1,10 +1,10 @@
 //! The sizes of a linear layer, and the products over them.
 
 use crate::error::Result;
-use crate::network::buffer::{Buffer, Memory};
+use crate::machine::buffer::{Buffer, Memory};
+use crate::machine::product::Product;
+use crate::machine::real::Real;
 use crate::network::plan::InputGradient;
-use crate::network::product::Product;
-use crate::real::Real;
 
 /// The sizes of a linear node as its products see them.
 pub(super) struct Shapes {

@@ -1,7 +1,7 @@
 //! Parts of groups in memory, and sums and products over them.
 
-use crate::network::buffer::Layout;
-use crate::real::{LANES, Real};
+use crate::machine::buffer::Layout;
+use crate::machine::real::{LANES, Real};
 use crate::vectorised;
 
 /// A part of one lane of a group, some rows of it: row `r` at `start + r * stride`.

@@ -1,0 +1,72 @@
+//! Inputs of a model: how many, and of which kinds.
+
+use serde::{Deserialize, Serialize};
+
+/// The code of an empty place in a bag.
+pub const NOTHING: u32 = u32::MAX;
+
+/// Number and kinds of a model's features.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inputs {
+    /// Numeric features a row.
+    pub numeric: usize,
+    /// The categorical features.
+    pub categorical: Vec<Category>,
+}
+
+impl Inputs {
+    /// The columns of codes.
+    pub fn columns(&self) -> Vec<Codes> {
+        let columns = |category: &Category| {
+            let codes = Codes { count: category.categories, gaps: category.bag.is_some() };
+            std::iter::repeat_n(codes, category.bag.map_or(1, |bag| bag.length))
+        };
+        self.categorical.iter().flat_map(columns).collect()
+    }
+}
+
+/// A categorical feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Category {
+    /// Number of categories.
+    pub categories: usize,
+    /// Its codes, if it has several or none a row.
+    pub bag: Option<Bag>,
+    /// Whether its table is sparse.
+    pub sparse: bool,
+}
+
+impl Category {
+    /// One code a row, and a table like any other parameter.
+    pub fn plain(categories: usize) -> Self {
+        Self { categories, bag: None, sparse: false }
+    }
+}
+
+/// A column of codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Codes {
+    /// They count from 0 to below this.
+    pub count: usize,
+    /// Whether -1 stands for no code.
+    pub gaps: bool,
+}
+
+/// A feature of several codes, or none: `length` columns, of which those that hold [`NOTHING`] do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bag {
+    /// Most codes a row of the data has.
+    pub length: usize,
+    /// What becomes of their rows.
+    pub combine: Combine,
+}
+
+/// What becomes of the rows of a bag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Combine {
+    /// Their mean; zeros if there is none.
+    Mean,
+    /// Their sum.
+    Sum,
+}

@@ -1,0 +1,12 @@
+//! What stands between the mathematics and the processor: memory, products, loops, threads, numbers at random.
+
+pub mod buffer;
+pub mod gram;
+pub mod half;
+pub mod lent;
+pub mod level;
+pub mod memory;
+pub mod parallel;
+pub mod product;
+pub mod random;
+pub mod real;

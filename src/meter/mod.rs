@@ -1,0 +1,423 @@
+//! Metrics that are counted batch by batch on raw outputs, which need not be kept for them.
+
+mod column;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use self::column::{Column, sort};
+use crate::error::Result;
+use crate::label::Targets;
+use crate::loss::Batch;
+use crate::task::Task;
+use crate::{bail, value_error};
+
+/// A metric that is counted here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Share of right decisions.
+    Accuracy,
+    /// Area under the curve of true against false positives.
+    Auroc,
+    /// Area under the curve of precision against recall, in steps.
+    AveragePrecision,
+    /// Mean absolute error.
+    Mae,
+    /// Mean squared error.
+    Mse,
+    /// Its root.
+    Rmse,
+    /// Explained share of the variance.
+    R2,
+}
+
+impl Metric {
+    /// Whether it is about the order of scores.
+    fn ranks(self) -> bool {
+        matches!(self, Metric::Auroc | Metric::AveragePrecision)
+    }
+}
+
+/// What a task's labels are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// One of several classes.
+    Classes,
+    /// 0 or 1, as many a row as there are outputs; others count as what they are nearer to.
+    Binary,
+    /// Numbers.
+    Values,
+}
+
+/// What is wanted of one task.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Wanted {
+    kind: Kind,
+    metrics: Vec<Metric>,
+    /// Whether raw outputs are wanted too, for other metrics.
+    pub keep: bool,
+    /// The scale in which its numbers train, where that is not their own.
+    #[serde(default)]
+    scale: Option<Scale>,
+}
+
+/// How numbers come back into units of their own: `center + spread x`, and with `log` its exponential less 1.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Scale {
+    centers: Vec<f64>,
+    spreads: Vec<f64>,
+    log: bool,
+}
+
+impl Scale {
+    fn inverse(&self, column: usize, x: f64) -> f64 {
+        let value = self.centers[column] + self.spreads[column] * x;
+        if self.log { value.exp_m1() } else { value }
+    }
+}
+
+/// Counts of one task.
+#[derive(Debug, Default)]
+pub struct Meter {
+    wanted: Option<Wanted>,
+    columns: Vec<Column>,
+    /// Whether the epoch began before anything was counted.
+    partial: bool,
+    /// Raw outputs and predictions of a batch.
+    raw: Vec<f32>,
+    linked: Vec<f32>,
+    /// Room to sort in.
+    room: Vec<u32>,
+}
+
+/// Reads what is wanted of each task: `[{"kind", "metrics", "keep"}, ...]` as JSON.
+///
+/// # Errors
+/// Something else.
+pub fn read(wanted: &str) -> Result<Vec<Wanted>> {
+    serde_json::from_str(wanted).map_err(|error| value_error!("what to measure: {error}"))
+}
+
+impl Meter {
+    /// Counts what is wanted from here on; what was counted stays if it is of the same columns.
+    pub fn want(&mut self, wanted: Option<&Wanted>, task: &Task) {
+        let ranked = |wanted: &Wanted| wanted.metrics.iter().any(|metric| metric.ranks());
+        let columns = match wanted {
+            None => self.columns.len(),
+            Some(wanted) if wanted.kind == Kind::Classes => match task.labels.width() {
+                classes if classes > 2 && ranked(wanted) => classes,
+                _ => 1,
+            },
+            Some(_) => task.labels.width(),
+        };
+        if columns != self.columns.len() {
+            self.columns = vec![Column::default(); columns];
+        }
+        // A scale of other columns is none of this task's.
+        let own =
+            |wanted: &Wanted| wanted.scale.as_ref().is_none_or(|s| [s.centers.len(), s.spreads.len()] == [columns; 2]);
+        self.wanted = wanted.filter(|wanted| own(wanted)).cloned();
+    }
+
+    /// One that begins when part of the epoch is over.
+    pub fn partial() -> Self {
+        Self { partial: true, ..Self::default() }
+    }
+
+    /// Begins again.
+    pub fn clear(&mut self) {
+        self.partial = false;
+        self.columns.iter_mut().for_each(Column::clear);
+    }
+
+    /// Makes room for so many rows.
+    pub fn reserve(&mut self, rows: usize) {
+        if self.ranks() {
+            self.columns.iter_mut().for_each(|column| column.scores.reserve(rows.saturating_sub(column.scores.len())));
+        }
+    }
+
+    /// Whether scores are kept.
+    fn ranks(&self) -> bool {
+        self.wanted.as_ref().is_some_and(|wanted| wanted.metrics.iter().any(|metric| metric.ranks()))
+    }
+
+    /// Whether raw outputs are wanted.
+    pub fn keeps(&self) -> bool {
+        self.wanted.as_ref().is_some_and(|wanted| wanted.keep)
+    }
+
+    /// Counts a batch: raw outputs and labels, but for rows of weight 0.
+    pub fn add(&mut self, task: &Task, batch: &Batch<'_, f32>) {
+        let Some(wanted) = self.wanted.take() else { return };
+        if !wanted.metrics.is_empty() {
+            match (wanted.kind, batch.targets) {
+                (Kind::Classes, Targets::Classes(classes)) => self.add_classes(task, &wanted, batch, classes),
+                (_, Targets::Values(values)) => self.add_values(task, &wanted, batch, values),
+                _ => {}
+            }
+        }
+        self.wanted = Some(wanted);
+    }
+
+    fn add_classes(&mut self, task: &Task, wanted: &Wanted, batch: &Batch<'_, f32>, classes: &[i32]) {
+        let weighs = |row: usize| batch.weights.is_none_or(|w| w[row] != 0.0);
+        let (mut count, mut right) = (0, 0);
+        for (row, &class) in classes[..batch.rows].iter().enumerate() {
+            // note: without branches, since which class is the largest cannot be foreseen.
+            let labelled = (class >= 0) & weighs(row);
+            let best = largest(&batch.outputs[row * batch.stride..][..batch.width]);
+            right += u64::from(labelled & (best == class as usize));
+            count += u64::from(labelled);
+        }
+        self.columns[0].right += right;
+        self.columns.iter_mut().for_each(|column| column.rows += count);
+        if !wanted.metrics.iter().any(|metric| metric.ranks()) {
+            return;
+        }
+        self.link(task, batch);
+        let width = self.linked.len() / batch.rows.max(1);
+        for row in (0..batch.rows).filter(|&row| classes[row] >= 0 && weighs(row)) {
+            rank(&mut self.columns, &self.linked[row * width..][..width], classes[row] as usize);
+        }
+    }
+
+    fn add_values(&mut self, task: &Task, wanted: &Wanted, batch: &Batch<'_, f32>, values: &[f32]) {
+        self.link(task, batch);
+        let columns = self.columns.len();
+        let width = self.linked.len() / batch.rows.max(1);
+        // One number an output: the mean of mean and variance, the middle one of several quantiles.
+        let (each, middle) = (width / columns.max(1), (width / columns.max(1)).saturating_sub(1) / 2);
+        let linked = &self.linked;
+        let ranks = wanted.metrics.iter().any(|metric| metric.ranks());
+        for (k, column) in self.columns.iter_mut().enumerate() {
+            let weighs = |row: usize| batch.weights.is_none_or(|w| w[row] != 0.0);
+            let there = |row: usize| !values[row * columns + k].is_nan() & weighs(row);
+            let pair = |row: usize| (linked[row * width + k * each + middle], values[row * columns + k]);
+            let cell = |row| (f64::from(pair(row).0), f64::from(pair(row).1), there(row));
+            match (wanted.kind, &wanted.scale) {
+                (Kind::Values, None) => column.errors(batch.rows, cell),
+                (Kind::Values, Some(scale)) => column.errors(batch.rows, |row| {
+                    let (p, y, there) = cell(row);
+                    (scale.inverse(k, p), scale.inverse(k, y), there)
+                }),
+                _ => column.decide(batch.rows, (0..batch.rows).map(cell), ranks),
+            }
+        }
+    }
+
+    /// One that is given predictions so wide instead of raw outputs.
+    pub fn of_predictions(kind: Kind, metric: Metric, width: usize) -> Self {
+        let columns = if kind == Kind::Classes && width == 2 { 1 } else { width.max(1) };
+        let wanted = Wanted { kind, metrics: vec![metric], keep: false, scale: None };
+        Self { wanted: Some(wanted), columns: vec![Column::default(); columns], ..Self::default() }
+    }
+
+    /// Counts predictions `[rows, width]`: probabilities of classes, with classes `[rows]`, -1 where they are missing, or
+    /// probabilities or numbers, with labels `[rows, width]`, NaN where they are missing.
+    ///
+    /// # Errors
+    /// Labels of other rows.
+    pub fn add_predictions<T: Copy + PartialOrd + Into<f64>>(
+        &mut self,
+        predicted: &[T],
+        known: &[f64],
+        width: usize,
+    ) -> Result<()> {
+        let Some(wanted) = &self.wanted else { return Ok(()) };
+        let (classes, ranks) = (wanted.kind == Kind::Classes, wanted.metrics.iter().any(|metric| metric.ranks()));
+        let fits = [width, if width == 2 { 1 } else { width }][usize::from(classes)] == self.columns.len();
+        if width == 0 || !fits || predicted.len() != known.len() * if classes { width } else { 1 } {
+            bail!("metrics: {} predictions of width {width} do not fit {} labels", predicted.len(), known.len());
+        }
+        if classes {
+            for (p, &class) in predicted.chunks_exact(width).zip(known).filter(|(_, class)| **class >= 0.0) {
+                self.columns.iter_mut().for_each(|column| column.rows += 1);
+                self.columns[0].right += u64::from(largest(p) == class as usize);
+                if ranks {
+                    rank(&mut self.columns, p, class as usize);
+                }
+            }
+            return Ok(());
+        }
+        for (k, column) in self.columns.iter_mut().enumerate() {
+            let rows = known.len() / width;
+            let cell = |row: usize| {
+                let (p, y) = (predicted[row * width + k].into(), known[row * width + k]);
+                (p, y, !y.is_nan())
+            };
+            match wanted.kind {
+                Kind::Values => column.errors(rows, cell),
+                _ => column.decide(rows, (0..rows).map(cell), ranks),
+            }
+        }
+        Ok(())
+    }
+
+    /// Predictions of a batch, row by row.
+    fn link(&mut self, task: &Task, batch: &Batch<'_, f32>) {
+        self.raw.resize(batch.rows * batch.width, 0.0);
+        let rows = batch.outputs.chunks(batch.stride.max(1)).take(batch.rows);
+        match batch.width {
+            1 => self.raw.iter_mut().zip(rows).for_each(|(to, from)| *to = from[0]),
+            width => {
+                self.raw.chunks_exact_mut(width).zip(rows).for_each(|(to, from)| to.copy_from_slice(&from[..width]))
+            }
+        }
+        self.linked.resize(batch.rows * task.predicted_width(), 0.0);
+        task.loss.link(task.labels, &self.raw, &mut self.linked);
+    }
+
+    /// The wanted metrics, means over the columns where they are defined; NaN where they are nowhere.
+    pub fn values(&mut self) -> Vec<f64> {
+        let metrics = self.wanted.as_ref().map_or(Vec::new(), |wanted| wanted.metrics.clone());
+        let classes = self.wanted.as_ref().is_some_and(|wanted| wanted.kind == Kind::Classes);
+        self.columns.iter_mut().for_each(|column| sort(&mut column.scores, &mut self.room));
+        let mean = |metric: Metric| {
+            // Accuracy of classes is one number, of all columns together.
+            let count = if classes && metric == Metric::Accuracy { 1 } else { self.columns.len() };
+            let columns = self.columns[..count].iter().filter(|_| !self.partial);
+            let each: Vec<f64> = columns.filter_map(|column| column.value(metric)).collect();
+            if each.is_empty() { f64::NAN } else { each.iter().sum::<f64>() / each.len() as f64 }
+        };
+        metrics.into_iter().map(mean).collect()
+    }
+
+    /// What a checkpoint keeps of it beside [`Meter::scores`].
+    pub fn state(&self) -> Value {
+        serde_json::to_value(&self.columns).unwrap_or_default()
+    }
+
+    /// The scores of each column, as the numbers that have their bits, which are finite.
+    pub fn scores(&self) -> Vec<Vec<f32>> {
+        let scores = |column: &Column| column.scores.iter().map(|&bits| f32::from_bits(bits)).collect();
+        self.columns.iter().map(scores).collect()
+    }
+
+    /// Goes on from what [`Meter::state`] and [`Meter::scores`] gave.
+    ///
+    /// # Errors
+    /// It gave something else.
+    pub fn restore(value: &Value, scores: impl Fn(usize) -> Vec<f32>) -> Result<Self> {
+        let mut columns: Vec<Column> = Deserialize::deserialize(value)
+            .map_err(|error| value_error!("checkpoint: not the state of metrics: {error}"))?;
+        for (k, column) in columns.iter_mut().enumerate() {
+            column.scores = scores(k).into_iter().map(f32::to_bits).collect();
+        }
+        Ok(Self { columns, ..Self::default() })
+    }
+}
+
+/// One class against the rest, a column each; of two classes the second one alone.
+fn rank<T: Copy + Into<f64>>(columns: &mut [Column], p: &[T], class: usize) {
+    match columns {
+        [column] => column.score(p[1].into(), class == 1),
+        _ => columns.iter_mut().enumerate().for_each(|(k, column)| column.score(p[k].into(), class == k)),
+    }
+}
+
+/// The index of the largest number, the first of several.
+fn largest<T: PartialOrd + Copy>(numbers: &[T]) -> usize {
+    let (mut best, mut most) = (0, numbers[0]);
+    for (k, &x) in numbers.iter().enumerate().skip(1) {
+        let better = x > most;
+        best = if better { k } else { best };
+        most = if better { x } else { most };
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn meter(task: Value, wanted: Value) -> (Task, Meter) {
+        let task = Task::read(&task, None).unwrap();
+        let mut meter = Meter::default();
+        meter.want(Some(&serde_json::from_value(wanted).unwrap()), &task);
+        (task, meter)
+    }
+
+    fn batch<'a>(
+        outputs: &'a [f32],
+        width: usize,
+        targets: Targets<'a, f32>,
+        weights: Option<&'a [f32]>,
+    ) -> Batch<'a, f32> {
+        Batch {
+            rows: outputs.len() / width,
+            width,
+            outputs,
+            gradient: None,
+            stride: width,
+            targets,
+            weights,
+            scale: 0.0,
+        }
+    }
+
+    fn near(got: &[f64], expected: &[f64]) {
+        let close = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-6 || (a.is_nan() && b.is_nan());
+        assert!(got.len() == expected.len() && got.iter().zip(expected).all(close), "{got:?} is not {expected:?}");
+    }
+
+    // sklearn.metrics.r2_score([1, 2, 4, 9], [2, 2, 3, 9]) == 0.947...; the third row weighs nothing.
+    #[test]
+    fn errors_of_parts_are_those_of_the_whole() {
+        let wanted = json!({"kind": "values", "metrics": ["mae", "mse", "rmse", "r2"], "keep": false});
+        let (task, mut meter) = meter(json!({"name": "a", "loss": "mean_squared"}), wanted);
+        let weights = [1.0, 2.0, 0.0];
+        meter.add(&task, &batch(&[2.0, 2.0, 50.0], 1, Targets::Values(&[1.0, 2.0, 7.0]), Some(&weights)));
+        meter.add(&task, &batch(&[3.0, 9.0, 1.0], 1, Targets::Values(&[4.0, 9.0, f32::NAN]), None));
+        near(&meter.values(), &[0.5, 0.5, 0.5_f64.sqrt(), 1.0 - 2.0 / 38.0]);
+        meter.clear();
+        near(&meter.values(), &[f64::NAN; 4]);
+        meter.add(&task, &batch(&[3.0, 9.0], 1, Targets::Values(&[4.0, 4.0]), None));
+        near(&meter.values(), &[3.0, 13.0, 13.0_f64.sqrt(), f64::NAN]);
+    }
+
+    // sklearn.metrics.r2_score([1e8 + 8, 1e8 + 16, 1e8 + 24], [1e8 + 8, 1e8 + 16, 1e8 + 32]) == 0.5
+    #[test]
+    fn large_targets_do_not_lose_their_variance() {
+        let wanted = json!({"kind": "values", "metrics": ["r2"], "keep": false});
+        let (task, mut meter) = meter(json!({"name": "a", "loss": "mean_squared"}), wanted);
+        for (p, y) in [(1e8 + 8.0, 1e8 + 8.0), (1e8 + 16.0, 1e8 + 16.0), (1e8 + 32.0, 1e8 + 24.0)] {
+            meter.add(&task, &batch(&[p], 1, Targets::Values(&[y]), None));
+        }
+        near(&meter.values(), &[0.5]);
+    }
+
+    // sklearn.metrics: roc_auc_score([1, 0, 1, 0, 0], [3, 1, 1, 1, 0]) == 5/6; average_precision_score == 0.75
+    #[test]
+    fn equal_scores_count_half() {
+        let wanted = json!({"kind": "binary", "metrics": ["auroc", "average_precision", "accuracy"], "keep": false});
+        let (task, mut meter) = meter(json!({"name": "a", "loss": "binary_cross_entropy"}), wanted);
+        meter.add(&task, &batch(&[3.0, 1.0, 1.0], 1, Targets::Values(&[1.0, 0.0, 1.0]), None));
+        meter.add(&task, &batch(&[1.0, 0.0, 9.0], 1, Targets::Values(&[0.0, 0.0, f32::NAN]), None));
+        near(&meter.values(), &[5.0 / 6.0, 0.75, 3.0 / 5.0]);
+        let (state, scores) = (meter.state(), meter.scores());
+        let mut resumed = Meter::restore(&state, |column| scores[column].clone()).unwrap();
+        resumed.want(meter.wanted.as_ref(), &task);
+        near(&resumed.values(), &[5.0 / 6.0, 0.75, 3.0 / 5.0]);
+    }
+
+    #[test]
+    fn one_side_has_no_curve_and_half_an_epoch_no_metric() {
+        let wanted: Wanted =
+            serde_json::from_value(json!({"kind": "classes", "metrics": ["auroc", "accuracy"], "keep": true})).unwrap();
+        let task = Task::read(&json!({"name": "a", "loss": "cross_entropy", "classes": 2}), None).unwrap();
+        for (mut meter, expected) in [(Meter::default(), [f64::NAN, 0.5]), (Meter::partial(), [f64::NAN; 2])] {
+            meter.want(Some(&wanted), &task);
+            assert!(meter.keeps());
+            meter.add(&task, &batch(&[0.0, 1.0, 1.0, 0.0, 5.0, 5.0], 2, Targets::Classes(&[1, 1, -1]), None));
+            near(&meter.values(), &expected);
+            meter.clear();
+            meter.add(&task, &batch(&[0.0, 1.0, 1.0, 0.0], 2, Targets::Classes(&[1, 0]), None));
+            near(&meter.values(), &[1.0, 1.0]);
+        }
+    }
+}

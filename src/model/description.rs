@@ -1,0 +1,167 @@
+//! Reading a model's JSON description: tasks, inputs, seed.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::component::list;
+use crate::error::Result;
+use crate::input::{Bag, Category, Combine, Inputs, NOTHING};
+use crate::loss::Loss;
+use crate::task::Task;
+use crate::{bail, encoder, head, sharing, value_error};
+
+/// A stored description of a model as this version would write it: what was added since has its defaults.
+pub(crate) fn renewed(stored: &Value) -> Result<Value> {
+    let mut renewed = stored.clone();
+    renewed["encoder"] = encoder::build(&stored["encoder"])?.describe();
+    renewed["sharing"] = sharing::build(&stored["sharing"])?.describe();
+    renewed["head"] = head::build(&stored["head"])?.describe();
+    let inputs = read_inputs(&stored["inputs"])?;
+    let widths = embedding_widths(&inputs.categorical, &stored["inputs"]["embedding"])?;
+    renewed["inputs"] = describe_inputs(&inputs, &widths);
+    for task in renewed["tasks"].as_array_mut().into_iter().flatten() {
+        if !task.is_object() {
+            bail!("a task's description should be an object; got {task}");
+        }
+        let loss = task["loss"].take();
+        // A loss of the caller's own is in no file.
+        let own = loss["name"] == "custom";
+        task["loss"] = if own { json!("mean_squared") } else { loss.clone() };
+        *task = Task::read(task, None)?.describe();
+        if own {
+            task["loss"] = loss;
+        }
+    }
+    Ok(renewed)
+}
+
+/// The tasks; `custom[j]` is task `j`'s loss where the caller brings one.
+pub(crate) fn read_tasks(description: &Value, custom: Vec<Option<Box<dyn Loss>>>) -> Result<Vec<Task>> {
+    let described = description.as_array().filter(|tasks| !tasks.is_empty());
+    let Some(described) = described else { bail!("`tasks`: a model needs at least one task") };
+    let custom = custom.into_iter().chain(std::iter::repeat_with(|| None));
+    let tasks =
+        described.iter().zip(custom).map(|(task, custom)| Task::read(task, custom)).collect::<Result<Vec<_>>>()?;
+    let mut names: Vec<_> = tasks.iter().map(|task| task.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.len() < tasks.len() {
+        bail!(
+            "`tasks`: every task needs a name of its own; got {}",
+            list(&tasks.iter().map(|t| &t.name).collect::<Vec<_>>())
+        );
+    }
+    Ok(tasks)
+}
+
+/// A seed, 0 if none is given.
+pub(crate) fn read_seed(value: &Value) -> Result<u64> {
+    match value {
+        Value::Null => Ok(0),
+        value => value.as_u64().ok_or_else(|| value_error!("`seed` should be a whole number of 0..2^64; got {value}")),
+    }
+}
+
+/// Paths of what is frozen.
+pub(crate) fn read_frozen(description: &Value) -> Result<Vec<String>> {
+    match &description["frozen"] {
+        Value::Null => Ok(Vec::new()),
+        paths => serde_json::from_value(paths.clone())
+            .map_err(|_| value_error!("`frozen` should be a list of paths of parameters; got {paths}")),
+    }
+}
+
+/// Number and kinds of features.
+pub(crate) fn read_inputs(description: &Value) -> Result<Inputs> {
+    let whole = |key: &str, value: &Value| match value.as_u64() {
+        Some(n) => Ok(n as usize),
+        None => Err(value_error!("`inputs`: `{key}` should be a whole number of at least 0; got {value}")),
+    };
+    let numeric = match &description["numeric"] {
+        Value::Null => 0,
+        value => whole("numeric", value)?,
+    };
+    let categorical = match &description["categorical"] {
+        Value::Null => Vec::new(),
+        Value::Array(features) => features.iter().map(read_category).collect::<Result<_>>()?,
+        other => bail!("`inputs`: `categorical` should be a list of numbers of categories; got {other}"),
+    };
+    let places = categorical.iter().map(|category| category.bag.map_or(1, |bag| bag.length));
+    if places.fold(0, usize::saturating_add) > PLACES {
+        bail!("`inputs`: rows should have at most {PLACES} codes; make the bags shorter");
+    }
+    let mut inputs = Inputs { numeric, categorical };
+    read_sparse(&mut inputs.categorical, &description["sparse"])?;
+    Ok(inputs)
+}
+
+/// A number of categories, or `{"categories", "length", "combine"}` for a feature of several codes.
+fn read_category(value: &Value) -> Result<Category> {
+    let at_least_one = |key: &str, value: &Value| match value.as_u64() {
+        // The last code stands for nothing.
+        Some(n) if (1..u64::from(NOTHING)).contains(&n) => Ok(n as usize),
+        _ => Err(value_error!("`inputs`: `{key}` should be a whole number of 1..{NOTHING}; got {value}")),
+    };
+    if !value.is_object() {
+        return at_least_one("categorical", value).map(Category::plain);
+    }
+    let combine = Combine::deserialize(&value["combine"])
+        .map_err(|_| value_error!("`inputs`: `combine` should be \"mean\" or \"sum\"; got {}", value["combine"]))?;
+    let length = at_least_one("length", &value["length"])?;
+    let categories = at_least_one("categories", &value["categories"])?;
+    Ok(Category { bag: Some(Bag { length, combine }), ..Category::plain(categories) })
+}
+
+/// Categories from which a table is sparse by itself: a dense step over it would cost more than the rest of most models'.
+const MANY: usize = 100_000;
+/// Codes of the widest row.
+const PLACES: usize = 1 << 20;
+
+/// Which tables are sparse: those of many categories, all, none, or as listed.
+fn read_sparse(categorical: &mut [Category], given: &Value) -> Result<()> {
+    let listed = given.as_array().map(|all| all.iter().map(Value::as_bool).collect::<Option<Vec<_>>>());
+    let count = categorical.len();
+    for (j, category) in categorical.iter_mut().enumerate() {
+        category.sparse = match (given, &listed) {
+            (Value::Null, _) => category.categories >= MANY,
+            (Value::String(auto), _) if auto == "auto" => category.categories >= MANY,
+            (Value::Bool(sparse), _) => *sparse,
+            (_, Some(Some(all))) if all.len() == count => all[j],
+            _ => bail!(
+                "`inputs`: `sparse` should be \"auto\", true, false, or a list of true and false for {count} features; got {given}"
+            ),
+        };
+    }
+    Ok(())
+}
+
+/// The inputs as [`read_inputs`] reads them.
+pub(crate) fn describe_inputs(inputs: &Inputs, widths: &[usize]) -> Value {
+    let category = |category: &Category| match category.bag {
+        None => json!(category.categories),
+        Some(Bag { length, combine }) => {
+            json!({"categories": category.categories, "length": length, "combine": combine})
+        }
+    };
+    let categorical: Vec<_> = inputs.categorical.iter().map(category).collect();
+    let sparse: Vec<_> = inputs.categorical.iter().map(|category| category.sparse).collect();
+    json!({"numeric": inputs.numeric, "categorical": categorical, "embedding": widths, "sparse": sparse})
+}
+
+/// Widths of the embeddings: as given, or `min(50, round(1.6 n^0.56))` for `n` categories (fast.ai's rule).
+pub(crate) fn embedding_widths(categorical: &[Category], given: &Value) -> Result<Vec<usize>> {
+    let rule = |category: &Category| ((1.6 * (category.categories as f64).powf(0.56)).round() as usize).clamp(1, 50);
+    let widths = match given {
+        Value::Null => categorical.iter().map(rule).collect(),
+        Value::Number(width) => vec![width.as_u64().unwrap_or(0) as usize; categorical.len()],
+        Value::Array(widths) => widths.iter().map(|w| w.as_u64().unwrap_or(0) as usize).collect(),
+        _ => Vec::new(),
+    };
+    if widths.len() != categorical.len() || widths.contains(&0) {
+        bail!(
+            "`inputs`: `embedding` should be a width of at least 1, or one for each of {} features; got {given}",
+            categorical.len()
+        );
+    }
+    Ok(widths)
+}

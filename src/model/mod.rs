@@ -1,0 +1,307 @@
+//! The network, its parameters and its description.
+
+pub(crate) mod description;
+mod files;
+mod freezing;
+mod gradients;
+pub mod inspection;
+pub(crate) mod summary;
+pub mod workspace;
+
+use serde_json::{Value, json};
+
+pub use gradients::Jacobian;
+
+use crate::data::{Data, Rows};
+use crate::encoder::Encoder;
+use crate::error::Result;
+use crate::head::{Feature, Head, Target};
+use crate::input::{Category, Inputs};
+use crate::loss::Loss;
+use crate::meter::Meter;
+use crate::model::description::{describe_inputs, embedding_widths, read_frozen, read_inputs, read_seed, read_tasks};
+use crate::model::workspace::Workspace;
+use crate::network::builder::{Builder, Limit};
+use crate::network::nodes::{Op, embedding};
+use crate::network::plan::{Purpose, Step};
+use crate::network::{Network, Output};
+use crate::parameters::Entry;
+use crate::parameters::flat::Params;
+use crate::parameters::path::component;
+use crate::regularizer::Relation;
+use crate::sharing::{Parts, Sharing};
+use crate::task::Task;
+use crate::{bail, encoder, head, sharing, value_error};
+
+/// Workspaces kept for row counts seen before.
+const KEPT: usize = 6;
+
+/// Called between two batches: a look at the outside world, which may end the call.
+pub type Look<'a> = &'a mut dyn FnMut() -> Result<()>;
+
+/// A multi-task model: description, network, parameters.
+#[derive(Debug)]
+pub struct Model {
+    /// The tasks in order.
+    pub tasks: Vec<Task>,
+    /// The network.
+    pub net: Network,
+    /// Its parameters.
+    pub params: Params<f32>,
+    /// What a training learned of how the tasks are related.
+    pub relation: Option<Relation>,
+    inputs: Inputs,
+    /// Inputs, encoder, sharing, head, seed and the face's own notes, defaults filled in.
+    rest: Value,
+    limit: Limit,
+    workspaces: Vec<Workspace>,
+}
+
+/// The network of a model: embeddings of the given widths, encoders wired by a sharing scheme, heads.
+///
+/// # Errors
+/// Parts that do not fit each other.
+pub fn assemble(
+    inputs: &Inputs,
+    widths: &[usize],
+    tasks: &[Task],
+    encoder: &dyn Encoder,
+    sharing: &dyn Sharing,
+    head: &dyn Head,
+    limit: Limit,
+) -> Result<Network> {
+    let columns: Vec<_> = inputs.columns().iter().map(|column| column.count).collect();
+    let mut net = Builder::new(inputs.numeric, &columns).serving(tasks.len()).within(limit);
+    let table = |(category, &width): (&Category, &usize)| embedding::Feature {
+        width,
+        bag: category.bag,
+        sparse: category.sparse,
+    };
+    let x = net.features(&inputs.categorical.iter().zip(widths).map(table).collect::<Vec<_>>());
+    let features = sharing.build(&mut net, &Parts { x, encoder, tasks })?;
+    let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
+        path: format!("heads.{}", component(&task.name)),
+        features,
+        width: task.width(),
+        reach: sharing.head_reach(j, tasks.len()),
+    };
+    let targets: Vec<_> = tasks.iter().zip(&features).enumerate().map(target).collect();
+    let outputs = head.build(&mut net, &targets)?;
+    for Output { value, group, columns } in sharing.outputs(&mut net, outputs, tasks)? {
+        net.output(value, group, columns);
+    }
+    net.finish()
+}
+
+impl Model {
+    /// Builds the network a JSON description asks for; `custom[j]` is task `j`'s loss where the caller brings one.
+    ///
+    /// # Errors
+    /// Whatever in the description is missing, unknown or out of range.
+    pub fn new(description: &str, custom: Vec<Option<Box<dyn Loss>>>) -> Result<Self> {
+        Self::within(Limit::default(), description, custom)
+    }
+
+    /// The same of a model that is not larger than the limit.
+    ///
+    /// # Errors
+    /// As [`Model::new`].
+    pub fn within(limit: Limit, description: &str, custom: Vec<Option<Box<dyn Loss>>>) -> Result<Self> {
+        let description: Value =
+            serde_json::from_str(description).map_err(|error| value_error!("a model's description: {error}"))?;
+        let tasks = read_tasks(&description["tasks"], custom)?;
+        let inputs = read_inputs(&description["inputs"])?;
+        let seed = read_seed(&description["seed"])?;
+        let or = |key: &str, default: &str| match &description[key] {
+            Value::Null => Value::from(default),
+            given => given.clone(),
+        };
+        let encoder = encoder::build(&or("encoder", "mlp"))?;
+        let sharing = sharing::build(&or("sharing", "hard"))?;
+        let head = head::build(&or("head", "linear"))?;
+        let widths = embedding_widths(&inputs.categorical, &description["inputs"]["embedding"])?;
+        if inputs.numeric + inputs.categorical.len() == 0 {
+            bail!("`inputs`: a model needs at least one feature");
+        }
+
+        let net = assemble(&inputs, &widths, &tasks, encoder.as_ref(), sharing.as_ref(), head.as_ref(), limit)?;
+        let params = Params::new(&net, seed)?;
+        let rest = json!({"inputs": describe_inputs(&inputs, &widths), "encoder": encoder.describe(), "sharing": sharing.describe(),
+                          "head": head.describe(), "seed": seed, "face": description["face"]});
+        let mut model = Self { tasks, net, params, relation: None, inputs, rest, limit, workspaces: Vec::new() };
+        model.freeze_only(&read_frozen(&description)?)?;
+        Ok(model)
+    }
+
+    /// The description with every default filled in, as JSON.
+    pub fn description(&self) -> String {
+        let mut whole = self.rest.clone();
+        whole["tasks"] = self.tasks.iter().map(Task::describe).collect();
+        whole["frozen"] = self.frozen().into();
+        whole.to_string()
+    }
+
+    /// Replaces the face's own notes in the description.
+    ///
+    /// # Errors
+    /// What is not JSON.
+    pub fn set_face(&mut self, face: &str) -> Result<()> {
+        self.rest["face"] = serde_json::from_str(face).map_err(|error| value_error!("`face`: {error}"))?;
+        Ok(())
+    }
+
+    /// How many parameters a model that is made of this one may have.
+    pub fn max_parameters(&self) -> usize {
+        if self.limit.of_file { self.limit.numbers.max(Limit::NUMBERS) } else { self.limit.numbers }
+    }
+
+    /// Number and kinds of features.
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    /// Raw outputs a row, for each task.
+    pub fn widths(&self) -> Vec<usize> {
+        self.tasks.iter().map(Task::width).collect()
+    }
+
+    /// Predicted numbers a row, for each task.
+    pub fn predicted_widths(&self) -> Vec<usize> {
+        self.tasks.iter().map(Task::predicted_width).collect()
+    }
+
+    /// Named parameters, then named state.
+    pub fn entries(&self) -> &[Entry] {
+        &self.net.entries
+    }
+
+    /// Where an entry stands in memory; it never moves while the model lives.
+    pub fn entry(&self, index: usize) -> &[f32] {
+        let entry = &self.net.entries[index];
+        let flat = if entry.param.is_some() { &self.params.values } else { &self.params.state };
+        &flat.slice()[entry.range.clone()]
+    }
+
+    /// An entry's memory, to write.
+    pub fn entry_mut(&mut self, index: usize) -> &mut [f32] {
+        let entry = &self.net.entries[index];
+        let flat = if entry.param.is_some() { &mut self.params.values } else { &mut self.params.state };
+        &mut flat.slice_mut()[entry.range.clone()]
+    }
+
+    /// The layers, and who needs how many parameters, as JSON.
+    ///
+    /// # Errors
+    /// A task that no network of its own can be built for.
+    pub fn summary(&self) -> Result<String> {
+        Ok(summary::summary(&self.net, &self.tasks, self.single_task_size()?).to_string())
+    }
+
+    /// Parameters of the networks of single tasks, which have the same encoder and head each.
+    fn single_task_size(&self) -> Result<usize> {
+        let (encoder, head) = (encoder::build(&self.rest["encoder"])?, head::build(&self.rest["head"])?);
+        let sharing = sharing::build(&"hard".into())?;
+        let widths = embedding_widths(&self.inputs.categorical, &self.rest["inputs"]["embedding"])?;
+        let size = |task: &Task| {
+            let alone = std::slice::from_ref(task);
+            let limit = Limit { numbers: usize::MAX, ..Limit::default() };
+            let net = assemble(&self.inputs, &widths, alone, encoder.as_ref(), sharing.as_ref(), head.as_ref(), limit)?;
+            Ok(net.params.iter().map(|param| param.range.len()).sum::<usize>())
+        };
+        self.tasks.iter().map(size).sum()
+    }
+
+    /// The matrix products of a step, those of its linear layers: `[groups, inputs, outputs]`, and whether the input's
+    /// gradient is wanted too.
+    pub fn products(&self) -> Vec<([usize; 3], bool)> {
+        let of = |op: &Op| match op {
+            Op::Linear(layer) => {
+                let (x, weight) = (&self.net.values[layer.input], &self.net.params[layer.weight]);
+                let outputs = weight.range.len() / (weight.groups * x.width).max(1);
+                Some(([weight.groups, x.width, outputs], x.learns))
+            }
+            _ => None,
+        };
+        self.net.ops.iter().filter_map(of).collect()
+    }
+
+    /// Every check of rows at the door; with `labels` also of the targets. Gives doubts, see [`Data::check`].
+    ///
+    /// # Errors
+    /// What is wrong with which argument.
+    pub fn check(&self, data: &Data, labels: bool) -> Result<Vec<String>> {
+        let tasks: Vec<_> = self.tasks.iter().map(|task| (task.name.clone(), task.labels)).collect();
+        data.check(&self.inputs, &tasks, labels)
+    }
+
+    /// Raw outputs of all rows in evaluation mode, and with `labels` each task's sum of weighted losses and total
+    /// weight. `look` is called after each batch, and may stop it.
+    ///
+    /// # Errors
+    /// What libtorch refuses, and what `look` returns.
+    pub fn evaluate(
+        &mut self,
+        data: &Data,
+        batch: usize,
+        mut meters: Option<&mut [Meter]>,
+        out: &mut [Vec<f32>],
+        look: Look<'_>,
+    ) -> Result<Vec<[f64; 2]>> {
+        let mut sums = vec![[0.0; 2]; self.tasks.len()];
+        let rows = data.rows();
+        for first in (0..rows).step_by(batch.max(1)) {
+            let range = first..rows.min(first + batch.max(1));
+            let mut work = self.workspace(range.len(), Purpose::Evaluate)?;
+            work.load(data, Rows::Range(range), meters.is_some());
+            work.forward(Step {
+                codes: &[],
+                seed: 0,
+                number: 0,
+                training: false,
+                accumulate: false,
+                weights: &[],
+                share: 1.0,
+            })?;
+            let keeps = |task: usize| meters.as_deref().is_none_or(|meters| meters[task].keeps());
+            (0..out.len()).filter(|&task| keeps(task)).for_each(|task| work.append_outputs(task, &mut out[task]));
+            if let Some(meters) = meters.as_deref_mut() {
+                let weights = work.weights(&self.tasks);
+                let losses = work.losses(&self.tasks, None)?;
+                for (j, (meter, task)) in meters.iter_mut().zip(&self.tasks).enumerate() {
+                    work.measure(j, task, meter);
+                }
+                sums.iter_mut().zip(weights.iter().zip(&losses)).for_each(|(s, (w, l))| *s = [s[0] + l, s[1] + w]);
+            }
+            self.give_back(work);
+            look()?;
+        }
+        Ok(sums)
+    }
+
+    /// Raw outputs `[n, width]` of one task turned into predictions.
+    pub fn link(&self, task: usize, raw: &[f32]) -> Vec<f32> {
+        let task = &self.tasks[task];
+        let mut predicted = vec![0.0; raw.len() / task.width().max(1) * task.predicted_width()];
+        task.loss.link(task.labels, raw, &mut predicted);
+        predicted
+    }
+
+    /// A workspace for so many rows, from those kept or new; hand it back with [`Model::give_back`].
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn workspace(&mut self, rows: usize, purpose: Purpose) -> Result<Workspace> {
+        match self.workspaces.iter().position(|w| w.rows() == rows && w.purpose() == purpose) {
+            Some(found) => Ok(self.workspaces.remove(found)),
+            None => Workspace::new(&self.net, &self.params, &self.tasks, rows, purpose),
+        }
+    }
+
+    /// Keeps a workspace for the next time.
+    pub fn give_back(&mut self, workspace: Workspace) {
+        if self.workspaces.len() >= KEPT {
+            self.workspaces.remove(0);
+        }
+        self.workspaces.push(workspace);
+    }
+}

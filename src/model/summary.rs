@@ -1,0 +1,58 @@
+//! What a model is made of: its layers, what they are for, and how many parameters that takes.
+
+use serde_json::{Value, json};
+
+use crate::network::Network;
+use crate::network::nodes::Op;
+use crate::parameters::{Entry, Reach};
+use crate::task::Task;
+use crate::trainer::blocks;
+
+/// `{"layers", "shared", "tasks", "frozen", "single_task"}`; the last as given.
+pub(crate) fn summary(net: &Network, tasks: &[Task], single_task: usize) -> Value {
+    let learned = || net.entries.iter().filter(|entry| entry.param.is_some());
+    let of = |task: Option<usize>| -> usize {
+        let blocks = blocks(net);
+        let own = learned().zip(&blocks).filter(|(_, block)| block.task == task);
+        own.map(|(entry, _)| entry.range.len()).sum()
+    };
+    let frozen: usize = learned().filter(|entry| entry.frozen).map(|entry| entry.range.len()).sum();
+    let each: Vec<_> = tasks.iter().enumerate().map(|(j, task)| json!([task.name, of(Some(j))])).collect();
+    let layers: Vec<_> = net.ops.iter().map(|op| layer(net, tasks, op)).collect();
+    json!({"layers": layers, "shared": of(None), "tasks": each, "frozen": frozen, "single_task": single_task})
+}
+
+/// One node.
+fn layer(net: &Network, tasks: &[Task], op: &Op) -> Value {
+    let (value, params) = (&net.values[op.output()], op.params());
+    let own: Vec<_> = net.entries.iter().filter(|e| e.param.is_some_and(|p| params.contains(&p))).collect();
+    let size = |wanted: &dyn Fn(&Entry) -> bool| -> usize {
+        own.iter().filter(|entry| wanted(entry)).map(|entry| entry.range.len()).sum()
+    };
+    let tasks = match value.reach {
+        Reach::All => "all",
+        Reach::One(task) => &tasks[task].name,
+        Reach::Own | Reach::Columns => "each its own",
+    };
+    let rows = format!("rows x {}", value.width);
+    let shape = if value.groups == 1 { rows } else { format!("{} x {rows}", value.groups) };
+    json!({"path": pattern(&own), "kind": op.name(), "shape": shape, "tasks": tasks,
+           "parameters": size(&|_| true), "frozen": size(&|entry| entry.frozen)})
+}
+
+/// What the paths of a layer's parameters have in common: `experts.*.0`.
+fn pattern(entries: &[&Entry]) -> String {
+    let mut paths = entries.iter().map(|entry| {
+        let components: Vec<_> = entry.name.components().collect();
+        components[..components.len().saturating_sub(1).max(1)].to_vec()
+    });
+    let mut common: Vec<&str> = paths.next().unwrap_or_default();
+    for path in paths {
+        for (i, segment) in path.into_iter().enumerate().take(common.len()) {
+            if common[i] != segment {
+                common[i] = "*";
+            }
+        }
+    }
+    common.join(".")
+}

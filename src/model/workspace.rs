@@ -1,0 +1,246 @@
+//! A plan together with the rows it works on: gathered features, labels and weights of one batch.
+
+use crate::data::{Data, Rows};
+use crate::error::Result;
+use crate::label::{Labels, Targets};
+use crate::loss::{Batch, Kernel};
+use crate::meter::Meter;
+use crate::network::Network;
+use crate::network::gradient::Pass;
+use crate::network::plan::{Plan, Purpose, Step};
+use crate::parameters::flat::Params;
+use crate::task::Task;
+
+/// Buffers for one number of rows.
+#[derive(Debug)]
+pub struct Workspace {
+    plan: Plan<f32>,
+    purpose: Purpose,
+    codes: Vec<u32>,
+    labels: Vec<TaskLabels>,
+}
+
+/// One task's labels and row weights of the batch.
+#[derive(Debug)]
+struct TaskLabels {
+    kind: Labels,
+    classes: Vec<i32>,
+    values: Vec<f32>,
+    weights: Vec<f32>,
+    weighted: bool,
+    present: bool,
+}
+
+impl TaskLabels {
+    fn new(rows: usize, labels: Labels) -> Self {
+        let (classes, values) = match labels {
+            Labels::Classes(_) => (vec![-1; rows], Vec::new()),
+            Labels::Values { columns, .. } => (Vec::new(), vec![f32::NAN; rows * columns]),
+        };
+        Self { kind: labels, classes, values, weights: vec![1.0; rows], weighted: false, present: false }
+    }
+
+    fn targets(&self) -> Targets<'_, f32> {
+        if self.classes.is_empty() { Targets::Values(&self.values) } else { Targets::Classes(&self.classes) }
+    }
+
+    fn weights(&self) -> Option<&[f32]> {
+        self.weighted.then_some(&self.weights)
+    }
+}
+
+impl Workspace {
+    /// Allocates everything for so many rows.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn new(net: &Network, params: &Params<f32>, tasks: &[Task], rows: usize, purpose: Purpose) -> Result<Self> {
+        let plan = Plan::new(net, params, rows, purpose)?;
+        let labels = tasks.iter().map(|task| TaskLabels::new(rows, task.labels)).collect();
+        Ok(Self { plan, purpose, codes: vec![0; rows * net.categorical.len()], labels })
+    }
+
+    /// Rows it is made for.
+    pub fn rows(&self) -> usize {
+        self.plan.rows
+    }
+
+    /// What it is made for.
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// Gathers features, and with `labels` also targets and weights, of rows that were checked before.
+    pub fn load(&mut self, data: &Data, rows: Rows<'_>, labels: bool) {
+        data.gather_numeric(rows.clone(), self.plan.numeric());
+        data.gather_codes(rows.clone(), &mut self.codes);
+        if labels {
+            self.load_labels(data, rows);
+        }
+    }
+
+    /// Gathers targets and weights alone.
+    pub fn load_labels(&mut self, data: &Data, rows: Rows<'_>) {
+        for (task, labels) in self.labels.iter_mut().enumerate() {
+            labels.present = data.has_targets(task);
+            labels.weighted = data.has_weights(task);
+            if labels.weighted {
+                data.gather_weights(task, rows.clone(), &mut labels.weights);
+            }
+            match (labels.present, labels.classes.is_empty()) {
+                (true, false) => data.gather_classes(task, rows.clone(), &mut labels.classes),
+                (true, true) => data.gather_values(task, labels.kind, rows.clone(), &mut labels.values),
+                (false, _) => {
+                    labels.classes.fill(-1);
+                    labels.values.fill(f32::NAN);
+                }
+            }
+        }
+    }
+
+    /// Runs the network.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn forward(&mut self, step: Step<'_>) -> Result<()> {
+        self.plan.forward(&Step { codes: &self.codes, ..step })
+    }
+
+    /// Adds the terms of the objective that the last forward gave, in the order of [`Network::terms`].
+    pub fn add_terms(&self, into: &mut [f64]) {
+        self.plan.add_terms(into);
+    }
+
+    /// Total label weight of each task in this batch.
+    pub fn weights(&self, tasks: &[Task]) -> Vec<f64> {
+        let mut weights = vec![0.0; tasks.len()];
+        self.add_weights(tasks, &mut weights);
+        weights
+    }
+
+    /// Adds each task's total label weight.
+    pub fn add_weights(&self, tasks: &[Task], sums: &mut [f64]) {
+        for ((task, labels), sum) in tasks.iter().zip(&self.labels).zip(sums) {
+            *sum += Kernel::<f32>::weight(task.loss.as_ref(), labels.targets(), labels.weights());
+        }
+    }
+
+    /// Each task's sum of weighted losses; with a pass and a factor a task, also the outputs' gradients.
+    ///
+    /// # Errors
+    /// What a loss of the caller's own making raises.
+    pub fn losses(&mut self, tasks: &[Task], gradient: Option<(Pass, &[f64])>) -> Result<Vec<f64>> {
+        let mut sums = vec![0.0; tasks.len()];
+        self.add_losses(tasks, gradient, &mut sums)?;
+        Ok(sums)
+    }
+
+    /// Adds each task's sum of weighted losses, as [`Workspace::losses`].
+    ///
+    /// # Errors
+    /// What a loss of the caller's own making raises.
+    pub fn add_losses(&mut self, tasks: &[Task], gradient: Option<(Pass, &[f64])>, sums: &mut [f64]) -> Result<()> {
+        if let Some((pass, _)) = gradient {
+            self.plan.clear(pass);
+        }
+        let rows = self.plan.rows;
+        for (j, ((task, labels), sum)) in tasks.iter().zip(&self.labels).zip(sums).enumerate() {
+            let (outputs, gradient, window, scale) = match gradient {
+                Some((pass, scales)) => {
+                    let (outputs, gradient, window) = self.plan.output_and_gradient(j, pass);
+                    (outputs, gradient, window, scales[j] as f32)
+                }
+                None => {
+                    let (outputs, window) = self.plan.output(j);
+                    (outputs, None, window, 0.0)
+                }
+            };
+            let (targets, weights) = (labels.targets(), labels.weights());
+            let (width, stride) = (window.width, window.stride);
+            *sum += task.loss.evaluate(Batch { rows, width, outputs, gradient, stride, targets, weights, scale });
+            task.loss.failure()?;
+        }
+        Ok(())
+    }
+
+    /// The sizes of a task's largest raw output and largest label; an output that is not finite is the largest.
+    pub fn extremes(&self, task: usize) -> [f32; 2] {
+        let (outputs, window) = self.plan.output(task);
+        let rows = (0..self.plan.rows).flat_map(|row| &outputs[row * window.stride..][..window.width]);
+        let output = rows.fold(0.0_f32, |most, x| if x.is_finite() { most.max(x.abs()) } else { f32::INFINITY });
+        [output, self.labels[task].values.iter().fold(0.0_f32, |most, x| most.max(x.abs()))]
+    }
+
+    /// Counts one task's metrics.
+    pub fn measure(&self, index: usize, task: &Task, meter: &mut Meter) {
+        let ((outputs, window), labels) = (self.plan.output(index), &self.labels[index]);
+        let (rows, width, stride) = (self.plan.rows, window.width, window.stride);
+        let (targets, weights) = (labels.targets(), labels.weights());
+        meter.add(task, &Batch { rows, width, outputs, gradient: None, stride, targets, weights, scale: 0.0 });
+    }
+
+    /// Multiplies the gradient of one task's outputs.
+    pub fn scale_gradient(&mut self, task: usize, pass: Pass, factor: f32) {
+        let rows = self.plan.rows;
+        let (_, Some(gradient), window) = self.plan.output_and_gradient(task, pass) else { return };
+        for row in 0..rows {
+            gradient[row * window.stride..][..window.width].iter_mut().for_each(|g| *g *= factor);
+        }
+    }
+
+    /// Runs the network backwards.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn backward(&mut self, step: Step<'_>, pass: Pass) -> Result<()> {
+        self.plan.backward(&Step { codes: &self.codes, ..step }, pass)
+    }
+
+    /// Appends one task's raw outputs `[rows, width]`.
+    pub fn append_outputs(&self, task: usize, out: &mut Vec<f32>) {
+        let (outputs, window) = self.plan.output(task);
+        for row in 0..self.plan.rows {
+            out.extend_from_slice(&outputs[row * window.stride..][..window.width]);
+        }
+    }
+
+    /// Copies one task's raw outputs to the rows of `out` they belong to.
+    pub fn scatter_outputs(&self, task: usize, rows: Rows<'_>, out: &mut [f32]) {
+        let (outputs, window) = self.plan.output(task);
+        let mut from = 0;
+        rows.for_each(|to| {
+            out[to * window.width..][..window.width].copy_from_slice(&outputs[from..from + window.width]);
+            from += window.stride;
+        });
+    }
+
+    /// Runs some nodes backwards.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn backward_over(&mut self, step: Step<'_>, pass: Pass, nodes: std::ops::Range<usize>) -> Result<()> {
+        self.plan.backward_over(&Step { codes: &self.codes, ..step }, pass, nodes)
+    }
+
+    /// The plan.
+    pub fn plan(&mut self) -> &mut Plan<f32> {
+        &mut self.plan
+    }
+
+    /// Adds a row of a parameter's part of the Jacobian, where it is kept.
+    pub fn add_row(&self, param: usize, task: usize, into: &mut [f32]) {
+        if let Some(slabs) = self.plan.slabs() {
+            slabs.add_row(param, task, into);
+        }
+    }
+
+    /// The Gramian of the last per-task backward.
+    pub fn gramian(&self) -> Vec<f64> {
+        self.plan.slabs().map_or(Vec::new(), |slabs| slabs.gramian())
+    }
+
+    /// A row of a parameter's part of the Jacobian.
+    pub fn row(&self, param: usize, task: usize) -> Option<Vec<f32>> {
+        self.plan.slabs()?.row(param, task)
+    }
+}

@@ -1,0 +1,104 @@
+//! Parameters, gradients and state of a network in flat buffers that never move.
+
+use crate::error::Result;
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::parallel;
+use crate::machine::parallel::Places;
+use crate::machine::random::{Stream, coarse};
+use crate::machine::real::Real;
+use crate::network::Network;
+use crate::parameters::touched::SparseGradient;
+use crate::parameters::{Init, Param};
+use crate::vectorised;
+
+/// Stream of initial weights within a seed.
+const INIT: u64 = 1;
+
+/// Numbers of a parameter that start together.
+const LOT: usize = 1 << 14;
+
+/// Flat memory of a network; padding between parameters stays zero.
+#[derive(Debug)]
+pub struct Params<T> {
+    /// The parameters, sparse tables last.
+    pub values: Buffer<T>,
+    /// The gradients of all but sparse tables.
+    pub gradients: Buffer<T>,
+    /// The gradients of sparse tables, by parameter.
+    pub tables: Vec<Option<SparseGradient<T>>>,
+    /// Batch-norm statistics.
+    pub state: Buffer<T>,
+}
+
+impl<T: Real> Params<T> {
+    /// Fresh parameters; the same seed gives the same numbers.
+    pub fn new(net: &Network, seed: u64) -> Result<Self> {
+        let flat = |len| Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: len });
+        let (mut values, gradients, mut state) = (flat(net.size())?, flat(net.dense())?, flat(net.state.len())?);
+        for param in &net.params {
+            let stream = Stream::new(seed, &[INIT, param.start.stream as u64]);
+            start(param, stream, &mut values.slice_mut()[param.range.clone()]);
+        }
+        for (to, &from) in state.slice_mut().iter_mut().zip(&net.state) {
+            *to = T::of(from);
+        }
+        let table = |param: &Param| param.sparse.then(|| SparseGradient::new(param.shape[1]));
+        Ok(Self { values, gradients, tables: net.params.iter().map(table).collect(), state })
+    }
+}
+
+/// Every number depends on its place alone, so that threads may share the work.
+fn start<T: Real>(param: &Param, stream: Stream, values: &mut [T]) {
+    let (count, size) = (values.len(), (values.len() / param.start.copies.max(1)).max(1));
+    let places = Places::new(values);
+    parallel::split(count.div_ceil(LOT), count, &|_, lots| {
+        let range = lots.start * LOT..count.min(lots.end * LOT);
+        // SAFETY: ranges of different threads do not overlap.
+        let values = unsafe { places.part(range.clone()) };
+        let each = values.iter_mut().zip(range);
+        // A division would take longer than the number itself.
+        let index = |i: usize| if i < size { i as u64 } else { (i % size) as u64 };
+        match &param.init {
+            &Init::Uniform(bound) => each.for_each(|(value, i)| {
+                *value = T::of(bound * (2.0 * stream.uniform(index(i)) - 1.0));
+            }),
+            &Init::Coarse(bound) => {
+                for (lot, values) in lots.clone().zip(values.chunks_mut(LOT)) {
+                    coarse_uniform(stream.part(lot as u64).halves(), bound, values);
+                }
+            }
+            &Init::Normal(deviation) => each.for_each(|(value, i)| {
+                *value = T::of(deviation * stream.normal(index(i)));
+            }),
+            &Init::Constant(constant) => values.fill(T::of(constant)),
+            Init::Given(given) => each.for_each(|(value, i)| *value = T::of(given[i])),
+        }
+    });
+}
+
+vectorised! {
+/// Uniform numbers in plus or minus the bound.
+fn coarse_uniform<T: Real>(key: [u32; 2], bound: f64, values: &mut [T]) {
+    let scale = bound / f64::from(1u32 << 31);
+    for (i, value) in values.iter_mut().enumerate() {
+        *value = T::of(scale * f64::from(coarse(key, i as u32) as i32));
+    }
+}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coarse_numbers_are_uniform_and_differ_from_lot_to_lot() {
+        let key = |lot| Stream::new(3, &[INIT, 5]).part(lot).halves();
+        let (mut one, mut other) = (vec![0.0_f64; LOT], vec![0.0_f64; LOT]);
+        coarse_uniform(key(0), 2.0, &mut one);
+        coarse_uniform(key(1), 2.0, &mut other);
+        let mean = |of: &dyn Fn(usize) -> f64| (0..LOT).map(of).sum::<f64>() / LOT as f64;
+        assert!(one.iter().all(|x| x.abs() <= 2.0) && one.iter().any(|x| *x > 1.99) && one.iter().any(|x| *x < -1.99));
+        assert!(mean(&|i| one[i]).abs() < 0.05 && (mean(&|i| one[i] * one[i]) - 4.0 / 3.0).abs() < 0.05);
+        assert!(mean(&|i| one[i] * other[i]).abs() < 0.05);
+    }
+}

@@ -1,0 +1,220 @@
+//! Learning rates and weight decays per group of parameters, and the segments of the flat buffers they make.
+
+use std::collections::BTreeMap;
+use std::ops::{Range, RangeBounds};
+
+use serde::{Deserialize, Serialize};
+
+use crate::bail;
+use crate::component::Ranged;
+use crate::error::Result;
+use crate::optim::Optimizer;
+use crate::parameters::Block;
+use crate::parameters::path::{Path, instead};
+
+/// The group of parameters that match no other.
+const REST: &str = "default";
+
+/// One number for all parameters, or numbers by the beginning of their paths.
+///
+/// `{"encoder": 1e-4, "heads.income": 1e-2, "default": 1e-3}`: the longest key that the path lies below wins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PerGroup {
+    /// The same for all.
+    All(f64),
+    /// By path.
+    Groups(BTreeMap<String, f64>),
+}
+
+impl PerGroup {
+    /// The number for parameters that match no group.
+    pub fn rest(&self, default: f64) -> f64 {
+        match self {
+            PerGroup::All(value) => *value,
+            PerGroup::Groups(groups) => groups.get(REST).copied().unwrap_or(default),
+        }
+    }
+
+    /// The number for a parameter.
+    pub fn at(&self, path: &Path, default: f64) -> f64 {
+        let PerGroup::Groups(groups) = self else { return self.rest(default) };
+        let matching = groups.iter().filter(|(key, _)| path.below(key));
+        matching.max_by_key(|(key, _)| key.len()).map_or_else(|| self.rest(default), |(_, value)| *value)
+    }
+
+    /// Refuses a key that matches no parameter.
+    fn check(&self, argument: &str, blocks: &[&Block]) -> Result<()> {
+        let PerGroup::Groups(groups) = self else { return Ok(()) };
+        for key in groups.keys().filter(|key| *key != REST) {
+            if !blocks.iter().any(|block| block.path.below(key)) {
+                let instead = instead(key, blocks.iter().map(|block| &block.path));
+                bail!("argument `{argument}`: no parameter is called {key:?}; {instead}");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Ranged for PerGroup {
+    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
+        match self {
+            PerGroup::All(value) => value.within(range),
+            PerGroup::Groups(groups) => groups.values().all(|value| value.within(range)),
+        }
+    }
+}
+
+/// Neighbouring parameters with one learning rate and one weight decay.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    /// Where they lie in the flat buffers.
+    pub range: Range<usize>,
+    /// Learning rate of the coming step.
+    pub lr: f64,
+    /// Weight decay; 0 for biases and norms.
+    pub weight_decay: f64,
+}
+
+/// The segments of a model's parameters under one optimizer.
+#[derive(Debug, Clone)]
+pub struct Segments {
+    base: Vec<f64>,
+    now: Vec<Segment>,
+    /// How many there are before those of sparse tables.
+    dense: usize,
+}
+
+impl Segments {
+    /// Segments of blocks in the order of the flat buffers, and one a sparse table.
+    ///
+    /// # Errors
+    /// A group of the optimizer that matches no parameter.
+    pub fn new(optimizer: &dyn Optimizer, blocks: &[Block], tables: &[Block]) -> Result<Self> {
+        let all: Vec<_> = tables.iter().chain(blocks).collect();
+        optimizer.lr().check("lr", &all)?;
+        optimizer.weight_decay().check("weight_decay", &all)?;
+        Ok(Self::of(optimizer, blocks, tables))
+    }
+
+    /// Segments of some of a model's blocks, whose groups were checked with all of them.
+    pub(crate) fn of(optimizer: &dyn Optimizer, blocks: &[Block], tables: &[Block]) -> Self {
+        let [lr, weight_decay] = optimizer.defaults();
+        let segment = |block: &Block| {
+            let decay = optimizer.weight_decay().at(&block.path, weight_decay);
+            let weight_decay = if block.decays { decay } else { 0.0 };
+            Segment { range: block.range.clone(), lr: optimizer.lr().at(&block.path, lr), weight_decay }
+        };
+        let mut now: Vec<Segment> = Vec::new();
+        for segment in blocks.iter().map(segment) {
+            match now.last_mut() {
+                Some(last)
+                    if last.range.end == segment.range.start
+                        && (last.lr, last.weight_decay) == (segment.lr, segment.weight_decay) =>
+                {
+                    last.range.end = segment.range.end;
+                }
+                _ => now.push(segment),
+            }
+        }
+        let dense = now.len();
+        now.extend(tables.iter().map(segment));
+        Self { base: now.iter().map(|segment| segment.lr).collect(), now, dense }
+    }
+
+    /// The segments, and those of sparse tables, with all learning rates times a schedule's factor.
+    pub fn at(&mut self, factor: f64) -> (&[Segment], &[Segment]) {
+        for (segment, base) in self.now.iter_mut().zip(&self.base) {
+            segment.lr = base * factor;
+        }
+        self.now.split_at(self.dense)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::build;
+    use crate::parameters::path::component;
+    use serde_json::json;
+
+    fn blocks() -> Vec<Block> {
+        let paths = [
+            ("embedding.0", true),
+            ("encoder.0.weight", true),
+            ("encoder.0.bias", false),
+            ("heads.a.weight", true),
+            ("heads.ab.weight", true),
+        ];
+        let block = |(i, (path, decays)): (usize, &(&str, bool))| Block {
+            path: Path::new(path),
+            range: i * 10..i * 10 + 10,
+            decays: *decays,
+            task: None,
+        };
+        paths.iter().enumerate().map(block).collect()
+    }
+
+    fn segments(description: serde_json::Value) -> Result<Vec<(Range<usize>, f64, f64)>> {
+        let optimizer = build(&description)?;
+        let mut segments = Segments::new(&*optimizer, &blocks(), &[])?;
+        Ok(segments.at(2.0).0.iter().map(|s| (s.range.clone(), s.lr, s.weight_decay)).collect())
+    }
+
+    #[test]
+    fn equal_neighbours_are_one_segment() {
+        assert_eq!(segments(json!({"name": "adam", "lr": 0.5})).unwrap(), [(0..50, 1.0, 0.0)]);
+    }
+
+    #[test]
+    fn biases_do_not_decay() {
+        let got = segments(json!({"name": "sgd", "lr": 0.5, "weight_decay": 0.25})).unwrap();
+        assert_eq!(got, [(0..20, 1.0, 0.25), (20..30, 1.0, 0.0), (30..50, 1.0, 0.25)]);
+    }
+
+    #[test]
+    fn the_longest_group_wins_and_the_default_fills_in() {
+        let got = segments(json!({"name": "adam", "lr": {"heads": 1.0, "heads.a": 2.0, "encoder": 3.0}})).unwrap();
+        let lr: Vec<_> = got.iter().map(|(range, lr, _)| (range.clone(), *lr)).collect();
+        assert_eq!(lr, [(0..10, 2e-3), (10..30, 6.0), (30..40, 4.0), (40..50, 2.0)]);
+        let got = segments(json!({"name": "adam", "lr": {"heads": 1.0, "default": 3.0}})).unwrap();
+        assert_eq!(got.iter().map(|s| s.1).collect::<Vec<_>>(), [6.0, 2.0]);
+    }
+
+    #[test]
+    fn a_group_is_a_path_and_not_its_letters() {
+        let block = |(i, task): (usize, &str)| Block {
+            path: Path::new(&format!("heads.{}.weight", component(task))),
+            range: i * 10..i * 10 + 10,
+            decays: true,
+            task: None,
+        };
+        let blocks: Vec<_> = ["SR", "SR.p53"].into_iter().enumerate().map(block).collect();
+        let of = |lr: serde_json::Value| {
+            let optimizer = build(&json!({"name": "sgd", "lr": lr})).unwrap();
+            Segments::new(&*optimizer, &blocks, &[])
+                .map(|mut all| all.at(1.0).0.iter().map(|s| s.lr).collect::<Vec<_>>())
+        };
+        assert_eq!(of(json!({"heads.SR": 1.0, "default": 2.0})).unwrap(), [1.0, 2.0]);
+        assert_eq!(of(json!({"heads.SR.p53": 1.0, "heads": 2.0})).unwrap(), [2.0, 1.0]);
+        assert!(of(json!({"heads.SR.p5": 1.0})).is_err());
+    }
+
+    #[test]
+    fn a_table_is_a_segment_of_its_own() {
+        let optimizer = build(&json!({"name": "adam", "lr": {"embedding": 0.5}})).unwrap();
+        let mut segments = Segments::new(&*optimizer, &blocks()[1..4], &blocks()[..1]).unwrap();
+        let (dense, tables) = segments.at(1.0);
+        assert_eq!((dense.len(), dense[0].range.clone(), dense[0].lr), (1, 10..40, 1e-3));
+        assert_eq!((tables.len(), tables[0].range.clone(), tables[0].lr), (1, 0..10, 0.5));
+    }
+
+    #[test]
+    fn an_unknown_group_is_named() {
+        let message = segments(json!({"name": "adam", "lr": {"encodr": 1.0}})).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "argument `lr`: no parameter is called \"encodr\"; did you mean `encoder`? names begin with `embedding`, `encoder`, `heads`"
+        );
+    }
+}

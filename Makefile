@@ -15,7 +15,7 @@ export LIBTORCH_USE_PYTORCH := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test test-rust test-python interrupts fuzz bounds compare lint fmt stubs docs notebook wheel clean
+.PHONY: demo test test-rust test-python interrupts fuzz bounds compare lint fmt stubs methods wheel clean
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-census bench-tables
 
@@ -91,7 +91,7 @@ stubs: $(VENV)/.extension
 	$(BIN)/python -m polytask._stubs
 
 # docs/methods.md, from the same.
-docs: $(VENV)/.extension
+methods: $(VENV)/.extension
 	$(BIN)/python -m polytask._docs
 
 bench: bench-speed bench-weightings bench-sharing bench-tables bench-census bench-sharing-census

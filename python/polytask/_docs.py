@@ -21,8 +21,8 @@ _FAMILIES = {
 _NEEDS = {"losses": "losses", "gramian": "Gramian", "jacobian": "gradients"}
 _INTRODUCTION = """# Components
 
-Written from the registry by `make docs`. Each component is a class of its family's namespace, `pt.weighting.Equal()`,
-or its name as a string, `"equal"`.
+Written from the registry by `make methods`. Each component is a class of its family's namespace,
+`pt.weighting.Equal()`, or its name as a string, `"equal"`.
 """
 _WEIGHTINGS = """\
 A weighting decides how the tasks of a batch share a step. *Needs* says what it looks at: nothing; the losses; the

@@ -174,6 +174,6 @@ def test_stubs_are_not_stale():
 
 def test_the_page_of_all_components_is_not_stale():
     page = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
-    assert page.read_text(encoding="utf-8") == _docs.render(), "run make docs"
+    assert page.read_text(encoding="utf-8") == _docs.render(), "run make methods"
     for info in registry.REGISTRY:
         assert f"### {info['class']}\n" in _docs.render()

@@ -7,23 +7,23 @@ from ._torch import core as _load
 _load()
 
 from . import _core  # noqa: E402
-from . import registry as _registry  # noqa: E402
+from .components import registry  # noqa: E402
 
-for _family, _module in _registry.modules().items():
+for _family, _module in registry.modules().items():
     _sys.modules[f"{__name__}.{_family}"] = _module
     globals()[_family] = _module
 
 from . import data, encoder, head, loss, optim, regularizer, schedule, sharing, weighting  # noqa: E402
-from .bag import Bag  # noqa: E402
-from .callbacks import Callback, Checkpoint, EarlyStopping  # noqa: E402
-from .component import Component  # noqa: E402
-from .history import History  # noqa: E402
-from .inputs import Inputs  # noqa: E402
-from .model import MultiTaskModel  # noqa: E402
-from .relation import Relation  # noqa: E402
-from .results import Results  # noqa: E402
-from .task import Task  # noqa: E402
-from .trainer import Trainer  # noqa: E402
+from .components.component import Component  # noqa: E402
+from .data.bag import Bag  # noqa: E402
+from .data.inputs import Inputs  # noqa: E402
+from .data.task import Task  # noqa: E402
+from .model.model import MultiTaskModel  # noqa: E402
+from .results.history import History  # noqa: E402
+from .results.relation import Relation  # noqa: E402
+from .results.results import Results  # noqa: E402
+from .training.callbacks import Callback, Checkpoint, EarlyStopping  # noqa: E402
+from .training.trainer import Trainer  # noqa: E402
 
 __version__ = _core.__version__
 

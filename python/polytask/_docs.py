@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ._stubs import literal
-from .registry import REGISTRY
+from .components.registry import REGISTRY
 
 #: The families in the order of the page, with a title.
 _FAMILIES = {

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .component import Component
-from .registry import BASES, REGISTRY
+from .components.component import Component
+from .components.registry import BASES, REGISTRY
 
 #: Python's types for those of the registry that defaults do not show.
 _TYPES = {

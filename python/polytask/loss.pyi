@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .by_label import Loss
+from .components.by_label import Loss
 
 class CrossEntropy(Loss):
     """Cross-entropy between softmax probabilities and one class a row.

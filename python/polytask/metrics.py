@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from . import _core
-from .component import listed, meant
+from .components.component import listed, meant
 
 if TYPE_CHECKING:
-    from .task import Task
+    from .data.task import Task
 
 Tensor = torch.Tensor
 #: What a task may be given for its metrics, or a list of them: one of our names, a callable, callables by name.

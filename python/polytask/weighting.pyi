@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .standalone import Weighting
+from .components.standalone import Weighting
 
 class Equal(Weighting):
     """The sum of the tasks' losses, each times its task's own `weight`: `L = sum_j lambda_j L_j`."""

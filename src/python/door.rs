@@ -39,7 +39,7 @@ pub fn look(py: Python<'_>) -> PyResult<()> {
     py.check_signals()?;
     if INTERRUPTED.load(Ordering::Relaxed) {
         // Only Python knows whether it is meant for this thread.
-        py.import("polytask.interrupts")?.call_method0("look")?;
+        py.import("polytask.process.interrupts")?.call_method0("look")?;
     }
     Ok(())
 }

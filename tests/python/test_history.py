@@ -148,8 +148,8 @@ def test_what_an_accumulating_step_does_not_know_yet_is_nan(xy):
 def test_the_bar_counts_waiting_batches_as_nothing(xy, monkeypatch):
     trainer, (x, a, b) = two(*xy, accumulate=4)
     seen = []
-    monkeypatch.setattr("polytask.progress._PAUSE", 0.0)
-    monkeypatch.setattr("polytask.progress.Progress.update", lambda bar, done, total, loss: seen.append(loss))
+    monkeypatch.setattr("polytask.training.progress._PAUSE", 0.0)
+    monkeypatch.setattr("polytask.training.progress.Progress.update", lambda bar, done, total, loss: seen.append(loss))
     batches = [(x[i : i + 8], a[i : i + 8], b[i : i + 8]) for i in range(0, 96, 8)]
     row = trainer.fit(batches, epochs=1, progress=True)[-1]
     assert len(seen) == 13

@@ -14,7 +14,7 @@ import polytask as pt
 import pytest
 import torch
 from conftest import Data, make_model
-from polytask import interrupts
+from polytask.process import interrupts
 
 FIT = {"batch_size": 32, "progress": False}
 

@@ -12,7 +12,7 @@ import torchmetrics
 from conftest import make_model, make_tasks
 from polytask import _core
 from polytask.metrics import COUNTED, CURVES, DECISIONS, DEFAULTS, LABELS, VALUES, Sums, read
-from polytask.scoring import Scores
+from polytask.training.scoring import Scores
 from sklearn import metrics as sk
 from torchmetrics.functional import classification as functional
 

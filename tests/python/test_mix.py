@@ -9,7 +9,7 @@ import polytask as pt
 import pytest
 import torch
 from conftest import Data, make_model, make_tasks, same_bits, without_seconds
-from polytask.registry import REGISTRY
+from polytask.components.registry import REGISTRY
 from test_resume import Interrupt, killed
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 

@@ -4,8 +4,8 @@ import numpy as np
 import polytask as pt
 import pytest
 from gradients import distance, jacobian
+from polytask.components.registry import REGISTRY
 from polytask.datasets import toy
-from polytask.registry import REGISTRY
 
 #: Weightings from gradients. `weighted`: the direction is the rows' combination by weights that the Gramian gives.
 #: `permutes`: the order of tasks does not matter. `safe`: no task conflicts with the direction (`safe_pair`: of two).

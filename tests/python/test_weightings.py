@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import make_model, same_bits
 from polytask import _core, registry
-from polytask.standalone import Weighting
+from polytask.components.standalone import Weighting
 
 J = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
 INFOS = [info for info in registry.REGISTRY if info["family"] == "weighting"]

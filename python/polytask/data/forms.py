@@ -5,8 +5,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from ..component import listed
-from . import frames
+from ..components.component import listed
+from ..values import frames
 
 #: What features are called in a batch that is a dict, unless they go by the model's names of inputs.
 FEATURES = ("x", "features")

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..component import listed
-from . import arrays, measures
-from .known import Known, is_missing
+from ..components.component import listed
+from ..values import arrays, measures
+from ..values.known import Known, is_missing
 from .rows import Rows
 
 if TYPE_CHECKING:
-    from ..task import Task
+    from .task import Task
 
 
 #: What answers are in labels of two sides.

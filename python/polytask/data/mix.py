@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core, randomness
-from ..component import listed, plain
+from .. import _core
+from ..components.component import listed, plain
+from ..process import randomness
 from .rows import Rows
 from .stream import Batches, Stream
 

@@ -1,6 +1,6 @@
 """Names of columns that training data had where nothing else names them: whatever comes later is read by them."""
 
-from ..component import listed
+from ..components.component import listed
 
 
 class Names:

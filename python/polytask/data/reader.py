@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from ..component import listed, meant
-from . import arrays, forms, frames, labels
+from ..components.component import listed, meant
+from ..values import arrays, frames
+from . import forms, labels
 from .mix import Mix, Mixed
 from .names import Names
 from .rows import Rows
@@ -15,8 +16,8 @@ from .scales import Scales
 from .stream import Batches, Stream
 
 if TYPE_CHECKING:
-    from ..inputs import Inputs
-    from ..task import Task
+    from .inputs import Inputs
+    from .task import Task
 
 Features = tuple[int, np.ndarray | None, np.ndarray | None, str]
 

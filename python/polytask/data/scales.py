@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..scale import Scale
 from . import labels
 from .mix import Mixed
 from .rows import Rows
+from .scale import Scale
 from .stream import Stream
 
 if TYPE_CHECKING:
-    from ..task import Task
+    from .task import Task
 
 
 class Scales:

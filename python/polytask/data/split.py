@@ -16,9 +16,10 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from ..component import plain
-from . import forms, frames
-from .known import is_missing
+from ..components.component import plain
+from ..values import frames
+from ..values.known import is_missing
+from . import forms
 from .mix import Mix
 from .strata import by_group, by_label, strata
 

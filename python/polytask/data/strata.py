@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .known import is_missing
+from ..values.known import is_missing
 
 #: Numbers with more different values than this, some of them no whole ones, are cut at their deciles.
 _MANY = 20

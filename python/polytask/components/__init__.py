@@ -1,0 +1,1 @@
+"""Building blocks by family and name (losses, encoders, optimizers, ...), as classes made from the core's registry."""

@@ -1,0 +1,325 @@
+"""Columns of a frame: what is learned of each, and the numbers and codes they become."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..components.component import listed, meant
+from ..values import frames, measures
+from ..values.known import Known, is_missing, merge
+from .bag import Bag
+
+_log = logging.getLogger("polytask")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A numeric column: what standardises it, its bins' edges if it has any, the unit of dates and spans of time."""
+
+    name: str
+    mean: float
+    deviation: float
+    edges: tuple[float, ...] = ()
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Category:
+    """A categorical column: the values that were seen; their codes start at 1, and 0 is for all others."""
+
+    name: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Several(Category):
+    """A column of several values a row: the most that were seen, how they combine, what separates them in a string."""
+
+    length: int = 1
+    combine: str = "mean"
+    separator: str = "|"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that were learned from a frame."""
+
+    numbers: list[Number]
+    categories: list[Category]
+    bags: list[Several]
+
+    @classmethod
+    def learn(
+        cls,
+        frame: Any,
+        names: tuple[Any, Any, Any, Any, Any],
+        least: int,
+        bins: int | None,
+        combine: str,
+        separator: str,
+    ) -> "Columns":
+        """Of a frame and the names of numeric, categorical, left-out and several-valued columns and of row weights."""
+        numeric, categorical, exclude, bags, weights = names
+        numbers, categories = _choose(frame, numeric, categorical, exclude, bags, weights)
+        return cls(
+            [_number(frame, name, bins) for name in numbers],
+            [_category(frame, name, least) for name in categories],
+            [_several(frame, name, least, combine, separator) for name in bags],
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Their names."""
+        columns: list[Number | Category] = [*self.numbers, *self.categories, *self.bags]
+        return [column.name for column in columns]
+
+    @property
+    def bins(self) -> list[Number]:
+        """The numbers that come as bins too."""
+        return [number for number in self.numbers if number.edges]
+
+    @property
+    def embedded(self) -> list[Number | Category]:
+        """Whatever has a table, in order."""
+        return [*self.categories, *self.bags, *self.bins]
+
+    def features(self) -> list[int | Bag]:
+        """Their categories, as `Inputs` takes them; code 0 is for values that were not seen."""
+        bags = [Bag(len(bag.values) + 1, bag.length, bag.combine) for bag in self.bags]
+        return [*(len(c.values) + 1 for c in self.categories), *bags, *(len(n.edges) + 2 for n in self.bins)]
+
+    def without(self, names: set[str]) -> "Columns":
+        """These but for some."""
+        parts: Any = (self.numbers, self.categories, self.bags)
+        return Columns(*([column for column in part if column.name not in names] for part in parts))
+
+    def transform(self, frame: Any, argument: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The numbers and the codes of a frame's rows; none where there are none."""
+        missing = [name for name in self.names if name not in frames.names(frame)]
+        if missing:
+            raise ValueError(f"{argument} lacks the columns {listed(missing)}")
+
+        measured = {number.name: _measured(frame, number, argument) for number in self.numbers}
+        numbers = [_standardised(measured[number.name], number, argument) for number in self.numbers]
+        codes = [
+            *(_codes(frames.column(frame, each.name, argument), each, argument) for each in self.categories),
+            *(part for bag in self.bags for part in _bag_codes(frame, bag, argument).T),
+            *(_bins(measured[number.name], number.edges) for number in self.bins),
+        ]
+        return _side_by_side(numbers, np.float32), _side_by_side(codes, np.int32)
+
+    def __str__(self) -> str:
+        kinds = dict.fromkeys(number.unit for number in self.numbers)
+        parts = [
+            f"{unit or 'numbers'}: {listed(number.name for number in self.numbers if number.unit == unit)}"
+            for unit in kinds
+        ]
+        each = [f"`{category.name}` ({len(category.values)} values)" for category in self.categories]
+        bags = [f"`{bag.name}` ({len(bag.values)} values, up to {bag.length} a row)" for bag in self.bags]
+        parts += [f"{kind}: {', '.join(of)}" for kind, of in (("categories", each), ("bags", bags)) if of]
+        return "; ".join(parts)
+
+    def describe(self) -> dict[str, Any]:
+        """All of it as JSON has it."""
+        return {
+            "numeric": [
+                [each.name, each.mean, each.deviation, list(each.edges), *([each.unit] if each.unit else [])]
+                for each in self.numbers
+            ],
+            "categorical": [[each.name, list(each.values)] for each in self.categories],
+            "bags": [[b.name, list(b.values), b.length, b.combine, b.separator] for b in self.bags],
+        }
+
+    @classmethod
+    def restore(cls, described: dict[str, Any]) -> "Columns":
+        """What `describe` gave; without a unit in files of earlier versions."""
+        numbers = described["numeric"]
+        return cls(
+            [Number(name, mean, deviation, tuple(edges), *unit) for name, mean, deviation, edges, *unit in numbers],
+            [Category(name, tuple(values)) for name, values in described["categorical"]],
+            [Several(name, tuple(values), *rest) for name, values, *rest in described.get("bags", ())],
+        )
+
+
+def _side_by_side(parts: Sequence[np.ndarray], dtype: Any) -> np.ndarray | None:
+    if not parts:
+        return None
+    whole = np.empty((len(parts[0]), len(parts)), dtype)
+    for j, part in enumerate(parts):
+        whole[:, j] = part
+    return whole
+
+
+def _choose(
+    frame: Any, numeric: Any, categorical: Any, exclude: Any, bags: Any, weights: Any
+) -> tuple[list[str], list[str]]:
+    have = frames.names(frame)
+    given = {
+        "numeric": numeric,
+        "categorical": categorical,
+        "exclude": exclude,
+        "bags": bags,
+        "weights": weights,
+    }
+    for argument, chosen in given.items():
+        if isinstance(chosen, str):
+            raise TypeError(f"`{argument}` should be a list of columns; got {chosen!r}")
+        unknown = [name for name in chosen or () if name not in have]
+        if unknown:
+            raise ValueError(
+                f"`{argument}`: the frame has no column {unknown[0]!r}; {meant(unknown[0], have)}it has {listed(have)}"
+            )
+    twice = [name for name in bags if name in {*(numeric or ()), *(categorical or ())}]
+    if twice:
+        raise ValueError(f"`bags`: column {twice[0]!r} is among the numeric or categorical columns too")
+    left = [name for name in have if name not in {*exclude, *weights, *bags, *(categorical or ()), *(numeric or ())}]
+    if numeric is not None:
+        return list(numeric), list(categorical or ())
+    numbers = [name for name in left if _holds_numbers(frame, name)]
+    return numbers, [name for name in have if name in (categorical or ()) or (name in left and name not in numbers)]
+
+
+def _holds_numbers(frame: Any, name: str) -> bool:
+    values = frames.column(frame, name, "`frame`")
+    return measures.unit(values) is not None and str(getattr(frame[name], "dtype", "")) != "category"
+
+
+def _number(frame: Any, name: str, bins: int | None) -> Number:
+    column = frames.column(frame, name, "`frame`")
+    unit = measures.unit(column) or ""
+    measured = measures.read(column, unit)
+    if measured is None:
+        raise TypeError(f"`frame`: column `{name}` should hold numbers; got {frames.kind(frame[name])}")
+    values = measured[~np.isnan(measured)]
+    if not np.isfinite(values).all():
+        raise ValueError(f"`frame`: column `{name}` should hold finite numbers; got an infinite one")
+    mean = float(values.mean()) if len(values) else 0.0
+    deviation = float(values.std()) if len(values) else 0.0
+    edges = () if bins is None else _edges(values, bins)
+    return Number(name, mean, deviation if deviation > 0 else 1.0, edges, unit)
+
+
+def _edges(values: np.ndarray, bins: int) -> tuple[float, ...]:
+    """Where bins end: between distinct values if those are few, else at quantiles and around frequent values."""
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(distinct) <= bins:
+        return tuple(((distinct[1:] + distinct[:-1]) / 2).tolist())
+    frequent = distinct[counts > len(values) / bins]
+    rest = values[~np.isin(values, frequent)]
+    cuts = np.quantile(rest, np.linspace(0, 1, max(bins - len(frequent), 1) + 1)[1:-1])
+    return tuple(np.unique(np.concatenate([cuts, frequent, np.nextafter(frequent, np.inf)])).tolist())
+
+
+def _bins(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
+    """The bin of each value, counted from 1; 0 where it is missing."""
+    return np.where(np.isnan(values), 0, np.searchsorted(edges, values, side="right") + 1)
+
+
+def _measured(frame: Any, number: Number, argument: str) -> np.ndarray:
+    """The numbers of a column in the unit that was learned."""
+    values = frames.column(frame, number.name, argument)
+    found = measures.read(values, number.unit)
+    if found is None:
+        expected = {measures.DATES: "dates", measures.SPANS: "spans of time"}.get(number.unit, "numbers")
+        raise TypeError(f"{argument}: column `{number.name}` should hold {expected}; got {frames.kind(values)}")
+    return found
+
+
+def _standardised(values: np.ndarray, number: Number, argument: str) -> np.ndarray:
+    values = (values - number.mean) / number.deviation
+    if np.isinf(values).any():
+        raise ValueError(f"{argument}: column `{number.name}` should hold finite numbers; got an infinite one")
+    return np.where(np.isnan(values), 0.0, values)
+
+
+def _category(frame: Any, name: str, least: int) -> Category:
+    column = frames.column(frame, name, "`frame`")
+    if column.dtype.kind in "Mm":
+        raise TypeError(f"`frame`: column `{name}` holds dates or spans of time, which are numbers and no categories")
+    values = _plain_values(column)
+    several = next((value for value in values if isinstance(value, list | tuple | set | frozenset | np.ndarray)), None)
+    if several is not None:
+        raise TypeError(f"`frame`: column `{name}` holds several values a row, as {several!r}; name it in `bags`")
+    counts = Counter(values)
+    wrong = next((value for value in counts if not isinstance(value, str | int | float | None)), None)
+    if wrong is not None:
+        raise TypeError(f"`frame`: column `{name}` should hold strings or numbers; got {wrong!r}")
+    counts = merge(counts, f"`frame`: column `{name}`")
+    if len(values) >= 20 and 2 * len(counts) > len(values) and any(isinstance(value, str) for value in counts):
+        _log.warning("`frame`: column `%s` has %d different strings in %d rows, of which a category learns little: "
+                     "convert them if they are numbers or dates, or leave the column out with `exclude`",
+                     name, len(counts), len(values))  # fmt: skip
+    seen = [value for value, count in counts.items() if count >= least]
+    return Category(name, tuple(sorted(seen, key=_rank)))
+
+
+def _several(frame: Any, name: str, least: int, combine: str, separator: str) -> Several:
+    rows = _split(frames.cells(frame, name, "`frame`"), separator, f"`frame`: column `{name}`")
+    counts = Counter(value for row in rows for value in row)
+    wrong = next((value for value in counts if not isinstance(value, str | int | float)), None)
+    if wrong is not None:
+        raise TypeError(f"`frame`: column `{name}` should hold lists of strings or numbers; got {wrong!r} in one")
+    seen = [value for value, count in merge(counts, f"`frame`: column `{name}`").items() if count >= least]
+    longest = max(map(len, rows), default=0)
+    return Several(name, tuple(sorted(seen, key=_rank)), max(longest, 1), combine, separator)
+
+
+def _split(cells: list[Any], separator: str, where: str) -> list[list[Any]]:
+    """The values of each row; none of a row that is missing or empty."""
+
+    def values(cell: Any) -> list[Any]:
+        if isinstance(cell, str):
+            return [part for part in cell.split(separator) if part]
+        if isinstance(cell, list | tuple | set | frozenset | np.ndarray):
+            parts = [part for part in cell if not is_missing(part)]
+            # The order of a set differs from run to run.
+            return sorted(parts, key=_rank) if isinstance(cell, set | frozenset) else parts
+        if is_missing(cell):
+            return []
+        raise TypeError(f"{where} should hold lists, tuples, sets or strings; got {cell!r}")
+
+    return [values(cell) for cell in cells]
+
+
+def _bag_codes(frame: Any, bag: Several, argument: str) -> np.ndarray:
+    """The codes of each row's values, `[rows, length]`, -1 behind them."""
+    called = f"{argument}: column `{bag.name}`"
+    rows = _split(frames.cells(frame, bag.name, argument), bag.separator, called)
+    codes = np.full((len(rows), bag.length), -1, np.int32)
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    cut = int((lengths > bag.length).sum())
+    if cut:
+        _log.warning("%s: column `%s` has %d rows with more than %d values, the most that were seen when the inputs "
+                     "were made; those behind are left out", argument, bag.name, cut, bag.length)  # fmt: skip
+    kept = [row[: bag.length] for row in rows]
+    there = np.arange(bag.length) < np.minimum(lengths, bag.length)[:, None]
+    codes[there] = _places([value for row in kept for value in row], bag, called)
+    return codes
+
+
+def _rank(value: Any) -> tuple[str, Any]:
+    return ("", 0) if value is None else (type(value).__name__, value)
+
+
+def _codes(values: np.ndarray, category: Category, argument: str) -> np.ndarray:
+    return _places(_plain_values(values), category, f"{argument}: column `{category.name}`")
+
+
+def _places(values: list[Any], category: Category, argument: str) -> np.ndarray:
+    """The code of each value, 0 of one that was not seen."""
+    known = Known(category.values)
+    places = (known.place(value, argument) for value in values)
+    return np.fromiter((0 if place is None else place + 1 for place in places), np.int32, len(values))
+
+
+def _plain_values(values: np.ndarray) -> list[Any]:
+    """Python values, with None for missing ones."""
+    plain: list[Any] = values.tolist()
+    if values.dtype.kind in "biu":
+        return plain
+    plain = [value.item() if isinstance(value, np.generic) else value for value in plain]
+    return [value if type(value) is str else None if is_missing(value) else value for value in plain]

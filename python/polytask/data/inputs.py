@@ -1,0 +1,234 @@
+"""Features: numbers, categories, and what was learned from a frame about its columns."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arguments.keywords import checked
+from ..components.component import listed
+from ..values import frames
+from .bag import Bag, read
+from .columns import Columns
+from .task import Task, whole
+
+_log = logging.getLogger("polytask")
+
+
+class Inputs:
+    """What a batch of features looks like: `numeric` numbers, and codes below each of the `categorical` sizes.
+
+    Features are then `{"numeric": [rows, numeric], "categorical": [rows, columns]}`, or one array if there is only one
+    kind; a feature takes one column of codes, a `pt.Bag` as many as it has codes at most. `Inputs.from_frame` derives
+    all of it from a frame.
+
+    A step touches a sparse table in the rows of its batch alone, and so costs the same whatever the size of the table:
+    the gradient is those rows, and the optimizer updates them and their state (see `pt.optim.Adam` and
+    `pt.optim.Adagrad` for what that changes). The state takes memory as rows are touched, of a large table in pages of
+    2 MiB. A sparse table starts with the variance of a dense one, but uniform instead of normal. Regularizers leave
+    sparse tables out; gradient methods leave them out of what they compare, and apply their weights to them (a method
+    that gives a direction instead of weights leaves them the plain sum). A table that should count there is dense:
+    `sparse=False`.
+
+    Arguments:
+        numeric: how many numeric features.
+        categorical: number of categories of each categorical feature, whose codes count from 0; or a `pt.Bag`.
+        embedding: width of the embeddings, one number or one a feature; by default they grow with the categories.
+        sparse: which tables are sparse: `"auto"` for those of at least 100,000 categories, True, False, or a list with
+            True or False a feature.
+    """
+
+    @checked
+    def __init__(
+        self,
+        numeric: int = 0,
+        categorical: Sequence[int | Bag] = (),
+        embedding: int | Sequence[int] | None = None,
+        sparse: str | bool | Sequence[bool] = "auto",
+    ) -> None:
+        self.numeric = whole(numeric, "`numeric`", 0)
+        self.categorical = _features(categorical)
+        if self.numeric + len(self.categorical) == 0:
+            raise ValueError("`numeric` and `categorical` should be at least one feature together; got none")
+        self.embedding = _embedding(embedding, len(self.categorical))
+        self.sparse = _sparse(sparse, len(self.categorical))
+        self.columns: Columns | None = None
+
+    @classmethod
+    @checked
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        numeric: Sequence[str] | None = None,
+        categorical: Sequence[str] | None = None,
+        bags: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        weights: str | Sequence[str] = (),
+        min_count: int = 1,
+        bins: int | None = None,
+        separator: str = "|",
+        combine: str = "mean",
+        embedding: int | Sequence[int] | None = None,
+        sparse: str | bool | Sequence[bool] = "auto",
+    ) -> "Inputs":
+        """Learns from the columns of a pandas or polars frame; `repr` shows, and the log says, what they are taken for.
+
+        Numbers are standardised, a missing one becomes the mean; dates are numbers too, of days since 1970-01-01 (those
+        with a time zone in UTC), and so are spans of time, of days. Categories get codes, and code 0 is for those that
+        were not seen here or fewer than `min_count` times; true and false are one, and so are strings, those of digits
+        included. A category may come in another type later, as the string "3" for the number 3. The targets' columns
+        are left out when a model is made.
+
+        With `bins`, numbers come twice: standardised, and as the bin they fall into, embedded like a category. That
+        lets a network make the sharp and many-sided cuts in one column by which trees win on tables (compare Gorishniy
+        et al., On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS 2022). A value that alone fills
+        more than a bin's share has a bin of its own; the others are cut at quantiles.
+
+        Arguments:
+            frame: the training data, never validation or test data; a polars `LazyFrame`, a dict of columns or a list
+                of dicts will do.
+            numeric: numeric columns; by default every column of numbers, dates or spans of time that is not in
+                `categorical`. Strings of digits are numbers in a column that is named here.
+            categorical: categorical columns; every other column that holds no numbers is one too, unless `numeric`
+                says which columns to take.
+            bags: columns with several values a row: lists, tuples, sets, or strings with a separator. The longest bag
+                here says how many columns of codes one becomes; longer ones are cut later, which is logged.
+            exclude: columns to leave out.
+            weights: columns of row weights, which are left out too; `fit(weights=...)` says which weights what.
+            min_count: how often a category must occur.
+            bins: about how many bins a number has; none by default.
+            separator: what stands between the values of a bag in a string.
+            combine: `"mean"` or `"sum"`: what becomes of the values of a bag, see `pt.Bag`.
+            embedding, sparse: as for `Inputs`; bags come after the categories, and binned numbers last.
+        """
+        given, frame = frame, frames.framed(frame)
+        if not frames.is_frame(frame):
+            raise TypeError(f"`frame` should be a pandas or polars frame; got {type(given).__name__}")
+        if len(frame) == 0:
+            raise ValueError("`frame` has no rows")
+        least = whole(min_count, "`min_count`")
+        parts = None if bins is None else whole(bins, "`bins`", 2)
+        if not isinstance(separator, str) or not separator:
+            raise ValueError(f"`separator` should be a string of at least one character; got {separator!r}")
+        apart = [weights] if isinstance(weights, str) else list(weights)
+        names = numeric, categorical, exclude, bags, apart
+        columns = Columns.learn(frame, names, least, parts, combine, separator)
+        _log.info("features of the frame: %s", columns)
+        return cls._of_columns(columns, embedding, sparse)
+
+    @classmethod
+    def _of_columns(cls, columns: Columns, embedding: Any = None, sparse: Any = "auto") -> "Inputs":
+        inputs = cls(len(columns.numbers), columns.features(), embedding, sparse)
+        inputs.columns = columns
+        return inputs
+
+    def without(self, tasks: Sequence[Task]) -> "Inputs":
+        """These inputs without the columns that hold targets: a model must not see what it is to predict."""
+        targets = {name for task in tasks for name in task.columns}
+        if self.columns is None or not targets & set(self.names):
+            return self
+        _log.info("left out of the features, being targets: %s", listed(sorted(targets & set(self.names), key=str)))
+        at = [i for i, column in enumerate(self.columns.embedded) if column.name not in targets]
+        embedding = [self.embedding[i] for i in at] if isinstance(self.embedding, list) else self.embedding
+        sparse = [self.sparse[i] for i in at] if isinstance(self.sparse, list) else self.sparse
+        return Inputs._of_columns(self.columns.without(targets), embedding, sparse)
+
+    @property
+    def names(self) -> list[str]:
+        """The columns, where they were learned from a frame."""
+        return self.columns.names if self.columns else []
+
+    @property
+    def code_columns(self) -> int:
+        """How many columns of codes there are."""
+        return sum(feature.length if isinstance(feature, Bag) else 1 for feature in self.categorical)
+
+    def transform(self, frame: Any, tasks: Sequence[Task], argument: str) -> tuple[np.ndarray | None, ...]:
+        """The numeric and the categorical features of a frame: of all its columns but the targets, where nothing was
+        learned about columns.
+        """
+        if self.columns is not None:
+            return self.columns.transform(frame, argument)
+        targets = {name for task in tasks for name in task.columns}
+        return self.plain(frame, [name for name in frames.names(frame) if name not in targets], argument)
+
+    def plain(self, frame: Any, names: Sequence[str], argument: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The numeric and the categorical features in columns of a frame, where nothing was learned about columns."""
+        kinds = {"numeric": self.numeric, "columns of codes": self.code_columns}
+        if all(kinds.values()) or len(names) != sum(kinds.values()):
+            wanted = " and ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+            raise ValueError(f"{argument} should have {wanted} beside the targets; got {listed(names)} "
+                             "(pt.Inputs.from_frame chooses and keeps them)")  # fmt: skip
+        matrix = frames.matrix(frame, names, argument)
+        return (matrix, None) if self.numeric else (None, matrix)
+
+    def only(self, name: str, x: Any) -> str:
+        """Which kind of features one array is."""
+        if self.numeric and self.categorical:
+            raise TypeError(f"{name} should be {{'numeric': ..., 'categorical': ...}}; got {type(x).__name__}")
+        return "numeric" if self.numeric else "categorical"
+
+    def describe(self) -> dict[str, Any]:
+        """What the core reads."""
+        features = [each.describe() if isinstance(each, Bag) else each for each in self.categorical]
+        described: dict[str, Any] = {"numeric": self.numeric, "categorical": features, "sparse": self.sparse}
+        return described if self.embedding is None else {**described, "embedding": self.embedding}
+
+    def face(self) -> dict[str, Any] | None:
+        """What was learned from a frame."""
+        return self.columns.describe() if self.columns else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "columns": self.face()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        learned = state["columns"]
+        vars(self).update({**state, "columns": None if learned is None else Columns.restore(learned)})
+
+    @classmethod
+    def restore(cls, core: dict[str, Any], face: dict[str, Any] | None) -> "Inputs":
+        """The inputs of a stored description."""
+        embedding, sparse = core.get("embedding") or None, core.get("sparse", "auto")
+        if face is None:
+            return cls(core["numeric"], [read(feature) for feature in core["categorical"]], embedding, sparse)
+        return cls._of_columns(Columns.restore(face), embedding, sparse)
+
+    def __repr__(self) -> str:
+        if self.columns is not None:
+            return f"Inputs({self.columns})"
+        return f"Inputs(numeric={self.numeric}, categorical={self.categorical})"
+
+
+def _sizes(sizes: Any, argument: str) -> list[int]:
+    if isinstance(sizes, str | bytes | int) or not hasattr(sizes, "__iter__"):
+        raise TypeError(f"{argument} should be a list of numbers of categories; got {sizes!r}")
+    return [whole(size, argument) for size in sizes]
+
+
+def _features(features: Any) -> list[int | Bag]:
+    if isinstance(features, str | bytes | int | Bag) or not hasattr(features, "__iter__"):
+        raise TypeError(f"`categorical` should be a list of numbers of categories or pt.Bag; got {features!r}")
+    return [each if isinstance(each, Bag) else whole(each, "`categorical`") for each in features]
+
+
+def _sparse(sparse: Any, features: int) -> str | bool | list[bool]:
+    if isinstance(sparse, bool) or (isinstance(sparse, str) and sparse == "auto"):
+        return sparse
+    if isinstance(sparse, list | tuple) and all(isinstance(each, bool) for each in sparse):
+        if len(sparse) == features:
+            return list(sparse)
+        raise ValueError(f"`sparse` should have a bool for each of {features} features; got {sparse!r}")
+    raise TypeError(f'`sparse` should be "auto", True, False or a list of bools; got {sparse!r}')
+
+
+def _embedding(embedding: Any, features: int) -> int | list[int] | None:
+    if embedding is None:
+        return None
+    if isinstance(embedding, int | np.integer):
+        return whole(embedding, "`embedding`")
+    widths = _sizes(embedding, "`embedding`")
+    if len(widths) != features:
+        raise ValueError(f"`embedding` should be one width, or one for each of {features} features; got {widths}")
+    return widths

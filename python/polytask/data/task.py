@@ -1,0 +1,219 @@
+"""A task: what is predicted, by which loss, judged by which metrics."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .. import metrics as _metrics
+from ..arguments.keywords import checked
+from ..components import by_label
+from ..components.component import Component, listed, plain
+from ..components.registry import component, make
+from ..values.known import merge
+from . import scale as _scale
+
+Loss: TypeAlias = Component | str | Callable[..., Any]
+Label: TypeAlias = str | int | float | bool
+
+
+class Task:
+    """One thing to predict.
+
+    Arguments:
+        name: how it is called in parameters (`heads.income.weight`), history (`income/loss`) and frames.
+        classes: number of classes, which count from 0, or the list of class labels as they stand in the targets; a
+            label may come in another type there, as the string "3" for the number 3.
+        loss: one of `pt.loss`, its name, or a callable `(outputs, targets) -> losses` on torch tensors that gives
+            `[rows]` losses, `[rows, outputs]` or their mean. It sees no missing label: where cells of a row are missing
+            it should give one loss a cell, or a mean that can be taken of the labelled cells alone. Default:
+            cross-entropy with `classes`, otherwise mean squared error. Weights of classes are a list, or a dict by
+            label: `pt.loss.CrossEntropy(class_weights={"rich": 3.0})`.
+        outputs: labels a row.
+        weight: lambda, the factor of its loss in the objective.
+        metrics: names or callables `(predictions, targets) -> number` on torch tensors, which `{name: callable}` calls
+            otherwise than they call themselves. Default: accuracy for classes, AUROC for binary labels, MAE and R2 for
+            regression. Accuracy, AUROC, average precision, MAE, MSE, RMSE and R2 are counted as batches go by, and
+            objects of torchmetrics (`update`, `compute` and `reset`, of which a copy is used) are given at least 4,096
+            rows at a time. Any other callable is given all rows at once, which costs up to four times the memory of the
+            task's outputs of all rows (`4 * rows * classes` bytes) while it is computed. In training the outputs of a
+            task are kept once for all that is not counted, until the epoch ends.
+        columns: the columns of a frame that hold its targets; by default the one called as the task.
+        scale: in which scale the targets of a regression train, so that tasks in units of their own weigh alike:
+            "standardize" (less the mean, by the deviation), "robust" (less the median, by the interquartile range of
+            what would be a normal law), "quantile" (made normal by a curve through at most 257 quantiles) or "log1p"
+            (`ln(1 + y)`, then standardised). `fit` learns it from the training rows, once, and it is saved with the
+            model. Predictions and metrics are in the units of the targets; the losses (`income/loss`) are those of the
+            scaled targets, and so are a loss's own arguments, such as Huber's `delta`. The inverse of a mean is that of
+            the curve, not the mean of the inverse. For losses of a location, and for `GaussianNLL` the first two.
+    """
+
+    @checked
+    def __init__(
+        self,
+        name: str,
+        *,
+        classes: int | Sequence[Label] | None = None,
+        loss: Loss | None = None,
+        outputs: int | None = None,
+        weight: float = 1.0,
+        metrics: _metrics.Given | Sequence[_metrics.Given] | None = None,
+        columns: Sequence[str | int] | str | int | None = None,
+        scale: str | None = None,
+    ) -> None:
+        self.name = _name(name)
+        self.classes, self.labels = _classes(classes, self.name)
+        self.columns, self.outputs = _columns(columns, outputs, self.name)
+        self.loss = (
+            self._loss("cross_entropy" if self.classes else "mean_squared") if loss is None else self._loss(loss)
+        )
+        self.weight = _weight(weight, self.name)
+        self.metrics = None if metrics is None else _metrics.read(metrics, self.name)
+        self.scale = _scale.check(scale, self.loss, self.classes, f"task `{self.name}`: `scale`")
+        #: The scale as it was learned.
+        self.scaling: _scale.Scale | None = None
+
+    @property
+    def custom(self) -> bool:
+        """Whether its loss is a Python callable."""
+        return not isinstance(self.loss, Component)
+
+    def describe(self) -> dict[str, Any]:
+        """What the core reads."""
+        own = {"name": "custom", "width": self.classes or self.outputs}
+        loss = self.loss.describe() if isinstance(self.loss, Component) else own
+        return {
+            "name": self.name,
+            "loss": loss,
+            "classes": self.classes,
+            "outputs": self.outputs,
+            "weight": self.weight,
+        }
+
+    def face(self) -> dict[str, Any]:
+        """What is kept with the model beside that; metrics that are Python callables are left out."""
+        names = None if self.metrics is None else [metric.name for metric in self.metrics if metric.named]
+        return {
+            "labels": self.labels,
+            "metrics": names,
+            "columns": None if self.columns == [self.name] else self.columns,
+            "scale": self.scale,
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = None if self.metrics is None else [metric.given for metric in self.metrics]
+        return {**vars(self), "metrics": names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        names = state["metrics"]
+        vars(self).update({**state, "metrics": None if names is None else _metrics.read(names, state["name"])})
+
+    @classmethod
+    def restore(cls, core: dict[str, Any], face: dict[str, Any], loss: Loss | None = None) -> "Task":
+        """The task of a stored description."""
+        described = core["loss"]
+        return cls(
+            core["name"],
+            classes=face.get("labels") or core["classes"],
+            loss=loss or make("loss", described) or _missing_loss(core["name"]),
+            outputs=core["outputs"],
+            weight=core["weight"],
+            metrics=face.get("metrics"),
+            columns=face.get("columns"),
+            scale=face.get("scale"),
+        )
+
+    def _loss(self, loss: Any) -> Component | Callable[..., Any]:
+        if callable(loss) and not isinstance(loss, type):
+            return loss  # type: ignore[no-any-return]
+        try:
+            made = component("loss", loss, "loss")
+            labels = self.labels or (range(self.classes) if self.classes else self.columns)
+            return made.listed(labels) if isinstance(made, by_label.Loss) else made
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"task `{self.name}`: {error}") from None
+
+    def __repr__(self) -> str:
+        shown = {"classes": self.labels or self.classes, "loss": self.loss, "outputs": self.outputs}
+        default = {
+            "classes": None,
+            "loss": self._loss("cross_entropy" if self.classes else "mean_squared"),
+            "outputs": 1,
+        }
+        parts = [f"{key}={value!r}" for key, value in shown.items() if value != default[key]]
+        parts += [f"weight={self.weight:g}"] if self.weight != 1 else []
+        parts += [f"metrics={[metric.name for metric in self.metrics]}"] if self.metrics is not None else []
+        parts += [f"scale={self.scale!r}"] if self.scale is not None else []
+        return f"Task({', '.join([repr(self.name), *parts])})"
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"`name` of a task should be a string; got {name!r}")
+    if not name or "/" in name or name == "validation":
+        raise ValueError(f"`name` of a task should be a string without `/`, other than `validation`; got {name!r}")
+    return name
+
+
+def _classes(classes: Any, name: str) -> tuple[int | None, list[Label] | None]:
+    if classes is None:
+        return None, None
+    argument = f"task `{name}`: `classes`"
+    value = plain(classes, argument)
+    if isinstance(value, list):
+        wrong = [label for label in value if not isinstance(label, str | int | float)]
+        if wrong:
+            raise TypeError(f"{argument} should be strings or numbers; got {wrong[0]!r}")
+        if len(value) < 2 or len(merge(Counter(value), argument)) < len(value):
+            raise ValueError(f"{argument} should be a list of at least 2 labels that differ; got {value}")
+        return len(value), value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{argument} should be a whole number or a list of labels; got {classes!r}")
+    if value < 2:
+        raise ValueError(
+            f"{argument} should be at least 2; got {value} (one binary label: loss='binary_cross_entropy')"
+        )
+    return value, None
+
+
+def _columns(columns: Any, outputs: Any, name: str) -> tuple[list[Any], int]:
+    if columns is None:
+        columns = [name]
+        count = 1 if outputs is None else whole(outputs, f"task `{name}`: `outputs`")
+        return columns, count
+    columns = [columns] if isinstance(columns, str | int) else columns
+    named = isinstance(columns, Sequence) and all(isinstance(each, str | int) for each in columns)
+    if not named or not columns or any(isinstance(each, bool) for each in columns):
+        raise TypeError(f"task `{name}`: `columns` should be names of columns; got {columns!r}")
+    if outputs is not None and outputs != len(columns):
+        raise ValueError(f"task `{name}`: {outputs} outputs need as many columns; got {listed(columns)}")
+    return list(columns), len(columns)
+
+
+def _weight(weight: Any, name: str) -> float:
+    value = plain(weight, f"task `{name}`: `weight`")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"task `{name}`: `weight` should be a number; got {weight!r}")
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"task `{name}`: `weight` should be at least 0; got {weight!r}")
+    return float(value)
+
+
+def whole(value: Any, argument: str, least: int = 1) -> int:
+    """A whole number of at least `least`; errors name the argument."""
+    number = value.item() if isinstance(value, np.generic) else value
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{argument} should be a whole number of at least {least}; got {value!r}")
+    if number < least or number > 2**63 - 1:
+        raise ValueError(f"{argument} should be a whole number of at least {least}; got {value!r}")
+    return number
+
+
+def _missing_loss(name: str) -> Callable[..., Any]:
+    def missing(outputs: Any, targets: Any) -> Any:
+        raise ValueError(f"task `{name}` has a Python loss, which no file keeps: load the model with "
+                         f"losses={{{name!r}: function}} to train it")  # fmt: skip
+
+    return missing

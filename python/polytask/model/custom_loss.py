@@ -1,0 +1,127 @@
+"""Losses that are Python callables on torch tensors: autograd gives the core their gradient."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.task import Task
+
+Wrapped = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool], tuple[float, np.ndarray | None]]
+
+
+def wrap(task: Task) -> Wrapped | None:
+    """What the core calls for a task's loss; `None` if its loss is the core's own.
+
+    It is given raw outputs `[rows, width]`, targets, row weights, each row's share of labelled cells (what it counts
+    beside its weight), and whether the gradient at the outputs is wanted; it gives the weighted sum of losses, and the
+    gradient.
+    """
+    if not task.custom:
+        return None
+
+    def call(
+        outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray, shares: np.ndarray, wanted: bool
+    ) -> tuple[float, np.ndarray | None]:
+        gradient = np.zeros_like(outputs) if wanted else None
+        rows = np.flatnonzero(weights * shares > 0)
+        if len(rows) == 0:
+            return 0.0, gradient
+        with torch.enable_grad():
+            leaf = torch.from_numpy(outputs[rows]).requires_grad_()
+            y, w = torch.from_numpy(targets[rows]), torch.from_numpy(weights[rows])
+            summed = _complete(task, leaf, y, w) if (shares[rows] == 1).all() else _partial(task, leaf, y, w)
+            value = float(summed.detach())
+            if gradient is not None:
+                gradient[rows] = _slope(task, summed, leaf, value)
+        return value, gradient
+
+    return call
+
+
+def _slope(task: Task, summed: torch.Tensor, outputs: torch.Tensor, value: float) -> np.ndarray:
+    (slope,) = torch.autograd.grad(summed, outputs, allow_unused=True)
+    if slope is None:
+        raise ValueError(f"{_called(task)} should depend on the outputs; it does not")
+    # A value that is not finite is the core's to refuse: it knows where training stands.
+    if np.isfinite(value) and not bool(slope.isfinite().all()):
+        at = int((~slope.isfinite()).flatten(1).any(1).nonzero()[0])
+        seen = outputs[at].detach().tolist()
+        raise ValueError(f"{_called(task)} has a gradient that is not finite where its value is: at the outputs {seen}")
+    return slope.numpy()
+
+
+def _complete(task: Task, outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The weighted sum of the losses of rows without a missing cell."""
+    single = task.classes is None and task.outputs == 1
+    losses = _ask(task, *((outputs[:, 0], targets.reshape(-1)) if single else (outputs, targets)))
+    if losses.ndim == 0:
+        return losses * _alike(task, weights).sum()
+    if losses.numel() == len(weights):
+        return (losses.reshape(-1) * weights).sum()
+    if losses.shape == targets.shape:
+        return (losses.mean(1) * weights).sum()
+    raise _unlike(task, losses, len(weights))
+
+
+def _partial(task: Task, outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The same where cells are missing, which the loss does not see: it gets other labels in their place, or, if it
+    gives a mean, the labelled cells alone."""
+    known = ~targets.isnan()
+    of_cells = weights[:, None].expand_as(targets)[known] / targets.shape[1]
+    losses = _ask(task, outputs, _filled(targets, known))
+    if losses.ndim == 0:
+        _alike(task, weights)
+        try:
+            losses = _ask(task, outputs[known], targets[known])
+        except Exception as error:
+            shape = list(targets.shape)
+            raise ValueError(
+                f"{_called(task)} gives a mean, so with cells missing it is called on the labelled cells alone, "
+                f"[cells] outputs and targets, which failed ({error}): let it give one loss a cell, {shape}"
+            ) from error
+        return losses * of_cells.sum() if losses.ndim == 0 else (losses.reshape(-1) * of_cells).sum()
+    if losses.shape == targets.shape:
+        return (losses[known] * of_cells).sum()
+    if losses.numel() == len(weights):
+        rows = int((~known).any(1).sum())
+        raise ValueError(
+            f"{_called(task)} gives one loss a row, but {rows} of {len(weights)} rows lack some of their "
+            f"{targets.shape[1]} targets: let it give one loss a cell, {list(targets.shape)}, or their mean"
+        )
+    raise _unlike(task, losses, len(weights))
+
+
+def _filled(targets: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Targets with a label of the same column, or of any, where one is missing: the loss may know no other numbers."""
+    first = known.int().argmax(0)
+    fillers = targets[first, torch.arange(targets.shape[1])]
+    fillers = torch.where(fillers.isnan(), targets[known][0], fillers)
+    return torch.where(known, targets, fillers)
+
+
+def _ask(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    losses: Any = task.loss(outputs, targets)  # type: ignore[operator]
+    if not isinstance(losses, torch.Tensor) or not losses.is_floating_point():
+        raise TypeError(f"{_called(task)} should give a tensor of numbers; got {type(losses).__name__}")
+    if not losses.requires_grad:
+        raise ValueError(f"{_called(task)} should be differentiable; it gives a tensor without a gradient")
+    return losses
+
+
+def _alike(task: Task, weights: torch.Tensor) -> torch.Tensor:
+    """Row weights, which a mean can only have if they are all the same."""
+    if bool((weights != weights[0]).any()):
+        raise ValueError(f"{_called(task)} should give one loss a row where rows have weights; got their mean")
+    return weights
+
+
+def _unlike(task: Task, losses: torch.Tensor, rows: int) -> ValueError:
+    cells = f", one a cell ({[rows, task.outputs]})" if task.outputs > 1 else ""
+    shape = list(losses.shape)
+    return ValueError(f"{_called(task)} should give {rows} losses, one a row{cells}, or their mean; got {shape}")
+
+
+def _called(task: Task) -> str:
+    return f"task `{task.name}`: its loss `{getattr(task.loss, '__name__', type(task.loss).__name__)}`"

@@ -1,0 +1,459 @@
+"""The model: what goes in, what is shared, what comes out."""
+
+import copy
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from os import PathLike, fspath
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from .. import _core
+from .. import metrics as _metrics
+from ..arguments.keywords import checked
+from ..components.component import Component, listed, meant
+from ..components.registry import describe, make
+from ..data import Names, Reader
+from ..data.inputs import Inputs
+from ..data.scale import Scale
+from ..data.task import Task, whole
+from ..metrics import Metric
+from ..process import interrupts
+from ..results.inspection import Inspection
+from ..results.relation import Relation
+from ..results.summary import Summary
+from ..values import arrays
+from . import custom_loss, predictions, transfer
+
+_log = logging.getLogger("polytask")
+_RELU = object()
+#: The attributes that `_take` gives a model.
+_PARTS = frozenset(("_core", "inputs", "kinds", "metrics", "reader", "tasks"))
+Part = TypeVar("Part")
+
+
+class Mismatch(NamedTuple):
+    """What `load_state_dict(strict=False)` or `start_from` could not match: paths missing there, paths not used."""
+
+    missing: list[str]
+    unexpected: list[str]
+
+
+class MultiTaskModel:
+    """A network with one head a task.
+
+    The short form, `MultiTaskModel(input_size=10, hidden_size=20, output_sizes=[2, 3, 4])` or
+    `MultiTaskModel(10, 20, [2, 3, 4])`, is an MLP shared by classification tasks called `task1`, `task2`, ...; the full
+    form names everything.
+
+    Arguments:
+        inputs: `pt.Inputs`, or the number of numeric features.
+        tasks: the tasks, each a `pt.Task`.
+        encoder: one of `pt.encoder`, or its name.
+        sharing: one of `pt.sharing`, or its name.
+        head: one of `pt.head`, or its name.
+        seed: of the initial weights.
+        max_parameters: how many numbers the parameters may have, 2**33 unless said otherwise; more are refused before
+            memory is taken for them.
+        input_size, hidden_size, output_sizes, activation: the short form; `activation=None` is linear.
+    """
+
+    @checked
+    def __init__(
+        self,
+        inputs: Inputs | int | None = None,
+        hidden_size: int | Sequence[int] | None = None,
+        output_sizes: Sequence[int] | None = None,
+        *,
+        tasks: Sequence[Task] | None = None,
+        encoder: Component | str | None = None,
+        sharing: Component | str = "hard",
+        head: Component | str = "linear",
+        seed: int = 0,
+        max_parameters: int | None = None,
+        input_size: int | None = None,
+        activation: Any = _RELU,
+    ) -> None:
+        short: dict[str, Any] = {"input_size": input_size, "hidden_size": hidden_size, "output_sizes": output_sizes}
+        if any(value is not None for value in short.values()) or activation is not _RELU:
+            if _are_tasks(hidden_size):
+                raise TypeError("tasks are given by name, `tasks=[...]`; by position the second is `hidden_size`")
+            if input_size is None and not isinstance(inputs, Inputs):
+                # The first argument of either form.
+                inputs, short["input_size"] = None, inputs
+            if tasks is not None and input_size is not None and hidden_size is None and output_sizes is None:
+                raise TypeError(f"where tasks are given the number of features is `inputs={input_size}`; `input_size` "
+                                "belongs to the short form")  # fmt: skip
+            _refuse_mixture({"inputs": inputs, "tasks": tasks, "encoder": encoder}, short)
+            inputs, tasks = short["input_size"], _short_tasks(output_sizes)
+            encoder = _short_encoder(hidden_size, "relu" if activation is _RELU else activation)
+        described, checked = _read_inputs(inputs), _read_tasks(tasks)
+        described = described.without(checked)
+        description = {
+            "inputs": described.describe(),
+            "tasks": [task.describe() for task in checked],
+            "encoder": describe("encoder", "mlp" if encoder is None else encoder, "encoder"),
+            "sharing": describe("sharing", sharing, "sharing"),
+            "head": describe("head", head, "head"),
+            "seed": whole(seed, "`seed`", 0),
+        }
+        most = None if max_parameters is None else whole(max_parameters, "`max_parameters`")
+        core = _core.Model(json.dumps(description), [custom_loss.wrap(task) for task in checked], most)
+        self._take(core, described, checked)
+
+    def _take(self, core: _core.Model, inputs: Inputs, tasks: Sequence[Task]) -> None:
+        self._core = core
+        # What is learned of data is a model's own: inputs and tasks may serve several models.
+        self.inputs = _twin(inputs)
+        self.tasks = tuple(_twin(task) for task in tasks)
+        self.kinds = [predictions.kind(core, j, task) for j, task in enumerate(tasks)]
+        pairs = zip(self.tasks, self.kinds, strict=True)
+        self.metrics: list[list[Metric]] = [_metrics.for_kind(task.metrics, kind, task.name) for task, kind in pairs]
+        self.reader = Reader(self.inputs, self.tasks, self.kinds)
+
+    @checked
+    def predict(self, x: Any, *, raw: bool = False, batch_size: int = 4096) -> dict[str, np.ndarray]:
+        """Predictions for features in any form, a NumPy array a task; one row may be a dict or a pandas series.
+
+        Probabilities for classification: `[rows, classes]`, `[rows]` for one binary label, `[rows, labels]` for
+        several; values for regression: `[rows]` or `[rows, outputs]`, in the units of the targets whatever the task's
+        scale; a loss that predicts a distribution gives its parameters on the last axis. `raw=True` gives the network's
+        outputs: logits, or values in that scale.
+
+        Raises:
+            ValueError, TypeError: features that do not fit the model's inputs; says what was expected and what came.
+        """
+        size = whole(batch_size, "`batch_size`")
+        parts = self._each(x, lambda rows: self._core.predict(rows, bool(raw), size))
+        whole_outputs = [np.concatenate(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True)]
+        return {
+            task.name: predictions.shaped(task, outputs if raw else predictions.linked(task, outputs))
+            for task, outputs in zip(self.tasks, whole_outputs, strict=True)
+        }
+
+    def _each(self, x: Any, call: Callable[[_core.Data], Part]) -> list[Part]:
+        """What the core says of each batch of features in any form."""
+        parts = []
+        # note: reading an array runs nobody else's code, and a handler costs half as much as a row's prediction.
+        with nullcontext() if isinstance(x, np.ndarray) else interrupts.held():
+            for rows in self.reader.feature_batches(x):
+                parts.append(call(rows.core()))
+                interrupts.look()
+        if not parts:
+            raise ValueError("`x` has no batch")
+        return parts
+
+    def classes(
+        self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, float] = 0.5
+    ) -> dict[str, np.ndarray]:
+        """Decisions from what `predict` gave, for the classification tasks among them.
+
+        The likeliest class (as its label, where the task has labels), or 0 and 1; with two sides `threshold` is the
+        probability from which it is the second, for all tasks or `{task: threshold}`.
+
+        Raises:
+            ValueError: an unknown task, a threshold outside 0..1, or predictions that are no probabilities.
+        """
+        tasks = {task.name: (task, kind) for task, kind in zip(self.tasks, self.kinds, strict=True)}
+        if not isinstance(predicted, Mapping):
+            raise TypeError(f"`predicted` should be what `predict` gave; got {type(predicted).__name__}")
+        named = [*predicted, *(threshold if isinstance(threshold, Mapping) else ())]
+        unknown = [name for name in named if name not in tasks]
+        if unknown:
+            raise ValueError(f"unknown task {unknown[0]!r}; {meant(unknown[0], tasks)}the model has {listed(tasks)}")
+        return {
+            name: predictions.decided(*tasks[name], arrays.to_numpy(p, f"`predicted` of task `{name}`")[0], threshold)
+            for name, p in predicted.items()
+            if tasks[name][1] != "values"
+        }
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters and statistics by path: `encoder.0.weight` `[out, in]`, `heads.task1.bias`, ...
+
+        They are NumPy arrays: what `torch.save` wrote of them `torch.load` reads with `weights_only=False`, what
+        `np.savez(path, **state)` wrote `np.load` as it is.
+        """
+        return self._core.state()
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Mismatch:
+        """Takes over parameters: NumPy arrays or torch tensors by path. Everything is checked before anything changes.
+
+        Raises:
+            ValueError: with `strict`, a path too many or too few; a wrong shape; a number that is not finite.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"`state` should be a dict of arrays; got {type(state).__name__}")
+        wrong = next((name for name in state if not isinstance(name, str)), None)
+        if wrong is not None:
+            raise TypeError(f"`state` should have strings as keys; got {wrong!r}")
+        read = {name: arrays.single(value, f"`state[{name!r}]`") for name, value in state.items()}
+        return Mismatch(*self._core.load_state(read, bool(strict)))
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Live views of the parameters by path: writing to them changes the model."""
+        return self._core.parameters()
+
+    def inspect(self, x: Any, *, batch_size: int = 4096) -> Inspection:
+        """A look inside, for features in any form: gates row by row, how much each task uses each expert, experts that
+        no task uses, how features of tasks are mixed, and their relation. Its parts can be drawn.
+
+        Raises:
+            ValueError, TypeError: features that do not fit the model's inputs.
+        """
+        size = whole(batch_size, "`batch_size`")
+        parts = self._each(x, lambda rows: self._core.inspect(rows, size))
+        found = self._core.relation()
+        return Inspection.of(parts, None if found is None else Relation(*found))
+
+    def summary(self) -> Summary:
+        """The layers, whom they serve and their parameters, and how many single-task networks would need."""
+        scales = {task.name: str(task.scaling or task.scale) for task in self.tasks if task.scale is not None}
+        return Summary(**json.loads(self._core.summary()), scales=scales)
+
+    def freeze(self, *below: str) -> None:
+        """Keeps everything below these paths as it is, from the next step on: `freeze("encoder", "heads.income")`;
+        everything there is without an argument.
+
+        Frozen parameters have no gradient, are no shared parameters to weightings, and neither the optimizer (weight
+        decay and momentum included) nor a regularizer moves them; the steps cost less by what need not be computed.
+        Frozen batch norms normalise with the statistics they have, in training too. Dropout goes on. Models keep what
+        is frozen in their files; a checkpoint that is restored brings its own back.
+
+        Raises:
+            ValueError: a path that nothing is below; names what paths begin with.
+        """
+        self._core.freeze(transfer.paths(below), True)
+
+    def unfreeze(self, *below: str) -> None:
+        """Lets everything below these paths learn again; everything there is without an argument.
+
+        Raises:
+            ValueError: a path that nothing is below; names what paths begin with.
+        """
+        self._core.freeze(transfer.paths(below), False)
+
+    @property
+    def frozen(self) -> list[str]:
+        """Paths of the frozen parameters and statistics."""
+        return self._core.frozen
+
+    def add_task(self, task: Task) -> "MultiTaskModel":
+        """A new model with one more task; this one stays as it is.
+
+        What has the same name and shape in both is copied, what is frozen too; the rest starts fresh, which the log
+        says. Freeze the trunk, and only the new head learns.
+
+        Raises:
+            ValueError: a name that another task has, a target among the features, a sharing scheme that cannot take it.
+        """
+        return self._with([*self.tasks, *_read_tasks([task])], f"add_task({task.name!r})")
+
+    def remove_task(self, name: str) -> "MultiTaskModel":
+        """A new model without one of the tasks; this one stays as it is. Copied is what `add_task` copies.
+
+        Raises:
+            ValueError: an unknown task, or the last one.
+        """
+        return self._with(transfer.without(self.tasks, name), f"remove_task({name!r})")
+
+    def _with(self, tasks: list[Task], call: str) -> "MultiTaskModel":
+        model = type(self).__new__(type(self))
+        names = [*self.inputs.names, *self.reader.names.known.get("x", ())]
+        model._take(transfer.rebuilt(self._core, names, tasks), self.inputs, tasks)
+        model._relearn(self._learned())
+        fresh = transfer.copy(self._core, model._core)
+        if fresh:
+            _log.info("%s: %s start fresh, the rest is copied", call, listed(fresh))
+        return model
+
+    def start_from(self, other: "MultiTaskModel | str | PathLike[str]", *below: str) -> Mismatch:
+        """Takes over everything below these paths that has the same name and shape in another model, or in the file of
+        one: `start_from("pretrained.safetensors", "encoder")`; everything without a path. Gives what found no match.
+
+        Raises:
+            ValueError: a path that nothing is below, or nothing that matches; then nothing has changed.
+            OSError: the file cannot be read.
+        """
+        if isinstance(other, MultiTaskModel):
+            source, learned = other._core, other._learned()
+        elif isinstance(other, str | PathLike):
+            source, description = predictions.opened(fspath(other))
+            learned = (description.get("face") or {}).get("learned") or {}
+        else:
+            raise TypeError(f"`other` should be a pt.MultiTaskModel or the path of one; got {type(other).__name__}")
+        scales = learned.get("scales") or {}
+        paths = transfer.paths(below)
+        found = Mismatch(*transfer.take_over(source, self._core, paths))
+        taken = set(self._core.below(paths)) - set(found.missing)
+        for task in self.tasks:
+            # A head that was taken over predicts in the scale that it was trained in.
+            head = self._core.below([f"heads.{task.name}"])
+            if task.scale is not None and task.name in scales and taken.issuperset(head):
+                task.scaling = Scale(**scales[task.name])
+        return found
+
+    def relation(self) -> Relation:
+        """How the tasks are related, as the last training with a regularizer that learns it found; it is saved.
+
+        Raises:
+            ValueError: nothing was learned.
+        """
+        found = self._core.relation()
+        if found is None:
+            raise ValueError(
+                "the model has learned no relation of its tasks: train it with "
+                "pt.Trainer(model, regularizers=[pt.regularizer.TaskRelation()])"
+            )
+        return Relation(*found)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes parameters and description as one safetensors file, which is complete or not there.
+
+        Raises:
+            OSError: what the operating system says.
+        """
+        dropped = [m.name for metrics in self.metrics for m in metrics if not m.named]
+        if dropped:
+            _log.warning("metrics that are Python callables are not saved: %s", listed(dropped))
+        self._core.set_face(json.dumps(self._face()))
+        self._core.save(fspath(path))
+
+    @classmethod
+    def load(
+        cls, path: str | PathLike[str], losses: Mapping[str, Callable[..., Any]] | None = None
+    ) -> "MultiTaskModel":
+        """The model of a file that `save` wrote; `losses` gives tasks their Python losses back.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is no model, or not a complete one.
+        """
+        model = cls.__new__(cls)
+        try:
+            model._open(partial(_core.Model.load, fspath(path)), losses or {})
+        except (LookupError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"{path}: damaged description ({error!r})") from None
+        return model
+
+    def _open(
+        self,
+        read: Callable[..., _core.Model],
+        losses: Mapping[str, Callable[..., Any]],
+        metrics: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        """Becomes the model that `read` reads; with losses and lists of metrics by task that are none of our own."""
+        core = read()
+        description = json.loads(core.description)
+        face = description.get("face") or {}
+        inputs = Inputs.restore(description["inputs"], face.get("inputs"))
+        tasks = predictions.restored(description["tasks"], face.get("tasks"), losses, metrics or {})
+        wrapped = [custom_loss.wrap(task) for task in tasks]
+        self._take(read(wrapped) if any(wrapped) else core, inputs, tasks)
+        self._relearn(face.get("learned") or {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What `save` writes, the Python losses and metrics that no file keeps, and attributes of the caller's."""
+        self._core.set_face(json.dumps(self._face()))
+        foreign = [task for task in self.tasks if any(not metric.named for metric in task.metrics or ())]
+        return {
+            "file": self._core.to_bytes(),
+            "losses": {task.name: task.loss for task in self.tasks if task.custom},
+            "metrics": {task.name: [metric.given for metric in task.metrics or ()] for task in foreign},
+            "own": {name: value for name, value in vars(self).items() if name not in _PARTS},
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._open(partial(_core.Model.from_bytes, state["file"]), state["losses"], state["metrics"])
+        vars(self).update(state["own"])
+
+    def __copy__(self) -> "MultiTaskModel":
+        # A shallow copy would share the parameters: training one would change the other.
+        return copy.deepcopy(self)
+
+    def _face(self) -> dict[str, Any]:
+        tasks = [task.face() for task in self.tasks]
+        return {"inputs": self.inputs.face(), "tasks": tasks, "learned": self._learned()}
+
+    def _learned(self) -> dict[str, Any]:
+        """What training data said beside parameters, as JSON has it."""
+        scales = {task.name: task.scaling.describe() for task in self.tasks if task.scaling is not None}
+        return {"names": self.reader.names.describe(), **({"scales": scales} if scales else {})}
+
+    def _relearn(self, learned: Mapping[str, Any]) -> None:
+        """What `_learned` gave; nothing of it in files of earlier versions."""
+        self.reader.names = Names(learned.get("names"))
+        scales = learned.get("scales") or {}
+        for task in self.tasks:
+            task.scaling = Scale(**scales[task.name]) if task.name in scales else None
+
+    @contextmanager
+    def _attempt(self) -> Iterator[None]:
+        """Forgets what was learned within if it ends in an exception."""
+        before = self._learned()
+        try:
+            yield
+        except BaseException:
+            self._relearn(before)
+            raise
+
+    def __repr__(self) -> str:
+        description = json.loads(self._core.description)
+        parts = {family: make(family, description[family]) for family in ("encoder", "sharing", "head")}
+        shown = "".join(f"    {family}={part!r},\n" for family, part in parts.items())
+        tasks = "".join(f"        {task!r},\n" for task in self.tasks)
+        return f"MultiTaskModel(\n    {self.inputs!r},\n    tasks=[\n{tasks}    ],\n{shown})"
+
+
+def _twin(part: Part) -> Part:
+    """Another one that shares all it has, which `copy.copy` would make anew."""
+    twin = object.__new__(type(part))
+    vars(twin).update(vars(part))
+    return twin
+
+
+def _refuse_mixture(full: dict[str, Any], short: dict[str, Any]) -> None:
+    mixed = [name for name, value in full.items() if value is not None]
+    if mixed:
+        raise TypeError(f"`{mixed[0]}` belongs to the full form; leave out {listed(short)} and `activation`")
+    lacking = [name for name, value in short.items() if value is None]
+    if lacking:
+        raise TypeError(f"the short form needs {listed(short)}; `{lacking[0]}` is missing")
+
+
+def _are_tasks(given: Any) -> bool:
+    return isinstance(given, Task) or (isinstance(given, list | tuple) and any(isinstance(x, Task) for x in given))
+
+
+def _short_tasks(sizes: Any) -> list[Task]:
+    if isinstance(sizes, str | bytes | Mapping) or not hasattr(sizes, "__iter__"):
+        raise TypeError(f"`output_sizes` should be a list of numbers of classes; got {sizes!r}")
+    return [Task(f"task{i}", classes=whole(size, "`output_sizes`", 2)) for i, size in enumerate(sizes, 1)]
+
+
+def _short_encoder(hidden: Any, activation: Any) -> Component | None:
+    sizes = [hidden] if not hasattr(hidden, "__iter__") or isinstance(hidden, str) else list(hidden)
+    sizes = [whole(size, "`hidden_size`") for size in sizes]
+    return make("encoder", {"name": "mlp", "hidden": sizes, "activation": activation})
+
+
+def _read_inputs(inputs: Any) -> Inputs:
+    if isinstance(inputs, Inputs):
+        return inputs
+    if inputs is None:
+        raise TypeError("`inputs` should be pt.Inputs or the number of features; got None")
+    return Inputs(numeric=whole(inputs, "`inputs`"))
+
+
+def _read_tasks(tasks: Any) -> list[Task]:
+    if isinstance(tasks, Task):
+        tasks = [tasks]
+    if isinstance(tasks, str | bytes | Mapping) or not hasattr(tasks, "__iter__"):
+        raise TypeError(f"`tasks` should be a list of pt.Task; got {tasks!r}")
+    found: list[Any] = list(tasks)
+    wrong = [task for task in found if not isinstance(task, Task)]
+    if wrong:
+        raise TypeError(f"`tasks` should be a list of pt.Task; got {wrong[0]!r}")
+    return found

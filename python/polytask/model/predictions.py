@@ -1,0 +1,97 @@
+"""From the core's outputs to what people see: shapes, decisions, restored tasks."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from ..components.component import listed, meant
+from ..data.task import Task
+
+
+def kind(core: _core.Model, index: int, task: Task) -> str:
+    """What a task's labels are: "classes", "binary" (0 and 1) or "values".
+
+    The core's own link says which: where an output of 0 means a probability of one half, labels are binary.
+    """
+    if task.classes is not None:
+        return "classes"
+    middle = core.link(index, np.zeros((1, core.widths[index]), np.float32))
+    return "binary" if bool((middle == 0.5).all()) else "values"
+
+
+def linked(task: Task, outputs: np.ndarray) -> np.ndarray:
+    """What the core predicts, in the units of the targets; a Python loss over classes works on logits, which the core
+    hands on as they are.
+    """
+    if task.scaling is not None:
+        return task.scaling.predicted(task.loss, outputs)
+    if not (task.custom and task.classes):
+        return outputs
+    odds: np.ndarray = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    odds /= odds.sum(axis=1, keepdims=True)
+    return odds
+
+
+def shaped(task: Task, outputs: np.ndarray) -> np.ndarray:
+    """`[rows, width]` as `[rows]`, `[rows, outputs]`, or with several numbers an output on the last axis."""
+    if task.classes is not None:
+        return outputs
+    each = outputs.shape[1] // task.outputs
+    shape = [len(outputs)] + [task.outputs] * (task.outputs > 1) + [each] * (each > 1)
+    return outputs.reshape(shape)
+
+
+def points(task: Task, outputs: np.ndarray) -> np.ndarray:
+    """One number an output, for metrics: the mean of mean and variance, the middle one of several quantiles."""
+    if task.classes is not None:
+        return outputs
+    each = outputs.shape[1] // task.outputs
+    return outputs[:, (each - 1) // 2 :: each]
+
+
+def decided(task: Task, kind: str, p: np.ndarray, threshold: float | Mapping[str, float]) -> np.ndarray:
+    """Classes from probabilities."""
+    limit = threshold.get(task.name, 0.5) if isinstance(threshold, Mapping) else threshold
+    if isinstance(limit, bool) or not isinstance(limit, int | float | np.number):
+        raise TypeError(f"`threshold` should be a number between 0 and 1; got {limit!r}")
+    if not 0 <= limit <= 1:
+        raise ValueError(f"`threshold` should be a number between 0 and 1; got {limit!r}")
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"`predicted` of task `{task.name}` should be probabilities; got numbers outside 0..1")
+    if kind == "binary":
+        return (p >= limit).astype(np.int64)
+    if p.ndim != 2 or p.shape[1] != task.classes:
+        raise ValueError(f"`predicted` of task `{task.name}` should be [rows, {task.classes}]; got {list(p.shape)}")
+    index = (p[:, 1] >= limit).astype(np.int64) if task.classes == 2 else p.argmax(axis=1)
+    if task.labels is None:
+        return index
+    mixed = len({type(label) for label in task.labels}) > 1
+    labels = np.array(task.labels, dtype=object if mixed else None)
+    return np.asarray(labels[index])
+
+
+def opened(path: str) -> tuple[_core.Model, dict[str, Any]]:
+    """The core's model of a file, and its description."""
+    core = _core.Model.load(path)
+    return core, json.loads(core.description)
+
+
+def restored(
+    core: list[dict[str, Any]],
+    face: Any,
+    losses: Mapping[str, Callable[..., Any]],
+    metrics: Mapping[str, Sequence[Any]],
+) -> list[Task]:
+    """The tasks of a stored description; `losses` and `metrics` have by task what is none of our own."""
+    names = [task["name"] for task in core]
+    unknown = [name for name in losses if name not in names]
+    if unknown:
+        raise ValueError(
+            f"`losses`: unknown task {unknown[0]!r}; {meant(unknown[0], names)}the model has {listed(names)}"
+        )
+    notes = [{**note, "metrics": metrics.get(name, note.get("metrics"))}
+             for name, note in zip(names, face or [{}] * len(core), strict=True)]  # fmt: skip
+    return [Task.restore(task, note, losses.get(task["name"])) for task, note in zip(core, notes, strict=True)]

@@ -1,0 +1,66 @@
+"""Parameters from one model to another: more tasks, fewer tasks, another model's encoder."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from .. import _core
+from ..components.component import listed, meant
+from ..data.task import Task
+from . import custom_loss
+
+
+def paths(below: Sequence[Any]) -> list[str]:
+    """Paths as the core takes them."""
+    wrong = [path for path in below if not isinstance(path, str)]
+    if wrong:
+        raise TypeError(f'paths should be strings such as "encoder"; got {wrong[0]!r}')
+    return list(below)
+
+
+def without(tasks: Sequence[Task], name: str) -> list[Task]:
+    """All tasks but one."""
+    names = [task.name for task in tasks]
+    if name not in names:
+        raise ValueError(f"unknown task {name!r}; {meant(name, names)}the model has {listed(names)}")
+    if len(names) == 1:
+        raise ValueError(f"a model needs at least one task; {name!r} is its last")
+    return [task for task in tasks if task.name != name]
+
+
+def rebuilt(core: _core.Model, features: Sequence[str], tasks: Sequence[Task]) -> _core.Model:
+    """A fresh model of the same parts for these tasks; class weights stay as they were resolved."""
+    feature = next((c for task in tasks for c in task.columns if c in features), None)
+    if feature is not None:
+        raise ValueError(f"column `{feature}` is a feature of this model and cannot be a target")
+    description = json.loads(core.description)
+    known = {task["name"]: task for task in description["tasks"]}
+    described = [known.get(task.name) or task.describe() for task in tasks]
+    description.update(tasks=described, frozen=[], face=None)
+    return _core.Model(json.dumps(description), [custom_loss.wrap(task) for task in tasks], core.max_parameters)
+
+
+def copy(source: _core.Model, target: _core.Model) -> list[str]:
+    """Copies what both have, and what of it is frozen; gives the paths that only the target has."""
+    missing, _ = take_over(source, target, [])
+    frozen = [path for path in source.frozen if path not in missing and path in _shapes(target)]
+    if frozen:
+        target.freeze(frozen, True)
+    return missing
+
+
+def take_over(source: _core.Model, target: _core.Model, below: list[str]) -> tuple[list[str], list[str]]:
+    """Copies what both have below these paths; gives the target's paths and the source's that found no match."""
+    wanted, ours = target.below(below, "start_from"), _shapes(target)
+    state = source.state()
+    theirs = {name: state[name] for name in source.below(below)}
+    taken = {name: theirs[name] for name in wanted if name in theirs and ours[name] == theirs[name].shape}
+    if not taken:
+        some = ", ".join(f"`{name}` {list(ours[name])}" for name in wanted[:3])
+        raise ValueError(f"the other model has nothing of the names and shapes that this one has: {some} ...")
+    target.load_state(taken, False)
+    return [name for name in wanted if name not in taken], [name for name in theirs if name not in taken]
+
+
+def _shapes(core: _core.Model) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(shape) for name, shape, _ in core.names()}

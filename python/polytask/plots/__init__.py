@@ -1,0 +1,1 @@
+"""Pictures by matplotlib, which is loaded for the first of them."""

@@ -1,0 +1,1 @@
+"""What a process has one of: the handler of Ctrl-C, the global random generators."""

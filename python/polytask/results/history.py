@@ -1,0 +1,97 @@
+"""The history of a training: a row an epoch, columns by name."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+from ..components.component import listed, meant
+from ..process import interrupts
+from .table import Table
+
+
+class History(Table, Sequence[dict[str, Any]]):
+    """One dict an epoch, and `history["income/loss"]` for a whole column.
+
+    Columns are `epoch`, `loss`, `<task>/loss` (the mean over the epoch's labels, by their weights), `<task>/<metric>`,
+    `regularizer/<name>` (a second one of a name is `<name>_2`), `term/<name>` (what the network itself adds while
+    training, such as the entropy of DSelect-k's gates), losses and metrics again under `validation/`, `lr`, and
+    `seconds`. A number that is not known is NaN.
+
+    `loss` is the sum of each `<task>/loss` times the task's `weight` and the constants of `pt.weighting.Static`, plus
+    `regularizer/...` and `term/...`, which are means over the epoch's steps. `validation/loss` is the same sum with the
+    parameters at hand, without terms. A weighting of losses that changes what they count minimises something else, by
+    the formula in its documentation: its mean over the steps, with regularizers and terms, is the column `objective`.
+
+    With `pt.Trainer(observe="weights")` there are also `<task>/weight`, with `observe="gradients"`
+    `<task>/gradient_norm`, `cosine/<task>/<task>` and `conflict`, the share of pairs of tasks whose gradients have a
+    negative product; all of them means over the steps of the epoch.
+    """
+
+    def __init__(self, rows: Sequence[dict[str, Any]] = ()) -> None:
+        self.rows = list(rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of all columns."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+    @overload
+    def __getitem__(self, key: str) -> list[Any]: ...
+    @overload
+    def __getitem__(self, key: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, key: slice) -> "History": ...
+    def __getitem__(self, key: str | int | slice) -> Any:
+        if isinstance(key, slice):
+            return History(self.rows[key])
+        if not isinstance(key, str):
+            return self.rows[key]
+        if key not in self.columns:
+            raise KeyError(f"no column {key!r}; {meant(key, self.columns)}there are {listed(self.columns)}")
+        return [row.get(key, float("nan")) for row in self.rows]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Adds an epoch."""
+        self.rows.append(row)
+
+    @interrupts.held()
+    def to_frame(self) -> Any:
+        """A pandas frame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("History.to_frame needs pandas: pip install 'polytask[pandas]'") from None
+        return pandas.DataFrame(self.rows, columns=self.columns)
+
+    @interrupts.held()
+    def plot(self, columns: Sequence[str] | str | None = None) -> Any:
+        """Draws losses and metrics over the epochs, validation beside training; gives the axes.
+
+        Arguments:
+            columns: which; `"weights"` draws each task's weight, `"conflict"` the share of conflicting pairs of tasks
+                over the epochs and the cosines of the last epoch, where a trainer was to `observe` them.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: an unknown column, or something that was not observed.
+        """
+        from ..plots import pictures
+
+        if isinstance(columns, str) and columns in pictures.PICTURES:
+            return pictures.PICTURES[columns](self)
+        return pictures.history(self, [columns] if isinstance(columns, str) else columns)
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        return self.columns, [[row.get(name) for name in self.columns] for row in self.rows]
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.rows else "History()"

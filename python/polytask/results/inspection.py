@@ -1,0 +1,138 @@
+"""A look inside a model: gates, the use of experts, and how tasks' features are mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..components.component import listed, meant
+from ..process import interrupts
+from .relation import Relation
+from .table import text
+
+#: An expert that weighs less than this share of an equal part, for every task, is called dead.
+DEAD = 0.01
+
+
+class Gates(NamedTuple):
+    """The gates of one place in the model.
+
+    Attributes:
+        name: where: `gates`, `levels.0.shared_gate`, ...
+        owners: whose gates these are: tasks, mostly.
+        experts: `[owners][experts]` names; experts of single tasks differ from owner to owner.
+        values: `[owners, rows, experts]`, each row sums to 1.
+    """
+
+    name: str
+    owners: list[str]
+    experts: list[list[str]]
+    values: np.ndarray
+
+    @property
+    def use(self) -> np.ndarray:
+        """The mean over rows: how much each owner uses each expert, `[owners, experts]`."""
+        mean: np.ndarray = self.values.mean(axis=1)
+        return mean
+
+    @property
+    def dead(self) -> list[str]:
+        """Experts that hardly weigh anything for anyone."""
+        most: dict[str, float] = {}
+        for names, row in zip(self.experts, self.use, strict=True):
+            for name, use in zip(names, row, strict=True):
+                most[name] = max(most.get(name, 0.0), float(use))
+        return [name for name, use in most.items() if use * self.values.shape[2] < DEAD]
+
+
+class Mix(NamedTuple):
+    """A learned mix of features.
+
+    Attributes:
+        name: where: `stitches.0`, `layers`, `branching`, ...
+        to, sources: what is mixed from what.
+        values: `[to, sources]`: weights, or with `choice` how likely each source is chosen.
+        choice: whether one source is chosen, the likeliest in evaluation.
+    """
+
+    name: str
+    to: list[str]
+    sources: list[str]
+    values: np.ndarray
+    choice: bool
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """The likeliest source of each."""
+        return {to: self.sources[int(row.argmax())] for to, row in zip(self.to, self.values, strict=True)}
+
+
+class Inspection:
+    """What `MultiTaskModel.inspect` saw.
+
+    Attributes:
+        gates: by name, each with `values`, `use` and `dead`.
+        mixes: by name, each with `values`.
+        relation: how the tasks are related, if a training learned it; see `MultiTaskModel.relation`.
+    """
+
+    def __init__(self, gates: Sequence[Gates], mixes: Sequence[Mix], relation: Relation | None) -> None:
+        self.relation = relation
+        self.gates = {each.name: each for each in gates}
+        self.mixes = {each.name: each for each in mixes}
+
+    @classmethod
+    def of(
+        cls, parts: Sequence[list[tuple[str, str, list[str], list[str], int, np.ndarray]]], relation: Relation | None
+    ) -> Inspection:
+        """From what the core reports for each batch."""
+        gates, mixes = [], []
+        for k, (name, kind, rows, columns, own, values) in enumerate(parts[0]):
+            if kind != "gates":
+                mixes.append(Mix(name, rows, columns, values, kind == "choice"))
+                continue
+            names = [[f"{row}: {column}" if j < own else column for j, column in enumerate(columns)] for row in rows]
+            whole = values if len(parts) == 1 else np.concatenate([part[k][5] for part in parts], axis=1)
+            gates.append(Gates(name, rows, names, whole))
+        return cls(gates, mixes, relation)
+
+    @property
+    def dead(self) -> list[str]:
+        """Experts that no task uses, with the place of their gates where there are several."""
+        several = len(self.gates) > 1
+        return [f"{gates.name}: {name}" if several else name for gates in self.gates.values() for name in gates.dead]
+
+    @interrupts.held()
+    def plot(self, name: str | None = None) -> Any:
+        """Draws one place by its name, or all: expert use as bars of each owner, mixes as heat maps.
+
+        Raises:
+            ValueError: a name that is not there, or nothing to draw.
+        """
+        from ..plots import pictures
+
+        have = [*self.gates, *self.mixes]
+        if not have:
+            raise ValueError("this sharing scheme has neither gates nor mixes to draw")
+        if name is not None and name not in have:
+            raise ValueError(f"`name`: there is no {name!r}; {meant(name, have)}there are {listed(have)}")
+        chosen = have if name is None else [name]
+        return pictures.inspection([self.gates.get(each) or self.mixes[each] for each in chosen])
+
+    def __repr__(self) -> str:
+        parts = []
+        for gates in self.gates.values():
+            names = [name.split(": ")[-1] for name in gates.experts[0]]
+            rows = [[owner, *map(float, use)] for owner, use in zip(gates.owners, gates.use, strict=True)]
+            parts.append(f"{gates.name}: mean weight of each expert\n{text(['', *names], rows)}")
+        for mix in self.mixes.values():
+            rows = [[to, *map(float, row)] for to, row in zip(mix.to, mix.values, strict=True)]
+            title = "how likely each is chosen" if mix.choice else "weights"
+            parts.append(f"{mix.name}: {title}\n{text(['', *mix.sources], rows)}")
+        if self.relation is not None:
+            parts.append(f"relation: correlations of the tasks\n{self.relation!r}")
+        if self.dead:
+            parts.append(f"experts that no task uses: {listed(self.dead)}")
+        return "\n\n".join(parts) or "nothing to see: this sharing scheme has neither gates nor mixes"

@@ -1,0 +1,56 @@
+"""What a training learned of how its tasks are related."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..process import interrupts
+from .table import Table
+
+
+class Relation(Table):
+    """A covariance of the tasks, `relation.matrix`, and its correlations; shown as a table of the correlations."""
+
+    def __init__(self, tasks: Sequence[str], matrix: np.ndarray) -> None:
+        #: The tasks' names.
+        self.tasks = tuple(tasks)
+        #: `[tasks, tasks]`, symmetric, of trace 1: Omega of `pt.regularizer.TaskRelation`.
+        self.matrix = matrix
+
+    @property
+    def correlation(self) -> np.ndarray:
+        """The same with a unit diagonal: 1 for tasks that go together, -1 for tasks that go against each other."""
+        deviation = np.sqrt(self.matrix.diagonal())
+        known = np.where(deviation > 0, deviation, 1)
+        correlation = np.clip(self.matrix / known[:, None] / known, -1, 1)
+        np.fill_diagonal(correlation, 1)
+        return correlation
+
+    @interrupts.held()
+    def to_frame(self) -> Any:
+        """The correlations as a pandas frame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("Relation.to_frame needs pandas: pip install 'polytask[pandas]'") from None
+        return pandas.DataFrame(self.correlation, index=list(self.tasks), columns=list(self.tasks))
+
+    @interrupts.held()
+    def plot(self) -> Any:
+        """Draws the correlations as a heat map; gives the axes.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        from ..plots import pictures
+
+        return pictures.relation(self)
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        rows = zip(self.tasks, self.correlation.tolist(), strict=True)
+        return ["task", *self.tasks], [[task, *row] for task, row in rows]

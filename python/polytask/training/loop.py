@@ -1,0 +1,461 @@
+"""One call of `fit`: epochs over rows in memory or batches from outside, with callbacks between them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+import torch
+
+from .. import metrics
+from ..components.component import listed
+from ..data import Mixed, Rows, Stream, in_memory, labels
+from ..process import interrupts
+from ..results import observation
+from ..results.observation import known
+from . import checkpoints, scoring
+from .monitor import find
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..results.history import History
+    from .callbacks import Callback
+    from .trainer import Trainer
+
+_log = logging.getLogger("polytask")
+
+
+class Loop:
+    """Reads from top to bottom: `run`, then `_epoch`, then how it is fed."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        train: Rows | Stream | Mixed,
+        validation: Rows | Stream | Mixed | None,
+        epochs: int,
+        batch_size: int,
+        shuffle: bool,
+        train_metrics: bool,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        self.trainer = trainer
+        self.model = trainer.model
+        self.core = trainer._core
+        self.train = train
+        self.validation = validation
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.metrics = train_metrics and any(self.model.metrics)
+        self.callbacks = sorted(callbacks, key=lambda each: each.last)
+        self.first, self.first_step = self.core.epochs, self.core.steps
+        self.rows = None if isinstance(train, Stream) or in_memory(train) is None else train.core()
+        self.held: dict[str, Callable[[], None]] = {}
+        self.scores: scoring.Scores | None = None
+        self._check()
+
+    @property
+    def foreign(self) -> bool:
+        """Whether other people's code runs in the loop, which may draw random numbers."""
+        return self.rows is None or self.trainer._foreign
+
+    @property
+    def generator(self) -> torch.Generator | None:
+        """The generator of the loader, if it has one."""
+        return self.train.generator if isinstance(self.train, Stream) else None
+
+    @property
+    def batches(self) -> int | None:
+        """Batches an epoch, if that is known."""
+        return -(-len(self.train) // self.batch_size) if isinstance(self.train, Rows) else self.train.batches
+
+    def columns(self) -> list[str]:
+        """The columns this call adds to the history."""
+        each = [
+            f"{task.name}/{name}"
+            for task, metrics in zip(self.model.tasks, self.model.metrics, strict=True)
+            for name in ["loss", *(metric.name for metric in metrics)]
+        ]
+        total = ["loss", "objective"] if self.core.minimizes_another else ["loss"]
+        training = [*total, *(name for name in each if self.metrics or name.endswith("/loss")), *self.regularizers]
+        validated = [] if self.validation is None else [f"validation/{name}" for name in ["loss", *each]]
+        observed = observation.columns(self.trainer.observe, self.names)
+        return [*training, *self.terms, *observed, *validated]
+
+    @property
+    def terms(self) -> list[str]:
+        """The columns of what the network adds to the objective."""
+        return [f"term/{name}" for name in self.model._core.terms]
+
+    @property
+    def regularizers(self) -> list[str]:
+        """The columns of the regularizers."""
+        return observation.regularizers(each["name"] for each in json.loads(self.core.settings)["regularizers"])
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks' names."""
+        return [task.name for task in self.model.tasks]
+
+    def _check(self) -> None:
+        """Everything that can be known to be wrong before the first step."""
+        sets = in_memory(self.train)
+        if sets is not None:
+            for rows in sets:
+                self.model._core.check(rows.core(), True)
+            there = [any(rows.targets[j] is not None for rows in sets) for j in range(len(self.model.tasks))]
+            lacking = [name for name, has in zip(self.names, there, strict=True) if not has]
+            if lacking:
+                _log.warning("`data` has no targets of %s, whose heads stay as they are", listed(lacking))
+        self._watched()
+        if isinstance(self.train, Mixed):
+            self._check_mix(self.train)
+        if self.core.needs_validation and in_memory(self.validation) is None:
+            weighting = json.loads(self.core.settings)["weighting"]["name"]
+            raise ValueError(
+                f"`validation` should be rows in memory, or a fraction of `data`, because the weighting {weighting!r} "
+                "looks at them in each step; got " + ("none" if self.validation is None else "batches from outside")
+            )
+        for name, data in (("data", self.train), ("validation", self.validation)):
+            if isinstance(data, Stream) and data.once and self.epochs > 1:
+                raise ValueError(f"`{name}` can be read only once, but there are {self.epochs} epochs: pass a list, "
+                                 "a DataLoader or an object whose `__iter__` starts again")  # fmt: skip
+
+    def _check_mix(self, mixed: Mixed) -> None:
+        settings = json.loads(self.core.settings)
+        weighting, accumulate = settings["weighting"]["name"], settings["accumulate"]
+        if self.core.compares and accumulate == 1 and len(mixed.parts) > 1:
+            _log.warning(
+                "each batch has rows of one data set alone, and the weighting %r compares the tasks of a step: "
+                "pt.Trainer(accumulate=%s) makes one step of so many batches",
+                weighting,
+                len(mixed.parts),
+            )
+
+    @property
+    def _labels(self) -> list[tuple[str, int]]:
+        """Each task's kind of labels, and how many a row has."""
+        return [(kind, task.outputs) for task, kind in zip(self.model.tasks, self.model.kinds, strict=True)]
+
+    def _watched(self) -> tuple[str, int] | None:
+        """The column that the schedule watches, and 1 if higher is better, else -1."""
+        watches = self.core.watches
+        return None if watches is None else find(*watches, self.columns(), self.model, "`schedule`: argument `monitor`")
+
+    def run(self, progress: bool, resume: str | None) -> History:
+        """Trains; gives the trainer's history."""
+        trainer = self.trainer
+        trainer._loop, trainer.stopping = self, False
+        bar, done = None, False
+        try:
+            if self._scores().keeps:
+                metrics.load()
+            interrupts.look()
+            for callback in self.callbacks:
+                self._call(callback.on_fit_start)
+            if resume is None or not self._resume(resume):
+                self._begin()
+            self._prepare()
+            bar = Progress(progress, self.epochs, self.batches)
+            within = self.core.batches > 0
+            self._compare_first()
+            interrupts.look()
+            while self.core.epochs < self.first + self.epochs and not trainer.stopping:
+                self._epoch(bar, within)
+                interrupts.look()  # epochs may be shorter than the time between two looks of the core
+                within = False
+            for callback in self.callbacks:
+                self._call(callback.on_fit_end)
+            done = True
+        except KeyboardInterrupt:
+            _log.warning("interrupted: the model is as after step %s", self.core.steps)
+        except Exception as error:
+            # Ctrl-C reaches the processes of a loader too, which may fail of it before it is our turn to look.
+            if not interrupts.waits():
+                raise
+            interrupts.forget()
+            _log.warning("interrupted: the model is as after step %s (and %r)", self.core.steps, error)
+        finally:
+            trainer._loop = None
+            if self.scores is not None:
+                self.core.measure("[]")
+            for release in self.held.values():
+                release()
+            self._say()
+            if bar is not None:
+                bar.close(done)
+        return trainer.history
+
+    def _call(self, hook: Callable[..., None], *more: Any) -> None:
+        hook(self.trainer, *more)
+        interrupts.look()
+
+    def hold(self, folder: str) -> None:
+        """Keeps other runs out of a folder of checkpoints as long as this one goes on."""
+        path = os.path.realpath(folder)
+        if path not in self.held:
+            self.held[path] = checkpoints.hold(folder)
+
+    def _begin(self) -> None:
+        """What an earlier call left unfinished is over."""
+        if self.core.batches > 0:
+            self._close()
+        self.first, self.first_step = self.core.epochs, self.core.steps
+
+    def _prepare(self) -> None:
+        self.scores = self._scores()
+        self.core.measure(self.scores.wanted if self.metrics else "[]")
+        batches, accumulate = self.batches, json.loads(self.core.settings)["accumulate"]
+        total = None if batches is None else self.first_step + self.epochs * -(-batches // accumulate)
+        self.core.plan(None if total is None else min(total, 2**63 - 1))
+        if self.core.needs_validation:
+            sets = in_memory(self.validation) or []
+            self.core.validate_on((sets[0] if len(sets) == 1 else labels.joined(sets, self._labels)).core())
+        if isinstance(self.train, Rows):
+            self.core.balance(self.train.core())
+        elif any("balanced" in json.dumps(task.describe()["loss"]) for task in self.model.tasks):
+            inputs = self.model.inputs
+            sizes = inputs.numeric, inputs.code_columns
+            self.core.balance(labels.without_features(self.train, self._labels, *sizes).core())
+
+    def _compare_first(self) -> None:
+        """Says before the first step, of some rows, whether one task will drown another."""
+        sets = in_memory(self.train)
+        if self.core.steps > 0 or len(self.names) < 2 or self._lambdas() is None or sets is None:
+            return
+        if any(task.custom for task in self.model.tasks):  # people's own losses see training and evaluation alone
+            return
+        sums = np.zeros((2, len(self.names)))
+        for rows in sets:
+            some = rows.take(np.linspace(0, len(rows) - 1, min(len(rows), 256)).astype(np.int64))
+            sums += self.model._core.evaluate(some.core(), len(some))[:2]
+        self._compare([loss / count if count > 0 else np.nan for loss, count in sums.T])
+
+    def _compare(self, losses: Sequence[float]) -> None:
+        """Warns if the tasks' parts of the objective differ by more than 100 times, and stay so."""
+        lambdas = self._lambdas() or [0.0] * len(losses)
+        parts = {name: w * loss for name, w, loss in zip(self.names, lambdas, losses, strict=True) if w * loss > 0}
+        if not parts:
+            return
+        high, low = max(parts, key=parts.__getitem__), min(parts, key=parts.__getitem__)
+        if parts[high] > 100 * parts[low]:
+            _log.warning("the first loss of task `%s` (%.3g) is %.0f times that of `%s` (%.3g), and nothing evens them "
+                         'out: one may drown the other; see Task(scale="standardize") for targets in units of their '
+                         "own, Task(weight=...), and weightings such as pt.weighting.Uncertainty",
+                         high, parts[high], parts[high] / parts[low], low, parts[low])  # fmt: skip
+
+    def _lambdas(self) -> list[float] | None:
+        """The factors of the tasks' losses in the objective, if nothing changes them."""
+        weighting = json.loads(self.core.settings)["weighting"]
+        own = [task.weight for task in self.model.tasks]
+        if weighting["name"] in ("equal", "mean"):
+            return own
+        given = weighting.get("task_weights") if weighting["name"] == "static" else None
+        if not given:
+            return own if given is not None else None
+        each = [given.get(name, 1.0) for name in self.names] if isinstance(given, dict) else given
+        return [weight * factor for weight, factor in zip(own, each, strict=True)]
+
+    def _epoch(self, bar: Progress, within: bool) -> None:
+        """One epoch, or the rest of one that began before a checkpoint."""
+        began = time.perf_counter()
+        bar.begin(self.core.epochs - self.first)
+        for callback in [] if within else self.callbacks:
+            self._call(callback.on_epoch_start)
+        scores = self._feed_stream(self.train, bar) if self._streams(self.train) else self._feed_rows(bar)
+        batches = self.core.batches
+        row = self._row(self._close(), scores)
+        self._observe(row)
+        row["seconds"] = time.perf_counter() - began
+        self.trainer.history.append(row)
+        bar.end(batches, row)
+        _log.info("epoch %s: %s", row["epoch"], {name: round(value, 5) for name, value in row.items()})
+        for callback in self.callbacks:
+            self._call(callback.on_epoch_end, row)
+
+    def _observe(self, row: dict[str, Any]) -> None:
+        """Shows the schedule what it watches; a number that is not known says nothing of an improvement."""
+        if (watched := self._watched()) is None:
+            return
+        column, sign = watched
+        if math.isnan(row[column]):
+            _log.warning("epoch %s: `%s`, which the schedule watches, is NaN and does not count", row["epoch"], column)
+        else:
+            self.core.observe(row[column], sign > 0)
+
+    def _say(self) -> None:
+        """What the core has to say of the steps."""
+        if warning := self.core.warning():
+            _log.warning("%s", warning)
+
+    def _close(self) -> dict[str, Any]:
+        """Ends the core's epoch, complete or broken off."""
+        batches = self.core.batches
+        self._say()
+        closed: dict[str, Any] = json.loads(self.core.end_epoch())
+        self.trainer._done += batches
+        return closed
+
+    def _row(self, closed: dict[str, Any], scores: scoring.Scores | None) -> dict[str, Any]:
+        values = {} if scores is None else scores.metrics(closed["metrics"])
+        row: dict[str, Any] = {"epoch": len(self.trainer.history) + 1, "loss": known(closed["loss"])}
+        if self.core.minimizes_another:
+            row["objective"] = known(closed["objective"])
+        for task, loss in zip(self.model.tasks, closed["tasks"], strict=True):
+            row[f"{task.name}/loss"] = known(loss)
+            for name, value in values.get(task.name, {}).items():
+                row[f"{task.name}/{name}"] = value
+        row |= dict(zip(self.terms, closed["terms"], strict=True))
+        row |= dict(zip(self.regularizers, closed["regularizers"], strict=True))
+        row |= observation.row(self.trainer.observe, self.names, closed.get("observed", {}))
+        if self.validation is not None:
+            row |= scoring.evaluate(self.model, self.core, self.validation, 4096).columns("validation/")
+        row["lr"] = closed["lr"]
+        return row
+
+    def _feed_rows(self, bar: Progress) -> scoring.Scores | None:
+        """Rows in memory: the core runs by itself, up to where a callback wants to be called."""
+        poll = bar.update if bar.shown else None
+        how: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "keep_outputs": self.metrics}
+        through = False
+        while not through:
+            before, due = self.trainer.batches, self._due()
+            through = self.core.run(self.rows, **how, stop_after=due, poll=poll)  # type: ignore[arg-type]
+            self._call_due(before)
+        if not self.metrics or self.scores is None:
+            return None
+        if self.scores.keeps:
+            self._score_rows(self.scores)
+        return self.scores
+
+    def _score_rows(self, scores: scoring.Scores) -> None:
+        """Scores the outputs that were kept; rows that came several times count once, as they were the last time."""
+        sets, first = in_memory(self.train) or [], 0
+        visited = [None] if isinstance(self.train, Rows) else self.core.visited()
+        for rows, index in zip(sets, visited, strict=True):
+            for start in range(0, len(rows), scoring.CHUNK):
+                part = rows.part(start, start + scoring.CHUNK)
+                raw = self.core.outputs(first + start, first + start + len(part))
+                if index is not None:
+                    low, high = np.searchsorted(index, [start, start + len(part)])
+                    some = index[low:high] - np.uint32(start)
+                    part, raw = part.labels(some), [each[some] if len(each) else each for each in raw]
+                scores.add(part, raw)
+            first += len(rows)
+
+    def _scores(self) -> scoring.Scores:
+        """What gives the metrics of an epoch.
+
+        Several data sets in memory may visit a row several times, and the core would count each visit.
+        """
+        return scoring.Scores(self.model, counts=self.rows is None or isinstance(self.train, Rows))
+
+    def _streams(self, train: Rows | Stream | Mixed) -> TypeGuard[Stream | Mixed]:
+        """Whether Python hands over each batch."""
+        return self.rows is None
+
+    def _feed_stream(self, stream: Stream | Mixed, bar: Progress) -> scoring.Scores | None:
+        """Batches from outside: one step each."""
+        scores, waiting = self.scores if self.metrics else None, list[Rows]()
+        keeping = scores if scores is not None and scores.keeps else None
+        total, done, keeps = self.batches or 0, 0, keeping is not None
+        for rows in stream.epoch(self.core.epochs):
+            before = self.trainer.batches
+            first = self.core.steps == 0 and done == 0
+            _, _, losses = self.core.step(rows.core(), keeps)
+            if first:
+                self._compare(losses)
+            done += 1
+            if bar.due:
+                bar.update(done, total, self.core.running)
+            if keeping is not None:
+                waiting = _collect(keeping, [*waiting, rows], self.core.outputs())
+            self._call_due(before)
+            interrupts.look()
+        if done == 0:
+            raise ValueError("`data` has no batch (any more)")
+        before = self.trainer.batches
+        self.core.flush(keeps)
+        if keeping is not None and waiting:
+            _collect(keeping, waiting, self.core.outputs())
+        self._call_due(before)
+        return scores
+
+    def _due(self) -> int | None:
+        """Batches until the next callback wants to be called."""
+        wanted = [each.every_steps for each in self.callbacks if each.every_steps]
+        return min((every - self.trainer.batches % every for every in wanted), default=None)
+
+    def _call_due(self, before: int) -> None:
+        """Calls whose number of batches was reached, or passed by a step that accumulates several."""
+        for callback in self.callbacks:
+            every = callback.every_steps
+            if every and self.trainer.batches // every > before // every:
+                self._call(callback.on_steps)
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run must have in common, and where it began."""
+        state: dict[str, Any] = {"first": self.first, "first_step": self.first_step, "same": self._same()}
+        return state | ({"mix": self.train.state()} if isinstance(self.train, Mixed) else {})
+
+    def _same(self) -> dict[str, Any]:
+        rows: Any = len(self.train) if isinstance(self.train, Rows) else None
+        if isinstance(self.train, Mixed):
+            rows = self.train.describe()
+        same = {"batch_size": self.batch_size, "shuffle": self.shuffle, "rows": rows, "train_metrics": self.metrics}
+        return same | self._fingerprints
+
+    @functools.cached_property
+    def _fingerprints(self) -> dict[str, Any]:
+        parts = {"data": in_memory(self.train), "validation": in_memory(self.validation)}
+        return {name: " ".join(each.fingerprint() for each in rows) for name, rows in parts.items() if rows is not None}
+
+    def check_same(self, state: dict[str, Any] | None) -> None:
+        """Refuses a checkpoint of a `fit` with other arguments, before anything is restored."""
+        theirs = state["same"] if state is not None else {}
+        ours = self._same()
+        differ = next((key for key in theirs if ours.get(key) != theirs[key]), None)
+        if differ is not None:
+            given = ours.get(differ)
+            raise ValueError(f"`resume`: the checkpoint was made with {differ} {theirs[differ]}; got {given}")
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Goes on where the checkpoint's call of `fit` was."""
+        if state is not None:
+            self.first, self.first_step = state["first"], state["first_step"]
+            if isinstance(self.train, Mixed):
+                self.train.restore(state["mix"])
+
+    def _resume(self, path: str) -> bool:
+        """Restores the last complete checkpoint; gives whether there was one."""
+        files = checkpoints.found(path)
+        for file in files:
+            try:
+                self.trainer.restore(file)
+            except ValueError as error:
+                if file == files[-1]:
+                    raise
+                _log.warning("skipped a checkpoint: %s", error)
+                continue
+            _log.info("resumed from %s, after step %s", file, self.core.steps)
+            return True
+        return False
+
+
+def _collect(scores: scoring.Scores, waiting: list[Rows], raw: list[np.ndarray]) -> list[Rows]:
+    """Scores the rows that wait once their outputs are there: with accumulation, after the last of them."""
+    if sum(map(len, waiting)) != max(map(len, raw)):
+        return waiting
+    start = 0
+    for rows in waiting:
+        scores.add(rows, [each[start : start + len(rows)] for each in raw])
+        start += len(rows)
+    return []

@@ -1,0 +1,152 @@
+"""Losses and metrics of outputs that are at hand, and the evaluation of a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import _core, metrics
+from ..data import Mixed, Rows, Stream, labels
+from ..model import predictions
+from ..process import interrupts
+from ..results.observation import known
+from ..results.results import Results
+
+if TYPE_CHECKING:
+    from ..metrics import Metric
+    from ..model.model import MultiTaskModel
+
+Values = dict[str, dict[str, float]]
+
+#: Rows that a metric which adds up is given at a time, at least, but for the last.
+CHUNK = 4096
+
+
+class Scores:
+    """The metrics of a model's tasks: what the core counts, and the others, for which raw outputs are kept."""
+
+    def __init__(self, model: MultiTaskModel, counts: bool = True) -> None:
+        self._model = model
+        triples = zip(model.tasks, model.kinds, model.metrics, strict=True)
+        self._counted = [metrics.counted(*triple) if counts else [] for triple in triples]
+        self._others = [
+            _Others(model, j, [metric for metric in each if metric.name not in counted])
+            for j, (each, counted) in enumerate(zip(model.metrics, self._counted, strict=True))
+        ]
+
+    @property
+    def keeps(self) -> bool:
+        """Whether raw outputs are wanted at all."""
+        return any(others.metrics for others in self._others)
+
+    @property
+    def wanted(self) -> str:
+        """What the core is to count and to keep."""
+        each = zip(self._model.tasks, self._model.kinds, self._counted, self._others, strict=True)
+        return json.dumps(
+            [
+                {
+                    "kind": kind,
+                    "metrics": names,
+                    "keep": bool(others.metrics),
+                    "scale": task.scaling and task.scaling.affine,
+                }
+                for task, kind, names, others in each
+            ]
+        )
+
+    def add(self, rows: Rows, raw: Sequence[np.ndarray]) -> None:
+        """Raw outputs `[rows, width]` of each task for these rows, where they were kept."""
+        for others, outputs in zip(self._others, raw, strict=True):
+            others.add(rows, outputs)
+
+    def metrics(self, counted: Sequence[Sequence[float | None]]) -> Values:
+        """Each task's metrics, with those that the core counted; what was added is forgotten."""
+        return {task.name: self._task(j, counted[j]) for j, task in enumerate(self._model.tasks)}
+
+    def _task(self, j: int, counted: Sequence[float | None]) -> dict[str, float]:
+        found = {name: known(value) for name, value in zip(self._counted[j], counted, strict=True)}
+        if self._others[j].metrics:
+            found |= self._others[j].values()
+        return {metric.name: found[metric.name] for metric in self._model.metrics[j]}
+
+
+class _Others:
+    """The metrics of one task that the core does not count, and the rows that they have not been given yet."""
+
+    def __init__(self, model: MultiTaskModel, index: int, each: list[Metric]) -> None:
+        self.metrics = each
+        self._model, self._index = model, index
+        self._task, self._kind = model.tasks[index], model.kinds[index]
+        self._whole = any(metric.whole for metric in each)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        self._sums: list[metrics.Sums] = []
+
+    def add(self, rows: Rows, raw: np.ndarray) -> None:
+        """Takes up rows that have targets."""
+        j = self._index
+        if not self.metrics or rows.targets[j] is None:
+            return
+        targets = labels.known(rows.targets[j], rows.masks[j], self._kind, rows.weights[j] if rows.weights else None)
+        assert targets is not None
+        self._waiting.append((raw, targets))
+        if not self._whole and sum(len(raw) for raw, _ in self._waiting) >= CHUNK:
+            self._give()
+
+    def _give(self) -> None:
+        """Gives the metrics what waits for them."""
+        parts, self._waiting = self._waiting, []
+        raw, targets = parts[0] if len(parts) == 1 else (np.concatenate(each) for each in zip(*parts, strict=True))
+        del parts
+        linked = predictions.linked(self._task, self._model._core.link(self._index, raw))
+        points = predictions.points(self._task, linked)
+        self._sums = self._sums or [metrics.Sums(metric, self._kind, points.shape[1]) for metric in self.metrics]
+        for sums in self._sums:
+            interrupts.look()
+            sums.add(points, targets)
+
+    def values(self) -> dict[str, float]:
+        """The metrics of all that was added, which is forgotten."""
+        if self._waiting:
+            self._give()
+        sums = self._sums
+        self._begin()
+        if not sums:
+            return {metric.name: float("nan") for metric in self.metrics}
+        return {metric.name: each.value() for metric, each in zip(self.metrics, sums, strict=True)}
+
+
+def evaluate(model: MultiTaskModel, trainer: _core.Trainer, data: Rows | Stream | Mixed, batch_size: int) -> Results:
+    """Losses and metrics of a trainer's model on data; the core's data is not needed again."""
+    scores, sums = Scores(model), np.zeros((2, len(model.tasks)))
+    meters = _core.Meters(model._core, scores.wanted)
+    batches = 0
+    for rows in _parts(data, batch_size) if scores.keeps else [data] if isinstance(data, Rows) else data:
+        batches += 1
+        losses, weights, raw = model._core.evaluate(rows.core(), batch_size, meters)
+        sums += [losses, weights]
+        scores.add(rows, raw)
+        interrupts.look()
+    if batches == 0:
+        raise ValueError("there is no batch to evaluate")
+    return _results(model, trainer.evaluated(*sums.tolist()), sums, scores.metrics(meters.values()))
+
+
+def _parts(data: Rows | Stream | Mixed, batch_size: int) -> Iterator[Rows]:
+    """Rows in memory in parts of whole batches, so that the raw outputs of all need not be there at once."""
+    size = -(-CHUNK // batch_size) * batch_size
+    for rows in [data] if isinstance(data, Rows) else data:
+        yield from [rows] if len(rows) <= size else (rows.part(i, i + size) for i in range(0, len(rows), size))
+
+
+def _results(model: MultiTaskModel, loss: float, sums: np.ndarray, metrics: Values) -> Results:
+    """A result from sums of weighted losses and of weights."""
+    means = [float(loss / weight) if weight > 0 else float("nan") for loss, weight in sums.T]
+    tasks = {task.name: {"loss": mean, **metrics[task.name]} for task, mean in zip(model.tasks, means, strict=True)}
+    return Results(tasks, loss)

@@ -1,0 +1,372 @@
+"""The trainer: settings, one step, evaluation, and `fit`."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from ..arguments.keywords import checked
+from ..components.component import Component, plain
+from ..components.registry import describe
+from ..data import Mixed, Rows, Split, Stream, in_memory, labels
+from ..data.split import divide, rows_of
+from ..data.task import whole
+from ..model.model import MultiTaskModel
+from ..process import interrupts, randomness
+from ..results import observation
+from ..results.history import History
+from ..results.results import Results
+from . import checkpoints, scoring
+from .callbacks import Callback
+from .loop import Loop
+from .monitor import find
+
+_log = logging.getLogger("polytask")
+
+
+class Trainer:
+    """Trains one model.
+
+    Arguments:
+        model: the model.
+        optimizer: one of `pt.optim`, or its name; Adam by default.
+        lr: the learning rate of an optimizer given by name, or of Adam.
+        schedule: one of `pt.schedule`, or its name.
+        weighting: one of `pt.weighting`, or its name.
+        regularizers: of `pt.regularizer`, or names.
+        clip_norm: the largest norm of the gradient.
+        accumulate: batches a step.
+        observe: what the history records beside losses and metrics: "weights" of the tasks, their "gradients" at the
+            shared parameters (norms, cosines, share of conflicting pairs), or both; means over the steps of an epoch.
+            Observing gradients takes a backward pass a task, which weightings from gradients take anyhow.
+        callbacks: see `pt.Callback`.
+        device: "cpu".
+        seed: of the order of rows and of dropout.
+    """
+
+    @checked
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        optimizer: Component | str | None = None,
+        *,
+        lr: Any = None,
+        schedule: Component | str = "constant",
+        weighting: Component | str = "equal",
+        regularizers: Sequence[Component | str] = (),
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        observe: Iterable[str] | str = (),
+        callbacks: Iterable[Callback] = (),
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(model, MultiTaskModel):
+            raise TypeError(f"`model` should be a pt.MultiTaskModel; got {type(model).__name__}")
+        if str(device) != "cpu":
+            raise ValueError(f'`device` should be "cpu", the one this version trains on; got {device!r}')
+        self.model = model
+        self.callbacks = sorted(_callbacks(callbacks), key=lambda each: each.last)
+        self.seed = whole(seed, "`seed`", 0)
+        self.observe = observation.read(observe)
+        settings = {
+            "optimizer": _optimizer(optimizer, lr),
+            "schedule": describe("schedule", schedule, "schedule"),
+            "weighting": describe("weighting", weighting, "weighting"),
+            "regularizers": [describe("regularizer", each, "regularizers") for each in _list(regularizers)],
+            "clip_norm": _number(clip_norm, "`clip_norm`"),
+            "accumulate": whole(accumulate, "`accumulate`"),
+            "observe": self.observe,
+            "seed": self.seed,
+        }
+        self._core = _core.Trainer(model._core, json.dumps(settings))
+        self._foreign = any(task.custom for task in model.tasks)
+        self.history = History()
+        self.stopping = False
+        self._done = 0
+        self._loop: Loop | None = None
+
+    @checked
+    def fit(
+        self,
+        data: Any,
+        *,
+        validation: Any = None,
+        epochs: int,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        progress: bool = True,
+        train_metrics: bool = True,
+        weights: Any = None,
+        resume: str | PathLike[str] | None = None,
+        callbacks: Iterable[Callback] = (),
+    ) -> History:
+        """Trains for so many epochs, and again for more when it is called again.
+
+        Everything that can be checked is checked before the first step. Ctrl-C ends the training after the step, the
+        metric or the callback at hand: a warning is logged, the history of the complete epochs is returned, and the
+        model is as after its last step; a second Ctrl-C within a second does not wait for what is at hand. An exception
+        of a loader or a callback leaves the model the same way and is passed on.
+
+        Arguments:
+            data: `(x, y1, y2, ...)` or `(x, (y1, y2, ...))` in the order of the tasks, `(x, {task: y})`,
+                `(x, {task: y}, weights)`, `{"x": x, task: y}`, a pandas or polars frame, a dict of columns or a
+                list of dicts (targets may be in a frame of their own, `(x, y)`), a torch `Dataset` or `DataLoader`, or
+                any iterable of such batches; or several data sets, `{task: data}` (see `pt.data.Mix`).
+            validation: data in any form; the fraction of the rows to hold out, at random; or a `pt.data.Split`.
+            epochs: how many; with `resume`, how many the resumed call was to have in all.
+            batch_size: rows a batch, where the batches are ours to make.
+            shuffle: whether each epoch has its own order of rows.
+            progress: whether a bar is shown.
+            train_metrics: whether the metrics of training are computed, once an epoch, on the outputs of its steps.
+            weights: row weights `[rows]` for all tasks or `{task: [rows]}`, or the column of a frame, which is then no
+                feature; validation data that are a frame are weighted by its column of that name.
+            resume: the folder of a `pt.Checkpoint`; without a checkpoint in it, training starts.
+            callbacks: more of them, for this call.
+
+        Raises:
+            ValueError, TypeError, OSError: what is wrong, what was expected and what came.
+        """
+        first, size = whole(epochs, "`epochs`"), whole(batch_size, "`batch_size`")
+        called = [*self.callbacks, *_callbacks(callbacks)]
+        how = {"weights": weights, "batch_size": size, "shuffle": bool(shuffle), "seed": self.seed}
+        with interrupts.held():
+            with self.model._attempt():
+                train, held_out = self._validation(data, validation, how)
+                self.model.reader.scales.learn(train)
+                self.model.reader.scales.apply_all(train)
+                self.model.reader.scales.apply_all(held_out)
+                loop = Loop(self, train, held_out, first, size, bool(shuffle), bool(train_metrics), called)
+                interrupts.look()
+            return loop.run(bool(progress), None if resume is None else checkpoints.folder(resume))
+
+    @checked
+    def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
+        """Losses and metrics on data in any form that `fit` takes: task -> metric -> value, shown as a table.
+
+        Raises:
+            ValueError, TypeError: what is wrong, what was expected and what came.
+        """
+        size = whole(batch_size, "`batch_size`")
+        with interrupts.held():
+            rows = self.model.reader.read(data, "data", weights=weights, batch_size=size)
+            self._check_whole(rows)
+            return scoring.evaluate(self.model, self._core, rows, size)
+
+    def step(self, batch: Any) -> dict[str, float]:
+        """One step on one batch, in the order it has: `loss`, `objective` and each `<task>/loss` as in `pt.History`.
+
+        With `accumulate`, steps happen at every so many batches; the others give NaN.
+
+        Raises:
+            ValueError, TypeError: what is wrong, what was expected and what came; the model is then unchanged.
+        """
+        with interrupts.held() if self._foreign else nullcontext(), self.model._attempt():
+            self.model.reader.scales.are_known()
+            rows = self.model.reader.rows(batch, learn=True)
+            loss, objective, losses = self._core.step(rows.core())
+        if warning := self._core.warning():
+            _log.warning("%s", warning)
+        total = {"loss": loss, "objective": objective} if self._core.minimizes_another else {"loss": loss}
+        names = [f"{task.name}/loss" for task in self.model.tasks]
+        return {**total, **dict(zip(names, losses, strict=True))}
+
+    def stop(self) -> None:
+        """Makes the running epoch the last one; for callbacks."""
+        self.stopping = True
+
+    def watch(self, monitor: str, mode: str = "auto") -> tuple[str, int]:
+        """The history's column for a monitor, and 1 if higher is better, else -1; for callbacks.
+
+        Raises:
+            ValueError: there is no such column, or it is not known which direction is better.
+        """
+        if self._loop is None:
+            raise ValueError("`watch` is for callbacks, while `fit` runs")
+        return find(monitor, mode, self._loop.columns(), self.model)
+
+    @property
+    def batches(self) -> int:
+        """Batches done so far, over all epochs."""
+        return self._done + self._core.batches
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a run can go on from here with the same bits; with batches from outside, between epochs only."""
+        return self._loop is None or self._loop.rows is not None or self._core.batches == 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimizer so far."""
+        return self._core.steps
+
+    @property
+    def epochs(self) -> int:
+        """Complete epochs so far."""
+        return self._core.epochs
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return self._core.lr
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes a checkpoint: model, optimizer, all state, history; complete or not there.
+
+        Raises:
+            OSError: what the operating system says.
+        """
+        loop = self._loop
+        callbacks = self.callbacks if loop is None else loop.callbacks
+        notes, arrays = checkpoints.write(
+            self.history.rows,
+            callbacks,
+            stopping=self.stopping,
+            done=self._done,
+            loop=None if loop is None else loop.state(),
+            learned=self.model._learned(),
+            random=randomness.capture(loop.generator) if loop is not None and loop.foreign else None,
+        )
+        self._core.save(fspath(path), notes, arrays)
+
+    def restore(self, path: str | PathLike[str]) -> None:
+        """Takes over a checkpoint that `save` wrote, all of it or nothing.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is no checkpoint, is damaged, or belongs to another model or other settings.
+        """
+        held, loop = self._core.read(fspath(path)), self._loop
+        notes = checkpoints.read(held, fspath(path))
+        if loop is not None:
+            loop.check_same(notes.loop)
+        callbacks = self.callbacks if loop is None else loop.callbacks
+        pairs = zip(callbacks, notes.callbacks, strict=False)
+        known = [(each, kept) for each, kept in pairs if kept.name == type(each).__name__]
+        with checkpoints.undone([each for each, _ in known], None if loop is None else loop.generator, fspath(path)):
+            for each, kept in known:
+                each.restore(kept.state, kept.arrays)
+            if loop is not None:
+                loop.restore(notes.loop)
+                if notes.random is not None and loop.foreign:
+                    randomness.restore(notes.random, loop.generator)
+            # The core has looked at all of it.
+            self._core.take_over(held)
+        self.model._relearn(notes.learned)
+        self.history.rows[:] = notes.history
+        self.stopping, self._done = notes.stopping, notes.done
+        for callback in callbacks:
+            if not any(callback is each for each, _ in known):
+                _log.warning("%s has no state in the checkpoint %s", callback, path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a checkpoint would have, as bytes, and the callbacks themselves."""
+        settings = {**json.loads(self._core.settings), "observe": self.observe}
+        ours = {"_core": None, "_loop": None, "settings": settings, "checkpoint": self._core.to_bytes("", [])}
+        return {**vars(self), **ours}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        settings, checkpoint = state.pop("settings"), state.pop("checkpoint")
+        vars(self).update(state)
+        self._core = _core.Trainer(self.model._core, json.dumps(settings))
+        self._core.take_over(self._core.read(checkpoint))
+
+    def __copy__(self) -> Trainer:
+        # A shallow copy would train the same model.
+        return copy.deepcopy(self)
+
+    def _check_whole(self, data: Rows | Stream | Mixed) -> None:
+        """Checks data to evaluate on, where they are there as a whole; what is doubtful in them is logged."""
+        for rows in in_memory(data) or ():
+            for doubt in self.model._core.check(rows.core(), True):
+                _log.warning("%s", doubt)
+
+    def _validation(
+        self, data: Any, validation: Any, how: dict[str, Any]
+    ) -> tuple[Rows | Stream | Mixed, Rows | Stream | Mixed | None]:
+        """Training and validation data, read."""
+        read = self.model.reader.read
+        of_other = {"batch_size": how["batch_size"], "weights": how["weights"], "inherit": True}
+        train = read(data, "data", learn=True, **how)
+        for rows in in_memory(train) or ():
+            if doubts := self.model._core.check(rows.core(), True):
+                raise ValueError(doubts[0])
+        if validation is None:
+            return train, None
+        if isinstance(validation, int | float) and not isinstance(validation, bool):
+            if not 0 < validation < 1:
+                raise ValueError(f"`validation` should be data, or a fraction between 0 and 1; got {validation!r}")
+            validation = Split(validation)
+        if not isinstance(validation, Split):
+            # Batches from outside have no names yet: then those of the validation data are what both are read by.
+            other = read(validation, "validation", learn=in_memory(train) is None, **of_other)
+            self._check_whole(other)
+            return train, other
+        columns = {task.name: task.columns for task in self.model.tasks}
+        if not isinstance(train, Rows):
+            first, second = divide(data, validation, columns, self.seed)
+            return read(first, "data", learn=True, **how), read(second, "validation", **of_other)
+        held = rows_of(data, len(train), validation, columns, self.seed)
+        held_out = train.take(held)
+        if not labels.any_known(held_out, self.model.kinds):
+            _log.warning("the %d rows held out for validation have no label for any task", len(held_out))
+        return train.take(np.setdiff1d(np.arange(len(train)), held)), held_out
+
+    def __repr__(self) -> str:
+        settings = json.loads(self._core.settings)
+        shown = {key: settings[key] for key in ("optimizer", "schedule", "weighting")}
+        parts = [f"{key}={value['name'] if isinstance(value, dict) else value!r}" for key, value in shown.items()]
+        return f"Trainer({', '.join(parts)}, steps={self.steps}, epochs={self.epochs})"
+
+
+def _callbacks(callbacks: Any) -> list[Callback]:
+    callbacks = [callbacks] if isinstance(callbacks, Callback) else callbacks
+    if not isinstance(callbacks, Iterable) or isinstance(callbacks, str):
+        raise TypeError(f"`callbacks` should be a list of pt.Callback; got {callbacks!r}{_class_for(callbacks)}")
+    found = list(callbacks)
+    wrong = [each for each in found if not isinstance(each, Callback)]
+    if wrong:
+        raise TypeError(f"`callbacks` should be a list of pt.Callback; got {wrong[0]!r}{_class_for(wrong[0])}")
+    return found
+
+
+def _class_for(function: Any) -> str:
+    """How a function becomes a callback."""
+    if not callable(function):
+        return ""
+    return ("; a function is called after each epoch by a class: `class Mine(pt.Callback)` with "
+            "`def on_epoch_end(self, trainer, row)`")  # fmt: skip
+
+
+def _optimizer(optimizer: Component | str | None, lr: Any) -> dict[str, Any]:
+    described = describe("optim", "adam" if optimizer is None else optimizer, "optimizer")
+    if lr is None:
+        return described
+    if isinstance(optimizer, Component):
+        raise TypeError(f"`lr` should be given to the optimizer: pt.optim.{type(optimizer).__name__}(lr={lr!r})")
+    described["lr"] = plain(lr, "`lr`")
+    _core.check("optim", json.dumps(described))
+    return described
+
+
+def _list(components: Any) -> list[Any]:
+    if isinstance(components, Component | str):
+        return [components]
+    if not isinstance(components, Iterable):
+        raise TypeError(f"`regularizers` should be a list of pt.regularizer; got {components!r}")
+    return list(components)
+
+
+def _number(value: Any, argument: str) -> float | None:
+    value = plain(value, argument)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise TypeError(f"{argument} should be a number above 0 or None; got {value!r}")
+    return value

@@ -1,0 +1,152 @@
+"""Frames of pandas and polars, and tables of ours, read column by column; neither library is imported for it."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..components.component import listed, meant
+from . import measures, tables
+from .tables import Table
+
+
+def is_frame(value: Any) -> bool:
+    """Whether it is a frame of pandas or polars, or a table of ours."""
+    return isinstance(value, Table) or _is(value, "pandas", "DataFrame") or _is(value, "polars", "DataFrame")
+
+
+def is_series(value: Any) -> bool:
+    """Whether it is a pandas or polars column."""
+    return any(_is(value, "pandas", kind) for kind in ("Series", "Index")) or _is(value, "polars", "Series")
+
+
+def is_lazy(value: Any) -> bool:
+    """Whether it is a polars frame that was not computed yet."""
+    return _is(value, "polars", "LazyFrame")
+
+
+def is_row(value: Any, columns: Sequence[Any]) -> bool:
+    """Whether it is a pandas series that is one row with these columns."""
+    return bool(columns) and _is(value, "pandas", "Series") and all(name in value.index for name in columns)
+
+
+def are_records(value: Any) -> bool:
+    """Whether it is a list of dicts."""
+    return isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)
+
+
+def framed(value: Any) -> Any:
+    """What has columns by name as a frame: a polars frame that was not computed yet, a dict of columns, a dict of the
+    values of one row, a list of such; anything else as it is.
+
+    Raises:
+        ValueError: columns of different lengths.
+    """
+    if is_lazy(value):
+        return value.collect()
+    if are_records(value):
+        return Table.of_records(value)
+    return Table.of_columns(value) if isinstance(value, Mapping) and value else value
+
+
+def _is(value: Any, library: str, kind: str) -> bool:
+    module = sys.modules.get(library)
+    return module is not None and isinstance(value, getattr(module, kind))
+
+
+def names(frame: Any) -> list[str]:
+    """The names of its columns, strings or whole numbers.
+
+    Raises:
+        TypeError: a name of another kind.
+    """
+    found = list(frame.columns)
+    wrong = next((name for name in found if not isinstance(name, str | int)), None)
+    if wrong is not None:
+        raise TypeError(f"columns should have strings or whole numbers as names; got {wrong!r}")
+    return found
+
+
+def column(frame: Any, name: str, argument: str) -> np.ndarray:
+    """One column: numbers as they are, with NaN for missing ones, everything else as objects.
+
+    Raises:
+        ValueError: there is no such column, or several.
+    """
+    return values(_series(frame, name, argument))
+
+
+def _series(frame: Any, name: str, argument: str) -> Any:
+    have = names(frame)
+    if have.count(name) != 1:
+        problem = "has no column" if name not in have else "has several columns"
+        near = "" if name in have else meant(name, have)
+        raise ValueError(f"{argument} {problem} `{name}`; {near}its columns are {listed(have)}")
+    return frame[name]
+
+
+def cells(frame: Any, name: str, argument: str) -> list[Any]:
+    """One column as Python values, lists and the like as they are.
+
+    Raises:
+        ValueError: there is no such column, or several.
+    """
+    series = _series(frame, name, argument)
+    if isinstance(frame, Table):
+        return list(values(series))
+    return list(series.to_list() if _is(series, "polars", "Series") else series.tolist())
+
+
+def matrix(frame: Any, columns: Sequence[str], argument: str) -> np.ndarray:
+    """Several columns of numbers side by side, `[rows, columns]`."""
+    parts = [_numbers(frame, name, argument) for name in columns]
+    return np.column_stack(parts) if parts else np.empty((len(frame), 0), np.float32)
+
+
+def _numbers(frame: Any, name: str, argument: str) -> np.ndarray:
+    values = column(frame, name, argument)
+    if is_numeric(values):
+        return values
+    found = measures.read(values, "")
+    if found is None:
+        raise TypeError(f"{argument}: column `{name}` should hold numbers; got {kind(frame[name])}")
+    return found
+
+
+def table(frame: Any, columns: Sequence[str], argument: str) -> np.ndarray:
+    """Several columns side by side, `[rows, columns]`: numbers if all of them hold numbers, and else objects."""
+    parts = [column(frame, name, argument) for name in columns]
+    if all(map(is_numeric, parts)):
+        return np.column_stack(parts) if parts else np.empty((len(frame), 0), np.float32)
+    return np.column_stack([part.astype(object) for part in parts])
+
+
+def is_numeric(values: np.ndarray) -> bool:
+    """Whether a column holds numbers (or booleans)."""
+    return values.dtype.kind in "biuf"
+
+
+def kind(series: Any) -> str:
+    """A column's type, for error messages."""
+    return f"type {getattr(series, 'dtype', 'object')}"
+
+
+def values(series: Any) -> np.ndarray:
+    """A column's values."""
+    if _is(series, "polars", "Series"):
+        numeric = series.dtype.is_numeric() or str(series.dtype).startswith(("Date", "Duration"))
+        numeric = numeric or (str(series.dtype) == "Boolean" and series.null_count() == 0)
+        if series.dtype.is_decimal() or "128" in str(series.dtype):  # what NumPy has no type for
+            series = series.cast(sys.modules["polars"].Float64)
+        return np.asarray(series.to_numpy() if numeric else np.array(series.to_list(), dtype=object))
+    if not is_series(series):
+        return tables.values(series)
+    array: np.ndarray = series.to_numpy()
+    if array.dtype.kind == "O" and getattr(series.dtype, "kind", "O") in "iuf":
+        array = series.to_numpy(dtype=np.float64, na_value=np.nan)
+    return array if array.dtype.kind in "biuf" else _objects(array)
+
+
+def _objects(array: np.ndarray) -> np.ndarray:
+    return array if array.dtype.kind in "OMm" else array.astype(object)

@@ -17,7 +17,7 @@ unexport PYTHONHOME
 
 .PHONY: demo test test-rust test-python interrupts fuzz bounds compare lint fmt stubs methods wheel clean
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
-.PHONY: bench-census bench-tables
+.PHONY: bench-census bench-tables compare-times
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -71,6 +71,10 @@ bounds: $(VENV)/.extension
 # Whether trainings end with the same bits as at an older commit: make compare OLD=<commit>.
 compare: $(VENV)/.extension
 	$(BIN)/python tests/files/compare.py $(OLD)
+
+# How long steps take against an older commit, in turns: make compare-times OLD=<commit>, 20 minutes, on a quiet machine.
+compare-times: $(VENV)/.extension $(VENV)/.census
+	$(BIN)/python tests/compare/times.py $(OLD) $(TIMES)
 
 lint: $(VENV)/.extension
 	cargo fmt --check

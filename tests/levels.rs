@@ -18,8 +18,9 @@ use polytask::machine::{gram, level, parallel};
 use polytask::model::{Model, assemble};
 use polytask::network::Network;
 use polytask::network::builder::Limit;
-use polytask::network::gradient::{Pass, Store};
-use polytask::network::plan::{Plan, Purpose, Step};
+use polytask::network::node::Number;
+use polytask::network::pass::{Pass, Purpose, Step, Store};
+use polytask::network::plan::Plan;
 use polytask::parameters::flat::Params;
 use polytask::parameters::path::Path;
 use polytask::parameters::touched::SparseGradient;
@@ -244,8 +245,8 @@ fn built(encoder: &Value, scheme: &Value, head: &str) -> Network {
 }
 
 /// Outputs and gradients of both backwards on so many rows, by name.
-fn differentiated<T: Real>(net: &Network, rows: usize, purpose: Purpose) -> Pieces {
-    let mut params = Params::<T>::new(net, 3).unwrap();
+fn differentiated<T: Number>(net: &Network, rows: usize, purpose: Purpose) -> Pieces {
+    let mut params = Params::<T>::new(&net.params, &net.state, 3).unwrap();
     let moved = normal::<T>(9, params.values.slice().len());
     params.values.slice_mut().iter_mut().zip(moved).for_each(|(p, n)| *p += T::of(0.05) * n);
     let mut plan = Plan::new(net, &params, rows, purpose).unwrap();
@@ -390,7 +391,7 @@ fn parameters_start_with_the_same_bits() {
         let mut net = built(&json!({"name": "mlp", "hidden": [9000]}), &json!("hard"), "linear");
         net.params[large].init = init;
         compare("a parameter's start", 0.0, || {
-            let params = Params::<f32>::new(&net, 17).unwrap();
+            let params = Params::<f32>::new(&net.params, &net.state, 17).unwrap();
             let numbers = &params.values.slice()[net.params[large].range.clone()];
             assert!(numbers.iter().all(|x| *x != 0.0), "all of it is drawn");
             vec![piece("numbers", numbers)]

@@ -4,13 +4,13 @@ use polytask::input::{Bag, Combine, NOTHING};
 use polytask::machine::half as halves;
 use polytask::machine::random::Stream;
 use polytask::network::builder::Builder;
-use polytask::network::gradient::{Pass, Store};
 use polytask::network::nodes::activation::Curve;
 use polytask::network::nodes::embedding::Feature;
 use polytask::network::nodes::island::Module;
 use polytask::network::nodes::mixture::Experts;
 use polytask::network::nodes::stitch::{Mix, Rule};
-use polytask::network::plan::{Plan, Purpose, Step};
+use polytask::network::pass::{Pass, Purpose, Step, Store};
+use polytask::network::plan::Plan;
 use polytask::network::{Network, ValueId};
 use polytask::parameters::flat::Params;
 use polytask::parameters::touched::SparseGradient;
@@ -55,7 +55,7 @@ fn random(stream: Stream, len: usize) -> Vec<f64> {
 impl Case {
     fn new(net: Network, rows: usize, seed: u64) -> Self {
         let stream = |k| Stream::new(seed, &[99, k]);
-        let mut params = Params::<f64>::new(&net, seed).unwrap();
+        let mut params = Params::<f64>::new(&net.params, &net.state, seed).unwrap();
         for entry in net.entries.iter().filter(|e| e.param.is_some()) {
             // Norms start as the identity and biases small: move everything so that nothing is hidden by a zero.
             let noise = random(stream(entry.range.start as u64 + 1000), entry.range.len());
@@ -918,7 +918,7 @@ fn funnels_neither_overflow_nor_lose_digits() {
     let scaled = b.linear(&paths(&["a"]), y, 1, None);
     b.output(scaled, 0, 0..1);
     let net = b.finish().unwrap();
-    let params = Params::<f32>::new(&net, 1).unwrap();
+    let params = Params::<f32>::new(&net.params, &net.state, 1).unwrap();
     let mut plan = Plan::new(&net, &params, 5, Purpose::Evaluate).unwrap();
     plan.numeric().copy_from_slice(&[1000.0, 5.0, -1000.0, 5.0, 1000.0, 1000.0, -600.0, -700.0, 0.0, 0.0]);
     plan.forward(&Step {

@@ -20,7 +20,8 @@ fn wave(seed: f64, step: u64) -> Vec<f32> {
 fn ours(description: &Value) -> Vec<Vec<f32>> {
     let optimizer = optim::build(description).unwrap();
     let rate = |per: &PerGroup| per.at(&Path::new("weight"), f64::NAN);
-    let segments = [Segment { range: 0..SIZE, lr: rate(optimizer.lr()), weight_decay: rate(optimizer.weight_decay()) }];
+    let rates = optimizer.rates();
+    let segments = [Segment { range: 0..SIZE, lr: rate(rates.lr), weight_decay: rate(rates.weight_decay) }];
     let mut buffers: Vec<_> = (0..optimizer.slots().len()).map(|slot| vec![optimizer.initial(slot); SIZE]).collect();
     let mut parameters = wave(0.5, 0);
     (1..=STEPS)

@@ -9,9 +9,9 @@ use polytask::input::Inputs;
 use polytask::machine::random::Stream;
 use polytask::model::assemble;
 use polytask::network::builder::{Builder, Limit};
-use polytask::network::gradient::Pass;
 use polytask::network::nodes::island::Module;
-use polytask::network::plan::{Plan, Purpose, Step};
+use polytask::network::pass::{Pass, Purpose, Step};
+use polytask::network::plan::Plan;
 use polytask::network::{Network, ValueId};
 use polytask::parameters::flat::Params;
 use polytask::parameters::{Init, Reach};
@@ -91,7 +91,7 @@ fn fill(net: &Network, params: &mut Params<f64>) {
 
 /// Outputs, and gradients by name: of the sum, and of each task where all reach a parameter.
 fn run(net: &Network) -> (Vec<f64>, Vec<(String, Vec<f64>)>) {
-    let mut params = Params::<f64>::new(net, 0).unwrap();
+    let mut params = Params::<f64>::new(&net.params, &net.state, 0).unwrap();
     fill(net, &mut params);
     let mut plan = Plan::new(net, &params, ROWS, Purpose::BOTH).unwrap();
     let step = Step { codes: &[], seed: 1, number: 1, training: false, accumulate: false, weights: &[], share: 1.0 };
@@ -167,7 +167,7 @@ fn soft_sharing_starts_alike() {
     let mlp = encoder::build(&json!({"name": "mlp", "hidden": [WIDTH, WIDTH]})).unwrap();
     for encoder in [mlp.as_ref(), &Islands] {
         let net = built(encoder, &json!("soft"), "linear", 3);
-        let params = Params::<f64>::new(&net, 4).unwrap();
+        let params = Params::<f64>::new(&net.params, &net.state, 4).unwrap();
         let of = |name: &str| {
             let entry = net.entries.iter().find(|entry| *entry.name == *name).unwrap();
             params.values.slice()[entry.range.clone()].to_vec()

@@ -155,6 +155,9 @@ class Model:
     def predict(self, data: Data, raw: bool = False, batch_size: int = ...) -> list[_Floats]:
         """Predictions of each task, `[rows, predicted width]`; with `raw` its raw outputs."""
 
+    def meters(self, wanted: str) -> Meters:
+        """Metrics to be counted: what is wanted, `[{"kind", "metrics", "keep"}, ...]` as JSON, of each task."""
+
     def evaluate(
         self, data: Data, batch_size: int = ..., meters: Meters | None = None
     ) -> tuple[list[float], list[float], list[_Floats]]:
@@ -191,9 +194,8 @@ class Model:
 
 @final
 class Meters:
-    """Metrics of a model's tasks, counted in each `evaluate` that is given it."""
+    """Metrics of a model's tasks, counted in each `evaluate` that is given them; `Model.meters` makes them."""
 
-    def __new__(cls, model: Model, wanted: str) -> Meters: ...
     def values(self) -> list[list[float]]:
         """The metrics of each task, in the order in which they were wanted."""
 

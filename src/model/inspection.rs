@@ -3,7 +3,7 @@
 use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::model::{Look, Model};
-use crate::network::plan::{Purpose, Step};
+use crate::network::pass::{Purpose, Step};
 use crate::network::{Source, View};
 
 /// What a view shows.

@@ -22,8 +22,9 @@ use crate::meter::Meter;
 use crate::model::description::{describe_inputs, embedding_widths, read_frozen, read_inputs, read_seed, read_tasks};
 use crate::model::workspace::Workspace;
 use crate::network::builder::{Builder, Limit};
-use crate::network::nodes::{Op, embedding};
-use crate::network::plan::{Purpose, Step};
+use crate::network::node::Node;
+use crate::network::nodes::embedding;
+use crate::network::pass::{Purpose, Step};
 use crate::network::{Network, Output};
 use crate::parameters::Entry;
 use crate::parameters::flat::Params;
@@ -125,7 +126,7 @@ impl Model {
         }
 
         let net = assemble(&inputs, &widths, &tasks, encoder.as_ref(), sharing.as_ref(), head.as_ref(), limit)?;
-        let params = Params::new(&net, seed)?;
+        let params = Params::new(&net.params, &net.state, seed)?;
         let rest = json!({"inputs": describe_inputs(&inputs, &widths), "encoder": encoder.describe(), "sharing": sharing.describe(),
                           "head": head.describe(), "seed": seed, "face": description["face"]});
         let mut model = Self { tasks, net, params, relation: None, inputs, rest, limit, workspaces: Vec::new() };
@@ -214,15 +215,13 @@ impl Model {
     /// The matrix products of a step, those of its linear layers: `[groups, inputs, outputs]`, and whether the input's
     /// gradient is wanted too.
     pub fn products(&self) -> Vec<([usize; 3], bool)> {
-        let of = |op: &Op| match op {
-            Op::Linear(layer) => {
-                let (x, weight) = (&self.net.values[layer.input], &self.net.params[layer.weight]);
-                let outputs = weight.range.len() / (weight.groups * x.width).max(1);
-                Some(([weight.groups, x.width, outputs], x.learns))
-            }
-            _ => None,
+        let of = |op: &dyn Node| {
+            let weight = &self.net.params[op.multiplies()?];
+            let x = &self.net.values[op.inputs()[0]];
+            let outputs = weight.range.len() / (weight.groups * x.width).max(1);
+            Some(([weight.groups, x.width, outputs], x.learns))
         };
-        self.net.ops.iter().filter_map(of).collect()
+        self.net.ops.iter().filter_map(|op| of(op.as_ref())).collect()
     }
 
     /// Every check of rows at the door; with `labels` also of the targets. Gives doubts, see [`Data::check`].

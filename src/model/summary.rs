@@ -3,27 +3,26 @@
 use serde_json::{Value, json};
 
 use crate::network::Network;
-use crate::network::nodes::Op;
+use crate::network::node::Node;
 use crate::parameters::{Entry, Reach};
 use crate::task::Task;
-use crate::trainer::blocks;
 
 /// `{"layers", "shared", "tasks", "frozen", "single_task"}`; the last as given.
 pub(crate) fn summary(net: &Network, tasks: &[Task], single_task: usize) -> Value {
     let learned = || net.entries.iter().filter(|entry| entry.param.is_some());
     let of = |task: Option<usize>| -> usize {
-        let blocks = blocks(net);
+        let blocks = net.blocks();
         let own = learned().zip(&blocks).filter(|(_, block)| block.task == task);
         own.map(|(entry, _)| entry.range.len()).sum()
     };
     let frozen: usize = learned().filter(|entry| entry.frozen).map(|entry| entry.range.len()).sum();
     let each: Vec<_> = tasks.iter().enumerate().map(|(j, task)| json!([task.name, of(Some(j))])).collect();
-    let layers: Vec<_> = net.ops.iter().map(|op| layer(net, tasks, op)).collect();
+    let layers: Vec<_> = net.ops.iter().map(|op| layer(net, tasks, op.as_ref())).collect();
     json!({"layers": layers, "shared": of(None), "tasks": each, "frozen": frozen, "single_task": single_task})
 }
 
 /// One node.
-fn layer(net: &Network, tasks: &[Task], op: &Op) -> Value {
+fn layer(net: &Network, tasks: &[Task], op: &dyn Node) -> Value {
     let (value, params) = (&net.values[op.output()], op.params());
     let own: Vec<_> = net.entries.iter().filter(|e| e.param.is_some_and(|p| params.contains(&p))).collect();
     let size = |wanted: &dyn Fn(&Entry) -> bool| -> usize {

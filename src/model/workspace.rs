@@ -6,8 +6,8 @@ use crate::label::{Labels, Targets};
 use crate::loss::{Batch, Kernel};
 use crate::meter::Meter;
 use crate::network::Network;
-use crate::network::gradient::Pass;
-use crate::network::plan::{Plan, Purpose, Step};
+use crate::network::pass::{Pass, Purpose, Step};
+use crate::network::plan::Plan;
 use crate::parameters::flat::Params;
 use crate::task::Task;
 

@@ -3,15 +3,17 @@
 mod groups;
 mod limit;
 mod mixing;
+mod numbered;
 mod parameters;
 
 use std::ops::Range;
 
+use super::node::Node;
 use super::nodes::activation::{self, Curve};
 use super::nodes::embedding::{Embedding, Feature};
 use super::nodes::linear::{Linear, Wiring};
-use super::nodes::{Op, add, concat, dropout, norm, select};
-use super::{Network, Output, Value, ValueId};
+use super::nodes::{add, concat, dropout, norm, select};
+use super::{Network, Output, Source, Value, ValueId};
 use crate::bail;
 use crate::error::Result;
 use crate::parameters::{Entry, Init, Reach, Role};
@@ -36,6 +38,8 @@ pub struct Builder {
     /// Where the last parameter ends.
     end: usize,
     limit: Limit,
+    /// Where the weights of the last stitch are.
+    mix: Option<Source>,
 }
 
 /// Each group of a value several times in turn.
@@ -74,6 +78,7 @@ impl Builder {
             wanted: 0,
             end: 0,
             limit: Limit::default(),
+            mix: None,
         }
     }
 
@@ -117,7 +122,7 @@ impl Builder {
         }
         let width = features.iter().fold(self.net.numeric, |sum, feature| sum.saturating_add(feature.width));
         let output = self.fresh(1, width, Reach::All, true);
-        self.push(Op::Embedding(Embedding { numeric: 0, tables, features: features.to_vec(), output }))
+        self.push(Embedding { numeric: 0, tables, features: features.to_vec(), output })
     }
 
     /// A linear layer with its activation; one path a group.
@@ -141,7 +146,7 @@ impl Builder {
         };
         let (weight, bias) = self.affine(paths, groups / layers, layers, [width, inner], start);
         let output = self.fresh(groups, width, reach, true);
-        self.push(Op::Linear(Linear { input, output, weight, bias, curve, wiring: Wiring::Own(layers) }))
+        self.push(Linear { input, output, weight, bias, curve, wiring: Wiring::Own(layers) })
     }
 
     /// One linear layer for all groups of `x`.
@@ -150,7 +155,7 @@ impl Builder {
         let Value { groups, width: inner, reach, .. } = *self.value(input);
         let (weight, bias) = self.affine(&[path.to_owned()], 1, 1, [width, inner], None);
         let output = self.fresh(groups, width, reach, true);
-        self.push(Op::Linear(Linear { input, output, weight, bias, curve, wiring: Wiring::Tied }))
+        self.push(Linear { input, output, weight, bias, curve, wiring: Wiring::Tied })
     }
 
     /// One linear layer a group over the same input: towers ([`Reach::Own`]) or experts ([`Reach::All`]).
@@ -171,7 +176,7 @@ impl Builder {
         let input = self.solid(x);
         let (weight, bias) = self.affine(&[path.to_owned()], 1, 1, [width, self.value(input).width], None);
         let output = self.fresh(1, width, reach, true);
-        self.push(Op::Linear(Linear { input, output, weight, bias, curve, wiring: Wiring::Own(1) }))
+        self.push(Linear { input, output, weight, bias, curve, wiring: Wiring::Own(1) })
     }
 
     /// Linear heads over one input, a task each, fused into one product; `[rows, sum of widths]`.
@@ -187,14 +192,14 @@ impl Builder {
         let bias = self.parameter(pieces("bias", &|w| vec![w]), &[outer], 1, Role::Bias, bound);
         let output = self.fresh(1, outer, Reach::Columns, true);
         self.net.values[output].columns = columns(widths);
-        self.push(Op::Linear(Linear { input: x, output, weight, bias, curve: None, wiring: Wiring::Own(1) }))
+        self.push(Linear { input: x, output, weight, bias, curve: None, wiring: Wiring::Own(1) })
     }
 
     /// An activation on its own.
     pub fn activation(&mut self, x: ValueId, curve: Curve) -> ValueId {
         let x = self.solid(x);
         let output = self.like(x);
-        self.push(Op::Activation(activation::Activation { input: x, output, curve }))
+        self.push(activation::Activation { input: x, output, curve })
     }
 
     /// Dropout (Srivastava et al., JMLR 2014): zeroes each number with probability `rate` while training.
@@ -204,7 +209,7 @@ impl Builder {
         }
         let x = self.solid(x);
         let output = self.like(x);
-        self.push(Op::Dropout(dropout::Dropout { input: x, output, rate }))
+        self.push(dropout::Dropout { input: x, output, rate })
     }
 
     /// Layer normalisation (Ba, Kiros & Hinton, 2016) over each row; one path a group.
@@ -213,7 +218,7 @@ impl Builder {
         let (scale, shift) = self.norm_parameters(paths, x);
         let output = self.like(x);
         self.net.values[output].learns = true;
-        self.push(Op::LayerNorm(norm::LayerNorm { input: x, output, scale, shift, eps: 1e-5 }))
+        self.push(norm::LayerNorm { input: x, output, scale, shift, eps: 1e-5 })
     }
 
     /// Batch normalisation (Ioffe & Szegedy, ICML 2015) over each column; one path a group.
@@ -226,7 +231,7 @@ impl Builder {
         let output = self.like(x);
         self.net.values[output].learns = true;
         let node = norm::BatchNorm { input: x, output, scale, shift, mean, variance, eps: 1e-5, momentum: 0.1 };
-        self.push(Op::BatchNorm(node))
+        self.push(node)
     }
 
     /// Values of the same groups side by side.
@@ -239,7 +244,7 @@ impl Builder {
         let width = inputs.iter().fold(0, |sum: usize, &x| sum.saturating_add(self.value(x).width));
         let learns = inputs.iter().any(|&x| self.value(x).learns);
         let output = self.fresh(groups, width, reach, learns);
-        Ok(self.push(Op::Concat(concat::Concat { inputs: inputs.to_vec(), output })))
+        Ok(self.push(concat::Concat { inputs: inputs.to_vec(), output }))
     }
 
     /// The sum of values of one shape: a residual connection.
@@ -255,14 +260,14 @@ impl Builder {
         }
         let learns = inputs.iter().any(|&x| self.value(x).learns);
         let output = self.fresh(groups, width, reach, learns);
-        Ok(self.push(Op::Add(add::Add { inputs: inputs.to_vec(), output })))
+        Ok(self.push(add::Add { inputs: inputs.to_vec(), output }))
     }
 
     /// Some columns of one group, from here on for `reach`.
     pub fn select(&mut self, x: ValueId, group: usize, columns: Range<usize>, reach: Reach) -> ValueId {
         let x = self.solid(x);
         let output = self.fresh(1, columns.len(), reach, self.value(x).learns);
-        self.push(Op::Select(select::Select { input: x, output, group, columns }))
+        self.push(select::Select { input: x, output, group, columns })
     }
 
     /// Marks where a task's raw outputs stand; tasks in order.
@@ -282,7 +287,7 @@ impl Builder {
             bail!("task {task} needs outputs of its own");
         }
         let mut consumed = vec![false; self.net.values.len()];
-        self.net.ops.iter().flat_map(Op::inputs).for_each(|id| consumed[id] = true);
+        self.net.ops.iter().flat_map(|op| op.inputs()).for_each(|id| consumed[id] = true);
         let shared = |id: &ValueId| self.net.values[*id].reach == Reach::All && consumed[*id];
         self.net.representation = (0..self.net.values.len()).rev().find(shared).unwrap_or(0);
         self.place_tables();
@@ -296,13 +301,13 @@ impl Builder {
         Ok(self.net)
     }
 
-    fn push(&mut self, op: Op) -> ValueId {
+    fn push(&mut self, op: impl Node + 'static) -> ValueId {
         let output = op.output();
         let reach = self.net.values[output].reach;
         for param in op.params() {
             self.net.params[param].reach = reach;
         }
-        self.net.ops.push(op);
+        self.net.ops.push(Box::new(op));
         output
     }
 

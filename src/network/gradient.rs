@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::pass::{BUDGET, Pass, Store};
 use super::{Network, ValueId};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
@@ -9,30 +10,6 @@ use crate::machine::gram::{Square, combine};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::parameters::{ParamId, Reach};
-
-/// Elements of the largest Jacobian that is kept whole: 64 MiB of `f32`.
-pub const BUDGET: usize = 16 << 20;
-
-/// The two forms of the backward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pass {
-    /// One lane: the gradient of the weighted sum.
-    Summed,
-    /// One lane a task: the Jacobian of the shared parameters, or its Gramian.
-    PerTask,
-}
-
-/// One thing for each pass that was prepared.
-#[derive(Debug)]
-pub struct PerPass<V>(pub [Option<V>; 2]);
-
-impl<V> PerPass<V> {
-    /// What was prepared for this pass.
-    #[inline]
-    pub fn of(&mut self, pass: Pass) -> &mut V {
-        self.0[pass as usize].as_mut().expect("a plan runs only the passes it was made for")
-    }
-}
 
 /// How contributions to value gradients combine in one pass.
 #[derive(Debug)]
@@ -109,17 +86,6 @@ pub fn lanes(net: &Network, value: ValueId, pass: Pass) -> usize {
         (Pass::PerTask, Reach::All) => net.tasks(),
         _ => 1,
     }
-}
-
-/// What becomes of the per-task gradients of shared parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Store {
-    /// The Jacobian is kept, whatever its size.
-    Whole,
-    /// It is kept if it has at most so many elements; beyond that only its Gramian, tile by tile.
-    Within(usize),
-    /// Only its Gramian, from products in bfloat16.
-    Halves,
 }
 
 /// Most elements of one tile of a Jacobian that is not kept; fewer with a smaller budget.

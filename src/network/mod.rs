@@ -1,15 +1,21 @@
 //! The network as a static list of nodes over values, with flat parameters and three backwards.
 
+mod blocks;
 pub mod builder;
+pub mod entrance;
 pub mod gradient;
+pub mod node;
 pub mod nodes;
+pub mod pass;
 pub mod plan;
+pub mod prepare;
 pub mod representation;
 
 use std::ops::Range;
 
+use crate::parameters;
 use crate::parameters::{Entry, Param, ParamId, Reach, TaskId};
-use nodes::Op;
+use node::Node;
 
 /// Index of a value.
 pub type ValueId = usize;
@@ -75,7 +81,7 @@ pub struct Network {
     /// Value 0 is the numeric features.
     pub values: Vec<Value>,
     /// The nodes in forward order.
-    pub ops: Vec<Op>,
+    pub ops: Vec<Box<dyn Node>>,
     /// The parameters.
     pub params: Vec<Param>,
     /// Named pieces of parameters, then of state.
@@ -139,18 +145,18 @@ impl Network {
 
     /// Size of the flat parameter buffer, padding included.
     pub fn size(&self) -> usize {
-        self.params.iter().map(|p| p.range.end).max().unwrap_or(0)
+        parameters::size(&self.params)
     }
 
     /// Size of the flat gradient: of all parameters but sparse tables, which stand behind them.
     pub fn dense(&self) -> usize {
-        self.params.iter().filter(|p| !p.sparse).map(|p| p.range.end).max().unwrap_or(0)
+        parameters::dense(&self.params)
     }
 
     /// Names of the terms that nodes add to the objective; terms of one name are one.
     pub fn terms(&self) -> Vec<&'static str> {
         let mut names: Vec<&'static str> = Vec::new();
-        for name in self.ops.iter().flat_map(Op::terms) {
+        for name in self.ops.iter().flat_map(|op| op.terms()) {
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -166,7 +172,7 @@ impl Network {
     /// Whether the tasks' gradients enter shared values at the representation alone.
     pub fn meets_at_representation(&self) -> bool {
         let values = &self.values;
-        let entrances = self.ops.iter().filter(|op| values[op.output()].reach != Reach::All).flat_map(Op::inputs);
+        let entrances = self.ops.iter().filter(|op| values[op.output()].reach != Reach::All).flat_map(|op| op.inputs());
         let mut shared = entrances.filter(|&x| values[x].reach == Reach::All && values[x].learns);
         values[self.representation].learns && shared.all(|x| x == self.representation)
     }
@@ -175,18 +181,15 @@ impl Network {
     const FEW: usize = 512;
 
     /// The node of few linear heads over the representation, all in one product and without activation, if there is one.
-    pub fn linear_heads(&self) -> Option<&nodes::linear::Linear> {
+    pub fn linear_heads(&self) -> Option<&dyn Node> {
         let value = self.outputs.first()?.value;
         let fused = self.outputs.iter().all(|o| o.value == value) && self.values[value].reach == Reach::Columns;
-        self.ops
-            .iter()
-            .find_map(|op| match op {
-                Op::Linear(node) if fused && node.output == value => Some(node),
-                _ => None,
-            })
-            .filter(|node| {
-                node.input == self.representation && node.curve.is_none() && self.values[node.output].width <= Self::FEW
-            })
+        if !fused || self.values[value].width > Self::FEW {
+            return None;
+        }
+        let node = self.ops.iter().find(|op| op.output() == value)?;
+        let plain = node.multiplies().is_some() && node.affine() && node.inputs() == [self.representation];
+        plain.then_some(node.as_ref())
     }
 
     /// The parameters that the per-task backward is about: those all tasks reach; if there are none (one network a

@@ -1,11 +1,11 @@
 //! A plan: every buffer and view of a network for one number of rows, and the passes over them.
 
-mod entrance;
-mod prepare;
-
 use std::ops::Range;
 
-use super::gradient::{BUDGET, Modes, Pass, Slabs, Store, lanes};
+use super::gradient::{Modes, Slabs, lanes};
+use super::node::{Kernel, Number};
+use super::pass::{Pass, Purpose, Step};
+use super::prepare::Prepare;
 use super::representation::HeadProducts;
 use super::{Network, ValueId};
 use crate::error::Result;
@@ -14,91 +14,6 @@ use crate::machine::gram::add_products;
 use crate::machine::real::Real;
 use crate::parameters::flat::Params;
 use crate::parameters::{Reach, TaskId};
-
-pub use entrance::{Entrance, Piece, pieces};
-pub use prepare::{InputGradient, ParamGradient, Prepare};
-
-/// What a pass needs to know beside the buffers.
-#[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
-    /// Codes of the categorical features, `[rows, columns]`.
-    pub codes: &'a [u32],
-    /// Seed of dropout.
-    pub seed: u64,
-    /// Which step this is, for dropout.
-    pub number: u64,
-    /// Training, or evaluation.
-    pub training: bool,
-    /// Add to the flat gradient instead of replacing it; slabs of the Jacobian hold one batch.
-    pub accumulate: bool,
-    /// In the summed pass, a factor a task on its gradient where it enters values that all tasks reach, `[tasks]`; empty
-    /// for ones. Gradients of parameters of one task stay as they are.
-    pub weights: &'a [f64],
-    /// This micro-batch's share of the step's rows: the factor on terms of the objective that nodes add.
-    pub share: f64,
-}
-
-impl Step<'_> {
-    /// A task's factor in the summed pass.
-    pub fn weight<T: Real>(&self, task: TaskId) -> T {
-        self.weights.get(task).map_or(T::ONE, |&weight| T::of(weight))
-    }
-
-    /// The part of a term's gradient that goes to each lane of a value that all so many tasks reach: equal parts, which
-    /// add up to the whole; weighed like the lanes in the summed pass.
-    pub fn part<T: Real>(&self, tasks: usize, pass: Pass) -> T {
-        let sum = if self.weights.is_empty() { tasks as f64 } else { self.weights.iter().sum() };
-        T::of(if pass == Pass::PerTask { 1.0 } else { sum } / tasks as f64)
-    }
-}
-
-/// A node's loops over the buffers of one plan.
-pub trait Kernel: Send {
-    /// Fills the output from the inputs.
-    fn forward(&mut self, step: &Step<'_>) -> Result<()>;
-    /// Fills the inputs' and parameters' gradients from the output's, which it may overwrite.
-    fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()>;
-    /// The terms of the objective that the last forward gave, in the order of the node's names of them: while training,
-    /// times the step's share. Backward adds their gradients.
-    fn terms(&self) -> &[f64] {
-        &[]
-    }
-}
-
-/// What a plan is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Purpose {
-    /// Forward only.
-    Evaluate,
-    /// The summed backward too.
-    Train,
-    /// Both backwards.
-    PerTask(Store),
-    /// The summed backward, and, where `lanes` says so, the per-task one as far as the representation.
-    Representation {
-        /// Whether the tasks' gradients at the representation are wanted themselves.
-        lanes: bool,
-    },
-}
-
-impl Purpose {
-    fn passes(self) -> &'static [Pass] {
-        match self {
-            Purpose::Evaluate => &[],
-            Purpose::Train => &[Pass::Summed],
-            Purpose::Representation { lanes: false } => &[Pass::Summed],
-            Purpose::PerTask(_) | Purpose::Representation { lanes: true } => &[Pass::Summed, Pass::PerTask],
-        }
-    }
-
-    /// Whether the per-task backward comes through the node that fills this value.
-    fn reaches(self, net: &Network, value: ValueId) -> bool {
-        !matches!(self, Purpose::Representation { .. }) || value > net.representation
-    }
-
-    /// Both backwards, of which the Jacobian is kept within the usual budget.
-    pub const BOTH: Self = Purpose::PerTask(Store::Within(BUDGET));
-}
 
 /// Where one task's outputs, or their gradients, stand: row `r` starts at `start + r * stride`.
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +52,7 @@ impl<T> std::fmt::Debug for Plan<T> {
     }
 }
 
-impl<T: Real> Plan<T> {
+impl<T: Number> Plan<T> {
     /// Allocates everything.
     pub fn new(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose) -> Result<Self> {
         let values = net.values.iter().map(|v| Buffer::zeros(layout(v.groups, rows, 1, v.width)));
@@ -152,16 +67,18 @@ impl<T: Real> Plan<T> {
         };
         let kernels = (0..net.ops.len()).map(|node| {
             let (values, gradients, modes, slabs) = (&values, &gradients, &modes, slabs.as_ref());
-            net.ops[node].prepare(&Prepare { net, rows, node, purpose, params, values, gradients, modes, slabs })
+            let at = Prepare { net, rows, node, purpose, params, values, gradients, modes, slabs };
+            T::kernel(net.ops[node].as_ref(), &at)
         });
         let kernels = kernels.collect::<Result<Vec<_>>>()?;
         let clear = modes.map(|modes| modes.map_or(Vec::new(), |modes| modes.clear));
         let heads = match (purpose, net.linear_heads()) {
             (Purpose::Representation { lanes: false }, Some(node)) => {
-                let range = net.params[node.weight].range.clone();
+                let weight = node.multiplies().expect("linear heads are a product");
+                let range = net.params[weight].range.clone();
                 let weight = params.values.part(range.start, layout(1, 1, 1, range.len()))?;
-                let dy = gradients[Pass::Summed as usize][node.output].as_ref().expect("outputs learn");
-                Some(HeadProducts::new(net, node, &weight, dy)?)
+                let dy = gradients[Pass::Summed as usize][node.output()].as_ref().expect("outputs learn");
+                Some(HeadProducts::new(net, node.output(), &weight, dy)?)
             }
             _ => None,
         };

@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-use super::Network;
-use super::nodes::linear::Linear;
+use super::{Network, ValueId};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::gram::SUMMED;
@@ -22,15 +21,15 @@ pub struct HeadProducts<T> {
 }
 
 impl<T: Real> HeadProducts<T> {
-    /// The views, for heads of weight `[outputs, width]` whose gradients `dy` `[rows, outputs]` arrive.
-    pub fn new(net: &Network, heads: &Linear, weight: &Buffer<T>, dy: &Buffer<T>) -> Result<Self> {
-        let (outer, rows, inner) = (dy.layout.width, dy.layout.rows, net.values[heads.input].width);
+    /// The views, for heads that fill `outputs` by a weight `[outputs, width]` and whose gradients `dy` `[rows, outputs]` arrive.
+    pub fn new(net: &Network, outputs: ValueId, weight: &Buffer<T>, dy: &Buffer<T>) -> Result<Self> {
+        let (outer, rows, inner) = (dy.layout.width, dy.layout.rows, net.values[net.representation].width);
         let square = || Buffer::zeros(Layout { groups: 1, rows: outer, lanes: 1, width: outer });
         let (of_weights, of_gradients) = (square()?, square()?);
         let weights = in_blocks(&of_weights.shaped(&[outer, outer])?, &weight.shaped(&[outer, inner])?)?;
         let dy = dy.shaped(&[rows, outer])?.f_transpose(0, 1)?;
         let gradients = in_blocks(&of_gradients.shaped(&[outer, outer])?, &dy)?;
-        let columns = net.values[heads.output].columns.clone();
+        let columns = net.values[outputs].columns.clone();
         Ok(Self { weights: (weights, of_weights), gradients: (gradients, of_gradients), columns })
     }
 

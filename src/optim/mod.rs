@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use crate::component::Described;
 use crate::machine::level;
 use crate::parameters::touched::Touched;
-use crate::parameters::{PerGroup, Segment};
+use crate::parameters::{Rates, Segment};
 
 pub mod adagrad;
 pub mod adam;
@@ -25,14 +25,8 @@ pub trait Optimizer: Described + Debug + Send {
         0.0
     }
 
-    /// The learning rate as given.
-    fn lr(&self) -> &PerGroup;
-
-    /// The weight decay as given.
-    fn weight_decay(&self) -> &PerGroup;
-
-    /// Learning rate and weight decay of parameters that no group names.
-    fn defaults(&self) -> [f64; 2];
+    /// Learning rates and weight decays as given.
+    fn rates(&self) -> Rates<'_>;
 
     /// Step number `step`, counted from 1; gradients count `gradient_scale` times (clipping). Parameters outside all
     /// segments stay as they are.
@@ -66,20 +60,13 @@ pub trait Optimizer: Described + Debug + Send {
 
 crate::family!(Optimizer, "optim": sgd::Sgd, adam::Adam, adamw::AdamW, rmsprop::RmsProp, adagrad::Adagrad);
 
-/// The three methods of an [`Optimizer`] that hand out its fields `lr` and `weight_decay`.
+/// The method of an [`Optimizer`] that hands out its fields `lr` and `weight_decay`.
 macro_rules! rates {
     () => {
-        fn lr(&self) -> &$crate::parameters::PerGroup {
-            &self.lr
-        }
-
-        fn weight_decay(&self) -> &$crate::parameters::PerGroup {
-            &self.weight_decay
-        }
-
-        fn defaults(&self) -> [f64; 2] {
+        fn rates(&self) -> $crate::parameters::Rates<'_> {
             let own = Self::default();
-            [own.lr.rest(f64::NAN), own.weight_decay.rest(f64::NAN)]
+            let defaults = [own.lr.rest(f64::NAN), own.weight_decay.rest(f64::NAN)];
+            $crate::parameters::Rates { lr: &self.lr, weight_decay: &self.weight_decay, defaults }
         }
     };
 }

@@ -1,14 +1,13 @@
 //! Parameters, gradients and state of a network in flat buffers that never move.
 
+use super::{Init, Param, dense, size};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::parallel;
 use crate::machine::parallel::Places;
 use crate::machine::random::{Stream, coarse};
 use crate::machine::real::Real;
-use crate::network::Network;
 use crate::parameters::touched::SparseGradient;
-use crate::parameters::{Init, Param};
 use crate::vectorised;
 
 /// Stream of initial weights within a seed.
@@ -31,19 +30,20 @@ pub struct Params<T> {
 }
 
 impl<T: Real> Params<T> {
-    /// Fresh parameters; the same seed gives the same numbers.
-    pub fn new(net: &Network, seed: u64) -> Result<Self> {
+    /// Fresh parameters, and state that starts from these numbers; the same seed gives the same numbers.
+    pub fn new(params: &[Param], state: &[f64], seed: u64) -> Result<Self> {
         let flat = |len| Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: len });
-        let (mut values, gradients, mut state) = (flat(net.size())?, flat(net.dense())?, flat(net.state.len())?);
-        for param in &net.params {
+        let (mut values, gradients) = (flat(size(params))?, flat(dense(params))?);
+        for param in params {
             let stream = Stream::new(seed, &[INIT, param.start.stream as u64]);
             start(param, stream, &mut values.slice_mut()[param.range.clone()]);
         }
-        for (to, &from) in state.slice_mut().iter_mut().zip(&net.state) {
+        let mut statistics = flat(state.len())?;
+        for (to, &from) in statistics.slice_mut().iter_mut().zip(state) {
             *to = T::of(from);
         }
         let table = |param: &Param| param.sparse.then(|| SparseGradient::new(param.shape[1]));
-        Ok(Self { values, gradients, tables: net.params.iter().map(table).collect(), state })
+        Ok(Self { values, gradients, tables: params.iter().map(table).collect(), state: statistics })
     }
 }
 

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::bail;
 use crate::component::Ranged;
 use crate::error::Result;
-use crate::optim::Optimizer;
 use crate::parameters::Block;
 use crate::parameters::path::{Path, instead};
 
@@ -65,6 +64,17 @@ impl Ranged for PerGroup {
     }
 }
 
+/// An optimizer's learning rates and weight decays.
+#[derive(Debug, Clone, Copy)]
+pub struct Rates<'a> {
+    /// Learning rates.
+    pub lr: &'a PerGroup,
+    /// Weight decays.
+    pub weight_decay: &'a PerGroup,
+    /// Learning rate and weight decay of parameters that no group names.
+    pub defaults: [f64; 2],
+}
+
 /// Neighbouring parameters with one learning rate and one weight decay.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segment {
@@ -89,21 +99,21 @@ impl Segments {
     /// Segments of blocks in the order of the flat buffers, and one a sparse table.
     ///
     /// # Errors
-    /// A group of the optimizer that matches no parameter.
-    pub fn new(optimizer: &dyn Optimizer, blocks: &[Block], tables: &[Block]) -> Result<Self> {
+    /// A group that matches no parameter.
+    pub fn new(rates: Rates<'_>, blocks: &[Block], tables: &[Block]) -> Result<Self> {
         let all: Vec<_> = tables.iter().chain(blocks).collect();
-        optimizer.lr().check("lr", &all)?;
-        optimizer.weight_decay().check("weight_decay", &all)?;
-        Ok(Self::of(optimizer, blocks, tables))
+        rates.lr.check("lr", &all)?;
+        rates.weight_decay.check("weight_decay", &all)?;
+        Ok(Self::of(rates, blocks, tables))
     }
 
     /// Segments of some of a model's blocks, whose groups were checked with all of them.
-    pub(crate) fn of(optimizer: &dyn Optimizer, blocks: &[Block], tables: &[Block]) -> Self {
-        let [lr, weight_decay] = optimizer.defaults();
+    pub(crate) fn of(rates: Rates<'_>, blocks: &[Block], tables: &[Block]) -> Self {
+        let [lr, weight_decay] = rates.defaults;
         let segment = |block: &Block| {
-            let decay = optimizer.weight_decay().at(&block.path, weight_decay);
+            let decay = rates.weight_decay.at(&block.path, weight_decay);
             let weight_decay = if block.decays { decay } else { 0.0 };
-            Segment { range: block.range.clone(), lr: optimizer.lr().at(&block.path, lr), weight_decay }
+            Segment { range: block.range.clone(), lr: rates.lr.at(&block.path, lr), weight_decay }
         };
         let mut now: Vec<Segment> = Vec::new();
         for segment in blocks.iter().map(segment) {
@@ -157,7 +167,7 @@ mod tests {
 
     fn segments(description: serde_json::Value) -> Result<Vec<(Range<usize>, f64, f64)>> {
         let optimizer = build(&description)?;
-        let mut segments = Segments::new(&*optimizer, &blocks(), &[])?;
+        let mut segments = Segments::new(optimizer.rates(), &blocks(), &[])?;
         Ok(segments.at(2.0).0.iter().map(|s| (s.range.clone(), s.lr, s.weight_decay)).collect())
     }
 
@@ -192,7 +202,7 @@ mod tests {
         let blocks: Vec<_> = ["SR", "SR.p53"].into_iter().enumerate().map(block).collect();
         let of = |lr: serde_json::Value| {
             let optimizer = build(&json!({"name": "sgd", "lr": lr})).unwrap();
-            Segments::new(&*optimizer, &blocks, &[])
+            Segments::new(optimizer.rates(), &blocks, &[])
                 .map(|mut all| all.at(1.0).0.iter().map(|s| s.lr).collect::<Vec<_>>())
         };
         assert_eq!(of(json!({"heads.SR": 1.0, "default": 2.0})).unwrap(), [1.0, 2.0]);
@@ -203,7 +213,7 @@ mod tests {
     #[test]
     fn a_table_is_a_segment_of_its_own() {
         let optimizer = build(&json!({"name": "adam", "lr": {"embedding": 0.5}})).unwrap();
-        let mut segments = Segments::new(&*optimizer, &blocks()[1..4], &blocks()[..1]).unwrap();
+        let mut segments = Segments::new(optimizer.rates(), &blocks()[1..4], &blocks()[..1]).unwrap();
         let (dense, tables) = segments.at(1.0);
         assert_eq!((dense.len(), dense[0].range.clone(), dense[0].lr), (1, 10..40, 1e-3));
         assert_eq!((tables.len(), tables[0].range.clone(), tables[0].lr), (1, 0..10, 0.5));

@@ -7,7 +7,7 @@ pub mod touched;
 
 use std::ops::Range;
 
-pub use groups::{PerGroup, Segment, Segments};
+pub use groups::{PerGroup, Rates, Segment, Segments};
 use path::Path;
 
 /// Index of a parameter.
@@ -114,4 +114,14 @@ pub struct Block {
     pub decays: bool,
     /// The only task that uses it; none if it is shared.
     pub task: Option<usize>,
+}
+
+/// Size of the flat parameters, padding included.
+pub fn size(params: &[Param]) -> usize {
+    params.iter().map(|param| param.range.end).max().unwrap_or(0)
+}
+
+/// Size of the flat gradient: of all parameters but sparse tables, which stand behind them.
+pub fn dense(params: &[Param]) -> usize {
+    params.iter().filter(|param| !param.sparse).map(|param| param.range.end).max().unwrap_or(0)
 }

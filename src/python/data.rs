@@ -7,8 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::arrays::borrow;
-use super::door;
-use super::model::Shared;
+use super::door::{self, Shared};
 use crate::data::array::Array;
 use crate::data::{Data, Mix, Order, Pace};
 use crate::error::Result;

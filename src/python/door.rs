@@ -9,6 +9,7 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyTypeErr
 use pyo3::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::model::Model;
 
 /// Runs a core call without the GIL.
 pub fn run<R: Send>(py: Python<'_>, call: impl FnOnce() -> Result<R> + Send) -> PyResult<R> {
@@ -21,6 +22,9 @@ pub fn run<R: Send>(py: Python<'_>, call: impl FnOnce() -> Result<R> + Send) -> 
         }
     }
 }
+
+/// A model that trainers share.
+pub type Shared = Mutex<Box<Model>>;
 
 /// Time between two looks at signals.
 const PAUSE: Duration = Duration::from_millis(50);

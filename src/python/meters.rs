@@ -7,8 +7,7 @@ use pyo3::prelude::*;
 use serde_json::{from_value, json};
 
 use super::door;
-use super::model::PyModel;
-use crate::meter::{self, Meter};
+use crate::meter::Meter;
 use crate::value_error;
 
 /// Metrics of a model's tasks, counted in each `evaluate` that is given it.
@@ -19,20 +18,6 @@ pub struct PyMeters {
 
 #[pymethods]
 impl PyMeters {
-    /// What is wanted, `[{"kind", "metrics", "keep"}, ...]` as JSON, of each task.
-    #[new]
-    fn new(py: Python<'_>, model: &Bound<'_, PyModel>, wanted: &str) -> PyResult<Self> {
-        let meters = model.get().with(py, |model| {
-            let wanted = meter::read(wanted)?;
-            let mut meters: Vec<_> = model.tasks.iter().map(|_| Meter::default()).collect();
-            for (j, (meter, task)) in meters.iter_mut().zip(&model.tasks).enumerate() {
-                meter.want(wanted.get(j), task);
-            }
-            Ok(meters)
-        })?;
-        Ok(Self { meters: Mutex::new(meters) })
-    }
-
     /// The metrics of each task, in the order in which they were wanted.
     fn values(&self, py: Python<'_>) -> PyResult<Vec<Vec<f64>>> {
         door::run(py, || Ok(door::lock(&self.meters, "meters")?.iter_mut().map(Meter::values).collect()))

@@ -14,11 +14,12 @@ use pyo3::types::{PyBytes, PyDict};
 use serde_json::Value;
 
 use super::data::PyData;
+use super::door::Shared;
 use super::meters::PyMeters;
 use super::{arrays, door, loss};
 use crate::component::list;
 use crate::error::Result;
-use crate::meter::Meter;
+use crate::meter::{self, Meter};
 use crate::model::Model;
 use crate::model::inspection::Shown;
 use crate::network::Source;
@@ -35,9 +36,6 @@ pub struct PyModel {
     /// Boxed, so that it stays in place.
     pub model: Arc<Shared>,
 }
-
-/// A model that trainers share.
-pub type Shared = Mutex<Box<Model>>;
 
 type Calls = Vec<Option<Py<PyAny>>>;
 type Array<'py> = Bound<'py, PyArrayDyn<f32>>;
@@ -227,6 +225,20 @@ impl PyModel {
             Ok((predicted, model.predicted_widths()))
         })?;
         give_all(py, outputs, &widths)
+    }
+
+    /// Metrics to be counted in each `evaluate` that is given them: what is wanted, `[{"kind", "metrics", "keep"}, ...]`
+    /// as JSON, of each task.
+    fn meters(&self, py: Python<'_>, wanted: &str) -> PyResult<PyMeters> {
+        let meters = self.with(py, |model| {
+            let wanted = meter::read(wanted)?;
+            let mut meters: Vec<_> = model.tasks.iter().map(|_| Meter::default()).collect();
+            for (j, (meter, task)) in meters.iter_mut().zip(&model.tasks).enumerate() {
+                meter.want(wanted.get(j), task);
+            }
+            Ok(meters)
+        })?;
+        Ok(PyMeters { meters: Mutex::new(meters) })
     }
 
     /// Sum of weighted losses, total label weight and raw outputs `[rows, width]` (no rows where nobody wants them), of

@@ -9,7 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::data::{PyData, Source};
-use super::model::{PyModel, Shared};
+use super::door::Shared;
+use super::model::PyModel;
 use super::{arrays, door};
 use crate::error::{Error, Result};
 use crate::model::Model;

@@ -6,9 +6,7 @@ use std::ops::Range;
 use crate::bail;
 use crate::component::{list, meant};
 use crate::error::Result;
-use crate::network::{Network, ValueId};
 use crate::parameters::path::{Path, instead};
-use crate::parameters::{Block, Entry};
 
 /// A weight or bias in the flat parameters.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +22,7 @@ pub struct Piece {
     /// The only task that uses it; none if it is shared.
     pub task: Option<usize>,
     /// The value it is multiplied with, and the group of that.
-    pub reads: Option<(ValueId, usize)>,
+    pub reads: Option<(usize, usize)>,
 }
 
 impl Piece {
@@ -75,33 +73,6 @@ pub struct Places {
 }
 
 impl Places {
-    /// Those of a network whose parameters are these blocks.
-    pub fn new(net: &Network, blocks: &[Block], tasks: &[&str]) -> Self {
-        let all = || net.entries.iter().filter_map(|entry| Some((entry, entry.param?)));
-        let entries = || all().filter(|(_, param)| !net.params[*param].sparse);
-        let mut all = vec![0; net.params.len()];
-        entries().for_each(|(_, param)| all[param] += 1);
-        let mut seen = vec![0; net.params.len()];
-        let mut inputs = vec![None; net.params.len()];
-        for op in net.ops.iter().rev() {
-            op.params().into_iter().for_each(|param| inputs[param] = op.inputs().first().copied());
-        }
-        let piece = |(block, (entry, param)): (&Block, (&Entry, usize))| {
-            let group = seen[param];
-            seen[param] += 1;
-            Piece {
-                path: block.path.clone(),
-                start: entry.range.start,
-                shape: entry.shape.clone(),
-                decays: block.decays,
-                task: block.task,
-                // Several groups in turn may read the same group of a value.
-                reads: inputs[param].map(|value: ValueId| (value, group * net.values[value].groups / all[param])),
-            }
-        };
-        Self::of(blocks.iter().zip(entries()).map(piece).collect(), tasks)
-    }
-
     /// Those of such pieces.
     pub fn of(pieces: Vec<Piece>, tasks: &[&str]) -> Self {
         let own = |task| {

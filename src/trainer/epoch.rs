@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Trainer;
-use super::step::{Scratch, Slices, total};
+use super::batches::Slices;
+use super::scratch::Scratch;
+use super::step::total;
 use crate::bail;
 use crate::data::{Data, Mix, Order, Pace};
 use crate::error::Result;

@@ -1,14 +1,14 @@
 //! Losses and gradients beside a step: on parts of its batch, on validation rows, with parameters moved.
 
+use super::batches::Parts;
+use super::finite::finite;
 use super::guide::Guide;
-use super::step::{Parts, finite};
 use crate::bail;
 use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::machine::random::Stream;
 use crate::model::Model;
-use crate::network::gradient::{Pass, Store};
-use crate::network::plan::{Purpose, Step};
+use crate::network::pass::{Pass, Purpose, Step, Store};
 use crate::parameters::{Block, TaskId};
 use crate::weighting::{Moment, On, Probed};
 

@@ -1,10 +1,14 @@
 //! The training loop: batches, steps, epochs, and their exact resumption.
 
+mod batches;
 pub mod checkpoint;
 pub mod epoch;
+mod finite;
 pub mod guide;
 mod lab;
 pub mod observed;
+mod regularized;
+mod scratch;
 mod seen;
 pub mod step;
 mod tables;
@@ -17,10 +21,9 @@ use crate::error::Result;
 use crate::meter::{Meter, Wanted};
 use crate::model::Model;
 use crate::model::description::read_seed;
-use crate::network::Network;
 use crate::optim::Optimizer;
-use crate::parameters::{Block, Entry, Reach, Role, Segments};
-use crate::regularizer::{Places, Relation, Term};
+use crate::parameters::{Block, Segments};
+use crate::regularizer::{Relation, Term};
 use crate::schedule::Schedule;
 use crate::task::Task;
 use crate::weighting::{Combination, Needs, Notice, Weighting};
@@ -29,6 +32,7 @@ use crate::{bail, optim, schedule, value_error, weighting};
 use epoch::Epoch;
 use guide::Guide;
 use observed::Observed;
+use scratch::Scratch;
 use tables::Tables;
 
 /// Trains one model.
@@ -70,7 +74,7 @@ pub struct Trainer {
     meters: Vec<Meter>,
     /// Foreign batches that wait for the rest of their accumulation.
     pending: Vec<Data>,
-    scratch: step::Scratch,
+    scratch: Scratch,
 }
 
 impl Trainer {
@@ -101,9 +105,9 @@ impl Trainer {
         let lambdas = model.tasks.iter().zip(constants).map(|(task, constant)| task.weight * constant).collect();
         let observed = Observed::new(&settings["observe"], model.tasks.len())?;
         let guide = Guide::new(weighting.as_ref(), model, accumulate, observed.gradients)?;
-        let all = blocks(&model.net);
+        let all = model.net.blocks();
         let names: Vec<_> = model.tasks.iter().map(|task| task.name.as_str()).collect();
-        let places = Places::new(&model.net, &all, &names);
+        let places = regularized::places(&model.net, &names);
         let mut regularizers: Vec<_> = match &settings["regularizers"] {
             Value::Null => Vec::new(),
             Value::Array(each) => each.iter().map(|each| Term::new(each, &places)).collect::<Result<_>>()?,
@@ -112,9 +116,9 @@ impl Trainer {
         let frozen = model.net.frozen();
         regularizers.iter_mut().for_each(|term| term.freeze(&frozen));
         let tables = Tables::new(&model.net, optimizer.as_ref());
-        Segments::new(optimizer.as_ref(), &all, &tables.blocks())?;
-        let blocks = learning(&model.net);
-        let mut segments = Segments::of(optimizer.as_ref(), &blocks, &tables.blocks());
+        Segments::new(optimizer.rates(), &all, &tables.blocks())?;
+        let blocks = model.net.learning();
+        let mut segments = Segments::of(optimizer.rates(), &blocks, &tables.blocks());
         let (size, terms) = (model.net.dense(), model.net.terms().len());
         let slots = (0..optimizer.slots().len()).map(|slot| vec![optimizer.initial(slot); size]).collect();
         Ok(Self {
@@ -122,7 +126,7 @@ impl Trainer {
             schedule: schedule::build(&or("schedule", "constant"))?,
             seed: read_seed(&settings["seed"])?,
             epoch: Epoch::new(model.tasks.len(), regularizers.len(), terms),
-            scratch: step::Scratch::new(model.tasks.len(), terms),
+            scratch: Scratch::new(model.tasks.len(), terms),
             optimizer,
             weighting,
             guide,
@@ -164,10 +168,10 @@ impl Trainer {
                 self.weighting.prepare(&model.tasks.iter().map(Task::about).collect::<Vec<_>>())?;
             }
             self.guide = guide;
-            self.blocks = learning(&model.net);
+            self.blocks = model.net.learning();
             self.frozen = model.net.frozen();
             self.regularizers.iter_mut().for_each(|term| term.freeze(&self.frozen));
-            self.segments = Segments::of(self.optimizer.as_ref(), &self.blocks, &self.tables.blocks());
+            self.segments = Segments::of(self.optimizer.rates(), &self.blocks, &self.tables.blocks());
             self.thaws = model.net.thaws;
         }
         Ok(())
@@ -288,38 +292,6 @@ impl Trainer {
     pub fn observe(&mut self, value: f64, higher_is_better: bool) {
         self.schedule.observe(value, higher_is_better);
     }
-}
-
-/// The named pieces of the flat parameters but for sparse tables; padding belongs to the piece before it.
-pub(crate) fn blocks(net: &Network) -> Vec<Block> {
-    let entries = net.entries.iter().filter_map(|entry| Some((entry, entry.param?)));
-    let entries: Vec<_> = entries.filter(|(_, param)| !net.params[*param].sparse).collect();
-    let mut blocks: Vec<Block> = Vec::with_capacity(entries.len());
-    let (mut pieces, mut seen) = (vec![0; net.params.len()], vec![0; net.params.len()]);
-    entries.iter().for_each(|(_, param)| pieces[*param] += 1);
-    for (entry, param) in &entries {
-        let (reach, role) = (net.params[*param].reach, net.params[*param].role);
-        let (piece, pieces) = (seen[*param], pieces[*param]);
-        seen[*param] += 1;
-        let task = match reach {
-            Reach::All => None,
-            Reach::One(task) => Some(task),
-            Reach::Own | Reach::Columns => Some(net.task_of(piece, pieces)),
-        };
-        if let Some(last) = blocks.last_mut() {
-            last.range.end = entry.range.start;
-        }
-        let decays = matches!(role, Role::Weight | Role::Embedding);
-        blocks.push(Block { path: entry.name.clone(), range: entry.range.clone(), decays, task });
-    }
-    blocks
-}
-
-/// The named pieces of the flat parameters that are not frozen.
-fn learning(net: &Network) -> Vec<Block> {
-    let dense = |entry: &&Entry| entry.param.is_some_and(|param| !net.params[param].sparse);
-    let frozen = net.entries.iter().filter(dense).map(|entry| entry.frozen);
-    blocks(net).into_iter().zip(frozen).filter(|(_, frozen)| !frozen).map(|(block, _)| block).collect()
 }
 
 fn positive(value: &Value, name: &str) -> Result<Option<f64>> {

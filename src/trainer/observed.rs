@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::step::Scratch;
+use super::scratch::Scratch;
 use crate::bail;
 use crate::error::Result;
 use crate::weighting::Combination;

@@ -1,136 +1,21 @@
 //! One step: gather, forward, losses, backward, regularizers, clipping, optimizer.
 
 use super::Trainer;
-use super::ways::Look;
-use crate::data::{Data, Order, Rows};
+use super::batches::{Parts, Wholes};
+use super::scratch::{Look, Scratch};
+use crate::data::Data;
 use crate::error::Result;
-use crate::machine::lent::Lent;
 use crate::machine::real::LANES;
 use crate::meter::Meter;
 use crate::model::Model;
 use crate::model::workspace::Workspace;
-use crate::network::plan::Purpose;
+use crate::network::pass::Purpose;
 use crate::parameters::flat::Params;
 use crate::schedule::Moment;
-use crate::task::Task;
-use crate::weighting::Combination;
 use crate::{bail, vectorised};
 
 /// Most state buffers an optimizer has.
 pub(super) const SLOTS: usize = 4;
-
-/// Numbers of the running step, a task each unless said otherwise; a row is a task that has labels in it.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    /// Total label weight.
-    pub(super) weights: Vec<f64>,
-    /// Whether it was counted.
-    pub(super) counted: bool,
-    /// Sum of weighted losses.
-    pub(super) sums: Vec<f64>,
-    /// Room for sums that are not needed.
-    pub(super) again: Vec<f64>,
-    /// Terms of the objective that the network adds, one each.
-    pub(super) terms: Vec<f64>,
-    /// Factor on the gradient: lambda over the label weight.
-    pub(super) scales: Vec<f64>,
-    /// lambda, times what a weighting of losses says: the factor in the weighted sum.
-    pub(super) lambdas: Vec<f64>,
-    /// What the weighting says of the whole loss.
-    pub(super) factors: Vec<f64>,
-    /// What it says beyond that where gradients enter shared values.
-    pub(super) boundary: Vec<f64>,
-    /// Tasks that have a label in this step: the rows.
-    pub(super) present: Vec<usize>,
-    /// lambda times their losses.
-    pub(super) losses: Vec<f64>,
-    /// Products of their gradients `[rows, rows]`, and one such a layer.
-    pub(super) gramian: Vec<f64>,
-    pub(super) layers: Vec<Vec<f64>>,
-    /// Products of all tasks' gradients.
-    pub(super) whole: Vec<f64>,
-    /// Their gradients `[rows, width]`, where they are put together.
-    pub(super) jacobian: Vec<f32>,
-    /// One parameter's part of it.
-    pub(super) room: Vec<f32>,
-    /// Gradients at the representation, `[rows, numbers]` of each micro-batch.
-    pub(super) pieces: Vec<Lent<f32>>,
-    /// Batch statistics as they were before the step.
-    pub(super) state: Vec<f32>,
-}
-
-impl Scratch {
-    pub(super) fn new(tasks: usize, terms: usize) -> Self {
-        let zeros = || vec![0.0; tasks];
-        Self {
-            terms: vec![0.0; terms],
-            weights: zeros(),
-            sums: zeros(),
-            again: zeros(),
-            scales: zeros(),
-            lambdas: zeros(),
-            factors: zeros(),
-            boundary: zeros(),
-            present: Vec::with_capacity(tasks),
-            losses: zeros(),
-            ..Self::default()
-        }
-    }
-
-    /// Begins a step.
-    fn begin(&mut self, state: &[f32]) {
-        self.weights.fill(0.0);
-        self.sums.fill(0.0);
-        self.terms.fill(0.0);
-        self.present.clear();
-        self.counted = false;
-        self.state.clear();
-        self.state.extend_from_slice(state);
-    }
-
-    /// What follows from the label weights of all micro-batches.
-    pub(super) fn settle(&mut self, tasks: &[Task]) {
-        self.counted = true;
-        self.present.extend((0..tasks.len()).filter(|&j| self.weights[j] > 0.0));
-        for (j, task) in tasks.iter().enumerate() {
-            self.lambdas[j] = task.weight;
-            self.scales[j] = if self.weights[j] > 0.0 { task.weight / self.weights[j] } else { 0.0 };
-        }
-        self.factors.fill(1.0);
-        self.boundary.fill(1.0);
-    }
-
-    /// lambda times each row's mean loss.
-    pub(super) fn take_losses(&mut self) {
-        let Self { weights, sums, lambdas, present, losses, .. } = self;
-        losses.clear();
-        losses.extend(present.iter().map(|&j| lambdas[j] * sums[j] / weights[j]));
-    }
-
-    /// Takes over what the weighting said; `of_losses` if it weighs whole losses.
-    pub(super) fn decided(&mut self, combination: &Combination, of_losses: bool) {
-        let said = combination.weights.iter().zip(&combination.own);
-        for (&j, (&weight, &own)) in self.present.iter().zip(said) {
-            if of_losses {
-                self.factors[j] = weight;
-                self.lambdas[j] *= weight;
-            } else {
-                self.factors[j] = own;
-                self.boundary[j] = if own == 0.0 { 0.0 } else { weight / own };
-            }
-        }
-    }
-
-    /// The tasks that have labels in this step.
-    pub(super) fn present(&self) -> &[usize] {
-        &self.present
-    }
-
-    /// The Gramian of their gradients.
-    pub(super) fn gramian(&self) -> &[f64] {
-        &self.gramian
-    }
-}
 
 /// What one step gave.
 #[derive(Debug, Clone)]
@@ -143,57 +28,6 @@ pub struct Report {
     pub losses: Vec<f64>,
     /// Each task's total label weight.
     pub weights: Vec<f64>,
-}
-
-/// The micro-batches of one step.
-pub(super) trait Parts {
-    fn count(&self) -> usize;
-    fn part(&self, index: usize) -> (&Data, Rows<'_>);
-}
-
-/// Batches of an epoch over rows in memory.
-pub(super) struct Slices<'a> {
-    pub sets: &'a [&'a Data],
-    pub order: &'a Order,
-    /// Which of its batches.
-    pub batches: std::ops::Range<usize>,
-    /// Rows of a batch are neighbours.
-    pub contiguous: bool,
-}
-
-impl Slices<'_> {
-    /// The data set of a micro-batch, and its rows there.
-    pub fn rows(&self, index: usize) -> (usize, Rows<'_>) {
-        let (set, rows) = self.order.batch(self.batches.start + index);
-        match (self.contiguous, rows) {
-            (true, &[first, ..]) => (set, Rows::Range(first as usize..first as usize + rows.len())),
-            _ => (set, Rows::Index(rows)),
-        }
-    }
-}
-
-impl Parts for Slices<'_> {
-    fn count(&self) -> usize {
-        self.batches.len()
-    }
-
-    fn part(&self, index: usize) -> (&Data, Rows<'_>) {
-        let (set, rows) = self.rows(index);
-        (self.sets[set], rows)
-    }
-}
-
-/// Whole batches, one data set each.
-pub(super) struct Wholes<'a>(pub &'a [Data]);
-
-impl Parts for Wholes<'_> {
-    fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    fn part(&self, index: usize) -> (&Data, Rows<'_>) {
-        (&self.0[index], Rows::Range(0..self.0[index].rows()))
-    }
 }
 
 impl Trainer {
@@ -365,40 +199,6 @@ pub(super) struct Totals {
 pub(super) fn total(factors: &[f64], sums: &[f64], weights: &[f64], added: f64) -> f64 {
     let each = sums.iter().zip(weights).zip(factors).filter(|((_, weight), _)| **weight > 0.0);
     each.map(|((sum, weight), factor)| factor * sum / weight).fold(added, |total, loss| total + loss)
-}
-
-/// Stops before a loss that is no longer a number reaches the parameters; `when` says of which rows and where.
-pub(super) fn finite(tasks: &[Task], sums: &[f64], work: &Workspace, steps: u64, when: &str) -> Result<()> {
-    match sums.iter().position(|sum| !sum.is_finite()) {
-        Some(j) => bail!(
-            "the loss of task `{}` is {} {when} step {}: {}; the model is as after step {steps}",
-            tasks[j].name,
-            sums[j],
-            steps + 1,
-            why(&tasks[j], work.extremes(j), steps)
-        ),
-        None => Ok(()),
-    }
-}
-
-/// Targets beyond this have squares that single precision cannot hold, with some room for their differences and sums.
-const HUGE: f32 = 1e15;
-
-/// The likeliest cause of a loss that is not finite, from the sizes of the task's largest output and target.
-fn why(task: &Task, [output, target]: [f32; 2], steps: u64) -> String {
-    match () {
-        () if !output.is_finite() && steps == 0 => "its outputs are not finite before any step was made: are features \
-             of extreme size, or parameters that were loaded not finite?"
-            .to_owned(),
-        () if !output.is_finite() => "its outputs are not finite: try a smaller learning rate".to_owned(),
-        () if target > HUGE && target >= output => {
-            format!("its targets go up to {target:e}: give them in a larger unit, or standardise them")
-        }
-        () if task.loss.is_foreign() => {
-            format!("that is what its loss function made of outputs up to {output:e} and targets up to {target:e}")
-        }
-        () => format!("its outputs go up to {output:e}: try a smaller learning rate"),
-    }
 }
 
 vectorised! {

@@ -3,23 +3,21 @@
 mod representation;
 
 use super::Trainer;
+use super::batches::Parts;
+use super::finite::finite;
 use super::lab::Lab;
+use super::scratch::{Look, Scratch};
 use super::seen::Seen;
-use super::step::{Parts, Scratch, finite};
 use crate::error::Result;
 use crate::machine::gram::{add_products, combine};
 use crate::machine::lent::Lent;
 use crate::model::Model;
 use crate::model::workspace::Workspace;
-use crate::network::gradient::Pass;
-use crate::network::plan::{Purpose, Step};
+use crate::network::pass::{Pass, Purpose, Step};
 use crate::parameters::TaskId;
 use crate::value_error;
 use crate::weighting::modes::At;
 use crate::weighting::{Moment, Needs};
-
-/// A look at each micro-batch's outputs.
-pub(super) type Look<'a> = dyn FnMut(&Workspace, usize) + 'a;
 
 impl Trainer {
     /// By losses, or by weights that are remembered: one backward.

@@ -10,7 +10,6 @@ import pytest
 import torch
 import torchmetrics
 from conftest import make_model, make_tasks
-from polytask import _core
 from polytask.metrics import COUNTED, CURVES, DECISIONS, DEFAULTS, LABELS, VALUES, Sums, read
 from polytask.training.scoring import Scores
 from sklearn import metrics as sk
@@ -468,7 +467,7 @@ def test_only_metrics_that_need_them_keep_raw_outputs(data):
     assert list(history.columns)[:6] == ["epoch", "loss", "kind/loss", "kind/accuracy", "age/loss", "age/mae"]
     assert history["age/own"] == pytest.approx(history["age/mae"], rel=1e-6)
     rows = model.reader.rows((data.x, y))
-    meters = _core.Meters(model._core, scores.wanted)
+    meters = model._core.meters(scores.wanted)
     _, _, raw = model._core.evaluate(rows.core(), 64, meters)
     assert [len(each) for each in raw] == [0, 160]
 

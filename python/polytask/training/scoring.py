@@ -125,7 +125,7 @@ class _Others:
 def evaluate(model: MultiTaskModel, trainer: _core.Trainer, data: Rows | Stream | Mixed, batch_size: int) -> Results:
     """Losses and metrics of a trainer's model on data; the core's data is not needed again."""
     scores, sums = Scores(model), np.zeros((2, len(model.tasks)))
-    meters = _core.Meters(model._core, scores.wanted)
+    meters = model._core.meters(scores.wanted)
     batches = 0
     for rows in _parts(data, batch_size) if scores.keeps else [data] if isinstance(data, Rows) else data:
         batches += 1

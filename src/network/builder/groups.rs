@@ -6,7 +6,7 @@ use super::{Builder, Repeated};
 use crate::bail;
 use crate::error::Result;
 use crate::network::nodes::island::{Island, Module};
-use crate::network::nodes::{Op, gather, join};
+use crate::network::nodes::{gather, join};
 use crate::network::{Value, ValueId};
 use crate::parameters::{Reach, Role};
 
@@ -47,7 +47,7 @@ impl Builder {
         let picks: Vec<_> = picks.iter().map(|&(x, group)| (self.solid(x), group)).collect();
         let learns = picks.iter().any(|&(x, _)| self.value(x).learns);
         let output = self.fresh(picks.len(), self.value(picks[0].0).width, reach, learns);
-        self.push(Op::Gather(gather::Gather::new(&picks, output)))
+        self.push(gather::Gather::new(&picks, output))
     }
 
     /// The groups of a value side by side: `[groups, rows, width]` to `[rows, groups * width]`.
@@ -58,7 +58,7 @@ impl Builder {
             return input;
         }
         let output = self.fresh(1, groups.saturating_mul(width), reach, learns);
-        self.push(Op::Join(join::Join { input, output }))
+        self.push(join::Join { input, output })
     }
 
     /// One group of a value, without a copy where it is the only one or repeated.
@@ -121,7 +121,7 @@ impl Builder {
             })
             .collect();
         let output = self.fresh(1, module.width(), reach, true);
-        self.push(Op::Island(Island { inputs, output, params, module: module.clone() }))
+        self.push(Island { inputs, output, params, module: module.clone() })
     }
 
     /// Everything that `build` adds starts from the same numbers in each group.

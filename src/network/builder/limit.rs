@@ -1,7 +1,6 @@
 //! How large a network may become: sizes are added up before anything is allocated for them.
 
-use super::Builder;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::value_error;
 
 /// How large a network may become.
@@ -23,9 +22,9 @@ impl Limit {
     /// Numbers of the largest model that is built unless another limit is given: 32 GiB of `f32`.
     pub const NUMBERS: usize = 1 << 33;
     /// Names of the largest model: of its parameters, or of its experts, branches and tasks.
-    const NAMES: usize = 1 << 20;
+    pub(super) const NAMES: usize = 1 << 20;
 
-    fn error(self) -> Error {
+    pub(super) fn error(self) -> Error {
         let Self { numbers, of_file } = self;
         match of_file {
             true => value_error!("the model that the description asks for is larger than the file's {numbers} numbers"),
@@ -35,63 +34,4 @@ impl Limit {
             ),
         }
     }
-}
-
-impl Builder {
-    /// Paths of so many equal networks: `prefix.0`, `prefix.1` ...; each will have a parameter at least.
-    ///
-    /// # Errors
-    /// More than the limit lets have one.
-    pub fn numbered(&self, prefix: &str, count: usize) -> Result<Vec<String>> {
-        self.numbered_each(&[prefix.to_owned()], count)
-    }
-
-    /// So many paths for each of these prefixes, in turn.
-    ///
-    /// # Errors
-    /// As [`Builder::numbered`].
-    pub fn numbered_each(&self, prefixes: &[String], count: usize) -> Result<Vec<String>> {
-        let all = count.saturating_mul(prefixes.len());
-        self.afford(&[all])?;
-        if all > Limit::NAMES {
-            return Err(many());
-        }
-        Ok(prefixes.iter().flat_map(|prefix| (0..count).map(move |i| format!("{prefix}.{i}"))).collect())
-    }
-
-    /// Refuses what would need more numbers, the product of these, than are left.
-    ///
-    /// # Errors
-    /// The limit.
-    pub fn afford(&self, factors: &[usize]) -> Result<()> {
-        self.check()?;
-        let more = factors.iter().fold(1, |product: usize, &n| product.saturating_mul(n));
-        if more > self.limit.numbers { Err(self.limit.error()) } else { Ok(()) }
-    }
-
-    /// Refuses to go on where what is there already is too much.
-    ///
-    /// # Errors
-    /// The limit.
-    pub fn check(&self) -> Result<()> {
-        if self.full() {
-            return Err(self.limit.error());
-        }
-        if self.net.entries.len() + self.state_entries.len() > Limit::NAMES {
-            return Err(many());
-        }
-        Ok(())
-    }
-
-    /// Whether it is too much already: then nothing more is added, until somebody checks.
-    pub(super) fn full(&self) -> bool {
-        self.wanted > self.limit.numbers
-    }
-}
-
-fn many() -> Error {
-    value_error!(
-        "the model would have more than {} experts, branches or named parameters: make it smaller",
-        Limit::NAMES
-    )
 }

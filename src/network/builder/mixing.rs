@@ -3,7 +3,7 @@
 use super::Builder;
 use crate::bail;
 use crate::error::Result;
-use crate::network::nodes::{Op, calibrate, dot, funnel, mixture, selectors, softmax, stitch};
+use crate::network::nodes::{calibrate, dot, funnel, mixture, selectors, softmax, stitch};
 use crate::network::{Source, Value, ValueId, View};
 use crate::parameters::{Init, Reach, Role};
 
@@ -12,7 +12,7 @@ impl Builder {
     pub fn softmax(&mut self, x: ValueId) -> ValueId {
         let x = self.solid(x);
         let output = self.like(x);
-        self.push(Op::Softmax(softmax::Softmax { input: x, output }))
+        self.push(softmax::Softmax { input: x, output })
     }
 
     /// `scale * <a, b>`, row by row: two values of one shape to a width of 1.
@@ -28,7 +28,7 @@ impl Builder {
         }
         let learns = inputs.iter().any(|&x| self.value(x).learns);
         let output = self.fresh(groups, 1, reach, learns);
-        Ok(self.push(Op::Dot(dot::Dot { inputs, output, scale })))
+        Ok(self.push(dot::Dot { inputs, output, scale }))
     }
 
     /// The gate of DSelect-k: `k` selectors of one of `experts` each, from bits `z` and weights `w`; see
@@ -63,7 +63,7 @@ impl Builder {
         }
         let (groups, reach, learns) = (of_z.groups, of_z.reach, of_z.learns || of_w.learns);
         let output = self.fresh(groups, experts, reach, learns);
-        Ok(self.push(Op::Selectors(selectors::Selectors { bits: z, mix: w, output, gate })))
+        Ok(self.push(selectors::Selectors { bits: z, mix: w, output, gate }))
     }
 
     /// The logit of both of two events, from logits `a` and, given the first, `b`; from here on for `reach`.
@@ -78,7 +78,7 @@ impl Builder {
         }
         let learns = inputs.iter().any(|&x| self.value(x).learns);
         let output = self.fresh(groups, 1, reach, learns);
-        Ok(self.push(Op::Funnel(funnel::Funnel { inputs, output })))
+        Ok(self.push(funnel::Funnel { inputs, output }))
     }
 
     /// The logit `b`, from here on for `reach`, and a term of the objective that keeps it from being likelier than `a`; see
@@ -94,7 +94,7 @@ impl Builder {
         }
         let learns = inputs.iter().any(|&x| self.value(x).learns);
         let output = self.fresh(groups, 1, reach, learns);
-        Ok(self.push(Op::Calibrate(calibrate::Calibrate { inputs, output, strength })))
+        Ok(self.push(calibrate::Calibrate { inputs, output, strength }))
     }
 
     /// The groups of two logits for `reach`.
@@ -133,7 +133,7 @@ impl Builder {
             bail!("{columns} gates do not fit {count} experts");
         }
         let output = self.fresh(groups, width, reach, true);
-        Ok(self.push(Op::Mixture(mixture::Mixture { gates, experts, output })))
+        Ok(self.push(mixture::Mixture { gates, experts, output }))
     }
 
     /// A learned mix of the groups of `x`, or of the same group of several values: see [`stitch::Stitch`].
@@ -159,7 +159,11 @@ impl Builder {
         let weight = self.grouped(paths, "weight", outputs, shape, Role::Norm, start);
         let output = self.fresh(outputs, width, reach, true);
         let (across, rule) = (stitch.across, stitch.rule);
-        Ok(self.push(Op::Stitch(stitch::Stitch { inputs, weight, output, parts, across, rule })))
+        self.mix = Some(match rule {
+            stitch::Rule::Plain => Source::Mix(weight),
+            stitch::Rule::Sampled { .. } => Source::Choice(weight),
+        });
+        Ok(self.push(stitch::Stitch { inputs, weight, output, parts, across, rule }))
     }
 
     /// Lets users see a value of gates, `[groups, rows, columns]`, of which the first `own` columns are each group's own.
@@ -169,11 +173,7 @@ impl Builder {
 
     /// Lets users see the weights of the stitch that was added last.
     pub fn show_stitch(&mut self, name: String, rows: Vec<String>, columns: Vec<String>) {
-        if let Some(Op::Stitch(stitch)) = self.net.ops.last() {
-            let source = match stitch.rule {
-                stitch::Rule::Plain => Source::Mix(stitch.weight),
-                stitch::Rule::Sampled { .. } => Source::Choice(stitch.weight),
-            };
+        if let Some(source) = self.mix {
             self.net.views.push(View { name, source, rows, columns, own: 0 });
         }
     }

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Node;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{InputGradient, Prepare};
 use crate::vectorised;
 
 /// An activation function, as users name it.
@@ -137,6 +137,10 @@ struct ActivationKernel<T> {
 }
 
 impl Node for Activation {
+    fn name(&self) -> &'static str {
+        "Activation"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.input]
     }
@@ -144,8 +148,10 @@ impl Node for Activation {
     fn output(&self) -> ValueId {
         self.output
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Activation {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
         let (x, y) = (at.value(self.input), at.value(self.output));

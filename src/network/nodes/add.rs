@@ -1,13 +1,13 @@
 //! The sum of values of one shape: residual connections.
 
-use super::Node;
-use super::concat::{Pieces, take};
-use super::route::covers;
+use super::concat::Pieces;
+use super::segments::{covers, take};
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::Real;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{Kernel, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::Prepare;
 use crate::network::{Network, ValueId};
 
 /// `y = x_1 + x_2 + ...`.
@@ -26,6 +26,10 @@ struct AddKernel<T> {
 }
 
 impl Node for Add {
+    fn name(&self) -> &'static str {
+        "Add"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         self.inputs.clone()
     }
@@ -37,8 +41,10 @@ impl Node for Add {
     fn covers_input(&self, net: &Network) -> bool {
         covers(net, &self.inputs, self.output)
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Add {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let inputs = self.inputs.iter().map(|&x| at.value(x)).collect();
         let starts = vec![0; self.inputs.len()];
         let passes = at.each_pass(|pass| Ok(Pieces::new(at, self.output, &starts, pass)))?;

@@ -1,13 +1,14 @@
 //! A term of the objective that keeps an event from being likelier than the one before.
 
-use super::Node;
 use super::concat::Pieces;
-use super::route::{Route, covers};
+use super::route::Route;
+use super::segments::covers;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::{LANES, Real};
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{Kernel, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::Prepare;
 use crate::network::{Network, ValueId};
 use crate::vectorised;
 
@@ -41,6 +42,10 @@ struct Backward<T> {
 }
 
 impl Node for Calibrate {
+    fn name(&self) -> &'static str {
+        "Calibrate"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         self.inputs.to_vec()
     }
@@ -56,8 +61,10 @@ impl Node for Calibrate {
     fn covers_input(&self, net: &Network) -> bool {
         covers(net, &self.inputs, self.output)
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Calibrate {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let learns = at.net.values[self.output].learns;
         let backward = |pass| Backward {
             through: Pieces::new(at, self.output, &[0], pass),

@@ -1,16 +1,14 @@
 //! Values side by side.
 
-use super::Node;
-use super::route::covers;
+use super::segments::{Owner, covers, lanes_between, take, take_times};
 use crate::error::Result;
-use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{InputGradient, Prepare};
 use crate::network::{Network, ValueId};
-use crate::parameters::{Reach, TaskId};
-use crate::vectorised;
 
 /// `y = [x_1, x_2, ...]` along the width.
 #[derive(Debug)]
@@ -28,6 +26,10 @@ struct ConcatKernel<T> {
 }
 
 impl Node for Concat {
+    fn name(&self) -> &'static str {
+        "Concat"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         self.inputs.clone()
     }
@@ -39,8 +41,10 @@ impl Node for Concat {
     fn covers_input(&self, net: &Network) -> bool {
         covers(net, &self.inputs, self.output)
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Concat {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let inputs: Vec<_> = self.inputs.iter().map(|&x| at.value(x)).collect();
         let widths = inputs.iter().map(|x| x.layout.width);
         let starts: Vec<_> = widths.scan(0, |end, width| Some(std::mem::replace(end, *end + width))).collect();
@@ -100,61 +104,4 @@ impl<T: Real> Pieces<T> {
             }
         }
     }
-}
-
-vectorised! {
-/// Copies or adds `weight` times a row.
-pub(super) fn take_times<T: Real>(to: &mut [T], from: &[T], weight: T, add: bool) {
-    if !add {
-        to.fill(T::ZERO);
-    }
-    for (to, &from) in to.iter_mut().zip(from) {
-        *to += weight * from;
-    }
-}
-}
-
-/// Which task a group belongs to.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Owner {
-    /// One task for all groups.
-    One(TaskId),
-    /// So many groups each.
-    Own(usize),
-}
-
-impl Owner {
-    pub(super) fn new<T: Real>(at: &Prepare<'_, T>, value: ValueId) -> Self {
-        match at.net.values[value].reach {
-            Reach::One(task) => Self::One(task),
-            _ => Self::Own((at.net.values[value].groups / at.net.tasks()).max(1)),
-        }
-    }
-
-    pub(super) fn task(self, group: usize) -> TaskId {
-        match self {
-            Self::One(task) => task,
-            Self::Own(share) => group / share,
-        }
-    }
-}
-
-vectorised! {
-/// Replaces or adds numbers.
-pub(super) fn take<T: Real>(to: &mut [T], from: &[T], add: bool) {
-    if !add {
-        return to.copy_from_slice(from);
-    }
-    for (to, &from) in to.iter_mut().zip(from) {
-        *to += from;
-    }
-}
-}
-
-/// Pairs of gradient rows, of an output and of its input with `lanes` lanes: lane by lane where both have equally many,
-/// else from the output's one lane into the lane of the task it belongs to.
-pub(super) fn lanes_between(output: Layout, lanes: usize, owner: Owner) -> impl Iterator<Item = (usize, usize)> {
-    let same = output.lanes == lanes;
-    let lane = move |row: usize| if same { (row, row) } else { (row, row * lanes + owner.task(row / output.rows)) };
-    (0..output.groups * output.rows * output.lanes).map(lane)
 }

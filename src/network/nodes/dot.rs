@@ -1,13 +1,14 @@
 //! Products of two vectors, row by row: the scores of attention.
 
-use super::Node;
 use super::mixture::dot;
-use super::route::{Fork, covers};
+use super::route::Fork;
+use super::segments::covers;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::Real;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{Kernel, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::Prepare;
 use crate::network::{Network, ValueId};
 use crate::vectorised;
 
@@ -30,6 +31,10 @@ struct DotKernel<T> {
 }
 
 impl Node for Dot {
+    fn name(&self) -> &'static str {
+        "Dot"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         self.inputs.to_vec()
     }
@@ -41,8 +46,10 @@ impl Node for Dot {
     fn covers_input(&self, net: &Network) -> bool {
         covers(net, &self.inputs, self.output)
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Dot {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes = at.each_pass(|pass| Ok(Fork::new(at, self.output, pass)))?;
         let inputs = self.inputs.map(|x| at.value(x));
         Ok(Box::new(DotKernel { inputs, y: at.value(self.output), scale: T::of(self.scale), passes }))

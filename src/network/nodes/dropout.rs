@@ -1,14 +1,14 @@
 //! Dropout whose mask is a function of (seed, step, node), computed again in the backward instead of stored.
 
-use super::Node;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::random::{Stream, coarse};
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{InputGradient, Prepare};
 use crate::vectorised;
 
 /// Stream of dropout within a seed.
@@ -47,6 +47,10 @@ impl<T: Real> Mask<T> {
 }
 
 impl Node for Dropout {
+    fn name(&self) -> &'static str {
+        "Dropout"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.input]
     }
@@ -54,8 +58,10 @@ impl Node for Dropout {
     fn output(&self) -> ValueId {
         self.output
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Dropout {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
         let mask = Mask { threshold: (self.rate * 2f64.powi(32)) as u32, scale: T::of(1.0 / (1.0 - self.rate)) };

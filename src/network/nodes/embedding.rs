@@ -1,6 +1,5 @@
 //! Numeric features and one embedding per categorical feature, gathered into one row.
 
-use super::Node;
 use crate::error::Result;
 use crate::input::{Bag, Combine, NOTHING};
 use crate::machine::buffer::{Buffer, Layout};
@@ -9,8 +8,10 @@ use crate::machine::memory;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::gradient::{Pass, PerPass, Tiled};
-use crate::network::plan::{Kernel, ParamGradient, Prepare, Step};
+use crate::network::gradient::Tiled;
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{ParamGradient, Prepare};
 use crate::parameters::ParamId;
 use crate::parameters::touched::{SparseGradient, Touched};
 
@@ -121,6 +122,10 @@ enum Gradient<T> {
 }
 
 impl Node for Embedding {
+    fn name(&self) -> &'static str {
+        "Embedding"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.numeric]
     }
@@ -136,8 +141,10 @@ impl Node for Embedding {
     fn tiles(&self, _param: ParamId) -> bool {
         true
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Embedding {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let tables = self.tables.iter().map(|&table| at.param(table)).collect::<Result<_>>()?;
         let passes = at.each_pass(|pass| {
             let gradients = (0..self.tables.len()).map(|k| self.gradient(at, k, pass)).collect::<Result<_>>()?;

@@ -1,12 +1,13 @@
 //! The logit of two events that follow each other.
 
-use super::Node;
-use super::route::{Fork, covers};
+use super::route::Fork;
+use super::segments::covers;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::Real;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{Kernel, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::Prepare;
 use crate::network::{Network, ValueId};
 use crate::vectorised;
 
@@ -28,6 +29,10 @@ struct FunnelKernel<T> {
 }
 
 impl Node for Funnel {
+    fn name(&self) -> &'static str {
+        "Funnel"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         self.inputs.to_vec()
     }
@@ -39,8 +44,10 @@ impl Node for Funnel {
     fn covers_input(&self, net: &Network) -> bool {
         covers(net, &self.inputs, self.output)
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Funnel {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes = at.each_pass(|pass| Ok(Fork::new(at, self.output, pass)))?;
         let inputs = self.inputs.map(|x| at.value(x));
         let slopes = [at.scratch(self.output)?, at.scratch(self.output)?];

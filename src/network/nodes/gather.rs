@@ -1,14 +1,13 @@
 //! A value of picked groups of others.
 
-use super::Node;
-use super::concat::{Owner, take, take_times};
-use super::route::covers;
+use super::segments::{Owner, covers, take, take_times};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{InputGradient, Prepare};
 use crate::network::{Network, ValueId};
 
 /// `y[i] = x_k[g]`, where `(k, g)` is the `i`-th pick.
@@ -52,6 +51,10 @@ struct Backward<T> {
 }
 
 impl Node for Gather {
+    fn name(&self) -> &'static str {
+        "Gather"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         self.inputs.clone()
     }
@@ -65,8 +68,10 @@ impl Node for Gather {
         let whole = |k: usize, value: ValueId| (0..net.values[value].groups).all(|group| once(k, group));
         covers(net, &self.inputs, self.output) && self.inputs.iter().enumerate().all(|(k, &value)| whole(k, value))
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Gather {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes = at.each_pass(|pass| {
             let enters = |k: usize| pass == Pass::Summed && at.entrance(k).is_some();
             let inputs = (0..self.inputs.len()).map(|k| Some((at.leaving(k, pass)?, enters(k)))).collect();

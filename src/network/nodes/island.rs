@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::Node;
 use crate::bail;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{InputGradient, Kernel, ParamGradient, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{InputGradient, ParamGradient, Prepare};
 use crate::parameters::{Init, ParamId};
 
 /// A differentiable function of tensors with parameters of its own.
@@ -66,6 +66,10 @@ struct Backward<T> {
 }
 
 impl Node for Island {
+    fn name(&self) -> &'static str {
+        "Island"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         self.inputs.clone()
     }
@@ -77,8 +81,10 @@ impl Node for Island {
     fn params(&self) -> Vec<ParamId> {
         self.params.clone()
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Island {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let tensor = |id: ValueId| at.value(id).shaped(&[at.rows, at.net.values[id].width]);
         let param = |id: ParamId| at.param(id)?.shaped(&at.net.params[id].shape);
         let lane = match at.net.values[self.output].reach {

@@ -1,14 +1,14 @@
 //! The groups of a value side by side.
 
-use super::Node;
-use super::concat::take;
+use super::segments::take;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{InputGradient, Prepare};
 
 /// `y = [x[0], x[1], ...]` along the width: `[groups, rows, width]` to `[rows, groups * width]`.
 #[derive(Debug)]
@@ -26,6 +26,10 @@ struct JoinKernel<T> {
 }
 
 impl Node for Join {
+    fn name(&self) -> &'static str {
+        "Join"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.input]
     }
@@ -33,8 +37,10 @@ impl Node for Join {
     fn output(&self) -> ValueId {
         self.output
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Join {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
         Ok(Box::new(JoinKernel { x: at.value(self.input), y: at.value(self.output), passes }))

@@ -9,7 +9,6 @@ use std::ops::Range;
 use self::loops::{by_rows, shift, shift_apart, spread, unbend, unbend_together};
 use self::rounded::{Halved, unbend_rounded};
 use self::shapes::Shapes;
-use super::Node;
 use super::activation::Curve;
 use crate::error::{Error, Result};
 use crate::machine::buffer::{Buffer, Layout};
@@ -19,8 +18,11 @@ use crate::machine::parallel::{Places, split};
 use crate::machine::product::{Mode, Product};
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::gradient::{Pass, PerPass, Tiled};
-use crate::network::plan::{Entrance, InputGradient, Kernel, ParamGradient, Piece, Prepare, Step, pieces};
+use crate::network::entrance::{Entrance, Piece, pieces};
+use crate::network::gradient::Tiled;
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{InputGradient, ParamGradient, Prepare};
 use crate::parameters::ParamId;
 use crate::with_shape;
 
@@ -104,6 +106,10 @@ enum Input<T> {
 const NARROW: usize = 8;
 
 impl Node for Linear {
+    fn name(&self) -> &'static str {
+        "Linear"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.input]
     }
@@ -120,7 +126,17 @@ impl Node for Linear {
         param == self.weight
     }
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn multiplies(&self) -> Option<ParamId> {
+        Some(self.weight)
+    }
+
+    fn affine(&self) -> bool {
+        self.curve.is_none()
+    }
+}
+
+impl<T: Real> Prepares<T> for Linear {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let x = self.over(at.value(self.input))?;
         let y = self.over(at.value(self.output))?;
         let shapes = Shapes {
@@ -183,7 +199,7 @@ impl Linear {
             let bias = at.param_gradient(1, pass)?;
             return Ok(Backward { dy: arriving, wide, bias, weight, entrance: None, input });
         }
-        let pieces = pieces(at, self.output, self.layers());
+        let pieces = pieces(at.net, self.output, self.layers());
         let input = match leaving {
             Some(dx) if dx.buffer.layout.lanes == dy.layout.lanes => {
                 Input::Products(vec![(shapes.input(&dx, weight, &dy)?, dx.mode)])

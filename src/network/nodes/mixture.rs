@@ -1,13 +1,13 @@
 //! Sums of experts weighed by gates.
 
-use super::Node;
-use super::concat::Owner;
+use super::segments::Owner;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{InputGradient, Prepare};
 use crate::network::{Network, ValueId};
 use crate::parameters::Reach;
 use crate::vectorised;
@@ -67,6 +67,10 @@ struct Backward<T> {
 }
 
 impl Node for Mixture {
+    fn name(&self) -> &'static str {
+        "Mixture"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         std::iter::once(self.gates).chain(self.experts.iter().map(|experts| experts.value)).collect()
     }
@@ -80,8 +84,10 @@ impl Node for Mixture {
         let own = net.values[self.output].reach == Reach::Own;
         !self.experts.iter().any(|experts| !experts.common && own && net.values[experts.value].reach == Reach::All)
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Mixture {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let groups = at.net.values[self.output].groups;
         let mut first = 0;
         let source = |experts: &Experts| {

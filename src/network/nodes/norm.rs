@@ -1,13 +1,13 @@
 //! Layer and batch normalisation.
 
-use super::Node;
 use crate::error::{Error, Result};
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::{LANES, Real};
 use crate::network::ValueId;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{InputGradient, Kernel, ParamGradient, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{InputGradient, ParamGradient, Prepare};
 use crate::parameters::ParamId;
 use crate::vectorised;
 
@@ -104,6 +104,10 @@ struct LayerNormKernel<T> {
 }
 
 impl Node for LayerNorm {
+    fn name(&self) -> &'static str {
+        "LayerNorm"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.input]
     }
@@ -115,8 +119,10 @@ impl Node for LayerNorm {
     fn params(&self) -> Vec<ParamId> {
         vec![self.scale, self.shift]
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for LayerNorm {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let y = at.value(self.output);
         Ok(Box::new(LayerNormKernel {
             x: at.value(self.input),
@@ -231,6 +237,10 @@ struct BatchNormKernel<T> {
 }
 
 impl Node for BatchNorm {
+    fn name(&self) -> &'static str {
+        "BatchNorm"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.input]
     }
@@ -242,8 +252,10 @@ impl Node for BatchNorm {
     fn params(&self) -> Vec<ParamId> {
         vec![self.scale, self.shift]
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for BatchNorm {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let y = at.value(self.output);
         let Layout { groups, width, .. } = y.layout;
         let columns = |lanes| Buffer::zeros(Layout { groups, rows: 1, lanes, width });

@@ -1,19 +1,14 @@
 //! How gradients go back from a node's output to one of its inputs: in which lanes, with which weights.
 
-use super::concat::Owner;
+use super::segments::Owner;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
-use crate::network::gradient::Pass;
-use crate::network::plan::{InputGradient, Prepare, Step};
-use crate::network::{Network, ValueId};
+use crate::network::ValueId;
+use crate::network::pass::{Pass, Step};
+use crate::network::prepare::{InputGradient, Prepare};
 use crate::parameters::Reach;
 use crate::vectorised;
-
-/// Whether groups that go to their own tasks leave no lane of these inputs empty.
-pub(super) fn covers(net: &Network, inputs: &[ValueId], output: ValueId) -> bool {
-    net.values[output].reach != Reach::Own || inputs.iter().all(|&x| net.values[x].reach != Reach::All)
-}
 
 /// The way back to one input in one pass.
 pub(super) struct Route<T> {

@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
-use super::Node;
-use super::concat::{Owner, lanes_between, take};
+use super::segments::{Owner, lanes_between, take};
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{Entrance, InputGradient, Kernel, Prepare, Step};
+use crate::network::entrance::Entrance;
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{InputGradient, Prepare};
 use crate::network::{Network, ValueId};
 
 /// `y = x[group][:, columns]`.
@@ -36,6 +37,10 @@ struct SelectKernel<T> {
 }
 
 impl Node for Select {
+    fn name(&self) -> &'static str {
+        "Select"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.input]
     }
@@ -48,8 +53,10 @@ impl Node for Select {
         let input = &net.values[self.input];
         input.groups == 1 && self.columns == (0..input.width)
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Select {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
         Ok(Box::new(SelectKernel {

@@ -1,13 +1,13 @@
 //! Gates that select few experts and can be differentiated.
 
-use super::Node;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::real::{LANES, Real};
 use crate::network::ValueId;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{InputGradient, Prepare};
 use crate::parameters::Reach;
 use crate::vectorised;
 
@@ -122,6 +122,10 @@ impl<T: Real> Room<T> {
 }
 
 impl Node for Selectors {
+    fn name(&self) -> &'static str {
+        "Selectors"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.bits, self.mix]
     }
@@ -137,8 +141,10 @@ impl Node for Selectors {
             .filter_map(|(has, name)| has.then_some(name))
             .collect()
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Selectors {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let learns = at.net.values[self.output].learns;
         let backward =
             |pass| Backward { dy: at.arriving(self.output, pass), z: at.leaving(0, pass), w: at.leaving(1, pass) };

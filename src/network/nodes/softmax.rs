@@ -1,13 +1,13 @@
 //! Softmax over the width of each row: gates.
 
-use super::Node;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{InputGradient, Kernel, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{InputGradient, Prepare};
 use crate::vectorised;
 
 /// Calls `$body` with `$w` bound to a number of gates that the compiler knows, or to 0 for one it does not.
@@ -45,6 +45,10 @@ struct SoftmaxKernel<T> {
 }
 
 impl Node for Softmax {
+    fn name(&self) -> &'static str {
+        "Softmax"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.input]
     }
@@ -52,8 +56,10 @@ impl Node for Softmax {
     fn output(&self) -> ValueId {
         self.output
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Softmax {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
         Ok(Box::new(SoftmaxKernel { x: at.value(self.input), y: at.value(self.output), passes }))

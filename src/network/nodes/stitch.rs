@@ -3,15 +3,15 @@
 mod strips;
 
 use self::strips::{Strip, add_times, add_up, fill, product};
-use super::Node;
-use super::concat::Owner;
+use super::segments::Owner;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::random::Stream;
 use crate::machine::real::Real;
-use crate::network::gradient::{Pass, PerPass};
-use crate::network::plan::{InputGradient, Kernel, ParamGradient, Prepare, Step};
+use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::prepare::{InputGradient, ParamGradient, Prepare};
 use crate::network::{Network, ValueId};
 use crate::parameters::{ParamId, Reach};
 
@@ -124,6 +124,10 @@ struct Backward<T> {
 }
 
 impl Node for Stitch {
+    fn name(&self) -> &'static str {
+        "Stitch"
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         self.inputs.clone()
     }
@@ -141,8 +145,10 @@ impl Node for Stitch {
         let apart = |&x: &ValueId| net.values[x].reach == Reach::All && net.values[self.output].reach == Reach::Own;
         self.across || !self.inputs.iter().any(apart)
     }
+}
 
-    fn prepare<T: Real>(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+impl<T: Real> Prepares<T> for Stitch {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes = at.each_pass(|pass| {
             let enters = |k: usize| pass == Pass::Summed && at.entrance(k).is_some();
             let inputs = (0..self.inputs.len()).map(|k| Some((at.leaving(k, pass)?, enters(k)))).collect();

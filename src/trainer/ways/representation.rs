@@ -1,14 +1,14 @@
 //! The way of a step by the tasks' gradients at the representation.
 
-use super::Look;
 use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::model::Model;
 use crate::model::workspace::Workspace;
-use crate::network::gradient::Pass;
-use crate::network::plan::{Purpose, Step};
+use crate::network::pass::{Pass, Purpose, Step};
 use crate::trainer::Trainer;
-use crate::trainer::step::{Parts, Scratch, finite};
+use crate::trainer::batches::Parts;
+use crate::trainer::finite::finite;
+use crate::trainer::scratch::{Look, Scratch};
 use crate::weighting::Needs;
 
 impl Trainer {

@@ -6,8 +6,8 @@ use crate::machine::buffer::Layout;
 use crate::machine::parallel::{Places, split, threads};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
+use crate::network::entrance::Piece;
 use crate::network::nodes::activation::Shape;
-use crate::network::plan::Piece;
 use crate::vectorised;
 
 vectorised! {

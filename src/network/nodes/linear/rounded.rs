@@ -7,7 +7,7 @@ use crate::machine::half::{Halves, add_rounded_products, narrow, round, unround}
 use crate::machine::product::{Mode, Product};
 use crate::machine::real::Real;
 use crate::network::nodes::activation::Shape;
-use crate::network::plan::InputGradient;
+use crate::network::prepare::InputGradient;
 use crate::vectorised;
 
 /// The per-task pass in bfloat16: rounded copies of what its products read, and what they give.

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::machine::buffer::{Buffer, Memory};
 use crate::machine::product::Product;
 use crate::machine::real::Real;
-use crate::network::plan::InputGradient;
+use crate::network::prepare::InputGradient;
 
 /// The sizes of a linear node as its products see them.
 pub(super) struct Shapes {

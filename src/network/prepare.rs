@@ -1,12 +1,13 @@
 //! What a node sees while its kernel is made.
 
-use super::{Entrance, Purpose, Step, pieces};
+use super::entrance::{Entrance, pieces};
+use super::gradient::{Modes, Slabs, Tiled};
+use super::pass::{Pass, PerPass, Purpose, Step};
+use super::{Network, ValueId};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
-use crate::network::gradient::{Modes, Pass, PerPass, Slabs, Tiled};
-use crate::network::{Network, ValueId};
 use crate::parameters::flat::Params;
 use crate::parameters::touched::SparseGradient;
 use crate::parameters::{Param, ParamId, Reach};
@@ -80,7 +81,7 @@ impl<T: Real> Prepare<'_, T> {
         let output = self.net.ops[self.node].output();
         let reach = |value: ValueId| self.net.values[value].reach;
         let enters = reach(self.input(k)) == Reach::All && reach(output) != Reach::All;
-        enters.then(|| Entrance::new(pieces(self, output, 1)))
+        enters.then(|| Entrance::new(pieces(self.net, output, 1)))
     }
 
     fn input(&self, k: usize) -> ValueId {

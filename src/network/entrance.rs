@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::{Prepare, Step};
+use super::pass::Step;
+use super::{Network, Value, ValueId};
 use crate::machine::buffer::Layout;
 use crate::machine::real::Real;
-use crate::network::{Value, ValueId};
 use crate::parameters::{Reach, TaskId};
 
 /// The columns of one task in a group of a gradient of one lane.
@@ -20,8 +20,8 @@ pub struct Piece {
 }
 
 /// What belongs to which task in a value that not all tasks reach, `layers` neighbouring groups of it seen as one.
-pub fn pieces<T: Real>(at: &Prepare<'_, T>, value: ValueId, layers: usize) -> Vec<Piece> {
-    let Value { groups, width, reach, ref columns, .. } = at.net.values[value];
+pub fn pieces(net: &Network, value: ValueId, layers: usize) -> Vec<Piece> {
+    let Value { groups, width, reach, ref columns, .. } = net.values[value];
     let whole = |group| Piece { task: 0, group, columns: 0..layers * width };
     match reach {
         Reach::All => Vec::new(),
@@ -33,7 +33,7 @@ pub fn pieces<T: Real>(at: &Prepare<'_, T>, value: ValueId, layers: usize) -> Ve
         Reach::Own => {
             let mut pieces: Vec<Piece> = Vec::new();
             for own in 0..groups {
-                let (task, group, start) = (at.net.task_of(own, groups), own / layers, own % layers * width);
+                let (task, group, start) = (net.task_of(own, groups), own / layers, own % layers * width);
                 match pieces.last_mut().filter(|last| (last.task, last.group) == (task, group)) {
                     Some(last) => last.columns.end += width,
                     None => pieces.push(Piece { task, group, columns: start..start + width }),

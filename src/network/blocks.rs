@@ -1,0 +1,38 @@
+//! The named pieces of a network's flat parameters.
+
+use super::Network;
+use crate::parameters::{Block, Entry, Reach, Role};
+
+impl Network {
+    /// The named pieces of the flat parameters but for sparse tables; padding belongs to the piece before it.
+    pub fn blocks(&self) -> Vec<Block> {
+        let entries = self.entries.iter().filter_map(|entry| Some((entry, entry.param?)));
+        let entries: Vec<_> = entries.filter(|(_, param)| !self.params[*param].sparse).collect();
+        let mut blocks: Vec<Block> = Vec::with_capacity(entries.len());
+        let (mut pieces, mut seen) = (vec![0; self.params.len()], vec![0; self.params.len()]);
+        entries.iter().for_each(|(_, param)| pieces[*param] += 1);
+        for (entry, param) in &entries {
+            let (reach, role) = (self.params[*param].reach, self.params[*param].role);
+            let (piece, pieces) = (seen[*param], pieces[*param]);
+            seen[*param] += 1;
+            let task = match reach {
+                Reach::All => None,
+                Reach::One(task) => Some(task),
+                Reach::Own | Reach::Columns => Some(self.task_of(piece, pieces)),
+            };
+            if let Some(last) = blocks.last_mut() {
+                last.range.end = entry.range.start;
+            }
+            let decays = matches!(role, Role::Weight | Role::Embedding);
+            blocks.push(Block { path: entry.name.clone(), range: entry.range.clone(), decays, task });
+        }
+        blocks
+    }
+
+    /// The named pieces of the flat parameters that are not frozen.
+    pub fn learning(&self) -> Vec<Block> {
+        let dense = |entry: &&Entry| entry.param.is_some_and(|param| !self.params[param].sparse);
+        let frozen = self.entries.iter().filter(dense).map(|entry| entry.frozen);
+        self.blocks().into_iter().zip(frozen).filter(|(_, frozen)| !frozen).map(|(block, _)| block).collect()
+    }
+}

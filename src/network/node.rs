@@ -1,0 +1,87 @@
+//! What a node is: a description, and a kernel for each number type that plans work in.
+
+use std::fmt::Debug;
+
+use super::pass::{Pass, Step};
+use super::prepare::Prepare;
+use super::{Network, ValueId};
+use crate::error::Result;
+use crate::machine::real::Real;
+use crate::parameters::ParamId;
+
+/// What every node's description offers.
+pub trait Node: Prepares<f32> + Prepares<f64> + Debug + Send + Sync {
+    /// Its name.
+    fn name(&self) -> &'static str;
+    /// The values it reads.
+    fn inputs(&self) -> Vec<ValueId>;
+    /// The value it fills.
+    fn output(&self) -> ValueId;
+    /// The parameters it uses.
+    fn params(&self) -> Vec<ParamId> {
+        Vec::new()
+    }
+    /// Names of the terms that it adds to the objective.
+    fn terms(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+    /// Whether its contribution covers its inputs' whole gradients (in the lanes it touches).
+    fn covers_input(&self, _net: &Network) -> bool {
+        true
+    }
+    /// Whether it can work through the slab of a parameter's per-task gradients in tiles.
+    fn tiles(&self, _param: ParamId) -> bool {
+        false
+    }
+    /// The weight `W`, if it computes `x W^T` of its only input, whatever comes after that.
+    fn multiplies(&self) -> Option<ParamId> {
+        None
+    }
+    /// Whether what it computes is affine: nothing comes after products and sums.
+    fn affine(&self) -> bool {
+        false
+    }
+}
+
+/// The half of a node that is made for one number type.
+pub trait Prepares<T> {
+    /// Makes the kernel: every view and buffer, once.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>>;
+}
+
+/// A number type that plans work in.
+pub trait Number: Real {
+    /// A node's kernel for it.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    fn kernel(node: &dyn Node, at: &Prepare<'_, Self>) -> Result<Box<dyn Kernel>>;
+}
+
+impl Number for f32 {
+    fn kernel(node: &dyn Node, at: &Prepare<'_, f32>) -> Result<Box<dyn Kernel>> {
+        node.prepare(at)
+    }
+}
+
+impl Number for f64 {
+    fn kernel(node: &dyn Node, at: &Prepare<'_, f64>) -> Result<Box<dyn Kernel>> {
+        node.prepare(at)
+    }
+}
+
+/// A node's loops over the buffers of one plan.
+pub trait Kernel: Send {
+    /// Fills the output from the inputs.
+    fn forward(&mut self, step: &Step<'_>) -> Result<()>;
+    /// Fills the inputs' and parameters' gradients from the output's, which it may overwrite.
+    fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()>;
+    /// The terms of the objective that the last forward gave, in the order of the node's names of them: while training,
+    /// times the step's share. Backward adds their gradients.
+    fn terms(&self) -> &[f64] {
+        &[]
+    }
+}

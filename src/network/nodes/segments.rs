@@ -1,0 +1,70 @@
+//! Rows of gradients from one memory into another: which lane goes where, and whose it is.
+
+use crate::machine::buffer::Layout;
+use crate::machine::real::Real;
+use crate::network::prepare::Prepare;
+use crate::network::{Network, ValueId};
+use crate::parameters::{Reach, TaskId};
+use crate::vectorised;
+
+/// Whether groups that go to their own tasks leave no lane of these inputs empty.
+pub(super) fn covers(net: &Network, inputs: &[ValueId], output: ValueId) -> bool {
+    net.values[output].reach != Reach::Own || inputs.iter().all(|&x| net.values[x].reach != Reach::All)
+}
+
+vectorised! {
+/// Copies or adds `weight` times a row.
+pub(super) fn take_times<T: Real>(to: &mut [T], from: &[T], weight: T, add: bool) {
+    if !add {
+        to.fill(T::ZERO);
+    }
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to += weight * from;
+    }
+}
+}
+
+/// Which task a group belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Owner {
+    /// One task for all groups.
+    One(TaskId),
+    /// So many groups each.
+    Own(usize),
+}
+
+impl Owner {
+    pub(super) fn new<T: Real>(at: &Prepare<'_, T>, value: ValueId) -> Self {
+        match at.net.values[value].reach {
+            Reach::One(task) => Self::One(task),
+            _ => Self::Own((at.net.values[value].groups / at.net.tasks()).max(1)),
+        }
+    }
+
+    pub(super) fn task(self, group: usize) -> TaskId {
+        match self {
+            Self::One(task) => task,
+            Self::Own(share) => group / share,
+        }
+    }
+}
+
+vectorised! {
+/// Replaces or adds numbers.
+pub(super) fn take<T: Real>(to: &mut [T], from: &[T], add: bool) {
+    if !add {
+        return to.copy_from_slice(from);
+    }
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to += from;
+    }
+}
+}
+
+/// Pairs of gradient rows, of an output and of its input with `lanes` lanes: lane by lane where both have equally many,
+/// else from the output's one lane into the lane of the task it belongs to.
+pub(super) fn lanes_between(output: Layout, lanes: usize, owner: Owner) -> impl Iterator<Item = (usize, usize)> {
+    let same = output.lanes == lanes;
+    let lane = move |row: usize| if same { (row, row) } else { (row, row * lanes + owner.task(row / output.rows)) };
+    (0..output.groups * output.rows * output.lanes).map(lane)
+}

@@ -22,7 +22,9 @@ from .model.model import MultiTaskModel  # noqa: E402
 from .results.history import History  # noqa: E402
 from .results.relation import Relation  # noqa: E402
 from .results.results import Results  # noqa: E402
-from .training.callbacks import Callback, Checkpoint, EarlyStopping  # noqa: E402
+from .training.callback import Callback  # noqa: E402
+from .training.checkpoint import Checkpoint  # noqa: E402
+from .training.early_stopping import EarlyStopping  # noqa: E402
 from .training.trainer import Trainer  # noqa: E402
 
 __version__ = _core.__version__

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ._stubs import literal
+from .components.literal import literal
 from .components.registry import REGISTRY
 
 #: The families in the order of the page, with a title.

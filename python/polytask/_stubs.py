@@ -1,11 +1,12 @@
 """Type stubs of the component namespaces, written from the registry: `python -m polytask._stubs`."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .components import component
 from .components.component import Component
+from .components.literal import literal
 from .components.registry import BASES, REGISTRY
 
 #: Python's types for those of the registry that defaults do not show.
@@ -46,7 +47,8 @@ def _module(family: str, infos: Iterable[dict[str, Any]]) -> str:
     lines += ["from typing import Any"] if any("Any" in text for text in classes) else []
     lines += [""] if len(lines) > 2 else []
     base = _base(family)
-    module = base.__module__.removeprefix(__package__) or "."
+    # The class calls itself `polytask.Component`, where a stub does not look, being below.
+    module = (component.__name__ if base is Component else base.__module__).removeprefix(__package__)
     return "\n".join([*lines, f"from {module} import {base.__name__}", "", *classes])
 
 
@@ -71,15 +73,6 @@ def _docstring(doc: str) -> list[str]:
     if not rest:
         return [f'    """{first}"""', ""]
     return [f'    """{first}', *(f"    {line}".rstrip() for line in rest), '    """', ""]
-
-
-def literal(value: Any) -> str:
-    """The value as Python source, with the quotes of ours."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{literal(key)}: {literal(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(literal, value)) + "]"
-    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def _type(parameter: dict[str, Any]) -> str:

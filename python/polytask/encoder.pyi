@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from . import Component
+from .components.component import Component
 
 class MLP(Component):
     """Multi-layer perceptron: layers of linear, normalisation, activation, dropout.

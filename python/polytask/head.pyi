@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from . import Component
+from .components.component import Component
 
 class Linear(Component):
     """One linear layer per task; heads that read the same features are one matrix product, others of one shape a batched one."""

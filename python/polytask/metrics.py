@@ -5,16 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from . import _core
-from .components.component import listed, meant
-
-if TYPE_CHECKING:
-    from .data.task import Task
+from .arguments.messages import listed, meant
 
 Tensor = torch.Tensor
 #: What a task may be given for its metrics, or a list of them: one of our names, a callable, callables by name.
@@ -272,16 +269,6 @@ def for_kind(metrics: list[Metric] | None, kind: str, task: str) -> list[Metric]
         fitting = listed(VALUES if kind == "values" else LABELS)
         raise ValueError(f"task `{task}`: metric `{wrong}` does not suit its labels; there are {fitting}")
     return chosen
-
-
-def counted(task: Task, kind: str, metrics: Sequence[Metric]) -> list[str]:
-    """The metrics of a task that the core counts on raw outputs."""
-    if task.scaling is not None and task.scaling.curves:
-        # note: beyond its ends a curve is level, and the core does not see what targets are in units of their own.
-        return []
-    # note: the outputs of a Python loss over classes are logits, which the core does not know to be such.
-    known = ("accuracy",) if task.custom and kind == "classes" else COUNTED[kind]
-    return [metric.name for metric in metrics if metric.named and metric.name in known]
 
 
 def load() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from . import Component
+from .components.component import Component
 
 class SGD(Component):
     """Stochastic gradient descent with momentum (Sutskever et al., On the Importance of Initialization and Momentum

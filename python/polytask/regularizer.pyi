@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from . import Component
+from .components.component import Component
 
 class L1(Component):
     """`R = sum of |w|` (Tibshirani, Regression Shrinkage and Selection via the Lasso, JRSS B 1996)

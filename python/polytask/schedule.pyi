@@ -1,6 +1,6 @@
 """The `schedule` components; written by `python -m polytask._stubs`."""
 
-from . import Component
+from .components.component import Component
 
 class Constant(Component):
     """The learning rate as given, at every step."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from . import Component
+from .components.component import Component
 
 class Hard(Component):
     """Hard parameter sharing (Caruana, ICML 1993; Machine Learning 28, 1997): one encoder, one head per task

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
-from ..components.component import listed, meant
+from ..arguments.messages import listed, meant
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..arguments.messages import listed, meant
 from ..values.known import Known
-from .component import Component, listed, meant, plain
+from .component import Component, plain
 
 #: Most classes that a dict may have weights for.
 _MOST = 1 << 24

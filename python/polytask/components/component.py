@@ -3,13 +3,15 @@
 import inspect
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from .. import _core
+from ..arguments.keywords import unknown
+from ..arguments.messages import listed
 
 
 class Component:
@@ -69,8 +71,6 @@ def _bind(cls: type[Component], args: tuple[Any, ...], kwargs: dict[str, Any]) -
     given = dict(zip(known, args, strict=False))
     for key, value in kwargs.items():
         if key not in known:
-            from ..arguments.keywords import unknown
-
             raise unknown(cls.__name__, key, known)
         if key in given:
             raise TypeError(f"{cls.__name__}: argument `{key}` is given twice")
@@ -99,13 +99,3 @@ def _key(key: Any, argument: str) -> str:
     if not isinstance(key, str):
         raise TypeError(f"{argument} should have strings as keys; got {key!r}")
     return key
-
-
-def meant(name: object, names: Iterable[Any]) -> str:
-    """The question whether one of these was meant, to stand before the list of them; nothing if none is close."""
-    return _core.meant(str(name), [str(each) for each in names])
-
-
-def listed(names: Any) -> str:
-    """Names in backticks, for error messages."""
-    return ", ".join(f"`{name}`" for name in names) or "none"

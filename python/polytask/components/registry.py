@@ -7,8 +7,9 @@ from types import ModuleType
 from typing import Any
 
 from .. import _core
+from ..arguments.messages import listed
 from .by_label import Loss
-from .component import Component, listed
+from .component import Component
 from .standalone import Weighting
 
 REGISTRY: list[dict[str, Any]] = json.loads(_core.components())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .task import whole
+from ..arguments.numbers import whole
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..components.component import listed, meant
+from ..arguments.messages import listed, meant
 from ..values import frames, measures
 from ..values.known import Known, is_missing, merge
 from .bag import Bag

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from ..components.component import listed
+from ..arguments.messages import listed
 from ..values import frames
 
 #: What features are called in a batch that is a dict, unless they go by the model's names of inputs.

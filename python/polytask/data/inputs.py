@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from ..arguments.keywords import checked
-from ..components.component import listed
+from ..arguments.messages import listed
+from ..arguments.numbers import whole
 from ..values import frames
 from .bag import Bag, read
 from .columns import Columns
-from .task import Task, whole
+from .task import Task
 
 _log = logging.getLogger("polytask")
 

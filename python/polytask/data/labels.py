@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..components.component import listed
+from ..arguments.messages import listed
 from ..values import arrays, measures
 from ..values.known import Known, is_missing
 from .rows import Rows

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..components.component import listed, plain
+from ..arguments.messages import listed
+from ..components.component import plain
 from ..process import randomness
 from .rows import Rows
 from .stream import Batches, Stream

@@ -1,6 +1,6 @@
 """Names of columns that training data had where nothing else names them: whatever comes later is read by them."""
 
-from ..components.component import listed
+from ..arguments.messages import listed
 
 
 class Names:

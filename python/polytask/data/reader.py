@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from ..components.component import listed, meant
+from ..arguments.messages import listed, meant
 from ..values import arrays, frames
 from . import forms, labels
 from .mix import Mix, Mixed

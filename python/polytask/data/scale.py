@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..components.component import Component, listed
+from ..arguments.messages import listed
+from ..components.component import Component
 
 #: What a task's `scale` may be.
 NAMES = ("standardize", "robust", "quantile", "log1p")

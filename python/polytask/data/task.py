@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from .. import metrics as _metrics
 from ..arguments.keywords import checked
+from ..arguments.messages import listed
+from ..arguments.numbers import whole
 from ..components import by_label
-from ..components.component import Component, listed, plain
+from ..components.component import Component, plain
 from ..components.registry import component, make
 from ..values.known import merge
 from . import scale as _scale
@@ -199,16 +199,6 @@ def _weight(weight: Any, name: str) -> float:
     if not (value >= 0 and math.isfinite(value)):
         raise ValueError(f"task `{name}`: `weight` should be at least 0; got {weight!r}")
     return float(value)
-
-
-def whole(value: Any, argument: str, least: int = 1) -> int:
-    """A whole number of at least `least`; errors name the argument."""
-    number = value.item() if isinstance(value, np.generic) else value
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"{argument} should be a whole number of at least {least}; got {value!r}")
-    if number < least or number > 2**63 - 1:
-        raise ValueError(f"{argument} should be a whole number of at least {least}; got {value!r}")
-    return number
 
 
 def _missing_loss(name: str) -> Callable[..., Any]:

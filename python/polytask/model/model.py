@@ -14,12 +14,14 @@ import numpy as np
 from .. import _core
 from .. import metrics as _metrics
 from ..arguments.keywords import checked
-from ..components.component import Component, listed, meant
+from ..arguments.messages import listed, meant
+from ..arguments.numbers import whole
+from ..components.component import Component
 from ..components.registry import describe, make
 from ..data import Names, Reader
 from ..data.inputs import Inputs
 from ..data.scale import Scale
-from ..data.task import Task, whole
+from ..data.task import Task
 from ..metrics import Metric
 from ..process import interrupts
 from ..results.inspection import Inspection

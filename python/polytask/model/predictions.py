@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..components.component import listed, meant
+from ..arguments.messages import listed, meant
 from ..data.task import Task
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import _core
-from ..components.component import listed, meant
+from ..arguments.messages import listed, meant
 from ..data.task import Task
 from . import custom_loss
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
-from ..components.component import listed, meant
+from ..arguments.messages import listed, meant
 from ..process import interrupts
 from .table import Table
 
@@ -84,11 +84,12 @@ class History(Table, Sequence[dict[str, Any]]):
             ImportError: matplotlib is not installed.
             ValueError: an unknown column, or something that was not observed.
         """
-        from ..plots import pictures
+        from . import curves
 
-        if isinstance(columns, str) and columns in pictures.PICTURES:
-            return pictures.PICTURES[columns](self)
-        return pictures.history(self, [columns] if isinstance(columns, str) else columns)
+        values = {name: self[name] for name in self.columns}
+        if isinstance(columns, str) and columns in curves.PICTURES:
+            return curves.PICTURES[columns](values)
+        return curves.losses_and_metrics(values, [columns] if isinstance(columns, str) else columns)
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
         return self.columns, [[row.get(name) for name in self.columns] for row in self.rows]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..components.component import listed, meant
+from ..arguments.messages import listed, meant
 from ..process import interrupts
 from .relation import Relation
 from .table import text
@@ -36,6 +36,11 @@ class Gates(NamedTuple):
         """The mean over rows: how much each owner uses each expert, `[owners, experts]`."""
         mean: np.ndarray = self.values.mean(axis=1)
         return mean
+
+    @property
+    def expert_names(self) -> list[str]:
+        """The experts' names without their owners'."""
+        return [name.split(": ")[-1] for name in self.experts[0]]
 
     @property
     def dead(self) -> list[str]:
@@ -119,14 +124,21 @@ class Inspection:
         if name is not None and name not in have:
             raise ValueError(f"`name`: there is no {name!r}; {meant(name, have)}there are {listed(have)}")
         chosen = have if name is None else [name]
-        return pictures.inspection([self.gates.get(each) or self.mixes[each] for each in chosen])
+        axes = pictures.panels(len(chosen), "Inspection.plot")
+        for axis, each in zip(axes, chosen, strict=True):
+            if each in self.gates:
+                gates = self.gates[each]
+                pictures.stacked_bars(axis, gates.use, gates.owners, gates.expert_names, each)
+            else:
+                mix = self.mixes[each]
+                pictures.heat_map(axis, mix.values, mix.to, mix.sources, each)
+        return axes
 
     def __repr__(self) -> str:
         parts = []
         for gates in self.gates.values():
-            names = [name.split(": ")[-1] for name in gates.experts[0]]
             rows = [[owner, *map(float, use)] for owner, use in zip(gates.owners, gates.use, strict=True)]
-            parts.append(f"{gates.name}: mean weight of each expert\n{text(['', *names], rows)}")
+            parts.append(f"{gates.name}: mean weight of each expert\n{text(['', *gates.expert_names], rows)}")
         for mix in self.mixes.values():
             rows = [[to, *map(float, row)] for to, row in zip(mix.to, mix.values, strict=True)]
             title = "how likely each is chosen" if mix.choice else "weights"

@@ -49,7 +49,9 @@ class Relation(Table):
         """
         from ..plots import pictures
 
-        return pictures.relation(self)
+        axes = pictures.panels(1, "Relation.plot")
+        pictures.heat_map(axes[0], self.correlation, self.tasks, self.tasks, "learned correlation of tasks")
+        return axes
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
         rows = zip(self.tasks, self.correlation.tolist(), strict=True)

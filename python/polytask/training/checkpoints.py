@@ -17,22 +17,19 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 
+from .. import _core
 from ..process import randomness
+from .callback import Callback
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-
-if TYPE_CHECKING:
-    import torch
-
-    from .. import _core
-    from .callbacks import Callback
 
 _log = logging.getLogger("polytask")
 _NAME = re.compile(r"checkpoint-(\d{12})\.safetensors")

@@ -9,55 +9,65 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 
-from .. import metrics
-from ..components.component import listed
+from .. import _core, metrics
+from ..arguments.messages import listed
 from ..data import Mixed, Rows, Stream, in_memory, labels
 from ..process import interrupts
 from ..results import observation
+from ..results.history import History
 from ..results.observation import known
 from . import checkpoints, scoring
+from .callback import Callback
 from .monitor import find
 from .progress import Progress
-
-if TYPE_CHECKING:
-    from ..results.history import History
-    from .callbacks import Callback
-    from .trainer import Trainer
+from .run import Run
 
 _log = logging.getLogger("polytask")
 
 
-class Loop:
-    """Reads from top to bottom: `run`, then `_epoch`, then how it is fed."""
+@dataclass(frozen=True)
+class Fit:
+    """What one call of `fit` asks for, as `pt.Trainer.fit` says it; data were read."""
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        train: Rows | Stream | Mixed,
-        validation: Rows | Stream | Mixed | None,
-        epochs: int,
-        batch_size: int,
-        shuffle: bool,
-        train_metrics: bool,
-        callbacks: Sequence[Callback],
-    ) -> None:
-        self.trainer = trainer
-        self.model = trainer.model
-        self.core = trainer._core
-        self.train = train
-        self.validation = validation
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.metrics = train_metrics and any(self.model.metrics)
-        self.callbacks = sorted(callbacks, key=lambda each: each.last)
+    train: Rows | Stream | Mixed
+    validation: Rows | Stream | Mixed | None
+    epochs: int
+    batch_size: int
+    shuffle: bool
+    train_metrics: bool
+    callbacks: Sequence[Callback]
+
+
+class Loop:
+    """Reads from top to bottom: `train`, then `_epoch`, then how it is fed.
+
+    Arguments:
+        run: what callbacks are told of, and whose history grows.
+        core: what steps.
+        fit: what is asked for.
+        end_epoch: ends the core's epoch, complete or broken off; gives what it reports.
+    """
+
+    def __init__(self, run: Run, core: _core.Trainer, fit: Fit, end_epoch: Callable[[], dict[str, Any]]) -> None:
+        self.run = run
+        self.model = run.model
+        self.core = core
+        self.data = fit.train
+        self.validation = fit.validation
+        self.epochs = fit.epochs
+        self.batch_size = fit.batch_size
+        self.shuffle = fit.shuffle
+        self.metrics = fit.train_metrics and any(self.model.metrics)
+        self.callbacks = sorted(fit.callbacks, key=lambda each: each.last)
+        self._end_epoch = end_epoch
         self.first, self.first_step = self.core.epochs, self.core.steps
-        self.rows = None if isinstance(train, Stream) or in_memory(train) is None else train.core()
+        self.rows = None if isinstance(self.data, Stream) or in_memory(self.data) is None else self.data.core()
         self.held: dict[str, Callable[[], None]] = {}
         self.scores: scoring.Scores | None = None
         self._check()
@@ -65,17 +75,17 @@ class Loop:
     @property
     def foreign(self) -> bool:
         """Whether other people's code runs in the loop, which may draw random numbers."""
-        return self.rows is None or self.trainer._foreign
+        return self.rows is None or any(task.custom for task in self.model.tasks)
 
     @property
     def generator(self) -> torch.Generator | None:
         """The generator of the loader, if it has one."""
-        return self.train.generator if isinstance(self.train, Stream) else None
+        return self.data.generator if isinstance(self.data, Stream) else None
 
     @property
     def batches(self) -> int | None:
         """Batches an epoch, if that is known."""
-        return -(-len(self.train) // self.batch_size) if isinstance(self.train, Rows) else self.train.batches
+        return -(-len(self.data) // self.batch_size) if isinstance(self.data, Rows) else self.data.batches
 
     def columns(self) -> list[str]:
         """The columns this call adds to the history."""
@@ -87,7 +97,7 @@ class Loop:
         total = ["loss", "objective"] if self.core.minimizes_another else ["loss"]
         training = [*total, *(name for name in each if self.metrics or name.endswith("/loss")), *self.regularizers]
         validated = [] if self.validation is None else [f"validation/{name}" for name in ["loss", *each]]
-        observed = observation.columns(self.trainer.observe, self.names)
+        observed = observation.columns(self.run.observe, self.names)
         return [*training, *self.terms, *observed, *validated]
 
     @property
@@ -107,7 +117,7 @@ class Loop:
 
     def _check(self) -> None:
         """Everything that can be known to be wrong before the first step."""
-        sets = in_memory(self.train)
+        sets = in_memory(self.data)
         if sets is not None:
             for rows in sets:
                 self.model._core.check(rows.core(), True)
@@ -116,15 +126,15 @@ class Loop:
             if lacking:
                 _log.warning("`data` has no targets of %s, whose heads stay as they are", listed(lacking))
         self._watched()
-        if isinstance(self.train, Mixed):
-            self._check_mix(self.train)
+        if isinstance(self.data, Mixed):
+            self._check_mix(self.data)
         if self.core.needs_validation and in_memory(self.validation) is None:
             weighting = json.loads(self.core.settings)["weighting"]["name"]
             raise ValueError(
                 f"`validation` should be rows in memory, or a fraction of `data`, because the weighting {weighting!r} "
                 "looks at them in each step; got " + ("none" if self.validation is None else "batches from outside")
             )
-        for name, data in (("data", self.train), ("validation", self.validation)):
+        for name, data in (("data", self.data), ("validation", self.validation)):
             if isinstance(data, Stream) and data.once and self.epochs > 1:
                 raise ValueError(f"`{name}` can be read only once, but there are {self.epochs} epochs: pass a list, "
                                  "a DataLoader or an object whose `__iter__` starts again")  # fmt: skip
@@ -150,10 +160,10 @@ class Loop:
         watches = self.core.watches
         return None if watches is None else find(*watches, self.columns(), self.model, "`schedule`: argument `monitor`")
 
-    def run(self, progress: bool, resume: str | None) -> History:
-        """Trains; gives the trainer's history."""
-        trainer = self.trainer
-        trainer._loop, trainer.stopping = self, False
+    def train(self, progress: bool, resume: str | None) -> History:
+        """Trains; gives the run's history."""
+        run = self.run
+        run.stopping = False
         bar, done = None, False
         try:
             if self._scores().keeps:
@@ -168,7 +178,7 @@ class Loop:
             within = self.core.batches > 0
             self._compare_first()
             interrupts.look()
-            while self.core.epochs < self.first + self.epochs and not trainer.stopping:
+            while self.core.epochs < self.first + self.epochs and not run.stopping:
                 self._epoch(bar, within)
                 interrupts.look()  # epochs may be shorter than the time between two looks of the core
                 within = False
@@ -184,7 +194,6 @@ class Loop:
             interrupts.forget()
             _log.warning("interrupted: the model is as after step %s (and %r)", self.core.steps, error)
         finally:
-            trainer._loop = None
             if self.scores is not None:
                 self.core.measure("[]")
             for release in self.held.values():
@@ -192,10 +201,10 @@ class Loop:
             self._say()
             if bar is not None:
                 bar.close(done)
-        return trainer.history
+        return run.history
 
     def _call(self, hook: Callable[..., None], *more: Any) -> None:
-        hook(self.trainer, *more)
+        hook(self.run, *more)
         interrupts.look()
 
     def hold(self, folder: str) -> None:
@@ -219,16 +228,16 @@ class Loop:
         if self.core.needs_validation:
             sets = in_memory(self.validation) or []
             self.core.validate_on((sets[0] if len(sets) == 1 else labels.joined(sets, self._labels)).core())
-        if isinstance(self.train, Rows):
-            self.core.balance(self.train.core())
+        if isinstance(self.data, Rows):
+            self.core.balance(self.data.core())
         elif any("balanced" in json.dumps(task.describe()["loss"]) for task in self.model.tasks):
             inputs = self.model.inputs
             sizes = inputs.numeric, inputs.code_columns
-            self.core.balance(labels.without_features(self.train, self._labels, *sizes).core())
+            self.core.balance(labels.without_features(self.data, self._labels, *sizes).core())
 
     def _compare_first(self) -> None:
         """Says before the first step, of some rows, whether one task will drown another."""
-        sets = in_memory(self.train)
+        sets = in_memory(self.data)
         if self.core.steps > 0 or len(self.names) < 2 or self._lambdas() is None or sets is None:
             return
         if any(task.custom for task in self.model.tasks):  # people's own losses see training and evaluation alone
@@ -270,12 +279,12 @@ class Loop:
         bar.begin(self.core.epochs - self.first)
         for callback in [] if within else self.callbacks:
             self._call(callback.on_epoch_start)
-        scores = self._feed_stream(self.train, bar) if self._streams(self.train) else self._feed_rows(bar)
+        scores = self._feed_stream(self.data, bar) if self._streams(self.data) else self._feed_rows(bar)
         batches = self.core.batches
         row = self._row(self._close(), scores)
         self._observe(row)
         row["seconds"] = time.perf_counter() - began
-        self.trainer.history.append(row)
+        self.run.history.append(row)
         bar.end(batches, row)
         _log.info("epoch %s: %s", row["epoch"], {name: round(value, 5) for name, value in row.items()})
         for callback in self.callbacks:
@@ -298,15 +307,12 @@ class Loop:
 
     def _close(self) -> dict[str, Any]:
         """Ends the core's epoch, complete or broken off."""
-        batches = self.core.batches
         self._say()
-        closed: dict[str, Any] = json.loads(self.core.end_epoch())
-        self.trainer._done += batches
-        return closed
+        return self._end_epoch()
 
     def _row(self, closed: dict[str, Any], scores: scoring.Scores | None) -> dict[str, Any]:
         values = {} if scores is None else scores.metrics(closed["metrics"])
-        row: dict[str, Any] = {"epoch": len(self.trainer.history) + 1, "loss": known(closed["loss"])}
+        row: dict[str, Any] = {"epoch": len(self.run.history) + 1, "loss": known(closed["loss"])}
         if self.core.minimizes_another:
             row["objective"] = known(closed["objective"])
         for task, loss in zip(self.model.tasks, closed["tasks"], strict=True):
@@ -315,7 +321,7 @@ class Loop:
                 row[f"{task.name}/{name}"] = value
         row |= dict(zip(self.terms, closed["terms"], strict=True))
         row |= dict(zip(self.regularizers, closed["regularizers"], strict=True))
-        row |= observation.row(self.trainer.observe, self.names, closed.get("observed", {}))
+        row |= observation.row(self.run.observe, self.names, closed.get("observed", {}))
         if self.validation is not None:
             row |= scoring.evaluate(self.model, self.core, self.validation, 4096).columns("validation/")
         row["lr"] = closed["lr"]
@@ -327,7 +333,7 @@ class Loop:
         how: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "keep_outputs": self.metrics}
         through = False
         while not through:
-            before, due = self.trainer.batches, self._due()
+            before, due = self.run.batches, self._due()
             through = self.core.run(self.rows, **how, stop_after=due, poll=poll)  # type: ignore[arg-type]
             self._call_due(before)
         if not self.metrics or self.scores is None:
@@ -338,8 +344,8 @@ class Loop:
 
     def _score_rows(self, scores: scoring.Scores) -> None:
         """Scores the outputs that were kept; rows that came several times count once, as they were the last time."""
-        sets, first = in_memory(self.train) or [], 0
-        visited = [None] if isinstance(self.train, Rows) else self.core.visited()
+        sets, first = in_memory(self.data) or [], 0
+        visited = [None] if isinstance(self.data, Rows) else self.core.visited()
         for rows, index in zip(sets, visited, strict=True):
             for start in range(0, len(rows), scoring.CHUNK):
                 part = rows.part(start, start + scoring.CHUNK)
@@ -356,7 +362,7 @@ class Loop:
 
         Several data sets in memory may visit a row several times, and the core would count each visit.
         """
-        return scoring.Scores(self.model, counts=self.rows is None or isinstance(self.train, Rows))
+        return scoring.Scores(self.model, counts=self.rows is None or isinstance(self.data, Rows))
 
     def _streams(self, train: Rows | Stream | Mixed) -> TypeGuard[Stream | Mixed]:
         """Whether Python hands over each batch."""
@@ -368,7 +374,7 @@ class Loop:
         keeping = scores if scores is not None and scores.keeps else None
         total, done, keeps = self.batches or 0, 0, keeping is not None
         for rows in stream.epoch(self.core.epochs):
-            before = self.trainer.batches
+            before = self.run.batches
             first = self.core.steps == 0 and done == 0
             _, _, losses = self.core.step(rows.core(), keeps)
             if first:
@@ -382,7 +388,7 @@ class Loop:
             interrupts.look()
         if done == 0:
             raise ValueError("`data` has no batch (any more)")
-        before = self.trainer.batches
+        before = self.run.batches
         self.core.flush(keeps)
         if keeping is not None and waiting:
             _collect(keeping, waiting, self.core.outputs())
@@ -392,30 +398,30 @@ class Loop:
     def _due(self) -> int | None:
         """Batches until the next callback wants to be called."""
         wanted = [each.every_steps for each in self.callbacks if each.every_steps]
-        return min((every - self.trainer.batches % every for every in wanted), default=None)
+        return min((every - self.run.batches % every for every in wanted), default=None)
 
     def _call_due(self, before: int) -> None:
         """Calls whose number of batches was reached, or passed by a step that accumulates several."""
         for callback in self.callbacks:
             every = callback.every_steps
-            if every and self.trainer.batches // every > before // every:
+            if every and self.run.batches // every > before // every:
                 self._call(callback.on_steps)
 
     def state(self) -> dict[str, Any]:
         """What a resumed run must have in common, and where it began."""
         state: dict[str, Any] = {"first": self.first, "first_step": self.first_step, "same": self._same()}
-        return state | ({"mix": self.train.state()} if isinstance(self.train, Mixed) else {})
+        return state | ({"mix": self.data.state()} if isinstance(self.data, Mixed) else {})
 
     def _same(self) -> dict[str, Any]:
-        rows: Any = len(self.train) if isinstance(self.train, Rows) else None
-        if isinstance(self.train, Mixed):
-            rows = self.train.describe()
+        rows: Any = len(self.data) if isinstance(self.data, Rows) else None
+        if isinstance(self.data, Mixed):
+            rows = self.data.describe()
         same = {"batch_size": self.batch_size, "shuffle": self.shuffle, "rows": rows, "train_metrics": self.metrics}
         return same | self._fingerprints
 
     @functools.cached_property
     def _fingerprints(self) -> dict[str, Any]:
-        parts = {"data": in_memory(self.train), "validation": in_memory(self.validation)}
+        parts = {"data": in_memory(self.data), "validation": in_memory(self.validation)}
         return {name: " ".join(each.fingerprint() for each in rows) for name, rows in parts.items() if rows is not None}
 
     def check_same(self, state: dict[str, Any] | None) -> None:
@@ -431,15 +437,15 @@ class Loop:
         """Goes on where the checkpoint's call of `fit` was."""
         if state is not None:
             self.first, self.first_step = state["first"], state["first_step"]
-            if isinstance(self.train, Mixed):
-                self.train.restore(state["mix"])
+            if isinstance(self.data, Mixed):
+                self.data.restore(state["mix"])
 
     def _resume(self, path: str) -> bool:
         """Restores the last complete checkpoint; gives whether there was one."""
         files = checkpoints.found(path)
         for file in files:
             try:
-                self.trainer.restore(file)
+                self.run.restore(file)
             except ValueError as error:
                 if file == files[-1]:
                     raise

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from ..components.component import listed, meant
+from ..arguments.messages import listed, meant
+from ..model.model import MultiTaskModel
 from ..results import observation
-
-if TYPE_CHECKING:
-    from ..model.model import MultiTaskModel
-    from .trainer import Trainer
+from .callback import Callback
+from .run import Run
 
 #: One direction for one monitor, one for each of several in their order or by name, or as the metrics say themselves.
 Mode: TypeAlias = str | Sequence[str] | Mapping[str, str]
@@ -81,18 +80,18 @@ class Watched:
         watched.best = list(state["best"])
         return watched
 
-    def begin(self, trainer: Trainer) -> None:
+    def begin(self, run: Run) -> None:
         """Refuses, before the first step, what the history will not have or nobody knows the direction of."""
         self._warned.clear()
         for name, mode in zip(self.names, self.modes, strict=True):
-            trainer.watch(name, mode)
+            run.watch(name, mode)
 
-    def look(self, trainer: Trainer, row: dict[str, Any], least: float = 0.0) -> list[bool | None]:
+    def look(self, run: Run, row: dict[str, Any], least: float = 0.0) -> list[bool | None]:
         """Whether each is better than its best by more than `least`; `None` for one that never was a number."""
-        return [self._look(j, trainer, row, least) for j in range(len(self.names))]
+        return [self._look(j, run, row, least) for j in range(len(self.names))]
 
-    def _look(self, j: int, trainer: Trainer, row: dict[str, Any], least: float) -> bool | None:
-        column, sign = trainer.watch(self.names[j], self.modes[j])
+    def _look(self, j: int, run: Run, row: dict[str, Any], least: float) -> bool | None:
+        column, sign = run.watch(self.names[j], self.modes[j])
         value, best = sign * row[column], self.best[j]
         if value != value:
             self._warn(column, row["epoch"], best)
@@ -112,6 +111,19 @@ class Watched:
                 else "no epoch can be judged by it so far"
             )
             _log.warning("`%s` is NaN at epoch %s, as where labels are missing or all alike: %s", column, epoch, so)
+
+
+class Watching(Callback):
+    """One that watches columns of the history; pickles name no class beside itself."""
+
+    _watched: Watched | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_watched": None if self._watched is None else self._watched.describe()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        watched = state["_watched"]
+        vars(self).update({**state, "_watched": None if watched is None else Watched.restore(watched)})
 
 
 def _names(monitors: Any) -> list[str]:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import _core, metrics
 from ..data import Mixed, Rows, Stream, labels
+from ..data.task import Task
+from ..metrics import Metric
 from ..model import predictions
+from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.observation import known
 from ..results.results import Results
-
-if TYPE_CHECKING:
-    from ..metrics import Metric
-    from ..model.model import MultiTaskModel
 
 Values = dict[str, dict[str, float]]
 
@@ -31,7 +29,7 @@ class Scores:
     def __init__(self, model: MultiTaskModel, counts: bool = True) -> None:
         self._model = model
         triples = zip(model.tasks, model.kinds, model.metrics, strict=True)
-        self._counted = [metrics.counted(*triple) if counts else [] for triple in triples]
+        self._counted = [_counted(*triple) if counts else [] for triple in triples]
         self._others = [
             _Others(model, j, [metric for metric in each if metric.name not in counted])
             for j, (each, counted) in enumerate(zip(model.metrics, self._counted, strict=True))
@@ -72,6 +70,16 @@ class Scores:
         if self._others[j].metrics:
             found |= self._others[j].values()
         return {metric.name: found[metric.name] for metric in self._model.metrics[j]}
+
+
+def _counted(task: Task, kind: str, each: Sequence[Metric]) -> list[str]:
+    """The metrics of a task that the core counts on raw outputs."""
+    if task.scaling is not None and task.scaling.curves:
+        # note: beyond its ends a curve is level, and the core does not see what targets are in units of their own.
+        return []
+    # note: the outputs of a Python loss over classes are logits, which the core does not know to be such.
+    known = ("accuracy",) if task.custom and kind == "classes" else metrics.COUNTED[kind]
+    return [metric.name for metric in each if metric.named and metric.name in known]
 
 
 class _Others:

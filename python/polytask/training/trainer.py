@@ -14,19 +14,19 @@ import numpy as np
 
 from .. import _core
 from ..arguments.keywords import checked
+from ..arguments.numbers import whole
 from ..components.component import Component, plain
 from ..components.registry import describe
 from ..data import Mixed, Rows, Split, Stream, in_memory, labels
 from ..data.split import divide, rows_of
-from ..data.task import whole
 from ..model.model import MultiTaskModel
 from ..process import interrupts, randomness
 from ..results import observation
 from ..results.history import History
 from ..results.results import Results
 from . import checkpoints, scoring
-from .callbacks import Callback
-from .loop import Loop
+from .callback import Callback
+from .loop import Fit, Loop
 from .monitor import find
 
 _log = logging.getLogger("polytask")
@@ -144,9 +144,14 @@ class Trainer:
                 self.model.reader.scales.learn(train)
                 self.model.reader.scales.apply_all(train)
                 self.model.reader.scales.apply_all(held_out)
-                loop = Loop(self, train, held_out, first, size, bool(shuffle), bool(train_metrics), called)
+                asked = Fit(train, held_out, first, size, bool(shuffle), bool(train_metrics), called)
+                loop = Loop(self, self._core, asked, self._end_epoch)
                 interrupts.look()
-            return loop.run(bool(progress), None if resume is None else checkpoints.folder(resume))
+            self._loop = loop
+            try:
+                return loop.train(bool(progress), None if resume is None else checkpoints.folder(resume))
+            finally:
+                self._loop = None
 
     @checked
     def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
@@ -192,6 +197,22 @@ class Trainer:
         if self._loop is None:
             raise ValueError("`watch` is for callbacks, while `fit` runs")
         return find(monitor, mode, self._loop.columns(), self.model)
+
+    def hold(self, folder: str) -> None:
+        """Keeps other runs out of a folder of checkpoints until `fit` ends; for callbacks.
+
+        Raises:
+            BlockingIOError: another run is in it; says which process.
+        """
+        if self._loop is not None:
+            self._loop.hold(folder)
+
+    def _end_epoch(self) -> dict[str, Any]:
+        """Ends the core's epoch, complete or broken off; gives its means."""
+        batches = self._core.batches
+        means: dict[str, Any] = json.loads(self._core.end_epoch())
+        self._done += batches
+        return means
 
     @property
     def batches(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..components.component import listed, meant
+from ..arguments.messages import listed, meant
 from . import measures, tables
 from .tables import Table
 

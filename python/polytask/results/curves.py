@@ -1,0 +1,98 @@
+"""What a picture of a history shows: which columns stand in which panel, as which lines."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arguments.messages import listed, meant
+from ..plots import pictures
+from ..plots.pictures import Line
+from . import observation
+
+#: A history's columns by name, a value an epoch.
+Columns = Mapping[str, list[Any]]
+
+_CALLED = "History.plot"
+_NOT_DRAWN = ("epoch", "lr", "seconds")
+_VALIDATION = "validation/"
+
+
+def losses_and_metrics(history: Columns, columns: Sequence[str] | None = None) -> Any:
+    """One panel for the losses and one for each metric; training dashed, validation solid."""
+    panels: dict[str, list[str]] = {}
+    for name in _chosen(list(history), columns):
+        panels.setdefault(observation.split(name)[0], []).append(name)
+    axes = pictures.panels(max(len(panels), 1), _CALLED)
+    for axis, (metric, names) in zip(axes, panels.items(), strict=False):
+        pictures.lines(axis, _epochs(history), _pairs(history, names), metric)
+    return axes
+
+
+def weights(history: Columns) -> Any:
+    """Each task's weight over the epochs."""
+    tasks = observation.weighted(history)
+    if not tasks:
+        raise ValueError('the history has no weights: pass observe="weights" to pt.Trainer')
+    axes = pictures.panels(1, _CALLED)
+    colors = pictures.colors(len(tasks))
+    each = [Line(task, history[observation.weight(task)], color) for task, color in zip(tasks, colors, strict=True)]
+    pictures.lines(axes[0], _epochs(history), each, "weight")
+    return axes
+
+
+def conflict(history: Columns) -> Any:
+    """The share of conflicting pairs over the epochs, and the cosines of the last epoch."""
+    tasks = observation.compared(history)
+    if not tasks:
+        raise ValueError('the history has no gradients: pass observe="gradients" to pt.Trainer')
+    share, cosines = axes = pictures.panels(2, _CALLED)
+    epochs = _epochs(history)
+    line = Line("all pairs", history[observation.CONFLICT], "C0")
+    pictures.lines(share, epochs, [line], "share of conflicting pairs")
+    share.set_ylim(-0.02, 1.02)
+    share.get_legend().remove()
+    pictures.heat_map(cosines, _cosines(history, tasks), tasks, tasks, f"cosines of gradients, epoch {epochs[-1]}")
+    return axes
+
+
+#: What `History.plot` draws by another name than that of a column.
+PICTURES: dict[str, Callable[[Columns], Any]] = {"weights": weights, "conflict": conflict}
+
+
+def _chosen(have: list[str], columns: Sequence[str] | None) -> list[str]:
+    unknown = [name for name in columns or () if name not in have]
+    if unknown:
+        raise ValueError(
+            f"`columns`: the history has no {unknown[0]!r}; {meant(unknown[0], have)}it has {listed(have)}"
+        )
+    if columns:
+        return [name for name in columns if name not in _NOT_DRAWN]
+    return [name for name in have if name not in _NOT_DRAWN and not observation.is_observed(name)]
+
+
+def _pairs(history: Columns, names: Sequence[str]) -> list[Line]:
+    """Training and validation of a quantity in one colour."""
+    quantities = list(dict.fromkeys(name.removeprefix(_VALIDATION) for name in names))
+    each = []
+    for name in names:
+        quantity = name.removeprefix(_VALIDATION)
+        beside_validation = name == quantity and _VALIDATION + quantity in names
+        label = observation.split(quantity)[1] + (" (training)" if beside_validation else "")
+        color = f"C{quantities.index(quantity) % 10}"
+        each.append(Line(label, history[name], color, "--" if beside_validation else "-"))
+    return each
+
+
+def _epochs(history: Columns) -> list[Any]:
+    if "epoch" in history:
+        return history["epoch"]
+    return list(range(1, max(map(len, history.values()), default=0) + 1))
+
+
+def _cosines(history: Columns, tasks: Sequence[str]) -> np.ndarray:
+    matrix = np.eye(len(tasks))
+    for i, one in enumerate(tasks):
+        for j, other in enumerate(tasks[i + 1 :], i + 1):
+            matrix[i, j] = matrix[j, i] = history[observation.cosine(one, other)][-1]
+    return matrix

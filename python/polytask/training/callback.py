@@ -1,0 +1,49 @@
+"""What happens between steps and epochs, for anybody to fill in."""
+
+from typing import Any
+
+import numpy as np
+
+
+class Callback:
+    """Override what you need; nothing happens in the rest.
+
+    `every_steps` is a number of batches after which `on_steps` is called, with `accumulate` after the step that takes
+    them in; without it there is no Python between the steps of an epoch. `state` and `restore` carry what the callback
+    knows through a checkpoint: JSON, and arrays. The `trainer` is the `pt.Trainer` that calls.
+    """
+
+    # note: `Any`, so that whoever overrides may write `trainer: pt.Trainer`, which stands above this file.
+
+    every_steps: int | None = None
+    #: Whether it is called after all others, since it keeps what they did.
+    last = False
+
+    def on_fit_start(self, trainer: Any) -> None:
+        """Before the first step; what is raised here leaves the model untouched."""
+
+    def on_epoch_start(self, trainer: Any) -> None:
+        """Before an epoch."""
+
+    def on_steps(self, trainer: Any) -> None:
+        """After each `every_steps` batches."""
+
+    def on_epoch_end(self, trainer: Any, row: dict[str, Any]) -> None:
+        """After an epoch, whose row the history has already; `trainer.stop()` makes it the last one."""
+
+    def on_fit_end(self, trainer: Any) -> None:
+        """After the last epoch; not after an interruption."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, as JSON."""
+        return {}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Arrays that a checkpoint keeps."""
+        return {}
+
+    def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Goes on from what a checkpoint kept."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"

@@ -15,7 +15,7 @@ export LIBTORCH_USE_PYTORCH := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test test-rust test-python interrupts fuzz bounds compare lint fmt stubs methods wheel clean
+.PHONY: demo test test-rust test-python interrupts fuzz bounds compare lint fmt stubs methods docs wheel clean
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-census bench-tables compare-times
 
@@ -97,6 +97,12 @@ stubs: $(VENV)/.extension
 # docs/methods.md, from the same.
 methods: $(VENV)/.extension
 	$(BIN)/python -m polytask._docs
+
+# The guide, and the reference from docstrings, as static pages in target/docs; a link that leads nowhere is an error.
+docs: $(VENV)/.extension
+	rm -rf target/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs target/docs
+	@echo "target/docs/index.html"
 
 bench: bench-speed bench-weightings bench-sharing bench-tables bench-census bench-sharing-census
 bench: bench-correlation bench-relation

@@ -4,7 +4,7 @@ use polytask::input::{Bag, Combine, NOTHING};
 use polytask::machine::half as halves;
 use polytask::machine::random::Stream;
 use polytask::network::builder::Builder;
-use polytask::network::nodes::activation::Curve;
+use polytask::network::nodes::activation::Activation;
 use polytask::network::nodes::embedding::Feature;
 use polytask::network::nodes::island::Module;
 use polytask::network::nodes::mixture::Experts;
@@ -314,20 +314,27 @@ fn sizes(seed: u64) -> (usize, usize, usize, usize) {
     (pick(1, 1, 40), pick(2, 1, 20), pick(3, 1, 24), 1 + seed as usize % 5)
 }
 
-fn curve(x: &Tensor, curve: Curve) -> Tensor {
+fn curve(x: &Tensor, curve: Activation) -> Tensor {
     match curve {
-        Curve::Relu => x.relu(),
-        Curve::LeakyRelu => x.leaky_relu(),
-        Curve::Elu => x.elu(),
-        Curve::Gelu => x.gelu("none"),
-        Curve::Silu => x.silu(),
-        Curve::Tanh => x.tanh(),
-        Curve::Sigmoid => x.sigmoid(),
+        Activation::Relu => x.relu(),
+        Activation::LeakyRelu => x.leaky_relu(),
+        Activation::Elu => x.elu(),
+        Activation::Gelu => x.gelu("none"),
+        Activation::Silu => x.silu(),
+        Activation::Tanh => x.tanh(),
+        Activation::Sigmoid => x.sigmoid(),
     }
 }
 
-const CURVES: [Curve; 7] =
-    [Curve::Relu, Curve::LeakyRelu, Curve::Elu, Curve::Gelu, Curve::Silu, Curve::Tanh, Curve::Sigmoid];
+const CURVES: [Activation; 7] = [
+    Activation::Relu,
+    Activation::LeakyRelu,
+    Activation::Elu,
+    Activation::Gelu,
+    Activation::Silu,
+    Activation::Tanh,
+    Activation::Sigmoid,
+];
 
 #[test]
 fn linear_layers_with_every_activation() {
@@ -352,7 +359,7 @@ fn embeddings_beside_numeric_features() {
         let (rows, inputs, hidden, tasks) = sizes(seed);
         let mut b = Builder::new(inputs - 1, &[3, 7]);
         let x = b.features(&[Feature::plain(2), Feature::plain(5)]);
-        let h = b.linear(&paths(&["a"]), x, hidden, Some(Curve::Tanh));
+        let h = b.linear(&paths(&["a"]), x, hidden, Some(Activation::Tanh));
         add_heads(&mut b, h, tasks);
         Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
             let table = |k: i64| r.param(&format!("embedding.{k}.weight")).index_select(0, &r.codes.select(1, k));
@@ -369,7 +376,7 @@ fn layer_norm_and_residual_sums() {
         let mut b = Builder::new(inputs, &[]);
         let h = b.linear(&paths(&["a"]), b.numeric(), hidden, None);
         let n = b.layer_norm(&paths(&["n"]), h);
-        let m = b.linear(&paths(&["b"]), n, hidden, Some(Curve::Silu));
+        let m = b.linear(&paths(&["b"]), n, hidden, Some(Activation::Silu));
         let s = b.add(&[h, m, n]).unwrap();
         add_heads(&mut b, s, tasks);
         Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
@@ -387,7 +394,7 @@ fn batch_norm_in_training_and_evaluation() {
         let (rows, inputs, hidden, tasks) = sizes(seed);
         let (rows, training) = (rows + 1, seed % 2 == 0);
         let mut b = Builder::new(inputs, &[]);
-        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Activation::Tanh));
         let h = b.batch_norm(&paths(&["n"]), h);
         add_heads(&mut b, h, tasks);
         let mut case = Case::new(b.finish().unwrap(), rows, seed);
@@ -410,7 +417,7 @@ fn dropout_uses_one_mask_for_all_lanes() {
     for seed in 0..10 {
         let (rows, inputs, hidden, tasks) = sizes(seed);
         let mut b = Builder::new(inputs, &[]);
-        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Sigmoid));
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Activation::Sigmoid));
         let d = b.dropout(h, 0.4);
         let h2 = b.linear(&paths(&["b"]), d, hidden, None);
         add_heads(&mut b, h2, tasks);
@@ -441,9 +448,9 @@ fn towers_of_one_size_run_as_groups() {
         let (rows, inputs, hidden, tasks) = sizes(seed + 1);
         let tasks = tasks + 1;
         let mut b = Builder::new(inputs, &[]);
-        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Activation::Tanh));
         let of = |k: usize| (0..tasks).map(|t| format!("t{t}.{k}")).collect::<Vec<_>>();
-        let t = b.fan_out(&of(0), h, 4, Some(Curve::Gelu), Reach::Own);
+        let t = b.fan_out(&of(0), h, 4, Some(Activation::Gelu), Reach::Own);
         let t = b.layer_norm(&of(1), t);
         let t = b.linear(&of(2), t, 3, None);
         (0..tasks).for_each(|task| b.output(t, task, 0..3));
@@ -464,10 +471,10 @@ fn shared_groups_concat_and_select_carry_all_lanes() {
     for seed in 0..10 {
         let (rows, inputs, hidden, tasks) = sizes(seed);
         let mut b = Builder::new(inputs, &[]);
-        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
-        let e = b.fan_out(&paths(&["e0", "e1", "e2"]), h, 4, Some(Curve::Tanh), Reach::All);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Activation::Tanh));
+        let e = b.fan_out(&paths(&["e0", "e1", "e2"]), h, 4, Some(Activation::Tanh), Reach::All);
         let e = b.batch_norm(&paths(&["n0", "n1", "n2"]), e);
-        let e = b.linear(&paths(&["f0", "f1", "f2"]), e, 5, Some(Curve::Silu));
+        let e = b.linear(&paths(&["f0", "f1", "f2"]), e, 5, Some(Activation::Silu));
         let first = b.select(e, 0, 1..4, Reach::All);
         let last = b.select(e, 2, 0..5, Reach::All);
         let c = b.concat(&[last, h, first]).unwrap();
@@ -491,12 +498,12 @@ fn separate_towers_of_different_depth() {
     for seed in 0..10 {
         let (rows, inputs, hidden, _) = sizes(seed);
         let mut b = Builder::new(inputs, &[]);
-        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Activation::Tanh));
         let s = b.select(h, 0, 0..1, Reach::One(0));
         let x = b.concat(&[h, s]).unwrap();
         let t = b.narrow("t0", x, 2, None, Reach::One(0));
         b.output(t, 0, 0..2);
-        let d = b.narrow("t1", h, 3, Some(Curve::Elu), Reach::One(1));
+        let d = b.narrow("t1", h, 3, Some(Activation::Elu), Reach::One(1));
         let d = b.linear(&paths(&["t2"]), d, 1, None);
         b.output(d, 0, 0..1);
         Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
@@ -545,7 +552,7 @@ fn islands_of_each_group() {
     for seed in 0..10 {
         let (rows, inputs, hidden, tasks) = sizes(seed);
         let mut b = Builder::new(inputs, &[]);
-        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Activation::Tanh));
         let each = b.each(h, tasks, Reach::Own);
         let i = b.island(&numbered("own", tasks), &[each], &module(hidden, 3)).unwrap();
         let each = b.each(h, 2, Reach::All);
@@ -576,9 +583,9 @@ fn mixtures_of_common_and_own_experts() {
         let (rows, inputs, hidden, tasks) = sizes(seed);
         let (own, common, width) = (1 + seed as usize % 3, 1 + seed as usize % 2, [3, 4, 8, 16][seed as usize % 4]);
         let mut b = Builder::new(inputs, &[]);
-        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
-        let e = b.fan_out(&numbered("e", common), h, width, Some(Curve::Silu), Reach::All);
-        let o = b.fan_out(&numbered("o", tasks * own), h, width, Some(Curve::Tanh), Reach::Own);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Activation::Tanh));
+        let e = b.fan_out(&numbered("e", common), h, width, Some(Activation::Silu), Reach::All);
+        let o = b.fan_out(&numbered("o", tasks * own), h, width, Some(Activation::Tanh), Reach::Own);
         let g = b.fan_out(&numbered("g", tasks), h, own + common, None, Reach::Own);
         let g = b.softmax(g);
         let experts = [Experts { value: o, common: false }, Experts { value: e, common: true }];
@@ -604,14 +611,14 @@ fn layers_over_each_group_of_shared_values() {
     for seed in 0..12 {
         let (rows, inputs, hidden, tasks) = sizes(seed);
         let mut b = Builder::new(inputs, &[]);
-        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
-        let o = b.fan_out(&numbered("o", tasks), h, 4, Some(Curve::Gelu), Reach::All);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Activation::Tanh));
+        let o = b.fan_out(&numbered("o", tasks), h, 4, Some(Activation::Gelu), Reach::All);
         let g = b.fan_out(&paths(&["g"]), h, tasks, None, Reach::All);
         let g = b.softmax(g);
         let shared = b.mixture(g, &[Experts { value: o, common: true }], Reach::All).unwrap();
-        let e = b.fan_out(&numbered("e", 2), shared, 3, Some(Curve::Tanh), Reach::All);
+        let e = b.fan_out(&numbered("e", 2), shared, 3, Some(Activation::Tanh), Reach::All);
         let each = b.each(o, 2, Reach::Own);
-        let p = b.linear(&numbered("p", 2 * tasks), each, 3, Some(Curve::Silu));
+        let p = b.linear(&numbered("p", 2 * tasks), each, 3, Some(Activation::Silu));
         let q = b.linear(&numbered("q", tasks), o, 4, None);
         let q = b.each(q, 1, Reach::Own);
         let gates = b.linear(&numbered("gates", tasks), q, 4, None);
@@ -652,9 +659,9 @@ fn stitches_mix_tasks_and_layers() {
         ) -> Mix<'a> {
             Mix { inputs, across, parts, start, rule: Rule::Plain }
         }
-        let x0 = b.fan_out(&numbered("a", tasks), b.numeric(), width, Some(Curve::Tanh), Reach::All);
+        let x0 = b.fan_out(&numbered("a", tasks), b.numeric(), width, Some(Activation::Tanh), Reach::All);
         let y0 = b.stitch(&numbered("s", tasks), mix(&[x0], true, parts, &start), Reach::All).unwrap();
-        let x1 = b.linear(&numbered("b", tasks), y0, width, Some(Curve::Silu));
+        let x1 = b.linear(&numbered("b", tasks), y0, width, Some(Activation::Silu));
         let y1 = b.stitch(&numbered("t", tasks), mix(&[x1], true, parts, &start), Reach::Own).unwrap();
         let z = b.stitch(&numbered("l", tasks), mix(&[y0, y1, x1], false, 1, &start), Reach::Own).unwrap();
         add_own_heads(&mut b, z, tasks);
@@ -693,7 +700,7 @@ fn sampled_stitches_choose_one_in_evaluation() {
         let (rows, inputs, hidden, tasks) = sizes(seed);
         let mut b = Builder::new(inputs, &[]);
         let rule = Rule::Sampled { temperature: 2.0, decay: 0.5, lowest: 0.5 };
-        let x = b.fan_out(&numbered("a", 3), b.numeric(), hidden, Some(Curve::Tanh), Reach::All);
+        let x = b.fan_out(&numbered("a", 3), b.numeric(), hidden, Some(Activation::Tanh), Reach::All);
         let mix = Mix { inputs: &[x], across: true, parts: 1, start: &|_, _| 0.0, rule };
         let y = b.stitch(&numbered("s", tasks), mix, Reach::Own).unwrap();
         add_own_heads(&mut b, y, tasks);
@@ -732,9 +739,9 @@ fn groups_are_picked_joined_and_share_a_layer() {
     for seed in 0..12 {
         let (rows, inputs, hidden, tasks) = sizes(seed);
         let mut b = Builder::new(inputs, &[]);
-        let e = b.fan_out(&numbered("e", 3), b.numeric(), hidden, Some(Curve::Gelu), Reach::All);
-        let tied = b.tied("tied", e, 4, Some(Curve::Silu));
-        let lone = b.linear(&paths(&["a"]), b.numeric(), 4, Some(Curve::Tanh));
+        let e = b.fan_out(&numbered("e", 3), b.numeric(), hidden, Some(Activation::Gelu), Reach::All);
+        let tied = b.tied("tied", e, 4, Some(Activation::Silu));
+        let lone = b.linear(&paths(&["a"]), b.numeric(), 4, Some(Activation::Tanh));
         let picked = b.gather(&[(tied, 2), (lone, 0), (tied, 0), (tied, 2)], Reach::All);
         let joined = b.join(picked);
         let own: Vec<_> = (0..tasks).map(|t| if t % 2 == 0 { (tied, t % 3) } else { (lone, 0) }).collect();
@@ -849,7 +856,7 @@ fn shared_groups_meet_groups_of_their_own() {
     for seed in 0..12 {
         let (rows, inputs, _, tasks) = sizes(seed);
         let mut b = Builder::new(inputs, &[]);
-        let x = b.fan_out(&numbered("a", tasks), b.numeric(), 1, Some(Curve::Tanh), Reach::All);
+        let x = b.fan_out(&numbered("a", tasks), b.numeric(), 1, Some(Activation::Tanh), Reach::All);
         let z = b.fan_out(&numbered("b", tasks), b.numeric(), 1, None, Reach::Own);
         let joined = b.join(x);
         let seen = b.fan_out(&numbered("c", tasks), joined, 1, None, Reach::Own);
@@ -943,7 +950,7 @@ fn calibrated_logits_belong_to_their_own_tasks() {
     for seed in 0..12 {
         let (rows, inputs, hidden, _) = sizes(seed);
         let mut b = Builder::new(inputs, &[]);
-        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Activation::Tanh));
         let [x, y, z] = [0, 1, 2].map(|t| b.narrow(&format!("t{t}"), h, 1, None, Reach::One(t)));
         let y = b.calibrate(x, y, 0.8, Reach::One(1)).unwrap();
         let z = b.calibrate(y, z, 0.3, Reach::One(2)).unwrap();
@@ -1067,7 +1074,7 @@ fn saturated_selectors_choose_exactly() {
 fn micro_batches_add_up_with_terms() {
     for seed in 0..6 {
         let mut b = Builder::new(4, &[]);
-        let h = b.linear(&paths(&["a"]), b.numeric(), 6, Some(Curve::Tanh));
+        let h = b.linear(&paths(&["a"]), b.numeric(), 6, Some(Activation::Tanh));
         let z = b.fan_out(&numbered("z", 2), h, 6, None, [Reach::All, Reach::Own][seed as usize % 2]);
         let w = b.fan_out(&numbered("w", 2), h, 2, None, [Reach::All, Reach::Own][seed as usize % 2]);
         let g = b.selectors(z, w, 2, 5, 4.0, 0.3).unwrap();
@@ -1122,7 +1129,7 @@ fn bags_and_sparse_tables() {
         ];
         let mut b = Builder::new(inputs - 1, &[5, 5, 5, 7, 3, 2, 2, 2]);
         let x = b.features(&features);
-        let h = b.linear(&paths(&["a"]), x, hidden, Some(Curve::Tanh));
+        let h = b.linear(&paths(&["a"]), x, hidden, Some(Activation::Tanh));
         add_heads(&mut b, h, tasks);
         let net = b.finish().unwrap();
         let flat: usize = net.params.iter().filter(|p| p.sparse).map(|p| p.range.len()).sum();
@@ -1148,7 +1155,7 @@ fn islands_run_under_autograd() {
     for seed in 0..10 {
         let (rows, inputs, hidden, tasks) = sizes(seed);
         let mut b = Builder::new(inputs, &[]);
-        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Activation::Tanh));
         let i = b.island(&paths(&["island"]), &[h], &module(hidden, 3)).unwrap();
         let c = b.concat(&[i, h]).unwrap();
         add_heads(&mut b, c, tasks);
@@ -1164,7 +1171,7 @@ fn islands_run_under_autograd() {
 fn micro_batches_add_up() {
     let mut b = Builder::new(4, &[3, 9]);
     let x = b.features(&[Feature::plain(2), Feature { sparse: true, ..Feature::plain(2) }]);
-    let h = b.linear(&paths(&["a"]), x, 6, Some(Curve::Tanh));
+    let h = b.linear(&paths(&["a"]), x, 6, Some(Activation::Tanh));
     add_heads(&mut b, h, 2);
     let mut case = Case::new(b.finish().unwrap(), 9, 4);
     case.run(Pass::Summed, true);
@@ -1212,10 +1219,10 @@ fn frozen_parts_get_no_gradient_and_the_rest_its_own() {
         let (rows, tasks) = (7 + seed, 3);
         let mut b = Builder::new(4, &[5, 3]);
         let x = b.features(&[Feature::plain(3), Feature { sparse: true, ..Feature::plain(2) }]);
-        let h = b.linear(&paths(&["a"]), x, 6, Some(Curve::Tanh));
+        let h = b.linear(&paths(&["a"]), x, 6, Some(Activation::Tanh));
         let h = b.layer_norm(&paths(&["n"]), h);
-        let h = b.linear(&paths(&["c"]), h, 6, Some(Curve::Gelu));
-        let e = b.fan_out(&paths(&["e0", "e1"]), h, 4, Some(Curve::Tanh), Reach::All);
+        let h = b.linear(&paths(&["c"]), h, 6, Some(Activation::Gelu));
+        let e = b.fan_out(&paths(&["e0", "e1"]), h, 4, Some(Activation::Tanh), Reach::All);
         let e = b.linear(&paths(&["f0", "f1"]), e, 4, None);
         let e = b.join(e);
         let e = b.island(&paths(&["m"]), &[e], &module(8, 5)).unwrap();
@@ -1238,8 +1245,8 @@ fn towers_and_stitches_may_be_frozen_one_by_one() {
     for (seed, below) in parts.iter().enumerate() {
         let tasks = 3;
         let mut b = Builder::new(4, &[]);
-        let h = b.linear(&paths(&["a"]), b.numeric(), 6, Some(Curve::Tanh));
-        let t = b.fan_out(&numbered("t", tasks), h, 5, Some(Curve::Tanh), Reach::All);
+        let h = b.linear(&paths(&["a"]), b.numeric(), 6, Some(Activation::Tanh));
+        let t = b.fan_out(&numbered("t", tasks), h, 5, Some(Activation::Tanh), Reach::All);
         let start = |to: usize, from: usize| 0.3 + 0.1 * (to + 2 * from) as f64;
         let mix = Mix { inputs: &[t], across: true, parts: 1, start: &start, rule: Rule::Plain };
         let t = b.stitch(&numbered("s.", tasks), mix, Reach::Own).unwrap();
@@ -1261,7 +1268,7 @@ fn towers_and_stitches_may_be_frozen_one_by_one() {
 fn frozen_batch_norms_keep_their_statistics() {
     let (rows, hidden) = (9, 4);
     let mut b = Builder::new(3, &[]);
-    let x = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Curve::Tanh));
+    let x = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Activation::Tanh));
     let e = b.each(x, 2, Reach::All);
     let e = b.batch_norm(&paths(&["n0", "n1"]), e);
     let e = b.join(e);
@@ -1314,7 +1321,7 @@ fn nothing_runs_backwards_through_a_frozen_trunk() {
     let module: Arc<dyn Module> = counting.clone();
     let mut b = Builder::new(5, &[4]);
     let x = b.features(&[Feature::plain(2)]);
-    let h = b.linear(&paths(&["encoder.0"]), x, 4, Some(Curve::Relu));
+    let h = b.linear(&paths(&["encoder.0"]), x, 4, Some(Activation::Relu));
     let m = b.island(&paths(&["encoder.1"]), &[h], &module).unwrap();
     let d = b.dropout(m, 0.5);
     let old = b.narrow("heads.old", d, 2, None, Reach::One(0));

@@ -7,7 +7,7 @@ use crate::component::Sizes;
 use crate::error::Result;
 use crate::network::ValueId;
 use crate::network::builder::Builder;
-use crate::network::nodes::activation::Curve;
+use crate::network::nodes::activation::Activation;
 
 /// Which normalisation follows each linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ crate::component! {
         /// Width of each layer; a list, or one number for one layer.
         hidden: Sizes = Sizes(vec![128]), in 1.0..;
         /// `"relu"`, `"leaky_relu"`, `"elu"`, `"gelu"`, `"silu"`, `"tanh"`, `"sigmoid"`, or None for linear layers.
-        activation: Option<Curve> = Some(Curve::Relu);
+        activation: Option<Activation> = Some(Activation::Relu);
         /// Probability with which a number is zeroed while training, after each activation.
         dropout: f64 = 0.0, in 0.0..1.0;
         /// `"layer"`, `"batch"` or None.
@@ -64,7 +64,7 @@ impl Mlp {
                     Norm::Layer => net.layer_norm(&norms, y),
                     Norm::Batch => net.batch_norm(&norms, y),
                 };
-                self.activation.map_or(y, |curve| net.activation(y, curve))
+                self.activation.map_or(y, |activation| net.activation(y, activation))
             }
         };
         net.dropout(y, self.dropout)

@@ -4,7 +4,7 @@ use super::{Head, Target, alone, side_by_side};
 use crate::component::Sizes;
 use crate::error::Result;
 use crate::network::builder::Builder;
-use crate::network::nodes::activation::Curve;
+use crate::network::nodes::activation::Activation;
 use crate::network::{Output, ValueId};
 
 crate::component! {
@@ -15,7 +15,7 @@ crate::component! {
         /// Width of each hidden layer; a list, or one number for one layer.
         hidden: Sizes = Sizes(vec![32]), in 1.0..;
         /// `"relu"`, `"leaky_relu"`, `"elu"`, `"gelu"`, `"silu"`, `"tanh"`, `"sigmoid"`, or None for linear layers.
-        activation: Option<Curve> = Some(Curve::Relu);
+        activation: Option<Activation> = Some(Activation::Relu);
         /// Probability with which a number is zeroed while training, after each activation.
         dropout: f64 = 0.0, in 0.0..1.0;
     }

@@ -1,7 +1,7 @@
 //! Binary cross-entropy of one or many labels.
 
 use super::cells::{self, Cell};
-use super::{Batch, Kernel, Loss};
+use super::{Batch, Formula, Loss};
 use crate::error::Result;
 use crate::label::{Counts, LabelWeights, Labels, Targets};
 use crate::machine::real::Real;
@@ -38,7 +38,7 @@ impl<T: Real> Cell<T, 1> for BinaryCrossEntropy {
     }
 }
 
-impl<T: Real> Kernel<T> for BinaryCrossEntropy {
+impl<T: Real> Formula<T> for BinaryCrossEntropy {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         cells::weight(targets, weights)
     }

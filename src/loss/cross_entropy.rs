@@ -1,6 +1,6 @@
 //! Cross-entropy of class probabilities.
 
-use super::{Batch, Kernel, Loss, softmax};
+use super::{Batch, Formula, Loss, softmax};
 use crate::error::Result;
 use crate::label::{ClassWeights, Counts, Labels, Targets};
 use crate::machine::real::Real;
@@ -56,7 +56,7 @@ impl<T: Real> softmax::Row<T> for Judge<'_, T> {
     }
 }
 
-impl<T: Real> Kernel<T> for CrossEntropy {
+impl<T: Real> Formula<T> for CrossEntropy {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         softmax::weight(targets, weights, |class| self.class_weight(class))
     }

@@ -1,7 +1,7 @@
 //! Focal loss, for classes or binary labels.
 
 use super::cells::{self, Cell};
-use super::{Batch, Kernel, Loss, softmax};
+use super::{Batch, Formula, Loss, softmax};
 use crate::error::Result;
 use crate::label::{Counts, LabelWeights, Labels, Targets};
 use crate::machine::real::Real;
@@ -92,7 +92,7 @@ impl<T: Real> Cell<T, 1> for Focal {
     }
 }
 
-impl<T: Real> Kernel<T> for Focal {
+impl<T: Real> Formula<T> for Focal {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         match targets {
             Targets::Classes(_) => softmax::weight(targets, weights, |_| 1.0),

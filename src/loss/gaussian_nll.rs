@@ -1,7 +1,7 @@
 //! Gaussian negative log-likelihood with a variance of its own for every row.
 
 use super::cells::{self, Cell};
-use super::{Batch, Kernel, Loss};
+use super::{Batch, Formula, Loss};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::machine::real::Real;
@@ -32,7 +32,7 @@ impl<T: Real> Cell<T, 2> for GaussianNll {
     }
 }
 
-impl<T: Real> Kernel<T> for GaussianNll {
+impl<T: Real> Formula<T> for GaussianNll {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         cells::weight(targets, weights)
     }

@@ -1,7 +1,7 @@
 //! Huber's loss.
 
 use super::cells::{self, Cell};
-use super::{Batch, Kernel, Loss};
+use super::{Batch, Formula, Loss};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::machine::real::Real;
@@ -25,7 +25,7 @@ impl<T: Real> Cell<T, 1> for Huber {
     }
 }
 
-impl<T: Real> Kernel<T> for Huber {
+impl<T: Real> Formula<T> for Huber {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         cells::weight(targets, weights)
     }

@@ -1,7 +1,7 @@
 //! Absolute error.
 
 use super::cells::{self, Cell};
-use super::{Batch, Kernel, Loss};
+use super::{Batch, Formula, Loss};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::machine::real::Real;
@@ -19,7 +19,7 @@ impl<T: Real> Cell<T, 1> for MeanAbsolute {
     }
 }
 
-impl<T: Real> Kernel<T> for MeanAbsolute {
+impl<T: Real> Formula<T> for MeanAbsolute {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         cells::weight(targets, weights)
     }

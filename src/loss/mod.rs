@@ -57,7 +57,7 @@ impl<T> Batch<'_, T> {
 }
 
 /// The numeric half of a loss, for one element type.
-pub trait Kernel<T: Real> {
+pub trait Formula<T: Real> {
     /// Total weight of the labelled rows (or cells): the denominator of the mean.
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64;
     /// Sum over labelled rows (or cells) of weight times loss; fills `scale` times its gradient.
@@ -67,7 +67,7 @@ pub trait Kernel<T: Real> {
 /// A loss: what its labels look like, how raw outputs become predictions, and the kernels.
 ///
 /// A task is described by `classes` (the number of classes, if its labels are classes) and `outputs` (labels a row).
-pub trait Loss: Kernel<f32> + Kernel<f64> + Described + Debug + Send + Sync {
+pub trait Loss: Formula<f32> + Formula<f64> + Described + Debug + Send + Sync {
     /// What the task's labels must look like.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ pub trait Loss: Kernel<f32> + Kernel<f64> + Described + Debug + Send + Sync {
         false
     }
 
-    /// What went wrong in the last [`Kernel::evaluate`], for a loss that is code of the caller's.
+    /// What went wrong in the last [`Formula::evaluate`], for a loss that is code of the caller's.
     ///
     /// # Errors
     /// What that code raised.

@@ -1,7 +1,7 @@
 //! Poisson negative log-likelihood of counts.
 
 use super::cells::{self, Cell};
-use super::{Batch, Kernel, Loss};
+use super::{Batch, Formula, Loss};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::machine::real::Real;
@@ -26,7 +26,7 @@ impl<T: Real> Cell<T, 1> for Poisson {
     }
 }
 
-impl<T: Real> Kernel<T> for Poisson {
+impl<T: Real> Formula<T> for Poisson {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         cells::weight(targets, weights)
     }

@@ -1,7 +1,7 @@
 //! Quantile regression by the pinball loss.
 
 use super::cells::{self, Cell};
-use super::{Batch, Kernel, Loss};
+use super::{Batch, Formula, Loss};
 use crate::bail;
 use crate::error::Result;
 use crate::label::{Labels, Targets};
@@ -52,7 +52,7 @@ impl<T: Real> Cell<T, 1> for Quantile {
     }
 }
 
-impl<T: Real> Kernel<T> for Quantile {
+impl<T: Real> Formula<T> for Quantile {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         cells::weight(targets, weights)
     }

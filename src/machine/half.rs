@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::Result;
 use crate::machine::buffer::Memory;
 use crate::machine::level::{Level, level};
-use crate::machine::parallel::{Places, split, threads};
+use crate::machine::parallel::{Disjoint, split, threads};
 use crate::machine::product::Mode;
 use crate::machine::real::{LANES, Real};
 use crate::{bail, vectorised};
@@ -74,7 +74,7 @@ pub fn wide<T: Real>(bits: u16) -> T {
 
 /// Rounds every number.
 pub fn round<T: Real>(from: &[T], to: &mut [u16]) {
-    let (units, places) = (to.len(), Places::new(to));
+    let (units, places) = (to.len(), Disjoint::new(to));
     split(units, units, &|_, range| {
         // SAFETY: ranges of different threads do not overlap.
         round_part(&from[range.clone()], unsafe { places.part(range) });
@@ -91,7 +91,7 @@ fn round_part<T: Real>(from: &[T], to: &mut [u16]) {
 
 /// Writes or adds every number.
 pub fn unround<T: Real>(from: &[u16], to: &mut [T], mode: Mode) {
-    let (units, places) = (to.len(), Places::new(to));
+    let (units, places) = (to.len(), Disjoint::new(to));
     split(units, units, &|_, range| {
         // SAFETY: ranges of different threads do not overlap.
         unround_part(&from[range.clone()], unsafe { places.part(range) }, mode);
@@ -117,7 +117,7 @@ pub fn add_rounded_products(slab: &[u16], tasks: usize, room: &mut Vec<f64>, gra
     let (width, size) = (slab.len() / tasks.max(1), tasks * tasks);
     room.clear();
     room.resize(threads(slab.len()) * size, 0.0);
-    let (blocks, places) = (width.div_ceil(BLOCK), Places::new(room));
+    let (blocks, places) = (width.div_ceil(BLOCK), Disjoint::new(room));
     split(blocks, slab.len(), &|thread, range| {
         // SAFETY: every thread has sums of its own.
         let sums = unsafe { places.part(thread * size..(thread + 1) * size) };

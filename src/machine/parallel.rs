@@ -98,16 +98,16 @@ pub fn split(units: usize, numbers: usize, body: &(dyn Fn(usize, Range<usize>) +
 
 /// A slice that several threads write to, each in places of its own.
 #[derive(Debug)]
-pub struct Places<'a, T> {
+pub struct Disjoint<'a, T> {
     start: *mut T,
     len: usize,
     slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: threads only get at it through `Places::part`, whose caller keeps parts apart.
-unsafe impl<T: Send> Sync for Places<'_, T> {}
+// SAFETY: threads only get at it through `Disjoint::part`, whose caller keeps parts apart.
+unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
 
-impl<'a, T> Places<'a, T> {
+impl<'a, T> Disjoint<'a, T> {
     /// Of a slice.
     pub fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
@@ -134,7 +134,7 @@ mod tests {
         tch::set_num_threads(2);
         for units in [0, 1, 2, 3, 1000] {
             let mut done = vec![0u8; units];
-            let places = Places::new(&mut done);
+            let places = Disjoint::new(&mut done);
             split(units, WORTH, &|_, range| {
                 // SAFETY: ranges of different threads do not overlap.
                 unsafe { places.part(range) }.iter_mut().for_each(|unit| *unit += 1);

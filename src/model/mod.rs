@@ -30,7 +30,7 @@ use crate::parameters::Entry;
 use crate::parameters::flat::Params;
 use crate::parameters::path::component;
 use crate::regularizer::Relation;
-use crate::sharing::{Parts, Sharing};
+use crate::sharing::{Context, Sharing};
 use crate::task::Task;
 use crate::{bail, encoder, head, sharing, value_error};
 
@@ -61,7 +61,7 @@ pub struct Model {
 /// The network of a model: embeddings of the given widths, encoders wired by a sharing scheme, heads.
 ///
 /// # Errors
-/// Parts that do not fit each other.
+/// Context that do not fit each other.
 pub fn assemble(
     inputs: &Inputs,
     widths: &[usize],
@@ -79,7 +79,7 @@ pub fn assemble(
         sparse: category.sparse,
     };
     let x = net.features(&inputs.categorical.iter().zip(widths).map(table).collect::<Vec<_>>());
-    let features = sharing.build(&mut net, &Parts { x, encoder, tasks })?;
+    let features = sharing.build(&mut net, &Context { x, encoder, tasks })?;
     let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
         path: format!("heads.{}", component(&task.name)),
         features,

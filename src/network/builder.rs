@@ -9,7 +9,7 @@ mod parameters;
 use std::ops::Range;
 
 use super::node::Node;
-use super::nodes::activation::{self, Curve};
+use super::nodes::activation::{self, Activation};
 use super::nodes::embedding::{Embedding, Feature};
 use super::nodes::linear::{Linear, Wiring};
 use super::nodes::{add, concat, dropout, norm, select};
@@ -31,8 +31,8 @@ pub struct Builder {
     repeated: Vec<Repeated>,
     /// Tasks to come, if that was said; else each own group is another task's.
     tasks: Option<usize>,
-    /// Whether groups start alike.
-    alike: bool,
+    /// Whether groups start starting_alike.
+    starting_alike: bool,
     /// Numbers in all parameters and state, counted without overflow.
     wanted: usize,
     /// Where the last parameter ends.
@@ -49,7 +49,7 @@ struct Repeated {
     copies: usize,
     value: Value,
     /// The value that holds it, once a node has needed one.
-    solid: Option<ValueId>,
+    materialized: Option<ValueId>,
 }
 
 impl Builder {
@@ -67,14 +67,14 @@ impl Builder {
             outputs: Vec::new(),
             representation: 0,
             views: Vec::new(),
-            thaws: 0,
+            freezes: 0,
         };
         Self {
             net,
             state_entries: Vec::new(),
             repeated: Vec::new(),
             tasks: None,
-            alike: false,
+            starting_alike: false,
             wanted: 0,
             end: 0,
             limit: Limit::default(),
@@ -126,8 +126,8 @@ impl Builder {
     }
 
     /// A linear layer with its activation; one path a group.
-    pub fn linear(&mut self, paths: &[String], x: ValueId, width: usize, curve: Option<Curve>) -> ValueId {
-        self.linear_from(paths, x, width, curve, None)
+    pub fn linear(&mut self, paths: &[String], x: ValueId, width: usize, activation: Option<Activation>) -> ValueId {
+        self.linear_from(paths, x, width, activation, None)
     }
 
     /// The same with weights and biases that start in another way than uniform in plus or minus `1/sqrt(inputs)`.
@@ -136,7 +136,7 @@ impl Builder {
         paths: &[String],
         x: ValueId,
         width: usize,
-        curve: Option<Curve>,
+        activation: Option<Activation>,
         start: Option<Init>,
     ) -> ValueId {
         let Value { groups, width: inner, reach, .. } = *self.value(x);
@@ -146,16 +146,16 @@ impl Builder {
         };
         let (weight, bias) = self.affine(paths, groups / layers, layers, [width, inner], start);
         let output = self.fresh(groups, width, reach, true);
-        self.push(Linear { input, output, weight, bias, curve, wiring: Wiring::Own(layers) })
+        self.push(Linear { input, output, weight, bias, activation, wiring: Wiring::Own(layers) })
     }
 
     /// One linear layer for all groups of `x`.
-    pub fn tied(&mut self, path: &str, x: ValueId, width: usize, curve: Option<Curve>) -> ValueId {
-        let input = self.solid(x);
+    pub fn tied(&mut self, path: &str, x: ValueId, width: usize, activation: Option<Activation>) -> ValueId {
+        let input = self.materialize(x);
         let Value { groups, width: inner, reach, .. } = *self.value(input);
         let (weight, bias) = self.affine(&[path.to_owned()], 1, 1, [width, inner], None);
         let output = self.fresh(groups, width, reach, true);
-        self.push(Linear { input, output, weight, bias, curve, wiring: Wiring::Tied })
+        self.push(Linear { input, output, weight, bias, activation, wiring: Wiring::Tied })
     }
 
     /// One linear layer a group over the same input: towers ([`Reach::Own`]) or experts ([`Reach::All`]).
@@ -164,24 +164,31 @@ impl Builder {
         paths: &[String],
         x: ValueId,
         width: usize,
-        curve: Option<Curve>,
+        activation: Option<Activation>,
         reach: Reach,
     ) -> ValueId {
         let each = self.each(x, paths.len(), reach);
-        self.linear(paths, each, width, curve)
+        self.linear(paths, each, width, activation)
     }
 
     /// A linear layer from here on for `reach`: one task's, whatever reaches its input.
-    pub fn narrow(&mut self, path: &str, x: ValueId, width: usize, curve: Option<Curve>, reach: Reach) -> ValueId {
-        let input = self.solid(x);
+    pub fn narrow(
+        &mut self,
+        path: &str,
+        x: ValueId,
+        width: usize,
+        activation: Option<Activation>,
+        reach: Reach,
+    ) -> ValueId {
+        let input = self.materialize(x);
         let (weight, bias) = self.affine(&[path.to_owned()], 1, 1, [width, self.value(input).width], None);
         let output = self.fresh(1, width, reach, true);
-        self.push(Linear { input, output, weight, bias, curve, wiring: Wiring::Own(1) })
+        self.push(Linear { input, output, weight, bias, activation, wiring: Wiring::Own(1) })
     }
 
     /// Linear heads over one input, a task each, fused into one product; `[rows, sum of widths]`.
     pub fn heads(&mut self, paths: &[String], x: ValueId, widths: &[usize]) -> ValueId {
-        let x = self.solid(x);
+        let x = self.materialize(x);
         let (inner, outer) = (self.value(x).width, widths.iter().fold(0, |sum: usize, &w| sum.saturating_add(w)));
         let bound = Init::Uniform(1.0 / (inner.max(1) as f64).sqrt());
         let pieces = |name: &str, shape: &dyn Fn(usize) -> Vec<usize>| {
@@ -192,14 +199,14 @@ impl Builder {
         let bias = self.parameter(pieces("bias", &|w| vec![w]), &[outer], 1, Role::Bias, bound);
         let output = self.fresh(1, outer, Reach::Columns, true);
         self.net.values[output].columns = columns(widths);
-        self.push(Linear { input: x, output, weight, bias, curve: None, wiring: Wiring::Own(1) })
+        self.push(Linear { input: x, output, weight, bias, activation: None, wiring: Wiring::Own(1) })
     }
 
     /// An activation on its own.
-    pub fn activation(&mut self, x: ValueId, curve: Curve) -> ValueId {
-        let x = self.solid(x);
+    pub fn activation(&mut self, x: ValueId, activation: Activation) -> ValueId {
+        let x = self.materialize(x);
         let output = self.like(x);
-        self.push(activation::Activation { input: x, output, curve })
+        self.push(activation::Activate { input: x, output, activation })
     }
 
     /// Dropout (Srivastava et al., JMLR 2014): zeroes each number with probability `rate` while training.
@@ -207,14 +214,14 @@ impl Builder {
         if rate == 0.0 {
             return x;
         }
-        let x = self.solid(x);
+        let x = self.materialize(x);
         let output = self.like(x);
         self.push(dropout::Dropout { input: x, output, rate })
     }
 
     /// Layer normalisation (Ba, Kiros & Hinton, 2016) over each row; one path a group.
     pub fn layer_norm(&mut self, paths: &[String], x: ValueId) -> ValueId {
-        let x = self.solid(x);
+        let x = self.materialize(x);
         let (scale, shift) = self.norm_parameters(paths, x);
         let output = self.like(x);
         self.net.values[output].learns = true;
@@ -223,7 +230,7 @@ impl Builder {
 
     /// Batch normalisation (Ioffe & Szegedy, ICML 2015) over each column; one path a group.
     pub fn batch_norm(&mut self, paths: &[String], x: ValueId) -> ValueId {
-        let x = self.solid(x);
+        let x = self.materialize(x);
         let (scale, shift) = self.norm_parameters(paths, x);
         let Value { groups, width, .. } = *self.value(x);
         let mean = self.state(paths, "running_mean", groups, width, 0.0);
@@ -239,7 +246,7 @@ impl Builder {
     /// # Errors
     /// Values of different groups, or of reaches that cannot be joined.
     pub fn concat(&mut self, inputs: &[ValueId]) -> Result<ValueId> {
-        let inputs = &self.all_solid(inputs);
+        let inputs = &self.all_materialized(inputs);
         let (groups, reach) = self.meet(inputs)?;
         let width = inputs.iter().fold(0, |sum: usize, &x| sum.saturating_add(self.value(x).width));
         let learns = inputs.iter().any(|&x| self.value(x).learns);
@@ -252,7 +259,7 @@ impl Builder {
     /// # Errors
     /// Values of different shapes, or of reaches that cannot be joined.
     pub fn add(&mut self, inputs: &[ValueId]) -> Result<ValueId> {
-        let inputs = &self.all_solid(inputs);
+        let inputs = &self.all_materialized(inputs);
         let (groups, reach) = self.meet(inputs)?;
         let width = self.value(inputs[0]).width;
         if inputs.iter().any(|&x| self.value(x).width != width) {
@@ -265,7 +272,7 @@ impl Builder {
 
     /// Some columns of one group, from here on for `reach`.
     pub fn select(&mut self, x: ValueId, group: usize, columns: Range<usize>, reach: Reach) -> ValueId {
-        let x = self.solid(x);
+        let x = self.materialize(x);
         let output = self.fresh(1, columns.len(), reach, self.value(x).learns);
         self.push(select::Select { input: x, output, group, columns })
     }

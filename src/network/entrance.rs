@@ -10,7 +10,7 @@ use crate::parameters::{Reach, TaskId};
 
 /// The columns of one task in a group of a gradient of one lane.
 #[derive(Debug, Clone)]
-pub struct Piece {
+pub struct TaskColumns {
     /// The task.
     pub task: TaskId,
     /// The group.
@@ -20,23 +20,23 @@ pub struct Piece {
 }
 
 /// What belongs to which task in a value that not all tasks reach, `layers` neighbouring groups of it seen as one.
-pub fn pieces(net: &Network, value: ValueId, layers: usize) -> Vec<Piece> {
+pub fn task_columns(net: &Network, value: ValueId, layers: usize) -> Vec<TaskColumns> {
     let Value { groups, width, reach, ref columns, .. } = net.values[value];
-    let whole = |group| Piece { task: 0, group, columns: 0..layers * width };
+    let whole = |group| TaskColumns { task: 0, group, columns: 0..layers * width };
     match reach {
         Reach::All => Vec::new(),
-        Reach::One(task) => (0..groups / layers).map(|group| Piece { task, ..whole(group) }).collect(),
+        Reach::One(task) => (0..groups / layers).map(|group| TaskColumns { task, ..whole(group) }).collect(),
         Reach::Columns => {
             let pieces = columns.iter().cloned().enumerate();
-            pieces.map(|(task, columns)| Piece { task, group: 0, columns }).collect()
+            pieces.map(|(task, columns)| TaskColumns { task, group: 0, columns }).collect()
         }
         Reach::Own => {
-            let mut pieces: Vec<Piece> = Vec::new();
+            let mut pieces: Vec<TaskColumns> = Vec::new();
             for own in 0..groups {
                 let (task, group, start) = (net.task_of(own, groups), own / layers, own % layers * width);
                 match pieces.last_mut().filter(|last| (last.task, last.group) == (task, group)) {
                     Some(last) => last.columns.end += width,
-                    None => pieces.push(Piece { task, group, columns: start..start + width }),
+                    None => pieces.push(TaskColumns { task, group, columns: start..start + width }),
                 }
             }
             pieces
@@ -47,12 +47,12 @@ pub fn pieces(net: &Network, value: ValueId, layers: usize) -> Vec<Piece> {
 /// Where gradients pass from values of single tasks to one that all tasks reach.
 #[derive(Debug, Clone)]
 pub struct Entrance {
-    pieces: Vec<Piece>,
+    pieces: Vec<TaskColumns>,
 }
 
 impl Entrance {
     /// Of what belongs to which task.
-    pub fn new(pieces: Vec<Piece>) -> Self {
+    pub fn new(pieces: Vec<TaskColumns>) -> Self {
         Self { pieces }
     }
 
@@ -62,7 +62,7 @@ impl Entrance {
         if step.weights.is_empty() {
             return;
         }
-        for Piece { task, group, columns } in &self.pieces {
+        for TaskColumns { task, group, columns } in &self.pieces {
             let weight = step.weight(*task);
             let group = &mut dy[group * rows * width..][..rows * width];
             if *columns == (0..width) {

@@ -13,7 +13,7 @@ use crate::parameters::{ParamId, Reach};
 
 /// How contributions to value gradients combine in one pass.
 #[derive(Debug)]
-pub struct Modes {
+pub struct Contributions {
     /// Values whose gradient starts from zero because its contributions do not tile it.
     pub clear: Vec<ValueId>,
     /// For each node and each of its inputs, whether it writes or adds.
@@ -22,26 +22,26 @@ pub struct Modes {
     pub params: Vec<Vec<Mode>>,
 }
 
-impl Modes {
+impl Contributions {
     /// Walks the network backwards once.
     pub fn new(net: &Network, pass: Pass) -> Self {
-        let mut modes = Self {
+        let mut all = Self {
             clear: Vec::new(),
             inputs: net.ops.iter().map(|op| vec![Mode::Add; op.inputs().len()]).collect(),
             params: net.ops.iter().map(|op| vec![Mode::Add; op.params().len()]).collect(),
         };
         for value in (0..net.values.len()).filter(|&v| net.values[v].learns) {
-            modes.settle(net, pass, value);
+            all.settle(net, pass, value);
         }
         let mut written = vec![false; net.params.len()];
-        for (op, modes) in net.ops.iter().zip(&mut modes.params).rev() {
+        for (op, modes) in net.ops.iter().zip(&mut all.params).rev() {
             for (param, mode) in op.params().into_iter().zip(modes) {
                 if !std::mem::replace(&mut written[param], true) {
                     *mode = Mode::Write;
                 }
             }
         }
-        modes
+        all
     }
 
     /// First contribution to each lane writes, later ones add; where that does not tile the gradient, it is cleared
@@ -111,7 +111,7 @@ struct Slab<T> {
     /// None for a parameter whose node works in tiles.
     buffer: Option<Buffer<T>>,
     /// Its frozen pieces, which stay zero: group, and columns within that.
-    still: Vec<(usize, Range<usize>)>,
+    frozen: Vec<(usize, Range<usize>)>,
     /// Its products, a group at a time.
     squares: Vec<Square<T>>,
     last: usize,
@@ -130,10 +130,10 @@ pub struct Tiled {
 
 impl<T: Real> Slab<T> {
     /// Zeroes the gradients of frozen pieces, in all lanes.
-    fn keep_still(&mut self) {
+    fn zero_frozen(&mut self) {
         let Some(buffer) = &mut self.buffer else { return };
         let Layout { lanes, width, .. } = buffer.layout;
-        for (group, columns) in &self.still {
+        for (group, columns) in &self.frozen {
             let group = &mut buffer.slice_mut()[group * lanes * width..][..lanes * width];
             group.chunks_exact_mut(width).for_each(|row| row[columns.clone()].fill(T::ZERO));
         }
@@ -163,8 +163,8 @@ impl<T: Real> Slabs<T> {
                 let at = range.start - net.params[p].range.start;
                 (at / layout.width, at % layout.width..at % layout.width + range.len())
             };
-            let still: Vec<_> = net.still(p).map(place).collect();
-            let tiled = !kept && still.is_empty() && users[p].len() == 1 && net.ops[last].tiles(p);
+            let frozen: Vec<_> = net.frozen_pieces(p).map(place).collect();
+            let tiled = !kept && frozen.is_empty() && users[p].len() == 1 && net.ops[last].tiles(p);
             let buffer = (!tiled).then(|| Buffer::zeros(layout)).transpose()?;
             let squares = match &buffer {
                 Some(buffer) => {
@@ -174,7 +174,7 @@ impl<T: Real> Slabs<T> {
                 }
                 None => Vec::new(),
             };
-            slabs[p] = Some(Slab { buffer, still, squares, last });
+            slabs[p] = Some(Slab { buffer, frozen, squares, last });
         }
         let layout = Layout { groups: slabs.len(), rows: 1, lanes: tasks, width: tasks };
         Ok(Self { tasks, kept, halves: store == Store::Halves, tile, slabs, gramians: Buffer::zeros(layout)? })
@@ -212,7 +212,7 @@ impl<T: Real> Slabs<T> {
         let each = self.slabs.iter_mut().zip(self.gramians.slice_mut().chunks_exact_mut(self.tasks * self.tasks));
         for (slab, gramian) in each.filter_map(|(slab, gramian)| Some((slab.as_mut()?, gramian))) {
             if slab.last == op {
-                slab.keep_still();
+                slab.zero_frozen();
                 slab.squares.iter().try_for_each(|square| square.add(gramian))?;
             }
         }

@@ -95,7 +95,7 @@ pub struct Network {
     /// What there is to see.
     pub views: Vec<View>,
     /// How often what is frozen has changed.
-    pub thaws: u64,
+    pub freezes: u64,
 }
 
 impl Network {
@@ -121,7 +121,7 @@ impl Network {
         for entry in &mut self.entries {
             entry.frozen = frozen(entry);
         }
-        self.thaws += 1;
+        self.freezes += 1;
         self.settle();
     }
 
@@ -138,7 +138,7 @@ impl Network {
     }
 
     /// The frozen pieces of a parameter that learns elsewhere, as ranges of the flat buffers.
-    pub fn still(&self, param: ParamId) -> impl Iterator<Item = Range<usize>> + '_ {
+    pub fn frozen_pieces(&self, param: ParamId) -> impl Iterator<Item = Range<usize>> + '_ {
         let pieces = self.entries.iter().filter(move |entry| entry.param == Some(param) && entry.frozen);
         pieces.filter(move |_| self.params[param].learns).map(|entry| entry.range.clone())
     }

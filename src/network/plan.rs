@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::gradient::{Modes, Slabs, lanes};
+use super::gradient::{Contributions, Slabs, lanes};
 use super::node::{Kernel, Number};
 use super::pass::{Pass, Purpose, Step};
 use super::prepare::Prepare;
@@ -39,7 +39,7 @@ pub struct Plan<T> {
     /// Whether a backward comes through each node.
     learns: Vec<bool>,
     /// The flat gradient of frozen pieces of parameters that learn elsewhere, which stays zero.
-    still: Vec<Buffer<T>>,
+    frozen: Vec<Buffer<T>>,
     slabs: Option<Slabs<T>>,
     heads: Option<HeadProducts<T>>,
     representation: ValueId,
@@ -60,18 +60,20 @@ impl<T: Number> Plan<T> {
         let summed = gradients(net, rows, purpose, Pass::Summed, None)?;
         let per_task = gradients(net, rows, purpose, Pass::PerTask, Some(&summed))?;
         let gradients = [summed, per_task];
-        let modes = [Pass::Summed, Pass::PerTask].map(|p| purpose.passes().contains(&p).then(|| Modes::new(net, p)));
+        let contributions =
+            [Pass::Summed, Pass::PerTask].map(|p| purpose.passes().contains(&p).then(|| Contributions::new(net, p)));
         let slabs = match purpose {
             Purpose::PerTask(store) => Some(Slabs::new(net, store)?),
             _ => None,
         };
         let kernels = (0..net.ops.len()).map(|node| {
-            let (values, gradients, modes, slabs) = (&values, &gradients, &modes, slabs.as_ref());
-            let at = Prepare { net, rows, node, purpose, params, values, gradients, modes, slabs };
+            let (values, gradients, contributions, slabs) = (&values, &gradients, &contributions, slabs.as_ref());
+            let at = Prepare { net, rows, node, purpose, params, values, gradients, contributions, slabs };
             T::kernel(net.ops[node].as_ref(), &at)
         });
         let kernels = kernels.collect::<Result<Vec<_>>>()?;
-        let clear = modes.map(|modes| modes.map_or(Vec::new(), |modes| modes.clear));
+        let clear =
+            contributions.map(|contributions| contributions.map_or(Vec::new(), |contributions| contributions.clear));
         let heads = match (purpose, net.linear_heads()) {
             (Purpose::Representation { lanes: false }, Some(node)) => {
                 let weight = node.multiplies().expect("linear heads are a product");
@@ -89,10 +91,10 @@ impl<T: Number> Plan<T> {
         let learns = net.ops.iter().map(|op| net.values[op.output()].learns).collect();
         let frozen =
             net.entries.iter().filter(|entry| entry.frozen && entry.param.is_some_and(|p| net.params[p].learns));
-        let still = frozen
+        let frozen = frozen
             .map(|entry| entry.range.clone())
             .map(|range| params.gradients.part(range.start, layout(1, 1, 1, range.len())));
-        let still = still.collect::<Result<_>>()?;
+        let frozen = frozen.collect::<Result<_>>()?;
         Ok(Self {
             rows,
             values,
@@ -101,7 +103,7 @@ impl<T: Number> Plan<T> {
             kernels,
             terms,
             learns,
-            still,
+            frozen,
             slabs,
             heads,
             representation,
@@ -175,7 +177,7 @@ impl<T: Number> Plan<T> {
                 slabs.after(i)?;
             }
         }
-        self.still.iter_mut().for_each(|gradient| gradient.slice_mut().fill(T::ZERO));
+        self.frozen.iter_mut().for_each(|gradient| gradient.slice_mut().fill(T::ZERO));
         Ok(())
     }
 

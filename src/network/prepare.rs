@@ -1,7 +1,7 @@
 //! What a node sees while its kernel is made.
 
-use super::entrance::{Entrance, pieces};
-use super::gradient::{Modes, Slabs, Tiled};
+use super::entrance::{Entrance, task_columns};
+use super::gradient::{Contributions, Slabs, Tiled};
 use super::pass::{Pass, PerPass, Purpose, Step};
 use super::{Network, ValueId};
 use crate::error::Result;
@@ -25,7 +25,7 @@ pub struct Prepare<'a, T> {
     pub(super) params: &'a Params<T>,
     pub(super) values: &'a [Buffer<T>],
     pub(super) gradients: &'a [Vec<Option<Buffer<T>>>; 2],
-    pub(super) modes: &'a [Option<Modes>; 2],
+    pub(super) contributions: &'a [Option<Contributions>; 2],
     pub(super) slabs: Option<&'a Slabs<T>>,
 }
 
@@ -72,7 +72,7 @@ impl<T: Real> Prepare<'_, T> {
     /// The gradient of this node's `k`-th input; none if nothing upstream learns.
     pub fn leaving(&self, k: usize, pass: Pass) -> Option<InputGradient<T>> {
         let id = self.input(k);
-        let mode = self.modes[pass as usize].as_ref()?.inputs[self.node][k];
+        let mode = self.contributions[pass as usize].as_ref()?.inputs[self.node][k];
         self.gradients[pass as usize][id].as_ref().map(|buffer| InputGradient { buffer: buffer.share(), mode })
     }
 
@@ -81,7 +81,7 @@ impl<T: Real> Prepare<'_, T> {
         let output = self.net.ops[self.node].output();
         let reach = |value: ValueId| self.net.values[value].reach;
         let enters = reach(self.input(k)) == Reach::All && reach(output) != Reach::All;
-        enters.then(|| Entrance::new(pieces(self.net, output, 1)))
+        enters.then(|| Entrance::new(task_columns(self.net, output, 1)))
     }
 
     fn input(&self, k: usize) -> ValueId {
@@ -109,7 +109,9 @@ impl<T: Real> Prepare<'_, T> {
             let buffer = Buffer::zeros(Layout { groups, rows: 1, lanes, width: range.len() / groups })?;
             return Ok(ParamGradient { buffer, mode: Mode::Write, flat: false });
         }
-        let mode = self.modes[pass as usize].as_ref().map_or(Mode::Write, |modes| modes.params[self.node][k]);
+        let mode = self.contributions[pass as usize]
+            .as_ref()
+            .map_or(Mode::Write, |contributions| contributions.params[self.node][k]);
         if let (Pass::PerTask, Some(buffer)) = (pass, self.slabs.and_then(|slabs| slabs.of(id))) {
             return Ok(ParamGradient { buffer, mode, flat: false });
         }
@@ -142,7 +144,7 @@ impl<T: Real> Prepare<'_, T> {
     }
 
     /// Whether a group of statistics of the flat state is frozen.
-    pub fn still(&self, offset: usize) -> bool {
+    pub fn state_is_frozen(&self, offset: usize) -> bool {
         self.net.entries.iter().any(|entry| entry.param.is_none() && entry.range.start == offset && entry.frozen)
     }
 

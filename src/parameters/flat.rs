@@ -4,7 +4,7 @@ use super::{Init, Param, dense, size};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::parallel;
-use crate::machine::parallel::Places;
+use crate::machine::parallel::Disjoint;
 use crate::machine::random::{Stream, coarse};
 use crate::machine::real::Real;
 use crate::parameters::touched::SparseGradient;
@@ -50,7 +50,7 @@ impl<T: Real> Params<T> {
 /// Every number depends on its place alone, so that threads may share the work.
 fn start<T: Real>(param: &Param, stream: Stream, values: &mut [T]) {
     let (count, size) = (values.len(), (values.len() / param.start.copies.max(1)).max(1));
-    let places = Places::new(values);
+    let places = Disjoint::new(values);
     parallel::split(count.div_ceil(LOT), count, &|_, lots| {
         let range = lots.start * LOT..count.min(lots.end * LOT);
         // SAFETY: ranges of different threads do not overlap.

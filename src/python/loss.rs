@@ -11,7 +11,7 @@ use super::door::{exception, foreign};
 use crate::component::Described;
 use crate::error::Result;
 use crate::label::{Labels, Targets};
-use crate::loss::{Batch, Kernel, Loss};
+use crate::loss::{Batch, Formula, Loss};
 use crate::{bail, value_error};
 
 /// Calls Python for value and gradient; the file of a model cannot bring it back.
@@ -108,7 +108,7 @@ impl PyLoss {
     }
 }
 
-impl Kernel<f32> for PyLoss {
+impl Formula<f32> for PyLoss {
     fn weight(&self, targets: Targets<'_, f32>, weights: Option<&[f32]>) -> f64 {
         let weight = |row: usize| weights.map_or(1.0, |w| f64::from(w[row]));
         self.shares(targets).iter().enumerate().map(|(row, share)| share * weight(row)).sum()
@@ -119,7 +119,7 @@ impl Kernel<f32> for PyLoss {
     }
 }
 
-impl Kernel<f64> for PyLoss {
+impl Formula<f64> for PyLoss {
     fn weight(&self, _: Targets<'_, f64>, _: Option<&[f64]>) -> f64 {
         unreachable!("models of the face compute in f32")
     }

@@ -1,6 +1,6 @@
 //! A constant learning rate.
 
-use super::{Moment, Schedule};
+use super::{Position, Schedule};
 use crate::error::Result;
 
 crate::component! {
@@ -9,7 +9,7 @@ crate::component! {
 }
 
 impl Schedule for Constant {
-    fn factor(&self, _at: Moment) -> Result<f64> {
+    fn factor(&self, _at: Position) -> Result<f64> {
         Ok(1.0)
     }
 }

@@ -1,6 +1,6 @@
 //! Linear warm-up, then half a cosine.
 
-use super::{Moment, Schedule, total};
+use super::{Position, Schedule, total};
 use crate::error::Result;
 
 crate::component! {
@@ -19,7 +19,7 @@ crate::component! {
 }
 
 impl Schedule for Cosine {
-    fn factor(&self, at: Moment) -> Result<f64> {
+    fn factor(&self, at: Position) -> Result<f64> {
         let steps = total("Cosine", at)?;
         if at.step < self.warmup {
             return Ok((at.step + 1) as f64 / (self.warmup + 1) as f64);

@@ -1,6 +1,6 @@
 //! A learning rate that falls every epoch.
 
-use super::{Moment, Schedule};
+use super::{Position, Schedule};
 use crate::error::Result;
 
 crate::component! {
@@ -12,7 +12,7 @@ crate::component! {
 }
 
 impl Schedule for Exponential {
-    fn factor(&self, at: Moment) -> Result<f64> {
+    fn factor(&self, at: Position) -> Result<f64> {
         Ok(self.gamma.powf(at.epoch as f64))
     }
 }
@@ -28,7 +28,7 @@ mod tests {
         let schedule = Exponential { gamma: 0.9 };
         let golden = [1.0, 0.9, 0.81, 0.7290000000000001, 0.6561000000000001, 0.5904900000000002];
         for (epoch, want) in golden.into_iter().enumerate() {
-            let got = schedule.factor(Moment { step: 7, epoch: epoch as u64, total_steps: None }).unwrap();
+            let got = schedule.factor(Position { step: 7, epoch: epoch as u64, total_steps: None }).unwrap();
             assert!((got - want).abs() < 1e-12, "{epoch}: {got} {want}");
         }
     }

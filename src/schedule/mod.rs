@@ -16,7 +16,7 @@ pub mod step;
 
 /// A moment of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub struct Position {
     /// Optimizer steps done before.
     pub step: u64,
     /// Epochs complete before.
@@ -31,7 +31,7 @@ pub trait Schedule: Described + Debug + Send {
     ///
     /// # Errors
     /// The schedule depends on the length of the run, and that is not known.
-    fn factor(&self, at: Moment) -> Result<f64>;
+    fn factor(&self, at: Position) -> Result<f64>;
 
     /// Whether it depends on the length of the run.
     fn needs_total(&self) -> bool {
@@ -80,7 +80,7 @@ crate::family!(
 );
 
 /// The length of the run, or an error that says who needs it.
-fn total(class: &str, at: Moment) -> Result<u64> {
+fn total(class: &str, at: Position) -> Result<u64> {
     at.total_steps.ok_or_else(|| {
         crate::value_error!(
             "{class} needs the length of the run: give `fit` the number of epochs and data with a length"
@@ -90,8 +90,8 @@ fn total(class: &str, at: Moment) -> Result<u64> {
 
 /// A moment at a step of a run of `total` steps.
 #[cfg(test)]
-fn moment(step: u64, total: u64) -> Moment {
-    Moment { step, epoch: 0, total_steps: Some(total) }
+fn moment(step: u64, total: u64) -> Position {
+    Position { step, epoch: 0, total_steps: Some(total) }
 }
 
 #[cfg(test)]
@@ -103,7 +103,7 @@ mod tests {
         for info in infos() {
             let schedule = build(&Value::from(info.name)).unwrap();
             for step in 0..120 {
-                let at = Moment { step, epoch: step / 10, total_steps: Some(100) };
+                let at = Position { step, epoch: step / 10, total_steps: Some(100) };
                 let factor = schedule.factor(at).unwrap();
                 assert!((0.0..=1.0).contains(&factor), "{schedule:?} {step} {factor}");
             }
@@ -114,7 +114,7 @@ mod tests {
     fn a_schedule_that_needs_the_length_says_so() {
         for info in infos() {
             let schedule = build(&Value::from(info.name)).unwrap();
-            let unknown = Moment { step: 0, epoch: 0, total_steps: None };
+            let unknown = Position { step: 0, epoch: 0, total_steps: None };
             assert_eq!(schedule.factor(unknown).is_err(), schedule.needs_total(), "{schedule:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! One cycle: up to the learning rate, then far down.
 
-use super::{Moment, Schedule, total};
+use super::{Position, Schedule, total};
 use crate::error::Result;
 
 crate::component! {
@@ -25,7 +25,7 @@ fn anneal(from: f64, to: f64, done: f64) -> f64 {
 }
 
 impl Schedule for OneCycle {
-    fn factor(&self, at: Moment) -> Result<f64> {
+    fn factor(&self, at: Position) -> Result<f64> {
         let steps = total("OneCycle", at)? as f64;
         let (step, initial) = (at.step as f64, 1.0 / self.div_factor);
         let (peak, end) = (self.pct_start * steps - 1.0, steps - 1.0);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Moment, Schedule};
+use super::{Position, Schedule};
 use crate::component::Described;
 use crate::error::Result;
 use crate::value_error;
@@ -71,7 +71,7 @@ impl Plateau {
 }
 
 impl Schedule for Plateau {
-    fn factor(&self, _at: Moment) -> Result<f64> {
+    fn factor(&self, _at: Position) -> Result<f64> {
         Ok(self.state.factor)
     }
 
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: Moment = Moment { step: 0, epoch: 0, total_steps: None };
+    const NOW: Position = Position { step: 0, epoch: 0, total_steps: None };
     const WATCHED: [f64; 14] = [1.0, 0.9, 0.9, 0.95, 0.9, 0.89995, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6];
 
     // s = torch.optim.lr_scheduler.ReduceLROnPlateau(o, factor=0.5, patience=1, cooldown=1, min_lr=0.2)

@@ -1,6 +1,6 @@
 //! A learning rate that falls every few epochs.
 
-use super::{Moment, Schedule};
+use super::{Position, Schedule};
 use crate::error::Result;
 
 crate::component! {
@@ -14,7 +14,7 @@ crate::component! {
 }
 
 impl Schedule for Step {
-    fn factor(&self, at: Moment) -> Result<f64> {
+    fn factor(&self, at: Position) -> Result<f64> {
         Ok(self.gamma.powf((at.epoch / self.step_size) as f64))
     }
 }
@@ -28,7 +28,7 @@ mod tests {
     #[test]
     fn falls_are_those_of_torch() {
         let schedule = Step { step_size: 2, gamma: 0.5 };
-        let at = |epoch| schedule.factor(Moment { step: 7, epoch, total_steps: None }).unwrap();
+        let at = |epoch| schedule.factor(Position { step: 7, epoch, total_steps: None }).unwrap();
         assert_eq!([0, 1, 2, 3, 4, 5].map(at), [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]);
     }
 }

@@ -1,10 +1,10 @@
 //! Adaptive information transfer along a funnel.
 
-use super::{Parts, Sharing, funnel};
+use super::{Context, Sharing, funnel};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
-use crate::network::nodes::activation::Curve;
+use crate::network::nodes::activation::Activation;
 use crate::network::nodes::mixture::Experts;
 use crate::network::{Output, ValueId};
 use crate::parameters::Reach;
@@ -25,7 +25,7 @@ crate::component! {
 }
 
 impl Sharing for Aitm {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         funnel("AITM", parts.tasks)?;
         let tasks = parts.tasks.len();
         // Every task's losses reach the steps before its own.
@@ -62,7 +62,7 @@ impl Sharing for Aitm {
 fn transfer(net: &mut Builder, task: &str, before: Feature, own: Feature, reach: Reach) -> Result<ValueId> {
     let (width, path) = (net.value(own.value).width, component(task));
     let known = net.group_of(before.value, before.group, Reach::All);
-    let p = net.narrow(&format!("transfer.{path}"), known, width, Some(Curve::Relu), reach);
+    let p = net.narrow(&format!("transfer.{path}"), known, width, Some(Activation::Relu), reach);
     let u = net.gather(&[(p, 0), (own.value, own.group)], reach);
     let h = |net: &mut Builder, name: &str| net.tied(&format!("attention.{path}.{name}"), u, width, None);
     let (query, key, value) = (h(net, "query"), h(net, "key"), h(net, "value"));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Parts, Sharing};
+use super::{Context, Sharing};
 use crate::bail;
 use crate::component::{list, meant};
 use crate::error::Result;
@@ -37,7 +37,7 @@ fn not_empty(scheme: &Branched) -> Result<()> {
 }
 
 impl Sharing for Branched {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let layers = self.read(&parts.names())?;
         let (tasks, stages) = (parts.tasks.len(), parts.encoder.stages());
         if layers.len() > stages {
@@ -73,7 +73,7 @@ impl Sharing for Branched {
 }
 
 /// `encoder` for all tasks, `encoders.a+b` for some.
-fn path(parts: &Parts<'_>, branch: &[usize]) -> String {
+fn path(parts: &Context<'_>, branch: &[usize]) -> String {
     if branch.len() == parts.tasks.len() {
         return "encoder".to_owned();
     }

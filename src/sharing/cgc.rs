@@ -1,6 +1,6 @@
 //! Customized gate control.
 
-use super::{Parts, Sharing};
+use super::{Context, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
@@ -19,7 +19,7 @@ crate::component! {
 }
 
 impl Sharing for Cgc {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let (tasks, encoder) = (parts.tasks.len(), parts.encoder);
         let (of_tasks, of_all) = (
             parts.numbered(net, "task_experts", self.task_experts)?,

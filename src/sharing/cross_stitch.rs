@@ -1,6 +1,6 @@
 //! Cross-stitch networks.
 
-use super::{Parts, Sharing, near_identity};
+use super::{Context, Sharing, near_identity};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
@@ -19,7 +19,7 @@ crate::component! {
 }
 
 impl Sharing for CrossStitch {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let (tasks, stages) = (parts.tasks.len(), parts.encoder.stages());
         let start = near_identity(tasks, self.start);
         let mut x = net.each(parts.x, tasks, Reach::All);

@@ -1,6 +1,6 @@
 //! DSelect-k: sparse gates that can be differentiated.
 
-use super::{Parts, Sharing};
+use super::{Context, Sharing};
 use crate::bail;
 use crate::error::Result;
 use crate::head::Feature;
@@ -38,7 +38,7 @@ fn few(gate: &DselectK) -> Result<()> {
 }
 
 impl Sharing for DselectK {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let DselectK { experts, k, gamma, entropy } = *self;
         let names = net.numbered("experts", experts)?;
         let each = net.each(parts.x, experts, Reach::All);

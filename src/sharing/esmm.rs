@@ -1,6 +1,6 @@
 //! Entire-space multi-task model: a funnel of events.
 
-use super::{Parts, Sharing, funnel};
+use super::{Context, Sharing, funnel};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::Output;
@@ -19,7 +19,7 @@ crate::component! {
 }
 
 impl Sharing for Esmm {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         funnel("ESMM", parts.tasks)?;
         // Every task's losses reach the steps before its own.
         let x = net.each(parts.x, parts.tasks.len(), Reach::All);

@@ -1,6 +1,6 @@
 //! Hard sharing: one encoder for all tasks.
 
-use super::{Parts, Sharing};
+use super::{Context, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
@@ -12,7 +12,7 @@ crate::component! {
 }
 
 impl Sharing for Hard {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let value = parts.encoder.build(net, &["encoder".to_owned()], parts.x)?;
         Ok(vec![Feature { value, group: 0 }; parts.tasks.len()])
     }

@@ -1,6 +1,6 @@
 //! Learning to branch.
 
-use super::{Parts, Sharing};
+use super::{Context, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
@@ -27,7 +27,7 @@ crate::component! {
 }
 
 impl Sharing for Ltb {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let branches = self.branches.unwrap_or(parts.tasks.len());
         let Ltb { temperature, decay, lowest, .. } = *self;
         let rule = Rule::Sampled { temperature, decay, lowest };

@@ -1,6 +1,6 @@
 //! Multi-gate mixture of experts.
 
-use super::{Parts, Sharing};
+use super::{Context, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
@@ -19,7 +19,7 @@ crate::component! {
 }
 
 impl Sharing for Mmoe {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let experts = net.numbered("experts", self.experts)?;
         let each = net.each(parts.x, self.experts, Reach::All);
         let value = parts.encoder.build(net, &experts, each)?;

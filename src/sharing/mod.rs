@@ -31,7 +31,7 @@ use crate::task::Task;
 
 /// What a scheme wires.
 #[derive(Debug)]
-pub struct Parts<'a> {
+pub struct Context<'a> {
     /// The model's features.
     pub x: ValueId,
     /// What turns features into a representation.
@@ -40,7 +40,7 @@ pub struct Parts<'a> {
     pub tasks: &'a [Task],
 }
 
-impl Parts<'_> {
+impl Context<'_> {
     /// A path a task: `prefix.task`.
     pub fn paths(&self, prefix: &str) -> Vec<String> {
         self.tasks.iter().map(|task| format!("{prefix}.{}", component(&task.name))).collect()
@@ -71,7 +71,7 @@ pub trait Sharing: Debug + Send + Sync + Described {
     ///
     /// # Errors
     /// Sizes or tasks that cannot work.
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>>;
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>>;
 
     /// Which tasks' gradients arrive at a task's head.
     fn head_reach(&self, task: TaskId, tasks: usize) -> Reach {

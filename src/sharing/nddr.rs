@@ -1,10 +1,10 @@
 //! Neural discriminative dimensionality reduction.
 
-use super::{Parts, Sharing, near_identity};
+use super::{Context, Sharing, near_identity};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
-use crate::network::nodes::activation::Curve;
+use crate::network::nodes::activation::Activation;
 use crate::parameters::{Init, Reach};
 
 crate::component! {
@@ -19,12 +19,12 @@ crate::component! {
         /// Whether batch normalisation follows each fusion.
         norm: bool = true;
         /// What follows that; None for nothing.
-        activation: Option<Curve> = Some(Curve::Relu);
+        activation: Option<Activation> = Some(Activation::Relu);
     }
 }
 
 impl Sharing for Nddr {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let (tasks, stages) = (parts.tasks.len(), parts.encoder.stages());
         let mut x = net.each(parts.x, tasks, Reach::All);
         for stage in 0..stages {
@@ -40,7 +40,7 @@ impl Sharing for Nddr {
             if self.norm {
                 let norms: Vec<_> = fusions.iter().map(|path| format!("{path}.norm")).collect();
                 x = net.batch_norm(&norms, x);
-                x = self.activation.map_or(x, |curve| net.activation(x, curve));
+                x = self.activation.map_or(x, |activation| net.activation(x, activation));
             }
         }
         Ok(parts.features(x))

@@ -1,6 +1,6 @@
 //! One-gate mixture of experts.
 
-use super::{Parts, Sharing};
+use super::{Context, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
@@ -17,7 +17,7 @@ crate::component! {
 }
 
 impl Sharing for Omoe {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let experts = net.numbered("experts", self.experts)?;
         let each = net.each(parts.x, self.experts, Reach::All);
         let value = parts.encoder.build(net, &experts, each)?;

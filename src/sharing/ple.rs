@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Parts, Sharing};
+use super::{Context, Sharing};
 use crate::bail;
 use crate::error::Result;
 use crate::head::Feature;
@@ -35,7 +35,7 @@ struct Level {
 }
 
 impl Sharing for Ple {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let stages = parts.encoder.stages();
         let levels = self.levels.unwrap_or(stages.max(1));
         if levels > stages.max(1) {
@@ -54,7 +54,7 @@ impl Ple {
     fn level(
         &self,
         net: &mut Builder,
-        parts: &Parts<'_>,
+        parts: &Context<'_>,
         at: Level,
         level: usize,
         stages: Range<usize>,

@@ -1,6 +1,6 @@
 //! Sluice networks.
 
-use super::{Parts, Sharing, near_identity};
+use super::{Context, Sharing, near_identity};
 use crate::bail;
 use crate::error::Result;
 use crate::head::Feature;
@@ -24,7 +24,7 @@ crate::component! {
 }
 
 impl Sharing for Sluice {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let (tasks, stages, subspaces) = (parts.tasks.len(), parts.encoder.stages(), self.subspaces);
         let names = net.numbered_each(&parts.names(), subspaces)?;
         let start = near_identity(names.len(), self.start);

@@ -1,6 +1,6 @@
 //! Soft sharing: a network a task, tied by regularizers.
 
-use super::{Parts, Sharing};
+use super::{Context, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
@@ -16,9 +16,9 @@ crate::component! {
 }
 
 impl Sharing for Soft {
-    fn build(&self, net: &mut Builder, parts: &Parts<'_>) -> Result<Vec<Feature>> {
+    fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let x = net.each(parts.x, parts.tasks.len(), Reach::Own);
-        let value = net.alike(|net| parts.encoder.build(net, &parts.paths("encoders"), x))?;
+        let value = net.starting_alike(|net| parts.encoder.build(net, &parts.paths("encoders"), x))?;
         Ok(parts.features(value))
     }
 }

@@ -3,7 +3,7 @@
 use crate::data::{Data, Order, Rows};
 
 /// The micro-batches of one step.
-pub(super) trait Parts {
+pub(super) trait MicroBatches {
     fn count(&self) -> usize;
     fn part(&self, index: usize) -> (&Data, Rows<'_>);
 }
@@ -29,7 +29,7 @@ impl Slices<'_> {
     }
 }
 
-impl Parts for Slices<'_> {
+impl MicroBatches for Slices<'_> {
     fn count(&self) -> usize {
         self.batches.len()
     }
@@ -43,7 +43,7 @@ impl Parts for Slices<'_> {
 /// Whole batches, one data set each.
 pub(super) struct Wholes<'a>(pub &'a [Data]);
 
-impl Parts for Wholes<'_> {
+impl MicroBatches for Wholes<'_> {
     fn count(&self) -> usize {
         self.0.len()
     }

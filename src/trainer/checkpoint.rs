@@ -197,7 +197,7 @@ impl Trainer {
         let named =
             state.arrays.iter().map(|name| Some((name.clone(), contents.find_tensor(&format!("weighting/{name}"))?)));
         let arrays: Vec<_> = named.flatten().map(|(name, array)| (name, array.to_vec())).collect();
-        let size = model.tasks.len() * fresh.guide.width;
+        let size = model.tasks.len() * fresh.requirements.width;
         if let Some((name, array)) = arrays.iter().find(|(_, array)| ![0, size].contains(&array.len())) {
             bail!("the weighting's `{name}` should have {size} numbers; the file has {}", array.len());
         }

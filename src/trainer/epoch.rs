@@ -201,10 +201,10 @@ impl Trainer {
         if how.batch_size == 0 {
             bail!("`batch_size` should be at least 1; got 0");
         }
-        if how.batch_size.saturating_mul(self.accumulate) < self.guide.parts {
+        if how.batch_size.saturating_mul(self.accumulate) < self.requirements.parts {
             bail!(
                 "`weighting`: it splits each batch into {} parts; `batch_size` is {}",
-                self.guide.parts,
+                self.requirements.parts,
                 how.batch_size
             );
         }

@@ -3,13 +3,13 @@
 mod batches;
 pub mod checkpoint;
 pub mod epoch;
+mod evidence;
 mod finite;
-pub mod guide;
-mod lab;
 pub mod observed;
+mod probe;
 mod regularized;
+pub mod requirements;
 mod scratch;
-mod seen;
 pub mod step;
 mod tables;
 mod ways;
@@ -30,8 +30,8 @@ use crate::weighting::{Combination, Needs, Notice, Weighting};
 use crate::{bail, optim, schedule, value_error, weighting};
 
 use epoch::Epoch;
-use guide::Guide;
 use observed::Observed;
+use requirements::Requirements;
 use scratch::Scratch;
 use tables::Tables;
 
@@ -41,7 +41,7 @@ pub struct Trainer {
     optimizer: Box<dyn Optimizer>,
     schedule: Box<dyn Schedule>,
     weighting: Box<dyn Weighting>,
-    guide: Guide,
+    requirements: Requirements,
     observed: Observed,
     /// Rows that a weighting may learn from beside the batches.
     validation: Option<Data>,
@@ -57,8 +57,8 @@ pub struct Trainer {
     clip_norm: Option<f64>,
     accumulate: usize,
     seed: u64,
-    /// The network's count of changes to what is frozen, as blocks, segments and guide have it.
-    thaws: u64,
+    /// The network's count of changes to what is frozen, as blocks, segments and requirements have it.
+    freezes: u64,
     /// Parameters by learning rate and decay.
     segments: Segments,
     /// The optimizer's state, one flat buffer a slot.
@@ -104,7 +104,7 @@ impl Trainer {
         let constants = weighting.constants().iter().copied().chain(std::iter::repeat(1.0));
         let lambdas = model.tasks.iter().zip(constants).map(|(task, constant)| task.weight * constant).collect();
         let observed = Observed::new(&settings["observe"], model.tasks.len())?;
-        let guide = Guide::new(weighting.as_ref(), model, accumulate, observed.gradients)?;
+        let requirements = Requirements::new(weighting.as_ref(), model, accumulate, observed.gradients)?;
         let all = model.net.blocks();
         let names: Vec<_> = model.tasks.iter().map(|task| task.name.as_str()).collect();
         let places = regularized::places(&model.net, &names);
@@ -129,7 +129,7 @@ impl Trainer {
             scratch: Scratch::new(model.tasks.len(), terms),
             optimizer,
             weighting,
-            guide,
+            requirements,
             observed,
             validation: None,
             combination: Combination::default(),
@@ -140,7 +140,7 @@ impl Trainer {
             frozen,
             clip_norm,
             accumulate,
-            thaws: model.net.thaws,
+            freezes: model.net.freezes,
             segments,
             slots,
             tables,
@@ -156,23 +156,27 @@ impl Trainer {
     /// Takes notice of what was frozen or unfrozen since the last step; the optimizer's state stays.
     ///
     /// # Errors
-    /// What [`Guide::new`] refuses.
+    /// What [`Requirements::new`] refuses.
     fn notice(&mut self, model: &Model) -> Result<()> {
-        if self.thaws != model.net.thaws {
-            let guide = Guide::new(self.weighting.as_ref(), model, self.accumulate, self.observed.gradients)?;
-            let same =
-                guide.shared.iter().map(|piece| piece.param).eq(self.guide.shared.iter().map(|piece| piece.param));
+        if self.freezes != model.net.freezes {
+            let requirements =
+                Requirements::new(self.weighting.as_ref(), model, self.accumulate, self.observed.gradients)?;
+            let same = requirements.shared.iter().map(|piece| piece.param).eq(self
+                .requirements
+                .shared
+                .iter()
+                .map(|piece| piece.param));
             if self.weighting.keeps_gradients() && !same {
                 // Averages of other parameters' gradients say nothing of these.
                 self.weighting.reset();
                 self.weighting.prepare(&model.tasks.iter().map(Task::about).collect::<Vec<_>>())?;
             }
-            self.guide = guide;
+            self.requirements = requirements;
             self.blocks = model.net.learning();
             self.frozen = model.net.frozen();
             self.regularizers.iter_mut().for_each(|term| term.freeze(&self.frozen));
             self.segments = Segments::of(self.optimizer.rates(), &self.blocks, &self.tables.blocks());
-            self.thaws = model.net.thaws;
+            self.freezes = model.net.freezes;
         }
         Ok(())
     }
@@ -261,7 +265,7 @@ impl Trainer {
 
     /// Whether the weighting compares the gradients of the tasks in a step.
     pub fn compares(&self) -> bool {
-        self.guide.needs > weighting::Needs::Losses
+        self.requirements.needs > weighting::Needs::Losses
     }
 
     /// Rows, checked for this model, that the weighting may learn from.

@@ -1,7 +1,7 @@
 //! One step: gather, forward, losses, backward, regularizers, clipping, optimizer.
 
 use super::Trainer;
-use super::batches::{Parts, Wholes};
+use super::batches::{MicroBatches, Wholes};
 use super::scratch::{Look, Scratch};
 use crate::data::Data;
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::model::Model;
 use crate::model::workspace::Workspace;
 use crate::network::pass::Purpose;
 use crate::parameters::flat::Params;
-use crate::schedule::Moment;
+use crate::schedule::Position;
 use crate::{bail, vectorised};
 
 /// Most state buffers an optimizer has.
@@ -85,7 +85,7 @@ impl Trainer {
     pub(super) fn step_on(
         &mut self,
         model: &mut Model,
-        parts: &dyn Parts,
+        parts: &dyn MicroBatches,
         mut look: impl FnMut(&Workspace, usize),
     ) -> Result<Totals> {
         self.notice(model)?;
@@ -105,7 +105,7 @@ impl Trainer {
         Ok(totals)
     }
 
-    fn attempt(&mut self, model: &mut Model, parts: &dyn Parts, look: &mut Look<'_>) -> Result<Totals> {
+    fn attempt(&mut self, model: &mut Model, parts: &dyn MicroBatches, look: &mut Look<'_>) -> Result<Totals> {
         if parts.count() > 1 {
             self.count_labels(model, parts)?;
         }
@@ -117,7 +117,7 @@ impl Trainer {
     }
 
     /// Label weights of all micro-batches, before the first backward needs them.
-    fn count_labels(&mut self, model: &mut Model, parts: &dyn Parts) -> Result<()> {
+    fn count_labels(&mut self, model: &mut Model, parts: &dyn MicroBatches) -> Result<()> {
         for index in 0..parts.count() {
             let (data, rows) = parts.part(index);
             let mut work = model.workspace(rows.len(), Purpose::Train)?;
@@ -131,7 +131,7 @@ impl Trainer {
 
     /// Regularizers, clipping and the optimizer.
     fn update(&mut self, model: &mut Model) -> Result<Totals> {
-        let moment = Moment { step: self.steps, epoch: self.epochs, total_steps: self.total_steps };
+        let moment = Position { step: self.steps, epoch: self.epochs, total_steps: self.total_steps };
         let factor = self.schedule.factor(moment)?;
         let mut added = self.scratch.terms.iter().sum::<f64>();
         let (params, dense) = (&mut model.params, model.net.dense());

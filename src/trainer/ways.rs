@@ -3,11 +3,11 @@
 mod representation;
 
 use super::Trainer;
-use super::batches::Parts;
+use super::batches::MicroBatches;
+use super::evidence::StepEvidence;
 use super::finite::finite;
-use super::lab::Lab;
+use super::probe::Probe;
 use super::scratch::{Look, Scratch};
-use super::seen::Seen;
 use crate::error::Result;
 use crate::machine::gram::{add_products, combine};
 use crate::machine::lent::Lent;
@@ -24,7 +24,7 @@ impl Trainer {
     pub(super) fn by_losses(
         &mut self,
         model: &mut Model,
-        parts: &dyn Parts,
+        parts: &dyn MicroBatches,
         look: &mut Look<'_>,
         remembered: bool,
     ) -> Result<()> {
@@ -50,7 +50,7 @@ impl Trainer {
     fn by_losses_in(
         &mut self,
         model: &mut Model,
-        parts: &dyn Parts,
+        parts: &dyn MicroBatches,
         work: &mut Workspace,
         index: usize,
         decide: bool,
@@ -88,7 +88,7 @@ impl Trainer {
     /// Where no value is shared, weights apply to the tasks' own encoders.
     fn weigh_separate(&self, model: &mut Model) {
         let flat = model.params.gradients.slice_mut();
-        for piece in &self.guide.shared {
+        for piece in &self.requirements.shared {
             for (task, &weight) in self.scratch.boundary.iter().enumerate().filter(|(_, weight)| **weight != 1.0) {
                 if let Some(own) = piece.own(task) {
                     flat[piece.flat.clone()][own].iter_mut().for_each(|x| *x *= weight as f32);
@@ -98,10 +98,15 @@ impl Trainer {
     }
 
     /// By the tasks' gradients at all shared parameters.
-    pub(super) fn by_gradients(&mut self, model: &mut Model, parts: &dyn Parts, look: &mut Look<'_>) -> Result<()> {
+    pub(super) fn by_gradients(
+        &mut self,
+        model: &mut Model,
+        parts: &dyn MicroBatches,
+        look: &mut Look<'_>,
+    ) -> Result<()> {
         self.scratch.jacobian.clear();
         for index in 0..parts.count() {
-            let mut work = self.open(model, parts, index, self.guide.purpose)?;
+            let mut work = self.open(model, parts, index, self.requirements.purpose)?;
             let last = index + 1 == parts.count();
             let done = self.by_gradients_in(model, parts, &mut work, index, last);
             self.close(model, work, done, index, look)?;
@@ -112,7 +117,7 @@ impl Trainer {
     fn by_gradients_in(
         &mut self,
         model: &mut Model,
-        parts: &dyn Parts,
+        parts: &dyn MicroBatches,
         work: &mut Workspace,
         index: usize,
         last: bool,
@@ -125,7 +130,7 @@ impl Trainer {
             return Ok(());
         }
         work.backward(step, Pass::PerTask)?;
-        let gathers = self.guide.gathers || parts.count() > 1;
+        let gathers = self.requirements.gathers || parts.count() > 1;
         if gathers {
             self.gather(work);
         }
@@ -149,10 +154,10 @@ impl Trainer {
 
     /// Adds this micro-batch's slabs to the Jacobian `[rows, width]`.
     fn gather(&mut self, work: &Workspace) {
-        let (Scratch { present, jacobian, .. }, width) = (&mut self.scratch, self.guide.width);
+        let (Scratch { present, jacobian, .. }, width) = (&mut self.scratch, self.requirements.width);
         jacobian.resize(present.len() * width, 0.0);
         for (&task, row) in present.iter().zip(jacobian.chunks_exact_mut(width.max(1))) {
-            for piece in self.guide.shared.iter().filter(|piece| piece.parts.is_none()) {
+            for piece in self.requirements.shared.iter().filter(|piece| piece.parts.is_none()) {
                 work.add_row(piece.param, task, &mut row[piece.row()]);
             }
         }
@@ -160,18 +165,18 @@ impl Trainer {
 
     /// The Gramian `[rows, rows]` and, if wanted, those of the layers.
     fn take_gramian(&mut self, model: &Model, work: &mut Workspace, gathered: bool) {
-        let (tasks, guide) = (model.tasks.len(), &self.guide);
+        let (tasks, requirements) = (model.tasks.len(), &self.requirements);
         let Scratch { present, gramian, layers, jacobian, whole, room, .. } = &mut self.scratch;
         let (rows, gradients) = (present.len(), model.params.gradients.slice());
         // Where every task has parameters of its own alone, these count.
         let own = |task: TaskId, layer: Option<usize>| -> f64 {
-            let pieces = guide.shared.iter().filter(|piece| layer.is_none_or(|layer| piece.layer == layer));
+            let pieces = requirements.shared.iter().filter(|piece| layer.is_none_or(|layer| piece.layer == layer));
             let parts = pieces.filter_map(|piece| Some(&gradients[piece.flat.clone()][piece.own(task)?]));
             parts.flatten().map(|&x| f64::from(x).powi(2)).sum()
         };
         for (row, &task) in present.iter().enumerate().filter(|_| gathered) {
-            let row = &mut jacobian[row * guide.width..(row + 1) * guide.width];
-            for (piece, own) in guide.shared.iter().filter_map(|piece| Some((piece, piece.own(task)?))) {
+            let row = &mut jacobian[row * requirements.width..(row + 1) * requirements.width];
+            for (piece, own) in requirements.shared.iter().filter_map(|piece| Some((piece, piece.own(task)?))) {
                 let from = &gradients[piece.flat.clone()][own.clone()];
                 row[piece.row()][own].copy_from_slice(from);
             }
@@ -184,13 +189,16 @@ impl Trainer {
             }
             whole.clear();
             whole.resize(tasks * tasks, 0.0);
-            let in_layer = |param| guide.shared.iter().any(|p| p.param == param && layer.is_none_or(|l| p.layer == l));
+            let in_layer =
+                |param| requirements.shared.iter().any(|p| p.param == param && layer.is_none_or(|l| p.layer == l));
             match work.plan().slabs().filter(|_| !gathered) {
                 Some(slabs) => slabs.add_gramian(in_layer, whole),
                 None => {
-                    for piece in guide.shared.iter().filter(|p| layer.is_none_or(|layer| p.layer == layer)) {
+                    for piece in requirements.shared.iter().filter(|p| layer.is_none_or(|layer| p.layer == layer)) {
                         room.clear();
-                        jacobian.chunks_exact(guide.width).for_each(|row| room.extend_from_slice(&row[piece.row()]));
+                        jacobian
+                            .chunks_exact(requirements.width)
+                            .for_each(|row| room.extend_from_slice(&row[piece.row()]));
                         add_products(room, rows, gramian);
                     }
                     return;
@@ -204,7 +212,7 @@ impl Trainer {
             }
         };
         fill(None, gramian);
-        layers.resize_with(if guide.per_layer { guide.layers } else { 0 }, Vec::new);
+        layers.resize_with(if requirements.per_layer { requirements.layers } else { 0 }, Vec::new);
         layers.iter_mut().enumerate().for_each(|(layer, gramian)| fill(Some(layer), gramian));
     }
 
@@ -213,7 +221,7 @@ impl Trainer {
         let Scratch { present, factors, boundary, jacobian, room, .. } = &mut self.scratch;
         let (rows, flat) = (present.len(), model.params.gradients.slice_mut());
         let layers = &self.combination.layers;
-        for piece in &self.guide.shared {
+        for piece in &self.requirements.shared {
             let out = &mut flat[piece.flat.clone()];
             let layered = layers.get(piece.layer * rows..(piece.layer + 1) * rows).filter(|_| !layers.is_empty());
             // The weight at shared parameters is what applies to the whole loss, times what applies where it enters.
@@ -228,7 +236,9 @@ impl Trainer {
             } else if gathered {
                 let weights: Lent<f64> = (0..rows).map(weight).collect();
                 room.clear();
-                jacobian.chunks_exact(self.guide.width).for_each(|row| room.extend_from_slice(&row[piece.row()]));
+                jacobian
+                    .chunks_exact(self.requirements.width)
+                    .for_each(|row| room.extend_from_slice(&row[piece.row()]));
                 combine(room, &weights, out);
             } else if let Some(slabs) = work.plan().slabs() {
                 let mut weights = Lent::zeros(factors.len());
@@ -248,7 +258,7 @@ impl Trainer {
         self.tables.combine(&model.params.tables, &of_tables);
         for block in &self.blocks {
             let Some(factor) = block.task.map(|task| factors[task]).filter(|&factor| factor != 1.0) else { continue };
-            if !self.guide.shared.iter().any(|piece| piece.flat.contains(&block.range.start)) {
+            if !self.requirements.shared.iter().any(|piece| piece.flat.contains(&block.range.start)) {
                 flat[block.range.clone()].iter_mut().for_each(|x| *x *= factor as f32);
             }
         }
@@ -259,7 +269,7 @@ impl Trainer {
     fn ahead(
         &mut self,
         model: &mut Model,
-        parts: &dyn Parts,
+        parts: &dyn MicroBatches,
         purpose: Purpose,
         mut visit: impl FnMut(&mut Self, &Model, &mut Workspace, Step<'_>) -> Result<()>,
     ) -> Result<()> {
@@ -275,7 +285,13 @@ impl Trainer {
     }
 
     /// A workspace filled with a micro-batch; label weights are known afterwards.
-    fn open(&mut self, model: &mut Model, parts: &dyn Parts, index: usize, purpose: Purpose) -> Result<Workspace> {
+    fn open(
+        &mut self,
+        model: &mut Model,
+        parts: &dyn MicroBatches,
+        index: usize,
+        purpose: Purpose,
+    ) -> Result<Workspace> {
         let (data, rows) = parts.part(index);
         let mut work = model.workspace(rows.len(), purpose)?;
         work.load(data, rows, true);
@@ -305,7 +321,7 @@ impl Trainer {
     }
 
     /// The passes over micro-batch `index`. Without any label nothing may change, not even batch statistics.
-    fn pass(&self, parts: &dyn Parts, index: usize) -> Step<'static> {
+    fn pass(&self, parts: &dyn MicroBatches, index: usize) -> Step<'static> {
         let number = self.steps * self.accumulate as u64 + index as u64;
         let training = !self.scratch.present.is_empty();
         let rows = |index| parts.part(index).1.len() as f64;
@@ -319,7 +335,7 @@ impl Trainer {
     }
 
     /// Lets the weighting decide on what was seen.
-    fn decide(&mut self, model: &mut Model, parts: &dyn Parts) -> Result<()> {
+    fn decide(&mut self, model: &mut Model, parts: &dyn MicroBatches) -> Result<()> {
         let moment = self.moment();
         let scratch = &mut self.scratch;
         scratch.take_losses();
@@ -328,33 +344,42 @@ impl Trainer {
             return Ok(());
         }
         let beside = self.weighting.parts() > 1 || self.weighting.validates();
-        let lab = beside.then_some(Lab {
+        let probe = beside.then_some(Probe {
             model,
             parts,
-            guide: &self.guide,
+            requirements: &self.requirements,
             blocks: &self.blocks,
             validation: self.validation.as_ref(),
             moment,
             number: self.steps * self.accumulate as u64,
         });
         let Scratch { present, losses, gramian, layers, jacobian, .. } = scratch;
-        let rounding = self.guide.rounding;
+        let rounding = self.requirements.rounding;
         let (gramian, layers): (&[f64], &[Vec<f64>]) = (gramian, layers);
-        let mut seen =
-            Seen { tasks: present, losses, moment, rounding, gramian, layers, jacobian, lab, part: Lent::default() };
+        let mut seen = StepEvidence {
+            tasks: present,
+            losses,
+            moment,
+            rounding,
+            gramian,
+            layers,
+            jacobian,
+            probe,
+            part: Lent::default(),
+        };
         self.weighting.weigh(&mut seen, &mut self.combination)?;
         check(&self.combination, self.steps)?;
         self.notice.look(self.weighting.as_ref(), &self.combination, |layer| match layer {
             None => gramian,
             Some(at) => &layers[at],
         });
-        scratch.decided(&self.combination, self.guide.needs == Needs::Losses);
+        scratch.decided(&self.combination, self.requirements.needs == Needs::Losses);
         self.observed.add(scratch, &self.combination);
         Ok(())
     }
 
     /// The losses of the batch after the step, for a weighting that looks back.
-    pub(super) fn look_back(&mut self, model: &mut Model, parts: &dyn Parts) -> Result<()> {
+    pub(super) fn look_back(&mut self, model: &mut Model, parts: &dyn MicroBatches) -> Result<()> {
         let before = Lent::from(&self.scratch.losses[..]);
         let state = Lent::from(model.params.state.slice());
         self.scratch.again.fill(0.0);
@@ -376,10 +401,10 @@ impl Trainer {
     }
 
     /// Which way this step goes.
-    pub(super) fn go(&mut self, model: &mut Model, parts: &dyn Parts, look: &mut Look<'_>) -> Result<()> {
-        let by_gradients = self.guide.needs > Needs::Losses || self.observed.gradients;
+    pub(super) fn go(&mut self, model: &mut Model, parts: &dyn MicroBatches, look: &mut Look<'_>) -> Result<()> {
+        let by_gradients = self.requirements.needs > Needs::Losses || self.observed.gradients;
         let remembered = !self.weighting.due(self.moment());
-        match self.guide.at {
+        match self.requirements.at {
             _ if !by_gradients || (remembered && !self.observed.gradients) => {
                 self.by_losses(model, parts, look, remembered)
             }

@@ -103,7 +103,7 @@ impl State {
     /// Something else was written, or of other tasks.
     pub fn read<S: Serialize + DeserializeOwned>(&self, class: &str, like: &S) -> Result<S> {
         let wrong = |error: &dyn Display| value_error!("{class}: not a state of this weighting: {error}");
-        if !alike(&Self::of(like).value, &self.value) {
+        if !same_lengths(&Self::of(like).value, &self.value) {
             return Err(wrong(&"it is of another number of tasks"));
         }
         S::deserialize(&self.value).map_err(|error| wrong(&error))
@@ -116,13 +116,13 @@ impl State {
 }
 
 /// Whether lists have the lengths that they have in `like`; where it has none yet, before `prepare`, any will do.
-fn alike(like: &Value, given: &Value) -> bool {
+fn same_lengths(like: &Value, given: &Value) -> bool {
     match (like, given) {
         (Value::Array(like), Value::Array(given)) => {
-            let same = || like.iter().zip(given).all(|(like, given)| alike(like, given));
+            let same = || like.iter().zip(given).all(|(like, given)| same_lengths(like, given));
             like.is_empty() || (like.len() == given.len() && same())
         }
-        (Value::Object(like), given) => like.iter().all(|(key, like)| alike(like, &given[key])),
+        (Value::Object(like), given) => like.iter().all(|(key, like)| same_lengths(like, &given[key])),
         _ => true,
     }
 }
@@ -324,7 +324,7 @@ pub fn build(description: &Value) -> Result<Box<dyn Weighting>> {
         methods::build(&Value::Object(whole))
     };
     match from_gradients(&name) {
-        true => modes::guided(info.class, &parameters, method),
+        true => modes::with_modes(info.class, &parameters, method),
         false => method(&parameters),
     }
 }

@@ -191,7 +191,7 @@ pub struct Guided {
 ///
 /// # Errors
 /// What its own arguments or the modes say.
-pub fn guided(
+pub fn with_modes(
     class: &str,
     parameters: &Map<String, Value>,
     build: impl Fn(&Map<String, Value>) -> Result<Box<dyn Weighting>>,

@@ -14,37 +14,37 @@ impl Builder {
     /// Each group of `x` so many times in turn, for equal layers that read the same: experts ([`Reach::All`]), or one
     /// network a task ([`Reach::Own`]). It takes memory only where something else than a linear layer reads it.
     pub fn each(&mut self, x: ValueId, copies: usize, reach: Reach) -> ValueId {
-        let source = self.solid(x);
+        let source = self.materialize(x);
         let value = self.value(source);
         if copies == 1 && value.reach == reach {
             return source;
         }
         let value = Value { groups: value.groups.saturating_mul(copies), reach, columns: Vec::new(), ..value.clone() };
-        self.repeated.push(Repeated { source, copies, value, solid: None });
+        self.repeated.push(Repeated { source, copies, value, materialized: None });
         usize::MAX - (self.repeated.len() - 1)
     }
 
     /// A value that memory holds.
-    pub(super) fn solid(&mut self, x: ValueId) -> ValueId {
+    pub(super) fn materialize(&mut self, x: ValueId) -> ValueId {
         let at = usize::MAX - x;
-        let Some(&Repeated { source, copies, ref value, solid }) = self.repeated.get(at) else { return x };
-        if let Some(solid) = solid {
-            return solid;
+        let Some(&Repeated { source, copies, ref value, materialized }) = self.repeated.get(at) else { return x };
+        if let Some(materialized) = materialized {
+            return materialized;
         }
         let (groups, reach) = (value.groups, value.reach);
         let picks: Vec<_> = (0..groups).map(|group| (source, group / copies)).collect();
-        let solid = self.gather(&picks, reach);
-        self.repeated[at].solid = Some(solid);
-        solid
+        let materialized = self.gather(&picks, reach);
+        self.repeated[at].materialized = Some(materialized);
+        materialized
     }
 
-    pub(super) fn all_solid(&mut self, inputs: &[ValueId]) -> Vec<ValueId> {
-        inputs.iter().map(|&x| self.solid(x)).collect()
+    pub(super) fn all_materialized(&mut self, inputs: &[ValueId]) -> Vec<ValueId> {
+        inputs.iter().map(|&x| self.materialize(x)).collect()
     }
 
     /// A new value of picked groups `(value, group)`, all of one width.
     pub fn gather(&mut self, picks: &[(ValueId, usize)], reach: Reach) -> ValueId {
-        let picks: Vec<_> = picks.iter().map(|&(x, group)| (self.solid(x), group)).collect();
+        let picks: Vec<_> = picks.iter().map(|&(x, group)| (self.materialize(x), group)).collect();
         let learns = picks.iter().any(|&(x, _)| self.value(x).learns);
         let output = self.fresh(picks.len(), self.value(picks[0].0).width, reach, learns);
         self.push(gather::Gather::new(&picks, output))
@@ -52,7 +52,7 @@ impl Builder {
 
     /// The groups of a value side by side: `[groups, rows, width]` to `[rows, groups * width]`.
     pub fn join(&mut self, x: ValueId) -> ValueId {
-        let input = self.solid(x);
+        let input = self.materialize(x);
         let Value { groups, width, reach, learns, .. } = *self.value(input);
         if groups == 1 {
             return input;
@@ -83,7 +83,7 @@ impl Builder {
     pub fn island(&mut self, paths: &[String], inputs: &[ValueId], module: &Arc<dyn Module>) -> Result<ValueId> {
         let (groups, reach) = self.meet(inputs)?;
         if groups == 1 && reach != Reach::Own {
-            let inputs = self.all_solid(inputs);
+            let inputs = self.all_materialized(inputs);
             return Ok(self.lone_island(&paths[0], inputs, reach, module));
         }
         let mut picks = Vec::new();
@@ -96,7 +96,7 @@ impl Builder {
             }
             let first = self.net.params.len();
             picks.push((self.lone_island(path, own, reach, module), 0));
-            if self.alike {
+            if self.starting_alike {
                 let count = self.net.params.len() - first;
                 let of = |id: usize| id - group * count;
                 (first..first + count).for_each(|id| self.net.params[id].start.stream = of(id));
@@ -125,10 +125,10 @@ impl Builder {
     }
 
     /// Everything that `build` adds starts from the same numbers in each group.
-    pub fn alike<V>(&mut self, build: impl FnOnce(&mut Self) -> V) -> V {
-        let before = std::mem::replace(&mut self.alike, true);
+    pub fn starting_alike<V>(&mut self, build: impl FnOnce(&mut Self) -> V) -> V {
+        let before = std::mem::replace(&mut self.starting_alike, true);
         let built = build(self);
-        self.alike = before;
+        self.starting_alike = before;
         built
     }
 

@@ -10,7 +10,7 @@ use crate::parameters::{Init, Reach, Role};
 impl Builder {
     /// Softmax over the width of each row.
     pub fn softmax(&mut self, x: ValueId) -> ValueId {
-        let x = self.solid(x);
+        let x = self.materialize(x);
         let output = self.like(x);
         self.push(softmax::Softmax { input: x, output })
     }
@@ -20,7 +20,7 @@ impl Builder {
     /// # Errors
     /// Values of different shapes, or of reaches that cannot be joined.
     pub fn dot(&mut self, a: ValueId, b: ValueId, scale: f64) -> Result<ValueId> {
-        let inputs = [self.solid(a), self.solid(b)];
+        let inputs = [self.materialize(a), self.materialize(b)];
         let (groups, reach) = self.meet(&inputs)?;
         let [width, other] = inputs.map(|x| self.value(x).width);
         if width != other {
@@ -45,7 +45,7 @@ impl Builder {
         gamma: f64,
         entropy: f64,
     ) -> Result<ValueId> {
-        let (z, w) = (self.solid(z), self.solid(w));
+        let (z, w) = (self.materialize(z), self.materialize(w));
         let gate = selectors::Gate { selectors: k, experts, gamma, entropy };
         let (of_z, of_w) = (self.value(z), self.value(w));
         self.afford(&[k, experts])?;
@@ -71,7 +71,7 @@ impl Builder {
     /// # Errors
     /// Values of different groups or another width than 1, or that neither all tasks reach nor `reach` does.
     pub fn funnel(&mut self, a: ValueId, b: ValueId, reach: Reach) -> Result<ValueId> {
-        let inputs = [self.solid(a), self.solid(b)];
+        let inputs = [self.materialize(a), self.materialize(b)];
         let groups = self.logits(inputs, reach)?;
         if let Some(&x) = inputs.iter().find(|&&x| ![Reach::All, reach].contains(&self.value(x).reach)) {
             bail!("a value that {:?} reaches cannot go on for {reach:?}", self.value(x).reach);
@@ -87,7 +87,7 @@ impl Builder {
     /// # Errors
     /// Values of different groups or another width than 1; a `b` that neither all tasks reach nor `reach` does.
     pub fn calibrate(&mut self, a: ValueId, b: ValueId, strength: f64, reach: Reach) -> Result<ValueId> {
-        let inputs = [self.solid(b), self.solid(a)];
+        let inputs = [self.materialize(b), self.materialize(a)];
         let groups = self.logits(inputs, reach)?;
         if ![Reach::All, reach].contains(&self.value(inputs[0]).reach) {
             bail!("a value that {:?} reaches cannot go on for {reach:?}", self.value(inputs[0]).reach);
@@ -115,8 +115,9 @@ impl Builder {
     /// # Errors
     /// Gates and experts that do not correspond.
     pub fn mixture(&mut self, gates: ValueId, experts: &[mixture::Experts], reach: Reach) -> Result<ValueId> {
-        let gates = self.solid(gates);
-        let experts: Vec<_> = experts.iter().map(|e| mixture::Experts { value: self.solid(e.value), ..*e }).collect();
+        let gates = self.materialize(gates);
+        let experts: Vec<_> =
+            experts.iter().map(|e| mixture::Experts { value: self.materialize(e.value), ..*e }).collect();
         let (groups, columns) = (self.value(gates).groups, self.value(gates).width);
         let Some(first) = experts.first() else { bail!("a mixture needs an expert") };
         let width = self.value(first.value).width;
@@ -141,7 +142,7 @@ impl Builder {
     /// # Errors
     /// Values of different shapes, or parts that do not divide their width.
     pub fn stitch(&mut self, paths: &[String], stitch: stitch::Mix<'_>, reach: Reach) -> Result<ValueId> {
-        let inputs = self.all_solid(stitch.inputs);
+        let inputs = self.all_materialized(stitch.inputs);
         let Value { groups, width, .. } = *self.value(inputs[0]);
         let one_shape = inputs.iter().all(|&x| (self.value(x).groups, self.value(x).width) == (groups, width));
         if !one_shape || (stitch.across && inputs.len() > 1) {

@@ -66,7 +66,7 @@ impl Builder {
         self.wanted = self.wanted.saturating_add(size);
         let begin = self.end.next_multiple_of(ALIGN);
         let mut at = begin;
-        let copies = if self.alike { pieces.len() } else { 1 };
+        let copies = if self.starting_alike { pieces.len() } else { 1 };
         for (name, shape) in pieces {
             // A model that is too large is refused later: until then its sizes must not overflow.
             let size = if self.full() { 0 } else { shape.iter().product::<usize>() };

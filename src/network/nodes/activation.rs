@@ -15,7 +15,7 @@ use crate::vectorised;
 /// An activation function, as users name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Curve {
+pub enum Activation {
     /// `max(x, 0)`.
     Relu,
     /// `x` if positive, `0.01 x` otherwise.
@@ -32,14 +32,14 @@ pub enum Curve {
     Sigmoid,
 }
 
-impl crate::component::Ranged for Curve {
+impl crate::component::Ranged for Activation {
     fn within(&self, _: &impl std::ops::RangeBounds<f64>) -> bool {
         true
     }
 }
 
 /// A function and its slope, given both argument `x` and value `y`.
-pub trait Shape: Copy {
+pub trait Pointwise: Copy {
     /// Whether the slope needs `x`, so that it must be kept.
     const KEEPS: bool;
     /// The value.
@@ -53,7 +53,7 @@ macro_rules! shape {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy)]
         pub struct $name;
-        impl Shape for $name {
+        impl Pointwise for $name {
             const KEEPS: bool = $keeps;
             #[inline(always)]
             fn value<T: Real>($x: T) -> T { $value }
@@ -65,32 +65,32 @@ macro_rules! shape {
 
 shape!(/// No activation.
     Identity, false, |x| x, |_x, _y| T::ONE);
-shape!(/// See [`Curve::Relu`].
+shape!(/// See [`Activation::Relu`].
     Relu, false, |x| if x > T::ZERO { x } else { T::ZERO }, |_x, y| if y > T::ZERO { T::ONE } else { T::ZERO });
-shape!(/// See [`Curve::LeakyRelu`].
+shape!(/// See [`Activation::LeakyRelu`].
     LeakyRelu, false,
     |x| if x > T::ZERO { x } else { T::of(0.01) * x },
     |_x, y| if y > T::ZERO { T::ONE } else { T::of(0.01) });
-shape!(/// See [`Curve::Elu`].
+shape!(/// See [`Activation::Elu`].
     Elu, false,
     |x| if x > T::ZERO { x } else { x.exp() - T::ONE },
     |_x, y| if y > T::ZERO { T::ONE } else { y + T::ONE });
-shape!(/// See [`Curve::Gelu`].
+shape!(/// See [`Activation::Gelu`].
     Gelu, true,
     |x| T::of(0.5) * x * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf()),
     |x, _y| T::of(0.5) * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf())
         + x * T::of(0.398_942_280_401_432_7) * (T::of(-0.5) * x * x).exp());
-shape!(/// See [`Curve::Silu`].
+shape!(/// See [`Activation::Silu`].
     Silu, true, |x| x * x.sigmoid(), |x, y| x.sigmoid() + y * (T::ONE - x.sigmoid()));
-shape!(/// See [`Curve::Tanh`].
+shape!(/// See [`Activation::Tanh`].
     Tanh, false, |x| x.tanh(), |_x, y| T::ONE - y * y);
-shape!(/// See [`Curve::Sigmoid`].
+shape!(/// See [`Activation::Sigmoid`].
     Sigmoid, false, |x| x.sigmoid(), |_x, y| y * (T::ONE - y));
 
-/// Calls `$body` with `$shape` bound to the type of an `Option<Curve>`, so that loops are compiled for each.
+/// Calls `$body` with `$shape` bound to the type of an `Option<Activation>`, so that loops are compiled for each.
 #[macro_export]
-macro_rules! with_shape {
-    ($curve:expr, $shape:ident => $body:expr) => {{
+macro_rules! with_activation {
+    ($activation:expr, $shape:ident => $body:expr) => {{
         use $crate::network::nodes::activation as act;
         macro_rules! run {
             ($t:ty) => {{
@@ -98,45 +98,45 @@ macro_rules! with_shape {
                 $body
             }};
         }
-        match $curve {
+        match $activation {
             None => run!(act::Identity),
-            Some(act::Curve::Relu) => run!(act::Relu),
-            Some(act::Curve::LeakyRelu) => run!(act::LeakyRelu),
-            Some(act::Curve::Elu) => run!(act::Elu),
-            Some(act::Curve::Gelu) => run!(act::Gelu),
-            Some(act::Curve::Silu) => run!(act::Silu),
-            Some(act::Curve::Tanh) => run!(act::Tanh),
-            Some(act::Curve::Sigmoid) => run!(act::Sigmoid),
+            Some(act::Activation::Relu) => run!(act::Relu),
+            Some(act::Activation::LeakyRelu) => run!(act::LeakyRelu),
+            Some(act::Activation::Elu) => run!(act::Elu),
+            Some(act::Activation::Gelu) => run!(act::Gelu),
+            Some(act::Activation::Silu) => run!(act::Silu),
+            Some(act::Activation::Tanh) => run!(act::Tanh),
+            Some(act::Activation::Sigmoid) => run!(act::Sigmoid),
         }
     }};
 }
 
-impl Curve {
+impl Activation {
     /// Whether the slope needs the argument.
     pub fn keeps(self) -> bool {
-        with_shape!(Some(self), S => S::KEEPS)
+        with_activation!(Some(self), S => S::KEEPS)
     }
 }
 
 /// An activation between two values of one shape.
 #[derive(Debug)]
-pub struct Activation {
+pub struct Activate {
     /// What it reads.
     pub input: ValueId,
     /// What it fills.
     pub output: ValueId,
     /// Which.
-    pub curve: Curve,
+    pub activation: Activation,
 }
 
-struct ActivationKernel<T> {
+struct ActivateKernel<T> {
     x: Buffer<T>,
     y: Buffer<T>,
-    curve: Option<Curve>,
+    activation: Option<Activation>,
     passes: PerPass<Option<(Buffer<T>, InputGradient<T>)>>,
 }
 
-impl Node for Activation {
+impl Node for Activate {
     fn name(&self) -> &'static str {
         "Activation"
     }
@@ -150,19 +150,19 @@ impl Node for Activation {
     }
 }
 
-impl<T: Real> Prepares<T> for Activation {
+impl<T: Real> Prepares<T> for Activate {
     fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
         let (x, y) = (at.value(self.input), at.value(self.output));
-        Ok(Box::new(ActivationKernel { x, y, curve: Some(self.curve), passes }))
+        Ok(Box::new(ActivateKernel { x, y, activation: Some(self.activation), passes }))
     }
 }
 
-impl<T: Real> Kernel for ActivationKernel<T> {
+impl<T: Real> Kernel for ActivateKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
         let (x, y) = (self.x.slice(), self.y.slice_mut());
-        with_shape!(self.curve, S => forward::<T, S>(x, y));
+        with_activation!(self.activation, S => forward::<T, S>(x, y));
         Ok(())
     }
 
@@ -170,14 +170,14 @@ impl<T: Real> Kernel for ActivationKernel<T> {
         let (x, y) = (self.x.slice(), self.y.slice());
         if let Some((dy, dx)) = self.passes.of(pass) {
             let layout = dy.layout;
-            with_shape!(self.curve, S => backward::<T, S>(layout, [x, y, dy.slice()], dx.buffer.slice_mut(), dx.mode));
+            with_activation!(self.activation, S => backward::<T, S>(layout, [x, y, dy.slice()], dx.buffer.slice_mut(), dx.mode));
         }
         Ok(())
     }
 }
 
 vectorised! {
-fn forward<T: Real, S: Shape>(x: &[T], y: &mut [T]) {
+fn forward<T: Real, S: Pointwise>(x: &[T], y: &mut [T]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y = S::value(x);
     }
@@ -185,7 +185,7 @@ fn forward<T: Real, S: Shape>(x: &[T], y: &mut [T]) {
 }
 
 vectorised! {
-fn backward<T: Real, S: Shape>(layout: Layout, values: [&[T]; 3], dx: &mut [T], mode: Mode) {
+fn backward<T: Real, S: Pointwise>(layout: Layout, values: [&[T]; 3], dx: &mut [T], mode: Mode) {
     let ([x, y, dy], Layout { lanes, width, .. }) = (values, layout);
     let keep = mode == Mode::Add;
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {

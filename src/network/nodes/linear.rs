@@ -6,25 +6,25 @@ mod shapes;
 
 use std::ops::Range;
 
-use self::loops::{by_rows, shift, shift_apart, spread, unbend, unbend_together};
-use self::rounded::{Halved, unbend_rounded};
+use self::loops::{by_rows, scale_by_slope, scale_by_slope_together, shift, shift_apart, spread};
+use self::rounded::{Halved, scale_by_slope_rounded};
 use self::shapes::Shapes;
-use super::activation::Curve;
+use super::activation::Activation;
 use crate::error::{Error, Result};
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::gram::Square;
 use crate::machine::half::round;
-use crate::machine::parallel::{Places, split};
+use crate::machine::parallel::{Disjoint, split};
 use crate::machine::product::{Mode, Product};
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::entrance::{Entrance, Piece, pieces};
+use crate::network::entrance::{Entrance, TaskColumns, task_columns};
 use crate::network::gradient::Tiled;
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, ParamGradient, Prepare};
 use crate::parameters::ParamId;
-use crate::with_shape;
+use crate::with_activation;
 
 /// How groups of input and output correspond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct Linear {
     /// `[out]`, or `[groups, layers * out]`.
     pub bias: ParamId,
     /// Applied to the sum.
-    pub curve: Option<Curve>,
+    pub activation: Option<Activation>,
     /// How groups correspond.
     pub wiring: Wiring,
 }
@@ -62,7 +62,7 @@ struct LinearKernel<T> {
     /// The argument of the activation, where its slope needs it.
     kept: Option<Buffer<T>>,
     bias: Buffer<T>,
-    curve: Option<Curve>,
+    activation: Option<Activation>,
     /// Room for sums of further threads.
     room: Vec<T>,
     passes: PerPass<Backward<T>>,
@@ -99,7 +99,7 @@ enum Input<T> {
     /// The same into one lane each of groups whose other lanes are zero.
     Sparse(Buffer<T>, Vec<Product>),
     /// By a loop, from few columns a task into one lane each.
-    Narrow { dx: Buffer<T>, mode: Mode, weight: Buffer<T>, pieces: Vec<Piece> },
+    Narrow { dx: Buffer<T>, mode: Mode, weight: Buffer<T>, pieces: Vec<TaskColumns> },
 }
 
 /// Most columns of a task for which a loop beats a product of its own.
@@ -131,7 +131,7 @@ impl Node for Linear {
     }
 
     fn affine(&self) -> bool {
-        self.curve.is_none()
+        self.activation.is_none()
     }
 }
 
@@ -146,12 +146,12 @@ impl<T: Real> Prepares<T> for Linear {
             inner: x.layout.width,
         };
         let weight = at.param(self.weight)?;
-        let kept = self.curve.is_some_and(Curve::keeps).then(|| at.scratch(self.output)).transpose()?;
+        let kept = self.activation.is_some_and(Activation::keeps).then(|| at.scratch(self.output)).transpose()?;
         let wide = self.wide(&shapes, 1)?;
         let forward = shapes.forward(&x, &weight, wide.as_ref().unwrap_or(&y))?;
         let passes = at.each_pass(|pass| self.backward(at, &shapes, &x, &weight, pass))?;
-        let (bias, curve, room, layers) = (at.param(self.bias)?, self.curve, Vec::new(), self.layers());
-        Ok(Box::new(LinearKernel { forward, y, wide, layers, kept, bias, curve, room, passes }))
+        let (bias, activation, room, layers) = (at.param(self.bias)?, self.activation, Vec::new(), self.layers());
+        Ok(Box::new(LinearKernel { forward, y, wide, layers, kept, bias, activation, room, passes }))
     }
 }
 
@@ -199,7 +199,7 @@ impl Linear {
             let bias = at.param_gradient(1, pass)?;
             return Ok(Backward { dy: arriving, wide, bias, weight, entrance: None, input });
         }
-        let pieces = pieces(at.net, self.output, self.layers());
+        let pieces = task_columns(at.net, self.output, self.layers());
         let input = match leaving {
             Some(dx) if dx.buffer.layout.lanes == dy.layout.lanes => {
                 Input::Products(vec![(shapes.input(&dx, weight, &dy)?, dx.mode)])
@@ -232,14 +232,14 @@ fn spread_over<T: Real>(
     dx: InputGradient<T>,
     weight: &Buffer<T>,
     dy: &Buffer<T>,
-    pieces: Vec<Piece>,
+    pieces: Vec<TaskColumns>,
 ) -> Result<Input<T>> {
     let &Shapes { groups, rows, outer, inner } = shapes;
     if groups == 1 && pieces.iter().all(|piece| piece.columns.len() <= NARROW) {
         return Ok(Input::Narrow { dx: dx.buffer, mode: dx.mode, weight: weight.share(), pieces });
     }
     let lanes = dx.buffer.layout.lanes;
-    let product = |Piece { task, group, columns }: Piece| {
+    let product = |TaskColumns { task, group, columns }: TaskColumns| {
         let start = (group * rows * lanes + task) * inner;
         let lane = dx.buffer.view(&[rows, inner], &[lanes * inner, 1], start)?;
         let arrived = dy.view(&[rows, columns.len()], &[outer, 1], group * rows * outer + columns.start)?;
@@ -268,9 +268,9 @@ impl<T: Real> Kernel for LinearKernel<T> {
         match &self.wide {
             Some(wide) => {
                 let (wide, y) = (wide.slice(), self.y.slice_mut());
-                with_shape!(self.curve, S => shift_apart::<T, S>(layout, layers, wide, y, kept, bias));
+                with_activation!(self.activation, S => shift_apart::<T, S>(layout, layers, wide, y, kept, bias));
             }
-            None => with_shape!(self.curve, S => shift::<T, S>(layout, self.y.slice_mut(), kept, bias)),
+            None => with_activation!(self.activation, S => shift::<T, S>(layout, self.y.slice_mut(), kept, bias)),
         }
         Ok(())
     }
@@ -279,36 +279,36 @@ impl<T: Real> Kernel for LinearKernel<T> {
         let y = self.y.slice();
         let kept = self.kept.as_ref().map_or(y, |kept| kept.slice());
         let back = self.passes.of(pass);
-        let (mode, curve, layers) = (back.bias.mode(step), self.curve, self.layers);
+        let (mode, activation, layers) = (back.bias.mode(step), self.activation, self.layers);
         let layout = back.wide.as_ref().map_or(back.dy.layout, |wide| wide.layout);
         let bias = back.bias.buffer.slice_mut();
         let size = layout.lanes * layout.width;
         let of = |rows: &Range<usize>| rows.start * size..rows.end * size;
         if let Some(wide) = &mut back.wide {
-            let (dy, places) = (back.dy.slice(), Places::new(wide.slice_mut()));
+            let (dy, places) = (back.dy.slice(), Disjoint::new(wide.slice_mut()));
             by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
                 // SAFETY: each thread has rows of its own.
                 let to = unsafe { places.part(of(&rows)) };
-                with_shape!(curve, S => unbend_together::<T, S>(layout, layers, rows.start, [kept, y, dy], to, bias));
+                with_activation!(activation, S => scale_by_slope_together::<T, S>(layout, layers, rows.start, [kept, y, dy], to, bias));
             });
             if let Weight::Halves(halved) = &mut back.weight {
                 round(wide.slice(), halved.dy.slice_mut());
                 return halved.run(layout.lanes);
             }
         } else if let Weight::Halves(halved) = &mut back.weight {
-            let (dy, rounded) = (back.dy.slice(), Places::new(halved.dy.slice_mut()));
+            let (dy, rounded) = (back.dy.slice(), Disjoint::new(halved.dy.slice_mut()));
             by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
                 // SAFETY: each thread has rows of its own.
                 let to = unsafe { rounded.part(of(&rows)) };
-                with_shape!(curve, S => unbend_rounded::<T, S>(layout, rows.start, [kept, y, dy], to, bias));
+                with_activation!(activation, S => scale_by_slope_rounded::<T, S>(layout, rows.start, [kept, y, dy], to, bias));
             });
             return halved.run(layout.lanes);
         } else {
-            let dy = Places::new(back.dy.slice_mut());
+            let dy = Disjoint::new(back.dy.slice_mut());
             by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
                 // SAFETY: each thread has rows of its own.
                 let dy = unsafe { dy.part(of(&rows)) };
-                with_shape!(curve, S => unbend::<T, S>(layout, rows.start, [kept, y], dy, bias));
+                with_activation!(activation, S => scale_by_slope::<T, S>(layout, rows.start, [kept, y], dy, bias));
             });
         }
         back.products(step, layout)
@@ -340,7 +340,7 @@ impl<T: Real> Backward<T> {
             }
             Input::Narrow { dx, mode, weight, pieces } => {
                 let (to, mode, size) = (dx.layout, *mode, dx.layout.lanes * dx.layout.width);
-                let (dy, weight, places) = (dy.slice(), weight.slice(), Places::new(dx.slice_mut()));
+                let (dy, weight, places) = (dy.slice(), weight.slice(), Disjoint::new(dx.slice_mut()));
                 split(to.rows, to.len(), &|_, rows| {
                     // SAFETY: each thread has rows of its own.
                     let dx = unsafe { places.part(rows.start * size..rows.end * size) };

@@ -230,7 +230,7 @@ struct BatchNormKernel<T> {
     eps: T,
     momentum: T,
     /// Whether each group's statistics are frozen.
-    still: Vec<bool>,
+    frozen: Vec<bool>,
     passes: PerPass<Backward<T>>,
     /// Column sums of `dy` and `dy * normal`, `[groups, lanes, width]`.
     sums: PerPass<[Buffer<T>; 2]>,
@@ -271,8 +271,8 @@ impl<T: Real> Prepares<T> for BatchNorm {
             shift: at.param(self.shift)?,
             eps: T::of(self.eps),
             momentum: T::of(self.momentum),
-            still: (0..groups)
-                .map(|g| at.still(self.mean + g * width) || at.still(self.variance + g * width))
+            frozen: (0..groups)
+                .map(|g| at.state_is_frozen(self.mean + g * width) || at.state_is_frozen(self.variance + g * width))
                 .collect(),
             passes: at.each_pass(|pass| Backward::new(at, self.output, pass))?,
             sums: at.each_pass(|pass| {
@@ -317,8 +317,8 @@ impl<T: Real> BatchNormKernel<T> {
 
 impl<T: Real> Kernel for BatchNormKernel<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
-        for group in 0..self.still.len() {
-            if self.measures(step) && !self.still[group] { self.measure(group) } else { self.recall(group) }
+        for group in 0..self.frozen.len() {
+            if self.measures(step) && !self.frozen[group] { self.measure(group) } else { self.recall(group) }
         }
         let layout = self.y.layout;
         centre(layout, self.x.slice(), self.mean.slice(), self.inverse.slice(), self.normal.slice_mut());
@@ -341,8 +341,8 @@ impl<T: Real> Kernel for BatchNormKernel<T> {
         if measured {
             column_sums(layout, back.dy.slice(), normal, sum, along);
             let size = layout.lanes * layout.width;
-            let groups = sum.chunks_exact_mut(size).zip(along.chunks_exact_mut(size)).zip(&self.still);
-            for ((sum, along), _) in groups.filter(|(_, still)| **still) {
+            let groups = sum.chunks_exact_mut(size).zip(along.chunks_exact_mut(size)).zip(&self.frozen);
+            for ((sum, along), _) in groups.filter(|(_, frozen)| **frozen) {
                 sum.fill(T::ZERO);
                 along.fill(T::ZERO);
             }

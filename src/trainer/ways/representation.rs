@@ -6,7 +6,7 @@ use crate::model::Model;
 use crate::model::workspace::Workspace;
 use crate::network::pass::{Pass, Purpose, Step};
 use crate::trainer::Trainer;
-use crate::trainer::batches::Parts;
+use crate::trainer::batches::MicroBatches;
 use crate::trainer::finite::finite;
 use crate::trainer::scratch::{Look, Scratch};
 use crate::weighting::Needs;
@@ -16,7 +16,7 @@ impl Trainer {
     pub(in crate::trainer) fn by_representation(
         &mut self,
         model: &mut Model,
-        parts: &dyn Parts,
+        parts: &dyn MicroBatches,
         look: &mut Look<'_>,
     ) -> Result<()> {
         let tasks = model.tasks.len();
@@ -25,12 +25,12 @@ impl Trainer {
         self.scratch.pieces.clear();
         let several = parts.count() > 1;
         if several {
-            self.ahead(model, parts, self.guide.purpose, Self::look_at_representation)?;
+            self.ahead(model, parts, self.requirements.purpose, Self::look_at_representation)?;
             self.decide_at_representation(model, parts)?;
         }
         let mut first = 0;
         for index in 0..parts.count() {
-            let mut work = self.open(model, parts, index, self.guide.purpose)?;
+            let mut work = self.open(model, parts, index, self.requirements.purpose)?;
             let done = self.by_representation_in(model, parts, &mut work, index, &mut first, several);
             self.close(model, work, done, index, look)?;
         }
@@ -40,7 +40,7 @@ impl Trainer {
     fn by_representation_in(
         &mut self,
         model: &mut Model,
-        parts: &dyn Parts,
+        parts: &dyn MicroBatches,
         work: &mut Workspace,
         index: usize,
         first: &mut usize,
@@ -52,7 +52,7 @@ impl Trainer {
             self.look_at_representation(model, work, step)?;
             self.decide_at_representation(model, parts)?;
         }
-        if decided || self.guide.purpose != (Purpose::Representation { lanes: false }) {
+        if decided || self.requirements.purpose != (Purpose::Representation { lanes: false }) {
             // The look did not leave the outputs' gradients as the losses gave them.
             self.once_more(model, work)?;
         }
@@ -73,7 +73,7 @@ impl Trainer {
 
     /// Takes up one micro-batch's gradients at the representation.
     fn look_at_representation(&mut self, model: &Model, work: &mut Workspace, step: Step<'_>) -> Result<()> {
-        let lanes = self.guide.purpose == Purpose::Representation { lanes: true };
+        let lanes = self.requirements.purpose == Purpose::Representation { lanes: true };
         let pass = if lanes { Pass::PerTask } else { Pass::Summed };
         work.add_losses(&model.tasks, Some((pass, &self.scratch.scales)), &mut self.scratch.sums)?;
         finite(&model.tasks, &self.scratch.sums, work, self.steps, "at")?;
@@ -81,7 +81,7 @@ impl Trainer {
         if lanes {
             work.backward_over(step, pass, model.net.behind()..model.net.ops.len())?;
         }
-        if self.guide.needs == Needs::Jacobian {
+        if self.requirements.needs == Needs::Jacobian {
             let gradient = work.plan().gradient(model.net.representation, pass).expect("it learns");
             let (layout, gradient) = (gradient.layout, gradient.slice());
             let (stride, width) = (layout.lanes * layout.width, layout.width);
@@ -94,7 +94,7 @@ impl Trainer {
         work.plan().add_gramian_at_representation(model.tasks.len(), &mut self.scratch.whole)
     }
 
-    fn decide_at_representation(&mut self, model: &mut Model, parts: &dyn Parts) -> Result<()> {
+    fn decide_at_representation(&mut self, model: &mut Model, parts: &dyn MicroBatches) -> Result<()> {
         let tasks = model.tasks.len();
         let Scratch { present, gramian, whole, jacobian, pieces, layers, .. } = &mut self.scratch;
         gramian.clear();

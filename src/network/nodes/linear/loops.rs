@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use crate::machine::buffer::Layout;
-use crate::machine::parallel::{Places, split, threads};
+use crate::machine::parallel::{Disjoint, split, threads};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
-use crate::network::entrance::Piece;
-use crate::network::nodes::activation::Shape;
+use crate::network::entrance::TaskColumns;
+use crate::network::nodes::activation::Pointwise;
 use crate::vectorised;
 
 vectorised! {
@@ -15,7 +15,7 @@ vectorised! {
 pub(super) fn spread<T: Real>(
     layout: Layout,
     first: usize,
-    pieces: &[Piece],
+    pieces: &[TaskColumns],
     from: [&[T]; 2],
     outer: usize,
     dx: &mut [T],
@@ -45,7 +45,7 @@ pub(super) fn spread<T: Real>(
 
 vectorised! {
 /// Adds the bias and applies the activation, in one pass over `y`.
-pub(super) fn shift<T: Real, S: Shape>(layout: Layout, y: &mut [T], kept: Option<&mut [T]>, bias: &[T]) {
+pub(super) fn shift<T: Real, S: Pointwise>(layout: Layout, y: &mut [T], kept: Option<&mut [T]>, bias: &[T]) {
     let Layout { rows, width, .. } = layout;
     let Some(kept) = kept else {
         for (i, y) in y.chunks_exact_mut(width).enumerate() {
@@ -68,7 +68,7 @@ pub(super) fn shift<T: Real, S: Shape>(layout: Layout, y: &mut [T], kept: Option
 
 vectorised! {
 /// As [`shift`], from the layout of a product of several layers, `[groups, rows, layers * out]`; the layout is `y`'s.
-pub(super) fn shift_apart<T: Real, S: Shape>(
+pub(super) fn shift_apart<T: Real, S: Pointwise>(
     layout: Layout,
     layers: usize,
     wide: &[T],
@@ -100,8 +100,8 @@ pub(super) fn shift_apart<T: Real, S: Shape>(
 }
 
 vectorised! {
-/// As [`unbend`], into the layout of a product of several layers, `[groups, rows, lanes, layers * out]`, which is `layout`.
-pub(super) fn unbend_together<T: Real, S: Shape>(
+/// As [`scale_by_slope`], into the layout of a product of several layers, `[groups, rows, lanes, layers * out]`, which is `layout`.
+pub(super) fn scale_by_slope_together<T: Real, S: Pointwise>(
     layout: Layout,
     layers: usize,
     first: usize,
@@ -131,7 +131,7 @@ pub(super) fn unbend_together<T: Real, S: Shape>(
 
 vectorised! {
 /// Takes the gradient of rows from `first` on back through the activation in place, and adds it to the bias's gradient.
-pub(super) fn unbend<T: Real, S: Shape>(layout: Layout, first: usize, values: [&[T]; 2], dy: &mut [T], bias: &mut [T]) {
+pub(super) fn scale_by_slope<T: Real, S: Pointwise>(layout: Layout, first: usize, values: [&[T]; 2], dy: &mut [T], bias: &mut [T]) {
     let ([x, y], Layout { rows, lanes, width, .. }) = (values, layout);
     for (i, dy) in dy.chunks_exact_mut(width).enumerate() {
         let row = first + i / lanes;
@@ -161,7 +161,7 @@ pub(super) fn by_rows<T: Real>(
     let size = bias.len();
     room.clear();
     room.resize((threads(numbers) - 1) * size, T::ZERO);
-    let (own, others) = (Places::new(bias), Places::new(room));
+    let (own, others) = (Disjoint::new(bias), Disjoint::new(room));
     split(layout.groups * layout.rows, numbers, &|thread, rows| {
         // SAFETY: the bias is the first thread's, and every other one has a place of its own.
         let sums =

@@ -6,7 +6,7 @@ use crate::machine::buffer::{Buffer, Layout, Memory};
 use crate::machine::half::{Halves, add_rounded_products, narrow, round, unround};
 use crate::machine::product::{Mode, Product};
 use crate::machine::real::Real;
-use crate::network::nodes::activation::Shape;
+use crate::network::nodes::activation::Pointwise;
 use crate::network::prepare::InputGradient;
 use crate::vectorised;
 
@@ -80,8 +80,8 @@ impl<T: Real> HalvedInput<T> {
 }
 
 vectorised! {
-/// As [`unbend`](super::loops::unbend), but leaves the gradient as it is and rounds what comes out of it.
-pub(super) fn unbend_rounded<T: Real, S: Shape>(
+/// As [`scale_by_slope`](super::loops::scale_by_slope), but leaves the gradient as it is and rounds what comes out of it.
+pub(super) fn scale_by_slope_rounded<T: Real, S: Pointwise>(
     layout: Layout,
     first: usize,
     values: [&[T]; 3],

@@ -15,7 +15,7 @@ use crate::weighting::{Needs, Weighting};
 
 /// A shared parameter's place in a row of the Jacobian and in the flat buffers.
 #[derive(Debug, Clone)]
-pub struct Piece {
+pub struct SharedParameter {
     /// The parameter.
     pub param: ParamId,
     /// Its range in the flat buffers.
@@ -28,7 +28,7 @@ pub struct Piece {
     pub parts: Option<usize>,
 }
 
-impl Piece {
+impl SharedParameter {
     /// The part of it, within itself, that is one task's, where the tasks have one each.
     pub fn own(&self, task: TaskId) -> Option<std::ops::Range<usize>> {
         let size = self.flat.len() / self.parts?;
@@ -43,7 +43,7 @@ impl Piece {
 
 /// How steps are made.
 #[derive(Debug, Clone)]
-pub struct Guide {
+pub struct Requirements {
     /// What the weighting looks at.
     pub needs: Needs,
     /// Where.
@@ -52,21 +52,21 @@ pub struct Guide {
     pub rounding: f64,
     /// Whether it has weights a layer.
     pub per_layer: bool,
-    /// Parts of a batch that it compares.
+    /// MicroBatches of a batch that it compares.
     pub parts: usize,
     /// Whether the whole Jacobian is put together in one piece.
     pub gathers: bool,
     /// What workspaces of its steps are for.
     pub purpose: Purpose,
     /// The shared parameters in order.
-    pub shared: Vec<Piece>,
+    pub shared: Vec<SharedParameter>,
     /// Numbers in a row of the Jacobian.
     pub width: usize,
     /// Layers among the shared parameters.
     pub layers: usize,
 }
 
-impl Guide {
+impl Requirements {
     /// Looks at weighting and model; `observes` says that gradients are wanted whatever the weighting needs.
     ///
     /// # Errors
@@ -124,7 +124,7 @@ fn name(weighting: &dyn Weighting) -> String {
 }
 
 /// The shared parameters, layer by layer: a layer is what its parameters' paths have in common.
-fn shared(net: &Network) -> (Vec<Piece>, usize) {
+fn shared(net: &Network) -> (Vec<SharedParameter>, usize) {
     let mut layers: HashMap<&str, usize> = HashMap::new();
     let mut parents = vec![""; net.params.len()];
     for entry in net.entries.iter().rev() {
@@ -139,7 +139,7 @@ fn shared(net: &Network) -> (Vec<Piece>, usize) {
         let begin = start;
         start += flat.len();
         let parts = (net.params[param].reach == Reach::Own).then_some(net.tasks());
-        Piece { param, flat, start: begin, layer, parts }
+        SharedParameter { param, flat, start: begin, layer, parts }
     };
     let pieces = net.shared().into_iter().map(piece).collect();
     (pieces, layers.len())

@@ -1,6 +1,6 @@
 //! What a weighting is shown of the running step.
 
-use super::lab::Lab;
+use super::probe::Probe;
 use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::parameters::TaskId;
@@ -8,7 +8,7 @@ use crate::value_error;
 use crate::weighting::{Evidence, Moment, On, Probed};
 
 /// What the weighting is shown of the running step.
-pub(super) struct Seen<'a> {
+pub(super) struct StepEvidence<'a> {
     pub tasks: &'a [TaskId],
     pub losses: &'a [f64],
     pub moment: Moment,
@@ -20,11 +20,11 @@ pub(super) struct Seen<'a> {
     pub layers: &'a [Vec<f64>],
     /// `[rows, width]`; empty likewise.
     pub jacobian: &'a [f32],
-    pub lab: Option<Lab<'a>>,
+    pub probe: Option<Probe<'a>>,
     pub part: Lent<f32>,
 }
 
-impl Evidence for Seen<'_> {
+impl Evidence for StepEvidence<'_> {
     fn tasks(&self) -> &[TaskId] {
         self.tasks
     }
@@ -65,16 +65,16 @@ impl Evidence for Seen<'_> {
     }
 
     fn part(&mut self, index: usize) -> Result<&[f32]> {
-        let Some(lab) = &mut self.lab else { return Err(value_error!("there are no parts of the batch here")) };
-        let (all, width) = (lab.part(index)?, lab.guide.width);
+        let Some(probe) = &mut self.probe else { return Err(value_error!("there are no parts of the batch here")) };
+        let (all, width) = (probe.part(index)?, probe.requirements.width);
         let part = self.part.emptied(self.tasks.len() * width);
         self.tasks.iter().for_each(|&task| part.extend_from_slice(&all[task * width..][..width]));
         Ok(&self.part)
     }
 
     fn probe(&mut self, shift: &[f32], on: On) -> Result<Probed> {
-        match &mut self.lab {
-            Some(lab) => lab.probe(shift, on),
+        match &mut self.probe {
+            Some(probe) => probe.probe(shift, on),
             None => Err(value_error!("there is no validation data here")),
         }
     }

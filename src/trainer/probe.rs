@@ -1,8 +1,8 @@
 //! Losses and gradients beside a step: on parts of its batch, on validation rows, with parameters moved.
 
-use super::batches::Parts;
+use super::batches::MicroBatches;
 use super::finite::finite;
-use super::guide::Guide;
+use super::requirements::Requirements;
 use crate::bail;
 use crate::data::{Data, Rows};
 use crate::error::Result;
@@ -16,10 +16,10 @@ use crate::weighting::{Moment, On, Probed};
 const VALIDATION: u64 = 8;
 
 /// What it takes to look beside a step. The model comes back as it was.
-pub(super) struct Lab<'a> {
+pub(super) struct Probe<'a> {
     pub model: &'a mut Model,
-    pub parts: &'a dyn Parts,
-    pub guide: &'a Guide,
+    pub parts: &'a dyn MicroBatches,
+    pub requirements: &'a Requirements,
     pub blocks: &'a [Block],
     pub validation: Option<&'a Data>,
     pub moment: Moment,
@@ -27,10 +27,10 @@ pub(super) struct Lab<'a> {
     pub number: u64,
 }
 
-impl Lab<'_> {
+impl Probe<'_> {
     /// The Jacobian `[tasks, width]` of the shared parameters on one part of the batch, for all tasks.
     pub fn part(&mut self, index: usize) -> Result<Vec<f32>> {
-        let count = self.guide.parts;
+        let count = self.requirements.parts;
         let mut indices = Vec::new();
         let batches: Vec<_> = (0..self.parts.count())
             .map(|micro| {
@@ -109,7 +109,7 @@ impl Lab<'_> {
         rows_of: &str,
     ) -> Result<Probed> {
         let (tasks, purpose) = (self.model.tasks.len(), Purpose::PerTask(Store::Whole));
-        let width = if all { self.model.net.dense() } else { self.guide.width };
+        let width = if all { self.model.net.dense() } else { self.requirements.width };
         let (mut weights, mut sums) = (vec![0.0; tasks], vec![0.0; tasks]);
         let mut jacobian = vec![0.0; tasks * width];
         let filled: Vec<_> = batches.iter().filter(|(_, range)| !range.is_empty()).collect();
@@ -134,7 +134,7 @@ impl Lab<'_> {
             finite(&self.model.tasks, &sums, &work, self.moment.step, rows_of)?;
             work.backward(step, Pass::PerTask)?;
             for (task, row) in jacobian.chunks_exact_mut(width.max(1)).enumerate() {
-                for piece in self.guide.shared.iter().filter(|piece| piece.parts.is_none()) {
+                for piece in self.requirements.shared.iter().filter(|piece| piece.parts.is_none()) {
                     work.add_row(piece.param, task, &mut row[if all { piece.flat.clone() } else { piece.row() }]);
                 }
             }
@@ -157,7 +157,7 @@ impl Lab<'_> {
             }
             return;
         }
-        for piece in &self.guide.shared {
+        for piece in &self.requirements.shared {
             if let Some(own) = piece.own(task) {
                 let from = &gradients[piece.flat.clone()][own.clone()];
                 row[piece.row()][own].copy_from_slice(from);

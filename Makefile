@@ -80,6 +80,7 @@ lint: $(VENV)/.extension
 	cargo fmt --check
 	cargo clippy --release --all-targets -- -D warnings
 	cargo clippy --release --all-targets --features python -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --lib
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

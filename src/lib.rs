@@ -1,5 +1,7 @@
 //! Multi-task learning over libtorch: shared and task-specific layers, losses, weightings, regularizers and the
 //! training step, as static plans without an autograd graph.
+#![doc = ""]
+#![doc = include_str!("../README.md")]
 
 pub mod component;
 pub mod data;

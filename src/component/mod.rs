@@ -38,7 +38,7 @@ pub struct Info {
     pub parameters: Vec<Parameter>,
 }
 
-/// A configuration that [`component!`](crate::component) declared.
+/// A configuration that [`component!`](crate::component!) declared.
 pub trait Component: Serialize + DeserializeOwned + Default {
     /// The Python class.
     const CLASS: &'static str;

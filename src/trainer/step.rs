@@ -20,7 +20,7 @@ pub(super) const SLOTS: usize = 4;
 /// What one step gave.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// [`Trainer::total`] of this step; 0 for a batch without any label, NaN for one that waits for others.
+    /// What the user means by loss, of this step; 0 for a batch without any label, NaN for one that waits for others.
     pub loss: f64,
     /// What the step minimised, as its weighting has it; see [`Trainer::minimizes_another`].
     pub objective: f64,

@@ -928,16 +928,7 @@ fn funnels_neither_overflow_nor_lose_digits() {
     let params = Params::<f32>::new(&net.params, &net.state, 1).unwrap();
     let mut plan = Plan::new(&net, &params, 5, Purpose::Evaluate).unwrap();
     plan.numeric().copy_from_slice(&[1000.0, 5.0, -1000.0, 5.0, 1000.0, 1000.0, -600.0, -700.0, 0.0, 0.0]);
-    plan.forward(&Step {
-        codes: &[],
-        seed: 0,
-        number: 0,
-        training: false,
-        accumulate: false,
-        weights: &[],
-        share: 1.0,
-    })
-    .unwrap();
+    plan.forward(&Step::EVALUATION).unwrap();
     let want = [5.0, -1000.0 - (1.0 + (-5.0_f64).exp()).ln(), 1000.0 - 2.0_f64.ln(), -1300.0, -(3.0_f64.ln())];
     for (got, want) in plan.value(y).iter().zip(want) {
         assert!((f64::from(*got) - want).abs() <= 1e-6 * want.abs(), "got {got}, should be {want}");

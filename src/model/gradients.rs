@@ -91,14 +91,12 @@ impl Model {
         let purpose = if pass == Pass::Summed { Purpose::Train } else { Purpose::BOTH };
         let mut work = self.workspace(data.rows(), purpose)?;
         work.load(data, Rows::Range(0..data.rows()), true);
-        let step =
-            Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false, weights: &[], share: 1.0 };
-        work.forward(step)?;
+        work.forward(Step::EVALUATION)?;
         let weights = work.weights(&self.tasks);
         let scales = self.tasks.iter().zip(&weights).map(|(t, &w)| if w > 0.0 { t.weight / w } else { 0.0 });
         let scales: Vec<_> = scales.collect();
         work.losses(&self.tasks, Some((pass, &scales)))?;
-        work.backward(step, pass)?;
+        work.backward(Step::EVALUATION, pass)?;
         Ok(work)
     }
 }

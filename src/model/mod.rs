@@ -61,7 +61,7 @@ pub struct Model {
 /// The network of a model: embeddings of the given widths, encoders wired by a sharing scheme, heads.
 ///
 /// # Errors
-/// Context that do not fit each other.
+/// Parts that do not fit each other.
 pub fn assemble(
     inputs: &Inputs,
     widths: &[usize],
@@ -252,15 +252,7 @@ impl Model {
             let range = first..rows.min(first + batch.max(1));
             let mut work = self.workspace(range.len(), Purpose::Evaluate)?;
             work.load(data, Rows::Range(range), meters.is_some());
-            work.forward(Step {
-                codes: &[],
-                seed: 0,
-                number: 0,
-                training: false,
-                accumulate: false,
-                weights: &[],
-                share: 1.0,
-            })?;
+            work.forward(Step::EVALUATION)?;
             let keeps = |task: usize| meters.as_deref().is_none_or(|meters| meters[task].keeps());
             (0..out.len()).filter(|&task| keeps(task)).for_each(|task| work.append_outputs(task, &mut out[task]));
             if let Some(meters) = meters.as_deref_mut() {

@@ -31,7 +31,7 @@ pub struct Builder {
     repeated: Vec<Repeated>,
     /// Tasks to come, if that was said; else each own group is another task's.
     tasks: Option<usize>,
-    /// Whether groups start starting_alike.
+    /// Whether groups start alike.
     starting_alike: bool,
     /// Numbers in all parameters and state, counted without overflow.
     wanted: usize,

@@ -95,6 +95,10 @@ pub struct Step<'a> {
 }
 
 impl Step<'_> {
+    /// Of an evaluation: nothing is drawn, weighed or added to what was there.
+    pub const EVALUATION: Step<'static> =
+        Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false, weights: &[], share: 1.0 };
+
     /// A task's factor in the summed pass.
     pub fn weight<T: Real>(&self, task: TaskId) -> T {
         self.weights.get(task).map_or(T::ONE, |&weight| T::of(weight))

@@ -52,7 +52,7 @@ pub struct Requirements {
     pub rounding: f64,
     /// Whether it has weights a layer.
     pub per_layer: bool,
-    /// MicroBatches of a batch that it compares.
+    /// Parts of a batch that it compares.
     pub parts: usize,
     /// Whether the whole Jacobian is put together in one piece.
     pub gathers: bool,

@@ -15,7 +15,7 @@ export LIBTORCH_USE_PYTORCH := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test test-rust test-python interrupts fuzz bounds compare lint fmt stubs methods docs wheel clean
+.PHONY: demo test test-rust test-python interrupts fuzz bounds compare counts lint fmt stubs methods docs wheel clean
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-census bench-tables compare-times
 
@@ -71,6 +71,10 @@ bounds: $(VENV)/.extension
 # Whether trainings end as at an older commit, bit by bit or nearly, as promised: make compare OLD=<commit>.
 compare: $(VENV)/.extension
 	$(BIN)/python tests/compare/bits.py $(OLD)
+
+# How packed lines are, how many fields the trainer has and arrows go up, at an older commit and now.
+counts: $(VENV)/.extension
+	$(BIN)/python tests/compare/counts.py $(OLD)
 
 # How long steps take against an older commit, in turns: make compare-times OLD=<commit>, 20 minutes, on a quiet machine.
 compare-times: $(VENV)/.extension $(VENV)/.census

@@ -23,7 +23,9 @@ def build(commit: str | None) -> Path:
     extension = python / "polytask" / "_core.abi3.so"
     if not extension.exists():
         print(f"building {name}", flush=True)
-        _lay_out(commit)
+        # All of the files are new, so that cargo builds the package again.
+        shutil.rmtree(SOURCE, ignore_errors=True)
+        lay_out(commit, SOURCE)
         _take_dependencies()
         settings = {"PYO3_BUILD_EXTENSION_MODULE": "1", "CARGO_TARGET_DIR": str(BUILT), "CARGO_INCREMENTAL": "0"}
         command = ["cargo", "build", "--release", "--lib", "--features", "python"]
@@ -44,6 +46,18 @@ def environment(python: Path, threads: int) -> dict[str, str]:
     return {**os.environ, **counts, "PYTHONPATH": str(python)}
 
 
+def lay_out(commit: str | None, folder: Path) -> None:
+    """Puts the files of a commit, or those that are there, into a new folder."""
+    folder.mkdir(parents=True)
+    if commit is not None:
+        # `m`: not the times of the commit, which cargo would take for older than what is built.
+        subprocess.run(["tar", "xm"], cwd=folder, check=True, input=_git("archive", commit))
+        return
+    for path in _files():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, folder / path)
+
+
 def at_hand(python: Path) -> None:
     """Checks that this process imports that build and no other."""
     import polytask
@@ -60,19 +74,6 @@ def _name(commit: str | None) -> str:
         if path.parts[0] in ("src", "python") or len(path.parts) == 1:
             hashed.update(f"{path}\0".encode() + (ROOT / path).read_bytes() + b"\0")
     return f"files-{hashed.hexdigest()[:12]}"
-
-
-def _lay_out(commit: str | None) -> None:
-    """Puts the files into `SOURCE`. All of them are new, so that cargo builds the package again."""
-    shutil.rmtree(SOURCE, ignore_errors=True)
-    SOURCE.mkdir(parents=True)
-    if commit is not None:
-        # `m`: not the times of the commit, which cargo would take for older than what is built.
-        subprocess.run(["tar", "xm"], cwd=SOURCE, check=True, input=_git("archive", commit))
-        return
-    for path in _files():
-        (SOURCE / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / path, SOURCE / path)
 
 
 def _files() -> list[Path]:

@@ -47,6 +47,9 @@ pub struct Buffer<T> {
 
 // SAFETY: the memory belongs to the tensor, which is `Send`; a plan and its kernels move between threads together.
 unsafe impl<T: Real> Send for Buffer<T> {}
+// SAFETY: through a shared reference a buffer is only read, and libtorch counts its handles atomically. Who writes, through
+// `&mut` of this handle or of another, has the model to itself, or the plan whose buffers they are.
+unsafe impl<T: Real> Sync for Buffer<T> {}
 
 /// Memory that libtorch can see in any shape.
 pub trait Memory {

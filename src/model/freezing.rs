@@ -62,7 +62,7 @@ impl Model {
             self.net.freeze(frozen);
             self.params.gradients.slice_mut().fill(0.0);
             self.params.tables.iter().flatten().for_each(|gradient| gradient.open().forget());
-            self.workspaces.clear();
+            self.kept().clear();
         }
     }
 }

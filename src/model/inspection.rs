@@ -20,7 +20,7 @@ impl Model {
     ///
     /// # Errors
     /// What libtorch refuses, and what `look` returns.
-    pub fn inspect(&mut self, data: &Data, batch: usize, look: Look<'_>) -> Result<Vec<Shown>> {
+    pub fn inspect(&self, data: &Data, batch: usize, look: Look<'_>) -> Result<Vec<Shown>> {
         let (views, rows) = (self.net.views.clone(), data.rows());
         let size = |view: &View| match view.source {
             Source::Value(_) => view.rows.len() * rows * view.columns.len(),

@@ -8,6 +8,8 @@ pub mod inspection;
 pub(crate) mod summary;
 pub mod workspace;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use serde_json::{Value, json};
 
 pub use gradients::Jacobian;
@@ -34,8 +36,10 @@ use crate::sharing::{Context, Sharing};
 use crate::task::Task;
 use crate::{bail, encoder, head, sharing, value_error};
 
-/// Workspaces kept for row counts seen before.
+/// Kinds of workspaces that are kept, for row counts seen before.
 const KEPT: usize = 6;
+/// Workspaces of one kind that are kept: threads that read a model side by side.
+const SIDE_BY_SIDE: usize = 64;
 
 /// Called between two batches: a look at the outside world, which may end the call.
 pub type Look<'a> = &'a mut dyn FnMut() -> Result<()>;
@@ -55,7 +59,8 @@ pub struct Model {
     /// Inputs, encoder, sharing, head, seed and the face's own notes, defaults filled in.
     rest: Value,
     limit: Limit,
-    workspaces: Vec<Workspace>,
+    /// Those that nobody uses. Each of several threads that read the model has one of its own.
+    workspaces: Mutex<Vec<Workspace>>,
 }
 
 /// The network of a model: embeddings of the given widths, encoders wired by a sharing scheme, heads.
@@ -129,7 +134,7 @@ impl Model {
         let params = Params::new(&net.params, &net.state, seed)?;
         let rest = json!({"inputs": describe_inputs(&inputs, &widths), "encoder": encoder.describe(), "sharing": sharing.describe(),
                           "head": head.describe(), "seed": seed, "face": description["face"]});
-        let mut model = Self { tasks, net, params, relation: None, inputs, rest, limit, workspaces: Vec::new() };
+        let mut model = Self { tasks, net, params, relation: None, inputs, rest, limit, workspaces: Mutex::default() };
         model.freeze_only(&read_frozen(&description)?)?;
         Ok(model)
     }
@@ -239,7 +244,7 @@ impl Model {
     /// # Errors
     /// What libtorch refuses, and what `look` returns.
     pub fn evaluate(
-        &mut self,
+        &self,
         data: &Data,
         batch: usize,
         mut meters: Option<&mut [Meter]>,
@@ -281,18 +286,33 @@ impl Model {
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn workspace(&mut self, rows: usize, purpose: Purpose) -> Result<Workspace> {
-        match self.workspaces.iter().position(|w| w.rows() == rows && w.purpose() == purpose) {
-            Some(found) => Ok(self.workspaces.remove(found)),
-            None => Workspace::new(&self.net, &self.params, &self.tasks, rows, purpose),
+    pub fn workspace(&self, rows: usize, purpose: Purpose) -> Result<Workspace> {
+        let mut kept = self.kept();
+        match kept.iter().position(|work| (work.rows(), work.purpose()) == (rows, purpose)) {
+            Some(found) => Ok(kept.remove(found)),
+            None => {
+                drop(kept);
+                Workspace::new(&self.net, &self.params, &self.tasks, rows, purpose)
+            }
         }
     }
 
     /// Keeps a workspace for the next time.
-    pub fn give_back(&mut self, workspace: Workspace) {
-        if self.workspaces.len() >= KEPT {
-            self.workspaces.remove(0);
+    pub fn give_back(&self, workspace: Workspace) {
+        let kind = |work: &Workspace| (work.rows(), work.purpose());
+        let mut kept = self.kept();
+        let alike = kept.iter().filter(|work| kind(work) == kind(&workspace)).count();
+        let first = |i: &usize| kept[..*i].iter().all(|before| kind(before) != kind(&kept[*i]));
+        if alike == 0 && (0..kept.len()).filter(first).count() >= KEPT {
+            let oldest = kind(&kept[0]);
+            kept.retain(|work| kind(work) != oldest);
         }
-        self.workspaces.push(workspace);
+        if alike < SIDE_BY_SIDE {
+            kept.push(workspace);
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Workspace>> {
+        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

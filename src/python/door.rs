@@ -1,8 +1,9 @@
 //! The one door through which Python runs the core: without the GIL, without panics, errors as Python's own.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
@@ -23,8 +24,19 @@ pub fn run<R: Send>(py: Python<'_>, call: impl FnOnce() -> Result<R> + Send) -> 
     }
 }
 
-/// A model that trainers share.
-pub type Shared = Mutex<Box<Model>>;
+/// A model that trainers share: several threads may read it side by side, one may change it.
+pub struct Shared {
+    model: RwLock<Box<Model>>,
+    /// Held by who changes the model, and by who waits for its readers in order to.
+    changes: Mutex<()>,
+}
+
+impl Shared {
+    /// Of a model that nobody else has.
+    pub fn new(model: Model) -> Self {
+        Self { model: RwLock::new(Box::new(model)), changes: Mutex::new(()) }
+    }
+}
 
 /// Time between two looks at signals.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -90,12 +102,91 @@ pub fn foreign(error: PyErr) -> Error {
     Error::Foreign(Box::new(error))
 }
 
+thread_local! {
+    /// Models that this thread reads.
+    static READS: RefCell<Vec<*const Shared>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A model that is read, by this thread and perhaps by others.
+pub struct Reading<'a> {
+    model: RwLockReadGuard<'a, Box<Model>>,
+    of: *const Shared,
+}
+
+impl std::ops::Deref for Reading<'_> {
+    type Target = Model;
+
+    fn deref(&self) -> &Model {
+        &self.model
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        READS.with_borrow_mut(|reads| {
+            if let Some(at) = reads.iter().rposition(|&of| of == self.of) {
+                reads.swap_remove(at);
+            }
+        });
+    }
+}
+
+/// A model that is changed; others have to do without it.
+pub struct Changing<'a> {
+    model: RwLockWriteGuard<'a, Box<Model>>,
+    _alone: MutexGuard<'a, ()>,
+}
+
+impl std::ops::Deref for Changing<'_> {
+    type Target = Model;
+
+    fn deref(&self) -> &Model {
+        &self.model
+    }
+}
+
+impl std::ops::DerefMut for Changing<'_> {
+    fn deref_mut(&mut self) -> &mut Model {
+        &mut self.model
+    }
+}
+
+/// A model to read, beside other threads that read it; while it is trained or changed it is busy.
+pub fn read(shared: &Shared) -> Result<Reading<'_>> {
+    let model = match shared.model.try_read() {
+        Ok(model) => model,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => {
+            return Err(crate::value_error!(
+                "the model is busy: another call is still running, which trains, evaluates or changes it"
+            ));
+        }
+    };
+    let of = std::ptr::from_ref(shared);
+    READS.with_borrow_mut(|reads| reads.push(of));
+    Ok(Reading { model, of })
+}
+
+/// A model to train or change: waits for threads that read it, who come back soon, but for no other and not for itself.
+pub fn write(shared: &Shared) -> Result<Changing<'_>> {
+    // Held until the end, so that nobody waits for a training; and before the readers, who would wait for themselves.
+    let alone = lock(&shared.changes, "model")?;
+    if READS.with_borrow(|reads| reads.contains(&std::ptr::from_ref(shared))) {
+        return Err(busy("model"));
+    }
+    Ok(Changing { model: shared.model.write().unwrap_or_else(PoisonError::into_inner), _alone: alone })
+}
+
 /// Takes a lock that nobody waits for: who calls back into a busy object gets an error instead of a deadlock.
 pub fn lock<'a, T>(mutex: &'a Mutex<T>, what: &str) -> Result<MutexGuard<'a, T>> {
     match mutex.try_lock() {
         Ok(guard) => Ok(guard),
         // Every call leaves what it locks in a state that can be used.
         Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => Err(crate::value_error!("the {what} is busy: another call is still running")),
+        Err(TryLockError::WouldBlock) => Err(busy(what)),
     }
+}
+
+fn busy(what: &str) -> Error {
+    crate::value_error!("the {what} is busy: another call is still running")
 }

@@ -44,12 +44,17 @@ type View<'py> = (String, String, Vec<String>, Vec<String>, usize, Array<'py>);
 
 impl PyModel {
     fn of(model: Model) -> Self {
-        Self { model: Arc::new(Mutex::new(Box::new(model))) }
+        Self { model: Arc::new(Shared::new(model)) }
     }
 
-    /// Runs a call on the locked model without the GIL.
-    pub fn with<R: Send>(&self, py: Python<'_>, call: impl FnOnce(&mut Model) -> Result<R> + Send) -> PyResult<R> {
-        door::run(py, || call(&mut *door::lock(&self.model, "model")?))
+    /// Runs a call that trains or changes the model, without the GIL.
+    pub fn change<R: Send>(&self, py: Python<'_>, call: impl FnOnce(&mut Model) -> Result<R> + Send) -> PyResult<R> {
+        door::run(py, || call(&mut *door::write(&self.model)?))
+    }
+
+    /// Runs a call that reads the model, without the GIL and beside others that read it.
+    pub fn with<R: Send>(&self, py: Python<'_>, call: impl FnOnce(&Model) -> Result<R> + Send) -> PyResult<R> {
+        door::run(py, || call(&*door::read(&self.model)?))
     }
 }
 
@@ -79,7 +84,7 @@ impl PyModel {
 
     /// Replaces the face's own notes (JSON) in the description.
     fn set_face(&self, py: Python<'_>, face: &str) -> PyResult<()> {
-        self.with(py, |model| model.set_face(face))
+        self.change(py, |model| model.set_face(face))
     }
 
     /// Raw outputs a row, for each task.
@@ -146,7 +151,7 @@ impl PyModel {
                 new.push((index, numbers(array, name, shape)?));
             }
         }
-        self.with(py, |model| {
+        self.change(py, |model| {
             new.iter().for_each(|(index, values)| model.entry_mut(*index).copy_from_slice(values));
             Ok(())
         })?;
@@ -178,7 +183,7 @@ impl PyModel {
 
     /// Freezes or unfreezes everything below these paths; everything there is, if none is given.
     fn freeze(&self, py: Python<'_>, below: Vec<String>, frozen: bool) -> PyResult<()> {
-        self.with(py, |model| model.freeze(&below, frozen))
+        self.change(py, |model| model.freeze(&below, frozen))
     }
 
     /// Paths of everything below these paths; everything, if none is given. For a `call`, a path that nothing is
@@ -253,7 +258,8 @@ impl PyModel {
     ) -> PyResult<(Vec<f64>, Vec<f64>, Vec<Array<'py>>)> {
         let data = data.get();
         let meters = meters.map(|meters| &meters.get().meters);
-        let (sums, outputs, widths) = self.with(py, |model| {
+        // A loss of the caller's own making says what went wrong in its last call, whoever made it.
+        let (sums, outputs, widths) = self.change(py, |model| {
             data.check(&self.model, model, false)?;
             let mut none = Vec::new();
             none.resize_with(model.tasks.len(), Meter::default);
@@ -289,7 +295,7 @@ impl PyModel {
         self.with(py, |model| data.check(&self.model, model, true))?;
         match kind {
             "sum" => {
-                let all = self.with(py, |model| model.gradient(&data.data))?;
+                let all = self.change(py, |model| model.gradient(&data.data))?;
                 let gradients = PyDict::new(py);
                 for ((name, shape, _), values) in self.names(py)?.into_iter().zip(all) {
                     gradients.set_item(name, arrays::give(py, values, &shape)?)?;
@@ -297,13 +303,13 @@ impl PyModel {
                 Ok(gradients.into_any())
             }
             "jacobian" => {
-                let jacobian = self.with(py, |model| model.jacobian(&data.data))?;
+                let jacobian = self.change(py, |model| model.jacobian(&data.data))?;
                 let shape = [jacobian.rows.len(), jacobian.rows.first().map_or(0, Vec::len)];
                 let matrix = arrays::give(py, jacobian.rows.concat(), &shape)?;
                 Ok((jacobian.names, matrix).into_pyobject(py)?.into_any())
             }
             "gramian" => {
-                let (gramian, tasks) = self.with(py, |model| Ok((model.gramian(&data.data)?, model.tasks.len())))?;
+                let (gramian, tasks) = self.change(py, |model| Ok((model.gramian(&data.data)?, model.tasks.len())))?;
                 Ok(PyArray1::from_vec(py, gramian).reshape([tasks, tasks])?.into_any())
             }
             other => Err(PyValueError::new_err(format!(

@@ -34,7 +34,7 @@ impl PyTrainer {
     ) -> PyResult<R> {
         door::run(py, || {
             let mut trainer = door::lock(&self.trainer, "trainer")?;
-            call(&mut trainer, &mut *door::lock(&self.model, "model")?)
+            call(&mut trainer, &mut *door::write(&self.model)?)
         })
     }
 

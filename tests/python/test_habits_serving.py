@@ -1,9 +1,11 @@
 """Scripts as people who serve a model type them, written before it was known what is accepted; see docs/habits.md."""
 
+import asyncio
 import json
 import multiprocessing
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -191,3 +193,27 @@ def test_number_of_threads_and_no_grad():
             assert np.allclose(model.predict(frame)["buys"], expected, atol=1e-6)
     finally:
         torch.set_num_threads(before)
+
+
+def test_threads():
+    """Eight threads of a server ask at once, each gets its own answer."""
+    model, frame = trained(), visitors()
+    expected = model.predict(frame)["buys"]
+    parts = [frame.iloc[i : i + 10] for i in range(0, 400, 10)] * 3
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda part: model.predict(part)["buys"], parts))
+    assert np.allclose(np.concatenate(answers[:40]), expected, atol=1e-6)
+    assert np.array_equal(np.concatenate(answers[40:80]), np.concatenate(answers[:40]))
+
+
+def test_coroutines():
+    """`asyncio.to_thread`, as in an endpoint."""
+    model, frame = trained(), visitors()
+
+    async def endpoint(i):
+        return float((await asyncio.to_thread(model.predict, frame.iloc[[i]]))["buys"][0])
+
+    async def all_of_them():
+        return await asyncio.gather(*(endpoint(i) for i in range(20)))
+
+    assert np.allclose(asyncio.run(all_of_them()), model.predict(frame.head(20))["buys"], atol=1e-6)

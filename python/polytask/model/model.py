@@ -125,6 +125,8 @@ class MultiTaskModel:
         scale; a loss that predicts a distribution gives its parameters on the last axis. `raw=True` gives the network's
         outputs: logits, or values in that scale.
 
+        Several threads may predict with one model at the same time; while it trains they are refused.
+
         Raises:
             ValueError, TypeError: features that do not fit the model's inputs; says what was expected and what came.
         """

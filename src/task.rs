@@ -79,6 +79,11 @@ impl Task {
         About { name: self.name.clone(), regression }
     }
 
+    /// lambda over the total label weight: the factor on the gradient of its sum of losses; 0 without a label.
+    pub fn scale(&self, label_weight: f64) -> f64 {
+        if label_weight > 0.0 { self.weight / label_weight } else { 0.0 }
+    }
+
     /// Raw outputs a row.
     pub fn width(&self) -> usize {
         self.loss.width(self.classes, self.outputs)

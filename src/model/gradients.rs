@@ -1,13 +1,15 @@
 //! Gradients of a model on given rows: of the sum, of each task, and their products.
 
 use super::Model;
+use super::columns::Columns;
+use crate::bail;
 use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::model::workspace::Workspace;
+use crate::network::gradient::Slabs;
 use crate::network::pass::{Pass, Purpose, Step};
+use crate::parameters::Entry;
 use crate::parameters::flat::Params;
-use crate::parameters::{Entry, Reach};
-use crate::value_error;
 
 /// The per-task gradients of the shared parameters.
 #[derive(Debug)]
@@ -44,15 +46,20 @@ impl Model {
     /// # Errors
     /// What libtorch refuses; a Jacobian beyond the budget of memory.
     pub fn jacobian(&mut self, data: &Data) -> Result<Jacobian> {
-        let work = self.differentiate(data, Pass::PerTask)?;
+        let mut work = self.differentiate(data, Pass::PerTask)?;
+        let columns = Columns::of_shared(&self.net);
+        let kept = columns.separate() || work.plan().slabs().is_some_and(Slabs::kept);
+        let mut rows = vec![0.0; if kept { self.tasks.len() * columns.width } else { 0 }];
+        columns.add(&work, 0..self.tasks.len(), &mut rows);
+        columns.copy_own(self.params.gradients.slice(), 0..self.tasks.len(), &mut rows);
+        self.give_back(work);
+        if !kept {
+            bail!("the Jacobian is too large to keep; ask for the Gramian");
+        }
         let shared = self.net.shared();
         let names = self.net.entries.iter().filter(|e| e.param.is_some_and(|p| shared.contains(&p)));
         let names = names.map(|e| e.name.to_string()).collect();
-        let row = |task: usize| shared.iter().map(|&p| self.row(&work, p, task)).collect::<Option<Vec<_>>>();
-        let rows = (0..self.tasks.len()).map(|task| row(task).map(|parts| parts.concat())).collect::<Option<_>>();
-        self.give_back(work);
-        let rows = rows.ok_or_else(|| value_error!("the Jacobian is too large to keep; ask for the Gramian"))?;
-        Ok(Jacobian { names, rows })
+        Ok(Jacobian { names, rows: rows.chunks_exact(columns.width.max(1)).map(<[f32]>::to_vec).collect() })
     }
 
     /// The Gramian `[tasks, tasks]` of those gradients.
@@ -60,31 +67,18 @@ impl Model {
     /// # Errors
     /// What libtorch refuses.
     pub fn gramian(&mut self, data: &Data) -> Result<Vec<f64>> {
-        let work = self.differentiate(data, Pass::PerTask)?;
-        let tasks = self.tasks.len();
-        let mut gramian = work.gramian();
+        let mut work = self.differentiate(data, Pass::PerTask)?;
+        let (tasks, columns) = (self.tasks.len(), Columns::of_shared(&self.net));
+        let mut gramian = vec![0.0; tasks * tasks];
+        if let Some(slabs) = work.plan().slabs() {
+            slabs.add_gramian(|_| true, &mut gramian);
+        }
         // Where no task shares parameters the rows are disjoint, and the Gramian is diagonal.
-        for p in self.net.shared().into_iter().filter(|&p| self.net.params[p].reach != Reach::All) {
-            for task in 0..tasks {
-                let row = self.row(&work, p, task).unwrap_or_default();
-                gramian[task * tasks + task] += row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
-            }
+        for task in 0..tasks {
+            gramian[task * (tasks + 1)] += columns.own_squares(self.params.gradients.slice(), task, None);
         }
         self.give_back(work);
         Ok(gramian)
-    }
-
-    /// One task's gradient of a shared parameter, whether all tasks reach it or each its own group.
-    fn row(&self, work: &Workspace, param: usize, task: usize) -> Option<Vec<f32>> {
-        let p = &self.net.params[param];
-        if p.reach == Reach::All {
-            return work.row(param, task);
-        }
-        let mut row = vec![0.0; p.range.len()];
-        let size = row.len() / self.tasks.len();
-        let own = task * size..(task + 1) * size;
-        row[own.clone()].copy_from_slice(&self.params.gradients.slice()[p.range.clone()][own]);
-        Some(row)
     }
 
     fn differentiate(&mut self, data: &Data, pass: Pass) -> Result<Workspace> {
@@ -93,10 +87,10 @@ impl Model {
         work.load(data, Rows::Range(0..data.rows()), true);
         work.forward(Step::EVALUATION)?;
         let weights = work.weights(&self.tasks);
-        let scales = self.tasks.iter().zip(&weights).map(|(t, &w)| if w > 0.0 { t.weight / w } else { 0.0 });
+        let scales = self.tasks.iter().zip(&weights).map(|(task, &weight)| task.scale(weight));
         let scales: Vec<_> = scales.collect();
-        work.losses(&self.tasks, Some((pass, &scales)))?;
-        work.backward(Step::EVALUATION, pass)?;
+        let mut sums = vec![0.0; self.tasks.len()];
+        work.differentiate(&self.tasks, Step::EVALUATION, pass, &scales, &mut sums, |_, _| Ok(()))?;
         Ok(work)
     }
 }

@@ -1,5 +1,6 @@
 //! The network, its parameters and its description.
 
+pub mod columns;
 pub(crate) mod description;
 mod files;
 mod freezing;

@@ -188,6 +188,25 @@ impl Workspace {
         }
     }
 
+    /// The gradients of what the last forward gave: adds each task's sum of weighted losses to `sums`, has them looked at
+    /// by `check`, and runs the network backwards with a factor a task.
+    ///
+    /// # Errors
+    /// What a loss of the caller's own making raises, `check`, or libtorch.
+    pub fn differentiate(
+        &mut self,
+        tasks: &[Task],
+        step: Step<'_>,
+        pass: Pass,
+        scales: &[f64],
+        sums: &mut [f64],
+        check: impl FnOnce(&Self, &[f64]) -> Result<()>,
+    ) -> Result<()> {
+        self.add_losses(tasks, Some((pass, scales)), sums)?;
+        check(self, sums)?;
+        self.backward(step, pass)
+    }
+
     /// Runs the network backwards.
     ///
     /// # Errors
@@ -232,15 +251,5 @@ impl Workspace {
         if let Some(slabs) = self.plan.slabs() {
             slabs.add_row(param, task, into);
         }
-    }
-
-    /// The Gramian of the last per-task backward.
-    pub fn gramian(&self) -> Vec<f64> {
-        self.plan.slabs().map_or(Vec::new(), |slabs| slabs.gramian())
-    }
-
-    /// A row of a parameter's part of the Jacobian.
-    pub fn row(&self, param: usize, task: usize) -> Option<Vec<f32>> {
-        self.plan.slabs()?.row(param, task)
     }
 }

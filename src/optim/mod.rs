@@ -14,6 +14,9 @@ pub mod rmsprop;
 pub mod rows;
 pub mod sgd;
 
+/// Most state buffers an optimizer has.
+pub const SLOTS: usize = 4;
+
 /// An update rule; its state is `slots` flat buffers as long as the parameters.
 pub trait Optimizer: Described + Debug + Send {
     /// Names of the state buffers.

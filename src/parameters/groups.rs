@@ -132,6 +132,11 @@ impl Segments {
         Self { base: now.iter().map(|segment| segment.lr).collect(), now, dense }
     }
 
+    /// Whether nothing learns beside sparse tables.
+    pub fn is_empty(&self) -> bool {
+        self.dense == 0
+    }
+
     /// The segments, and those of sparse tables, with all learning rates times a schedule's factor.
     pub fn at(&mut self, factor: f64) -> (&[Segment], &[Segment]) {
         for (segment, base) in self.now.iter_mut().zip(&self.base) {

@@ -63,7 +63,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Epochs and steps of the optimizer when it was written.
     pub fn place(&self) -> [u64; 2] {
-        [self.trainer.epochs, self.trainer.steps]
+        [self.trainer.clock.epochs, self.trainer.clock.steps]
     }
 }
 
@@ -88,26 +88,26 @@ impl Trainer {
     }
 
     fn contents<'a>(&'a self, model: &'a Model, extra: &str, arrays: &'a [(String, &'a [u8])]) -> Result<Contents<'a>> {
-        if !self.pending.is_empty() {
+        if !self.epoch.pending.is_empty() {
             bail!(
                 "a checkpoint is possible only between steps: {} batches wait for their accumulation",
-                self.pending.len()
+                self.epoch.pending.len()
             );
         }
         let mut contents = Contents::new(&CHECKPOINT);
         model.store(&mut contents);
-        for (name, slot) in self.optimizer.slots().iter().zip(&self.slots) {
+        for (name, slot) in self.updater.optimizer.slots().iter().zip(&self.updater.slots) {
             contents.tensor(&format!("optimizer/{name}"), &[slot.len()], slot.as_slice());
         }
-        self.tables.store(&mut contents);
-        for (name, array) in self.weighting.state().arrays {
+        self.updater.tables.store(&mut contents);
+        for (name, array) in self.decider.weighting.state().arrays {
             contents.tensor(&format!("weighting/{name}"), &[array.len()], array);
         }
         let kept = self.epoch.kept.iter().filter(|_| self.epoch.batches > 0);
         for (task, outputs) in kept.enumerate() {
             contents.tensor(&format!("outputs/{task}"), &[outputs.len()], outputs.as_slice());
         }
-        for (task, meter) in self.meters.iter().enumerate().filter(|_| self.epoch.batches > 0) {
+        for (task, meter) in self.epoch.meters.iter().enumerate().filter(|_| self.epoch.batches > 0) {
             for (column, scores) in meter.scores().into_iter().enumerate().filter(|(_, scores)| !scores.is_empty()) {
                 contents.tensor(&format!("meters/{task}/{column}"), &[scores.len()], scores);
             }
@@ -160,8 +160,9 @@ impl Trainer {
         model.assign(&parameters.iter().map(Vec::as_slice).collect::<Vec<_>>());
         model.relation = relation;
         model.assign_losses(losses);
-        let validation = self.validation.take();
-        *self = Self { validation, ..*trainer };
+        let validation = self.decider.validation.take();
+        *self = *trainer;
+        self.decider.validation = validation;
         Ok(())
     }
 
@@ -186,31 +187,35 @@ impl Trainer {
         let state: State = serde_json::from_str(contents.get_text("state")?)
             .map_err(|error| value_error!("damaged state ({error})"))?;
         let mut settings = json(&self.settings())?;
-        settings["observe"] = self.observed.wanted();
+        settings["observe"] = self.decider.observed.wanted();
         let mut fresh = Self::new(model, &settings.to_string())?;
         let slot =
             |name: &&str| contents.get_tensor(&format!("optimizer/{name}"), &[model.net.dense()]).map(<[f32]>::to_vec);
-        fresh.slots = fresh.optimizer.slots().iter().map(slot).collect::<Result<_>>()?;
-        fresh.tables.check(contents)?;
-        fresh.tables.restore(contents);
-        fresh.schedule.restore(&state.schedule)?;
+        fresh.updater.slots = fresh.updater.optimizer.slots().iter().map(slot).collect::<Result<_>>()?;
+        fresh.updater.tables.check(contents)?;
+        fresh.updater.tables.restore(contents);
+        fresh.updater.schedule.restore(&state.schedule)?;
         let named =
             state.arrays.iter().map(|name| Some((name.clone(), contents.find_tensor(&format!("weighting/{name}"))?)));
         let arrays: Vec<_> = named.flatten().map(|(name, array)| (name, array.to_vec())).collect();
-        let size = model.tasks.len() * fresh.requirements.width;
+        let size = model.tasks.len() * fresh.decider.requirements.columns.width;
         if let Some((name, array)) = arrays.iter().find(|(_, array)| ![0, size].contains(&array.len())) {
             bail!("the weighting's `{name}` should have {size} numbers; the file has {}", array.len());
         }
-        fresh.weighting.restore(&weighting::State { value: state.weighting.clone(), arrays })?;
-        if state.regularizers.len() != fresh.regularizers.len() {
-            bail!("it has states of {} regularizers, not of {}", state.regularizers.len(), fresh.regularizers.len());
+        fresh.decider.weighting.restore(&weighting::State { value: state.weighting.clone(), arrays })?;
+        if state.regularizers.len() != fresh.updater.regularizers.len() {
+            bail!(
+                "it has states of {} regularizers, not of {}",
+                state.regularizers.len(),
+                fresh.updater.regularizers.len()
+            );
         }
-        for (term, state) in fresh.regularizers.iter_mut().zip(&state.regularizers) {
+        for (term, state) in fresh.updater.regularizers.iter_mut().zip(&state.regularizers) {
             term.regularizer.restore(state)?;
         }
         let kept = (0..model.tasks.len()).map_while(|task| contents.find_tensor(&format!("outputs/{task}")));
         fresh.epoch.kept = kept.map(<[f32]>::to_vec).collect();
-        fresh.meters = match &state.meters {
+        fresh.epoch.meters = match &state.meters {
             _ if state.batches == 0 => Vec::new(),
             // Of an earlier version: what it counts would be of the rest of the epoch alone.
             None => model.tasks.iter().map(|_| Meter::partial()).collect(),
@@ -229,22 +234,22 @@ impl Trainer {
 
     fn state(&self, model: &Model) -> State {
         State {
-            steps: self.steps,
-            epochs: self.epochs,
+            steps: self.clock.steps,
+            epochs: self.clock.epochs,
             batches: self.epoch.batches,
-            total_steps: self.total_steps,
+            total_steps: self.clock.total_steps,
             balanced: self.balanced,
-            lr: self.lr,
+            lr: self.updater.lr,
             sums: self.epoch.sums.clone(),
             begun: self.epoch.begun,
             mixed: self.epoch.mixed,
-            schedule: self.schedule.state(),
-            weighting: self.weighting.state().value,
-            regularizers: self.regularizers.iter().map(|term| term.regularizer.state()).collect(),
-            observed: self.observed.clone(),
+            schedule: self.updater.schedule.state(),
+            weighting: self.decider.weighting.state().value,
+            regularizers: self.updater.regularizers.iter().map(|term| term.regularizer.state()).collect(),
+            observed: self.decider.observed.clone(),
             widths: model.widths(),
-            arrays: self.weighting.state().arrays.into_iter().map(|(name, _)| name).collect(),
-            meters: Some(self.meters.iter().map(Meter::state).collect()),
+            arrays: self.decider.weighting.state().arrays.into_iter().map(|(name, _)| name).collect(),
+            meters: Some(self.epoch.meters.iter().map(Meter::state).collect()),
         }
     }
 
@@ -256,12 +261,12 @@ impl Trainer {
         self.epoch.sums = state.sums;
         self.epoch.begun = state.begun;
         self.epoch.mixed = state.mixed;
-        self.observed.restore(state.observed);
-        self.steps = state.steps;
-        self.epochs = state.epochs;
-        self.total_steps = state.total_steps;
+        self.decider.observed.restore(state.observed);
+        self.clock.steps = state.steps;
+        self.clock.epochs = state.epochs;
+        self.clock.total_steps = state.total_steps;
         self.balanced = state.balanced;
-        self.lr = state.lr;
+        self.updater.lr = state.lr;
         Ok(())
     }
 }

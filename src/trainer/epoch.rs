@@ -47,6 +47,10 @@ pub struct Epoch {
     order: Order,
     /// What `order` is of.
     ordered: Option<Ordered>,
+    /// Metrics, of each task once they are wanted.
+    pub(super) meters: Vec<Meter>,
+    /// Foreign batches that wait for the rest of their accumulation.
+    pub(super) pending: Vec<Data>,
 }
 
 /// What an order follows from: the epoch, the rows of each data set, how they are gone through and mixed.
@@ -138,7 +142,8 @@ impl Epoch {
 
     /// Adds one step.
     pub(super) fn add(&mut self, objective: f64, scratch: &Scratch, regularizers: &[Term]) {
-        let Scratch { sums: losses, weights, terms, .. } = scratch;
+        let (losses, terms) = (&scratch.losses.sums, &scratch.losses.terms);
+        let weights = &scratch.labels.weights;
         self.sums.objective += objective;
         self.sums.steps += 1;
         self.sums.losses.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
@@ -201,14 +206,14 @@ impl Trainer {
         if how.batch_size == 0 {
             bail!("`batch_size` should be at least 1; got 0");
         }
-        if how.batch_size.saturating_mul(self.accumulate) < self.requirements.parts {
+        if how.batch_size.saturating_mul(self.clock.accumulate) < self.decider.requirements.parts {
             bail!(
                 "`weighting`: it splits each batch into {} parts; `batch_size` is {}",
-                self.requirements.parts,
+                self.decider.requirements.parts,
                 how.batch_size
             );
         }
-        if self.weighting.validates() && self.validation.is_none() {
+        if self.decider.weighting.validates() && self.decider.validation.is_none() {
             bail!("`weighting`: it learns from validation data; pass `validation=` to `fit`");
         }
         if let Some(empty) = data.each.iter().find(|data| how.pace().batches(data.rows()) == 0) {
@@ -223,22 +228,22 @@ impl Trainer {
             _ => self.epoch.begun = Some((rows, how)),
         }
         self.epoch.mixed = data.mix.map(Mix::batches);
-        let (epoch, pace) = (self.epochs, how.pace());
+        let (epoch, pace) = (self.clock.epochs, how.pace());
         if !self.epoch.ordered.as_ref().is_some_and(|of| of.is(epoch, data, pace)) {
             let mut sizes = self.epoch.ordered.take().map_or_else(Vec::new, |of| of.rows);
             sizes.clear();
             sizes.extend(data.each.iter().map(|each| each.rows()));
             match data.mix {
-                Some(mix) => self.epoch.order.fill_mixed(self.seed, epoch, &sizes, mix, pace),
-                None => self.epoch.order.fill(self.seed, epoch, rows, pace),
+                Some(mix) => self.epoch.order.fill_mixed(self.clock.seed, epoch, &sizes, mix, pace),
+                None => self.epoch.order.fill(self.clock.seed, epoch, rows, pace),
             }
             self.epoch.ordered = Some(Ordered { epoch, rows: sizes, pace, mix: data.mix.cloned() });
         }
-        self.meters.iter_mut().for_each(|meter| meter.reserve(rows));
+        self.epoch.meters.iter_mut().for_each(|meter| meter.reserve(rows));
         if how.keep_outputs {
             self.epoch.kept.resize(model.tasks.len(), Vec::new());
             for (j, (kept, task)) in self.epoch.kept.iter_mut().zip(&model.tasks).enumerate() {
-                if self.meters.get(j).is_some_and(|meter| !meter.keeps()) {
+                if self.epoch.meters.get(j).is_some_and(|meter| !meter.keeps()) {
                     kept.clear();
                     continue;
                 }
@@ -260,7 +265,7 @@ impl Trainer {
         let (order, ordered) = (std::mem::take(&mut self.epoch.order), self.epoch.ordered.take());
         let mut kept = std::mem::take(&mut self.epoch.kept);
         let first = self.epoch.batches;
-        let batches = first..order.batches().min(first + self.accumulate);
+        let batches = first..order.batches().min(first + self.clock.accumulate);
         let parts = Slices { sets: data.each, order: &order, batches, contiguous: !how.shuffle };
         let done = self.step_on(model, &parts, |work, index| {
             if how.keep_outputs {
@@ -307,7 +312,7 @@ impl Trainer {
         if weights.iter().all(|weight| *weight <= 0.0) {
             return f64::NAN;
         }
-        total(&self.lambdas, sums, weights, added)
+        total(&self.decider.lambdas, sums, weights, added)
     }
 
     /// The loss of the running epoch so far.
@@ -320,7 +325,7 @@ impl Trainer {
     /// The same of an evaluation's sums, with the regularizers of the parameters at hand, who learn nothing of them.
     pub fn evaluated(&mut self, model: &Model, sums: &[f64], weights: &[f64]) -> f64 {
         let parameters = &model.params.values.slice()[..model.net.dense()];
-        let added = self.regularizers.iter_mut().map(|term| term.look(parameters)).sum();
+        let added = self.updater.regularizers.iter_mut().map(|term| term.look(parameters)).sum();
         self.total(sums, weights, added)
     }
 
@@ -338,16 +343,17 @@ impl Trainer {
         let Sums { losses, weights, regularizers, terms, .. } = &self.epoch.sums;
         let each = |sums: &[f64]| sums.iter().map(|&sum| self.epoch.mean_of(sum)).collect::<Vec<_>>();
         let means: Vec<_> = losses.iter().zip(weights).map(|(l, &w)| (w > 0.0).then(|| l / w)).collect();
-        let line = json!({"loss": loss, "objective": objective, "tasks": means, "labels": weights, "lr": self.lr, "terms": each(terms),
-                          "regularizers": each(regularizers), "observed": self.observed.means(),
-                          "metrics": self.meters.iter_mut().map(Meter::values).collect::<Vec<_>>()});
-        self.meters.iter_mut().for_each(Meter::clear);
-        self.observed.clear(model.tasks.len());
-        self.epochs += 1;
+        let line = json!({"loss": loss, "objective": objective, "tasks": means, "labels": weights, "lr": self.updater.lr, "terms": each(terms),
+                          "regularizers": each(regularizers), "observed": self.decider.observed.means(),
+                          "metrics": self.epoch.meters.iter_mut().map(Meter::values).collect::<Vec<_>>()});
+        self.epoch.meters.iter_mut().for_each(Meter::clear);
+        self.decider.observed.clear(model.tasks.len());
+        self.clock.epochs += 1;
         self.epoch.batches = 0;
         self.epoch.begun = None;
         self.epoch.mixed = None;
-        self.epoch.sums = Epoch::new(model.tasks.len(), self.regularizers.len(), self.scratch.terms.len()).sums;
+        self.epoch.sums =
+            Epoch::new(model.tasks.len(), self.updater.regularizers.len(), self.scratch.losses.terms.len()).sums;
         Ok(line.to_string())
     }
 }

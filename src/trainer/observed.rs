@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::scratch::Scratch;
 use crate::bail;
 use crate::error::Result;
-use crate::weighting::Combination;
+use crate::parameters::TaskId;
+use crate::weighting::Decision;
 
 /// Sums over the running epoch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -73,20 +73,18 @@ impl Observed {
         }
     }
 
-    /// Adds one step.
-    pub(super) fn add(&mut self, scratch: &Scratch, combination: &Combination) {
-        let present = scratch.present();
-        // A direction says nothing of weights.
-        if self.weights && combination.direction.is_empty() {
-            let layers = (combination.layers.len() / present.len().max(1)).max(1);
-            for (row, &task) in present.iter().enumerate() {
-                let of_layers = combination.layers.iter().skip(row).step_by(present.len()).sum::<f64>() / layers as f64;
-                let weight = if combination.layers.is_empty() { combination.weights[row] } else { of_layers };
-                count(&mut self.of_tasks[task], weight);
+    /// Adds one step: what was decided of its rows, and the Gramian of their gradients.
+    pub(super) fn add(&mut self, rows: &[TaskId], decision: Decision<'_>, gramian: &[f64]) {
+        if self.weights {
+            for (row, &task) in rows.iter().enumerate() {
+                // A direction says nothing of weights.
+                if let Some(weight) = decision.weight(row) {
+                    count(&mut self.of_tasks[task], weight);
+                }
             }
         }
         if self.gradients {
-            self.add_gradients(present, scratch.gramian());
+            self.add_gradients(rows, gramian);
         }
     }
 

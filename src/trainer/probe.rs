@@ -1,6 +1,7 @@
 //! Losses and gradients beside a step: on parts of its batch, on validation rows, with parameters moved.
 
 use super::batches::MicroBatches;
+use super::clock::Clock;
 use super::finite::finite;
 use super::requirements::Requirements;
 use crate::bail;
@@ -8,8 +9,10 @@ use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::machine::random::Stream;
 use crate::model::Model;
+use crate::model::columns::Columns;
+use crate::model::workspace::Workspace;
 use crate::network::pass::{Pass, Purpose, Step, Store};
-use crate::parameters::{Block, TaskId};
+use crate::parameters::TaskId;
 use crate::weighting::{Moment, On, Probed};
 
 /// Stream of validation rows within a seed.
@@ -20,11 +23,9 @@ pub(super) struct Probe<'a> {
     pub model: &'a mut Model,
     pub parts: &'a dyn MicroBatches,
     pub requirements: &'a Requirements,
-    pub blocks: &'a [Block],
     pub validation: Option<&'a Data>,
     pub moment: Moment,
-    /// Of the step, for dropout.
-    pub number: u64,
+    pub clock: &'a Clock,
 }
 
 impl Probe<'_> {
@@ -39,7 +40,8 @@ impl Probe<'_> {
                 (data.clone(), slice(rows, from..to, &mut indices))
             })
             .collect();
-        Ok(self.differentiate(&batches, &indices, &[], false, "on a part of the batch of")?.jacobian)
+        let columns = &self.requirements.columns;
+        Ok(self.differentiate(&batches, &indices, &[], columns, "on a part of the batch of")?.jacobian)
     }
 
     /// Losses and gradients at all parameters moved by `shift`; sparse tables stay where they are.
@@ -73,7 +75,7 @@ impl Probe<'_> {
             On::Batch => "with the parameters moved at",
             On::Validation => "on validation rows at",
         };
-        self.differentiate(&batches, &indices, shift, true, rows_of)
+        self.differentiate(&batches, &indices, shift, &self.requirements.all, rows_of)
     }
 
     /// Runs both ways over batches of rows `indices[range]`, and leaves everything as it was.
@@ -82,7 +84,7 @@ impl Probe<'_> {
         batches: &[(Data, std::ops::Range<usize>)],
         indices: &[u32],
         shift: &[f32],
-        all: bool,
+        columns: &Columns,
         rows_of: &str,
     ) -> Result<Probed> {
         let params = &mut self.model.params;
@@ -90,7 +92,7 @@ impl Probe<'_> {
         let tables: Vec<_> = params.tables.iter().map(|table| table.as_ref().map(|t| t.open().clone())).collect();
         let values = params.values.slice()[..shift.len()].to_vec();
         params.values.slice_mut().iter_mut().zip(shift).for_each(|(value, by)| *value += by);
-        let done = self.run(batches, indices, all, rows_of);
+        let done = self.run(batches, indices, columns, rows_of);
         let params = &mut self.model.params;
         params.state.slice_mut().copy_from_slice(&state);
         params.gradients.slice_mut().copy_from_slice(&gradients);
@@ -105,13 +107,13 @@ impl Probe<'_> {
         &mut self,
         batches: &[(Data, std::ops::Range<usize>)],
         indices: &[u32],
-        all: bool,
+        columns: &Columns,
         rows_of: &str,
     ) -> Result<Probed> {
         let (tasks, purpose) = (self.model.tasks.len(), Purpose::PerTask(Store::Whole));
-        let width = if all { self.model.net.dense() } else { self.requirements.width };
-        let (mut weights, mut sums) = (vec![0.0; tasks], vec![0.0; tasks]);
-        let mut jacobian = vec![0.0; tasks * width];
+        let mut weights = vec![0.0; tasks];
+        let mut sums = vec![0.0; tasks];
+        let mut jacobian = vec![0.0; tasks * columns.width];
         let filled: Vec<_> = batches.iter().filter(|(_, range)| !range.is_empty()).collect();
         for (data, range) in &filled {
             let mut work = self.model.workspace(range.len(), purpose)?;
@@ -120,49 +122,33 @@ impl Probe<'_> {
             self.model.give_back(work);
         }
         let each = self.model.tasks.iter().zip(&weights);
-        let scales: Vec<_> = each.map(|(task, &w)| if w > 0.0 { task.weight / w } else { 0.0 }).collect();
+        let scales: Vec<_> = each.map(|(task, &weight)| task.scale(weight)).collect();
         let rows: usize = filled.iter().map(|(_, range)| range.len()).sum();
         for (index, (data, range)) in filled.iter().enumerate() {
             let mut work = self.model.workspace(range.len(), purpose)?;
             work.load(data, Rows::Index(&indices[range.clone()]), true);
-            let accumulate = index > 0;
-            let (seed, number) = (self.moment.seed, self.number + index as u64);
-            let share = range.len() as f64 / rows as f64;
-            let step = Step { codes: &[], seed, number, training: true, accumulate, weights: &[], share };
+            let step = Step {
+                codes: &[],
+                seed: self.clock.seed,
+                number: self.clock.number(index),
+                training: true,
+                accumulate: index > 0,
+                weights: &[],
+                share: range.len() as f64 / rows as f64,
+            };
             work.forward(step)?;
-            work.add_losses(&self.model.tasks, Some((Pass::PerTask, &scales)), &mut sums)?;
-            finite(&self.model.tasks, &sums, &work, self.moment.step, rows_of)?;
-            work.backward(step, Pass::PerTask)?;
-            for (task, row) in jacobian.chunks_exact_mut(width.max(1)).enumerate() {
-                for piece in self.requirements.shared.iter().filter(|piece| piece.parts.is_none()) {
-                    work.add_row(piece.param, task, &mut row[if all { piece.flat.clone() } else { piece.row() }]);
-                }
-            }
+            let check =
+                |work: &Workspace, sums: &[f64]| finite(&self.model.tasks, sums, work, self.clock.steps, rows_of);
+            work.differentiate(&self.model.tasks, step, Pass::PerTask, &scales, &mut sums, check)?;
+            columns.add(&work, 0..tasks, &mut jacobian);
             self.model.give_back(work);
         }
-        for (task, row) in jacobian.chunks_exact_mut(width.max(1)).enumerate().filter(|_| !filled.is_empty()) {
-            self.add_own(task, row, all);
+        if !filled.is_empty() {
+            columns.copy_own(self.model.params.gradients.slice(), 0..tasks, &mut jacobian);
         }
         let loss = |(task, &sum): (TaskId, &f64)| self.model.tasks[task].weight * sum / weights[task];
         let losses = sums.iter().enumerate().map(loss).collect();
         Ok(Probed { losses, jacobian })
-    }
-
-    /// Copies what only this task's gradient reaches.
-    fn add_own(&self, task: TaskId, row: &mut [f32], all: bool) {
-        let gradients = self.model.params.gradients.slice();
-        if all {
-            for block in self.blocks.iter().filter(|block| block.task == Some(task)) {
-                row[block.range.clone()].copy_from_slice(&gradients[block.range.clone()]);
-            }
-            return;
-        }
-        for piece in &self.requirements.shared {
-            if let Some(own) = piece.own(task) {
-                let from = &gradients[piece.flat.clone()][own.clone()];
-                row[piece.row()][own].copy_from_slice(from);
-            }
-        }
     }
 }
 

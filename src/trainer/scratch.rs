@@ -1,122 +1,161 @@
-//! Numbers of the running step.
+//! Numbers of the running step, which its parts hand on to each other.
 
 use crate::machine::lent::Lent;
 use crate::model::workspace::Workspace;
+use crate::parameters::TaskId;
 use crate::task::Task;
-use crate::weighting::Combination;
+use crate::weighting::Decision;
 
 /// A look at each micro-batch's outputs.
 pub(super) type Look<'a> = dyn FnMut(&Workspace, usize) + 'a;
 
-/// Numbers of the running step, a task each unless said otherwise; a row is a task that has labels in it.
-#[derive(Debug, Default)]
+/// Numbers of the running step; a row is a task that has labels in it.
+#[derive(Debug)]
 pub struct Scratch {
-    /// Total label weight.
-    pub(super) weights: Vec<f64>,
-    /// Whether it was counted.
-    pub(super) counted: bool,
-    /// Sum of weighted losses.
-    pub(super) sums: Vec<f64>,
+    pub labels: LabelCounts,
+    pub losses: Losses,
+    pub gradients: TaskGradients,
+    pub factors: Factors,
+    /// Batch statistics as they were before the step.
+    pub state: Vec<f32>,
+}
+
+/// Labels of all micro-batches of a step.
+#[derive(Debug)]
+pub struct LabelCounts {
+    /// Total label weight, a task each.
+    pub weights: Vec<f64>,
+    /// lambda over that: the factor on gradients of summed losses.
+    pub scales: Vec<f64>,
+    /// Tasks that have a label: the rows.
+    pub rows: Vec<TaskId>,
+}
+
+/// Losses of a step.
+#[derive(Debug)]
+pub struct Losses {
+    /// Sum of weighted losses, a task each.
+    pub sums: Vec<f64>,
     /// Room for sums that are not needed.
-    pub(super) again: Vec<f64>,
+    pub again: Vec<f64>,
     /// Terms of the objective that the network adds, one each.
-    pub(super) terms: Vec<f64>,
-    /// Factor on the gradient: lambda over the label weight.
-    pub(super) scales: Vec<f64>,
-    /// lambda, times what a weighting of losses says: the factor in the weighted sum.
-    pub(super) lambdas: Vec<f64>,
-    /// What the weighting says of the whole loss.
-    pub(super) factors: Vec<f64>,
-    /// What it says beyond that where gradients enter shared values.
-    pub(super) boundary: Vec<f64>,
-    /// Tasks that have a label in this step: the rows.
-    pub(super) present: Vec<usize>,
-    /// lambda times their losses.
-    pub(super) losses: Vec<f64>,
-    /// Products of their gradients `[rows, rows]`, and one such a layer.
-    pub(super) gramian: Vec<f64>,
-    pub(super) layers: Vec<Vec<f64>>,
-    /// Products of all tasks' gradients.
-    pub(super) whole: Vec<f64>,
-    /// Their gradients `[rows, width]`, where they are put together.
-    pub(super) jacobian: Vec<f32>,
-    /// One parameter's part of it.
-    pub(super) room: Vec<f32>,
+    pub terms: Vec<f64>,
+    /// lambda times the mean loss, of each row.
+    pub rows: Vec<f64>,
+}
+
+/// The tasks' gradients in a step.
+#[derive(Debug, Default)]
+pub struct TaskGradients {
+    /// Their products `[rows, rows]`; empty where gradients were not looked at.
+    pub gramian: Vec<f64>,
+    /// The same of each layer, where layers are told apart.
+    pub layers: Vec<Vec<f64>>,
+    /// They themselves `[rows, width]`, where they are put together; else empty.
+    pub jacobian: Vec<f32>,
+    /// Products of all tasks' gradients, with labels or without.
+    pub(super) of_all: Vec<f64>,
+    /// One parameter's columns.
+    pub(super) columns: Vec<f32>,
     /// Gradients at the representation, `[rows, numbers]` of each micro-batch.
     pub(super) pieces: Vec<Lent<f32>>,
-    /// Batch statistics as they were before the step.
-    pub(super) state: Vec<f32>,
+}
+
+/// What a decision makes of each task's part of the backward.
+#[derive(Debug)]
+pub struct Factors {
+    /// Factor in the weighted sum of losses: lambda, times what a weighting of losses says.
+    pub losses: Vec<f64>,
+    /// On the gradient of its outputs, and so on all that it reaches.
+    pub outputs: Vec<f64>,
+    /// Beyond that, where its gradient enters shared values.
+    pub boundary: Vec<f64>,
 }
 
 impl Scratch {
-    pub(super) fn new(tasks: usize, terms: usize) -> Self {
+    pub fn new(tasks: usize, terms: usize) -> Self {
         let zeros = || vec![0.0; tasks];
         Self {
-            terms: vec![0.0; terms],
-            weights: zeros(),
-            sums: zeros(),
-            again: zeros(),
-            scales: zeros(),
-            lambdas: zeros(),
-            factors: zeros(),
-            boundary: zeros(),
-            present: Vec::with_capacity(tasks),
-            losses: zeros(),
-            ..Self::default()
+            labels: LabelCounts { weights: zeros(), scales: zeros(), rows: Vec::with_capacity(tasks) },
+            losses: Losses { sums: zeros(), again: zeros(), terms: vec![0.0; terms], rows: zeros() },
+            gradients: TaskGradients::default(),
+            factors: Factors { losses: zeros(), outputs: zeros(), boundary: zeros() },
+            state: Vec::new(),
         }
     }
 
     /// Begins a step.
-    pub(super) fn begin(&mut self, state: &[f32]) {
-        self.weights.fill(0.0);
-        self.sums.fill(0.0);
-        self.terms.fill(0.0);
-        self.present.clear();
-        self.counted = false;
+    pub fn begin(&mut self, state: &[f32]) {
+        self.labels.weights.fill(0.0);
+        self.losses.sums.fill(0.0);
+        self.losses.terms.fill(0.0);
+        self.gradients.begin();
         self.state.clear();
         self.state.extend_from_slice(state);
     }
+}
 
-    /// What follows from the label weights of all micro-batches.
-    pub(super) fn settle(&mut self, tasks: &[Task]) {
-        self.counted = true;
-        self.present.extend((0..tasks.len()).filter(|&j| self.weights[j] > 0.0));
-        for (j, task) in tasks.iter().enumerate() {
-            self.lambdas[j] = task.weight;
-            self.scales[j] = if self.weights[j] > 0.0 { task.weight / self.weights[j] } else { 0.0 };
+impl TaskGradients {
+    /// Forgets those of the step before; what is told apart by layers is filled anew where it is read.
+    fn begin(&mut self) {
+        self.gramian.clear();
+        self.jacobian.clear();
+        self.of_all.clear();
+        self.pieces.clear();
+    }
+}
+
+impl LabelCounts {
+    /// What follows from the weights of all micro-batches.
+    pub fn settle(&mut self, tasks: &[Task]) {
+        self.rows.clear();
+        self.rows.extend((0..tasks.len()).filter(|&task| self.weights[task] > 0.0));
+        for (task, scale) in self.scales.iter_mut().enumerate() {
+            *scale = tasks[task].scale(self.weights[task]);
         }
-        self.factors.fill(1.0);
+    }
+}
+
+impl Losses {
+    /// lambda times each row's mean loss, from the sums of all micro-batches.
+    pub fn settle(&mut self, labels: &LabelCounts, tasks: &[Task]) {
+        self.rows.clear();
+        self.rows.extend(labels.rows.iter().map(|&j| tasks[j].weight * self.sums[j] / labels.weights[j]));
+    }
+}
+
+impl Factors {
+    /// Before a decision: the sum of the losses with the tasks' lambdas.
+    pub fn begin(&mut self, tasks: &[Task]) {
+        for (factor, task) in self.losses.iter_mut().zip(tasks) {
+            *factor = task.weight;
+        }
+        self.outputs.fill(1.0);
         self.boundary.fill(1.0);
     }
 
-    /// lambda times each row's mean loss.
-    pub(super) fn take_losses(&mut self) {
-        let Self { weights, sums, lambdas, present, losses, .. } = self;
-        losses.clear();
-        losses.extend(present.iter().map(|&j| lambdas[j] * sums[j] / weights[j]));
-    }
-
-    /// Takes over what the weighting said; `of_losses` if it weighs whole losses.
-    pub(super) fn decided(&mut self, combination: &Combination, of_losses: bool) {
-        let said = combination.weights.iter().zip(&combination.own);
-        for (&j, (&weight, &own)) in self.present.iter().zip(said) {
-            if of_losses {
-                self.factors[j] = weight;
-                self.lambdas[j] *= weight;
-            } else {
-                self.factors[j] = own;
-                self.boundary[j] = if own == 0.0 { 0.0 } else { weight / own };
+    /// Takes over what was decided of these rows.
+    pub fn take(&mut self, decision: Decision<'_>, rows: &[TaskId]) {
+        match decision {
+            Decision::Losses { weights } => {
+                for (&task, &weight) in rows.iter().zip(weights) {
+                    self.outputs[task] = weight;
+                    self.losses[task] *= weight;
+                }
+            }
+            Decision::Shared { weights, own }
+            | Decision::Layers { weights, own, .. }
+            | Decision::Direction { weights, own, .. } => {
+                for (row, &task) in rows.iter().enumerate() {
+                    self.outputs[task] = own[row];
+                    self.boundary[task] = if own[row] == 0.0 { 0.0 } else { weights[row] / own[row] };
+                }
             }
         }
     }
 
-    /// The tasks that have labels in this step.
-    pub(super) fn present(&self) -> &[usize] {
-        &self.present
-    }
-
-    /// The Gramian of their gradients.
-    pub(super) fn gramian(&self) -> &[f64] {
-        &self.gramian
+    /// What a task's gradient counts where it enters shared parameters.
+    pub fn shared(&self, task: TaskId) -> f64 {
+        self.outputs[task] * self.boundary[task]
     }
 }

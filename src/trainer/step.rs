@@ -1,21 +1,30 @@
-//! One step: gather, forward, losses, backward, regularizers, clipping, optimizer.
+//! One step, from top to bottom: count labels, run forward, gather evidence, decide, run backward, update.
 
 use super::Trainer;
 use super::batches::{MicroBatches, Wholes};
+use super::finite::finite;
 use super::scratch::{Look, Scratch};
+use super::ways::Way;
+use crate::bail;
 use crate::data::Data;
 use crate::error::Result;
-use crate::machine::real::LANES;
+use crate::machine::lent::Lent;
 use crate::meter::Meter;
 use crate::model::Model;
 use crate::model::workspace::Workspace;
-use crate::network::pass::Purpose;
-use crate::parameters::flat::Params;
-use crate::schedule::Position;
-use crate::{bail, vectorised};
+use crate::network::pass::{Pass, Purpose, Step};
 
-/// Most state buffers an optimizer has.
-pub(super) const SLOTS: usize = 4;
+/// Which of a step's micro-batches it is the turn of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    pub index: usize,
+    /// Whether none comes after it.
+    pub last: bool,
+    /// Whether all were looked at, and the weighting decided, before the first's turn.
+    pub decided: bool,
+    /// Rows of those before it.
+    pub rows_before: usize,
+}
 
 /// What one step gave.
 #[derive(Debug, Clone)]
@@ -36,12 +45,13 @@ impl Trainer {
     /// # Errors
     /// What a loss raises, or an objective that is no longer finite; the model is then as after its last step.
     pub fn step(&mut self, model: &mut Model, data: Data, keep_outputs: bool) -> Result<Report> {
+        let accumulate = self.clock.accumulate;
         // A loader may use the memory of a batch again before its step comes.
-        self.pending.push(if self.accumulate > 1 { data.detach() } else { data });
-        if keep_outputs && self.pending.len() == 1 {
+        self.epoch.pending.push(if accumulate > 1 { data.detach() } else { data });
+        if keep_outputs && self.epoch.pending.len() == 1 {
             self.epoch.kept = vec![Vec::new(); model.tasks.len()];
         }
-        if self.pending.len() < self.accumulate {
+        if self.epoch.pending.len() < accumulate {
             return Ok(Report::nothing(model.tasks.len()));
         }
         self.flush_with(model, keep_outputs)
@@ -52,17 +62,17 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn flush(&mut self, model: &mut Model, keep_outputs: bool) -> Result<()> {
-        if !self.pending.is_empty() {
+        if !self.epoch.pending.is_empty() {
             self.flush_with(model, keep_outputs)?;
         }
         Ok(())
     }
 
     fn flush_with(&mut self, model: &mut Model, keep_outputs: bool) -> Result<Report> {
-        let pending = std::mem::take(&mut self.pending);
+        let pending = std::mem::take(&mut self.epoch.pending);
         let mut kept = std::mem::take(&mut self.epoch.kept);
         let keeps: Vec<bool> = match keep_outputs {
-            true => (0..kept.len()).map(|j| self.meters.get(j).is_none_or(Meter::keeps)).collect(),
+            true => (0..kept.len()).map(|j| self.epoch.meters.get(j).is_none_or(Meter::keeps)).collect(),
             false => Vec::new(),
         };
         let totals = self.step_on(model, &Wholes(&pending), |work, _| {
@@ -72,12 +82,12 @@ impl Trainer {
         self.epoch.kept = kept;
         let Totals { loss, objective } = totals?;
         self.epoch.batches += pending.len();
-        let Scratch { sums, weights, .. } = &self.scratch;
+        let Scratch { losses, labels, .. } = &self.scratch;
         Ok(Report {
             loss,
             objective,
-            losses: sums.iter().zip(weights).map(|(s, w)| s / w).collect(),
-            weights: weights.clone(),
+            losses: losses.sums.iter().zip(&labels.weights).map(|(sum, weight)| sum / weight).collect(),
+            weights: labels.weights.clone(),
         })
     }
 
@@ -89,7 +99,7 @@ impl Trainer {
         mut look: impl FnMut(&Workspace, usize),
     ) -> Result<Totals> {
         self.notice(model)?;
-        if self.blocks.is_empty() {
+        if self.updater.segments.is_empty() {
             bail!("there is nothing to train: all parameters of the model are frozen; see `model.unfreeze`");
         }
         self.scratch.begin(model.params.state.slice());
@@ -99,86 +109,216 @@ impl Trainer {
             model.params.state.slice_mut().copy_from_slice(&self.scratch.state);
         }
         let totals = done?;
-        if self.weighting.looks_back() && !self.scratch.present.is_empty() {
+        if self.decider.weighting.looks_back() && !self.scratch.labels.rows.is_empty() {
             self.look_back(model, parts)?;
         }
         Ok(totals)
     }
 
+    /// The step from top to bottom.
     fn attempt(&mut self, model: &mut Model, parts: &dyn MicroBatches, look: &mut Look<'_>) -> Result<Totals> {
-        if parts.count() > 1 {
-            self.count_labels(model, parts)?;
+        let way = self.way();
+        let mut loaded = self.count_labels(model, parts, way)?;
+        let ahead = way.looks_ahead(parts.count()) && !self.scratch.labels.rows.is_empty();
+        if ahead {
+            self.see_ahead(model, parts, way)?;
+            self.decide(model, parts)?;
         }
-        self.go(model, parts, look)?;
-        if self.scratch.present.is_empty() {
-            return Ok(Totals::default());
+        let mut rows_before = 0;
+        for index in 0..parts.count() {
+            let mut work = match loaded.take() {
+                Some(work) => work,
+                None => self.load(model, parts, index, way)?,
+            };
+            let turn = Turn { index, last: index + 1 == parts.count(), decided: ahead, rows_before };
+            rows_before += work.rows();
+            let done = self.micro_batch(model, parts, &mut work, way, turn);
+            if done.is_ok() {
+                self.look(model, &work, index, look);
+            }
+            model.give_back(work);
+            done?;
         }
-        self.update(model)
+        match self.scratch.labels.rows.is_empty() {
+            true => Ok(Totals::default()),
+            false => self.update(model),
+        }
     }
 
-    /// Label weights of all micro-batches, before the first backward needs them.
-    fn count_labels(&mut self, model: &mut Model, parts: &dyn MicroBatches) -> Result<()> {
+    /// The label weights of all micro-batches, which the first backward needs. A single one is loaded on the way.
+    fn count_labels(&mut self, model: &mut Model, parts: &dyn MicroBatches, way: Way) -> Result<Option<Workspace>> {
+        let single = parts.count() == 1;
+        let mut loaded = None;
         for index in 0..parts.count() {
-            let (data, rows) = parts.part(index);
-            let mut work = model.workspace(rows.len(), Purpose::Train)?;
-            work.load_labels(data, rows);
-            work.add_weights(&model.tasks, &mut self.scratch.weights);
-            model.give_back(work);
+            let work = match single {
+                true => self.load(model, parts, index, way)?,
+                false => {
+                    let (data, rows) = parts.part(index);
+                    let mut work = model.workspace(rows.len(), Purpose::Train)?;
+                    work.load_labels(data, rows);
+                    work
+                }
+            };
+            work.add_weights(&model.tasks, &mut self.scratch.labels.weights);
+            match single {
+                true => loaded = Some(work),
+                false => model.give_back(work),
+            }
         }
-        self.scratch.settle(&model.tasks);
+        self.scratch.labels.settle(&model.tasks);
+        self.scratch.factors.begin(&model.tasks);
+        Ok(loaded)
+    }
+
+    /// A workspace filled with a micro-batch.
+    fn load(&mut self, model: &mut Model, parts: &dyn MicroBatches, index: usize, way: Way) -> Result<Workspace> {
+        let (data, rows) = parts.part(index);
+        let mut work = model.workspace(rows.len(), self.purpose(way))?;
+        work.load(data, rows, true);
+        Ok(work)
+    }
+
+    /// Where a weighting must see all micro-batches before the first backward: runs them forward without leaving a trace in
+    /// batch statistics.
+    fn see_ahead(&mut self, model: &mut Model, parts: &dyn MicroBatches, way: Way) -> Result<()> {
+        for index in 0..parts.count() {
+            let mut work = self.load(model, parts, index, way)?;
+            let step = self.pass(parts, index);
+            let done = work.forward(step).and_then(|()| match way {
+                Way::Representation => self.see_representation(model, &mut work, step),
+                _ => self.add_losses(model, &mut work, None),
+            });
+            model.give_back(work);
+            done?;
+        }
+        if way == Way::Representation {
+            self.settle_representation();
+        }
+        model.params.state.slice_mut().copy_from_slice(&self.scratch.state);
         Ok(())
     }
 
-    /// Regularizers, clipping and the optimizer.
+    /// Lets the weighting decide on what was seen of all micro-batches.
+    fn decide(&mut self, model: &mut Model, parts: &dyn MicroBatches) -> Result<()> {
+        let moment = self.clock.moment(self.updater.lr);
+        self.decider.decide(&mut self.scratch, model, parts, &self.clock, moment)
+    }
+
+    /// One micro-batch: forward, and as much of evidence, decision and backward as its way has now.
+    fn micro_batch(
+        &mut self,
+        model: &mut Model,
+        parts: &dyn MicroBatches,
+        work: &mut Workspace,
+        way: Way,
+        turn: Turn,
+    ) -> Result<()> {
+        let step = self.pass(parts, turn.index);
+        work.forward(step)?;
+        if self.scratch.labels.rows.is_empty() {
+            return Ok(());
+        }
+        match way {
+            Way::Losses { .. } => {
+                match turn.decided {
+                    true => self.once_more(model, work)?,
+                    false => self.add_losses(model, work, Some(Pass::Summed))?,
+                }
+                // A weighting that does not look decides before all losses are there.
+                if !turn.decided && turn.index == 0 {
+                    self.decide(model, parts)?;
+                }
+                self.backward(model, work, step, turn.last)
+            }
+            Way::Shared => {
+                self.add_task_gradients(model, work, step)?;
+                if !turn.last {
+                    return Ok(());
+                }
+                self.settle_shared(model, work);
+                self.decide(model, parts)?;
+                self.backward_at_shared(model, work, step)
+            }
+            Way::Representation => {
+                if !turn.decided {
+                    self.see_representation(model, work, step)?;
+                    self.settle_representation();
+                    self.decide(model, parts)?;
+                }
+                self.backward_from_representation(model, work, step, turn)
+            }
+        }
+    }
+
+    /// Adds a micro-batch's losses; with a pass, also makes its outputs' gradients.
+    pub(super) fn add_losses(&mut self, model: &Model, work: &mut Workspace, pass: Option<Pass>) -> Result<()> {
+        let Scratch { labels, losses, .. } = &mut self.scratch;
+        let gradient = pass.map(|pass| (pass, &labels.scales[..]));
+        work.add_losses(&model.tasks, gradient, &mut losses.sums)?;
+        finite(&model.tasks, &losses.sums, work, self.clock.steps, "at")
+    }
+
+    /// What is taken down of a micro-batch that went through.
+    fn look(&mut self, model: &Model, work: &Workspace, index: usize, look: &mut Look<'_>) {
+        work.add_terms(&mut self.scratch.losses.terms);
+        for (j, (meter, task)) in self.epoch.meters.iter_mut().zip(&model.tasks).enumerate() {
+            work.measure(j, task, meter);
+        }
+        look(work, index);
+    }
+
+    /// The passes over micro-batch `index`. Without any label nothing may change, not even batch statistics.
+    fn pass(&self, parts: &dyn MicroBatches, index: usize) -> Step<'static> {
+        let rows = |index| parts.part(index).1.len() as f64;
+        Step {
+            codes: &[],
+            seed: self.clock.seed,
+            number: self.clock.number(index),
+            training: !self.scratch.labels.rows.is_empty(),
+            accumulate: index > 0,
+            weights: &[],
+            share: rows(index) / (0..parts.count()).map(rows).sum::<f64>(),
+        }
+    }
+
+    /// Regularizers, clipping and the optimizer; what the step came to.
     fn update(&mut self, model: &mut Model) -> Result<Totals> {
-        let moment = Position { step: self.steps, epoch: self.epochs, total_steps: self.total_steps };
-        let factor = self.schedule.factor(moment)?;
-        let mut added = self.scratch.terms.iter().sum::<f64>();
-        let (params, dense) = (&mut model.params, model.net.dense());
-        for regularizer in &mut self.regularizers {
-            added += regularizer.add(&params.values.slice()[..dense], params.gradients.slice_mut());
-        }
-        if !self.regularizers.is_empty() {
-            self.frozen.iter().for_each(|range| params.gradients.slice_mut()[range.clone()].fill(0.0));
-        }
-        let scale = self.clip(params)?;
-        let (segments, of_tables) = self.segments.at(factor);
-        self.lr = segments.first().map_or(0.0, |segment| segment.lr);
-        self.tables.update(self.optimizer.as_ref(), self.steps + 1, scale, of_tables, params);
-        let (values, gradients) = (&mut params.values.slice_mut()[..dense], params.gradients.slice());
-        let count = self.slots.len();
-        let mut slots = self.slots.iter_mut();
-        let mut state: [&mut [f32]; SLOTS] = std::array::from_fn(|_| slots.next().map_or(&mut [][..], |slot| slot));
-        self.optimizer.update(self.steps + 1, scale, segments, values, gradients, &mut state[..count]);
-        self.steps += 1;
-        let Scratch { weights, sums, lambdas, .. } = &self.scratch;
+        let regularizers = self.updater.update(model, self.clock.position())?;
+        self.clock.steps += 1;
+        let Scratch { labels, losses, factors, .. } = &self.scratch;
+        let added = losses.terms.iter().sum::<f64>() + regularizers;
         let totals = Totals {
-            loss: total(&self.lambdas, sums, weights, added),
-            objective: match self.combination.objective {
+            loss: total(&self.decider.lambdas, &losses.sums, &labels.weights, added),
+            objective: match self.decider.combination.objective {
                 Some(objective) => objective + added,
-                None => total(lambdas, sums, weights, added),
+                None => total(&factors.losses, &losses.sums, &labels.weights, added),
             },
         };
-        self.epoch.add(totals.objective, &self.scratch, &self.regularizers);
-        self.relate(model);
+        self.epoch.add(totals.objective, &self.scratch, &self.updater.regularizers);
+        self.updater.relate(model);
         Ok(totals)
     }
 
-    /// The factor that brings the gradient's norm down to `clip_norm`.
-    fn clip(&self, params: &Params<f32>) -> Result<f32> {
-        let Some(limit) = self.clip_norm else { return Ok(1.0) };
-        let norm_by = |squares: fn(&[f32]) -> f64| {
-            let of_tables = params.tables.iter().flatten().map(|table| squares(table.open().rows()));
-            (squares(params.gradients.slice()) + of_tables.sum::<f64>()).sqrt()
-        };
-        let quick = norm_by(square_sum);
-        // Squares of single precision end where clipping is wanted most.
-        let wide = || norm_by(|gradients| gradients.iter().map(|&x| f64::from(x).powi(2)).sum());
-        let norm = if quick.is_finite() { quick } else { wide() };
-        if !norm.is_finite() {
-            bail!("the gradient's norm is {norm} at step {}: try a smaller learning rate", self.steps + 1);
+    /// The losses of the batch after the step, for a weighting that looks back.
+    fn look_back(&mut self, model: &mut Model, parts: &dyn MicroBatches) -> Result<()> {
+        let state = Lent::from(model.params.state.slice());
+        self.scratch.losses.again.fill(0.0);
+        for index in 0..parts.count() {
+            let mut work = self.load(model, parts, index, Way::Losses { looks: true })?;
+            let done = work.forward(self.pass(parts, index));
+            let done = done.and_then(|()| work.add_losses(&model.tasks, None, &mut self.scratch.losses.again));
+            model.give_back(work);
+            done?;
         }
-        Ok((limit / (norm + 1e-6)).min(1.0) as f32)
+        model.params.state.slice_mut().copy_from_slice(&state);
+        let Scratch { labels, losses, .. } = &self.scratch;
+        let mean = |&j: &usize| model.tasks[j].weight * losses.again[j] / labels.weights[j];
+        let after: Lent<f64> = labels.rows.iter().map(mean).collect();
+        // A step that broke the model is the next step's error; there is nothing to learn from it.
+        if after.iter().any(|loss| !loss.is_finite()) {
+            return Ok(());
+        }
+        self.decider.weighting.look_back(&labels.rows, &losses.rows, &after)
     }
 }
 
@@ -199,23 +339,4 @@ pub(super) struct Totals {
 pub(super) fn total(factors: &[f64], sums: &[f64], weights: &[f64], added: f64) -> f64 {
     let each = sums.iter().zip(weights).zip(factors).filter(|((_, weight), _)| **weight > 0.0);
     each.map(|((sum, weight), factor)| factor * sum / weight).fold(added, |total, loss| total + loss)
-}
-
-vectorised! {
-/// The sum of squares, in lanes that vectorise, each lane's part widened before it can lose digits.
-fn square_sum(values: &[f32]) -> f64 {
-    let mut total = 0.0;
-    for block in values.chunks(LANES * 64) {
-        let mut lanes = [0.0_f32; LANES];
-        for row in block.chunks(LANES) {
-            for (lane, &x) in lanes.iter_mut().zip(row) {
-                *lane += x * x;
-            }
-        }
-        for lane in lanes {
-            total += f64::from(lane);
-        }
-    }
-    total
-}
 }

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::file::Contents;
 use crate::machine::memory::filled;
 use crate::network::Network;
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, SLOTS};
 use crate::parameters::flat::Params;
 use crate::parameters::touched::SparseGradient;
 use crate::parameters::{Block, ParamId, Segment};
@@ -62,7 +62,7 @@ impl Tables {
             let Some(gradient) = &params.tables[table.param] else { continue };
             let values = &mut params.values.slice_mut()[table.block.range.clone()];
             let mut slots = table.state.iter_mut();
-            let mut state: [&mut [f32]; super::step::SLOTS] =
+            let mut state: [&mut [f32]; SLOTS] =
                 std::array::from_fn(|_| slots.next().map_or(&mut [][..], |(_, _, slot)| slot));
             let count = optimizer.slots().len();
             optimizer.update_rows(step, scale, segment, values, &gradient.open(), &mut state[..count]);

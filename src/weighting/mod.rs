@@ -12,6 +12,7 @@ use crate::task::About;
 use crate::value_error;
 
 pub mod bilevel;
+pub mod combination;
 pub mod evidence;
 pub mod gradient;
 pub mod learned;
@@ -21,6 +22,7 @@ pub mod notice;
 pub mod positive;
 pub mod standalone;
 
+pub use combination::{Combination, Decision};
 pub use evidence::{Evidence, Given, Moment, On, Probed};
 use modes::Modes;
 pub use notice::Notice;
@@ -48,37 +50,6 @@ pub enum ActsLike {
     Mean,
     /// Neither: a norm of its own.
     Own,
-}
-
-/// What a weighting decides; the buffers are kept from step to step.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Combination {
-    /// One weight a row of the evidence; comes filled with ones.
-    pub weights: Vec<f64>,
-    /// The direction of the shared parameters `[parameters]`, if the weights do not say it; comes empty. As long as the
-    /// gradient it replaces: parameters go against it.
-    pub direction: Vec<f32>,
-    /// For a weighting from gradients, the factor on the gradient of each row's task-only parameters; comes filled with
-    /// ones.
-    pub own: Vec<f64>,
-    /// Weights that differ between layers, `[layers, rows]`; comes empty.
-    pub layers: Vec<f64>,
-    /// For a weighting of losses, what its weights are the derivatives of, by its formula; comes empty, which says that
-    /// it is the weighted sum of the losses.
-    pub objective: Option<f64>,
-}
-
-impl Combination {
-    /// Ones for so many rows, and no direction.
-    pub fn clear(&mut self, rows: usize) {
-        for weights in [&mut self.weights, &mut self.own] {
-            weights.clear();
-            weights.resize(rows, 1.0);
-        }
-        self.direction.clear();
-        self.layers.clear();
-        self.objective = None;
-    }
 }
 
 /// What a weighting has learned: small things as JSON, large ones as arrays.

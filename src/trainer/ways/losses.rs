@@ -1,0 +1,49 @@
+//! The backward of the weighted sum of the losses.
+
+use crate::error::Result;
+use crate::model::Model;
+use crate::model::workspace::Workspace;
+use crate::network::pass::{Pass, Step};
+use crate::trainer::Trainer;
+use crate::trainer::scratch::Scratch;
+
+impl Trainer {
+    /// The outputs' gradients once more, for a summed pass over a micro-batch whose losses are summed already.
+    pub(in crate::trainer) fn once_more(&mut self, model: &Model, work: &mut Workspace) -> Result<()> {
+        let Scratch { labels, losses, .. } = &mut self.scratch;
+        losses.again.fill(0.0);
+        work.add_losses(&model.tasks, Some((Pass::Summed, &labels.scales)), &mut losses.again)
+    }
+
+    /// The summed backward of one micro-batch, with the weights that were decided on; `last` of all.
+    pub(in crate::trainer) fn backward(
+        &mut self,
+        model: &mut Model,
+        work: &mut Workspace,
+        step: Step<'_>,
+        last: bool,
+    ) -> Result<()> {
+        let factors = &self.scratch.factors;
+        for (task, &factor) in factors.outputs.iter().enumerate().filter(|(_, factor)| **factor != 1.0) {
+            work.scale_gradient(task, Pass::Summed, factor as f32);
+        }
+        let plain = factors.boundary.iter().all(|&weight| weight == 1.0);
+        let weights = if plain { &[][..] } else { &factors.boundary };
+        work.backward(Step { weights, ..step }, Pass::Summed)?;
+        if last && !plain {
+            self.weigh_separate(model);
+        }
+        Ok(())
+    }
+
+    /// Where no value is shared, weights apply to the tasks' own encoders.
+    fn weigh_separate(&self, model: &mut Model) {
+        let gradient = model.params.gradients.slice_mut();
+        let boundary = self.scratch.factors.boundary.iter();
+        for (own, &weight) in self.decider.requirements.columns.own.iter().zip(boundary) {
+            for own in own.iter().filter(|_| weight != 1.0) {
+                gradient[own.flat.clone()].iter_mut().for_each(|x| *x *= weight as f32);
+            }
+        }
+    }
+}

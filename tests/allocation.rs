@@ -146,7 +146,7 @@ fn weightings_allocate_nothing_but_where_they_look_beside_the_step() {
         // Not every method has every mode.
         let Ok(weighting) = weighting::build(&described) else { continue };
         let beside = BESIDE.iter().find(|(name, _)| *name == info.name).map_or([0; 2], |(_, calls)| *calls);
-        assert_eq!(beside != [0; 2], weighting.parts() > 1 || weighting.validates(), "{}", info.name);
+        assert_eq!(beside != [0; 2], weighting.claims().parts > 1 || weighting.claims().validates, "{}", info.name);
         // Gradients that are not kept cannot be added up.
         let most = if way.get("gramian_precision").is_some() { 1 } else { 2 };
         for (&most, accumulate) in beside.iter().zip(1..=most) {

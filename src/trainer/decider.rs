@@ -57,7 +57,7 @@ impl Decider {
     /// What [`Requirements::new`] refuses.
     pub fn freeze(&mut self, model: &Model, accumulate: usize) -> Result<()> {
         let new = Requirements::new(self.weighting.as_ref(), model, accumulate, self.observed.gradients)?;
-        if self.weighting.keeps_gradients() && new.columns != self.requirements.columns {
+        if self.requirements.claims.keeps_gradients && new.columns != self.requirements.columns {
             // Averages of other parameters' gradients say nothing of these.
             self.weighting.reset();
             self.weighting.prepare(&about(model))?;
@@ -84,7 +84,7 @@ impl Decider {
         self.combination.clear(labels.rows.len());
         let requirements = &self.requirements;
         let validation = self.validation.as_ref();
-        let beside = requirements.parts > 1 || self.weighting.validates();
+        let beside = requirements.claims.parts > 1 || self.requirements.claims.validates;
         let probe = beside.then_some(Probe { model, parts, requirements, validation, moment, clock });
         let (gramian, layers) = (&gradients.gramian, &gradients.layers);
         let mut seen = StepEvidence {
@@ -104,7 +104,7 @@ impl Decider {
             None => gramian,
             Some(at) => &layers[at],
         });
-        let decision = self.combination.decision(requirements.needs);
+        let decision = self.combination.decision(requirements.claims.needs);
         factors.take(decision, &labels.rows);
         self.observed.add(&labels.rows, decision, gramian);
         Ok(())
@@ -112,7 +112,7 @@ impl Decider {
 
     /// What was decided last.
     pub fn decision(&self) -> Decision<'_> {
-        self.combination.decision(self.requirements.needs)
+        self.combination.decision(self.requirements.claims.needs)
     }
 }
 

@@ -206,14 +206,14 @@ impl Trainer {
         if how.batch_size == 0 {
             bail!("`batch_size` should be at least 1; got 0");
         }
-        if how.batch_size.saturating_mul(self.clock.accumulate) < self.decider.requirements.parts {
+        if how.batch_size.saturating_mul(self.clock.accumulate) < self.decider.requirements.claims.parts {
             bail!(
                 "`weighting`: it splits each batch into {} parts; `batch_size` is {}",
-                self.decider.requirements.parts,
+                self.decider.requirements.claims.parts,
                 how.batch_size
             );
         }
-        if self.decider.weighting.validates() && self.decider.validation.is_none() {
+        if self.decider.requirements.claims.validates && self.decider.validation.is_none() {
             bail!("`weighting`: it learns from validation data; pass `validation=` to `fit`");
         }
         if let Some(empty) = data.each.iter().find(|data| how.pace().batches(data.rows()) == 0) {

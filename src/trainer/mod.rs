@@ -136,7 +136,7 @@ impl Trainer {
 
     /// Whether steps minimise something else than the loss that the user means: a weighting changes what losses count.
     pub fn minimizes_another(&self) -> bool {
-        self.decider.weighting.needs() == Needs::Losses && self.decider.weighting.looks()
+        self.decider.requirements.claims.needs == Needs::Losses && self.decider.requirements.claims.looks
     }
 
     /// Tells schedules that need it how many steps the run will have.
@@ -184,12 +184,12 @@ impl Trainer {
 
     /// Whether the weighting learns from validation rows.
     pub fn needs_validation(&self) -> bool {
-        self.decider.weighting.validates()
+        self.decider.requirements.claims.validates
     }
 
     /// Whether the weighting compares the gradients of the tasks in a step.
     pub fn compares(&self) -> bool {
-        self.decider.requirements.needs > weighting::Needs::Losses
+        self.decider.requirements.claims.needs > weighting::Needs::Losses
     }
 
     /// Rows, checked for this model, that the weighting may learn from.

@@ -31,7 +31,7 @@ pub(super) struct Probe<'a> {
 impl Probe<'_> {
     /// The Jacobian `[tasks, width]` of the shared parameters on one part of the batch, for all tasks.
     pub fn part(&mut self, index: usize) -> Result<Vec<f32>> {
-        let count = self.requirements.parts;
+        let count = self.requirements.claims.parts;
         let mut indices = Vec::new();
         let batches: Vec<_> = (0..self.parts.count())
             .map(|micro| {

@@ -11,21 +11,19 @@ use crate::network::pass::{BUDGET, Purpose, Store};
 use crate::parameters::TaskId;
 use crate::weighting::evidence::{HALF, SINGLE};
 use crate::weighting::modes::{At, Per, Precision};
-use crate::weighting::{Needs, Weighting};
+use crate::weighting::{Claims, Needs, Weighting};
 
 /// How steps are made.
 #[derive(Debug, Clone)]
 pub struct Requirements {
-    /// What the weighting looks at.
-    pub needs: Needs,
-    /// Where.
+    /// What the weighting says of itself.
+    pub claims: Claims,
+    /// Where it looks at gradients.
     pub at: At,
     /// How far off cosines between gradients may be.
     pub rounding: f64,
     /// Whether it has weights a layer.
     pub per_layer: bool,
-    /// Parts of a batch that it compares.
-    pub parts: usize,
     /// Whether the whole Jacobian is put together in one piece.
     pub gathers: bool,
     /// What workspaces of its steps are for.
@@ -46,7 +44,8 @@ impl Requirements {
     /// # Errors
     /// Combinations that cannot work, in words.
     pub fn new(weighting: &dyn Weighting, model: &Model, accumulate: usize, observes: bool) -> Result<Self> {
-        let (modes, net, needs) = (weighting.modes(), &model.net, weighting.needs());
+        let (modes, net, claims) = (weighting.modes(), &model.net, weighting.claims());
+        let needs = claims.needs;
         let by_gradients = needs > Needs::Losses;
         let columns = Columns::of_shared(net);
         if by_gradients && columns.params.is_empty() && net.params.iter().any(|param| !param.learns) {
@@ -87,15 +86,14 @@ impl Requirements {
             }
         };
         let rounding = if matches!(purpose, Purpose::PerTask(Store::Halves)) { HALF } else { SINGLE };
-        let all = if weighting.validates() { Columns::of_all(net) } else { Columns::default() };
+        let all = if claims.validates { Columns::of_all(net) } else { Columns::default() };
         let in_row = |range: &Range<usize>| columns.params.iter().any(|column| column.flat.contains(&range.start));
         let of_a_task = net.learning().into_iter().filter_map(|block| Some((block.task?, block.range)));
         Ok(Self {
-            needs,
+            claims,
             at: modes.at,
             rounding,
             per_layer,
-            parts: weighting.parts(),
             gathers,
             purpose,
             heads: of_a_task.filter(|(_, range)| !in_row(range)).collect(),

@@ -109,7 +109,7 @@ impl Trainer {
             model.params.state.slice_mut().copy_from_slice(&self.scratch.state);
         }
         let totals = done?;
-        if self.decider.weighting.looks_back() && !self.scratch.labels.rows.is_empty() {
+        if self.decider.requirements.claims.looks_back && !self.scratch.labels.rows.is_empty() {
             self.look_back(model, parts)?;
         }
         Ok(totals)

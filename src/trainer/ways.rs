@@ -6,6 +6,7 @@ mod representation;
 mod shared;
 
 use super::Trainer;
+use super::decider::Decider;
 use crate::network::pass::Purpose;
 use crate::weighting::Needs;
 use crate::weighting::modes::At;
@@ -39,12 +40,11 @@ impl Way {
 impl Trainer {
     /// Which way the coming step goes.
     pub(super) fn way(&self) -> Way {
-        let (weighting, requirements) = (&self.decider.weighting, &self.decider.requirements);
-        let by_gradients = requirements.needs > Needs::Losses && weighting.due(self.clock.moment(self.updater.lr));
+        let Decider { weighting, requirements, observed, .. } = &self.decider;
+        let by_losses = requirements.claims.needs == Needs::Losses;
+        let by_gradients = !by_losses && weighting.due(self.clock.moment(self.updater.lr));
         match requirements.at {
-            _ if !by_gradients && !self.decider.observed.gradients => {
-                Way::Losses { looks: requirements.needs == Needs::Losses && weighting.looks() }
-            }
+            _ if !by_gradients && !observed.gradients => Way::Losses { looks: by_losses && requirements.claims.looks },
             At::Shared => Way::Shared,
             At::Representation => Way::Representation,
         }

@@ -4,7 +4,7 @@ use std::fmt::{Debug, Display};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::component::{Component, Described, Info};
 use crate::error::Result;
@@ -50,6 +50,43 @@ pub enum ActsLike {
     Mean,
     /// Neither: a norm of its own.
     Own,
+}
+
+/// What a weighting says of itself: what it needs to see of each step, and what its direction is like. By default what
+/// one of losses says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Claims {
+    /// What it looks at.
+    pub needs: Needs,
+    /// Disjoint parts of each batch whose Jacobians it wants to see; 1 for the batch as a whole.
+    pub parts: usize,
+    /// Whether it probes, and so needs validation data.
+    pub validates: bool,
+    /// Whether it looks at anything of the batch at all, losses included; if not, its weights are its constants.
+    pub looks: bool,
+    /// Whether it wants to see the losses of the batch again after the step, in [`Weighting::look_back`].
+    pub looks_back: bool,
+    /// Whether it keeps gradients from step to step, so that their numbers must mean the same in each.
+    pub keeps_gradients: bool,
+    /// How long its combined gradient is.
+    pub acts_like: ActsLike,
+    /// Whether anything bounds its direction, for gradients of bounded lengths.
+    pub bounded: bool,
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        Self {
+            needs: Needs::Losses,
+            parts: 1,
+            validates: false,
+            looks: true,
+            looks_back: false,
+            keeps_gradients: false,
+            acts_like: ActsLike::Own,
+            bounded: true,
+        }
+    }
 }
 
 /// What a weighting has learned: small things as JSON, large ones as arrays.
@@ -111,44 +148,10 @@ pub trait Weighting: Described + Debug + Send {
         None
     }
 
-    /// What it looks at.
-    fn needs(&self) -> Needs {
-        self.inside().map_or(Needs::Losses, Weighting::needs)
-    }
-
-    /// How long its combined gradient is.
-    fn acts_like(&self) -> ActsLike {
-        self.inside().map_or(ActsLike::Own, Weighting::acts_like)
-    }
-
-    /// Whether anything bounds its direction, for gradients of bounded lengths.
-    fn bounded(&self) -> bool {
-        self.inside().is_none_or(Weighting::bounded)
-    }
-
-    /// Disjoint parts of each batch whose Jacobians it wants to see; 1 for the batch as a whole.
-    fn parts(&self) -> usize {
-        self.inside().map_or(1, Weighting::parts)
-    }
-
-    /// Whether it probes, and so needs validation data.
-    fn validates(&self) -> bool {
-        self.inside().is_some_and(Weighting::validates)
-    }
-
-    /// Whether it keeps gradients from step to step, so that their numbers must mean the same in each.
-    fn keeps_gradients(&self) -> bool {
-        self.inside().is_some_and(Weighting::keeps_gradients)
-    }
-
-    /// Whether it wants to see the losses of the batch again after the step, in [`Weighting::look_back`].
-    fn looks_back(&self) -> bool {
-        self.inside().is_some_and(Weighting::looks_back)
-    }
-
-    /// Whether it looks at anything of the batch at all, losses included; if not, its weights are its constants.
-    fn looks(&self) -> bool {
-        self.inside().is_none_or(Weighting::looks)
+    /// What it says of itself, whatever the batch. One that changes another's says what differs:
+    /// `Claims { looks: true, ..self.inner.claims() }`.
+    fn claims(&self) -> Claims {
+        self.inside().map_or_else(Claims::default, Weighting::claims)
     }
 
     /// What the user wants each task's loss multiplied by beside the task's own `weight`, in the order of the tasks it
@@ -162,7 +165,7 @@ pub trait Weighting: Described + Debug + Send {
         self.inside().map_or_else(Modes::default, Weighting::modes)
     }
 
-    /// Whether it wants the evidence of [`Weighting::needs`] in this step; if not, it goes by what it remembers.
+    /// Whether it wants the evidence of [`Claims::needs`] in this step; if not, it goes by what it remembers.
     fn due(&self, moment: Moment) -> bool {
         self.inside().is_none_or(|inside| inside.due(moment))
     }
@@ -302,7 +305,7 @@ pub fn build(description: &Value) -> Result<Box<dyn Weighting>> {
 
 /// Whether a method of this name looks at gradients.
 fn from_gradients(name: &str) -> bool {
-    methods::build(&Value::from(name)).is_ok_and(|method| method.needs() > Needs::Losses)
+    methods::build(&Value::from(name)).is_ok_and(|method| method.claims().needs > Needs::Losses)
 }
 
 /// What every weighting says of itself.
@@ -311,15 +314,14 @@ pub fn infos() -> Vec<Info> {
     all.map(|info| if from_gradients(&info.name) { modes::extend(info) } else { info }).collect()
 }
 
-/// What a weighting says of itself beside its [`Info`], with its defaults: `{"needs", "acts_like", "looks", "parts",
-/// "validates", "looks_back", "modes"}`, the last the names of the arguments of [`Modes`] that it has.
+/// What a weighting says of itself beside its [`Info`], with its defaults: its [`Claims`] and `"modes"`, the names of the arguments of [`Modes`] that it has.
 ///
 /// # Errors
 /// An unknown name.
 pub fn traits(name: &str) -> Result<Value> {
-    let weighting = build(&Value::from(name))?;
+    let mut traits =
+        serde_json::to_value(build(&Value::from(name))?.claims()).map_err(|e| value_error!("{name}: {e}"))?;
     let modes = if from_gradients(name) { Modes::parameters() } else { Vec::new() };
-    Ok(json!({"needs": weighting.needs(), "acts_like": weighting.acts_like(), "looks": weighting.looks(),
-              "parts": weighting.parts(), "validates": weighting.validates(), "looks_back": weighting.looks_back(),
-              "modes": modes.iter().map(|parameter| parameter.name).collect::<Vec<_>>()}))
+    traits["modes"] = modes.iter().map(|parameter| parameter.name).collect();
+    Ok(traits)
 }

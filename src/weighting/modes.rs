@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{ActsLike, Combination, Evidence, Moment, Needs, On, Probed, State, Weighting};
+use super::{ActsLike, Claims, Combination, Evidence, Moment, Needs, On, Probed, State, Weighting};
 use crate::component::{Component, Described, Info, Ranged, read};
 use crate::error::{Error, Result};
 use crate::machine::lent::Lent;
@@ -149,7 +149,7 @@ impl Modes {
 
     /// Refuses what a method cannot do.
     fn suit(&self, method: &dyn Weighting) -> Result<()> {
-        let sees_gradients = method.needs() == Needs::Jacobian || method.parts() > 1;
+        let sees_gradients = method.claims().needs == Needs::Jacobian || method.claims().parts > 1;
         if sees_gradients && self.refresh > 1 {
             bail!(
                 "argument `refresh` should be 1: this method looks at the gradients themselves, and keeps no weights"
@@ -161,10 +161,10 @@ impl Modes {
         if sees_gradients && self.per == Per::Layer {
             bail!("argument `per` should be \"all\": this method looks at the gradients themselves");
         }
-        if method.keeps_gradients() && self.at == At::Representation {
+        if method.claims().keeps_gradients && self.at == At::Representation {
             bail!("argument `at` should be \"shared\": this method averages gradients over steps, whose rows differ");
         }
-        if method.parts() > 1 && self.at == At::Representation {
+        if method.claims().parts > 1 && self.at == At::Representation {
             bail!(
                 "argument `at` should be \"shared\": this method compares parts of a batch, whose representations differ"
             );
@@ -235,16 +235,15 @@ impl Weighting for Guided {
         Some(&mut *self.inner)
     }
 
-    fn acts_like(&self) -> ActsLike {
-        match self.modes.scale {
-            Scale::Paper => self.inner.acts_like(),
+    fn claims(&self) -> Claims {
+        let inner = self.inner.claims();
+        let acts_like = match self.modes.scale {
+            Scale::Paper => inner.acts_like,
             Scale::Mean => ActsLike::Mean,
             Scale::Sum => ActsLike::Sum,
-        }
-    }
-
-    fn looks(&self) -> bool {
-        self.inner.looks() || self.modes.scale != Scale::Paper || self.modes.normalize != Normalize::None
+        };
+        let changes = self.modes.scale != Scale::Paper || self.modes.normalize != Normalize::None;
+        Claims { acts_like, looks: inner.looks || changes, ..inner }
     }
 
     fn modes(&self) -> Modes {
@@ -284,7 +283,7 @@ impl Weighting for Guided {
                     set.iter_mut().zip(&scaled.factors).for_each(|(weight, factor)| *weight *= factor);
                 }
             }
-            rescale(self.modes.scale, method.acts_like(), into);
+            rescale(self.modes.scale, method.claims().acts_like, into);
             self.keep(set, evidence.tasks(), into);
             if layer.is_some() {
                 layers.extend_from_slice(&into.weights);

@@ -28,7 +28,7 @@ impl Notice {
         decided: &Combination,
         gramian: impl Fn(Option<usize>) -> &'a [f64],
     ) {
-        if !self.said && !weighting.bounded() && too_long(decided, gramian) {
+        if !self.said && !weighting.claims().bounded && too_long(decided, gramian) {
             (self.said, self.word) = (true, Some(of_length(weighting)));
         }
     }

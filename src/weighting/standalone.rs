@@ -156,11 +156,11 @@ impl Standalone {
         let weighting = build(description)?;
         let name = weighting.describe()["name"].clone();
         let class = infos().into_iter().find(|info| info.name == name).map_or("weighting", |info| info.class);
-        if weighting.validates() {
+        if weighting.claims().validates {
             bail!("{class} looks at validation data in each step; it works in a Trainer only");
         }
-        if weighting.parts() > 1 {
-            bail!("{class} looks at {} parts of each batch; it works in a Trainer only", weighting.parts());
+        if weighting.claims().parts > 1 {
+            bail!("{class} looks at {} parts of each batch; it works in a Trainer only", weighting.claims().parts);
         }
         Ok(Self {
             class,
@@ -175,7 +175,7 @@ impl Standalone {
 
     /// What it looks at.
     pub fn needs(&self) -> Needs {
-        self.weighting.needs()
+        self.weighting.claims().needs
     }
 
     /// Decides, and learns from what it was shown. A call counts as a step.

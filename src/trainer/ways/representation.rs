@@ -29,7 +29,7 @@ impl Trainer {
             work.backward_over(Step { accumulate: false, ..step }, pass, behind)?;
         }
         let Scratch { labels, gradients, .. } = &mut self.scratch;
-        if self.decider.requirements.needs == Needs::Jacobian {
+        if self.decider.requirements.claims.needs == Needs::Jacobian {
             let gradient = work.plan().gradient(model.net.representation, pass).expect("it learns");
             let (lanes, width) = (gradient.layout.lanes, gradient.layout.width);
             let gradient = gradient.slice();

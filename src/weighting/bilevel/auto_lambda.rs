@@ -9,7 +9,7 @@ use crate::task::About;
 use crate::weighting::learned::Learned;
 use crate::weighting::loss::r#static::TaskWeights;
 use crate::weighting::positive::Names;
-use crate::weighting::{Combination, Evidence, On, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, On, Weighting};
 
 crate::component! {
     /// Auto-Lambda (Liu et al., Auto-Lambda: Disentangling Dynamic Task Relationships, TMLR 2022).
@@ -58,8 +58,8 @@ impl AutoLambda {
 }
 
 impl Weighting for AutoLambda {
-    fn validates(&self) -> bool {
-        true
+    fn claims(&self) -> Claims {
+        Claims { validates: true, ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
@@ -141,7 +141,7 @@ mod tests {
         let mut plane = Plane { unlabelled_in_validation: vec![0, 1, 2], ..Plane::new() };
         assert_eq!(weigh(&mut method, &mut plane), [0.1; 3]);
         assert_eq!(method.state, prepared(AutoLambda::default(), 3).state);
-        assert!(method.validates());
+        assert!(method.claims().validates);
         remembers(AutoLambda::default);
     }
 }

@@ -8,7 +8,7 @@ use crate::machine::lent::Lent;
 use crate::solver::simplex;
 use crate::task::About;
 use crate::weighting::learned::{Learned, through_softmax};
-use crate::weighting::{Combination, Evidence, On, Probed, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, On, Probed, Weighting};
 
 /// Most steps towards the combination of validation gradients, and the change that ends them.
 const STEPS: usize = 10_000;
@@ -169,8 +169,8 @@ impl Forum {
 }
 
 impl Weighting for Forum {
-    fn validates(&self) -> bool {
-        true
+    fn claims(&self) -> Claims {
+        Claims { validates: true, ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

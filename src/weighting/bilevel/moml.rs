@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::solver::hull;
 use crate::task::About;
 use crate::weighting::learned::{Learned, through_softmax};
-use crate::weighting::{ActsLike, Combination, Evidence, On, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, On, Weighting};
 
 /// Length of the step in parameters whose difference of gradients stands for a Hessian's product, as in DARTS.
 const STEP: f64 = 0.01;
@@ -103,12 +103,8 @@ fn common(gradients: &[Vec<f64>]) -> Vec<f64> {
 }
 
 impl Weighting for Moml {
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Mean
-    }
-
-    fn validates(&self) -> bool {
-        true
+    fn claims(&self) -> Claims {
+        Claims { validates: true, acts_like: ActsLike::Mean, ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::solver::conflict_averse;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// CAGrad, conflict-averse gradient descent (Liu, Liu, Jin, Stone & Liu, NeurIPS 2021): `max_d min_j <g_j, d>` over
@@ -23,12 +23,8 @@ crate::component! {
 }
 
 impl Weighting for CaGrad {
-    fn needs(&self) -> Needs {
-        Needs::Gramian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Mean
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Gramian, acts_like: ActsLike::Mean, ..Claims::default() }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

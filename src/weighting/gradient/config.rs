@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::solver::eigen::Eigen;
 use crate::solver::{Cosines, dot, eigen, times};
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// ConFIG, conflict-free inverse gradients (Liu, Chu & Thuerey, ConFIG: Towards Conflict-free Training of Physics
@@ -25,16 +25,8 @@ crate::component! {
 }
 
 impl Weighting for ConFig {
-    fn needs(&self) -> Needs {
-        Needs::Gramian
-    }
-
-    fn bounded(&self) -> bool {
-        false
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Sum
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Gramian, acts_like: ActsLike::Sum, bounded: false, ..Claims::default() }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

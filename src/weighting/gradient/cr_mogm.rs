@@ -157,9 +157,12 @@ mod tests {
     #[test]
     fn what_the_inner_weighting_wants_passes_through() {
         let modo = around(json!({"name": "modo", "parts": 3}));
-        assert_eq!((modo.needs(), modo.parts(), modo.acts_like()), (Needs::Jacobian, 3, ActsLike::Mean));
+        assert_eq!(
+            (modo.claims().needs, modo.claims().parts, modo.claims().acts_like),
+            (Needs::Jacobian, 3, ActsLike::Mean)
+        );
         let equal = around(json!("equal"));
-        assert_eq!((equal.needs(), equal.parts()), (Needs::Losses, 1));
+        assert_eq!((equal.claims().needs, equal.claims().parts), (Needs::Losses, 1));
         let mut gradnorm = trial::prepared(&around(json!("gradnorm")), 3);
         let steps = trial::sequence(3, 3, 1.0);
         let own: Vec<_> = steps.iter().map(|evidence| trial::decide(&mut gradnorm, evidence).own).collect();
@@ -200,8 +203,8 @@ mod tests {
         (first.moment.step, first.gramian) = (1, None);
         trial::close(&trial::decide(&mut *kept, &first).weights, &[0.6, 0.4], 1e-12);
         // Nor does one that looks at nothing.
-        assert!(!build(&json!({"name": "cr_mogm", "inner": "equal"})).unwrap().looks());
-        assert!(build(&json!({"name": "cr_mogm", "inner": "dwa"})).unwrap().looks());
+        assert!(!build(&json!({"name": "cr_mogm", "inner": "equal"})).unwrap().claims().looks);
+        assert!(build(&json!({"name": "cr_mogm", "inner": "dwa"})).unwrap().claims().looks);
     }
 
     /// Two layers of one parameter each.

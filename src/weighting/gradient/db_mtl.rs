@@ -7,7 +7,7 @@ use crate::component::Component;
 use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::task::About;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, State, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, State, Weighting};
 use crate::{bail, vectorised};
 
 crate::component! {
@@ -41,16 +41,8 @@ pub struct Averages {
 }
 
 impl Weighting for DbMtl {
-    fn keeps_gradients(&self) -> bool {
-        true
-    }
-
-    fn needs(&self) -> Needs {
-        Needs::Jacobian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Sum
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Jacobian, keeps_gradients: true, acts_like: ActsLike::Sum, ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::component::Component;
 use crate::error::Result;
 use crate::solver::cone;
 use crate::task::About;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// Projection on the dual cone (Lopez-Paz & Ranzato, Gradient Episodic Memory for Continual Learning, NeurIPS 2017;
@@ -23,12 +23,12 @@ crate::component! {
 }
 
 impl Weighting for DualProj {
-    fn needs(&self) -> Needs {
-        Needs::Gramian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        if self.preference.is_none() { ActsLike::Mean } else { ActsLike::Own }
+    fn claims(&self) -> Claims {
+        Claims {
+            needs: Needs::Gramian,
+            acts_like: if self.preference.is_none() { ActsLike::Mean } else { ActsLike::Own },
+            ..Claims::default()
+        }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::task::About;
 use crate::vectorised;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, State, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, State, Weighting};
 
 crate::component! {
     /// ExcessMTL (He, Zhou, Zhang, Yun, Xu, Zeng, Chilimbi and Zhao, Robust Multi-Task Learning with Excess Risks, ICML
@@ -43,16 +43,8 @@ pub struct Risks {
 }
 
 impl Weighting for ExcessMtl {
-    fn keeps_gradients(&self) -> bool {
-        true
-    }
-
-    fn needs(&self) -> Needs {
-        Needs::Jacobian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Sum
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Jacobian, keeps_gradients: true, acts_like: ActsLike::Sum, ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

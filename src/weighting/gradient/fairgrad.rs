@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::solver::fair;
-use crate::weighting::{Combination, Evidence, Needs, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// FairGrad (Ban & Ji, Fair Resource Allocation in Multi-Task Learning, ICML 2024): weights with
@@ -25,8 +25,8 @@ crate::component! {
 }
 
 impl Weighting for FairGrad {
-    fn needs(&self) -> Needs {
-        Needs::Gramian
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Gramian, ..Claims::default() }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

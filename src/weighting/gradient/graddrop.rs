@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::machine::random::coarse;
 use crate::vectorised;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
 use super::rows::width;
 
@@ -31,12 +31,8 @@ crate::component! {
 }
 
 impl Weighting for GradDrop {
-    fn needs(&self) -> Needs {
-        Needs::Jacobian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Sum
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Jacobian, acts_like: ActsLike::Sum, ..Claims::default() }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::task::About;
 use crate::weighting::learned::Learned;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// GradNorm (Chen, Badrinarayanan, Lee and Rabinovich, GradNorm: Gradient Normalization for Adaptive Loss Balancing
@@ -40,15 +40,11 @@ pub struct Known {
 }
 
 impl Weighting for GradNorm {
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Gramian, acts_like: ActsLike::Sum, ..Claims::default() }
+    }
+
     crate::remembers!();
-
-    fn needs(&self) -> Needs {
-        Needs::Gramian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Sum
-    }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         self.state.weights.fit(tasks.len(), 1.0);

@@ -6,7 +6,7 @@ use super::surgery::{Pair, operate};
 use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::task::About;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
 /// Targets are cut here: towards a cosine of 1 the correction grows without bound.
 const LARGEST_TARGET: f64 = 0.999;
@@ -42,19 +42,11 @@ pub struct Targets {
 }
 
 impl Weighting for GradVac {
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Gramian, acts_like: ActsLike::Sum, bounded: false, ..Claims::default() }
+    }
+
     crate::remembers!();
-
-    fn needs(&self) -> Needs {
-        Needs::Gramian
-    }
-
-    fn bounded(&self) -> bool {
-        false
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Sum
-    }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         if self.state.tasks != tasks.len() {

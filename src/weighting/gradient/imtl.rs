@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::task::About;
 use crate::weighting::learned::Learned;
-use crate::weighting::{Combination, Evidence, Needs, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Needs, Weighting};
 
 /// Furthest a scale's logarithm goes, so that weights stay between 1e-13 and 1e13.
 const LIMIT: f64 = 30.0;
@@ -37,12 +37,8 @@ pub struct Scales {
 }
 
 impl Weighting for Imtl {
-    fn needs(&self) -> Needs {
-        Needs::Gramian
-    }
-
-    fn bounded(&self) -> bool {
-        false
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Gramian, bounded: false, ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::machine::lent::Lent;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// Krum and Multi-Krum (Blanchard, El Mhamdi, Guerraoui and Stainer, Machine Learning with Adversaries: Byzantine
@@ -22,12 +22,8 @@ crate::component! {
 }
 
 impl Weighting for Krum {
-    fn needs(&self) -> Needs {
-        Needs::Gramian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Mean
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Gramian, acts_like: ActsLike::Mean, ..Claims::default() }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

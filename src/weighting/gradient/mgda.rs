@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::solver::hull;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// MGDA, the multiple-gradient descent algorithm (Desideri, Comptes Rendus Mathematique, 2012; Sener & Koltun,
@@ -17,12 +17,8 @@ crate::component! {
 }
 
 impl Weighting for Mgda {
-    fn needs(&self) -> Needs {
-        Needs::Gramian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Mean
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Gramian, acts_like: ActsLike::Mean, ..Claims::default() }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

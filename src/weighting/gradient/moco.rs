@@ -10,7 +10,7 @@ use crate::machine::lent::Lent;
 use crate::solver::simplex;
 use crate::task::About;
 use crate::vectorised;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, State, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, State, Weighting};
 
 crate::component! {
     /// MoCo (Fernando, Shen, Liu, Chaudhury, Murugesan and Chen, Mitigating Gradient Bias in Multi-objective Learning: A
@@ -55,16 +55,8 @@ pub struct Averages {
 }
 
 impl Weighting for MoCo {
-    fn keeps_gradients(&self) -> bool {
-        true
-    }
-
-    fn needs(&self) -> Needs {
-        Needs::Jacobian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Mean
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Jacobian, keeps_gradients: true, acts_like: ActsLike::Mean, ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

@@ -6,7 +6,7 @@ use super::shares::Shares;
 use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::task::About;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// MoDo (Chen, Fernando, Ying and Chen, Three-Way Trade-Off in Multi-Objective Learning: Optimization, Generalization
@@ -35,19 +35,11 @@ crate::component! {
 }
 
 impl Weighting for MoDo {
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Jacobian, parts: self.parts, acts_like: ActsLike::Mean, ..Claims::default() }
+    }
+
     crate::remembers!();
-
-    fn needs(&self) -> Needs {
-        Needs::Jacobian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Mean
-    }
-
-    fn parts(&self) -> usize {
-        self.parts
-    }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         self.state.prepare(tasks.len());
@@ -119,7 +111,7 @@ mod tests {
     #[test]
     fn three_parts_step_with_the_third() {
         let mut weighting = trial::prepared(&MoDo { parts: 3, relative: false, ..MoDo::default() }, 2);
-        assert_eq!(weighting.parts(), 3);
+        assert_eq!(weighting.claims().parts, 3);
         trial::close(&trial::shared(&mut weighting, &evidence()), &[5.5, 4.5], 1e-6);
     }
 

@@ -10,7 +10,7 @@ use crate::solver::quadratic::Program;
 use crate::solver::ridge::noise;
 use crate::solver::{Cosines, square};
 use crate::task::About;
-use crate::weighting::{Combination, Evidence, Needs, State, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Needs, State, Weighting};
 
 crate::component! {
     /// PCD (Varam and AlHajri, Not All Objectives Are Born Equal: Priority-Constrained Descent for Hierarchical
@@ -48,8 +48,8 @@ pub struct Norms {
 }
 
 impl Weighting for Pcd {
-    fn needs(&self) -> Needs {
-        Needs::Gramian
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Gramian, ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

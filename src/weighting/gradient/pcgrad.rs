@@ -3,7 +3,7 @@
 use super::surgery::operate;
 use crate::error::Result;
 use crate::machine::lent::Lent;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// PCGrad (Yu, Kumar, Gupta, Levine, Hausman and Finn, Gradient Surgery for Multi-Task Learning, NeurIPS 2020).
@@ -18,12 +18,8 @@ crate::component! {
 }
 
 impl Weighting for PcGrad {
-    fn needs(&self) -> Needs {
-        Needs::Gramian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Sum
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Gramian, acts_like: ActsLike::Sum, ..Claims::default() }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::machine::lent::Lent;
 use crate::solver::fair;
 use crate::solver::fair::Fair;
 use crate::task::About;
-use crate::weighting::{Combination, Evidence, Needs, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// PIVRG, performance-informed variance reduction gradient aggregation (Qin et al., Revisiting Fairness in Multitask
@@ -103,8 +103,8 @@ impl Pivrg {
 }
 
 impl Weighting for Pivrg {
-    fn needs(&self) -> Needs {
-        Needs::Gramian
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Gramian, ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

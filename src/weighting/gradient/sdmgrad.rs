@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::solver::simplex;
 use crate::task::About;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// SDMGrad (Xiao, Ban and Ji, Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms,
@@ -38,19 +38,11 @@ crate::component! {
 }
 
 impl Weighting for SdmGrad {
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Jacobian, parts: self.parts, acts_like: ActsLike::Mean, ..Claims::default() }
+    }
+
     crate::remembers!();
-
-    fn needs(&self) -> Needs {
-        Needs::Jacobian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Mean
-    }
-
-    fn parts(&self) -> usize {
-        self.parts
-    }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         self.state.prepare(tasks.len());

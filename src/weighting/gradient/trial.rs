@@ -134,7 +134,7 @@ fn few_rows<W: Weighting + Clone>(weighting: &W) {
     for evidence in sequence(3, 1, 1.0) {
         let got = shared(&mut alone, &evidence);
         let gradient = match evidence.parts.get(2) {
-            Some(part) if alone.parts() == 3 => wide(part),
+            Some(part) if alone.claims().parts == 3 => wide(part),
             _ => wide(evidence.jacobian.as_deref().unwrap()),
         };
         assert!(got.iter().all(|x| x.is_finite()));

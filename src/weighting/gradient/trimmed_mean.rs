@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::machine::real::LANES;
 use crate::vectorised;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// Coordinate-wise trimmed mean (Yin, Chen, Ramchandran and Bartlett, Byzantine-Robust Distributed Learning: Towards
@@ -23,12 +23,8 @@ crate::component! {
 }
 
 impl Weighting for TrimmedMean {
-    fn needs(&self) -> Needs {
-        Needs::Jacobian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Mean
+    fn claims(&self) -> Claims {
+        Claims { needs: Needs::Jacobian, acts_like: ActsLike::Mean, ..Claims::default() }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::component::Component;
 use crate::error::Result;
 use crate::solver::cone;
 use crate::task::About;
-use crate::weighting::{ActsLike, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
 crate::component! {
     /// UPGrad (Quinton & Rey, Jacobian Descent for Multi-Objective Optimization, arXiv 2406.16232, 2024):
@@ -24,12 +24,12 @@ crate::component! {
 }
 
 impl Weighting for UpGrad {
-    fn needs(&self) -> Needs {
-        Needs::Gramian
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        if self.preference.is_none() { ActsLike::Mean } else { ActsLike::Own }
+    fn claims(&self) -> Claims {
+        Claims {
+            needs: Needs::Gramian,
+            acts_like: if self.preference.is_none() { ActsLike::Mean } else { ActsLike::Own },
+            ..Claims::default()
+        }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

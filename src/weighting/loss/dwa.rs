@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::task::About;
 use crate::weighting::learned::softmax;
 use crate::weighting::positive::Names;
-use crate::weighting::{ActsLike, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Weighting};
 
 crate::component! {
     /// Dynamic weight average (Liu et al., End-to-End Multi-Task Learning with Attention, CVPR 2019).
@@ -62,8 +62,8 @@ impl Course {
 }
 
 impl Weighting for Dwa {
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Sum
+    fn claims(&self) -> Claims {
+        Claims { acts_like: ActsLike::Sum, ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! All tasks alike.
 
 use crate::error::Result;
-use crate::weighting::{ActsLike, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Weighting};
 
 crate::component! {
     /// The sum of the tasks' losses, each times its task's own `weight`: `L = sum_j lambda_j L_j`.
@@ -9,12 +9,8 @@ crate::component! {
 }
 
 impl Weighting for Equal {
-    fn looks(&self) -> bool {
-        false
-    }
-
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Sum
+    fn claims(&self) -> Claims {
+        Claims { looks: false, acts_like: ActsLike::Sum, ..Claims::default() }
     }
 
     fn weigh(&mut self, _evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

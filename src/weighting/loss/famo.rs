@@ -10,7 +10,7 @@ use crate::machine::lent::Lent;
 use crate::task::About;
 use crate::weighting::learned::{Learned, through_softmax};
 use crate::weighting::positive::Names;
-use crate::weighting::{ActsLike, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Weighting};
 
 /// Largest change of a logarithm in a step: that of eight digits.
 const CHANGE: f64 = 18.420_680_743_952_367;
@@ -59,12 +59,8 @@ impl Famo {
 }
 
 impl Weighting for Famo {
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Mean
-    }
-
-    fn looks_back(&self) -> bool {
-        true
+    fn claims(&self) -> Claims {
+        Claims { looks_back: true, acts_like: ActsLike::Mean, ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

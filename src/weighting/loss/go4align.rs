@@ -8,7 +8,7 @@ use crate::machine::lent::Lent;
 use crate::task::About;
 use crate::weighting::learned::softmax;
 use crate::weighting::positive::{Names, reciprocal};
-use crate::weighting::{ActsLike, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Weighting};
 
 crate::component! {
     /// GO4Align (Shen et al., GO4Align: Group Optimization for Multi-Task Alignment, NeurIPS 2024).
@@ -39,8 +39,8 @@ pub struct History {
 }
 
 impl Weighting for Go4Align {
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Sum
+    fn claims(&self) -> Claims {
+        Claims { acts_like: ActsLike::Sum, ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

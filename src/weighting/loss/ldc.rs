@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::task::About;
 use crate::weighting::learned::{Learned, through_softmax};
-use crate::weighting::{ActsLike, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Weighting};
 
 crate::component! {
     /// LDC-MTL (Xiao et al., LDC-MTL: Balancing Multi-Task Learning through Scalable Loss Discrepancy Control,
@@ -53,8 +53,8 @@ impl Ldc {
 }
 
 impl Weighting for Ldc {
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Mean
+    fn claims(&self) -> Claims {
+        Claims { acts_like: ActsLike::Mean, ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

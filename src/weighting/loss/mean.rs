@@ -1,7 +1,7 @@
 //! All tasks alike, on average.
 
 use crate::error::Result;
-use crate::weighting::{ActsLike, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Weighting};
 
 crate::component! {
     /// The mean of the tasks' losses, each times its task's own `weight`: `L = sum_j lambda_j L_j / T`, where `T` counts
@@ -12,8 +12,8 @@ crate::component! {
 }
 
 impl Weighting for Mean {
-    fn acts_like(&self) -> ActsLike {
-        ActsLike::Mean
+    fn claims(&self) -> Claims {
+        Claims { acts_like: ActsLike::Mean, ..Claims::default() }
     }
 
     fn weigh(&mut self, _evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

@@ -151,17 +151,17 @@ pub(crate) mod tests {
         ] {
             let mut weighting = build(&description).unwrap();
             weighting.prepare(&about(3)).unwrap();
-            assert!(!weighting.looks(), "{description}");
+            assert!(!weighting.claims().looks, "{description}");
             let constants = weighting.constants();
             assert!(constants.is_empty() || constants == expected, "{description}");
             assert_eq!(minimized(&description, &[0.5, 2.0, 1.25]), (None, expected.to_vec()), "{description}");
         }
         for name in ["mean", "uncertainty", "rlw", "upgrad"] {
             let weighting = build(&json!(name)).unwrap();
-            assert!(weighting.looks() && weighting.constants().is_empty(), "{name}");
+            assert!(weighting.claims().looks && weighting.constants().is_empty(), "{name}");
         }
         let averaged = build(&json!({"name": "cr_mogm", "inner": {"name": "uncertainty"}})).unwrap();
-        assert!(averaged.looks());
+        assert!(averaged.claims().looks);
         assert_eq!(minimized(&averaged.describe(), &[0.5, 2.0, 1.25]).0, None);
     }
 

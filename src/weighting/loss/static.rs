@@ -9,7 +9,7 @@ use crate::bail;
 use crate::component::{Component, Ranged, list, meant};
 use crate::error::Result;
 use crate::task::About;
-use crate::weighting::{Combination, Evidence, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Weighting};
 
 crate::component! {
     /// The weights given: `L = sum_j w_j lambda_j L_j`, where `lambda_j` is the task's own `weight`.
@@ -100,13 +100,13 @@ impl TaskWeights {
 }
 
 impl Weighting for Static {
+    fn claims(&self) -> Claims {
+        Claims { looks: false, ..Claims::default() }
+    }
+
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         self.state = self.task_weights.resolve(Self::CLASS, "task_weights", 1.0, tasks)?;
         Ok(())
-    }
-
-    fn looks(&self) -> bool {
-        false
     }
 
     fn constants(&self) -> &[f64] {

@@ -9,7 +9,7 @@ use crate::parameters::{ParamId, Reach, TaskId};
 
 /// The columns of one parameter.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Column {
+pub struct ParamColumns {
     /// The parameter.
     pub param: ParamId,
     /// Its range in the flat buffers.
@@ -35,7 +35,7 @@ pub struct Own {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Columns {
     /// Parameter by parameter.
-    pub params: Vec<Column>,
+    pub params: Vec<ParamColumns>,
     /// What one task's gradient alone reaches, of each task; of shared parameters these are all, or there are none.
     pub own: Vec<Vec<Own>>,
     /// Numbers in a row.
@@ -67,7 +67,7 @@ impl Columns {
                     own.push(Own { flat: part(&flat), at: part(&at), layer });
                 }
             }
-            all.params.push(Column { param, flat, at, layer });
+            all.params.push(ParamColumns { param, flat, at, layer });
         }
         all.layers = layers.len();
         all

@@ -126,7 +126,7 @@ pub struct Known {
 
 /// What came out.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Decision {
+pub struct Answer {
     /// `[tasks]`, 0 for tasks without a label; `None` if only the direction says it.
     pub weights: Option<Vec<f64>>,
     /// `[parameters]`, where a Jacobian was given.
@@ -183,13 +183,13 @@ impl Standalone {
     /// # Errors
     /// Numbers or shapes that cannot be, something that this weighting needs and was not given, and what the weighting
     /// itself refuses.
-    pub fn weigh(&mut self, known: Known) -> Result<Decision> {
+    pub fn weigh(&mut self, known: Known) -> Result<Answer> {
         let tasks = self.count(&known)?;
         let (rows, mut shown) = self.show(tasks, known)?;
         self.prepare(tasks)?;
         let width = shown.wide.as_ref().map(|jacobian| jacobian.shape[1]);
         if rows.is_empty() {
-            return Ok(Decision { weights: Some(vec![0.0; tasks]), direction: width.map(|width| vec![0.0; width]) });
+            return Ok(Answer { weights: Some(vec![0.0; tasks]), direction: width.map(|width| vec![0.0; width]) });
         }
         let before = shown.asked.is_some().then(|| self.weighting.state());
         self.combination.clear(rows.len());
@@ -205,7 +205,7 @@ impl Standalone {
         let Combination { weights, direction, .. } = &self.combination;
         let own = direction.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
         let said = !own.is_empty();
-        Ok(Decision {
+        Ok(Answer {
             direction: shown.wide.map(|jacobian| if said { own } else { combine(weights, &jacobian) }),
             weights: (!said).then(|| spread(tasks, &rows, weights)),
         })

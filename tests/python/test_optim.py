@@ -109,6 +109,32 @@ def test_groups_have_learning_rates_of_their_own() -> None:
     follow(ours, lambda model: torch.optim.AdamW(groups(model, 0.01, 0.1, 0.02)))
 
 
+def moved(stop: str | None = None, **rates: Any) -> dict[str, np.ndarray]:
+    """How far one step moves the parameters of two networks that are one batched product."""
+    model = pt.MultiTaskModel(inputs=4, tasks=[pt.Task("a"), pt.Task("b")], sharing=pt.sharing.Soft(), seed=3)
+    if stop is not None:
+        model.freeze(stop)
+    before = model.state_dict()
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(32, 4)), {task: rng.normal(size=32) for task in "ab"}
+    pt.Trainer(model, pt.optim.SGD(**rates)).fit(rows, epochs=1, batch_size=32, progress=False)
+    return {name: value - before[name] for name, value in model.state_dict().items()}
+
+
+def test_networks_side_by_side_have_a_rate_a_decay_and_a_stop_of_their_own() -> None:
+    plain = moved(lr=0.01)
+    faster = moved(lr={"encoders.a": 0.03, "default": 0.01})
+    decayed = moved(lr=0.01, weight_decay={"encoders.b": 0.5})
+    stopped = moved(lr=0.01, stop="encoders.b")
+    assert {name.split(".")[1] for name in plain if name.startswith("encoders.")} == {"a", "b"}
+    for name, by in plain.items():
+        assert np.abs(by).max() > 0
+        of_a, of_b = name.startswith("encoders.a"), name.startswith("encoders.b")
+        np.testing.assert_allclose(faster[name], 3 * by if of_a else by, rtol=1e-3, atol=1e-7, err_msg=name)
+        assert (np.array_equal(decayed[name], by)) == (not of_b or name.endswith("bias")), name
+        np.testing.assert_array_equal(stopped[name], 0 * by if of_b else by, err_msg=name)
+
+
 @pytest.mark.parametrize("limit", [0.2, 100.0])
 def test_clipping_is_that_of_torch(limit: float) -> None:
     """Also where every gradient is shorter than the limit, and stays as it is."""

@@ -376,7 +376,7 @@ fn a_saved_model_is_the_same_model() {
     let path = std::env::temp_dir().join(format!("polytask-model-{}.safetensors", std::process::id()));
     let mut model = model(|_| ());
     epoch(&mut Trainer::new(&model, "{}").unwrap(), &mut model, &training(true), how(16));
-    model.set_face("{\"a\": [1]}").unwrap();
+    model.set_notes("{\"a\": [1]}").unwrap();
     model.save(&path).unwrap();
     let again = Model::open(&path, |_| Ok(Vec::new())).unwrap();
     assert_eq!((bits(&again), again.description()), (bits(&model), model.description()));

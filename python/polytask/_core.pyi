@@ -107,8 +107,8 @@ class Model:
     def max_parameters(self) -> int:
         """How many parameters a model that is made of this one may have."""
 
-    def set_face(self, face: str) -> None:
-        """Replaces the face's own notes (JSON) in the description."""
+    def set_notes(self, notes: str) -> None:
+        """Replaces Python's own notes (JSON) in the description."""
 
     @property
     def widths(self) -> list[int]:

@@ -31,7 +31,7 @@ use crate::network::pass::{Purpose, Step};
 use crate::network::{Network, Output};
 use crate::parameters::Entry;
 use crate::parameters::flat::Params;
-use crate::parameters::path::component;
+use crate::parameters::path::part;
 use crate::regularizer::Relation;
 use crate::sharing::{Context, Sharing};
 use crate::task::Task;
@@ -57,7 +57,7 @@ pub struct Model {
     /// What a training learned of how the tasks are related.
     pub relation: Option<Relation>,
     inputs: Inputs,
-    /// Inputs, encoder, sharing, head, seed and the face's own notes, defaults filled in.
+    /// Inputs, encoder, sharing, head, seed and Python's own notes ("face"), defaults filled in.
     rest: Value,
     limit: Limit,
     /// Those that nobody uses. Each of several threads that read the model has one of its own.
@@ -87,7 +87,7 @@ pub fn assemble(
     let x = net.features(&inputs.categorical.iter().zip(widths).map(table).collect::<Vec<_>>());
     let features = sharing.build(&mut net, &Context { x, encoder, tasks })?;
     let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
-        path: format!("heads.{}", component(&task.name)),
+        path: format!("heads.{}", part(&task.name)),
         features,
         width: task.width(),
         reach: sharing.head_reach(j, tasks.len()),
@@ -148,12 +148,12 @@ impl Model {
         whole.to_string()
     }
 
-    /// Replaces the face's own notes in the description.
+    /// Replaces Python's own notes in the description.
     ///
     /// # Errors
     /// What is not JSON.
-    pub fn set_face(&mut self, face: &str) -> Result<()> {
-        self.rest["face"] = serde_json::from_str(face).map_err(|error| value_error!("`face`: {error}"))?;
+    pub fn set_notes(&mut self, notes: &str) -> Result<()> {
+        self.rest["face"] = serde_json::from_str(notes).map_err(|error| value_error!("`notes`: {error}"))?;
         Ok(())
     }
 

@@ -42,8 +42,8 @@ fn layer(net: &Network, tasks: &[Task], op: &dyn Node) -> Value {
 /// What the paths of a layer's parameters have in common: `experts.*.0`.
 fn pattern(entries: &[&Entry]) -> String {
     let mut paths = entries.iter().map(|entry| {
-        let components: Vec<_> = entry.name.components().collect();
-        components[..components.len().saturating_sub(1).max(1)].to_vec()
+        let parts: Vec<_> = entry.name.parts().collect();
+        parts[..parts.len().saturating_sub(1).max(1)].to_vec()
     });
     let mut common: Vec<&str> = paths.next().unwrap_or_default();
     for path in paths {

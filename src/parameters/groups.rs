@@ -150,7 +150,7 @@ impl Segments {
 mod tests {
     use super::*;
     use crate::optim::build;
-    use crate::parameters::path::component;
+    use crate::parameters::path::part;
     use serde_json::json;
 
     fn blocks() -> Vec<Block> {
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn a_group_is_a_path_and_not_its_letters() {
         let block = |(i, task): (usize, &str)| Block {
-            path: Path::new(&format!("heads.{}.weight", component(task))),
+            path: Path::new(&format!("heads.{}.weight", part(task))),
             range: i * 10..i * 10 + 10,
             decays: true,
             task: None,

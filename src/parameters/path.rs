@@ -1,4 +1,4 @@
-//! Paths of parameters: components with dots between them, one of which may be a task's name with dots of its own.
+//! Paths of parameters: parts with dots between them, one of which may be a task's name with dots of its own.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,11 +6,11 @@ use std::ops::Deref;
 
 use crate::component::{list, meant};
 
-/// Stands for a dot of a component while a path is put together.
+/// Stands for a dot of a part while a path is put together.
 pub const WITHIN: char = '\u{1f}';
 
-/// A name as one component of a path that is being put together.
-pub fn component(name: &str) -> String {
+/// A name as one part of a path that is being put together.
+pub fn part(name: &str) -> String {
     name.replace('.', &WITHIN.to_string())
 }
 
@@ -19,7 +19,7 @@ fn shown(path: &str) -> String {
     path.replace(WITHIN, ".")
 }
 
-/// A path as people read and type it, which knows where its components end.
+/// A path as people read and type it, which knows where its parts end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
     text: String,
@@ -27,26 +27,26 @@ pub struct Path {
 }
 
 impl Path {
-    /// What was put together with dots between components.
+    /// What was put together with dots between parts.
     pub fn new(joined: &str) -> Self {
         Self::of(joined.split('.').map(shown))
     }
 
-    /// Of components.
-    pub fn of(components: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+    /// Of parts.
+    pub fn of(parts: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         let mut path = Self { text: String::new(), ends: Vec::new() };
-        for component in components {
+        for part in parts {
             if !path.ends.is_empty() {
                 path.text.push('.');
             }
-            path.text.push_str(component.as_ref());
+            path.text.push_str(part.as_ref());
             path.ends.push(path.text.len());
         }
         path
     }
 
-    /// Its components in order.
-    pub fn components(&self) -> impl Iterator<Item = &str> {
+    /// Its parts in order.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
         let starts = std::iter::once(0).chain(self.ends.iter().map(|end| end + 1));
         starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end])
     }
@@ -56,7 +56,7 @@ impl Path {
         self.text.starts_with(above) && self.ends.contains(&above.len())
     }
 
-    /// What it lies directly below; itself if it is one component.
+    /// What it lies directly below; itself if it is one part.
     pub fn parent(&self) -> &str {
         let above = self.ends.len().checked_sub(2).map_or(self.text.len(), |last| self.ends[last]);
         &self.text[..above]
@@ -96,10 +96,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_its_components_and_not_their_letters() {
-        let [one, other] = ["SR", "SR.p53"].map(|task| Path::new(&format!("heads.{}.weight", component(task))));
+    fn a_path_is_its_parts_and_not_their_letters() {
+        let [one, other] = ["SR", "SR.p53"].map(|task| Path::new(&format!("heads.{}.weight", part(task))));
         assert_eq!((&*one, &*other), ("heads.SR.weight", "heads.SR.p53.weight"));
-        assert_eq!(other.components().collect::<Vec<_>>(), ["heads", "SR.p53", "weight"]);
+        assert_eq!(other.parts().collect::<Vec<_>>(), ["heads", "SR.p53", "weight"]);
         assert_eq!((one.parent(), other.parent()), ("heads.SR", "heads.SR.p53"));
         for above in ["heads", "heads.SR", "heads.SR.weight"] {
             assert!(one.below(above), "{above}");

@@ -121,11 +121,11 @@ impl Formula<f32> for PyLoss {
 
 impl Formula<f64> for PyLoss {
     fn weight(&self, _: Targets<'_, f64>, _: Option<&[f64]>) -> f64 {
-        unreachable!("models of the face compute in f32")
+        unreachable!("models of Python compute in f32")
     }
 
     fn evaluate(&self, _: Batch<'_, f64>) -> f64 {
-        unreachable!("models of the face compute in f32")
+        unreachable!("models of Python compute in f32")
     }
 }
 

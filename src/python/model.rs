@@ -82,9 +82,9 @@ impl PyModel {
         self.with(py, |model| Ok(model.max_parameters()))
     }
 
-    /// Replaces the face's own notes (JSON) in the description.
-    fn set_face(&self, py: Python<'_>, face: &str) -> PyResult<()> {
-        self.change(py, |model| model.set_face(face))
+    /// Replaces Python's own notes (JSON) in the description.
+    fn set_notes(&self, py: Python<'_>, notes: &str) -> PyResult<()> {
+        self.change(py, |model| model.set_notes(notes))
     }
 
     /// Raw outputs a row, for each task.

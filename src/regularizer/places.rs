@@ -137,9 +137,9 @@ impl Places {
 
 /// The stack that begins with this piece of the first task, if all others have their own.
 fn stack(piece: &Piece, tasks: &[&str], known: &[BTreeMap<&Path, &Piece>]) -> Option<Stack> {
-    let components: Vec<_> = piece.path.components().collect();
+    let parts: Vec<_> = piece.path.parts().collect();
     let named = |at: usize, name: &str| {
-        let mut named = components.clone();
+        let mut named = parts.clone();
         named[at] = name;
         Path::of(named)
     };
@@ -151,7 +151,7 @@ fn stack(piece: &Piece, tasks: &[&str], known: &[BTreeMap<&Path, &Piece>]) -> Op
         let starts = tasks.iter().zip(known).map(of).collect::<Option<Vec<_>>>()?;
         Some(Stack { path: named(at, "*"), starts, size: piece.range().len(), shape: piece.shape.clone() })
     };
-    (0..components.len()).filter(|&at| components[at] == tasks[0]).find_map(stacked)
+    (0..parts.len()).filter(|&at| parts[at] == tasks[0]).find_map(stacked)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::network::nodes::activation::Activation;
 use crate::network::nodes::mixture::Experts;
 use crate::network::{Output, ValueId};
 use crate::parameters::Reach;
-use crate::parameters::path::component;
+use crate::parameters::path::part;
 use crate::task::Task;
 
 crate::component! {
@@ -60,7 +60,7 @@ impl Sharing for Aitm {
 
 /// What a step knows, from the one before and its own encoder.
 fn transfer(net: &mut Builder, task: &str, before: Feature, own: Feature, reach: Reach) -> Result<ValueId> {
-    let (width, path) = (net.value(own.value).width, component(task));
+    let (width, path) = (net.value(own.value).width, part(task));
     let known = net.group_of(before.value, before.group, Reach::All);
     let p = net.narrow(&format!("transfer.{path}"), known, width, Some(Activation::Relu), reach);
     let u = net.gather(&[(p, 0), (own.value, own.group)], reach);

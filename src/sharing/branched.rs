@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
 use crate::parameters::Reach;
-use crate::parameters::path::component;
+use crate::parameters::path::part;
 
 /// For each layer, which tasks go together.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -78,7 +78,7 @@ fn path(parts: &Context<'_>, branch: &[usize]) -> String {
         return "encoder".to_owned();
     }
     let names: Vec<_> = branch.iter().map(|&task| parts.tasks[task].name.as_str()).collect();
-    format!("encoders.{}", component(&names.join("+")))
+    format!("encoders.{}", part(&names.join("+")))
 }
 
 impl Branched {

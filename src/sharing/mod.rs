@@ -25,7 +25,7 @@ use crate::head::Feature;
 use crate::label::Labels;
 use crate::network::builder::Builder;
 use crate::network::{Output, ValueId};
-use crate::parameters::path::component;
+use crate::parameters::path::part;
 use crate::parameters::{Reach, TaskId};
 use crate::task::Task;
 
@@ -43,7 +43,7 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// A path a task: `prefix.task`.
     pub fn paths(&self, prefix: &str) -> Vec<String> {
-        self.tasks.iter().map(|task| format!("{prefix}.{}", component(&task.name))).collect()
+        self.tasks.iter().map(|task| format!("{prefix}.{}", part(&task.name))).collect()
     }
 
     /// Paths of so many networks a task: `prefix.task.0`, `prefix.task.1` ...

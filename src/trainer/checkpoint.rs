@@ -301,7 +301,7 @@ fn same(ours: &Value, theirs: &Value, what: &str) -> Result<()> {
     }
 }
 
-/// Models are the same if all but the losses' resolved weights, what is frozen and the face's notes agree.
+/// Models are the same if all but the losses' resolved weights, what is frozen and Python's notes agree.
 fn same_model(ours: &Value, theirs: &Value) -> Result<()> {
     let bare = |description: &Value| {
         let mut bare = description.clone();

@@ -177,24 +177,24 @@ class Inputs:
         described: dict[str, Any] = {"numeric": self.numeric, "categorical": features, "sparse": self.sparse}
         return described if self.embedding is None else {**described, "embedding": self.embedding}
 
-    def face(self) -> dict[str, Any] | None:
+    def notes(self) -> dict[str, Any] | None:
         """What was learned from a frame."""
         return self.columns.describe() if self.columns else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "columns": self.face()}
+        return {**vars(self), "columns": self.notes()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         learned = state["columns"]
         vars(self).update({**state, "columns": None if learned is None else Columns.restore(learned)})
 
     @classmethod
-    def restore(cls, core: dict[str, Any], face: dict[str, Any] | None) -> "Inputs":
+    def restore(cls, core: dict[str, Any], notes: dict[str, Any] | None) -> "Inputs":
         """The inputs of a stored description."""
         embedding, sparse = core.get("embedding") or None, core.get("sparse", "auto")
-        if face is None:
+        if notes is None:
             return cls(core["numeric"], [read(feature) for feature in core["categorical"]], embedding, sparse)
-        return cls._of_columns(Columns.restore(face), embedding, sparse)
+        return cls._of_columns(Columns.restore(notes), embedding, sparse)
 
     def __repr__(self) -> str:
         if self.columns is not None:

@@ -92,7 +92,7 @@ class Task:
             "weight": self.weight,
         }
 
-    def face(self) -> dict[str, Any]:
+    def notes(self) -> dict[str, Any]:
         """What is kept with the model beside that; metrics that are Python callables are left out."""
         names = None if self.metrics is None else [metric.name for metric in self.metrics if metric.named]
         return {
@@ -111,18 +111,18 @@ class Task:
         vars(self).update({**state, "metrics": None if names is None else _metrics.read(names, state["name"])})
 
     @classmethod
-    def restore(cls, core: dict[str, Any], face: dict[str, Any], loss: Loss | None = None) -> "Task":
+    def restore(cls, core: dict[str, Any], notes: dict[str, Any], loss: Loss | None = None) -> "Task":
         """The task of a stored description."""
         described = core["loss"]
         return cls(
             core["name"],
-            classes=face.get("labels") or core["classes"],
+            classes=notes.get("labels") or core["classes"],
             loss=loss or make("loss", described) or _missing_loss(core["name"]),
             outputs=core["outputs"],
             weight=core["weight"],
-            metrics=face.get("metrics"),
-            columns=face.get("columns"),
-            scale=face.get("scale"),
+            metrics=notes.get("metrics"),
+            columns=notes.get("columns"),
+            scale=notes.get("scale"),
         )
 
     def _loss(self, loss: Any) -> Component | Callable[..., Any]:

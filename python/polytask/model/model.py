@@ -322,7 +322,7 @@ class MultiTaskModel:
         dropped = [m.name for metrics in self.metrics for m in metrics if not m.named]
         if dropped:
             _log.warning("metrics that are Python callables are not saved: %s", listed(dropped))
-        self._core.set_face(json.dumps(self._face()))
+        self._core.set_notes(json.dumps(self._notes()))
         self._core.save(fspath(path))
 
     @classmethod
@@ -351,16 +351,16 @@ class MultiTaskModel:
         """Becomes the model that `read` reads; with losses and lists of metrics by task that are none of our own."""
         core = read()
         description = json.loads(core.description)
-        face = description.get("face") or {}
-        inputs = Inputs.restore(description["inputs"], face.get("inputs"))
-        tasks = predictions.restored(description["tasks"], face.get("tasks"), losses, metrics or {})
+        notes = description.get("face") or {}
+        inputs = Inputs.restore(description["inputs"], notes.get("inputs"))
+        tasks = predictions.restored(description["tasks"], notes.get("tasks"), losses, metrics or {})
         wrapped = [custom_loss.wrap(task) for task in tasks]
         self._take(read(wrapped) if any(wrapped) else core, inputs, tasks)
-        self._relearn(face.get("learned") or {})
+        self._relearn(notes.get("learned") or {})
 
     def __getstate__(self) -> dict[str, Any]:
         """What `save` writes, the Python losses and metrics that no file keeps, and attributes of the caller's."""
-        self._core.set_face(json.dumps(self._face()))
+        self._core.set_notes(json.dumps(self._notes()))
         foreign = [task for task in self.tasks if any(not metric.named for metric in task.metrics or ())]
         return {
             "file": self._core.to_bytes(),
@@ -377,9 +377,9 @@ class MultiTaskModel:
         # A shallow copy would share the parameters: training one would change the other.
         return copy.deepcopy(self)
 
-    def _face(self) -> dict[str, Any]:
-        tasks = [task.face() for task in self.tasks]
-        return {"inputs": self.inputs.face(), "tasks": tasks, "learned": self._learned()}
+    def _notes(self) -> dict[str, Any]:
+        tasks = [task.notes() for task in self.tasks]
+        return {"inputs": self.inputs.notes(), "tasks": tasks, "learned": self._learned()}
 
     def _learned(self) -> dict[str, Any]:
         """What training data said beside parameters, as JSON has it."""

@@ -81,7 +81,7 @@ def opened(path: str) -> tuple[_core.Model, dict[str, Any]]:
 
 def restored(
     core: list[dict[str, Any]],
-    face: Any,
+    notes: Any,
     losses: Mapping[str, Callable[..., Any]],
     metrics: Mapping[str, Sequence[Any]],
 ) -> list[Task]:
@@ -93,5 +93,5 @@ def restored(
             f"`losses`: unknown task {unknown[0]!r}; {meant(unknown[0], names)}the model has {listed(names)}"
         )
     notes = [{**note, "metrics": metrics.get(name, note.get("metrics"))}
-             for name, note in zip(names, face or [{}] * len(core), strict=True)]  # fmt: skip
+             for name, note in zip(names, notes or [{}] * len(core), strict=True)]  # fmt: skip
     return [Task.restore(task, note, losses.get(task["name"])) for task, note in zip(core, notes, strict=True)]

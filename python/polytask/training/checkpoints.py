@@ -1,4 +1,4 @@
-"""Checkpoints: what the face keeps in one, which file of a folder is the last complete one, and which may go."""
+"""Checkpoints: what Python keeps in one, which file of a folder is the last complete one, and which may go."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Kept(NamedTuple):
 
 @dataclass
 class Notes:
-    """The face's part of a checkpoint."""
+    """Python's part of a checkpoint."""
 
     history: list[dict[str, Any]]
     stopping: bool

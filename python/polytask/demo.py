@@ -67,7 +67,8 @@ def main() -> None:
     began = time.perf_counter()
     model = network(rows, TASKS)
     history = train(model, rows, held_out, arguments.epochs)
-    together, seconds = auc(model, test), time.perf_counter() - began
+    together = auc(model, test)
+    seconds = time.perf_counter() - began
     alone: dict[str, float] = {}
     for task in TASKS:
         single = network(rows, [task])

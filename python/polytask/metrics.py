@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from . import _core
-from .arguments.messages import listed, meant
+from .arguments.messages import listed, none_of
 
 Tensor = torch.Tensor
 #: What a task may be given for its metrics, or a list of them: one of our names, a callable, callables by name.
@@ -115,10 +115,12 @@ class _Column:
 
     def add(self, p: Tensor, y: Tensor) -> None:
         if self._kind == "values":
-            p, y = p.double(), y.double()
+            p = p.double()
+            y = y.double()
         elif self._kind == "binary":
             # note: soft labels count as the class they are nearer to.
-            p, y = (p[:, 1] if p.ndim == 2 else p).double(), (y >= 0.5).long() if self._metric.named else y
+            p = (p[:, 1] if p.ndim == 2 else p).double()
+            y = (y >= 0.5).long() if self._metric.named else y
         if self._metric.whole:
             self._result = self._metric.number(self._metric.function(p, y))  # type: ignore[misc]
         else:
@@ -247,9 +249,7 @@ def _one(metric: Any, task: str) -> Metric:
     if isinstance(metric, str):
         if metric not in LABELS and metric not in VALUES:
             known = [*LABELS, *VALUES]
-            raise ValueError(
-                f"task `{task}`: unknown metric {metric!r}; {meant(metric, known)}there are {listed(known)}"
-            )
+            raise ValueError(f"task `{task}`: unknown metric {none_of(metric, known, 'there are')}")
         return Metric(metric, None, metric not in _LOWER)
     if not callable(metric):
         raise TypeError(f"task `{task}`: a metric should be a name or a callable; got {metric!r}")

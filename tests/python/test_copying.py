@@ -235,6 +235,17 @@ def test_pickles_name_public_classes_alone(part):
     assert repr(pickle.loads(data)) == repr(part)
 
 
+def test_a_task_takes_the_scale_that_was_learned_along():
+    model = pt.MultiTaskModel(2, tasks=[pt.Task("a", scale="robust")])
+    x = np.arange(16, dtype=np.float32).reshape(8, 2)
+    pt.Trainer(model).fit((x, x.sum(1)), epochs=1, progress=False)
+    (task,) = model.tasks
+    data = pickle.dumps(task)
+    assert task.scaling is not None
+    assert pickle.loads(data).scaling == task.scaling
+    assert {module for module, _ in names(data)} == {"polytask", "polytask.loss"}
+
+
 def test_public_classes_are_called_as_they_are_imported():
     for name in pt.__all__:
         each = getattr(pt, name)

@@ -64,7 +64,9 @@ _OURS = {
     "verbose": ["progress"],
     "weight": ["class_weights"],
 }
-_FIT, _TASK, _TRAINER = "pt.Trainer(...).fit(..., {})", 'pt.Task("income", {})', "pt.Trainer(model, {})"
+_FIT = "pt.Trainer(...).fit(..., {})"
+_TASK = 'pt.Task("income", {})'
+_TRAINER = "pt.Trainer(model, {})"
 _EPOCHS = _FIT.format("epochs=10") + ", which a callback's trainer.stop() ends earlier"
 #: Where something is said that belongs to something else here.
 _ELSEWHERE = {
@@ -111,7 +113,8 @@ def unknown(called: str, name: str, known: Iterable[str]) -> TypeError:
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Refuses unknown arguments with an error of `unknown`, in place of Python's "unexpected keyword argument"."""
     known = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
-    names, called = frozenset(known), function.__qualname__.removesuffix(".__init__")
+    names = frozenset(known)
+    called = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -45,7 +45,8 @@ class Weighting(Component):
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came.
         """
-        needs, rounding = self._made().needs, None
+        needs = self._made().needs
+        rounding = None
         if needs == "losses":
             if losses is not None:
                 raise ValueError(f"{type(self).__name__}: the losses are `x` already; got `losses` too")

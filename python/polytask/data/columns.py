@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments.messages import listed, meant
+from ..arguments.messages import listed, none_of
 from ..values import frames, measures
 from ..values.known import Known, is_missing, merge
 from .bag import Bag
@@ -170,9 +170,7 @@ def _choose(
             raise TypeError(f"`{argument}` should be a list of columns; got {chosen!r}")
         unknown = [name for name in chosen or () if name not in have]
         if unknown:
-            raise ValueError(
-                f"`{argument}`: the frame has no column {unknown[0]!r}; {meant(unknown[0], have)}it has {listed(have)}"
-            )
+            raise ValueError(f"`{argument}`: the frame has no column {none_of(unknown[0], have, 'it has')}")
     twice = [name for name in bags if name in {*(numeric or ()), *(categorical or ())}]
     if twice:
         raise ValueError(f"`bags`: column {twice[0]!r} is among the numeric or categorical columns too")

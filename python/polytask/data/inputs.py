@@ -104,7 +104,8 @@ class Inputs:
             combine: `"mean"` or `"sum"`: what becomes of the values of a bag, see `pt.Bag`.
             embedding, sparse: as for `Inputs`; bags come after the categories, and binned numbers last.
         """
-        given, frame = frame, frames.framed(frame)
+        given = frame
+        frame = frames.framed(frame)
         if not frames.is_frame(frame):
             raise TypeError(f"`frame` should be a pandas or polars frame; got {type(given).__name__}")
         if len(frame) == 0:
@@ -177,24 +178,25 @@ class Inputs:
         described: dict[str, Any] = {"numeric": self.numeric, "categorical": features, "sparse": self.sparse}
         return described if self.embedding is None else {**described, "embedding": self.embedding}
 
-    def notes(self) -> dict[str, Any] | None:
+    def learned(self) -> dict[str, Any] | None:
         """What was learned from a frame."""
         return self.columns.describe() if self.columns else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "columns": self.notes()}
+        return {**vars(self), "columns": self.learned()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         learned = state["columns"]
         vars(self).update({**state, "columns": None if learned is None else Columns.restore(learned)})
 
     @classmethod
-    def restore(cls, core: dict[str, Any], notes: dict[str, Any] | None) -> "Inputs":
+    def restore(cls, core: dict[str, Any], learned: dict[str, Any] | None) -> "Inputs":
         """The inputs of a stored description."""
-        embedding, sparse = core.get("embedding") or None, core.get("sparse", "auto")
-        if notes is None:
+        embedding = core.get("embedding") or None
+        sparse = core.get("sparse", "auto")
+        if learned is None:
             return cls(core["numeric"], [read(feature) for feature in core["categorical"]], embedding, sparse)
-        return cls._of_columns(Columns.restore(notes), embedding, sparse)
+        return cls._of_columns(Columns.restore(learned), embedding, sparse)
 
     def __repr__(self) -> str:
         if self.columns is not None:

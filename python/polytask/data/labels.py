@@ -47,7 +47,7 @@ def read(value: Any, task: "Task", kind: str, argument: str) -> tuple[np.ndarray
     return array, mask
 
 
-def known(
+def unified(
     array: np.ndarray | None, mask: np.ndarray | None, kind: str, weights: np.ndarray | None = None
 ) -> np.ndarray | None:
     """Targets with one sign of absence: classes `[n]` with -1, values `[n, outputs]` with NaN.
@@ -72,7 +72,7 @@ def known(
 
 def any_known(rows: Rows, kinds: Sequence[str]) -> bool:
     """Whether any row has a label for any task."""
-    each = (known(*triple) for triple in zip(rows.targets, rows.masks, kinds, strict=True))
+    each = (unified(*triple) for triple in zip(rows.targets, rows.masks, kinds, strict=True))
     there = [array for array in each if array is not None]
     return any(bool((array >= 0).any() if array.dtype.kind == "i" else (~np.isnan(array)).any()) for array in there)
 
@@ -81,7 +81,7 @@ def without_features(batches: Iterable[Rows], tasks: Sequence[tuple[str, int]], 
     """The targets of all batches, over features that are all zero and take no memory; `tasks` are their kinds of labels
     and how many labels a row has.
     """
-    each = [_known(rows, tasks) for rows in batches]
+    each = [_unified(rows, tasks) for rows in batches]
     targets = [np.concatenate(parts) for parts in zip(*each, strict=True)]
     count = len(targets[0]) if targets else 0
     zeros = np.broadcast_to(np.int32(0), (count, numeric)), np.broadcast_to(np.int32(0), (count, categorical))
@@ -95,7 +95,7 @@ def joined(parts: Sequence[Rows], tasks: Sequence[tuple[str, int]]) -> Rows:
         there = [array.reshape(len(array), -1) for array in arrays if array is not None]
         return np.concatenate(there) if there else None
 
-    each = [_known(rows, tasks) for rows in parts]
+    each = [_unified(rows, tasks) for rows in parts]
     weights = [
         np.concatenate(
             [np.ones(len(rows)) if not rows.weights or rows.weights[j] is None else rows.weights[j] for rows in parts]
@@ -111,11 +111,11 @@ def joined(parts: Sequence[Rows], tasks: Sequence[tuple[str, int]]) -> Rows:
     )
 
 
-def _known(rows: Rows, tasks: Sequence[tuple[str, int]]) -> list[np.ndarray]:
+def _unified(rows: Rows, tasks: Sequence[tuple[str, int]]) -> list[np.ndarray]:
     """Each task's targets with one sign of absence, which is everywhere where there are none."""
 
     def task(target: np.ndarray | None, mask: np.ndarray | None, kind: str, outputs: int) -> np.ndarray:
-        there = known(target, mask, kind)
+        there = unified(target, mask, kind)
         if there is not None:
             return there
         return np.full(len(rows), -1) if kind == "classes" else np.full((len(rows), outputs), np.nan)

@@ -117,7 +117,7 @@ class Mixed:
         self.order: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "seed": seed}
         self._each = [_batches(part, batch_size) for part in parts]
         self._counts: list[int] | None = None
-        self._taps = [_Tap(part) if isinstance(part, Stream) else None for part in parts]
+        self._streams = [_EndlessStream(part) if isinstance(part, Stream) else None for part in parts]
         self._made: _core.Mix | None = None
         once = next((part for part in parts if isinstance(part, Stream) and part.once), None)
         if once is not None:
@@ -160,14 +160,15 @@ class Mixed:
 
     def epoch(self, epoch: int) -> Iterator[Rows]:
         """The batches of an epoch, in its order."""
-        for tap, count in zip(self._taps, self.counts, strict=True):
-            if tap is not None:
-                tap.begin(epoch * count)
+        for stream, count in zip(self._streams, self.counts, strict=True):
+            if stream is not None:
+                stream.begin(epoch * count)
         rows = [len(part) if isinstance(part, Rows) else 0 for part in self.parts]
         for number, index in _core.course(rows, self.counts, self.in_turn, **self.order, epoch=epoch):
-            part, tap = self.parts[number], self._taps[number]
-            if tap is not None:
-                yield next(tap)
+            part = self.parts[number]
+            stream = self._streams[number]
+            if stream is not None:
+                yield next(stream)
             elif isinstance(part, Rows):
                 yield part.take(index)
 
@@ -179,13 +180,13 @@ class Mixed:
 
     def state(self) -> list[Any]:
         """Where each stream is, as JSON."""
-        return [None if tap is None else tap.state() for tap in self._taps]
+        return [None if stream is None else stream.state() for stream in self._streams]
 
     def restore(self, state: Sequence[Any]) -> None:
         """Goes on where the streams were."""
-        for tap, each in zip(self._taps, state, strict=True):
-            if tap is not None:
-                tap.restore(each)
+        for stream, each in zip(self._streams, state, strict=True):
+            if stream is not None:
+                stream.restore(each)
 
 
 def in_memory(data: Any) -> list[Rows] | None:
@@ -193,7 +194,7 @@ def in_memory(data: Any) -> list[Rows] | None:
     return [data] if isinstance(data, Rows) else data.in_memory if isinstance(data, Mixed) else None
 
 
-class _Tap:
+class _EndlessStream:
     """The batches of one stream without end, from pass to pass."""
 
     def __init__(self, stream: Stream) -> None:
@@ -213,7 +214,8 @@ class _Tap:
     def begin(self, place: int) -> None:
         """An epoch begins at this batch, counted over all passes; a loader simply goes on."""
         if self._own is not None and place != self._place:
-            self._place, self._iterator = place, None
+            self._place = place
+            self._iterator = None
 
     def __next__(self) -> Rows:
         if self._iterator is None:
@@ -247,7 +249,8 @@ class _Tap:
         return {"start": self._start if started else None, "taken": self._taken if started else 0, "now": now}
 
     def restore(self, state: dict[str, Any] | None) -> None:
-        self._iterator, self._place = None, -1
+        self._iterator = None
+        self._place = -1
         if state is None:
             return
         if state["start"] is not None:

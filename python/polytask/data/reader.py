@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from ..arguments.messages import listed, meant
+from ..arguments.messages import listed, none_of
 from ..values import arrays, frames
 from . import forms, labels
 from .mix import Mix, Mixed
 from .names import Names
 from .rows import Rows
-from .scales import Scales
 from .stream import Batches, Stream
+from .target_scales import TargetScales
 
 if TYPE_CHECKING:
     from .inputs import Inputs
@@ -33,7 +33,7 @@ class Reader:
         self.tasks = tasks
         self.kinds = kinds
         self.names = Names()
-        self.scales = Scales(tasks, kinds)
+        self.scales = TargetScales(tasks, kinds)
         self._beside = beside
 
     def read(
@@ -207,9 +207,7 @@ class Reader:
         names = [task.name for task in self.tasks]
         unknown = [name for name in mapping if name not in names]
         if unknown:
-            raise ValueError(
-                f"{what}: unknown task {unknown[0]!r}; {meant(unknown[0], names)}the model has {listed(names)}"
-            )
+            raise ValueError(f"{what}: unknown task {none_of(unknown[0], names, 'the model has')}")
         return mapping
 
     def _form(self) -> str:

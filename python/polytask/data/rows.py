@@ -65,7 +65,8 @@ class Rows:
 
     def scale(self, scaled: Sequence[Optional]) -> None:
         """Says what trains in another scale."""
-        self.scaled, self._made = scaled, None
+        self.scaled = scaled
+        self._made = None
 
     def _trained(self) -> Sequence[Optional]:
         if not self.scaled:

@@ -137,7 +137,8 @@ def _middle(values: np.ndarray, robust: bool) -> tuple[float, float]:
         low, center, high = np.quantile(values, [0.25, 0.5, 0.75])
         spread = (high - low) / _RANGE
     else:
-        center, spread = values.mean(), values.std()
+        center = values.mean()
+        spread = values.std()
     # note: beside numbers as large as their mean, the deviation of equal ones is a rounding error.
     return float(center), float(spread) if spread > 1e-12 * abs(center) else 1.0
 

@@ -21,7 +21,7 @@ from ..values import frames
 from ..values.known import is_missing
 from . import forms
 from .mix import Mix
-from .strata import by_group, by_label, strata
+from .strata import hold_out_by_label, hold_out_groups, strata
 
 #: Finds what a name stands for, one array or several; `None` if there is no such name.
 _Find = Callable[[str], list[Any] | None]
@@ -80,9 +80,11 @@ class Split:
             if not columns and groups is None:
                 held = rng.permutation(count)[: round(count * self.fraction)]
             elif not columns and groups is not None:
-                held = by_group(groups, self.fraction, rng)
+                held = hold_out_groups(groups, self.fraction, rng)
             else:
-                held = by_label([strata(column, True) for column in columns], groups, count, self.fraction, rng)
+                held = hold_out_by_label(
+                    [strata(column, True) for column in columns], groups, count, self.fraction, rng
+                )
         if not 0 < len(held) < count:
             raise ValueError(f"a fraction of {self.fraction} leaves {len(held)} of {count} rows for validation")
         return np.sort(held)

@@ -32,7 +32,7 @@ def strata(values: np.ndarray, cut: bool) -> np.ndarray:
     )
 
 
-def by_label(
+def hold_out_by_label(
     columns: Sequence[np.ndarray], groups: np.ndarray | None, rows: int, fraction: float, rng: np.random.Generator
 ) -> np.ndarray:
     """The rows to hold out, so that each label of each column has its share; groups stay together.
@@ -45,7 +45,7 @@ def by_label(
     return np.flatnonzero(held[groups] if groups is not None else held)
 
 
-def by_group(groups: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+def hold_out_groups(groups: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
     """The rows to hold out: groups at random, so many that they come nearest to the fraction."""
     sizes = np.bincount(groups)
     order = rng.permutation(len(sizes))
@@ -56,7 +56,8 @@ def by_group(groups: np.ndarray, fraction: float, rng: np.random.Generator) -> n
 
 def _cells(columns: Sequence[np.ndarray], rows: int) -> np.ndarray:
     """A label's number in each cell, `[rows, cells]`, other numbers in each column; one for all without columns."""
-    parts, first = [], 0
+    parts = []
+    first = 0
     for column in columns:
         for each in column.reshape(rows, -1).T:
             parts.append(each + first)
@@ -74,9 +75,12 @@ class _Units:
         pairs, counts = np.unique(
             np.repeat(owner, cells.shape[1]) * self.labels + cells.reshape(-1), return_counts=True
         )
-        self.unit, self.label, self.count = pairs // self.labels, pairs % self.labels, counts
+        self.unit = pairs // self.labels
+        self.label = pairs % self.labels
+        self.count = counts
         starts = np.searchsorted(self.unit, np.arange(len(self.sizes) + 1))
-        names, amounts = self.label.tolist(), counts.tolist()
+        names = self.label.tolist()
+        amounts = counts.tolist()
         self.has = [list(zip(names[a:b], amounts[a:b], strict=True)) for a, b in pairwise(starts.tolist())]
 
     def of_label(self) -> list[np.ndarray]:
@@ -93,7 +97,9 @@ def _deal(units: _Units, fraction: float, rng: np.random.Generator) -> np.ndarra
     rows = int(units.sizes.sum())
     room = [(1 - fraction) * rows, fraction * rows]
     part = np.full(len(units.sizes), -1)
-    left, members, sizes = np.bincount(units.label, minlength=units.labels), units.of_label(), units.sizes.tolist()
+    left = np.bincount(units.label, minlength=units.labels)
+    members = units.of_label()
+    sizes = units.sizes.tolist()
     while left.any():
         label = int(np.argmin(np.where(left > 0, left, np.iinfo(left.dtype).max)))
         open_ = members[label][part[members[label]] < 0]

@@ -67,7 +67,8 @@ class Batches:
 
     def begin(self, epoch: int, batch: int = 0) -> None:
         """Chooses an epoch, and the batch of it that comes first."""
-        self.epoch, self.first = epoch, batch
+        self.epoch = epoch
+        self.first = batch
 
     @property
     def numbered(self) -> bool:

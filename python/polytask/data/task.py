@@ -104,11 +104,15 @@ class Task:
 
     def __getstate__(self) -> dict[str, Any]:
         names = None if self.metrics is None else [metric.given for metric in self.metrics]
-        return {**vars(self), "metrics": names}
+        scaling = None if self.scaling is None else self.scaling.describe()
+        return {**vars(self), "metrics": names, "scaling": scaling}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         names = state["metrics"]
-        vars(self).update({**state, "metrics": None if names is None else _metrics.read(names, state["name"])})
+        metrics = None if names is None else _metrics.read(names, state["name"])
+        learned = state["scaling"]
+        scaling = None if learned is None else _scale.Scale(**learned)
+        vars(self).update({**state, "metrics": metrics, "scaling": scaling})
 
     @classmethod
     def restore(cls, core: dict[str, Any], notes: dict[str, Any], loss: Loss | None = None) -> "Task":

@@ -51,8 +51,10 @@ def _values_and_jacobians(x: npt.ArrayLike, scale: float) -> tuple[_Floats, _Flo
     x1, x2 = np.moveaxis(np.asarray(x, dtype=float), -1, 0)
     bend = np.tanh(x2)
     curve = 1 - bend**2
-    upper, lower = np.maximum(np.tanh(x2 / 2), 0), np.maximum(np.tanh(-x2 / 2), 0)
-    upper_slope, lower_slope = (x2 >= 0) * (1 - upper**2) / 2, (x2 <= 0) * (lower**2 - 1) / 2
+    upper = np.maximum(np.tanh(x2 / 2), 0)
+    lower = np.maximum(np.tanh(-x2 / 2), 0)
+    upper_slope = (x2 >= 0) * (1 - upper**2) / 2
+    lower_slope = (x2 <= 0) * (lower**2 - 1) / 2
 
     def objective(inside: _Floats, tilt: float, centre: float) -> tuple[_Floats, _Floats, _Floats]:
         steep = np.where(np.abs(inside) > _LOWER, 1 / np.where(inside == 0, 1, inside), 0)

@@ -30,51 +30,53 @@ def wrap(task: Task) -> Wrapped | None:
             return 0.0, gradient
         with torch.enable_grad():
             leaf = torch.from_numpy(outputs[rows]).requires_grad_()
-            y, w = torch.from_numpy(targets[rows]), torch.from_numpy(weights[rows])
-            summed = _complete(task, leaf, y, w) if (shares[rows] == 1).all() else _partial(task, leaf, y, w)
+            y = torch.from_numpy(targets[rows])
+            w = torch.from_numpy(weights[rows])
+            complete = bool((shares[rows] == 1).all())
+            summed = (_sum_over_rows if complete else _sum_over_cells)(task, leaf, y, w)
             value = float(summed.detach())
             if gradient is not None:
-                gradient[rows] = _slope(task, summed, leaf, value)
+                gradient[rows] = _gradient(task, summed, leaf, value)
         return value, gradient
 
     return call
 
 
-def _slope(task: Task, summed: torch.Tensor, outputs: torch.Tensor, value: float) -> np.ndarray:
-    (slope,) = torch.autograd.grad(summed, outputs, allow_unused=True)
-    if slope is None:
+def _gradient(task: Task, summed: torch.Tensor, outputs: torch.Tensor, value: float) -> np.ndarray:
+    (gradient,) = torch.autograd.grad(summed, outputs, allow_unused=True)
+    if gradient is None:
         raise ValueError(f"{_called(task)} should depend on the outputs; it does not")
     # A value that is not finite is the core's to refuse: it knows where training stands.
-    if np.isfinite(value) and not bool(slope.isfinite().all()):
-        at = int((~slope.isfinite()).flatten(1).any(1).nonzero()[0])
+    if np.isfinite(value) and not bool(gradient.isfinite().all()):
+        at = int((~gradient.isfinite()).flatten(1).any(1).nonzero()[0])
         seen = outputs[at].detach().tolist()
         raise ValueError(f"{_called(task)} has a gradient that is not finite where its value is: at the outputs {seen}")
-    return slope.numpy()
+    return gradient.numpy()
 
 
-def _complete(task: Task, outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _sum_over_rows(task: Task, outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """The weighted sum of the losses of rows without a missing cell."""
     single = task.classes is None and task.outputs == 1
-    losses = _ask(task, *((outputs[:, 0], targets.reshape(-1)) if single else (outputs, targets)))
+    losses = _losses(task, *((outputs[:, 0], targets.reshape(-1)) if single else (outputs, targets)))
     if losses.ndim == 0:
-        return losses * _alike(task, weights).sum()
+        return losses * _equal(task, weights).sum()
     if losses.numel() == len(weights):
         return (losses.reshape(-1) * weights).sum()
     if losses.shape == targets.shape:
         return (losses.mean(1) * weights).sum()
-    raise _unlike(task, losses, len(weights))
+    raise _wrong_shape(task, losses, len(weights))
 
 
-def _partial(task: Task, outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _sum_over_cells(task: Task, outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """The same where cells are missing, which the loss does not see: it gets other labels in their place, or, if it
     gives a mean, the labelled cells alone."""
     known = ~targets.isnan()
     of_cells = weights[:, None].expand_as(targets)[known] / targets.shape[1]
-    losses = _ask(task, outputs, _filled(targets, known))
+    losses = _losses(task, outputs, _filled(targets, known))
     if losses.ndim == 0:
-        _alike(task, weights)
+        _equal(task, weights)
         try:
-            losses = _ask(task, outputs[known], targets[known])
+            losses = _losses(task, outputs[known], targets[known])
         except Exception as error:
             shape = list(targets.shape)
             raise ValueError(
@@ -90,7 +92,7 @@ def _partial(task: Task, outputs: torch.Tensor, targets: torch.Tensor, weights: 
             f"{_called(task)} gives one loss a row, but {rows} of {len(weights)} rows lack some of their "
             f"{targets.shape[1]} targets: let it give one loss a cell, {list(targets.shape)}, or their mean"
         )
-    raise _unlike(task, losses, len(weights))
+    raise _wrong_shape(task, losses, len(weights))
 
 
 def _filled(targets: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
@@ -101,7 +103,7 @@ def _filled(targets: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     return torch.where(known, targets, fillers)
 
 
-def _ask(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _losses(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     losses: Any = task.loss(outputs, targets)  # type: ignore[operator]
     if not isinstance(losses, torch.Tensor) or not losses.is_floating_point():
         raise TypeError(f"{_called(task)} should give a tensor of numbers; got {type(losses).__name__}")
@@ -110,14 +112,14 @@ def _ask(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tens
     return losses
 
 
-def _alike(task: Task, weights: torch.Tensor) -> torch.Tensor:
+def _equal(task: Task, weights: torch.Tensor) -> torch.Tensor:
     """Row weights, which a mean can only have if they are all the same."""
     if bool((weights != weights[0]).any()):
         raise ValueError(f"{_called(task)} should give one loss a row where rows have weights; got their mean")
     return weights
 
 
-def _unlike(task: Task, losses: torch.Tensor, rows: int) -> ValueError:
+def _wrong_shape(task: Task, losses: torch.Tensor, rows: int) -> ValueError:
     cells = f", one a cell ({[rows, task.outputs]})" if task.outputs > 1 else ""
     shape = list(losses.shape)
     return ValueError(f"{_called(task)} should give {rows} losses, one a row{cells}, or their mean; got {shape}")

@@ -14,7 +14,7 @@ import numpy as np
 from .. import _core
 from .. import metrics as _metrics
 from ..arguments.keywords import checked
-from ..arguments.messages import listed, meant
+from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
 from ..components.component import Component
 from ..components.registry import describe, make
@@ -31,7 +31,7 @@ from ..values import arrays
 from . import custom_loss, predictions, transfer
 
 _log = logging.getLogger("polytask")
-_RELU = object()
+_NOT_SAID = object()
 #: The attributes that `_take` gives a model.
 _PARTS = frozenset(("_core", "inputs", "kinds", "metrics", "reader", "tasks"))
 Part = TypeVar("Part")
@@ -77,22 +77,25 @@ class MultiTaskModel:
         seed: int = 0,
         max_parameters: int | None = None,
         input_size: int | None = None,
-        activation: Any = _RELU,
+        activation: Any = _NOT_SAID,
     ) -> None:
         short: dict[str, Any] = {"input_size": input_size, "hidden_size": hidden_size, "output_sizes": output_sizes}
-        if any(value is not None for value in short.values()) or activation is not _RELU:
+        if any(value is not None for value in short.values()) or activation is not _NOT_SAID:
             if _are_tasks(hidden_size):
                 raise TypeError("tasks are given by name, `tasks=[...]`; by position the second is `hidden_size`")
             if input_size is None and not isinstance(inputs, Inputs):
                 # The first argument of either form.
-                inputs, short["input_size"] = None, inputs
+                short["input_size"] = inputs
+                inputs = None
             if tasks is not None and input_size is not None and hidden_size is None and output_sizes is None:
                 raise TypeError(f"where tasks are given the number of features is `inputs={input_size}`; `input_size` "
                                 "belongs to the short form")  # fmt: skip
             _refuse_mixture({"inputs": inputs, "tasks": tasks, "encoder": encoder}, short)
-            inputs, tasks = short["input_size"], _short_tasks(output_sizes)
-            encoder = _short_encoder(hidden_size, "relu" if activation is _RELU else activation)
-        described, checked = _read_inputs(inputs), _read_tasks(tasks)
+            inputs = short["input_size"]
+            tasks = _short_tasks(output_sizes)
+            encoder = _short_encoder(hidden_size, "relu" if activation is _NOT_SAID else activation)
+        described = _read_inputs(inputs)
+        checked = _read_tasks(tasks)
         described = described.without(checked)
         description = {
             "inputs": described.describe(),
@@ -167,7 +170,7 @@ class MultiTaskModel:
         named = [*predicted, *(threshold if isinstance(threshold, Mapping) else ())]
         unknown = [name for name in named if name not in tasks]
         if unknown:
-            raise ValueError(f"unknown task {unknown[0]!r}; {meant(unknown[0], tasks)}the model has {listed(tasks)}")
+            raise ValueError(f"unknown task {none_of(unknown[0], tasks, 'the model has')}")
         return {
             name: predictions.decided(*tasks[name], arrays.to_numpy(p, f"`predicted` of task `{name}`")[0], threshold)
             for name, p in predicted.items()
@@ -282,7 +285,8 @@ class MultiTaskModel:
             OSError: the file cannot be read.
         """
         if isinstance(other, MultiTaskModel):
-            source, learned = other._core, other._learned()
+            source = other._core
+            learned = other._learned()
         elif isinstance(other, str | PathLike):
             source, description = predictions.opened(fspath(other))
             learned = (description.get("face") or {}).get("learned") or {}
@@ -379,7 +383,7 @@ class MultiTaskModel:
 
     def _notes(self) -> dict[str, Any]:
         tasks = [task.notes() for task in self.tasks]
-        return {"inputs": self.inputs.notes(), "tasks": tasks, "learned": self._learned()}
+        return {"inputs": self.inputs.learned(), "tasks": tasks, "learned": self._learned()}
 
     def _learned(self) -> dict[str, Any]:
         """What training data said beside parameters, as JSON has it."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..arguments.messages import listed, meant
+from ..arguments.messages import none_of
 from ..data.task import Task
 
 
@@ -89,9 +89,10 @@ def restored(
     names = [task["name"] for task in core]
     unknown = [name for name in losses if name not in names]
     if unknown:
-        raise ValueError(
-            f"`losses`: unknown task {unknown[0]!r}; {meant(unknown[0], names)}the model has {listed(names)}"
-        )
-    notes = [{**note, "metrics": metrics.get(name, note.get("metrics"))}
-             for name, note in zip(names, notes or [{}] * len(core), strict=True)]  # fmt: skip
-    return [Task.restore(task, note, losses.get(task["name"])) for task, note in zip(core, notes, strict=True)]
+        raise ValueError(f"`losses`: unknown task {none_of(unknown[0], names, 'the model has')}")
+    tasks = []
+    for task, note in list(zip(core, notes or [{}] * len(core), strict=True)):
+        name = task["name"]
+        given = {**note, "metrics": metrics.get(name, note.get("metrics"))}
+        tasks.append(Task.restore(task, given, losses.get(name)))
+    return tasks

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import _core
-from ..arguments.messages import listed, meant
+from ..arguments.messages import none_of
 from ..data.task import Task
 from . import custom_loss
 
@@ -22,7 +22,7 @@ def without(tasks: Sequence[Task], name: str) -> list[Task]:
     """All tasks but one."""
     names = [task.name for task in tasks]
     if name not in names:
-        raise ValueError(f"unknown task {name!r}; {meant(name, names)}the model has {listed(names)}")
+        raise ValueError(f"unknown task {none_of(name, names, 'the model has')}")
     if len(names) == 1:
         raise ValueError(f"a model needs at least one task; {name!r} is its last")
     return [task for task in tasks if task.name != name]
@@ -51,7 +51,8 @@ def copy(source: _core.Model, target: _core.Model) -> list[str]:
 
 def take_over(source: _core.Model, target: _core.Model, below: list[str]) -> tuple[list[str], list[str]]:
     """Copies what both have below these paths; gives the target's paths and the source's that found no match."""
-    wanted, ours = target.below(below, "start_from"), _shapes(target)
+    wanted = target.below(below, "start_from")
+    ours = _shapes(target)
     state = source.state()
     theirs = {name: state[name] for name in source.below(below)}
     taken = {name: theirs[name] for name in wanted if name in theirs and ours[name] == theirs[name].shape}

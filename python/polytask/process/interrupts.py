@@ -24,15 +24,16 @@ class _Waiting:
         self.before = before
         self.since: float | None = None
         self.thread = threading.get_ident()
-        self.torn = False
+        self.broke_off = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        now, first = time.monotonic(), self.since
+        now = time.monotonic()
+        first = self.since
         self.since = now
         if first is None or now - first > _AGAIN:
             _core.interrupted(True)
             return
-        self.torn = True
+        self.broke_off = True
         self.deliver(frame)
 
     def deliver(self, frame: FrameType | None = None) -> None:
@@ -66,7 +67,7 @@ def held() -> Iterator[None]:
         signal.signal(signal.SIGINT, ours)
         yield
     finally:
-        if ours.torn:
+        if ours.broke_off:
             torch.set_grad_enabled(grad)
         _handler = None
         if signal.getsignal(signal.SIGINT) is ours:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments.messages import listed, meant
+from ..arguments.messages import none_of
 from ..plots import pictures
 from ..plots.pictures import Line
 from . import observation
@@ -63,9 +63,7 @@ PICTURES: dict[str, Callable[[Columns], Any]] = {"weights": weights, "conflict":
 def _chosen(have: list[str], columns: Sequence[str] | None) -> list[str]:
     unknown = [name for name in columns or () if name not in have]
     if unknown:
-        raise ValueError(
-            f"`columns`: the history has no {unknown[0]!r}; {meant(unknown[0], have)}it has {listed(have)}"
-        )
+        raise ValueError(f"`columns`: the history has no {none_of(unknown[0], have, 'it has')}")
     if columns:
         return [name for name in columns if name not in _NOT_DRAWN]
     return [name for name in have if name not in _NOT_DRAWN and not observation.is_observed(name)]

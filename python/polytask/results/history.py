@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
-from ..arguments.messages import listed, meant
+from ..arguments.messages import none_of
 from ..process import interrupts
-from .table import Table
+from .table import Table, pandas
 
 
 class History(Table, Sequence[dict[str, Any]]):
@@ -46,7 +46,7 @@ class History(Table, Sequence[dict[str, Any]]):
         if not isinstance(key, str):
             return self.rows[key]
         if key not in self.columns:
-            raise KeyError(f"no column {key!r}; {meant(key, self.columns)}there are {listed(self.columns)}")
+            raise KeyError(f"no column {none_of(key, self.columns, 'there are')}")
         return [row.get(key, float("nan")) for row in self.rows]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -66,11 +66,7 @@ class History(Table, Sequence[dict[str, Any]]):
         Raises:
             ImportError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError:
-            raise ImportError("History.to_frame needs pandas: pip install 'polytask[pandas]'") from None
-        return pandas.DataFrame(self.rows, columns=self.columns)
+        return pandas("History.to_frame").DataFrame(self.rows, columns=self.columns)
 
     @interrupts.held()
     def plot(self, columns: Sequence[str] | str | None = None) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arguments.messages import listed, meant
+from ..arguments.messages import listed, none_of
 from ..process import interrupts
 from .relation import Relation
 from .table import text
@@ -52,7 +52,7 @@ class Gates(NamedTuple):
         return [name for name, use in most.items() if use * self.values.shape[2] < DEAD]
 
 
-class Mix(NamedTuple):
+class FeatureMix(NamedTuple):
     """A learned mix of features.
 
     Attributes:
@@ -83,7 +83,7 @@ class Inspection:
         relation: how the tasks are related, if a training learned it; see `MultiTaskModel.relation`.
     """
 
-    def __init__(self, gates: Sequence[Gates], mixes: Sequence[Mix], relation: Relation | None) -> None:
+    def __init__(self, gates: Sequence[Gates], mixes: Sequence[FeatureMix], relation: Relation | None) -> None:
         self.relation = relation
         self.gates = {each.name: each for each in gates}
         self.mixes = {each.name: each for each in mixes}
@@ -93,10 +93,11 @@ class Inspection:
         cls, parts: Sequence[list[tuple[str, str, list[str], list[str], int, np.ndarray]]], relation: Relation | None
     ) -> Inspection:
         """From what the core reports for each batch."""
-        gates, mixes = [], []
+        gates = []
+        mixes = []
         for k, (name, kind, rows, columns, own, values) in enumerate(parts[0]):
             if kind != "gates":
-                mixes.append(Mix(name, rows, columns, values, kind == "choice"))
+                mixes.append(FeatureMix(name, rows, columns, values, kind == "choice"))
                 continue
             names = [[f"{row}: {column}" if j < own else column for j, column in enumerate(columns)] for row in rows]
             whole = values if len(parts) == 1 else np.concatenate([part[k][5] for part in parts], axis=1)
@@ -122,7 +123,7 @@ class Inspection:
         if not have:
             raise ValueError("this sharing scheme has neither gates nor mixes to draw")
         if name is not None and name not in have:
-            raise ValueError(f"`name`: there is no {name!r}; {meant(name, have)}there are {listed(have)}")
+            raise ValueError(f"`name`: there is no {none_of(name, have, 'there are')}")
         chosen = have if name is None else [name]
         axes = pictures.panels(len(chosen), "Inspection.plot")
         for axis, each in zip(axes, chosen, strict=True):

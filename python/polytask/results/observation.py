@@ -7,7 +7,10 @@ from typing import Any
 #: What can be observed: the weights, the gradients at the shared parameters.
 KINDS = ("weights", "gradients")
 CONFLICT = "conflict"
-_WEIGHT, _NORM, _COSINE, _REGULARIZER = "/weight", "/gradient_norm", "cosine/", "regularizer/"
+_WEIGHT = "/weight"
+_NORM = "/gradient_norm"
+_COSINE = "cosine/"
+_REGULARIZER = "regularizer/"
 
 
 def read(observe: Any) -> list[str]:
@@ -29,13 +32,13 @@ def row(kinds: Sequence[str], tasks: Sequence[str], observed: dict[str, Any]) ->
     """The columns of an epoch, from what the core reports; a number that is not known is NaN."""
     found: dict[str, float] = {}
     if "weights" in kinds:
-        found |= {weight(task): known(value) for task, value in zip(tasks, observed["weights"], strict=True)}
+        found |= {weight(task): number(value) for task, value in zip(tasks, observed["weights"], strict=True)}
     if "gradients" in kinds:
-        found |= {norm(task): known(value) for task, value in zip(tasks, observed["norms"], strict=True)}
+        found |= {norm(task): number(value) for task, value in zip(tasks, observed["norms"], strict=True)}
         for i, one in enumerate(tasks):
             for j, other in enumerate(tasks[i + 1 :], i + 1):
-                found[cosine(one, other)] = known(observed["cosines"][i][j])
-        found[CONFLICT] = known(observed["conflict"])
+                found[cosine(one, other)] = number(observed["cosines"][i][j])
+        found[CONFLICT] = number(observed["conflict"])
     return found
 
 
@@ -48,7 +51,8 @@ def columns(kinds: Sequence[str], tasks: Sequence[str]) -> list[str]:
 
 def regularizers(names: Iterable[str]) -> list[str]:
     """The columns of regularizers by these names; a second one of a name has a number."""
-    seen, found = Counter[str](), list[str]()
+    seen = Counter[str]()
+    found = list[str]()
     for name in names:
         seen[name] += 1
         found.append(f"{_REGULARIZER}{name}" + (f"_{seen[name]}" if seen[name] > 1 else ""))
@@ -99,6 +103,6 @@ def compared(columns: Iterable[str]) -> list[str]:
     return [column.removesuffix(_NORM) for column in columns if column.endswith(_NORM)]
 
 
-def known(value: float | None) -> float:
+def number(value: float | None) -> float:
     """A number of the core's; NaN where it has none."""
     return float("nan") if value is None else float(value)

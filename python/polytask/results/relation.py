@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..process import interrupts
-from .table import Table
+from .table import Table, pandas
 
 
 class Relation(Table):
@@ -34,11 +34,8 @@ class Relation(Table):
         Raises:
             ImportError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError:
-            raise ImportError("Relation.to_frame needs pandas: pip install 'polytask[pandas]'") from None
-        return pandas.DataFrame(self.correlation, index=list(self.tasks), columns=list(self.tasks))
+        names = list(self.tasks)
+        return pandas("Relation.to_frame").DataFrame(self.correlation, index=names, columns=names)
 
     @interrupts.held()
     def plot(self) -> Any:

@@ -43,7 +43,8 @@ class Summary(Table):
     def _lines(self) -> list[str]:
         alone = ", ".join(f"{name} {count:,}" for name, count in self.tasks.items())
         learning = f"{self.parameters - self.frozen:,} learn, {self.frozen:,} are frozen"
-        one, ratio = len(self.tasks) == 1, self.single_task / max(self.parameters, 1)
+        one = len(self.tasks) == 1
+        ratio = self.single_task / max(self.parameters, 1)
         networks = "1 single-task network" if one else f"{len(self.tasks)} single-task networks"
         return [
             f"{self.parameters:,} parameters: {learning}",

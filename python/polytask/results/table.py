@@ -40,6 +40,19 @@ def shown(value: Any) -> str:
     return str(value)
 
 
+def pandas(called: str) -> Any:
+    """The module, for what is `called` so.
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError(f"{called} needs pandas: pip install 'polytask[pandas]'") from None
+    return pandas
+
+
 class Table(ABC):
     """Something that is shown as a table."""
 

@@ -141,7 +141,8 @@ def write(history: list[dict[str, Any]], callbacks: Sequence[Callback], **rest: 
     Raises:
         TypeError: arrays that hold Python objects.
     """
-    kept, packed = [], list[_Packed]()
+    kept = []
+    packed = list[_Packed]()
     for i, callback in enumerate(callbacks):
         arrays = {name: np.asarray(array) for name, array in callback.arrays().items()}
         wrong = next((name for name, array in arrays.items() if array.dtype.kind not in _KINDS), None)
@@ -173,7 +174,8 @@ def read(held: _core.Checkpoint, path: str) -> Notes:
             arrays = {name: _unpacked(packed[f"{i}/{name}"], *how) for name, how in named.items()}
             arrays = arrays if "arrays" in each else old.get(str(i), {})
             kept.append(Kept(_of(str, each["class"]), _of(dict, each["state"]), arrays))
-        loop, learned = found["loop"], _of(dict, found.get("learned") or {})
+        loop = found["loop"]
+        learned = _of(dict, found.get("learned") or {})
         if loop is not None:
             _of(dict, loop["same"])
             for key, last in zip(("first", "first_step"), held.place, strict=True):
@@ -183,7 +185,8 @@ def read(held: _core.Checkpoint, path: str) -> Notes:
             for name in _of(list, names):
                 _of(str, name)
         history = [_of(dict, row) for row in _of(list, found["history"])]
-        stopping, done = _of(bool, found["stopping"]), _of(int, found["done"])
+        stopping = _of(bool, found["stopping"])
+        done = _of(int, found["done"])
         if not 0 <= done < 2**63:
             raise ValueError(f"{done} batches")
         random = None if found["random"] is None else _of(dict, found["random"])

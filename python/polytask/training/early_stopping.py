@@ -62,7 +62,9 @@ class EarlyStopping(Watching):
     def on_fit_start(self, trainer: Run) -> None:
         self._watched.begin(trainer)
         self._watched.best = [None] * len(self.monitors)
-        self.wait, self.best_epoch, self._kept = 0, None, {}
+        self.wait = 0
+        self.best_epoch = None
+        self._kept = {}
 
     def on_epoch_end(self, trainer: Run, row: dict[str, Any]) -> None:
         improved = self._watched.look(trainer, row, self.min_delta)
@@ -93,7 +95,11 @@ class EarlyStopping(Watching):
         if len(best) != len(self.monitors):
             raise ValueError(f"it watched {len(best)} columns, not {len(self.monitors)}")
         epoch = state["best_epoch"]
-        self.wait, self._watched.best, self.best_epoch = int(state["wait"]), best, None if epoch is None else int(epoch)
+        best_epoch = None if epoch is None else int(epoch)
+        # What may be refused was read: from here on all of it changes.
+        self.wait = int(state["wait"])
+        self.best_epoch = best_epoch
+        self._watched.best = best
         self._kept = arrays
         if self.restore_best and epoch is not None and not arrays:
             _log.warning("%s: the checkpoint lacks the parameters of the best epoch, %s", self, epoch)

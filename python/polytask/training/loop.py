@@ -21,7 +21,7 @@ from ..data import Mixed, Rows, Stream, in_memory, labels
 from ..process import interrupts
 from ..results import observation
 from ..results.history import History
-from ..results.observation import known
+from ..results.observation import number
 from . import checkpoints, scoring
 from .callback import Callback
 from .monitor import find
@@ -66,7 +66,8 @@ class Loop:
         self.metrics = fit.train_metrics and any(self.model.metrics)
         self.callbacks = sorted(fit.callbacks, key=lambda each: each.last)
         self._end_epoch = end_epoch
-        self.first, self.first_step = self.core.epochs, self.core.steps
+        self.first = self.core.epochs
+        self.first_step = self.core.steps
         self.rows = None if isinstance(self.data, Stream) or in_memory(self.data) is None else self.data.core()
         self.held: dict[str, Callable[[], None]] = {}
         self.scores: scoring.Scores | None = None
@@ -141,7 +142,8 @@ class Loop:
 
     def _check_mix(self, mixed: Mixed) -> None:
         settings = json.loads(self.core.settings)
-        weighting, accumulate = settings["weighting"]["name"], settings["accumulate"]
+        weighting = settings["weighting"]["name"]
+        accumulate = settings["accumulate"]
         if self.core.compares and accumulate == 1 and len(mixed.parts) > 1:
             _log.warning(
                 "each batch has rows of one data set alone, and the weighting %r compares the tasks of a step: "
@@ -164,7 +166,8 @@ class Loop:
         """Trains; gives the run's history."""
         run = self.run
         run.stopping = False
-        bar, done = None, False
+        bar = None
+        done = False
         try:
             if self._scores().keeps:
                 metrics.load()
@@ -176,7 +179,7 @@ class Loop:
             self._prepare()
             bar = Progress(progress, self.epochs, self.batches)
             within = self.core.batches > 0
-            self._compare_first()
+            self._compare_losses_beforehand()
             interrupts.look()
             while self.core.epochs < self.first + self.epochs and not run.stopping:
                 self._epoch(bar, within)
@@ -198,7 +201,7 @@ class Loop:
                 self.core.measure("[]")
             for release in self.held.values():
                 release()
-            self._say()
+            self._log_warning()
             if bar is not None:
                 bar.close(done)
         return run.history
@@ -217,12 +220,14 @@ class Loop:
         """What an earlier call left unfinished is over."""
         if self.core.batches > 0:
             self._close()
-        self.first, self.first_step = self.core.epochs, self.core.steps
+        self.first = self.core.epochs
+        self.first_step = self.core.steps
 
     def _prepare(self) -> None:
         self.scores = self._scores()
         self.core.measure(self.scores.wanted if self.metrics else "[]")
-        batches, accumulate = self.batches, json.loads(self.core.settings)["accumulate"]
+        batches = self.batches
+        accumulate = json.loads(self.core.settings)["accumulate"]
         total = None if batches is None else self.first_step + self.epochs * -(-batches // accumulate)
         self.core.plan(None if total is None else min(total, 2**63 - 1))
         if self.core.needs_validation:
@@ -235,10 +240,10 @@ class Loop:
             sizes = inputs.numeric, inputs.code_columns
             self.core.balance(labels.without_features(self.data, self._labels, *sizes).core())
 
-    def _compare_first(self) -> None:
+    def _compare_losses_beforehand(self) -> None:
         """Says before the first step, of some rows, whether one task will drown another."""
         sets = in_memory(self.data)
-        if self.core.steps > 0 or len(self.names) < 2 or self._lambdas() is None or sets is None:
+        if self.core.steps > 0 or len(self.names) < 2 or self._constant_weights() is None or sets is None:
             return
         if any(task.custom for task in self.model.tasks):  # people's own losses see training and evaluation alone
             return
@@ -246,22 +251,23 @@ class Loop:
         for rows in sets:
             some = rows.take(np.linspace(0, len(rows) - 1, min(len(rows), 256)).astype(np.int64))
             sums += self.model._core.evaluate(some.core(), len(some))[:2]
-        self._compare([loss / count if count > 0 else np.nan for loss, count in sums.T])
+        self._compare_losses([loss / count if count > 0 else np.nan for loss, count in sums.T])
 
-    def _compare(self, losses: Sequence[float]) -> None:
+    def _compare_losses(self, losses: Sequence[float]) -> None:
         """Warns if the tasks' parts of the objective differ by more than 100 times, and stay so."""
-        lambdas = self._lambdas() or [0.0] * len(losses)
+        lambdas = self._constant_weights() or [0.0] * len(losses)
         parts = {name: w * loss for name, w, loss in zip(self.names, lambdas, losses, strict=True) if w * loss > 0}
         if not parts:
             return
-        high, low = max(parts, key=parts.__getitem__), min(parts, key=parts.__getitem__)
+        high = max(parts, key=parts.__getitem__)
+        low = min(parts, key=parts.__getitem__)
         if parts[high] > 100 * parts[low]:
             _log.warning("the first loss of task `%s` (%.3g) is %.0f times that of `%s` (%.3g), and nothing evens them "
                          'out: one may drown the other; see Task(scale="standardize") for targets in units of their '
                          "own, Task(weight=...), and weightings such as pt.weighting.Uncertainty",
                          high, parts[high], parts[high] / parts[low], low, parts[low])  # fmt: skip
 
-    def _lambdas(self) -> list[float] | None:
+    def _constant_weights(self) -> list[float] | None:
         """The factors of the tasks' losses in the objective, if nothing changes them."""
         weighting = json.loads(self.core.settings)["weighting"]
         own = [task.weight for task in self.model.tasks]
@@ -300,23 +306,23 @@ class Loop:
         else:
             self.core.observe(row[column], sign > 0)
 
-    def _say(self) -> None:
+    def _log_warning(self) -> None:
         """What the core has to say of the steps."""
         if warning := self.core.warning():
             _log.warning("%s", warning)
 
     def _close(self) -> dict[str, Any]:
         """Ends the core's epoch, complete or broken off."""
-        self._say()
+        self._log_warning()
         return self._end_epoch()
 
     def _row(self, closed: dict[str, Any], scores: scoring.Scores | None) -> dict[str, Any]:
         values = {} if scores is None else scores.metrics(closed["metrics"])
-        row: dict[str, Any] = {"epoch": len(self.run.history) + 1, "loss": known(closed["loss"])}
+        row: dict[str, Any] = {"epoch": len(self.run.history) + 1, "loss": number(closed["loss"])}
         if self.core.minimizes_another:
-            row["objective"] = known(closed["objective"])
+            row["objective"] = number(closed["objective"])
         for task, loss in zip(self.model.tasks, closed["tasks"], strict=True):
-            row[f"{task.name}/loss"] = known(loss)
+            row[f"{task.name}/loss"] = number(loss)
             for name, value in values.get(task.name, {}).items():
                 row[f"{task.name}/{name}"] = value
         row |= dict(zip(self.terms, closed["terms"], strict=True))
@@ -333,7 +339,8 @@ class Loop:
         how: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "keep_outputs": self.metrics}
         through = False
         while not through:
-            before, due = self.run.batches, self._due()
+            before = self.run.batches
+            due = self._due()
             through = self.core.run(self.rows, **how, stop_after=due, poll=poll)  # type: ignore[arg-type]
             self._call_due(before)
         if not self.metrics or self.scores is None:
@@ -344,7 +351,8 @@ class Loop:
 
     def _score_rows(self, scores: scoring.Scores) -> None:
         """Scores the outputs that were kept; rows that came several times count once, as they were the last time."""
-        sets, first = in_memory(self.data) or [], 0
+        sets = in_memory(self.data) or []
+        first = 0
         visited = [None] if isinstance(self.data, Rows) else self.core.visited()
         for rows, index in zip(sets, visited, strict=True):
             for start in range(0, len(rows), scoring.CHUNK):
@@ -353,7 +361,8 @@ class Loop:
                 if index is not None:
                     low, high = np.searchsorted(index, [start, start + len(part)])
                     some = index[low:high] - np.uint32(start)
-                    part, raw = part.labels(some), [each[some] if len(each) else each for each in raw]
+                    part = part.labels(some)
+                    raw = [each[some] if len(each) else each for each in raw]
                 scores.add(part, raw)
             first += len(rows)
 
@@ -370,15 +379,18 @@ class Loop:
 
     def _feed_stream(self, stream: Stream | Mixed, bar: Progress) -> scoring.Scores | None:
         """Batches from outside: one step each."""
-        scores, waiting = self.scores if self.metrics else None, list[Rows]()
+        scores = self.scores if self.metrics else None
+        waiting = list[Rows]()
         keeping = scores if scores is not None and scores.keeps else None
-        total, done, keeps = self.batches or 0, 0, keeping is not None
+        total = self.batches or 0
+        done = 0
+        keeps = keeping is not None
         for rows in stream.epoch(self.core.epochs):
             before = self.run.batches
             first = self.core.steps == 0 and done == 0
             _, _, losses = self.core.step(rows.core(), keeps)
             if first:
-                self._compare(losses)
+                self._compare_losses(losses)
             done += 1
             if bar.due:
                 bar.update(done, total, self.core.running)
@@ -436,7 +448,8 @@ class Loop:
     def restore(self, state: dict[str, Any] | None) -> None:
         """Goes on where the checkpoint's call of `fit` was."""
         if state is not None:
-            self.first, self.first_step = state["first"], state["first_step"]
+            self.first = state["first"]
+            self.first_step = state["first_step"]
             if isinstance(self.data, Mixed):
                 self.data.restore(state["mix"])
 

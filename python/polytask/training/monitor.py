@@ -92,7 +92,8 @@ class Watched:
 
     def _look(self, j: int, run: Run, row: dict[str, Any], least: float) -> bool | None:
         column, sign = run.watch(self.names[j], self.modes[j])
-        value, best = sign * row[column], self.best[j]
+        value = sign * row[column]
+        best = self.best[j]
         if value != value:
             self._warn(column, row["epoch"], best)
             return None if best is None else False

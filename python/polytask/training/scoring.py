@@ -14,7 +14,7 @@ from ..metrics import Metric
 from ..model import predictions
 from ..model.model import MultiTaskModel
 from ..process import interrupts
-from ..results.observation import known
+from ..results.observation import number
 from ..results.results import Results
 
 Values = dict[str, dict[str, float]]
@@ -66,7 +66,7 @@ class Scores:
         return {task.name: self._task(j, counted[j]) for j, task in enumerate(self._model.tasks)}
 
     def _task(self, j: int, counted: Sequence[float | None]) -> dict[str, float]:
-        found = {name: known(value) for name, value in zip(self._counted[j], counted, strict=True)}
+        found = {name: number(value) for name, value in zip(self._counted[j], counted, strict=True)}
         if self._others[j].metrics:
             found |= self._others[j].values()
         return {metric.name: found[metric.name] for metric in self._model.metrics[j]}
@@ -87,8 +87,10 @@ class _Others:
 
     def __init__(self, model: MultiTaskModel, index: int, each: list[Metric]) -> None:
         self.metrics = each
-        self._model, self._index = model, index
-        self._task, self._kind = model.tasks[index], model.kinds[index]
+        self._model = model
+        self._index = index
+        self._task = model.tasks[index]
+        self._kind = model.kinds[index]
         self._whole = any(metric.whole for metric in each)
         self._begin()
 
@@ -101,7 +103,7 @@ class _Others:
         j = self._index
         if not self.metrics or rows.targets[j] is None:
             return
-        targets = labels.known(rows.targets[j], rows.masks[j], self._kind, rows.weights[j] if rows.weights else None)
+        targets = labels.unified(rows.targets[j], rows.masks[j], self._kind, rows.weights[j] if rows.weights else None)
         assert targets is not None
         self._waiting.append((raw, targets))
         if not self._whole and sum(len(raw) for raw, _ in self._waiting) >= CHUNK:
@@ -109,7 +111,8 @@ class _Others:
 
     def _give(self) -> None:
         """Gives the metrics what waits for them."""
-        parts, self._waiting = self._waiting, []
+        parts = self._waiting
+        self._waiting = []
         raw, targets = parts[0] if len(parts) == 1 else (np.concatenate(each) for each in zip(*parts, strict=True))
         del parts
         linked = predictions.linked(self._task, self._model._core.link(self._index, raw))
@@ -132,7 +135,8 @@ class _Others:
 
 def evaluate(model: MultiTaskModel, trainer: _core.Trainer, data: Rows | Stream | Mixed, batch_size: int) -> Results:
     """Losses and metrics of a trainer's model on data; the core's data is not needed again."""
-    scores, sums = Scores(model), np.zeros((2, len(model.tasks)))
+    scores = Scores(model)
+    sums = np.zeros((2, len(model.tasks)))
     meters = model._core.meters(scores.wanted)
     batches = 0
     for rows in _parts(data, batch_size) if scores.keeps else [data] if isinstance(data, Rows) else data:

@@ -135,7 +135,8 @@ class Trainer:
         Raises:
             ValueError, TypeError, OSError: what is wrong, what was expected and what came.
         """
-        first, size = whole(epochs, "`epochs`"), whole(batch_size, "`batch_size`")
+        count = whole(epochs, "`epochs`")
+        size = whole(batch_size, "`batch_size`")
         called = [*self.callbacks, *_callbacks(callbacks)]
         how = {"weights": weights, "batch_size": size, "shuffle": bool(shuffle), "seed": self.seed}
         with interrupts.held():
@@ -144,7 +145,7 @@ class Trainer:
                 self.model.reader.scales.learn(train)
                 self.model.reader.scales.apply_all(train)
                 self.model.reader.scales.apply_all(held_out)
-                asked = Fit(train, held_out, first, size, bool(shuffle), bool(train_metrics), called)
+                asked = Fit(train, held_out, count, size, bool(shuffle), bool(train_metrics), called)
                 loop = Loop(self, self._core, asked, self._end_epoch)
                 interrupts.look()
             self._loop = loop
@@ -265,7 +266,8 @@ class Trainer:
             OSError: the file cannot be read.
             ValueError: it is no checkpoint, is damaged, or belongs to another model or other settings.
         """
-        held, loop = self._core.read(fspath(path)), self._loop
+        held = self._core.read(fspath(path))
+        loop = self._loop
         notes = checkpoints.read(held, fspath(path))
         if loop is not None:
             loop.check_same(notes.loop)
@@ -283,7 +285,8 @@ class Trainer:
             self._core.take_over(held)
         self.model._relearn(notes.learned)
         self.history.rows[:] = notes.history
-        self.stopping, self._done = notes.stopping, notes.done
+        self.stopping = notes.stopping
+        self._done = notes.done
         for callback in callbacks:
             if not any(callback is each for each, _ in known):
                 _log.warning("%s has no state in the checkpoint %s", callback, path)
@@ -295,7 +298,8 @@ class Trainer:
         return {**vars(self), **ours}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        settings, checkpoint = state.pop("settings"), state.pop("checkpoint")
+        settings = state.pop("settings")
+        checkpoint = state.pop("checkpoint")
         vars(self).update(state)
         self._core = _core.Trainer(self.model._core, json.dumps(settings))
         self._core.take_over(self._core.read(checkpoint))

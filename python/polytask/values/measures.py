@@ -11,7 +11,8 @@ import numpy as np
 from .known import is_missing, written
 
 #: What dates and spans of time count; numbers have the unit "".
-DATES, SPANS = "days since 1970-01-01", "days"
+DATES = "days since 1970-01-01"
+SPANS = "days"
 
 _EPOCH = datetime.datetime(1970, 1, 1)
 
@@ -51,7 +52,8 @@ def numbers(
     """Objects or strings as numbers, NaN where they are missing or masked: numbers of any type, strings that write one,
     and words that stand for one. With a value that is none of it comes the array as it is, and where that stands.
     """
-    values, hidden = array.reshape(-1).tolist(), None if mask is None else mask.reshape(-1)
+    values = array.reshape(-1).tolist()
+    hidden = None if mask is None else mask.reshape(-1)
     found = np.empty(len(values), np.float64)
     for i, value in enumerate(values):
         number = _number(value, words or {}) if hidden is None or not hidden[i] else math.nan

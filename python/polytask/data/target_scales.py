@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .task import Task
 
 
-class Scales:
+class TargetScales:
     """Those of a model's tasks, which keep them."""
 
     def __init__(self, tasks: Sequence["Task"], kinds: Sequence[str]) -> None:
@@ -39,7 +39,7 @@ class Scales:
         known: dict[int, list[np.ndarray]] = {j: [] for j in places}
         for rows in [data] if isinstance(data, Rows) else data:
             for j in places:
-                values = labels.known(rows.targets[j], rows.masks[j], self.kinds[j])
+                values = labels.unified(rows.targets[j], rows.masks[j], self.kinds[j])
                 if values is not None:
                     weights = rows.weights[j]
                     known[j].append(values if weights is None else values[np.broadcast_to(weights, len(values)) > 0])
@@ -60,13 +60,13 @@ class Scales:
                              "call it first, or scale the targets before")  # fmt: skip
 
     def apply_all(self, data: Rows | Stream | Mixed | None) -> None:
-        """Scales what is in memory; batches are scaled as they come."""
+        """TargetScales what is in memory; batches are scaled as they come."""
         for part in data.parts if isinstance(data, Mixed) else [data]:
             if isinstance(part, Rows):
                 self.apply(part)
 
     def apply(self, rows: Rows) -> None:
-        """Scales the targets of tasks whose scale is known, unless they are scaled already.
+        """TargetScales the targets of tasks whose scale is known, unless they are scaled already.
 
         Raises:
             ValueError: a target that a scale has no place for.
@@ -75,7 +75,7 @@ class Scales:
             return
 
         def scaled(j: int, task: "Task") -> np.ndarray | None:
-            known = labels.known(rows.targets[j], rows.masks[j], self.kinds[j])
+            known = labels.unified(rows.targets[j], rows.masks[j], self.kinds[j])
             if known is None or task.scaling is None or known.shape[1] != task.outputs:
                 return None
             values = task.scaling.forward(known, rows.names[2 + j]).astype(np.float32)

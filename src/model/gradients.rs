@@ -59,7 +59,8 @@ impl Model {
         let shared = self.net.shared();
         let names = self.net.entries.iter().filter(|e| e.param.is_some_and(|p| shared.contains(&p)));
         let names = names.map(|e| e.name.to_string()).collect();
-        Ok(Jacobian { names, rows: rows.chunks_exact(columns.width.max(1)).map(<[f32]>::to_vec).collect() })
+        let row = |task: usize| rows[task * columns.width..][..columns.width].to_vec();
+        Ok(Jacobian { names, rows: (0..self.tasks.len()).map(row).collect() })
     }
 
     /// The Gramian `[tasks, tasks]` of those gradients.

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::{Mode, Product};
 use crate::machine::real::{LANES, Real};
+use crate::machine::rows;
 use crate::vectorised;
 
 /// Columns that are treated at once, so that all tasks' parts stay in the second cache level.
@@ -141,22 +142,10 @@ fn dots<T: Real, const R: usize, const C: usize, const L: usize>(a: [&[T]; R], b
     sums
 }
 
-vectorised! {
 /// `out = sum over tasks of weights[task] * slab[task]`.
 pub fn combine<T: Real>(slab: &[T], weights: &[f64], out: &mut [T]) {
     let width = out.len();
-    for start in (0..width).step_by(BLOCK) {
-        let out = &mut out[start..width.min(start + BLOCK)];
-        out.fill(T::ZERO);
-        for (task, &weight) in weights.iter().enumerate() {
-            let weight = T::of(weight);
-            let row = &slab[task * width + start..][..out.len()];
-            for k in 0..out.len() {
-                out[k] += weight * row[k];
-            }
-        }
-    }
-}
+    rows::combine(weights, |task| &slab[task * width..][..width], out);
 }
 
 #[cfg(test)]

@@ -10,3 +10,4 @@ pub mod parallel;
 pub mod product;
 pub mod random;
 pub mod real;
+pub mod rows;

@@ -1,6 +1,7 @@
 //! The named pieces of a network's flat parameters.
 
 use super::Network;
+use super::owner::Owner;
 use crate::parameters::{Block, Entry, Reach, Role};
 
 impl Network {
@@ -17,8 +18,7 @@ impl Network {
             seen[*param] += 1;
             let task = match reach {
                 Reach::All => None,
-                Reach::One(task) => Some(task),
-                Reach::Own | Reach::Columns => Some(self.task_of(piece, pieces)),
+                _ => Some(Owner::new(reach, pieces, self.tasks()).task(piece)),
             };
             if let Some(last) = blocks.last_mut() {
                 last.range.end = entry.range.start;

@@ -6,6 +6,7 @@ pub mod entrance;
 pub mod gradient;
 pub mod node;
 pub mod nodes;
+pub mod owner;
 pub mod pass;
 pub mod plan;
 pub mod prepare;
@@ -14,8 +15,9 @@ pub mod representation;
 use std::ops::Range;
 
 use crate::parameters;
-use crate::parameters::{Entry, Param, ParamId, Reach, TaskId};
+use crate::parameters::{Entry, Param, ParamId, Reach};
 use node::Node;
+use owner::Owner;
 
 /// Index of a value.
 pub type ValueId = usize;
@@ -111,9 +113,10 @@ impl Network {
         pieces.map(|entry| entry.range.clone()).collect()
     }
 
-    /// The task of a group of a value of so many groups, equally many each task.
-    pub fn task_of(&self, group: usize, groups: usize) -> TaskId {
-        group * self.tasks() / groups
+    /// Which task each group of a value belongs to.
+    pub fn owner(&self, value: ValueId) -> Owner {
+        let Value { reach, groups, .. } = self.values[value];
+        Owner::new(reach, groups, self.tasks())
     }
 
     /// Settles which pieces are frozen: `frozen` says so of each.

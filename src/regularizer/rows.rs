@@ -2,6 +2,7 @@
 
 use super::{Piece, Stack};
 use crate::machine::real::{LANES, Real};
+use crate::machine::rows::dot;
 use crate::vectorised;
 
 /// Columns treated at once, so that all rows' parts stay in a near cache; no power of two, or rows of equal length would
@@ -78,7 +79,7 @@ pub fn mix_rows<T: Real>(
                     mixed[k] += weight * row[k];
                 }
             }
-            total += dot(mixed, &flat[to + first..][..count]).wide();
+            total += dot::<LANES, T>(mixed, &flat[to + first..][..count]).wide();
             if let Some(gradient) = gradient.as_mut() {
                 let out = &mut gradient[to + first..][..count];
                 for k in 0..count {
@@ -196,7 +197,7 @@ pub fn overlap<T: Real>(pair: [&Piece; 2], factor: f64, flat: &[T], gradient: Op
         for j in 0..others {
             let places = [pair[0].start + i * size, pair[1].start + j * size].map(|start| start..start + size);
             let [a, b] = places.clone().map(|range| &flat[range]);
-            let product = dot(a, b);
+            let product = dot::<LANES, T>(a, b);
             total += product.wide() * product.wide();
             if let Some(gradient) = gradient.as_mut() {
                 let slope = T::of(2.0 * factor) * product;
@@ -225,20 +226,6 @@ fn distance<T: Real>(a: &[T], b: &[T]) -> f64 {
     }
     let tail: f64 = rest.iter().zip(other).map(|(&x, &y)| ((x - y) * (x - y)).wide()).sum();
     lanes.iter().map(|lane| lane.wide()).sum::<f64>() + tail
-}
-
-/// `sum_k a_k b_k`, in lanes.
-#[inline(always)]
-fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    let ((a, rest), (b, other)) = (a.as_chunks::<LANES>(), b[..a.len()].as_chunks::<LANES>());
-    let mut lanes = [T::ZERO; LANES];
-    for (x, y) in a.iter().zip(b) {
-        for l in 0..LANES {
-            lanes[l] += x[l] * y[l];
-        }
-    }
-    let tail = rest.iter().zip(other).fold(T::ZERO, |sum, (&x, &y)| sum + x * y);
-    lanes.into_iter().fold(tail, |sum, lane| sum + lane)
 }
 
 /// The products of a row with four others, each in lanes that stay in registers.

@@ -5,6 +5,7 @@
 //! active sets or by Newton's method until rounding errors are all that is left.
 
 use crate::machine::lent::Lent;
+use crate::machine::rows;
 
 pub mod cone;
 pub mod conflict_averse;
@@ -57,19 +58,10 @@ impl Cosines {
     }
 }
 
-/// `sum_i a_i b_i`, in four strands that a processor can add side by side.
+/// `sum_i a_i b_i` of vectors as long as there are tasks.
 #[inline(always)]
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut strands = [0.0; 4];
-    let (blocks, rest) = a.as_chunks::<4>();
-    let (others, other) = b[..a.len()].as_chunks::<4>();
-    for (x, y) in blocks.iter().zip(others) {
-        for lane in 0..4 {
-            strands[lane] += x[lane] * y[lane];
-        }
-    }
-    let tail: f64 = rest.iter().zip(other).map(|(x, y)| x * y).sum();
-    (strands[0] + strands[1]) + (strands[2] + strands[3]) + tail
+    rows::dot::<4, f64>(a, b)
 }
 
 /// Adds `factor * x` to `y`.

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::{Combination, Evidence, Given, Moment, Needs, Notice, State, Weighting, build, infos};
 use crate::error::Result;
+use crate::machine::rows::{combine, long_dot};
 use crate::task::About;
-use crate::{bail, value_error, vectorised};
+use crate::{bail, value_error};
 
 /// How far, relative to the rows' lengths, a Gramian may be from symmetric and from products of gradients, whatever it is
 /// said to be rounded to.
@@ -88,13 +89,20 @@ impl Matrix {
         Ok(self)
     }
 
+    /// The weighted sum of the rows.
+    fn combine(&self, weights: &[f64]) -> Vec<f64> {
+        let mut sum = vec![0.0; self.shape[1]];
+        combine(weights, |row| self.row(row), &mut sum);
+        sum
+    }
+
     /// Products of the rows with each other.
     fn gramian(&self) -> Result<Vec<f64>> {
         let rows = self.shape[0];
         let mut products = vec![0.0; rows * rows];
         for i in 0..rows {
             for j in 0..=i {
-                let product = dot(self.row(i), self.row(j));
+                let product = long_dot(self.row(i), self.row(j));
                 products[i * rows + j] = product;
                 products[j * rows + i] = product;
             }
@@ -206,7 +214,7 @@ impl Standalone {
         let own = direction.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
         let said = !own.is_empty();
         Ok(Answer {
-            direction: shown.wide.map(|jacobian| if said { own } else { combine(weights, &jacobian) }),
+            direction: shown.wide.map(|jacobian| if said { own } else { jacobian.combine(weights) }),
             weights: (!said).then(|| spread(tasks, &rows, weights)),
         })
     }
@@ -419,36 +427,4 @@ fn spread(tasks: usize, rows: &[usize], weights: &[f64]) -> Vec<f64> {
     let mut all = vec![0.0; tasks];
     rows.iter().zip(weights).for_each(|(&row, &weight)| all[row] = weight);
     all
-}
-
-/// The weighted sum of the rows.
-fn combine(weights: &[f64], jacobian: &Matrix) -> Vec<f64> {
-    let mut sum = vec![0.0; jacobian.shape[1]];
-    for (row, &weight) in weights.iter().enumerate() {
-        add(weight, jacobian.row(row), &mut sum);
-    }
-    sum
-}
-
-vectorised! {
-fn add(weight: f64, row: &[f64], sum: &mut [f64]) {
-    for (sum, &x) in sum.iter_mut().zip(row) {
-        *sum += weight * x;
-    }
-}
-}
-
-vectorised! {
-/// The product of two rows, in lanes that vectorise.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut lanes = [0.0; 16];
-    let (mut a, mut b) = (a.chunks_exact(16), b.chunks_exact(16));
-    for (a, b) in a.by_ref().zip(b.by_ref()) {
-        for ((lane, x), y) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += x * y;
-        }
-    }
-    let rest: f64 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y).sum();
-    lanes.iter().sum::<f64>() + rest
-}
 }

@@ -7,6 +7,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::network::nodes::island::{Island, Module};
 use crate::network::nodes::{gather, join};
+use crate::network::owner::Owner;
 use crate::network::{Value, ValueId};
 use crate::parameters::{Reach, Role};
 
@@ -88,8 +89,8 @@ impl Builder {
         }
         let mut picks = Vec::new();
         for (group, path) in paths.iter().enumerate() {
-            let task = group * self.tasks.unwrap_or(groups) / groups;
-            let reach = if reach == Reach::Own { Reach::One(task) } else { reach };
+            let owner = Owner::new(reach, groups, self.tasks.unwrap_or(groups));
+            let reach = if reach == Reach::Own { Reach::One(owner.task(group)) } else { reach };
             let mut own = Vec::new();
             for &x in inputs {
                 own.push(self.group_of(x, group, reach));

@@ -1,11 +1,12 @@
 //! Values side by side.
 
-use super::segments::{Owner, covers, lanes_between, take, take_times};
+use super::segments::{covers, lanes_between, take, take_times};
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
 use crate::network::{Network, ValueId};
@@ -85,7 +86,7 @@ impl<T: Real> Pieces<T> {
         let leaving = starts.iter().enumerate().filter_map(|(k, &start)| {
             Some((start, at.leaving(k, pass)?, pass == Pass::Summed && at.entrance(k).is_some()))
         });
-        Self { inputs: leaving.collect(), dy: at.arriving(output, pass), owner: Owner::new(at, output) }
+        Self { inputs: leaving.collect(), dy: at.arriving(output, pass), owner: at.net.owner(output) }
     }
 
     pub(super) fn give_back(&mut self, step: &Step<'_>) {

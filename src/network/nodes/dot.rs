@@ -1,11 +1,11 @@
 //! Products of two vectors, row by row: the scores of attention.
 
-use super::mixture::dot;
 use super::route::Fork;
 use super::segments::covers;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::Real;
+use crate::machine::rows::dot;
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::Prepare;
@@ -75,7 +75,7 @@ impl<T: Real> Kernel for DotKernel<T> {
 vectorised! {
 fn products<T: Real>(width: usize, scale: T, a: &[T], b: &[T], y: &mut [T]) {
     for ((y, a), b) in y.iter_mut().zip(a.chunks_exact(width)).zip(b.chunks_exact(width)) {
-        *y = scale * dot(a, b);
+        *y = scale * dot::<8, T>(a, b);
     }
 }
 }

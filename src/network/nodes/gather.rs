@@ -1,11 +1,12 @@
 //! A value of picked groups of others.
 
-use super::segments::{Owner, covers, take, take_times};
+use super::segments::{covers, take, take_times};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
 use crate::network::{Network, ValueId};
@@ -81,7 +82,7 @@ impl<T: Real> Prepares<T> for Gather {
             inputs: self.inputs.iter().map(|&x| at.value(x)).collect(),
             picks: self.picks.clone(),
             y: at.value(self.output),
-            owner: Owner::new(at, self.output),
+            owner: at.net.owner(self.output),
             passes,
         }))
     }

@@ -1,11 +1,12 @@
 //! Sums of experts weighed by gates.
 
-use super::segments::Owner;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
+use crate::machine::rows::dot;
 use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
 use crate::network::{Network, ValueId};
@@ -103,7 +104,7 @@ impl<T: Real> Prepares<T> for Mixture {
             let sources = (1..=self.experts.len()).map(|k| Some((at.leaving(k, pass)?, enters(k)))).collect();
             Ok(Backward { dy: at.arriving(self.output, pass), gates: at.leaving(0, pass), sources })
         })?;
-        let (gates, y, owner) = (at.value(self.gates), at.value(self.output), Owner::new(at, self.output));
+        let (gates, y, owner) = (at.value(self.gates), at.value(self.output), at.net.owner(self.output));
         let weights = Vec::with_capacity(groups);
         Ok(Box::new(MixtureKernel { gates, sources, y, owner, weights, passes }))
     }
@@ -239,33 +240,13 @@ fn weigh<T: Real, const W: usize>(
                 let to = &mut to[at * columns + places.first..][..places.count];
                 for (j, to) in to.iter_mut().enumerate() {
                     let x = &x[own + (j * rows + row) * width..][..width];
-                    let sum = dot(dy, x);
+                    let sum = dot::<8, T>(dy, x);
                     *to = if add { *to + sum } else { sum };
                 }
             }
         }
     }
 }
-}
-
-/// The sum of products, in lanes that vectorise.
-#[inline(always)]
-pub(super) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    const LANES: usize = 8;
-    let mut lanes = [T::ZERO; LANES];
-    let whole = a.len() / LANES * LANES;
-    let mut at = 0;
-    while at < whole {
-        for l in 0..LANES {
-            lanes[l] += a[at + l] * b[at + l];
-        }
-        at += LANES;
-    }
-    let mut sum = (lanes[0] + lanes[4]) + (lanes[1] + lanes[5]) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
-    for k in whole..a.len() {
-        sum += a[k] * b[k];
-    }
-    sum
 }
 
 vectorised! {

@@ -1,10 +1,10 @@
 //! How gradients go back from a node's output to one of its inputs: in which lanes, with which weights.
 
-use super::segments::Owner;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
+use crate::network::owner::Owner;
 use crate::network::pass::{Pass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
 use crate::parameters::Reach;
@@ -28,7 +28,7 @@ impl<T: Real> Route<T> {
         let shared = reach(op.inputs()[k]) == Reach::All && reach(op.output()) == Reach::All;
         Some(Self {
             dx: at.leaving(k, pass)?,
-            owner: Owner::new(at, op.output()),
+            owner: at.net.owner(op.output()),
             enters: pass == Pass::Summed && at.entrance(k).is_some(),
             shared: shared.then(|| at.net.tasks()),
         })

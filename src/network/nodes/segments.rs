@@ -2,9 +2,9 @@
 
 use crate::machine::buffer::Layout;
 use crate::machine::real::Real;
-use crate::network::prepare::Prepare;
+use crate::network::owner::Owner;
 use crate::network::{Network, ValueId};
-use crate::parameters::{Reach, TaskId};
+use crate::parameters::Reach;
 use crate::vectorised;
 
 /// Whether groups that go to their own tasks leave no lane of these inputs empty.
@@ -22,31 +22,6 @@ pub(super) fn take_times<T: Real>(to: &mut [T], from: &[T], weight: T, add: bool
         *to += weight * from;
     }
 }
-}
-
-/// Which task a group belongs to.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Owner {
-    /// One task for all groups.
-    One(TaskId),
-    /// So many groups each.
-    Own(usize),
-}
-
-impl Owner {
-    pub(super) fn new<T: Real>(at: &Prepare<'_, T>, value: ValueId) -> Self {
-        match at.net.values[value].reach {
-            Reach::One(task) => Self::One(task),
-            _ => Self::Own((at.net.values[value].groups / at.net.tasks()).max(1)),
-        }
-    }
-
-    pub(super) fn task(self, group: usize) -> TaskId {
-        match self {
-            Self::One(task) => task,
-            Self::Own(share) => group / share,
-        }
-    }
 }
 
 vectorised! {

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use super::segments::{Owner, lanes_between, take};
+use super::segments::{lanes_between, take};
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::entrance::Entrance;
 use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
 use crate::network::{Network, ValueId};
@@ -64,7 +65,7 @@ impl<T: Real> Prepares<T> for Select {
             y: at.value(self.output),
             group: self.group,
             start: self.columns.start,
-            owner: Owner::new(at, self.output),
+            owner: at.net.owner(self.output),
             entrance: at.entrance(0),
             passes,
         }))

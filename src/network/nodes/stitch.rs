@@ -3,13 +3,13 @@
 mod strips;
 
 use self::strips::{Strip, add_times, add_up, fill, product};
-use super::segments::Owner;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::random::Stream;
 use crate::machine::real::Real;
 use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, ParamGradient, Prepare};
 use crate::network::{Network, ValueId};
@@ -170,7 +170,7 @@ impl<T: Real> Prepares<T> for Stitch {
             wires: Wires { across: self.across, parts: self.parts, sources },
             rule: self.rule,
             node: at.node as u64,
-            owner: Owner::new(at, self.output),
+            owner: at.net.owner(self.output),
             block: (BLOCK / numbers.max(1)).max(1),
             starts: Vec::new(),
             column: Vec::new(),

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{combine, dot, labelled, row, shifted};
+use super::{combine, labelled, row, shifted};
 use crate::component::Component;
 use crate::error::Result;
+use crate::machine::rows::long_dot;
 use crate::task::About;
 use crate::weighting::learned::Learned;
 use crate::weighting::loss::r#static::TaskWeights;
@@ -52,7 +53,7 @@ impl AutoLambda {
         let validated = labelled(&there);
         let primary = |&task: &usize| self.primary.of(task, self.state.names.get(task), 1.0);
         let slope = combine(&there, &validated, &validated.iter().map(primary).collect::<Vec<_>>());
-        let gradient = tasks.iter().map(|&task| -lr * dot(row(&here, task), &slope)).collect();
+        let gradient = tasks.iter().map(|&task| -lr * long_dot(row(&here, task), &slope)).collect();
         Ok((!validated.is_empty()).then_some(gradient))
     }
 }

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Descent, combine, dot, labelled, norm, row};
+use super::{Descent, combine, labelled, row};
 use crate::error::Result;
 use crate::machine::lent::Lent;
-use crate::solver::simplex;
+use crate::machine::rows::long_dot;
+use crate::solver::{dot, simplex};
 use crate::task::About;
 use crate::weighting::learned::{Learned, through_softmax};
 use crate::weighting::{Claims, Combination, Evidence, On, Probed, Weighting};
@@ -80,15 +81,14 @@ struct Units {
 impl Units {
     fn new(probed: &Probed, tasks: &[usize], constraint: &Constraint) -> Self {
         let units: Vec<Vec<f64>> = tasks.iter().map(|&task| unit(row(probed, task))).collect();
-        let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         Self {
-            cosines: units.iter().flat_map(|a| units.iter().map(move |b| product(a, b))).collect(),
-            products: units.iter().map(|unit| product(unit, &constraint.theta)).collect(),
+            cosines: units.iter().flat_map(|a| units.iter().map(|b| long_dot(a, b))).collect(),
+            products: units.iter().map(|unit| long_dot(unit, &constraint.theta)).collect(),
         }
     }
 
     fn product(&self, lambda: &[f64]) -> f64 {
-        lambda.iter().zip(&self.products).map(|(l, c)| l * c).sum()
+        dot(lambda, &self.products)
     }
 
     /// `lambda` by accelerated projected gradients (Beck & Teboulle, SIAM Journal on Imaging Sciences, 2009), restarted
@@ -99,10 +99,7 @@ impl Units {
         let (mut ahead, mut pace) = (lambda.clone(), 1.0_f64);
         for _ in 0..STEPS {
             let nu = constraint.nu(rho, self.product(&ahead));
-            let gradient = |i: usize| {
-                self.cosines[i * count..(i + 1) * count].iter().zip(&ahead).map(|(c, l)| c * l).sum::<f64>()
-                    + nu * self.products[i]
-            };
+            let gradient = |i: usize| dot(&self.cosines[i * count..][..count], &ahead) + nu * self.products[i];
             // Unit vectors: no eigenvalue of the cosines exceeds their number.
             let mut next: Lent<f64> = (0..count).map(|i| ahead[i] - gradient(i) / count as f64).collect();
             simplex::project(&mut next);
@@ -123,7 +120,7 @@ impl Units {
 /// The unit vector along a gradient; zeros along zeros.
 fn unit(gradient: &[f32]) -> Vec<f64> {
     let wide: Vec<f64> = gradient.iter().map(|&x| f64::from(x)).collect();
-    let length = norm(&wide);
+    let length = long_dot(&wide, &wide).sqrt();
     if length > 0.0 { wide.iter().map(|x| x / length).collect() } else { wide }
 }
 
@@ -160,7 +157,7 @@ impl Forum {
     fn weights(&self, tasks: &[usize], here: &Probed, sigma: &[f64], nu: f64) -> Vec<f64> {
         let sum: f64 = tasks.iter().map(|&task| self.state.lambda[task]).sum();
         let weight = |(&task, sigma): (&usize, &f64)| {
-            let length = dot(row(here, task), &unit(row(here, task)));
+            let length = long_dot(row(here, task), &unit(row(here, task)));
             let lambda = if sum > 0.0 && length > 0.0 { self.state.lambda[task] / sum / length } else { 0.0 };
             lambda + nu * sigma
         };

@@ -1,6 +1,7 @@
 //! Weightings that learn weights of the training losses from what validation losses make of them.
 
 use crate::error::Result;
+use crate::machine::rows;
 use crate::weighting::{Evidence, On, Probed};
 
 pub mod auto_lambda;
@@ -21,18 +22,8 @@ fn row(probed: &Probed, task: usize) -> &[f32] {
 /// Their sum with weights.
 fn combine(probed: &Probed, tasks: &[usize], weights: &[f64]) -> Vec<f64> {
     let mut sum = vec![0.0; probed.jacobian.len() / probed.losses.len().max(1)];
-    for (&task, weight) in tasks.iter().zip(weights) {
-        sum.iter_mut().zip(row(probed, task)).for_each(|(sum, &x)| *sum += weight * f64::from(x));
-    }
+    rows::combine(weights, |index| row(probed, tasks[index]), &mut sum);
     sum
-}
-
-fn dot(gradient: &[f32], direction: &[f64]) -> f64 {
-    gradient.iter().zip(direction).map(|(&g, d)| f64::from(g) * d).sum()
-}
-
-fn norm(vector: &[f64]) -> f64 {
-    vector.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
 /// A shift and a bit more; an empty one is none.
@@ -71,6 +62,7 @@ mod tests {
     //! What the tests of these weightings share.
 
     use crate::error::Result;
+    use crate::machine::rows;
     use crate::weighting::{Combination, Evidence, Moment, On, Probed, Weighting};
 
     /// `1/2 (x - centre)^T hessian (x - centre)` in the plane.

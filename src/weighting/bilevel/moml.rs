@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Descent, combine, dot, labelled, norm, row, shifted};
+use super::{Descent, combine, labelled, row, shifted};
 use crate::error::Result;
+use crate::machine::rows::{self, long_dot};
 use crate::solver::hull;
 use crate::task::About;
 use crate::weighting::learned::{Learned, through_softmax};
@@ -53,7 +54,7 @@ impl Moml {
             // Backwards along the path: what its end owes to each step.
             for (index, (at, probed)) in path.steps.iter().enumerate().rev() {
                 for (sum, &task) in gradient.iter_mut().zip(&tasks) {
-                    *sum -= lr * dot(row(probed, task), &slope);
+                    *sum -= lr * long_dot(row(probed, task), &slope);
                 }
                 if index > 0 {
                     let curved = curvature(evidence, &tasks, sigma, at, &slope)?;
@@ -74,7 +75,7 @@ fn curvature(
     at: &[f32],
     direction: &[f64],
 ) -> Result<Vec<f64>> {
-    let length = norm(direction);
+    let length = long_dot(direction, direction).sqrt();
     if length == 0.0 {
         return Ok(vec![0.0; direction.len()]);
     }
@@ -87,7 +88,7 @@ fn curvature(
 /// Their combination by the weights for which that of the unit vectors is shortest.
 fn common(gradients: &[Vec<f64>]) -> Vec<f64> {
     let count = gradients.len();
-    let lengths: Vec<f64> = gradients.iter().map(|gradient| norm(gradient)).collect();
+    let lengths: Vec<f64> = gradients.iter().map(|gradient| long_dot(gradient, gradient).sqrt()).collect();
     let cosine = |i: usize, j: usize| {
         let units = gradients[i].iter().zip(&gradients[j]).map(|(a, b)| a / lengths[i] * (b / lengths[j]));
         if lengths[i] > 0.0 && lengths[j] > 0.0 { units.sum() } else { 0.0 }
@@ -96,9 +97,7 @@ fn common(gradients: &[Vec<f64>]) -> Vec<f64> {
     let width = gradients.first().map_or(0, Vec::len);
     let rounding = f64::EPSILON * (width as f64).sqrt().max(1.0);
     let mut sum = vec![0.0; width];
-    for (gradient, weight) in gradients.iter().zip(&hull::min_norm(&gramian, count, rounding)) {
-        sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += weight * g);
-    }
+    rows::combine(&hull::min_norm(&gramian, count, rounding), |index| &gradients[index], &mut sum);
     sum
 }
 

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{combine, dot, fit, width};
+use super::rows::{fit, width};
 use crate::component::Component;
 use crate::error::Result;
 use crate::machine::lent::Lent;
+use crate::machine::rows::{combine, long_dot};
 use crate::task::About;
 use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, State, Weighting};
 use crate::{bail, vectorised};
@@ -68,11 +69,12 @@ impl Weighting for DbMtl {
             let keep = self.beta / (batches[task] as f64).powf(self.sigma);
             let average = &mut gradients[task * width..][..width];
             follow(average, &jacobian[row * width..][..width], keep, into.own[row]);
-            norms.push(dot(average, average).sqrt());
+            norms.push(long_dot(average, average).sqrt());
         }
         let most = norms.iter().copied().fold(0.0, f64::max);
         let factors: Lent<f64> = norms.iter().map(|&norm| if norm > 0.0 { most / norm } else { 0.0 }).collect();
-        combine(&factors, width, |row| &gradients[tasks[row] * width..][..width], &mut into.direction);
+        into.direction.resize(width, 0.0);
+        combine(&factors, |row| &gradients[tasks[row] * width..][..width], &mut into.direction);
         Ok(())
     }
 

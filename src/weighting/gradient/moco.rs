@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{combine, fit, gramian, width};
+use super::rows::{fit, gramian, width};
 use super::shares::Shares;
 use crate::component::Component;
 use crate::error::Result;
 use crate::machine::lent::Lent;
+use crate::machine::rows::combine;
 use crate::solver::simplex;
 use crate::task::About;
 use crate::vectorised;
@@ -89,7 +90,8 @@ impl Weighting for MoCo {
         *steps += 1;
         let rate = self.gamma / (*steps as f64).powf(self.gamma_sigma);
         let shares = shares.update(&tasks, |shares| descend(shares, &gramian, rate, self.rho));
-        combine(&shares, width, row, &mut into.direction);
+        into.direction.resize(width, 0.0);
+        combine(&shares, row, &mut into.direction);
         Ok(())
     }
 

@@ -1,10 +1,11 @@
 //! Multi-objective gradients with double sampling: task weights from two independent parts of the batch.
 
 use super::moco::descend;
-use super::rows::{combine, dot, products, width};
+use super::rows::{products, width};
 use super::shares::Shares;
 use crate::error::Result;
 use crate::machine::lent::Lent;
+use crate::machine::rows::{combine, long_dot};
 use crate::task::About;
 use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
@@ -72,13 +73,14 @@ impl Weighting for MoDo {
 fn mean_of_norms(first: &[f32], second: &[f32], rows: usize) -> f64 {
     let width = width(first, rows).max(1);
     let norms = first.chunks_exact(width).zip(second.chunks_exact(width));
-    norms.map(|(a, b)| (dot(a, a) * dot(b, b)).sqrt()).sum::<f64>() / rows as f64
+    norms.map(|(a, b)| (long_dot(a, a) * long_dot(b, b)).sqrt()).sum::<f64>() / rows as f64
 }
 
 /// Turns the weights into the direction that a part of the batch gives.
 pub(super) fn step_with(part: &[f32], into: &mut Combination) {
     let width = width(part, into.weights.len());
-    combine(&into.weights, width, |row| &part[row * width..][..width], &mut into.direction);
+    into.direction.resize(width, 0.0);
+    combine(&into.weights, |row| &part[row * width..][..width], &mut into.direction);
     into.weights.fill(1.0);
 }
 

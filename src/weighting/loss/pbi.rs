@@ -4,6 +4,7 @@ use super::r#static::{Resolved, TaskWeights};
 use crate::component::Component;
 use crate::error::Result;
 use crate::machine::lent::Lent;
+use crate::solver::dot;
 use crate::task::About;
 use crate::weighting::{Combination, Evidence, Weighting};
 
@@ -52,7 +53,7 @@ impl Weighting for Pbi {
             tasks.iter().zip(evidence.losses()).map(|(&task, loss)| loss - self.state.ideal.0[task]).collect();
         // Relative to the largest, whose squares neither over- nor underflow.
         let largest = above.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
-        let preferred = norm(weights);
+        let preferred = dot(weights, weights).sqrt();
         into.objective = Some(0.0);
         if preferred == 0.0 || largest == 0.0 {
             return Ok(());
@@ -60,17 +61,13 @@ impl Weighting for Pbi {
         weights.iter_mut().for_each(|weight| *weight /= preferred);
         let along: f64 = weights.iter().zip(&above).map(|(u, x)| u * (x / largest)).sum();
         let aside: Lent<f64> = weights.iter().zip(&above).map(|(u, x)| x / largest - along * u).collect();
-        let distance = norm(&aside);
+        let distance = dot(&aside, &aside).sqrt();
         into.objective = Some(largest * (along + self.theta * distance));
         if distance > ROUNDING {
             weights.iter_mut().zip(&aside).for_each(|(weight, x)| *weight += self.theta * x / distance);
         }
         Ok(())
     }
-}
-
-fn norm(vector: &[f64]) -> f64 {
-    vector.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]

@@ -61,7 +61,8 @@ impl Task {
                 None => Err(value_error!("task `{name}`: `{key}` should be a whole number of 1..{MOST}; got {value}")),
             },
         };
-        let (classes, outputs) = (number("classes")?, number("outputs")?.unwrap_or(1));
+        let classes = number("classes")?;
+        let outputs = number("outputs")?.unwrap_or(1);
         let weight = description["weight"].as_f64().unwrap_or(1.0);
         if !(weight.is_finite() && weight >= 0.0) {
             bail!("task `{name}`: `weight` should be at least 0; got {weight}");

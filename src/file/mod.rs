@@ -286,7 +286,8 @@ struct Place {
 impl Header {
     /// The number of its format; files of format 0 have none, and a 1 in their name.
     fn number(&self, format: &Format) -> Result<u32, String> {
-        let (kind, number) = (self.texts.get(FORMAT), self.texts.get(FORMAT_NUMBER));
+        let kind = self.texts.get(FORMAT);
+        let number = self.texts.get(FORMAT_NUMBER);
         match (kind.map(String::as_str), number) {
             (Some(kind), None) if kind.strip_suffix(" 1") == Some(format.name) => Ok(0),
             (Some(kind), Some(number)) if kind == format.name => {

@@ -114,7 +114,9 @@ impl<T: Real, C: Cell<T, P>, const P: usize> Drive<'_, '_, T, C, P> {
     #[inline(always)]
     fn down(&mut self, column: usize, repeat: usize, total: &mut [f64; LANES]) {
         let own = [self.cell.own(column, repeat); BLOCK];
-        let (rows, stride, columns) = (self.batch.rows, self.batch.stride, self.columns);
+        let rows = self.batch.rows;
+        let stride = self.batch.stride;
+        let columns = self.columns;
         let raw = (column * self.repeats + repeat) * P;
         let mut weights = [T::ONE; BLOCK];
         for row in (0..rows).step_by(BLOCK) {
@@ -122,7 +124,8 @@ impl<T: Real, C: Cell<T, P>, const P: usize> Drive<'_, '_, T, C, P> {
             if let Some(given) = self.batch.weights {
                 copy(&given[row..row + count], &mut weights);
             }
-            let (raw, label) = (row * stride + raw, row * columns + column);
+            let raw = row * stride + raw;
+            let label = row * columns + column;
             let tile = Tile { raw, raw_step: stride, label, label_step: columns, count };
             self.judge(tile, &weights, &own, total);
         }
@@ -140,7 +143,8 @@ impl<T: Real, C: Cell<T, P>, const P: usize> Drive<'_, '_, T, C, P> {
             for (l, own) in own[..count].iter_mut().enumerate() {
                 *own = self.cell.own(column + l, repeat);
             }
-            let (raw, label) = (raw + column * step, row * columns + column);
+            let raw = raw + column * step;
+            let label = row * columns + column;
             self.judge(Tile { raw, raw_step: step, label, label_step: 1, count }, &weights, &own, total);
         }
     }

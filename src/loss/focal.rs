@@ -84,7 +84,8 @@ impl<T: Real> Cell<T, 1> for Focal {
     fn cell(&self, [z]: [T; 1], y: T, alpha: T) -> (T, [T; 1]) {
         let (hit, fail, p, q) = cells::logistic(z);
         let no = T::ONE - y;
-        let (entropy, miss) = (y * hit + no * fail, (y * q + no * p).max(T::of(TINY)));
+        let entropy = y * hit + no * fail;
+        let miss = (y * q + no * p).max(T::of(TINY));
         let balance = if alpha.is_nan() { T::ONE } else { alpha * y + (T::ONE - alpha) * no };
         let scale = balance * self.modulation(miss);
         let bend = T::of(self.gamma) * (entropy / miss) * (p * q * (y - no));

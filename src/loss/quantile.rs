@@ -45,7 +45,8 @@ impl<T: Real> Cell<T, 1> for Quantile {
 
     #[inline(always)]
     fn cell(&self, [z]: [T; 1], y: T, quantile: T) -> (T, [T; 1]) {
-        let (error, share) = (y - z, T::of(1.0 / self.quantiles.len() as f64));
+        let error = y - z;
+        let share = T::of(1.0 / self.quantiles.len() as f64);
         let slope = if error > T::ZERO { quantile } else { quantile - T::ONE };
         let slope = if error == T::ZERO { T::ZERO } else { slope * share };
         (slope * error, [-slope])

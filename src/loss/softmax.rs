@@ -78,7 +78,8 @@ impl<T: Real, R: Row<T>> Drive<'_, '_, T, R> {
     /// All rows, a block at a time, `[width][block]` in scratch; `W` is the width where it is known, or 0.
     #[inline(always)]
     fn blocks<const W: usize>(&mut self, scratch: &mut [[T; BLOCK]]) -> f64 {
-        let (rows, stride) = (self.batch.rows, self.batch.stride);
+        let rows = self.batch.rows;
+        let stride = self.batch.stride;
         let mut total = [0.0; LANES];
         let mut picks = Picks { class: [-1; BLOCK], own: [self.row.own(0); BLOCK], weight: [T::ONE; BLOCK] };
         for row in (0..rows).step_by(BLOCK) {
@@ -121,7 +122,8 @@ impl<T: Real, R: Row<T>> Drive<'_, '_, T, R> {
                 top[l] = top[l].max(column[l]);
             }
         }
-        let (mut picked, mut smooth) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK]);
+        let mut picked = [T::ZERO; BLOCK];
+        let mut smooth = [T::ZERO; BLOCK];
         for (k, column) in logits.iter_mut().enumerate() {
             for l in 0..BLOCK {
                 let z = column[l] - top[l];
@@ -173,14 +175,16 @@ impl<T: Real, R: Row<T>> Drive<'_, '_, T, R> {
     /// One row of many classes.
     #[inline(always)]
     fn wide(&mut self, row: usize) -> f64 {
-        let (width, start) = (self.batch.width, row * self.batch.stride);
+        let width = self.batch.width;
+        let start = row * self.batch.stride;
         let weight = self.batch.weights.map_or(T::ONE, |w| w[row]);
         let mut gradient = self.batch.gradient.as_mut().map(|g| &mut g[start..start + width]);
         if self.classes[row] < 0 || weight == T::ZERO {
             gradient.iter_mut().for_each(|g| g.fill(T::ZERO));
             return 0.0;
         }
-        let (logits, class) = (&self.batch.outputs[start..start + width], self.classes[row] as usize);
+        let logits = &self.batch.outputs[start..start + width];
+        let class = self.classes[row] as usize;
         let top = lanes(logits, T::LOWEST, |top, z| top.max(z)).into_iter().fold(T::LOWEST, T::max);
         let sum = lanes(logits, T::ZERO, |sum, z| sum + (z - top).exp()).into_iter().fold(T::ZERO, T::add);
         let log_sum = sum.ln();

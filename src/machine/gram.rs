@@ -41,7 +41,8 @@ impl<T: Real> Square<T> {
         let width = slab.layout.len() / tasks.max(1);
         let mut products = Vec::new();
         if slab.layout.len() >= LARGE {
-            let (all, block) = (slab.shaped(&[tasks, width])?, SUMMED as usize);
+            let all = slab.shaped(&[tasks, width])?;
+            let block = SUMMED as usize;
             let end = width / block * block;
             for (from, to, size) in [(0, end, block), (end, width, width - end)].into_iter().filter(|(a, b, _)| a < b) {
                 let groups = (to - from) / size;
@@ -78,7 +79,8 @@ fn block_products<T: Real>(slab: &[T], columns: [usize; 3], tasks: usize, gramia
     for i in (0..tasks).step_by(TILE) {
         for j in (0..=i).step_by(TILE) {
             if i + TILE <= tasks {
-                let (a, b) = (std::array::from_fn(|r| row(i + r)), std::array::from_fn(|c| row(j + c)));
+                let a = std::array::from_fn(|r| row(i + r));
+                let b = std::array::from_fn(|c| row(j + c));
                 // Lanes of double precision take twice the registers.
                 let wide = size_of::<T>() > 4;
                 let tile = if wide { dots::<T, TILE, TILE, { LANES / 2 }>(a, b) } else { dots::<T, TILE, TILE, LANES>(a, b) };

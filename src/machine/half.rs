@@ -114,10 +114,12 @@ const BLOCK: usize = 2048;
 /// Adds the products of a rounded slab `[tasks, width]` with itself to `gramian` `[tasks, tasks]`: single precision within a
 /// block of columns, double beyond.
 pub fn add_rounded_products(slab: &[u16], tasks: usize, room: &mut Vec<f64>, gramian: &mut [f64]) {
-    let (width, size) = (slab.len() / tasks.max(1), tasks * tasks);
+    let width = slab.len() / tasks.max(1);
+    let size = tasks * tasks;
     room.clear();
     room.resize(threads(slab.len()) * size, 0.0);
-    let (blocks, places) = (width.div_ceil(BLOCK), Disjoint::new(room));
+    let blocks = width.div_ceil(BLOCK);
+    let places = Disjoint::new(room);
     split(blocks, slab.len(), &|thread, range| {
         // SAFETY: every thread has sums of its own.
         let sums = unsafe { places.part(thread * size..(thread + 1) * size) };
@@ -150,7 +152,8 @@ fn add_tile(
 ) {
     // Beyond the last row the last one stands in, and what comes of it is left out.
     let row = |task: usize| &slab[task.min(tasks - 1) * width..][columns.clone()];
-    let (a, b) = (std::array::from_fn(|r| row(i + r)), std::array::from_fn(|c| row(j + c)));
+    let a = std::array::from_fn(|r| row(i + r));
+    let b = std::array::from_fn(|c| row(j + c));
     let products = dots(a, b);
     for (r, products) in products.iter().enumerate().filter(|(r, _)| i + r < tasks) {
         for (c, &product) in products.iter().enumerate().filter(|(c, _)| j + c <= i + r) {

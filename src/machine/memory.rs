@@ -14,8 +14,10 @@ pub fn huge_pages<T>(memory: *mut T, count: usize) {
     }
     const HUGE: i32 = 14;
     const PAGE: usize = 4096;
-    let (start, end) = (memory as usize, memory as usize + count * size_of::<T>());
-    let (first, last) = (start.next_multiple_of(PAGE), end - end % PAGE);
+    let start = memory as usize;
+    let end = memory as usize + count * size_of::<T>();
+    let first = start.next_multiple_of(PAGE);
+    let last = end - end % PAGE;
     if end - start >= LARGE {
         // SAFETY: whole pages of the caller's own memory, whose contents this advice does not change. Where it is refused,
         // pages stay small.

@@ -86,7 +86,8 @@ unsafe extern "C" fn outlined(job: *mut c_void) {
 
 /// Runs `body(thread, units)` over `0..units`, split between [`threads`] of them; each range is one thread's.
 pub fn split(units: usize, numbers: usize, body: &(dyn Fn(usize, Range<usize>) + Sync)) {
-    let (wanted, open_mp) = (threads(numbers).min(units.max(1)), open_mp());
+    let wanted = threads(numbers).min(units.max(1));
+    let open_mp = open_mp();
     let Some(open_mp) = open_mp.filter(|_| wanted > 1) else { return body(0, 0..units) };
     let job = Job { body, units, open_mp, panic: Mutex::new(None) };
     // SAFETY: the call returns when all threads are through with the job, which it only reads.

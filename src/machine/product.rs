@@ -28,7 +28,9 @@ pub struct Product {
 impl Product {
     /// Checks the shapes: `[m, k] [k, n] -> [m, n]`, or all three with a leading batch dimension.
     pub fn new(out: Tensor, a: Tensor, b: Tensor) -> Result<Self> {
-        let (o, l, r) = (out.size(), a.size(), b.size());
+        let o = out.size();
+        let l = a.size();
+        let r = b.size();
         let agree = match (o.as_slice(), l.as_slice(), r.as_slice()) {
             ([m, n], [p, k], [q, s]) => m == p && k == q && n == s,
             ([c, m, n], [d, p, k], [e, q, s]) => c == d && d == e && m == p && k == q && n == s,

@@ -40,7 +40,10 @@ impl Column {
         if ranks {
             self.scores.resize(before + rows, 0);
         }
-        let (mut count, mut right, mut unknown, room) = (0, 0, false, &mut self.scores[before..]);
+        let mut count = 0;
+        let mut right = 0;
+        let mut unknown = false;
+        let room = &mut self.scores[before..];
         // note: without branches, since neither labels nor decisions can be foreseen.
         for (p, y, there) in cells {
             let positive = y >= 0.5;
@@ -123,7 +126,9 @@ impl Column {
 
     /// Chance that a positive has a higher score than a negative, equal ones counted half.
     fn auroc(&self) -> Option<f64> {
-        let (mut below, mut pairs, mut positives) = (0.0, 0.0, 0.0);
+        let mut below = 0.0;
+        let mut pairs = 0.0;
+        let mut positives = 0.0;
         for [yes, no] in self.groups() {
             pairs += yes * (below + 0.5 * no);
             below += no;
@@ -134,7 +139,9 @@ impl Column {
 
     /// Mean over positives of the precision at their score.
     fn average_precision(&self) -> Option<f64> {
-        let (mut found, mut seen, mut sum) = (0.0, 0.0, 0.0);
+        let mut found = 0.0;
+        let mut seen = 0.0;
+        let mut sum = 0.0;
         for [yes, no] in self.groups().rev() {
             found += yes;
             seen += yes + no;

@@ -189,7 +189,8 @@ impl Meter {
         let columns = self.columns.len();
         let width = self.linked.len() / batch.rows.max(1);
         // One number an output: the mean of mean and variance, the middle one of several quantiles.
-        let (each, middle) = (width / columns.max(1), (width / columns.max(1)).saturating_sub(1) / 2);
+        let each = width / columns.max(1);
+        let middle = each.saturating_sub(1) / 2;
         let linked = &self.linked;
         let ranks = wanted.metrics.iter().any(|metric| metric.ranks());
         for (k, column) in self.columns.iter_mut().enumerate() {
@@ -227,7 +228,8 @@ impl Meter {
         width: usize,
     ) -> Result<()> {
         let Some(wanted) = &self.wanted else { return Ok(()) };
-        let (classes, ranks) = (wanted.kind == Kind::Classes, wanted.metrics.iter().any(|metric| metric.ranks()));
+        let classes = wanted.kind == Kind::Classes;
+        let ranks = wanted.metrics.iter().any(|metric| metric.ranks());
         let fits = [width, if width == 2 { 1 } else { width }][usize::from(classes)] == self.columns.len();
         if width == 0 || !fits || predicted.len() != known.len() * if classes { width } else { 1 } {
             bail!("metrics: {} predictions of width {width} do not fit {} labels", predicted.len(), known.len());
@@ -245,7 +247,8 @@ impl Meter {
         for (k, column) in self.columns.iter_mut().enumerate() {
             let rows = known.len() / width;
             let cell = |row: usize| {
-                let (p, y) = (predicted[row * width + k].into(), known[row * width + k]);
+                let p = predicted[row * width + k].into();
+                let y = known[row * width + k];
                 (p, y, !y.is_nan())
             };
             match wanted.kind {

@@ -10,10 +10,12 @@ impl Network {
         let entries = self.entries.iter().filter_map(|entry| Some((entry, entry.param?)));
         let entries: Vec<_> = entries.filter(|(_, param)| !self.params[*param].sparse).collect();
         let mut blocks: Vec<Block> = Vec::with_capacity(entries.len());
-        let (mut pieces, mut seen) = (vec![0; self.params.len()], vec![0; self.params.len()]);
+        let mut pieces = vec![0; self.params.len()];
+        let mut seen = vec![0; self.params.len()];
         entries.iter().for_each(|(_, param)| pieces[*param] += 1);
         for (entry, param) in &entries {
-            let (reach, role) = (self.params[*param].reach, self.params[*param].role);
+            let reach = self.params[*param].reach;
+            let role = self.params[*param].role;
             let (piece, pieces) = (seen[*param], pieces[*param]);
             seen[*param] += 1;
             let task = match reach {

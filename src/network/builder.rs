@@ -109,7 +109,8 @@ impl Builder {
         if features.is_empty() {
             return self.numeric();
         }
-        let (mut first, mut tables) = (0, Vec::with_capacity(features.len()));
+        let mut first = 0;
+        let mut tables = Vec::with_capacity(features.len());
         for (j, feature) in features.iter().enumerate() {
             let shape = [self.net.categorical[first], feature.width];
             let deviation = 1.0 / (feature.width as f64).sqrt();
@@ -189,7 +190,8 @@ impl Builder {
     /// Linear heads over one input, a task each, fused into one product; `[rows, sum of widths]`.
     pub fn heads(&mut self, paths: &[String], x: ValueId, widths: &[usize]) -> ValueId {
         let x = self.materialize(x);
-        let (inner, outer) = (self.value(x).width, widths.iter().fold(0, |sum: usize, &w| sum.saturating_add(w)));
+        let inner = self.value(x).width;
+        let outer = widths.iter().fold(0, |sum: usize, &w| sum.saturating_add(w));
         let bound = Init::Uniform(1.0 / (inner.max(1) as f64).sqrt());
         let pieces = |name: &str, shape: &dyn Fn(usize) -> Vec<usize>| {
             paths.iter().zip(widths).map(|(path, &w)| (format!("{path}.{name}"), shape(w))).collect::<Vec<_>>()

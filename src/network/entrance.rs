@@ -33,7 +33,9 @@ pub fn task_columns(net: &Network, value: ValueId, layers: usize) -> Vec<TaskCol
         Reach::Own => {
             let mut pieces: Vec<TaskColumns> = Vec::new();
             for own in 0..groups {
-                let (task, group, start) = (net.owner(value).task(own), own / layers, own % layers * width);
+                let task = net.owner(value).task(own);
+                let group = own / layers;
+                let start = own % layers * width;
                 match pieces.last_mut().filter(|last| (last.task, last.group) == (task, group)) {
                     Some(last) => last.columns.end += width,
                     None => pieces.push(TaskColumns { task, group, columns: start..start + width }),

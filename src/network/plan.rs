@@ -67,7 +67,10 @@ impl<T: Number> Plan<T> {
             _ => None,
         };
         let kernels = (0..net.ops.len()).map(|node| {
-            let (values, gradients, contributions, slabs) = (&values, &gradients, &contributions, slabs.as_ref());
+            let values = &values;
+            let gradients = &gradients;
+            let contributions = &contributions;
+            let slabs = slabs.as_ref();
             let at = Prepare { net, rows, node, purpose, params, values, gradients, contributions, slabs };
             T::kernel(net.ops[node].as_ref(), &at)
         });
@@ -87,7 +90,8 @@ impl<T: Number> Plan<T> {
         let names = net.terms();
         let place = |name| names.iter().position(|known| *known == name).expect("the network knows its nodes' terms");
         let terms = net.ops.iter().map(|op| op.terms().into_iter().map(place).collect()).collect();
-        let (outputs, representation) = (net.outputs.clone(), net.representation);
+        let outputs = net.outputs.clone();
+        let representation = net.representation;
         let learns = net.ops.iter().map(|op| net.values[op.output()].learns).collect();
         let frozen =
             net.entries.iter().filter(|entry| entry.frozen && entry.param.is_some_and(|p| net.params[p].learns));

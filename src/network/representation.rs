@@ -23,7 +23,8 @@ pub struct HeadProducts<T> {
 impl<T: Real> HeadProducts<T> {
     /// The views, for heads that fill `outputs` by a weight `[outputs, width]` and whose gradients `dy` `[rows, outputs]` arrive.
     pub fn new(net: &Network, outputs: ValueId, weight: &Buffer<T>, dy: &Buffer<T>) -> Result<Self> {
-        let (outer, rows, inner) = (dy.layout.width, dy.layout.rows, net.values[net.representation].width);
+        let Layout { rows, width: outer, .. } = dy.layout;
+        let inner = net.values[net.representation].width;
         let square = || Buffer::zeros(Layout { groups: 1, rows: outer, lanes: 1, width: outer });
         let (of_weights, of_gradients) = (square()?, square()?);
         let weights = in_blocks(&of_weights.shaped(&[outer, outer])?, &weight.shaped(&[outer, inner])?)?;
@@ -40,7 +41,9 @@ impl<T: Real> HeadProducts<T> {
                 product.run(if block == 0 { Mode::Write } else { Mode::Add })?;
             }
         }
-        let (w, d, outer) = (self.weights.1.slice(), self.gradients.1.slice(), self.weights.1.layout.width);
+        let w = self.weights.1.slice();
+        let d = self.gradients.1.slice();
+        let outer = self.weights.1.layout.width;
         let tasks = self.columns.len();
         for (s, one) in self.columns.iter().enumerate() {
             for (t, other) in self.columns.iter().enumerate().take(s + 1) {

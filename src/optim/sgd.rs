@@ -32,7 +32,8 @@ crate::component! {
 
 fn coherent(sgd: &Sgd) -> Result<()> {
     if sgd.nesterov && (sgd.momentum == 0.0 || sgd.dampening != 0.0) {
-        let (momentum, dampening) = (sgd.momentum, sgd.dampening);
+        let momentum = sgd.momentum;
+        let dampening = sgd.dampening;
         bail!("SGD: argument `nesterov` needs momentum > 0 and dampening = 0; got {momentum} and {dampening}");
     }
     Ok(())

@@ -33,7 +33,8 @@ impl<T: Real> Params<T> {
     /// Fresh parameters, and state that starts from these numbers; the same seed gives the same numbers.
     pub fn new(params: &[Param], state: &[f64], seed: u64) -> Result<Self> {
         let flat = |len| Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: len });
-        let (mut values, gradients) = (flat(size(params))?, flat(dense(params))?);
+        let mut values = flat(size(params))?;
+        let gradients = flat(dense(params))?;
         for param in params {
             let stream = Stream::new(seed, &[INIT, param.start.stream as u64]);
             start(param, stream, &mut values.slice_mut()[param.range.clone()]);
@@ -49,7 +50,8 @@ impl<T: Real> Params<T> {
 
 /// Every number depends on its place alone, so that threads may share the work.
 fn start<T: Real>(param: &Param, stream: Stream, values: &mut [T]) {
-    let (count, size) = (values.len(), (values.len() / param.start.copies.max(1)).max(1));
+    let count = values.len();
+    let size = (values.len() / param.start.copies.max(1)).max(1);
     let places = Disjoint::new(values);
     parallel::split(count.div_ceil(LOT), count, &|_, lots| {
         let range = lots.start * LOT..count.min(lots.end * LOT);

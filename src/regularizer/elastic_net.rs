@@ -34,7 +34,8 @@ impl Regularizer for ElasticNet {
 
 impl<T: Real> Penalty<T> for ElasticNet {
     fn add(&mut self, places: &Places, parameters: &[T], gradient: Option<&mut [T]>) -> f64 {
-        let (first, second) = (T::of(self.strength * self.ratio), T::of(self.strength * (1.0 - self.ratio)));
+        let first = T::of(self.strength * self.ratio);
+        let second = T::of(self.strength * (1.0 - self.ratio));
         each(places, parameters, gradient, |w| {
             let sign = if w > T::ZERO { first } else { T::ZERO };
             let sign = if w < T::ZERO { -first } else { sign };

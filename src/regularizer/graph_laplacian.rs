@@ -47,7 +47,8 @@ fn symmetric(graph: &GraphLaplacian) -> Result<()> {
 impl Regularizer for GraphLaplacian {
     fn choose(&mut self, all: &Places) -> Result<Places> {
         let places = all.common(Self::CLASS, self.on.as_deref())?;
-        let (tasks, given) = (places.tasks, self.relation.as_ref());
+        let tasks = places.tasks;
+        let given = self.relation.as_ref();
         if let Some(relation) = given.filter(|relation| relation.len() != tasks) {
             bail!(
                 "GraphLaplacian: argument `relation` should have a row for each of {tasks} tasks; got {}",

@@ -43,7 +43,8 @@ impl Regularizer for Orthogonality {
         if pairs.is_empty() {
             let name =
                 |given: &Option<String>, other: &str| given.as_ref().map_or(other.into(), |on| format!("{on:?}"));
-            let (shared, private) = (name(&self.shared, "all tasks"), name(&self.private, "single tasks"));
+            let shared = name(&self.shared, "all tasks");
+            let private = name(&self.private, "single tasks");
             bail!("Orthogonality: no weight of {shared} reads the same input as a weight of {private}");
         }
         let pieces = pairs.into_iter().flatten().cloned().collect();

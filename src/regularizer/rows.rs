@@ -74,7 +74,8 @@ pub fn mix_rows<T: Real>(
                 }
             }
             for (start, &weight) in rest.iter().zip(by_rest) {
-                let (row, weight) = (&flat[start + first..][..count], T::of(weight));
+                let row = &flat[start + first..][..count];
+                let weight = T::of(weight);
                 for k in 0..count {
                     mixed[k] += weight * row[k];
                 }
@@ -96,7 +97,8 @@ vectorised! {
 /// `factor * sum_t |w_t - mean|^2` of one stack, with its gradient.
 pub fn spread<T: Real>(stack: &Stack, factor: f64, flat: &[T], gradient: Option<&mut [T]>) -> f64 {
     let mut gradient = gradient;
-    let (share, slope) = (T::of(1.0 / stack.starts.len() as f64), T::of(2.0 * factor));
+    let share = T::of(1.0 / stack.starts.len() as f64);
+    let slope = T::of(2.0 * factor);
     let mut total = 0.0;
     for first in (0..stack.size).step_by(BLOCK) {
         let count = (stack.size - first).min(BLOCK);
@@ -178,7 +180,8 @@ pub fn scale_columns<T: Real>(stack: &Stack, factors: &[f64], flat: &[T], gradie
     let size = factors.len();
     for start in &stack.starts {
         for first in (*start..start + stack.size).step_by(size.max(1)) {
-            let (row, out) = (&flat[first..][..size], &mut gradient[first..][..size]);
+            let row = &flat[first..][..size];
+            let out = &mut gradient[first..][..size];
             for k in 0..size {
                 out[k] += T::of(factors[k] * row[k].wide());
             }

@@ -159,7 +159,8 @@ pub(super) mod tests {
         let gramian = [1.25, -0.7, -0.7, 4.09];
         for i in 1..100 {
             for j in -99..100 {
-                let (a, c) = (f64::from(i) / 100.0, f64::from(j) / 100.0);
+                let a = f64::from(i) / 100.0;
+                let c = f64::from(j) / 100.0;
                 let d = 1.0 - a;
                 let determinant = a * d - c * c;
                 if determinant > 1e-9 {

@@ -95,7 +95,8 @@ impl<'a> Unfolding<'a> {
     fn new(stack: &'a Stack, mode: usize) -> Self {
         let [out, inputs] = stack.matrix();
         let axes = [stack.starts.len(), out, inputs];
-        let (own, rest) = (axes[mode], axes.iter().product::<usize>() / axes[mode].max(1));
+        let own = axes[mode];
+        let rest = axes.iter().product::<usize>() / axes[mode].max(1);
         let turned = own > rest;
         let mut strides = [0; 3];
         let mut within = if turned { own } else { 1 };
@@ -109,7 +110,8 @@ impl<'a> Unfolding<'a> {
 
     /// Calls with each element's place in the matrix and in the flat parameters.
     fn each(&self, mut call: impl FnMut(usize, usize)) {
-        let ([out, inputs], [by_task, by_out, by_in]) = (self.stack.matrix(), self.strides);
+        let [out, inputs] = self.stack.matrix();
+        let [by_task, by_out, by_in] = self.strides;
         for (task, start) in self.stack.starts.iter().enumerate() {
             for o in 0..out {
                 for i in 0..inputs {

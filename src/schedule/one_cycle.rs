@@ -27,8 +27,10 @@ fn anneal(from: f64, to: f64, done: f64) -> f64 {
 impl Schedule for OneCycle {
     fn factor(&self, at: Position) -> Result<f64> {
         let steps = total("OneCycle", at)? as f64;
-        let (step, initial) = (at.step as f64, 1.0 / self.div_factor);
-        let (peak, end) = (self.pct_start * steps - 1.0, steps - 1.0);
+        let step = at.step as f64;
+        let initial = 1.0 / self.div_factor;
+        let peak = self.pct_start * steps - 1.0;
+        let end = steps - 1.0;
         if step <= peak {
             return Ok(if peak > 0.0 { anneal(initial, 1.0, step / peak) } else { 1.0 });
         }

@@ -60,12 +60,15 @@ impl Sharing for Aitm {
 
 /// What a step knows, from the one before and its own encoder.
 fn transfer(net: &mut Builder, task: &str, before: Feature, own: Feature, reach: Reach) -> Result<ValueId> {
-    let (width, path) = (net.value(own.value).width, part(task));
+    let width = net.value(own.value).width;
+    let path = part(task);
     let known = net.group_of(before.value, before.group, Reach::All);
     let p = net.narrow(&format!("transfer.{path}"), known, width, Some(Activation::Relu), reach);
     let u = net.gather(&[(p, 0), (own.value, own.group)], reach);
     let h = |net: &mut Builder, name: &str| net.tied(&format!("attention.{path}.{name}"), u, width, None);
-    let (query, key, value) = (h(net, "query"), h(net, "key"), h(net, "value"));
+    let query = h(net, "query");
+    let key = h(net, "key");
+    let value = h(net, "value");
     let scores = net.dot(query, key, 1.0 / (width as f64).sqrt())?;
     let scores = net.join(scores);
     let weights = net.softmax(scores);

@@ -39,11 +39,13 @@ fn not_empty(scheme: &Branched) -> Result<()> {
 impl Sharing for Branched {
     fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let layers = self.read(&parts.names())?;
-        let (tasks, stages) = (parts.tasks.len(), parts.encoder.stages());
+        let tasks = parts.tasks.len();
+        let stages = parts.encoder.stages();
         if layers.len() > stages {
             bail!("Branched: argument `branches` has {} layers, but the encoder only {stages}", layers.len());
         }
-        let (mut x, mut before) = (parts.x, vec![(0..tasks).collect::<Vec<_>>()]);
+        let mut x = parts.x;
+        let mut before = vec![(0..tasks).collect::<Vec<_>>()];
         for stage in 0..stages {
             let Some(now) = layers.get(stage).or(layers.last()) else {
                 x = parts.encoder.stage(net, stage, &["encoder".to_owned()], x)?;

@@ -20,11 +20,10 @@ crate::component! {
 
 impl Sharing for Cgc {
     fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
-        let (tasks, encoder) = (parts.tasks.len(), parts.encoder);
-        let (of_tasks, of_all) = (
-            parts.numbered(net, "task_experts", self.task_experts)?,
-            net.numbered("shared_experts", self.shared_experts)?,
-        );
+        let tasks = parts.tasks.len();
+        let encoder = parts.encoder;
+        let of_tasks = parts.numbered(net, "task_experts", self.task_experts)?;
+        let of_all = net.numbered("shared_experts", self.shared_experts)?;
         let each = net.each(parts.x, of_tasks.len(), Reach::Own);
         let own = encoder.build(net, &of_tasks, each)?;
         let each = net.each(parts.x, of_all.len(), Reach::All);

@@ -20,7 +20,8 @@ crate::component! {
 
 impl Sharing for CrossStitch {
     fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
-        let (tasks, stages) = (parts.tasks.len(), parts.encoder.stages());
+        let tasks = parts.tasks.len();
+        let stages = parts.encoder.stages();
         let start = near_identity(tasks, self.start);
         let mut x = net.each(parts.x, tasks, Reach::All);
         for stage in 0..stages {

@@ -25,7 +25,8 @@ crate::component! {
 
 impl Sharing for Nddr {
     fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
-        let (tasks, stages) = (parts.tasks.len(), parts.encoder.stages());
+        let tasks = parts.tasks.len();
+        let stages = parts.encoder.stages();
         let mut x = net.each(parts.x, tasks, Reach::All);
         for stage in 0..stages {
             x = parts.encoder.stage(net, stage, &parts.paths("encoders"), x)?;

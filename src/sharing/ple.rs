@@ -60,15 +60,17 @@ impl Ple {
         stages: Range<usize>,
         last: bool,
     ) -> Result<Level> {
-        let (tasks, k, s) = (parts.tasks.len(), self.task_experts, self.shared_experts);
+        let tasks = parts.tasks.len();
+        let k = self.task_experts;
+        let s = self.shared_experts;
         let prefix = |name: &str| format!("levels.{level}.{name}");
         let reach = if last { Reach::Own } else { Reach::All };
         let experts = |net: &mut Builder, paths: &[String], x: ValueId| {
             stages.clone().try_fold(x, |x, stage| parts.encoder.stage(net, stage, paths, x))
         };
         // The first level's experts all read the features; later ones what their task's gate mixed.
-        let (paths_of_tasks, paths_of_all) =
-            (parts.numbered(net, &prefix("task_experts"), k)?, net.numbered(&prefix("shared_experts"), s)?);
+        let paths_of_tasks = parts.numbered(net, &prefix("task_experts"), k)?;
+        let paths_of_all = net.numbered(&prefix("shared_experts"), s)?;
         let groups = net.value(at.tasks).groups;
         let each = net.each(at.tasks, tasks * k / groups, reach);
         let own = experts(net, &paths_of_tasks, each)?;

@@ -25,7 +25,9 @@ crate::component! {
 
 impl Sharing for Sluice {
     fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
-        let (tasks, stages, subspaces) = (parts.tasks.len(), parts.encoder.stages(), self.subspaces);
+        let tasks = parts.tasks.len();
+        let stages = parts.encoder.stages();
+        let subspaces = self.subspaces;
         let names = net.numbered_each(&parts.names(), subspaces)?;
         let start = near_identity(names.len(), self.start);
         let mut x = net.each(parts.x, tasks, Reach::All);

@@ -48,7 +48,8 @@ fn conflicting(seed: u64, n: usize, width: usize, share: f64) -> Vec<f64> {
 
 /// Rows that differ by little.
 fn near(seed: u64, n: usize, distance: f64) -> Vec<f64> {
-    let (shared, own) = (normal(seed, 1, 2 * n + 3), normal(seed + 1, n, 2 * n + 3));
+    let shared = normal(seed, 1, 2 * n + 3);
+    let own = normal(seed + 1, n, 2 * n + 3);
     own.iter().enumerate().map(|(at, x)| shared[at % (2 * n + 3)] + distance * x).collect()
 }
 
@@ -108,7 +109,8 @@ pub fn all() -> Vec<Case> {
 /// Rows that people's tasks have: doubled, opposed, on one line, of rank 1, some huge and some tiny, of mean 0; 2 to 64 of
 /// them, of numbers in single precision.
 pub fn degenerate(seed: u64) -> (usize, Vec<f64>) {
-    let (choice, random) = (Stream::new(seed, &[1]), Stream::new(seed, &[2]));
+    let choice = Stream::new(seed, &[1]);
+    let random = Stream::new(seed, &[2]);
     let any = |what: u64, of: &[usize]| of[(choice.bits(what) % of.len() as u64) as usize];
     let n = if seed.is_multiple_of(64) { any(0, &[20, 33, 64]) } else { any(0, &[2, 3, 4, 5, 6, 8, 10, 12]) };
     let width = any(1, &[1, 2, 6, 30, n + 3]);

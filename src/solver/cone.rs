@@ -44,10 +44,15 @@ pub fn project_each(gramian: &[f64], weights: &[f64], rounding: f64) -> Lent<f64
     let n = weights.len();
     let cosines = Cosines::of(gramian, n);
     let mut program = Program::new(&cosines.matrix, n);
-    let (mut sum, mut linear, mut active) = (Lent::zeros(n), Lent::zeros(n), Lent::with_capacity(n));
-    let (mut predicted, mut least) = (Aligned::new(n * LANES), Aligned::new(n * LANES));
+    let mut sum = Lent::zeros(n);
+    let mut linear = Lent::zeros(n);
+    let mut active = Lent::with_capacity(n);
+    let mut predicted = Aligned::new(n * LANES);
+    let mut least = Aligned::new(n * LANES);
     let mut predicts = true;
-    let (noise, mut row, mut ladder) = (noise(n, rounding), Lent::zeros(n), None);
+    let noise = noise(n, rounding);
+    let mut row = Lent::zeros(n);
+    let mut ladder = None;
     for i in 0..n {
         if predicts {
             if i % LANES == 0 {
@@ -82,7 +87,11 @@ pub fn project_each(gramian: &[f64], weights: &[f64], rounding: f64) -> Lent<f64
 /// Whether `u + y` of a program that was just solved, with `ridge` on the diagonal of its matrix, conflicts with no row
 /// and is no longer than the rows of `u` together, if squares of `n` unit rows may be off by `noise`.
 fn fits(program: &Program<'_>, u: &[f64], noise: f64, ridge: f64) -> bool {
-    let (mut square, mut weights, mut size, mut bound, mut wrong) = (0.0, 0.0, 0.0, 0.0, 0.0_f64);
+    let mut square = 0.0;
+    let mut weights = 0.0;
+    let mut size = 0.0;
+    let mut bound = 0.0;
+    let mut wrong = 0.0_f64;
     for ((&u, &y), &slope) in u.iter().zip(&program.solution).zip(program.slopes()) {
         let v = u + y;
         (square, weights, size, bound) = (square - slope * v, weights + v * v, size + v, bound + u);
@@ -125,7 +134,8 @@ impl pulp::WithSimd for Prediction<'_> {
         self.least.fill(0.0);
         (0..LANES.min(n - self.first)).for_each(|lane| self.least[(self.first + lane) * LANES + lane] = 1.0);
         self.weights.copy_from_slice(self.least);
-        let (weights, least) = (S::as_mut_simd_f64s(self.weights).0, S::as_simd_f64s(self.least).0);
+        let weights = S::as_mut_simd_f64s(self.weights).0;
+        let least = S::as_simd_f64s(self.least).0;
         for _ in 0..ROUNDS {
             for (j, row) in self.matrix.chunks_exact(n).enumerate() {
                 let (blocks, rest) = row.as_chunks::<4>();

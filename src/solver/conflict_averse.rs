@@ -79,7 +79,8 @@ impl<'a> Ball<'a> {
         }
         let weights = hull::nearest(self.matrix, self.lengths);
         let unit: Lent<f64> = weights.iter().zip(self.lengths).map(|(w, length)| w * length).collect();
-        let (norm, size) = (square(self.matrix, &unit), unit.iter().sum::<f64>());
+        let norm = square(self.matrix, &unit);
+        let size = unit.iter().sum::<f64>();
         (norm > rounding(unit.len(), size)).then(|| dot(&unit, &self.along) + self.radius * norm.sqrt())
     }
 
@@ -87,7 +88,8 @@ impl<'a> Ball<'a> {
     /// gains as much as the dual allows; `ridge` is what the diagonal of the matrix has above 1.
     fn fits(&self, y: &[f64], most: Option<f64>, noise: f64, ridge: f64) -> bool {
         let n = y.len() as f64;
-        let (more, lengths) = (times(self.matrix, y), self.lengths.iter().sum::<f64>() / n);
+        let more = times(self.matrix, y);
+        let lengths = self.lengths.iter().sum::<f64>() / n;
         let (square, sum) = (dot(&more, y).max(0.0), dot(y, y));
         let radius = self.radius + 2.0 * self.c * noise.sqrt() * lengths;
         let inside = (square - ridge * sum).max(0.0) + noise * sum <= radius * radius;
@@ -134,7 +136,8 @@ impl<'a> Ball<'a> {
             }
             let high = if long { value } else { most.unwrap_or(0.0) };
             (least, most) = (if long { least } else { value }, Some(high));
-            let (root, rounding) = (self.root(&program), 8.0 * f64::EPSILON * value.abs());
+            let root = self.root(&program);
+            let rounding = 8.0 * f64::EPSILON * value.abs();
             // A root outside belongs to an active set that does not reach so far.
             let reached = root >= least - rounding && root <= high + rounding;
             value = if reached { root } else { 0.5 * (least + high) };
@@ -146,8 +149,11 @@ impl<'a> Ball<'a> {
 
     /// The value for which `J^T y` has the right length if the active set stays.
     fn root(&self, program: &Program<'_>) -> f64 {
-        let (p, k) = (program.solve_positive(&self.shares), program.solve_positive(&self.along));
-        let (mut a, mut b, mut d) = (0.0, 0.0, 0.0);
+        let p = program.solve_positive(&self.shares);
+        let k = program.solve_positive(&self.along);
+        let mut a = 0.0;
+        let mut b = 0.0;
+        let mut d = 0.0;
         for ((&i, p), k) in program.positive().iter().zip(&p).zip(&k) {
             a += p * self.shares[i];
             b += p * self.along[i];

@@ -230,7 +230,9 @@ fn step(d: &mut [f64], e: &mut [f64], vectors: &mut [f64], n: usize) {
         if k > 0 {
             e[k - 1] = r;
         }
-        let (a, b, g) = (d[k], e[k], d[k + 1]);
+        let a = d[k];
+        let b = e[k];
+        let g = d[k + 1];
         d[k] = c * c * a + 2.0 * c * s * b + s * s * g;
         d[k + 1] = s * s * a - 2.0 * c * s * b + c * c * g;
         e[k] = c * s * (g - a) + (c * c - s * s) * b;

@@ -80,7 +80,8 @@ impl std::ops::DerefMut for Aligned {
 /// `y - factor x` in `y`.
 #[inline(always)]
 pub fn subtract<S: Simd>(simd: S, y: &mut [f64], factor: f64, x: &[f64]) {
-    let ((vectors, rest), (others, other)) = (S::as_mut_simd_f64s(y), S::as_simd_f64s(x));
+    let (vectors, rest) = S::as_mut_simd_f64s(y);
+    let (others, other) = S::as_simd_f64s(x);
     let factors = simd.splat_f64s(factor);
     for (y, x) in vectors.iter_mut().zip(others) {
         *y = simd.sub_f64s(*y, simd.mul_f64s(factors, *x));
@@ -203,7 +204,9 @@ impl Factor {
     /// Takes from the rows from `first` on what index `j` explains of them.
     #[inline(always)]
     fn eliminate<S: Simd>(&mut self, simd: S, j: usize, first: usize) {
-        let (end, width, share) = (self.kept.len(), self.width, self.shares[j]);
+        let end = self.kept.len();
+        let width = self.width;
+        let share = self.shares[j];
         let (before, after) = self.columns.split_at_mut((j + 1) * width);
         let rows = &mut *self.rows;
         let column = &mut before[j * width..];
@@ -265,7 +268,9 @@ impl Factor {
     #[inline(always)]
     fn remove<S: Simd>(&mut self, simd: S, position: usize) {
         let (k, width) = (self.kept.len(), self.width);
-        let (columns, rows, spread) = (&mut *self.columns, &mut *self.rows, &mut *self.spread);
+        let columns = &mut *self.columns;
+        let rows = &mut *self.rows;
+        let spread = &mut *self.spread;
         let mut weight = self.pivots[position];
         spread[..room(k)].copy_from_slice(&columns[position * width..][..room(k)]);
         for j in position + 1..k {

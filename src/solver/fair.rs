@@ -93,7 +93,8 @@ impl Newton<'_> {
     fn solve(&self) -> (Lent<f64>, usize) {
         // The solution of rows at right angles.
         let mut v: Lent<f64> = self.b.iter().map(|b| b.powf(1.0 / (1.0 + self.p))).collect();
-        let (mut last, mut work) = (f64::INFINITY, Work::new(v.len()));
+        let mut last = f64::INFINITY;
+        let mut work = Work::new(v.len());
         for turn in 0..LIMIT {
             let pulls: Lent<f64> = v.iter().zip(&self.b).map(|(v, b)| b * self.power(*v)).collect();
             let mut gradient = times(self.matrix, &v);
@@ -133,7 +134,8 @@ impl Newton<'_> {
     fn search(&self, v: &[f64], step: &[f64], slope: f64) -> f64 {
         let bounds = v.iter().zip(step).filter(|(_, s)| **s < 0.0).map(|(v, s)| -0.99 * v / s);
         let mut length = bounds.fold(1.0, f64::min);
-        let (from, rate) = (dot(&times(self.matrix, v), step), dot(&times(self.matrix, step), step));
+        let from = dot(&times(self.matrix, v), step);
+        let rate = dot(&times(self.matrix, step), step);
         for _ in 0..60 {
             let ahead = v.iter().zip(step).zip(&self.b).map(|((v, s), b)| {
                 let there = v + length * s;
@@ -166,7 +168,8 @@ struct Work {
 
 impl Work {
     fn new(n: usize) -> Self {
-        let (hessian, step) = (Lent::zeros(n * n), Lent::zeros(room(n)));
+        let hessian = Lent::zeros(n * n);
+        let step = Lent::zeros(room(n));
         Self { all: (0..n).collect(), hessian, factor: Factor::new(n), step }
     }
 }
@@ -176,7 +179,8 @@ impl WithSimd for Step<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (n, Work { all, hessian, factor, step }) = (self.slopes.len(), self.work);
+        let n = self.slopes.len();
+        let Work { all, hessian, factor, step } = self.work;
         hessian.copy_from_slice(self.matrix);
         for (i, slope) in self.slopes.iter().enumerate() {
             hessian[i * n + i] += slope;

@@ -17,7 +17,8 @@ pub fn min_norm(gramian: &[f64], n: usize, rounding: f64) -> Lent<f64> {
     if zeros > 0 {
         return lengths.iter().map(|length| if *length > 0.0 { 0.0 } else { 1.0 / zeros as f64 }).collect();
     }
-    let (noise, shares) = (noise(n, rounding), shares(&lengths));
+    let noise = noise(n, rounding);
+    let shares = shares(&lengths);
     let solve = |matrix: &[f64], ridge: f64| {
         let mut program = Program::new(matrix, n);
         let (y, good) = match program.minimise(&shares) {
@@ -74,7 +75,10 @@ fn onto_simplex(mut weights: Lent<f64>, shares: &[f64]) -> Lent<f64> {
 /// rows, of any sum, `along` gives the products of their direction with them, and `ridge` is what the diagonal of the matrix
 /// has above 1.
 fn fits(y: &[f64], along: impl Fn(usize) -> f64, shares: &[f64], noise: f64, ridge: f64) -> bool {
-    let (mut total, mut square, mut sum, mut size) = (0.0, 0.0, 0.0, 0.0);
+    let mut total = 0.0;
+    let mut square = 0.0;
+    let mut sum = 0.0;
+    let mut size = 0.0;
     for (i, (y, share)) in y.iter().zip(shares).enumerate() {
         (total, square, sum, size) = (total + y * share, square + y * along(i), sum + y * y, size + y);
     }

@@ -193,7 +193,8 @@ impl<'a> Program<'a> {
 
     #[inline(always)]
     fn drop<S: Simd>(&mut self, simd: S, position: usize) {
-        let (floor, gone) = (self.floor(), self.factor.kept()[position]);
+        let floor = self.floor();
+        let gone = self.factor.kept()[position];
         self.solution[gone] = 0.0;
         self.factor.retain(simd, self.matrix, floor, |i| i != gone);
     }

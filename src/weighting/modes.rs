@@ -124,7 +124,8 @@ impl Modes {
     /// # Errors
     /// What is said of both: of one and the same thing, two may say different things.
     fn over(&self, inside: &Modes) -> Result<Modes> {
-        let (default, mut together) = (Modes::default(), self.clone());
+        let default = Modes::default();
+        let mut together = self.clone();
         macro_rules! merge {
             ($($mode:ident),+) => {
                 $(if self.$mode == default.$mode {
@@ -392,7 +393,8 @@ fn rescale(scale: Scale, acts_like: ActsLike, into: &mut Combination) {
     let Combination { weights, direction, layers, .. } = into;
     let directed = !direction.is_empty();
     let factor = |weights: &[f64]| {
-        let (rows, sum) = (rows as f64, weights.iter().sum::<f64>());
+        let rows = rows as f64;
+        let sum = weights.iter().sum::<f64>();
         match (scale, acts_like) {
             (Scale::Paper, _) | (Scale::Mean, ActsLike::Mean) | (Scale::Sum, ActsLike::Sum) => 1.0,
             (Scale::Mean, ActsLike::Sum) => 1.0 / rows,

@@ -49,7 +49,8 @@ impl Matrix {
     fn check_finite(&self, name: &str, tasks: &[usize]) -> Result<()> {
         match self.values.iter().position(|x| !x.is_finite()) {
             Some(at) => {
-                let (row, column) = (at / self.shape[1], at % self.shape[1]);
+                let row = at / self.shape[1];
+                let column = at % self.shape[1];
                 bail!(
                     "`{name}` should hold finite numbers; got {} in the row of task {}, column {column}",
                     self.values[at],
@@ -64,7 +65,8 @@ impl Matrix {
     ///
     /// `rounding` is how far off its cosines may be: two such cosines differ by twice that.
     fn symmetric(mut self, rounding: f64) -> Result<Self> {
-        let (rows, rounding) = (self.shape[0], ROUNDING.max(2.0 * rounding));
+        let rows = self.shape[0];
+        let rounding = ROUNDING.max(2.0 * rounding);
         if let Some(i) = (0..rows).find(|&i| self.row(i)[i] < 0.0) {
             bail!("`gramian` should have squared lengths on its diagonal; got {} at [{i}, {i}]", self.row(i)[i]);
         }
@@ -345,7 +347,8 @@ impl Standalone {
             let jacobian = jacobian.of(&rows, false);
             jacobian.check_finite("jacobian", &rows).map(|()| jacobian)
         });
-        let (gramian, wide) = (gramian.transpose()?, wide.transpose()?);
+        let gramian = gramian.transpose()?;
+        let wide = wide.transpose()?;
         let given = Given {
             losses: rows.iter().map(|&j| losses.as_ref().map_or(1.0, |losses| losses[j])).collect(),
             gramian: match (gramian, &wide) {

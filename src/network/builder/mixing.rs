@@ -61,7 +61,9 @@ impl Builder {
         if (of_z.groups, of_z.reach) != (of_w.groups, of_w.reach) {
             bail!("bits and weights of selectors should have the same groups and reach; got {of_z:?} and {of_w:?}");
         }
-        let (groups, reach, learns) = (of_z.groups, of_z.reach, of_z.learns || of_w.learns);
+        let groups = of_z.groups;
+        let reach = of_z.reach;
+        let learns = of_z.learns || of_w.learns;
         let output = self.fresh(groups, experts, reach, learns);
         Ok(self.push(selectors::Selectors { bits: z, mix: w, output, gate }))
     }
@@ -118,7 +120,8 @@ impl Builder {
         let gates = self.materialize(gates);
         let experts: Vec<_> =
             experts.iter().map(|e| mixture::Experts { value: self.materialize(e.value), ..*e }).collect();
-        let (groups, columns) = (self.value(gates).groups, self.value(gates).width);
+        let groups = self.value(gates).groups;
+        let columns = self.value(gates).width;
         let Some(first) = experts.first() else { bail!("a mixture needs an expert") };
         let width = self.value(first.value).width;
         let mut count = 0;

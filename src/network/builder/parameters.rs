@@ -77,7 +77,9 @@ impl Builder {
         self.end = at;
         // Reach is set when the node that uses the parameter is pushed.
         let start = Start { stream: id, copies };
-        let (shape, range, reach) = (shape.to_vec(), begin..at, Reach::All);
+        let shape = shape.to_vec();
+        let range = begin..at;
+        let reach = Reach::All;
         let param = Param { shape, groups, range, role, init, start, reach, learns: true, sparse: false };
         self.net.params.push(param);
         id
@@ -111,7 +113,8 @@ impl Builder {
         }
         for entry in &mut self.net.entries {
             let Some(id) = entry.param else { continue };
-            let (from, to) = (before[id], self.net.params[id].range.start);
+            let from = before[id];
+            let to = self.net.params[id].range.start;
             entry.range = entry.range.start - from + to..entry.range.end - from + to;
         }
     }

@@ -154,7 +154,8 @@ impl<T: Real> Prepares<T> for Activate {
     fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
-        let (x, y) = (at.value(self.input), at.value(self.output));
+        let x = at.value(self.input);
+        let y = at.value(self.output);
         Ok(Box::new(ActivateKernel { x, y, activation: Some(self.activation), passes }))
     }
 }
@@ -186,7 +187,8 @@ fn forward<T: Real, S: Pointwise>(x: &[T], y: &mut [T]) {
 
 vectorised! {
 fn backward<T: Real, S: Pointwise>(layout: Layout, values: [&[T]; 3], dx: &mut [T], mode: Mode) {
-    let ([x, y, dy], Layout { lanes, width, .. }) = (values, layout);
+    let [x, y, dy] = values;
+    let Layout { lanes, width, .. } = layout;
     let keep = mode == Mode::Add;
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
         let at = i / lanes * width;

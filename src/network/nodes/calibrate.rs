@@ -91,7 +91,8 @@ impl<T: Real> CalibrateKernel<T> {
 impl<T: Real> Kernel for CalibrateKernel<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
         let scale = self.scale(step);
-        let ([b, a], [of_b, of_a]) = (&self.inputs, &mut self.slopes);
+        let [b, a] = &self.inputs;
+        let [of_b, of_a] = &mut self.slopes;
         self.y.slice_mut().copy_from_slice(b.slice());
         self.term = match step.training {
             true => [scale * excess(a.slice(), b.slice(), of_a.slice_mut(), of_b.slice_mut())],

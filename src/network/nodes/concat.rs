@@ -93,11 +93,13 @@ impl<T: Real> Pieces<T> {
         let Self { dy, owner, inputs } = self;
         let (from, whole) = (dy.layout, dy.layout.width);
         for (start, dx, enters) in inputs {
-            let (to, add) = (dx.buffer.layout, dx.mode == Mode::Add);
+            let to = dx.buffer.layout;
+            let add = dx.mode == Mode::Add;
             let (dy, dx) = (dy.slice(), dx.buffer.slice_mut());
             let weighed = *enters && !step.weights.is_empty();
             for (i, o) in lanes_between(from, to.lanes, *owner) {
-                let (piece, dx) = (&dy[i * whole + *start..][..to.width], &mut dx[o * to.width..][..to.width]);
+                let piece = &dy[i * whole + *start..][..to.width];
+                let dx = &mut dx[o * to.width..][..to.width];
                 match weighed {
                     true => take_times(dx, piece, step.weight(owner.task(i / from.rows)), add),
                     false => take(dx, piece, add),

@@ -65,7 +65,8 @@ impl<T: Real> Prepares<T> for Dropout {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
         let mask = Mask { threshold: (self.rate * 2f64.powi(32)) as u32, scale: T::of(1.0 / (1.0 - self.rate)) };
-        let (x, y) = (at.value(self.input), at.value(self.output));
+        let x = at.value(self.input);
+        let y = at.value(self.output);
         Ok(Box::new(DropoutKernel { x, y, mask, node: at.node as u64, passes }))
     }
 }
@@ -89,7 +90,9 @@ impl<T: Real> Kernel for DropoutKernel<T> {
     }
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
-        let (key, mask, training) = (self.key(step), self.mask, step.training);
+        let key = self.key(step);
+        let mask = self.mask;
+        let training = step.training;
         let Some((dy, dx)) = self.passes.of(pass) else { return Ok(()) };
         // Outside training nothing is dropped: a threshold no number is below.
         let mask = if training { mask } else { Mask { threshold: 0, scale: T::ONE } };

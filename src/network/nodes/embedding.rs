@@ -150,7 +150,8 @@ impl<T: Real> Prepares<T> for Embedding {
             let gradients = (0..self.tables.len()).map(|k| self.gradient(at, k, pass)).collect::<Result<_>>()?;
             Ok((at.arriving(self.output, pass), gradients))
         })?;
-        let (numeric, y) = (at.value(self.numeric), at.value(self.output));
+        let numeric = at.value(self.numeric);
+        let y = at.value(self.output);
         let spots = Spot::all(&self.features, numeric.layout.width);
         Ok(Box::new(EmbeddingKernel { numeric, tables, spots, y, passes }))
     }
@@ -167,7 +168,8 @@ impl Embedding {
         let Some(Tiled { gramian, size, .. }) = at.tiled(k, pass)? else {
             return Ok(Gradient::Whole(at.param_gradient(k, pass)?));
         };
-        let (lanes, width) = (gramian.layout.lanes, self.features[k].width);
+        let lanes = gramian.layout.lanes;
+        let width = self.features[k].width;
         let most = at.rows * self.features[k].columns();
         let codes = (size / (lanes * width).max(1)).clamp(1, most);
         let tile = Buffer::zeros(Layout { groups: 1, rows: 1, lanes, width: codes * width })?;
@@ -177,20 +179,24 @@ impl Embedding {
 
 impl<T: Real> Kernel for EmbeddingKernel<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
-        let (first, whole) = (self.numeric.layout.width, self.y.layout.width);
-        let (y, numeric) = (self.y.slice_mut(), self.numeric.slice());
+        let first = self.numeric.layout.width;
+        let whole = self.y.layout.width;
+        let y = self.y.slice_mut();
+        let numeric = self.numeric.slice();
         for (r, y) in y.chunks_exact_mut(whole).enumerate() {
             y[..first].copy_from_slice(&numeric[r * first..(r + 1) * first]);
         }
         let count = self.spots.first().map_or(1, |spot| spot.count);
         for (y, codes) in y.chunks_mut(BLOCK * whole).zip(step.codes.chunks(BLOCK * count)) {
             for (table, spot) in self.tables.iter().zip(&self.spots).filter(|(_, spot)| spot.feature.is_near()) {
-                let (places, width) = (Places { codes, spot: *spot, whole }, spot.feature.width);
+                let places = Places { codes, spot: *spot, whole };
+                let width = spot.feature.width;
                 with_width!(width, W => places.look_up::<T, W>(table.slice(), y, width));
             }
         }
         for (table, spot) in self.tables.iter().zip(&self.spots).filter(|(_, spot)| !spot.feature.is_near()) {
-            let (places, width) = (Places { codes: step.codes, spot: *spot, whole }, spot.feature.width);
+            let places = Places { codes: step.codes, spot: *spot, whole };
+            let width = spot.feature.width;
             with_width!(width, W => places.combine::<T, W>(table.slice(), y, width));
         }
         Ok(())
@@ -215,7 +221,8 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
                     by_codes(entries, [spot.start, spot.feature.width], dy, tile, gramian.slice_mut());
                 }
                 Gradient::Rows(Some(rows)) => {
-                    let (mut rows, most) = (rows.open(), dy.layout.rows * spot.feature.columns());
+                    let mut rows = rows.open();
+                    let most = dy.layout.rows * spot.feature.columns();
                     rows.begin(lanes, most, step.accumulate);
                     with_width!(spot.feature.width, W => places.gather::<T, W>(&mut rows, dy, spot.feature.width));
                 }
@@ -226,7 +233,8 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
         for (dy, codes) in dy.slice().chunks(BLOCK * lanes * whole).zip(step.codes.chunks(BLOCK * count)) {
             for (gradient, spot) in gradients.iter_mut().zip(&self.spots).filter(|(_, spot)| spot.feature.is_near()) {
                 let Gradient::Whole(slab) = gradient else { continue };
-                let (size, width) = (slab.buffer.layout.width, spot.feature.width);
+                let size = slab.buffer.layout.width;
+                let width = spot.feature.width;
                 for (lane, table) in slab.buffer.slice_mut().chunks_exact_mut(size).enumerate() {
                     let spot = Spot { start: lane * whole + spot.start, ..*spot };
                     let places = Places { codes, spot, whole: lanes * whole };
@@ -255,7 +263,8 @@ fn by_codes<T: Real>(
     tile: &mut Buffer<T>,
     gramian: &mut [f64],
 ) {
-    let (lanes, whole, room) = (dy.layout.lanes, dy.layout.width, tile.layout.width);
+    let Layout { lanes, width: whole, .. } = dy.layout;
+    let room = tile.layout.width;
     let mut lots = entries.chunk_by(|a, b| a.code == b.code).peekable();
     while lots.peek().is_some() {
         tile.slice_mut().fill(T::ZERO);
@@ -293,7 +302,8 @@ impl<'a> Places<'a> {
 
     /// The codes of each row.
     fn bags(self) -> impl Iterator<Item = &'a [u32]> {
-        let (first, columns) = (self.spot.first, self.spot.feature.columns());
+        let first = self.spot.first;
+        let columns = self.spot.feature.columns();
         self.codes.chunks_exact(self.spot.count).map(move |row| &row[first..first + columns])
     }
 
@@ -307,7 +317,8 @@ impl<'a> Places<'a> {
 
     /// Copies the rows of a table, of `W` numbers if that is known.
     fn look_up<T: Real, const W: usize>(self, table: &[T], y: &mut [T], width: usize) {
-        let (width, start) = (if W > 0 { W } else { width }, self.spot.start);
+        let width = if W > 0 { W } else { width };
+        let start = self.spot.start;
         for (y, code) in y.chunks_exact_mut(self.whole).zip(self.codes()) {
             y[start..start + width].copy_from_slice(&table[code * width..code * width + width]);
         }
@@ -315,7 +326,8 @@ impl<'a> Places<'a> {
 
     /// Sums or means of the rows of a table, which are fetched ahead.
     fn combine<T: Real, const W: usize>(self, table: &[T], y: &mut [T], width: usize) {
-        let (width, start) = (if W > 0 { W } else { width }, self.spot.start);
+        let width = if W > 0 { W } else { width };
+        let start = self.spot.start;
         let mut ahead = self.bags();
         let mut fetch = |bags: usize| {
             ahead.by_ref().take(bags).flat_map(there).for_each(|code| memory::fetch(table, code, width));
@@ -323,7 +335,8 @@ impl<'a> Places<'a> {
         fetch(AHEAD.div_ceil(self.spot.feature.columns()));
         for (y, codes) in y.chunks_exact_mut(self.whole).zip(self.bags()) {
             fetch(1);
-            let (y, share) = (&mut y[start..start + width], self.share::<T>(codes));
+            let y = &mut y[start..start + width];
+            let share = self.share::<T>(codes);
             y.fill(T::ZERO);
             for code in there(codes) {
                 let from = &table[code as usize * width..code as usize * width + width];
@@ -338,7 +351,8 @@ impl<'a> Places<'a> {
     /// Adds to the rows of a table. Inlined, the compiler would no longer know that the slices are apart, nor vectorise.
     #[inline(never)]
     fn scatter<T: Real, const W: usize>(self, table: &mut [T], dy: &[T], width: usize) {
-        let (width, start) = (if W > 0 { W } else { width }, self.spot.start);
+        let width = if W > 0 { W } else { width };
+        let start = self.spot.start;
         for (dy, code) in dy.chunks_exact(self.whole).zip(self.codes()) {
             let from = &dy[start..start + width];
             let to = &mut table[code * width..code * width + width];
@@ -350,7 +364,9 @@ impl<'a> Places<'a> {
 
     /// Adds to the rows of a table's slab `[lanes, table]`, for bags.
     fn scatter_bags<T: Real>(self, slab: &mut [T], dy: &Buffer<T>) {
-        let (lanes, width, start) = (dy.layout.lanes, self.spot.feature.width, self.spot.start);
+        let lanes = dy.layout.lanes;
+        let width = self.spot.feature.width;
+        let start = self.spot.start;
         let size = slab.len() / lanes;
         for (codes, dy) in self.bags().zip(dy.slice().chunks_exact(lanes * self.whole)) {
             let share = self.share::<T>(codes);
@@ -364,7 +380,9 @@ impl<'a> Places<'a> {
 
     /// Adds to the touched rows of a table, of `W` numbers a lane if that is known.
     fn gather<T: Real, const W: usize>(self, rows: &mut Touched<T>, dy: &Buffer<T>, width: usize) {
-        let (width, start, lanes) = (if W > 0 { W } else { width }, self.spot.start, dy.layout.lanes);
+        let width = if W > 0 { W } else { width };
+        let start = self.spot.start;
+        let lanes = dy.layout.lanes;
         for (codes, dy) in self.bags().zip(dy.slice().chunks_exact(lanes * self.whole)) {
             let share = self.share::<T>(codes);
             for code in there(codes) {

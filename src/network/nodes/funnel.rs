@@ -57,7 +57,8 @@ impl<T: Real> Prepares<T> for Funnel {
 
 impl<T: Real> Kernel for FunnelKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
-        let ([a, b], [of_a, of_b]) = (&self.inputs, &mut self.slopes);
+        let [a, b] = &self.inputs;
+        let [of_a, of_b] = &mut self.slopes;
         narrow(a.slice(), b.slice(), self.y.slice_mut(), of_a.slice_mut(), of_b.slice_mut());
         Ok(())
     }
@@ -77,7 +78,9 @@ fn narrow<T: Real>(a: &[T], b: &[T], y: &mut [T], of_a: &mut [T], of_b: &mut [T]
     for (i, y) in y.iter_mut().enumerate() {
         let (low, high) = (a[i].min(b[i]), a[i].max(b[i]));
         let top = high.max(T::ZERO);
-        let (one, x, z) = ((T::ZERO - top).exp(), (a[i] - top).exp(), (b[i] - top).exp());
+        let one = (T::ZERO - top).exp();
+        let x = (a[i] - top).exp();
+        let z = (b[i] - top).exp();
         let sum = one + x + z;
         *y = low + high.min(T::ZERO) - sum.ln();
         of_a[i] = (one + z) / sum;

@@ -103,7 +103,9 @@ impl<T: Real> Kernel for GatherKernel<T> {
         let Layout { rows, lanes, width, .. } = dy.layout;
         for (i, &(k, group)) in self.picks.iter().enumerate() {
             let Some((dx, enters)) = &mut inputs[k] else { continue };
-            let (to, add, task) = (dx.buffer.layout.lanes, dx.mode == Mode::Add, self.owner.task(i));
+            let to = dx.buffer.layout.lanes;
+            let add = dx.mode == Mode::Add;
+            let task = self.owner.task(i);
             let dy = &dy.slice()[i * rows * lanes * width..][..rows * lanes * width];
             let dx = &mut dx.buffer.slice_mut()[group * rows * to * width..][..rows * to * width];
             if *enters && !step.weights.is_empty() {

@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use crate::bail;
 use crate::error::Result;
-use crate::machine::buffer::Buffer;
+use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
@@ -141,7 +141,7 @@ impl<T: Real> Kernel for IslandKernel<T> {
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
         let Some((output, leaves)) = &self.graph else { bail!("a backward needs a forward before it") };
         let back = self.passes.of(pass);
-        let (rows, lanes, width) = (back.dy.layout.rows, back.dy.layout.lanes, back.dy.layout.width);
+        let Layout { rows, lanes, width, .. } = back.dy.layout;
         for lane in 0..lanes {
             let seed = back.dy.view(&[rows, width], &[lanes * width, 1], lane * width)?;
             let gradients = tch::with_grad(|| -> Result<Vec<Tensor>> {

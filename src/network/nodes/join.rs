@@ -58,7 +58,8 @@ impl<T: Real> Kernel for JoinKernel<T> {
 
     fn backward(&mut self, _: &Step<'_>, pass: Pass) -> Result<()> {
         let Some((dy, dx)) = self.passes.of(pass) else { return Ok(()) };
-        let (Layout { groups, rows, lanes, width }, add) = (dx.buffer.layout, dx.mode == Mode::Add);
+        let Layout { groups, rows, lanes, width } = dx.buffer.layout;
+        let add = dx.mode == Mode::Add;
         let long = rows * lanes;
         for (i, dx) in dx.buffer.slice_mut().chunks_exact_mut(width).enumerate() {
             take(dx, &dy.slice()[(i % long * groups + i / long) * width..][..width], add);

@@ -150,7 +150,10 @@ impl<T: Real> Prepares<T> for Linear {
         let wide = self.wide(&shapes, 1)?;
         let forward = shapes.forward(&x, &weight, wide.as_ref().unwrap_or(&y))?;
         let passes = at.each_pass(|pass| self.backward(at, &shapes, &x, &weight, pass))?;
-        let (bias, activation, room, layers) = (at.param(self.bias)?, self.activation, Vec::new(), self.layers());
+        let bias = at.param(self.bias)?;
+        let activation = self.activation;
+        let room = Vec::new();
+        let layers = self.layers();
         Ok(Box::new(LinearKernel { forward, y, wide, layers, kept, bias, activation, room, passes }))
     }
 }
@@ -195,7 +198,8 @@ impl Linear {
         let leaving = leaving.transpose()?;
         if let Some(Tiled { gramian, size, halves: true }) = at.tiled(0, pass)? {
             let halved = Halved::new(shapes, [x, weight, &dy], leaving, size, gramian)?;
-            let (weight, input) = (Weight::Halves(Box::new(halved)), Input::Products(Vec::new()));
+            let weight = Weight::Halves(Box::new(halved));
+            let input = Input::Products(Vec::new());
             let bias = at.param_gradient(1, pass)?;
             return Ok(Backward { dy: arriving, wide, bias, weight, entrance: None, input });
         }
@@ -263,7 +267,9 @@ fn square<T: Real>(tile: &Buffer<T>, lanes: usize, size: usize) -> Result<Square
 impl<T: Real> Kernel for LinearKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
         self.forward.run(Mode::Write)?;
-        let (layout, bias, layers) = (self.y.layout, self.bias.slice(), self.layers);
+        let layout = self.y.layout;
+        let bias = self.bias.slice();
+        let layers = self.layers;
         let kept = self.kept.as_mut().map(Buffer::slice_mut);
         match &self.wide {
             Some(wide) => {
@@ -279,13 +285,16 @@ impl<T: Real> Kernel for LinearKernel<T> {
         let y = self.y.slice();
         let kept = self.kept.as_ref().map_or(y, |kept| kept.slice());
         let back = self.passes.of(pass);
-        let (mode, activation, layers) = (back.bias.mode(step), self.activation, self.layers);
+        let mode = back.bias.mode(step);
+        let activation = self.activation;
+        let layers = self.layers;
         let layout = back.wide.as_ref().map_or(back.dy.layout, |wide| wide.layout);
         let bias = back.bias.buffer.slice_mut();
         let size = layout.lanes * layout.width;
         let of = |rows: &Range<usize>| rows.start * size..rows.end * size;
         if let Some(wide) = &mut back.wide {
-            let (dy, places) = (back.dy.slice(), Disjoint::new(wide.slice_mut()));
+            let dy = back.dy.slice();
+            let places = Disjoint::new(wide.slice_mut());
             by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
                 // SAFETY: each thread has rows of its own.
                 let to = unsafe { places.part(of(&rows)) };
@@ -296,7 +305,8 @@ impl<T: Real> Kernel for LinearKernel<T> {
                 return halved.run(layout.lanes);
             }
         } else if let Weight::Halves(halved) = &mut back.weight {
-            let (dy, rounded) = (back.dy.slice(), Disjoint::new(halved.dy.slice_mut()));
+            let dy = back.dy.slice();
+            let rounded = Disjoint::new(halved.dy.slice_mut());
             by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
                 // SAFETY: each thread has rows of its own.
                 let to = unsafe { rounded.part(of(&rows)) };
@@ -339,8 +349,12 @@ impl<T: Real> Backward<T> {
                 products.iter().try_for_each(|product| product.run(Mode::Add))
             }
             Input::Narrow { dx, mode, weight, pieces } => {
-                let (to, mode, size) = (dx.layout, *mode, dx.layout.lanes * dx.layout.width);
-                let (dy, weight, places) = (dy.slice(), weight.slice(), Disjoint::new(dx.slice_mut()));
+                let to = dx.layout;
+                let mode = *mode;
+                let size = dx.layout.lanes * dx.layout.width;
+                let dy = dy.slice();
+                let weight = weight.slice();
+                let places = Disjoint::new(dx.slice_mut());
                 split(to.rows, to.len(), &|_, rows| {
                     // SAFETY: each thread has rows of its own.
                     let dx = unsafe { places.part(rows.start * size..rows.end * size) };

@@ -104,7 +104,9 @@ impl<T: Real> Prepares<T> for Mixture {
             let sources = (1..=self.experts.len()).map(|k| Some((at.leaving(k, pass)?, enters(k)))).collect();
             Ok(Backward { dy: at.arriving(self.output, pass), gates: at.leaving(0, pass), sources })
         })?;
-        let (gates, y, owner) = (at.value(self.gates), at.value(self.output), at.net.owner(self.output));
+        let gates = at.value(self.gates);
+        let y = at.value(self.output);
+        let owner = at.net.owner(self.output);
         let weights = Vec::with_capacity(groups);
         Ok(Box::new(MixtureKernel { gates, sources, y, owner, weights, passes }))
     }
@@ -133,7 +135,9 @@ impl<T: Real> Kernel for MixtureKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
         let (layout, gates) = (self.y.layout, &self.gates);
         for (k, Source { x, places }) in self.sources.iter().enumerate() {
-            let (gates, x, y) = ((gates.slice(), gates.layout.width), x.slice(), self.y.slice_mut());
+            let gates = (gates.slice(), gates.layout.width);
+            let x = x.slice();
+            let y = self.y.slice_mut();
             with_width!(layout.width, W => mix::<T, W>(layout, *places, gates, x, y, k > 0));
         }
         Ok(())
@@ -141,7 +145,8 @@ impl<T: Real> Kernel for MixtureKernel<T> {
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
         let Backward { dy, gates: dgates, sources } = self.passes.of(pass);
-        let (layout, columns) = (dy.layout, self.gates.layout.width);
+        let layout = dy.layout;
+        let columns = self.gates.layout.width;
         for (source, leaving) in self.sources.iter().zip(sources) {
             if let Some(InputGradient { buffer, mode }) = dgates {
                 let (x, to) = (source.x.slice(), buffer.slice_mut());
@@ -149,12 +154,16 @@ impl<T: Real> Kernel for MixtureKernel<T> {
                 with_width!(layout.width, W => weigh::<T, W>(layout, source.places, dy.slice(), x, (to, columns), add));
             }
             let Some((dx, enters)) = leaving else { continue };
-            let (lanes, mode, to) = (dx.buffer.layout.lanes, dx.mode, dx.buffer.slice_mut());
+            let lanes = dx.buffer.layout.lanes;
+            let mode = dx.mode;
+            let to = dx.buffer.slice_mut();
             let weight = |task| if *enters { step.weight(task) } else { T::ONE };
             if source.places.step == 0 && lanes == 1 {
                 self.weights.clear();
                 self.weights.extend((0..layout.groups).map(|group| weight(self.owner.task(group))));
-                let (gates, weights, add) = ((self.gates.slice(), columns), &self.weights, mode == Mode::Add);
+                let gates = (self.gates.slice(), columns);
+                let weights = &self.weights;
+                let add = mode == Mode::Add;
                 with_width!(layout.width, W => {
                     share_all::<T, W>(layout, source.places, gates, weights, dy.slice(), to, add)
                 });

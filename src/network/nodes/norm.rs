@@ -83,7 +83,8 @@ fn column_sums<T: Real>(layout: Layout, dy: &[T], normal: &[T], plain: &mut [T],
     for (i, dy) in dy.chunks_exact(width).enumerate() {
         let normal = &normal[i / lanes * width..][..width];
         let at = (i / (rows * lanes) * lanes + i % lanes) * width;
-        let (plain, along) = (&mut plain[at..at + width], &mut along[at..at + width]);
+        let plain = &mut plain[at..at + width];
+        let along = &mut along[at..at + width];
         for j in 0..width {
             plain[j] += dy[j];
             along[j] += dy[j] * normal[j];
@@ -154,14 +155,17 @@ fn sum<T: Real>(len: usize, f: impl Fn(usize) -> T) -> T {
 impl<T: Real> Kernel for LayerNormKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
         let layout = self.y.layout;
-        let (normal, inverse) = (self.normal.slice_mut(), self.inverse.slice_mut());
+        let normal = self.normal.slice_mut();
+        let inverse = self.inverse.slice_mut();
         standardise(layout.width, self.x.slice(), normal, inverse, self.eps);
         affine(layout, self.normal.slice(), self.scale.slice(), self.shift.slice(), self.y.slice_mut());
         Ok(())
     }
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
-        let (normal, inverse, scale) = (self.normal.slice(), self.inverse.slice(), self.scale.slice());
+        let normal = self.normal.slice();
+        let inverse = self.inverse.slice();
+        let scale = self.scale.slice();
         let back = self.passes.of(pass);
         back.parameters(step, normal);
         let Some(dx) = &mut back.dx else { return Ok(()) };
@@ -191,7 +195,8 @@ vectorised! {
 fn affine<T: Real>(layout: Layout, normal: &[T], scale: &[T], shift: &[T], y: &mut [T]) {
     let Layout { rows, width, .. } = layout;
     for (i, (y, normal)) in y.chunks_exact_mut(width).zip(normal.chunks_exact(width)).enumerate() {
-        let (scale, shift) = (&scale[i / rows * width..][..width], &shift[i / rows * width..][..width]);
+        let scale = &scale[i / rows * width..][..width];
+        let shift = &shift[i / rows * width..][..width];
         for j in 0..width {
             y[j] = normal[j] * scale[j] + shift[j];
         }
@@ -202,11 +207,13 @@ fn affine<T: Real>(layout: Layout, normal: &[T], scale: &[T], shift: &[T], y: &m
 vectorised! {
 /// The gradient of [`standardise`], after that of [`affine`]; `stored` is normal, inverse and scale.
 fn give_back_rows<T: Real>(layout: Layout, dy: &[T], stored: [&[T]; 3], dx: &mut [T], keep: bool) {
-    let ([normal, inverse, scale], Layout { rows, lanes, width, .. }) = (stored, layout);
+    let [normal, inverse, scale] = stored;
+    let Layout { rows, lanes, width, .. } = layout;
     let n = T::of(width as f64);
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
         let row = i / lanes;
-        let (normal, scale) = (&normal[row * width..][..width], &scale[row / rows * width..][..width]);
+        let normal = &normal[row * width..][..width];
+        let scale = &scale[row / rows * width..][..width];
         let mean = sum(width, |j| dy[j] * scale[j]) / n;
         let along = sum(width, |j| dy[j] * scale[j] * normal[j]) / n;
         for j in 0..width {
@@ -287,8 +294,10 @@ impl<T: Real> BatchNormKernel<T> {
     /// Mean and variance of each column of a group of the batch, taken into the running averages.
     fn measure(&mut self, group: usize) {
         let Layout { rows, width, .. } = self.x.layout;
-        let (n, at) = (T::of(rows as f64), group * width..(group + 1) * width);
-        let (means, inverses) = (&mut self.mean.slice_mut()[at.clone()], &mut self.inverse.slice_mut()[at.clone()]);
+        let n = T::of(rows as f64);
+        let at = group * width..(group + 1) * width;
+        let means = &mut self.mean.slice_mut()[at.clone()];
+        let inverses = &mut self.inverse.slice_mut()[at.clone()];
         spread(&self.x.slice()[group * rows * width..][..rows * width], means, inverses);
         let running_variance = &mut self.running_variance.slice_mut()[at.clone()];
         let running = self.running_mean.slice_mut()[at].iter_mut().zip(running_variance);
@@ -328,7 +337,9 @@ impl<T: Real> Kernel for BatchNormKernel<T> {
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
         let measured = self.measures(step);
-        let (normal, inverse, scale) = (self.normal.slice(), self.inverse.slice(), self.scale.slice());
+        let normal = self.normal.slice();
+        let inverse = self.inverse.slice();
+        let scale = self.scale.slice();
         let back = self.passes.of(pass);
         back.parameters(step, normal);
         let layout = back.dy.layout;
@@ -381,7 +392,8 @@ vectorised! {
 fn centre<T: Real>(layout: Layout, x: &[T], mean: &[T], inverse: &[T], normal: &mut [T]) {
     let Layout { rows, width, .. } = layout;
     for (i, (x, normal)) in x.chunks_exact(width).zip(normal.chunks_exact_mut(width)).enumerate() {
-        let (mean, inverse) = (&mean[i / rows * width..][..width], &inverse[i / rows * width..][..width]);
+        let mean = &mean[i / rows * width..][..width];
+        let inverse = &inverse[i / rows * width..][..width];
         for j in 0..width {
             normal[j] = (x[j] - mean[j]) * inverse[j];
         }
@@ -393,13 +405,18 @@ vectorised! {
 /// The gradient of [`centre`], after that of [`affine`]; `stored` is normal, inverse, scale and the column sums, which are
 /// zero where the statistics did not come from the batch.
 fn give_back_columns<T: Real>(layout: Layout, dy: &[T], stored: [&[T]; 5], dx: &mut [T], keep: bool) {
-    let ([normal, inverse, scale, sum, along], Layout { rows, lanes, width, .. }) = (stored, layout);
+    let [normal, inverse, scale, sum, along] = stored;
+    let Layout { rows, lanes, width, .. } = layout;
     let share = T::ONE / T::of(rows as f64);
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
-        let (row, slot, group) = (i / lanes, i / (rows * lanes) * lanes + i % lanes, i / (rows * lanes));
+        let row = i / lanes;
+        let slot = i / (rows * lanes) * lanes + i % lanes;
+        let group = i / (rows * lanes);
         let normal = &normal[row * width..][..width];
-        let (inverse, scale) = (&inverse[group * width..][..width], &scale[group * width..][..width]);
-        let (sum, along) = (&sum[slot * width..][..width], &along[slot * width..][..width]);
+        let inverse = &inverse[group * width..][..width];
+        let scale = &scale[group * width..][..width];
+        let sum = &sum[slot * width..][..width];
+        let along = &along[slot * width..][..width];
         for j in 0..width {
             let centred = dy[j] - share * (sum[j] + normal[j] * along[j]);
             dx[j] = if keep { dx[j] } else { T::ZERO } + scale[j] * inverse[j] * centred;

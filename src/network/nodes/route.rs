@@ -41,8 +41,9 @@ impl<T: Real> Route<T> {
 
     /// Gives back `scale * dy * slopes`, row by row, of an output of width 1.
     fn give(&mut self, step: &Step<'_>, dy: &Buffer<T>, slopes: &[T], scale: T) {
-        let (Layout { groups, rows, lanes: to, width }, from, add) =
-            (self.dx.buffer.layout, dy.layout.lanes, self.adds());
+        let Layout { groups, rows, lanes: to, width } = self.dx.buffer.layout;
+        let from = dy.layout.lanes;
+        let add = self.adds();
         for group in 0..groups {
             let task = self.owner.task(group);
             let scale = if self.enters { scale * step.weight(task) } else { scale };

@@ -74,7 +74,8 @@ impl<T: Real> Prepares<T> for Select {
 
 impl<T: Real> Kernel for SelectKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
-        let (from, width) = (self.x.layout, self.y.layout.width);
+        let from = self.x.layout;
+        let width = self.y.layout.width;
         let group = &self.x.slice()[self.group * from.rows * from.width..];
         let rows = self.y.slice_mut().chunks_exact_mut(width).zip(group.chunks_exact(from.width));
         rows.for_each(|(y, x)| y.copy_from_slice(&x[self.start..self.start + width]));
@@ -86,7 +87,9 @@ impl<T: Real> Kernel for SelectKernel<T> {
         if let (Pass::Summed, Some(entrance)) = (pass, &self.entrance) {
             entrance.weigh(step, dy.layout, dy.slice_mut());
         }
-        let (from, to, add) = (dy.layout, dx.buffer.layout, dx.mode == Mode::Add);
+        let from = dy.layout;
+        let to = dx.buffer.layout;
+        let add = dx.mode == Mode::Add;
         let first = self.group * to.rows * to.lanes;
         for (i, o) in lanes_between(from, to.lanes, self.owner) {
             let at = (first + o) * to.width + self.start;

@@ -107,7 +107,8 @@ struct Room<T> {
 
 impl<T: Real> Room<T> {
     fn new(gate: Gate) -> Self {
-        let (Gate { selectors, experts, .. }, bits) = (gate, gate.bits());
+        let Gate { selectors, experts, .. } = gate;
+        let bits = gate.bits();
         let rows = |count: usize| vec![[T::ZERO; LANES]; count];
         Self {
             steps: vec![[[T::ZERO; LANES]; 3]; selectors * bits],
@@ -164,7 +165,8 @@ impl<T: Real> Prepares<T> for Selectors {
 impl<T: Real> Kernel for SelectorsKernel<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
         let Self { z, w, y, gate, room, terms, .. } = self;
-        let (scale, measured) = (step.share / y.layout.rows as f64, step.training && gate.has_terms());
+        let scale = step.share / y.layout.rows as f64;
+        let measured = step.training && gate.has_terms();
         let (mut entropy, mut spare) = (0.0, 0.0);
         let blocks = z.slice().chunks(LANES * z.layout.width).zip(w.slice().chunks(LANES * w.layout.width));
         for ((z, w), y) in blocks.zip(y.slice_mut().chunks_mut(LANES * gate.experts)) {
@@ -193,7 +195,8 @@ impl<T: Real> Kernel for SelectorsKernel<T> {
             if gate.has_terms() {
                 measure(*gate, count, scale, room);
             }
-            let (first, count) = (block * LANES * lanes, count * lanes);
+            let first = block * LANES * lanes;
+            let count = count * lanes;
             let dy = &dy.slice()[first * gate.experts..][..count * gate.experts];
             for lane in 0..lanes {
                 slopes(*gate, (lane, lanes), dy, room);
@@ -218,8 +221,11 @@ impl<T: Real> Kernel for SelectorsKernel<T> {
 vectorised! {
 /// Bits, weights of selectors and trees of up to [`LANES`] rows.
 fn select<T: Real>(gate: Gate, z: &[T], w: &[T], room: &mut Room<T>) {
-    let (Gate { selectors, .. }, bits) = (gate, gate.bits());
-    let (count, half, inverse) = (w.len() / selectors, T::of(0.5), T::of(1.0 / gate.gamma));
+    let Gate { selectors, .. } = gate;
+    let bits = gate.bits();
+    let count = w.len() / selectors;
+    let half = T::of(0.5);
+    let inverse = T::of(1.0 / gate.gamma);
     for (i, [set, clear, slope]) in room.steps.iter_mut().enumerate() {
         for l in 0..count {
             set[l] = z[l * selectors * bits + i];
@@ -258,7 +264,8 @@ fn select<T: Real>(gate: Gate, z: &[T], w: &[T], room: &mut Room<T>) {
         tree[1] = [T::ONE; LANES];
         for (b, [set, clear, _]) in steps.iter().enumerate() {
             for j in 0..1 << b {
-                let (parent, first) = (tree[(1 << b) + j], (2 << b) + j);
+                let parent = tree[(1 << b) + j];
+                let first = (2 << b) + j;
                 for l in 0..LANES {
                     tree[first][l] = parent[l] * clear[l];
                     tree[first + (1 << b)][l] = parent[l] * set[l];
@@ -292,9 +299,13 @@ vectorised! {
 /// The terms of so many rows, entropy and spare codes, and their slopes, all times `scale`.
 fn measure<T: Real>(gate: Gate, count: usize, scale: f64, room: &mut Room<T>) -> [f64; 2] {
     let (experts, bits) = (gate.experts, gate.bits());
-    let (few, small, strength) = (T::of(FEW), T::of(EPSILON), T::of(gate.entropy));
-    let (penalty, factor) = (T::of(if gate.has_spare_codes() { 1.0 } else { 0.0 }), T::of(scale));
-    let (mut entropy, mut spare) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+    let few = T::of(FEW);
+    let small = T::of(EPSILON);
+    let strength = T::of(gate.entropy);
+    let penalty = T::of(if gate.has_spare_codes() { 1.0 } else { 0.0 });
+    let factor = T::of(scale);
+    let mut entropy = [T::ZERO; LANES];
+    let mut spare = [T::ZERO; LANES];
     for (tree, terms) in room.trees.chunks_exact(2 << bits).zip(room.terms.chunks_exact_mut(experts)) {
         let mut reached = [T::ZERO; LANES];
         for r in &tree[1 << bits..][..experts] {
@@ -364,10 +375,13 @@ fn give_mix<T: Real>(gate: Gate, (lane, lanes): (usize, usize), room: &Room<T>, 
 vectorised! {
 /// The gradient of the bits in one lane, `part` of the terms' with it: down each tree, from codes to bits.
 fn give_bits<T: Real>(gate: Gate, (lane, lanes): (usize, usize), part: T, room: &mut Room<T>, to: &mut [T], add: bool) {
-    let (Gate { selectors, experts, .. }, bits) = (gate, gate.bits());
+    let Gate { selectors, experts, .. } = gate;
+    let bits = gate.bits();
     let Room { steps, mix, trees, terms, slopes: d, dy, .. } = room;
     for s in 0..selectors {
-        let (tree, terms, mix) = (&trees[s * (2 << bits)..][..2 << bits], &terms[s * experts..][..experts], &mix[s]);
+        let tree = &trees[s * (2 << bits)..][..2 << bits];
+        let terms = &terms[s * experts..][..experts];
+        let mix = &mix[s];
         d[1 << bits..].fill([T::ZERO; LANES]);
         for (j, d) in d[1 << bits..][..experts].iter_mut().enumerate() {
             for l in 0..LANES {
@@ -378,8 +392,10 @@ fn give_bits<T: Real>(gate: Gate, (lane, lanes): (usize, usize), part: T, room: 
             let [set, clear, slope] = &steps[s * bits + b];
             let mut of_step = [T::ZERO; LANES];
             for j in 0..1 << b {
-                let (without, with) = (d[(2 << b) + j], d[(3 << b) + j]);
-                let (parent, into) = (&tree[(1 << b) + j], &mut d[(1 << b) + j]);
+                let without = d[(2 << b) + j];
+                let with = d[(3 << b) + j];
+                let parent = &tree[(1 << b) + j];
+                let into = &mut d[(1 << b) + j];
                 for l in 0..LANES {
                     of_step[l] += parent[l] * (with[l] - without[l]);
                     into[l] = clear[l] * without[l] + set[l] * with[l];

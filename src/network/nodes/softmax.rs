@@ -75,7 +75,9 @@ impl<T: Real> Kernel for SoftmaxKernel<T> {
 
     fn backward(&mut self, _: &Step<'_>, pass: Pass) -> Result<()> {
         let Some((dy, dx)) = self.passes.of(pass) else { return Ok(()) };
-        let (layout, add, y) = (dy.layout, dx.mode == Mode::Add, self.y.slice());
+        let layout = dy.layout;
+        let add = dx.mode == Mode::Add;
+        let y = self.y.slice();
         let to = dx.buffer.slice_mut();
         with_gates!(layout.width, W => give_back::<T, W>(layout, y, dy.slice(), to, add));
         Ok(())

@@ -161,7 +161,8 @@ impl<T: Real> Prepares<T> for Stitch {
             })
         })?;
         let inputs: Vec<_> = self.inputs.iter().map(|&x| at.value(x)).collect();
-        let (y, weight) = (at.value(self.output), at.param(self.weight)?);
+        let y = at.value(self.output);
+        let weight = at.param(self.weight)?;
         let numbers: usize = inputs.iter().chain([&y]).map(|x| x.layout.groups * x.layout.width).sum();
         let sources = weight.layout.len() / (y.layout.groups * self.parts);
         Ok(Box::new(StitchKernel {
@@ -186,7 +187,8 @@ impl<T: Real> StitchKernel<T> {
     fn choose(&mut self, step: &Step<'_>) {
         self.mix.copy_from_slice(self.weight.slice());
         let Rule::Sampled { .. } = self.rule else { return };
-        let (heat, sources) = (T::of(self.rule.temperature(step)), self.wires.sources);
+        let heat = T::of(self.rule.temperature(step));
+        let sources = self.wires.sources;
         let stream = Stream::new(step.seed, &[CHOICE, step.number, self.node]);
         for (i, row) in self.mix.chunks_exact_mut(sources).enumerate() {
             if !step.training {
@@ -211,7 +213,9 @@ impl<T: Real> Kernel for StitchKernel<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
         self.choose(step);
         let (layout, wires) = (self.y.layout, self.wires);
-        let (parts, sources, y) = (wires.parts, wires.sources, self.y.slice_mut());
+        let parts = wires.parts;
+        let sources = wires.sources;
+        let y = self.y.slice_mut();
         for first in (0..layout.rows).step_by(self.block) {
             let rows = self.block.min(layout.rows - first);
             for (i, mix) in self.mix.chunks_exact(sources).enumerate() {
@@ -236,7 +240,9 @@ impl<T: Real> Kernel for StitchKernel<T> {
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
         let Backward { dy, weight, mix, inputs } = self.passes.of(pass);
-        let (layout, wires, owner) = (dy.layout, self.wires, self.owner);
+        let layout = dy.layout;
+        let wires = self.wires;
+        let owner = self.owner;
         let (parts, sources) = (wires.parts, wires.sources);
         mix.fill(T::ZERO);
         for first in (0..layout.rows).step_by(self.block) {
@@ -277,7 +283,8 @@ impl<T: Real> Kernel for StitchKernel<T> {
                 }));
                 let d = |i: usize| Strip::new(layout, [i / parts, lane], [i % parts, parts], first);
                 fill(&mut self.starts, outputs, d);
-                let (into, add) = (dx.buffer.layout, dx.mode == Mode::Add);
+                let into = dx.buffer.layout;
+                let add = dx.mode == Mode::Add;
                 let into = Strip::new(into, [j / parts, lane], [j % parts, parts], first);
                 let to = dx.buffer.slice_mut();
                 add_up(into.pair(d(0), rows), to, dy.slice(), &self.starts, &self.column, add);
@@ -288,7 +295,8 @@ impl<T: Real> Kernel for StitchKernel<T> {
         let slabs = weight.buffer.slice_mut().chunks_exact_mut(sources).zip(mix.chunks_exact(sources));
         for (at, (to, d)) in slabs.enumerate() {
             // Slabs are `[groups, lanes, parts]` rows, the mix `[groups, parts]`.
-            let (group, part) = (at / (parts * layout.lanes), at % parts);
+            let group = at / (parts * layout.lanes);
+            let part = at % parts;
             let chosen = &self.mix[(group * parts + part) * sources..][..sources];
             let mean = (0..sources).fold(T::ZERO, |sum, j| sum + chosen[j] * d[j]);
             for j in 0..sources {

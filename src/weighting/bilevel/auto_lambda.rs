@@ -46,7 +46,8 @@ pub struct Lambdas {
 impl AutoLambda {
     /// The derivatives of the validation losses by the weights of the rows; None without labels to validate on.
     fn gradient(&self, evidence: &mut dyn Evidence) -> Result<Option<Vec<f64>>> {
-        let (tasks, lr) = (evidence.tasks().to_vec(), self.inner_lr.unwrap_or(evidence.moment().lr));
+        let tasks = evidence.tasks().to_vec();
+        let lr = self.inner_lr.unwrap_or(evidence.moment().lr);
         let weights: Vec<f64> = tasks.iter().map(|&task| self.state.weights.values[task]).collect();
         let here = evidence.probe(&[], On::Batch)?;
         let there = evidence.probe(&shifted(&[], &combine(&here, &tasks, &weights), -lr), On::Validation)?;

@@ -61,7 +61,8 @@ struct Constraint {
 impl Constraint {
     fn new(sigma: &[f64], here: &Probed, there: &Probed, tasks: &[usize]) -> Self {
         let fall: Vec<f64> = tasks.iter().map(|&task| here.losses[task] - there.losses[task]).collect();
-        let (alpha, theta) = (through_softmax(sigma, &fall), combine(here, tasks, sigma));
+        let alpha = through_softmax(sigma, &fall);
+        let theta = combine(here, tasks, sigma);
         let square = alpha.iter().chain(&theta).map(|x| x * x).sum();
         Self { alpha, theta, square }
     }

@@ -44,7 +44,8 @@ pub struct Router {
 impl Moml {
     /// The derivatives of the validation losses by the weights `sigma` of the rows, a list for each validation loss.
     fn gradients(&self, evidence: &mut dyn Evidence, sigma: &[f64]) -> Result<Vec<Vec<f64>>> {
-        let (tasks, lr) = (evidence.tasks().to_vec(), self.inner_lr.unwrap_or(evidence.moment().lr));
+        let tasks = evidence.tasks().to_vec();
+        let lr = self.inner_lr.unwrap_or(evidence.moment().lr);
         let path = Descent::run(evidence, sigma, lr, self.inner_steps)?;
         let there = evidence.probe(&path.end, On::Validation)?;
         let mut gradients = Vec::new();

@@ -65,7 +65,9 @@ fn check(mut method: impl Weighting, most: impl Fn(&Draw) -> f64, holds: impl Fn
         method.reset();
         method.prepare(&About::named(&vec!["a"; draw.n])).unwrap();
         let weights = draw.weights(&mut method, seed);
-        let (length, most, slack) = (draw.length(&weights), most(&draw), draw.slack());
+        let length = draw.length(&weights);
+        let most = most(&draw);
+        let slack = draw.slack();
         assert!(length <= most + slack, "draw {seed}: {length:e} long, at most {most:e} + {slack:e}: {weights:?}");
         holds(&draw, &weights).unwrap_or_else(|what| panic!("draw {seed}: {what}"));
     }
@@ -147,13 +149,15 @@ fn aligned_gradients_are_no_longer_than_the_least_that_is_kept() {
 
 /// `G w = scale w^-p` holds, or does if squared lengths count a little more, by what the docstrings name.
 fn fair(draw: &Draw, weights: &[f64], p: f64, scale: f64) -> Result<(), String> {
-    let (n, noise) = (draw.n, draw.n as f64 * draw.rounding);
+    let n = draw.n;
+    let noise = draw.n as f64 * draw.rounding;
     // In unit rows, whose products are 1 at most, whatever rounding made of them.
     let Cosines { matrix, lengths } = Cosines::of(&draw.gramian, n);
     let units: Vec<f64> = weights.iter().zip(&lengths).map(|(weight, length)| weight * length).collect();
     let present = weights.iter().zip(&lengths).filter(|(_, length)| **length > 0.0);
     let total: f64 = present.map(|(weight, _)| scale * weight.powf(1.0 - p)).sum();
-    let (square, sum) = (dot(&times(&matrix, &units), &units), dot(&units, &units));
+    let square = dot(&times(&matrix, &units), &units);
+    let sum = dot(&units, &units);
     // As far as double precision can add up such weights.
     let tolerance = 1e-6 * total + 16.0 * n as f64 * f64::EPSILON * sum;
     let apart = |ridge: f64| (square + ridge * sum - total).abs();

@@ -36,7 +36,8 @@ impl Weighting for ConFig {
         let ones: Lent<f64> = cosines.lengths.iter().map(|length| f64::from(u8::from(*length > 0.0))).collect();
         let mut weights = Eigen::of(&cosines.matrix, rows).solve(tolerance, &ones);
         let along = times(&cosines.matrix, &weights);
-        let (square, projections) = (dot(&along, &weights), dot(&along, &cosines.lengths));
+        let square = dot(&along, &weights);
+        let projections = dot(&along, &cosines.lengths);
         let factor = if square > 0.0 { projections / square } else { 0.0 };
         cosines.unscale(&mut weights);
         into.weights.iter_mut().zip(&weights).for_each(|(into, weight)| *into = factor * weight);

@@ -36,7 +36,8 @@ impl Weighting for GradDrop {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let (rows, key) = (evidence.tasks().len(), evidence.moment().random(0).halves());
+        let rows = evidence.tasks().len();
+        let key = evidence.moment().random(0).halves();
         let jacobian = evidence.jacobian()?;
         into.direction.resize(width(jacobian, rows), 0.0);
         for (block, out) in into.direction.chunks_mut(BLOCK).enumerate() {
@@ -50,8 +51,10 @@ vectorised! {
 /// The direction of the coordinates from `start` on.
 fn pick(jacobian: &[f32], rows: usize, start: usize, key: [u32; 2], leak: f32, out: &mut [f32]) {
     let width = jacobian.len() / rows;
-    let (mut positive, mut negative) = ([0.0_f32; BLOCK], [0.0_f32; BLOCK]);
-    let (positive, negative) = (&mut positive[..out.len()], &mut negative[..out.len()]);
+    let mut positive = [0.0_f32; BLOCK];
+    let mut negative = [0.0_f32; BLOCK];
+    let positive = &mut positive[..out.len()];
+    let negative = &mut negative[..out.len()];
     for row in jacobian.chunks_exact(width) {
         for ((positive, negative), &g) in positive.iter_mut().zip(negative.iter_mut()).zip(&row[start..]) {
             let above = if g > 0.0 { g } else { 0.0 };

@@ -56,7 +56,8 @@ impl Weighting for GradVac {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let (tasks, moment) = (Lent::from(evidence.tasks()), evidence.moment());
+        let tasks = Lent::from(evidence.tasks());
+        let moment = evidence.moment();
         let Self { beta, state } = self;
         let weights = operate(evidence.gramian()?, &tasks, moment, |pair| {
             let target = &mut state.cosines[tasks[pair.i] * state.tasks + tasks[pair.j]];

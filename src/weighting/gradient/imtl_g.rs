@@ -53,7 +53,8 @@ pub(super) fn impartial(gramian: &[f64], n: usize) -> Lent<f64> {
 fn independent(cosines: &Cosines) -> Option<Lent<f64>> {
     let n = cosines.lengths.len();
     let ones: Lent<f64> = cosines.lengths.iter().map(|length| f64::from(u8::from(*length > 0.0))).collect();
-    let (eigen, tolerance) = (Eigen::of(&cosines.matrix, n), eigen::rank_tolerance(n));
+    let eigen = Eigen::of(&cosines.matrix, n);
+    let tolerance = eigen::rank_tolerance(n);
     let rank = eigen.above(tolerance).count();
     (rank as f64 >= ones.iter().sum()).then(|| {
         let mut weights = eigen.apply(tolerance, f64::recip, &ones);

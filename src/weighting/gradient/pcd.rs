@@ -61,7 +61,8 @@ impl Weighting for Pcd {
                 Some(index) => index,
                 None => {
                     let names: Vec<_> = tasks.iter().map(|task| &task.name).collect();
-                    let (meant, known) = (meant(name, &names), list(&names));
+                    let meant = meant(name, &names);
+                    let known = list(&names);
                     bail!("PCD: argument `primary`: there is no task {name:?}; {meant}there are {known}");
                 }
             },
@@ -72,7 +73,8 @@ impl Weighting for Pcd {
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let tasks = Lent::from(evidence.tasks());
         let noise = noise(tasks.len(), evidence.rounding());
-        let (rows, gramian) = (tasks.len(), evidence.gramian()?);
+        let rows = tasks.len();
+        let gramian = evidence.gramian()?;
         let scales = tasks.iter().enumerate().map(|(i, &task)| self.scale(task, gramian[i * (rows + 1)]));
         let scales: Lent<f64> = scales.collect();
         into.weights.fill(0.0);

@@ -23,7 +23,8 @@ impl Weighting for PcGrad {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let (tasks, moment) = (Lent::from(evidence.tasks()), evidence.moment());
+        let tasks = Lent::from(evidence.tasks());
+        let moment = evidence.moment();
         let weights = operate(evidence.gramian()?, &tasks, moment, |pair| {
             // A conflict implies that the other gradient is not zero.
             if pair.product < 0.0 { -pair.product / (pair.other * pair.other) } else { 0.0 }

@@ -20,7 +20,8 @@ pub(super) fn products(a: &[f32], b: &[f32], rows: usize) -> Lent<f64> {
     for start in (0..width).step_by(BLOCK) {
         let end = width.min(start + BLOCK);
         for (index, out) in out.iter_mut().enumerate() {
-            let (i, j) = (index / rows * width, index % rows * width);
+            let i = index / rows * width;
+            let j = index % rows * width;
             *out += long_dot(&a[i + start..i + end], &b[j + start..j + end]);
         }
     }

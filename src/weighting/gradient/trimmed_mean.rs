@@ -44,7 +44,8 @@ impl Weighting for TrimmedMean {
 vectorised! {
 /// The trimmed means of the coordinates from `start` on; `block` has a row of lanes for each gradient.
 fn middle(jacobian: &[f32], start: usize, trim: usize, block: &mut [[f32; LANES]], out: &mut [f32]) {
-    let (rows, width) = (block.len(), jacobian.len() / block.len());
+    let rows = block.len();
+    let width = jacobian.len() / block.len();
     for (lanes, row) in block.iter_mut().zip(jacobian.chunks_exact(width)) {
         lanes[..out.len()].copy_from_slice(&row[start..start + out.len()]);
     }

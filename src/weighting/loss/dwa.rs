@@ -73,7 +73,8 @@ impl Weighting for Dwa {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let (epoch, tasks) = (evidence.moment().epoch, evidence.tasks());
+        let epoch = evidence.moment().epoch;
+        let tasks = evidence.tasks();
         for ((weight, &task), &loss) in into.weights.iter_mut().zip(tasks).zip(evidence.losses()) {
             let course = &mut self.state.courses[task];
             course.turn(epoch);

@@ -71,7 +71,8 @@ impl Weighting for Famo {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let (tasks, weights) = (evidence.tasks(), &mut into.weights);
+        let tasks = evidence.tasks();
+        let weights = &mut into.weights;
         let mut lowest = f64::INFINITY;
         for ((weight, &task), &loss) in weights.iter_mut().zip(tasks).zip(evidence.losses()) {
             *weight = self.above(task, loss);

@@ -51,7 +51,8 @@ impl Weighting for Go4Align {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         self.state.names.refuse_negative(Self::CLASS, evidence)?;
-        let (tasks, losses) = (evidence.tasks(), evidence.losses());
+        let tasks = evidence.tasks();
+        let losses = evidence.losses();
         for (&task, loss) in tasks.iter().zip(losses) {
             self.state.sums[task] += loss;
         }
@@ -87,7 +88,8 @@ fn group(numbers: &mut [f64], groups: usize) {
     let mut best: Lent<f64> = (0..=count).map(|end| if end == 0 { 0.0 } else { f64::INFINITY }).collect();
     let mut starts = Lent::with_capacity(groups * (count + 1));
     for _ in 0..groups {
-        let (mut next, mut from) = (Lent::filled(f64::INFINITY, count + 1), Lent::zeros(count + 1));
+        let mut next = Lent::filled(f64::INFINITY, count + 1);
+        let mut from = Lent::zeros(count + 1);
         for end in 1..=count {
             let (mut mean, mut spread) = (0.0, 0.0);
             for start in (0..end).rev() {

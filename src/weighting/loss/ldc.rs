@@ -64,7 +64,8 @@ impl Weighting for Ldc {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let (tasks, losses) = (evidence.tasks(), evidence.losses());
+        let tasks = evidence.tasks();
+        let losses = evidence.losses();
         let units: Lent<f64> = tasks.iter().zip(losses).map(|(&task, &loss)| self.unit(task, loss)).collect();
         let relative: Lent<f64> = losses.iter().zip(&units).map(|(loss, unit)| loss / unit).collect();
         let sigma = self.state.logits.softmax(tasks);

@@ -47,7 +47,8 @@ impl Weighting for Pbi {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let (tasks, weights) = (evidence.tasks(), &mut into.weights);
+        let tasks = evidence.tasks();
+        let weights = &mut into.weights;
         weights.iter_mut().zip(tasks).for_each(|(weight, &task)| *weight = self.state.preference.0[task]);
         let above: Lent<f64> =
             tasks.iter().zip(evidence.losses()).map(|(&task, loss)| loss - self.state.ideal.0[task]).collect();

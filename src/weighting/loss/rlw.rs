@@ -45,7 +45,8 @@ pub enum Distribution {
 
 /// Numbers before normalisation; a task's number does not depend on the others in the batch.
 fn draw(distribution: Distribution, moment: Moment, tasks: &[usize], into: &mut [f64]) {
-    let (stream, run) = (moment.random(0), Moment { step: 0, ..moment });
+    let stream = moment.random(0);
+    let run = Moment { step: 0, ..moment };
     for (weight, &task) in into.iter_mut().zip(tasks) {
         let index = task as u64;
         *weight = match distribution {
@@ -67,7 +68,9 @@ impl Weighting for Rlw {
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
-        let (moment, tasks, weights) = (evidence.moment(), evidence.tasks(), &mut into.weights);
+        let moment = evidence.moment();
+        let tasks = evidence.tasks();
+        let weights = &mut into.weights;
         draw(self.distribution, moment, tasks, weights);
         match self.distribution {
             Distribution::Normal | Distribution::Uniform | Distribution::RandomNormal => softmax(weights),

@@ -65,7 +65,8 @@ impl TaskWeights {
             TaskWeights::Named(weights) => {
                 let names: Vec<_> = tasks.iter().map(|task| &task.name).collect();
                 if let Some(name) = weights.keys().find(|name| !names.contains(name)) {
-                    let (meant, known) = (meant(name, &names), list(&names));
+                    let meant = meant(name, &names);
+                    let known = list(&names);
                     bail!("{class}: argument `{argument}`: there is no task {name:?}; {meant}there are {known}");
                 }
             }

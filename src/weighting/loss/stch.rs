@@ -66,7 +66,9 @@ impl Weighting for Stch {
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         self.state.names.refuse_negative(Self::CLASS, evidence)?;
-        let (tasks, losses, weights) = (evidence.tasks(), evidence.losses(), &mut into.weights);
+        let tasks = evidence.tasks();
+        let losses = evidence.losses();
+        let weights = &mut into.weights;
         if evidence.moment().epoch < self.warm_up {
             for ((weight, &task), &loss) in weights.iter_mut().zip(tasks).zip(losses) {
                 self.state.see(task, loss);

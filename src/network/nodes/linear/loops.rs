@@ -21,13 +21,15 @@ pub(super) fn spread<T: Real>(
     dx: &mut [T],
     mode: Mode,
 ) {
-    let ([dy, weight], Layout { lanes, width, .. }) = (from, layout);
+    let [dy, weight] = from;
+    let Layout { lanes, width, .. } = layout;
     for (row, dx) in dx.chunks_exact_mut(lanes * width).enumerate() {
         let start = (first + row) * outer;
         for piece in pieces {
             let dx = &mut dx[piece.task * width..][..width];
             for column in piece.columns.clone() {
-                let (d, own) = (dy[start + column], &weight[column * width..][..width]);
+                let d = dy[start + column];
+                let own = &weight[column * width..][..width];
                 if mode == Mode::Write && column == piece.columns.start {
                     for j in 0..width {
                         dx[j] = d * own[j];
@@ -79,7 +81,8 @@ pub(super) fn shift_apart<T: Real, S: Pointwise>(
     let mut kept = kept;
     let Layout { groups, rows, width, .. } = layout;
     for group in 0..groups {
-        let (from, layer) = (group / layers * rows, group % layers);
+        let from = group / layers * rows;
+        let layer = group % layers;
         let bias = &bias[group * width..][..width];
         for row in 0..rows {
             let x = &wide[((from + row) * layers + layer) * width..][..width];
@@ -109,7 +112,8 @@ pub(super) fn scale_by_slope_together<T: Real, S: Pointwise>(
     to: &mut [T],
     bias: &mut [T],
 ) {
-    let ([x, y, dy], Layout { rows, lanes, width: whole, .. }) = (values, layout);
+    let [x, y, dy] = values;
+    let Layout { rows, lanes, width: whole, .. } = layout;
     let width = whole / layers;
     for (i, to) in to.chunks_exact_mut(whole).enumerate() {
         let (at, lane) = (first + i / lanes, i % lanes);
@@ -117,9 +121,11 @@ pub(super) fn scale_by_slope_together<T: Real, S: Pointwise>(
         let bias = &mut bias[(group * lanes + lane) * whole..][..whole];
         for layer in 0..layers {
             let from = (group * layers + layer) * rows + row;
-            let (x, y) = (&x[from * width..][..width], &y[from * width..][..width]);
+            let x = &x[from * width..][..width];
+            let y = &y[from * width..][..width];
             let dy = &dy[(from * lanes + lane) * width..][..width];
-            let (to, bias) = (&mut to[layer * width..][..width], &mut bias[layer * width..][..width]);
+            let to = &mut to[layer * width..][..width];
+            let bias = &mut bias[layer * width..][..width];
             for j in 0..width {
                 to[j] = dy[j] * S::slope(x[j], y[j]);
                 bias[j] += to[j];
@@ -132,11 +138,13 @@ pub(super) fn scale_by_slope_together<T: Real, S: Pointwise>(
 vectorised! {
 /// Takes the gradient of rows from `first` on back through the activation in place, and adds it to the bias's gradient.
 pub(super) fn scale_by_slope<T: Real, S: Pointwise>(layout: Layout, first: usize, values: [&[T]; 2], dy: &mut [T], bias: &mut [T]) {
-    let ([x, y], Layout { rows, lanes, width, .. }) = (values, layout);
+    let [x, y] = values;
+    let Layout { rows, lanes, width, .. } = layout;
     for (i, dy) in dy.chunks_exact_mut(width).enumerate() {
         let row = first + i / lanes;
         let slot = row / rows * lanes + i % lanes;
-        let (x, y) = (&x[row * width..][..width], &y[row * width..][..width]);
+        let x = &x[row * width..][..width];
+        let y = &y[row * width..][..width];
         let bias = &mut bias[slot * width..][..width];
         for j in 0..width {
             dy[j] = dy[j] * S::slope(x[j], y[j]);
@@ -161,7 +169,8 @@ pub(super) fn by_rows<T: Real>(
     let size = bias.len();
     room.clear();
     room.resize((threads(numbers) - 1) * size, T::ZERO);
-    let (own, others) = (Disjoint::new(bias), Disjoint::new(room));
+    let own = Disjoint::new(bias);
+    let others = Disjoint::new(room);
     split(layout.groups * layout.rows, numbers, &|thread, rows| {
         // SAFETY: the bias is the first thread's, and every other one has a place of its own.
         let sums =

@@ -38,9 +38,12 @@ impl<T: Real> Halved<T> {
         size: usize,
         gramian: Buffer<f64>,
     ) -> Result<Self> {
-        let (rounded, lanes) = (|of: &Buffer<T>| Halves::zeros(of.layout.len()), dy.layout.lanes);
-        let (x, weight) = ((x.share(), rounded(x)?), (weight.share(), rounded(weight)?));
-        let (dy, tile) = (rounded(dy)?, Halves::zeros(shapes.tile(lanes, size))?);
+        let rounded = |of: &Buffer<T>| Halves::zeros(of.layout.len());
+        let lanes = dy.layout.lanes;
+        let x = (x.share(), rounded(x)?);
+        let weight = (weight.share(), rounded(weight)?);
+        let dy = rounded(dy)?;
+        let tile = Halves::zeros(shapes.tile(lanes, size))?;
         let products = shapes.tiles(lanes, size, [&dy, &x.1, &tile])?;
         let dx = leaving.map(|leaving| HalvedInput::new(shapes, lanes, leaving, [&dy, &weight.1])).transpose()?;
         Ok(Self { x, weight, dy, products, tile, room: Vec::new(), gramian, dx })
@@ -65,7 +68,8 @@ impl<T: Real> Halved<T> {
 
 impl<T: Real> HalvedInput<T> {
     fn new(shapes: &Shapes, lanes: usize, leaving: InputGradient<T>, memory: [&Halves; 2]) -> Result<Self> {
-        let ([dy, weight], &Shapes { groups, rows, outer, inner }) = (memory, shapes);
+        let [dy, weight] = memory;
+        let &Shapes { groups, rows, outer, inner } = shapes;
         let long = rows * lanes;
         let rounded = Halves::zeros(long * inner)?;
         let product = |group: usize| {
@@ -88,12 +92,14 @@ pub(super) fn scale_by_slope_rounded<T: Real, S: Pointwise>(
     to: &mut [u16],
     bias: &mut [T],
 ) {
-    let ([x, y, dy], Layout { rows, lanes, width, .. }) = (values, layout);
+    let [x, y, dy] = values;
+    let Layout { rows, lanes, width, .. } = layout;
     let dy = &dy[first * lanes * width..];
     for (i, (dy, to)) in dy.chunks_exact(width).zip(to.chunks_exact_mut(width)).enumerate() {
         let row = first + i / lanes;
         let slot = row / rows * lanes + i % lanes;
-        let (x, y) = (&x[row * width..][..width], &y[row * width..][..width]);
+        let x = &x[row * width..][..width];
+        let y = &y[row * width..][..width];
         let bias = &mut bias[slot * width..][..width];
         for j in 0..width {
             let d = dy[j] * S::slope(x[j], y[j]);

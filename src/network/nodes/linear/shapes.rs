@@ -49,8 +49,10 @@ impl Shapes {
 
     /// `dW = dy^T x` for some outputs at a time, each `[lanes, outputs, in]` into the same memory; and the sizes.
     pub(super) fn tiles(&self, lanes: usize, size: usize, memory: [&dyn Memory; 3]) -> Result<Vec<(Product, usize)>> {
-        let ([dy, x, tile], &Shapes { groups, rows, outer, inner }) = (memory, self);
-        let (chunk, wide) = (self.chunk(lanes, size), lanes * outer);
+        let [dy, x, tile] = memory;
+        let &Shapes { groups, rows, outer, inner } = self;
+        let chunk = self.chunk(lanes, size);
+        let wide = lanes * outer;
         let mut products = Vec::new();
         for group in 0..groups {
             let from = group * rows * inner;
@@ -80,7 +82,8 @@ impl Shapes {
             let w = weight.shaped(&[outer, inner])?;
             return Product::new(dx.buffer.shaped(&[long, inner])?, dy.shaped(&[long, outer])?, w);
         }
-        let (d, y) = (dx.buffer.shaped(&[groups, long, inner])?, dy.shaped(&[groups, long, outer])?);
+        let d = dx.buffer.shaped(&[groups, long, inner])?;
+        let y = dy.shaped(&[groups, long, outer])?;
         Product::new(d, y, weight.shaped(&[groups, outer, inner])?)
     }
 }

@@ -127,8 +127,8 @@ impl State {
 fn same_lengths(like: &Value, given: &Value) -> bool {
     match (like, given) {
         (Value::Array(like), Value::Array(given)) => {
-            let same = || like.iter().zip(given).all(|(like, given)| same_lengths(like, given));
-            like.is_empty() || (like.len() == given.len() && same())
+            let mut pairs = like.iter().zip(given);
+            like.is_empty() || (like.len() == given.len() && pairs.all(|(like, given)| same_lengths(like, given)))
         }
         (Value::Object(like), given) => like.iter().all(|(key, like)| same_lengths(like, &given[key])),
         _ => true,
@@ -297,10 +297,7 @@ pub fn build(description: &Value) -> Result<Box<dyn Weighting>> {
         whole.insert("name".to_owned(), Value::from(name.clone()));
         methods::build(&Value::Object(whole))
     };
-    match from_gradients(&name) {
-        true => modes::with_modes(info.class, &parameters, method),
-        false => method(&parameters),
-    }
+    if from_gradients(&name) { modes::with_modes(info.class, &parameters, method) } else { method(&parameters) }
 }
 
 /// Whether a method of this name looks at gradients.

@@ -198,13 +198,13 @@ pub fn with_modes(
     build: impl Fn(&Map<String, Value>) -> Result<Box<dyn Weighting>>,
 ) -> Result<Box<dyn Weighting>> {
     let known = Modes::parameters();
-    let (common, own): (Vec<_>, Vec<_>) = parameters
-        .iter()
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .partition(|(key, _)| known.iter().any(|p| p.name == key));
+    let mut common = parameters.clone();
+    common.retain(|name, _| known.iter().any(|parameter| parameter.name == name));
+    let mut own = parameters.clone();
+    own.retain(|name, _| !common.contains_key(name));
     let named = |error: Error| value_error!("{class}: {}", error.to_string().trim_start_matches("Weighting: "));
-    let modes: Modes = read(&Map::from_iter(common)).map_err(named)?;
-    let inner = build(&Map::from_iter(own))?;
+    let modes: Modes = read(&common).map_err(named)?;
+    let inner = build(&own)?;
     let together = modes.over(&inner.modes()).map_err(named)?;
     together.check().and_then(|()| together.suit(inner.as_ref())).map_err(named)?;
     Ok(Box::new(Guided { inner, modes, layers: Vec::new(), tasks: Vec::new(), kept: Vec::new(), refreshed: None }))
@@ -327,7 +327,8 @@ impl Weighting for Guided {
         for (method, value) in self.layers.iter_mut().zip(layers) {
             method.restore(&State { value: value.clone(), arrays: Vec::new() })?;
         }
-        (self.kept, self.refreshed) = (kept, refreshed);
+        self.kept = kept;
+        self.refreshed = refreshed;
         Ok(())
     }
 
@@ -364,8 +365,8 @@ impl Guided {
         self.kept.resize(self.kept.len().max(set + 1), Vec::new());
         let kept = &mut self.kept[set];
         kept.resize(self.tasks.len().max(tasks.last().map_or(0, |t| t + 1)), None);
-        for ((&task, &weight), &own) in tasks.iter().zip(&into.weights).zip(&into.own) {
-            kept[task] = Some([weight, own]);
+        for (row, &task) in tasks.iter().enumerate() {
+            kept[task] = Some([into.weights[row], into.own[row]]);
         }
     }
 
@@ -373,11 +374,11 @@ impl Guided {
     fn recall(&self, tasks: &[usize], into: &mut Combination) -> Result<()> {
         into.layers.clear();
         for kept in &self.kept {
-            let known = || kept.iter().flatten();
-            let mean = |k: usize| known().map(|pair| pair[k]).sum::<f64>() / known().count().max(1) as f64;
             for (row, &task) in tasks.iter().enumerate() {
-                let [weight, own] = kept.get(task).copied().flatten().unwrap_or_else(|| [mean(0), mean(1)]);
-                (into.weights[row], into.own[row]) = (weight, own);
+                let known = kept.get(task).copied().flatten();
+                let [weight, own] = known.unwrap_or_else(|| mean(kept));
+                into.weights[row] = weight;
+                into.own[row] = own;
             }
             if self.modes.per == Per::Layer {
                 into.layers.extend_from_slice(&into.weights);
@@ -387,32 +388,45 @@ impl Guided {
     }
 }
 
+/// The mean of what was kept.
+fn mean(kept: &[Option<[f64; 2]>]) -> [f64; 2] {
+    let count = kept.iter().flatten().count().max(1) as f64;
+    [0, 1].map(|k| kept.iter().flatten().map(|pair| pair[k]).sum::<f64>() / count)
+}
+
 /// Brings a combination to the scale that was asked for.
 fn rescale(scale: Scale, acts_like: ActsLike, into: &mut Combination) {
     let rows = into.weights.len();
     let Combination { weights, direction, layers, .. } = into;
     let directed = !direction.is_empty();
-    let factor = |weights: &[f64]| {
-        let rows = rows as f64;
-        let sum = weights.iter().sum::<f64>();
-        match (scale, acts_like) {
-            (Scale::Paper, _) | (Scale::Mean, ActsLike::Mean) | (Scale::Sum, ActsLike::Sum) => 1.0,
-            (Scale::Mean, ActsLike::Sum) => 1.0 / rows,
-            (Scale::Sum, ActsLike::Mean) => rows,
-            // A method whose weights cancel has no scale to compare.
-            (_, ActsLike::Own) if directed || sum <= 0.0 => 1.0,
-            (Scale::Mean, ActsLike::Own) => 1.0 / sum,
-            (Scale::Sum, ActsLike::Own) => rows / sum,
-        }
-    };
-    let along = factor(weights);
+    let along = rescaling(scale, acts_like, directed, weights);
     if directed && along != 1.0 {
         direction.iter_mut().for_each(|x| *x *= along as f32);
     }
     for set in std::iter::once(&mut weights[..]).chain(layers.chunks_exact_mut(rows.max(1))) {
-        let factor = factor(set);
+        let factor = rescaling(scale, acts_like, directed, set);
         set.iter_mut().for_each(|weight| *weight *= factor);
     }
+}
+
+/// What weights are multiplied by for the scale that was asked for.
+fn rescaling(scale: Scale, acts_like: ActsLike, directed: bool, weights: &[f64]) -> f64 {
+    let rows = weights.len() as f64;
+    let sum = weights.iter().sum::<f64>();
+    match (scale, acts_like) {
+        (Scale::Paper, _) | (Scale::Mean, ActsLike::Mean) | (Scale::Sum, ActsLike::Sum) => 1.0,
+        (Scale::Mean, ActsLike::Sum) => 1.0 / rows,
+        (Scale::Sum, ActsLike::Mean) => rows,
+        // A method whose weights cancel has no scale to compare.
+        (_, ActsLike::Own) if directed || sum <= 0.0 => 1.0,
+        (Scale::Mean, ActsLike::Own) => 1.0 / sum,
+        (Scale::Sum, ActsLike::Own) => rows / sum,
+    }
+}
+
+/// What brings a size to 1. A gradient of zeros stays one, and a loss of zero has no gradient to speak of.
+fn inverse(size: f64) -> f64 {
+    if size == 0.0 { 1.0 } else { 1.0 / size.abs() }
 }
 
 /// Evidence in which each gradient is multiplied by a factor, or of one layer.
@@ -437,16 +451,16 @@ impl<'a> Scaled<'a> {
             Some(layer) => Lent::from(evidence.layer(layer)?),
             None => Lent::from(evidence.gramian()?),
         };
-        let norm = |row: usize| gramian[row * (rows + 1)].sqrt();
-        // A gradient of zeros stays one, and a loss of zero has no gradient to speak of.
-        let inverse = |x: f64| if x == 0.0 { 1.0 } else { 1.0 / x.abs() };
-        let factor = |row: usize| match normalize {
-            Normalize::None => 1.0,
-            Normalize::L2 => inverse(norm(row)),
-            Normalize::Loss => inverse(losses[row]),
-            Normalize::Both => inverse(losses[row]) * inverse(norm(row)),
-        };
-        let factors: Lent<f64> = (0..rows).map(factor).collect();
+        let mut factors = Lent::with_capacity(rows);
+        for row in 0..rows {
+            let norm = gramian[row * (rows + 1)].sqrt();
+            factors.push(match normalize {
+                Normalize::None => 1.0,
+                Normalize::L2 => inverse(norm),
+                Normalize::Loss => inverse(losses[row]),
+                Normalize::Both => inverse(losses[row]) * inverse(norm),
+            });
+        }
         scale_products(&mut gramian, &factors);
         Ok(Self { evidence, factors, layer, gramian, of_layer: Lent::default(), jacobian: Lent::default() })
     }

@@ -37,18 +37,21 @@ impl Notice {
 /// Whether weights make a direction that is many times longer than all gradients together. Without a Gramian, as where
 /// weights are kept from earlier steps, nobody knows.
 fn too_long<'a>(decided: &Combination, gramian: impl Fn(Option<usize>) -> &'a [f64]) -> bool {
-    let long = |weights: &[f64], gramian: &[f64]| {
-        if gramian.len() != weights.len() * weights.len() {
-            return false;
-        }
-        let sum: f64 = (0..weights.len()).map(|i| gramian[i * (weights.len() + 1)].max(0.0).sqrt()).sum();
-        square(gramian, weights).sqrt() > MANY * sum
-    };
     let rows = decided.weights.len();
-    match decided.layers.is_empty() {
-        true => rows > 0 && long(&decided.weights, gramian(None)),
-        false => decided.layers.chunks_exact(rows).enumerate().any(|(at, set)| long(set, gramian(Some(at)))),
+    if decided.layers.is_empty() {
+        return rows > 0 && makes_long(&decided.weights, gramian(None));
     }
+    let mut layers = decided.layers.chunks_exact(rows).enumerate();
+    layers.any(|(layer, weights)| makes_long(weights, gramian(Some(layer))))
+}
+
+fn makes_long(weights: &[f64], gramian: &[f64]) -> bool {
+    let rows = weights.len();
+    if gramian.len() != rows * rows {
+        return false;
+    }
+    let sum: f64 = (0..rows).map(|row| gramian[row * (rows + 1)].max(0.0).sqrt()).sum();
+    square(gramian, weights).sqrt() > MANY * sum
 }
 
 fn of_length(weighting: &dyn Weighting) -> String {

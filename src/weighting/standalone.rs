@@ -38,9 +38,10 @@ impl Matrix {
         let columns = if square { tasks.len() } else { self.shape[1] };
         let mut values = Vec::with_capacity(tasks.len() * columns);
         for &task in tasks {
-            match square {
-                true => values.extend(tasks.iter().map(|&other| self.row(task)[other])),
-                false => values.extend_from_slice(self.row(task)),
+            if square {
+                values.extend(tasks.iter().map(|&other| self.row(task)[other]));
+            } else {
+                values.extend_from_slice(self.row(task));
             }
         }
         Self { shape: [tasks.len(), columns], values }
@@ -109,10 +110,10 @@ impl Matrix {
                 products[j * rows + i] = product;
             }
         }
-        match products.iter().all(|x| x.is_finite()) {
-            true => Ok(products),
-            false => Err(value_error!("`jacobian` should hold numbers whose products float64 can hold")),
+        if !products.iter().all(|x| x.is_finite()) {
+            bail!("`jacobian` should hold numbers whose products float64 can hold");
         }
+        Ok(products)
     }
 }
 
@@ -236,8 +237,9 @@ impl Standalone {
             no_infinity(name, losses)?;
         }
         let rows: Vec<usize> = (0..tasks).filter(|&j| !before[j].is_nan() && !after[j].is_nan()).collect();
-        let pick = |losses: &[f64]| rows.iter().map(|&j| losses[j]).collect::<Vec<_>>();
-        self.weighting.look_back(&rows, &pick(before), &pick(after))
+        let before: Vec<f64> = rows.iter().map(|&row| before[row]).collect();
+        let after: Vec<f64> = rows.iter().map(|&row| after[row]).collect();
+        self.weighting.look_back(&rows, &before, &after)
     }
 
     /// What is to be said of the calls so far, once.
@@ -287,7 +289,8 @@ impl Standalone {
             self.tasks = None;
             let names: Vec<_> = (1..=tasks).map(|number| format!("task{number}")).collect();
             self.weighting.prepare(&About::named(&names.iter().map(String::as_str).collect::<Vec<_>>()))?;
-            (self.tasks, self.fresh) = (Some(tasks), self.weighting.state());
+            self.tasks = Some(tasks);
+            self.fresh = self.weighting.state();
         }
         Ok(())
     }
@@ -301,10 +304,12 @@ impl Standalone {
         if let Some([rows, columns]) = gramian.as_ref().map(|gramian| gramian.shape).filter(|[r, c]| r != c) {
             bail!("`gramian` should have shape [tasks, tasks]; got [{rows}, {columns}]");
         }
-        let matrix = |name, matrix: &Option<Matrix>| matrix.as_ref().map(|given| (name, given.shape[0]));
-        let counts =
-            [matrix("jacobian", jacobian), matrix("gramian", gramian), losses.as_ref().map(|l| ("losses", l.len()))];
-        let mut counts = counts.into_iter().flatten();
+        let counts = [
+            ("jacobian", jacobian.as_ref().map(|jacobian| jacobian.shape[0])),
+            ("gramian", gramian.as_ref().map(|gramian| gramian.shape[0])),
+            ("losses", losses.as_ref().map(Vec::len)),
+        ];
+        let mut counts = counts.into_iter().filter_map(|(name, count)| Some((name, count?)));
         let Some((first, tasks)) = counts.next() else { bail!("give `losses`, `gramian` or `jacobian`") };
         if tasks == 0 {
             bail!("`{first}` should have at least one task; got none");
@@ -336,8 +341,9 @@ impl Standalone {
             _ => {}
         }
         no_infinity("losses", losses.as_deref().unwrap_or_default())?;
-        let labelled = |j: &usize| losses.as_ref().is_none_or(|losses| !losses[*j].is_nan());
-        let rows: Vec<usize> = (0..tasks).filter(labelled).collect();
+        let asked = losses.is_none().then(|| Cell::new(false));
+        let losses = losses.unwrap_or_else(|| vec![1.0; tasks]);
+        let rows: Vec<usize> = (0..tasks).filter(|&task| !losses[task].is_nan()).collect();
         let gramian = gramian.map(|gramian| {
             let gramian = gramian.of(&rows, true);
             gramian.check_finite("gramian", &rows)?;
@@ -350,7 +356,7 @@ impl Standalone {
         let gramian = gramian.transpose()?;
         let wide = wide.transpose()?;
         let given = Given {
-            losses: rows.iter().map(|&j| losses.as_ref().map_or(1.0, |losses| losses[j])).collect(),
+            losses: rows.iter().map(|&task| losses[task]).collect(),
             gramian: match (gramian, &wide) {
                 (Some(gramian), _) => Some(gramian.values),
                 (None, Some(jacobian)) if self.needs() > Needs::Losses => Some(jacobian.gramian()?),
@@ -369,7 +375,7 @@ impl Standalone {
             tasks: rows.clone(),
             ..Given::default()
         };
-        Ok((rows, Shown { given, wide, asked: losses.is_none().then(|| Cell::new(false)) }))
+        Ok((rows, Shown { given, wide, asked }))
     }
 }
 
@@ -428,6 +434,8 @@ fn narrow(values: &[f64]) -> Result<Vec<f32>> {
 
 fn spread(tasks: usize, rows: &[usize], weights: &[f64]) -> Vec<f64> {
     let mut all = vec![0.0; tasks];
-    rows.iter().zip(weights).for_each(|(&row, &weight)| all[row] = weight);
+    for (&row, &weight) in rows.iter().zip(weights) {
+        all[row] = weight;
+    }
     all
 }

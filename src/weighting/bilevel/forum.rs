@@ -132,8 +132,10 @@ impl Forum {
         let sigma = self.state.alpha.softmax(&tasks);
         let path = Descent::run(evidence, &sigma, self.inner_lr, self.inner_steps)?;
         let there = evidence.probe(&path.end, On::Batch)?;
-        let here =
-            path.steps.into_iter().next().map_or_else(|| evidence.probe(&[], On::Batch), |(_, here)| Ok(here))?;
+        let here = match path.steps.into_iter().next() {
+            Some((_, here)) => here,
+            None => evidence.probe(&[], On::Batch)?,
+        };
         let validation = evidence.probe(&[], On::Validation)?;
         let validated = labelled(&validation);
         let constraint = Constraint::new(&sigma, &here, &there, &tasks);
@@ -157,12 +159,13 @@ impl Forum {
     /// `lambda_j / |grad L_j| + nu sigma_j`.
     fn weights(&self, tasks: &[usize], here: &Probed, sigma: &[f64], nu: f64) -> Vec<f64> {
         let sum: f64 = tasks.iter().map(|&task| self.state.lambda[task]).sum();
-        let weight = |(&task, sigma): (&usize, &f64)| {
+        let mut weights = Vec::with_capacity(tasks.len());
+        for (&task, sigma) in tasks.iter().zip(sigma) {
             let length = long_dot(row(here, task), &unit(row(here, task)));
             let lambda = if sum > 0.0 && length > 0.0 { self.state.lambda[task] / sum / length } else { 0.0 };
-            lambda + nu * sigma
-        };
-        tasks.iter().zip(sigma).map(weight).collect()
+            weights.push(lambda + nu * sigma);
+        }
+        weights
     }
 }
 

@@ -28,8 +28,12 @@ fn combine(probed: &Probed, tasks: &[usize], weights: &[f64]) -> Vec<f64> {
 
 /// A shift and a bit more; an empty one is none.
 fn shifted(shift: &[f32], direction: &[f64], by: f64) -> Vec<f32> {
-    let from = |index: usize| shift.get(index).copied().map_or(0.0, f64::from);
-    direction.iter().enumerate().map(|(index, d)| (from(index) + by * d) as f32).collect()
+    let mut moved = Vec::with_capacity(direction.len());
+    for (index, step) in direction.iter().enumerate() {
+        let before = if shift.is_empty() { 0.0 } else { f64::from(shift[index]) };
+        moved.push((before + by * step) as f32);
+    }
+    moved
 }
 
 /// A path of gradient descent on the weighted training losses: shifts, and what was found there.
@@ -62,7 +66,6 @@ mod tests {
     //! What the tests of these weightings share.
 
     use crate::error::Result;
-    use crate::machine::rows;
     use crate::weighting::{Combination, Evidence, Moment, On, Probed, Weighting};
 
     /// `1/2 (x - centre)^T hessian (x - centre)` in the plane.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Descent, combine, labelled, row, shifted};
 use crate::error::Result;
 use crate::machine::rows::{self, long_dot};
-use crate::solver::hull;
+use crate::solver::{self, hull};
 use crate::task::About;
 use crate::weighting::learned::{Learned, through_softmax};
 use crate::weighting::{ActsLike, Claims, Combination, Evidence, On, Weighting};
@@ -59,7 +59,7 @@ impl Moml {
                 }
                 if index > 0 {
                     let curved = curvature(evidence, &tasks, sigma, at, &slope)?;
-                    slope.iter_mut().zip(curved).for_each(|(slope, curved)| *slope -= lr * curved);
+                    solver::add(&mut slope, -lr, &curved);
                 }
             }
             gradients.push(gradient);

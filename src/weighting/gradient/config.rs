@@ -40,7 +40,9 @@ impl Weighting for ConFig {
         let projections = dot(&along, &cosines.lengths);
         let factor = if square > 0.0 { projections / square } else { 0.0 };
         cosines.unscale(&mut weights);
-        into.weights.iter_mut().zip(&weights).for_each(|(into, weight)| *into = factor * weight);
+        for (into, weight) in into.weights.iter_mut().zip(&weights) {
+            *into = factor * weight;
+        }
         Ok(())
     }
 }

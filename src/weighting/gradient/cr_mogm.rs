@@ -92,20 +92,15 @@ impl Weighting for CrMogm {
         }
         // Averaged weights are no derivatives of what the weighting inside minimises.
         into.objective = None;
-        let (tasks, alpha) = (evidence.tasks(), self.alpha);
-        let average = |averages: &mut Vec<Option<f64>>, weights: &mut [f64]| {
-            for (&task, weight) in tasks.iter().zip(weights) {
-                let before = averages[task].unwrap_or(*weight);
-                *weight += alpha * (before - *weight);
-                averages[task] = Some(*weight);
-            }
-        };
+        let tasks = evidence.tasks();
         let Averages { weights, layers } = &mut self.state;
-        average(weights, &mut into.weights);
+        average(tasks, &mut into.weights, self.alpha, weights);
         if !tasks.is_empty() {
             let sets = into.layers.chunks_exact_mut(tasks.len());
             layers.resize_with(layers.len().max(sets.len()), || vec![None; weights.len()]);
-            sets.zip(layers).for_each(|(set, averages)| average(averages, set));
+            for (set, averages) in sets.zip(layers) {
+                average(tasks, set, self.alpha, averages);
+            }
         }
         Ok(())
     }
@@ -130,6 +125,15 @@ impl Weighting for CrMogm {
     fn reset(&mut self) {
         self.state = Averages::default();
         self.inner.0.reset();
+    }
+}
+
+/// Averages the weights of these tasks with those before them.
+fn average(tasks: &[usize], weights: &mut [f64], alpha: f64, averages: &mut [Option<f64>]) {
+    for (&task, weight) in tasks.iter().zip(weights) {
+        let before = averages[task].unwrap_or(*weight);
+        *weight += alpha * (before - *weight);
+        averages[task] = Some(*weight);
     }
 }
 

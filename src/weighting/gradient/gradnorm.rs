@@ -97,8 +97,9 @@ impl GradNorm {
         let weights = &mut self.state.weights;
         let before: f64 = tasks.iter().map(|&task| weights.values[task]).sum();
         let mean = tasks.iter().zip(norms).map(|(&task, norm)| weights.values[task] * norm).sum::<f64>() / rows;
-        for ((&task, &norm), rate) in tasks.iter().zip(norms).zip(rates) {
-            let over = weights.values[task] * norm - mean * rate.powf(self.alpha);
+        for (row, &task) in tasks.iter().enumerate() {
+            let norm = norms[row];
+            let over = weights.values[task] * norm - mean * rates[row].powf(self.alpha);
             let sign = if over == 0.0 { 0.0 } else { over.signum() };
             weights.descend(task, sign * norm / scale, self.lr);
             weights.values[task] = weights.values[task].max(0.0);

@@ -81,9 +81,12 @@ fn vaccinate(pair: &Pair, target: &mut f64, beta: f64) -> f64 {
     if cosine >= wanted {
         return 0.0;
     }
-    let sine = |cosine: f64| (1.0 - cosine * cosine).max(0.0).sqrt();
     // At the target -1 nothing is below, so its sine is not 0 here.
     pair.norm * (wanted * sine(cosine) - cosine * sine(wanted)) / (pair.other * sine(wanted))
+}
+
+fn sine(cosine: f64) -> f64 {
+    (1.0 - cosine * cosine).max(0.0).sqrt()
 }
 
 #[cfg(test)]

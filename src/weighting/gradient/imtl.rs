@@ -49,14 +49,19 @@ impl Weighting for Imtl {
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let logarithms = &mut self.state.logarithms;
         let scales: Lent<f64> = evidence.tasks().iter().map(|&task| logarithms.values[task].exp()).collect();
-        for ((&task, &loss), scale) in evidence.tasks().iter().zip(evidence.losses()).zip(&scales) {
-            logarithms.descend(task, scale * loss - 1.0, self.lr);
+        for (row, &task) in evidence.tasks().iter().enumerate() {
+            logarithms.descend(task, scales[row] * evidence.losses()[row] - 1.0, self.lr);
             logarithms.values[task] = logarithms.values[task].clamp(-LIMIT, LIMIT);
         }
         let rows = scales.len();
-        let scaled = evidence.gramian()?.iter().enumerate().map(|(at, x)| scales[at / rows] * x * scales[at % rows]);
-        let weights = imtl_g::impartial(&scaled.collect::<Lent<f64>>(), rows);
-        into.weights.iter_mut().zip(&weights).zip(&scales).for_each(|((into, weight), scale)| *into = weight * scale);
+        let mut scaled = Lent::from(evidence.gramian()?);
+        for (at, product) in scaled.iter_mut().enumerate() {
+            *product = scales[at / rows] * *product * scales[at % rows];
+        }
+        let weights = imtl_g::impartial(&scaled, rows);
+        for row in 0..rows {
+            into.weights[row] = weights[row] * scales[row];
+        }
         into.own.copy_from_slice(&scales);
         Ok(())
     }

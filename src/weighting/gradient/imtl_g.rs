@@ -41,7 +41,8 @@ pub(super) fn impartial(gramian: &[f64], n: usize) -> Lent<f64> {
     let cosines = Cosines::of(gramian, n);
     let weights = independent(&cosines)
         .unwrap_or_else(|| Eigen::of(gramian, n).solve(eigen::rank_tolerance(n), &cosines.lengths));
-    let (sum, size) = weights.iter().fold((0.0, 0.0), |(sum, size), w| (sum + w, size + w.abs()));
+    let sum: f64 = weights.iter().sum();
+    let size: f64 = weights.iter().map(|weight| weight.abs()).sum();
     if sum.abs() <= 1e-10 * size || size == 0.0 {
         return Lent::filled(1.0 / n as f64, n);
     }

@@ -44,15 +44,19 @@ impl Weighting for Krum {
 /// Sums of squared distances to the nearest neighbours.
 fn scores(gramian: &[f64], rows: usize, byzantine: usize) -> Lent<f64> {
     let neighbours = rows.saturating_sub(byzantine.saturating_add(2)).max(1);
-    let at = |i: usize, j: usize| gramian[i * rows + j];
-    // Rounding can make the distance of near-equal gradients negative.
-    let distance = |i: usize, j: usize| (at(i, i) + at(j, j) - 2.0 * at(i, j)).max(0.0);
-    let score = |i: usize| {
-        let mut distances: Lent<f64> = (0..rows).filter(|&j| j != i).map(|j| distance(i, j)).collect();
+    let mut scores = Lent::with_capacity(rows);
+    for i in 0..rows {
+        let others = (0..rows).filter(|&j| j != i);
+        let mut distances: Lent<f64> = others.map(|j| square_distance(gramian, rows, i, j)).collect();
         distances.sort_unstable_by(f64::total_cmp);
-        distances.iter().take(neighbours).sum()
-    };
-    (0..rows).map(score).collect()
+        scores.push(distances.iter().take(neighbours).sum());
+    }
+    scores
+}
+
+/// `|g_i - g_j|^2`; rounding can make that of near-equal gradients negative.
+fn square_distance(gramian: &[f64], rows: usize, i: usize, j: usize) -> f64 {
+    (gramian[i * rows + i] + gramian[j * rows + j] - 2.0 * gramian[i * rows + j]).max(0.0)
 }
 
 #[cfg(test)]

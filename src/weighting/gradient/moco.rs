@@ -8,7 +8,7 @@ use crate::component::Component;
 use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::machine::rows::combine;
-use crate::solver::simplex;
+use crate::solver::{add, simplex, times};
 use crate::task::About;
 use crate::vectorised;
 use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, State, Weighting};
@@ -120,9 +120,9 @@ fn relate(gramian: &mut [f64], rows: usize) {
 
 /// `shares = project(shares - rate (products + rho I) shares)`.
 pub(super) fn descend(shares: &mut [f64], products: &[f64], rate: f64, rho: f64) {
-    let slope = |(i, row): (usize, &[f64])| row.iter().zip(&*shares).map(|(p, s)| p * s).sum::<f64>() + rho * shares[i];
-    let slopes: Lent<f64> = products.chunks_exact(shares.len().max(1)).enumerate().map(slope).collect();
-    shares.iter_mut().zip(&slopes).for_each(|(share, slope)| *share -= rate * slope);
+    let mut slopes = times(products, shares);
+    add(&mut slopes, rho, shares);
+    add(shares, -rate, &slopes);
     simplex::project(shares);
 }
 

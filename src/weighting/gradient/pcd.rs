@@ -75,13 +75,17 @@ impl Weighting for Pcd {
         let noise = noise(tasks.len(), evidence.rounding());
         let rows = tasks.len();
         let gramian = evidence.gramian()?;
-        let scales = tasks.iter().enumerate().map(|(i, &task)| self.scale(task, gramian[i * (rows + 1)]));
-        let scales: Lent<f64> = scales.collect();
+        let mut scales = Lent::with_capacity(rows);
+        for (row, &task) in tasks.iter().enumerate() {
+            scales.push(self.scale(task, gramian[row * (rows + 1)]));
+        }
         into.weights.fill(0.0);
         let primary = tasks.iter().position(|&task| task == self.state.primary);
         let Some(primary) = primary.filter(|&row| gramian[row * (rows + 1)] > 0.0) else { return Ok(()) };
-        let scaled = |index: usize| gramian[index] * scales[index / rows] * scales[index % rows];
-        let scaled: Lent<f64> = (0..rows * rows).map(scaled).collect();
+        let mut scaled = Lent::from(gramian);
+        for (at, product) in scaled.iter_mut().enumerate() {
+            *product = *product * scales[at / rows] * scales[at % rows];
+        }
         let mut weights = solve(&scaled, rows, primary, self.tau);
         // A direction that may be all rounding says no more than constraints that cannot hold together.
         let sum: f64 = (0..rows).map(|i| weights[i] * weights[i] * scaled[i * (rows + 1)]).sum();
@@ -123,19 +127,24 @@ impl Pcd {
 /// `h_p + sum_j m_j h_j` with multipliers `m >= 0` that solve the dual program; only `h_p` if that is impossible.
 fn solve(gramian: &[f64], rows: usize, primary: usize, tau: f64) -> Lent<f64> {
     let Cosines { mut matrix, lengths } = Cosines::of(gramian, rows);
-    let lack = |j: usize| tau * lengths[j] - matrix[j * rows + primary] * lengths[primary];
-    let lacks: Lent<f64> = (0..rows).map(|j| if j == primary { 0.0 } else { lack(j) }).collect();
+    // How far the primary gradient is from what each other task asks for.
+    let mut lacks = Lent::zeros(rows);
+    for j in (0..rows).filter(|&j| j != primary) {
+        lacks[j] = tau * lengths[j] - matrix[j * rows + primary] * lengths[primary];
+    }
     for j in 0..rows {
         // Rows of zeros stay out of the program.
-        (matrix[j * rows + primary], matrix[primary * rows + j]) = (0.0, 0.0);
+        matrix[j * rows + primary] = 0.0;
+        matrix[primary * rows + j] = 0.0;
     }
     let mut program = Program::new(&matrix, rows);
-    let impossible = program.minimise(&lacks).is_some();
-    let multiplier = |j: usize| match impossible || lengths[j] == 0.0 {
-        true => 0.0,
-        false => program.solution[j] / lengths[j],
-    };
-    (0..rows).map(|j| if j == primary { 1.0 } else { multiplier(j) }).collect()
+    let possible = program.minimise(&lacks).is_none();
+    let mut weights = Lent::zeros(rows);
+    weights[primary] = 1.0;
+    for j in (0..rows).filter(|&j| j != primary && possible && lengths[j] != 0.0) {
+        weights[j] = program.solution[j] / lengths[j];
+    }
+    weights
 }
 
 #[cfg(test)]

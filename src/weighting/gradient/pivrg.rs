@@ -90,13 +90,17 @@ impl Pivrg {
     fn targets(&self, tasks: &[usize]) -> Lent<f64> {
         let known: Lent<f64> = tasks.iter().filter_map(|&task| self.state.tasks[task].score).collect();
         let usual = known.iter().sum::<f64>() / known.len().max(1) as f64;
-        let (low, high) = known.iter().fold((usual, usual), |(low, high), x| (low.min(*x), high.max(*x)));
+        let low = known.iter().copied().fold(usual, f64::min);
+        let high = known.iter().copied().fold(usual, f64::max);
         if low == high {
             return Lent::filled(1.0, tasks.len());
         }
         let temperature = ((high - low) / self.bound.ln()).max(self.min_temperature);
-        let score = |&task: &usize| self.state.tasks[task].score.unwrap_or(usual);
-        let shares: Lent<f64> = tasks.iter().map(|task| ((score(task) - high) / temperature).exp()).collect();
+        let mut shares = Lent::with_capacity(tasks.len());
+        for &task in tasks {
+            let score = self.state.tasks[task].score.unwrap_or(usual);
+            shares.push(((score - high) / temperature).exp());
+        }
         let mean = shares.iter().sum::<f64>() / shares.len() as f64;
         shares.iter().map(|share| share / mean).collect()
     }
@@ -118,9 +122,10 @@ impl Weighting for Pivrg {
             ),
             _ if self.state.tasks.len() == tasks.len() => {}
             _ => {
-                let baseline = |task: usize| baselines.map(|numbers| numbers[task]);
-                let fresh = |task| Task { baseline: baseline(task), ..Task::default() };
-                self.state.tasks = (0..tasks.len()).map(fresh).collect();
+                self.state.tasks = vec![Task::default(); tasks.len()];
+                for (task, &baseline) in baselines.unwrap_or_default().iter().enumerate() {
+                    self.state.tasks[task].baseline = Some(baseline);
+                }
             }
         }
         Ok(())

@@ -22,6 +22,8 @@ pub fn check(class: &str, preference: Option<&[f64]>, tasks: &[About]) -> Result
 
 /// The preferences of the rows: those of their tasks, or one over the number of rows.
 pub fn rows(preference: Option<&[f64]>, tasks: &[usize]) -> Lent<f64> {
-    let even = 1.0 / tasks.len() as f64;
-    tasks.iter().map(|&task| preference.and_then(|numbers| numbers.get(task)).copied().unwrap_or(even)).collect()
+    match preference {
+        Some(numbers) => tasks.iter().map(|&task| numbers[task]).collect(),
+        None => Lent::filled(1.0 / tasks.len() as f64, tasks.len()),
+    }
 }

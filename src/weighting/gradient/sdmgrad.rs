@@ -5,7 +5,7 @@ use super::rows::products;
 use super::shares::Shares;
 use crate::error::Result;
 use crate::machine::lent::Lent;
-use crate::solver::simplex;
+use crate::solver::{add, simplex};
 use crate::task::About;
 use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
 
@@ -63,13 +63,13 @@ impl Weighting for SdmGrad {
         let shares = if scale > 0.0 {
             cross.iter_mut().for_each(|product| *product /= scale);
             let Self { lr, momentum, iterations, .. } = *self;
-            let descend = |shares: &mut [f64]| descend(shares, &cross, towards, lr, momentum, iterations);
-            self.state.update(&tasks, descend)
+            self.state.update(&tasks, |shares| descend(shares, &cross, towards, lr, momentum, iterations))
         } else {
             self.state.update(&tasks, |_| ())
         };
-        let weight = |share: &f64| (share + towards) / (1.0 + self.strength);
-        into.weights.iter_mut().zip(&shares).for_each(|(into, share)| *into = weight(share));
+        for (weight, share) in into.weights.iter_mut().zip(&shares) {
+            *weight = (share + towards) / (1.0 + self.strength);
+        }
         if self.parts == 3 {
             step_with(evidence.part(2)?, into);
         }
@@ -85,7 +85,7 @@ fn descend(shares: &mut [f64], cross: &[f64], towards: f64, lr: f64, momentum: f
             let slope: f64 = row.iter().zip(&*shares).map(|(product, share)| product * (share + towards)).sum();
             *velocity = momentum * *velocity + slope;
         }
-        shares.iter_mut().zip(&velocity).for_each(|(share, velocity)| *share -= lr * velocity);
+        add(shares, -lr, &velocity);
         simplex::project(shares);
     }
 }

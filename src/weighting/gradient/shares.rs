@@ -21,8 +21,12 @@ impl Shares {
     pub(super) fn update(&mut self, tasks: &[usize], step: impl FnOnce(&mut [f64])) -> Lent<f64> {
         let mass: f64 = tasks.iter().map(|&task| self.0[task]).sum();
         let equal = 1.0 / tasks.len().max(1) as f64;
-        let share = |&task: &usize| if mass > 0.0 { self.0[task] / mass } else { equal };
-        let mut shares: Lent<f64> = tasks.iter().map(share).collect();
+        let mut shares = Lent::filled(equal, tasks.len());
+        if mass > 0.0 {
+            for (share, &task) in shares.iter_mut().zip(tasks) {
+                *share = self.0[task] / mass;
+            }
+        }
         step(&mut shares);
         for (&task, share) in tasks.iter().zip(&shares) {
             self.0[task] = share * mass;

@@ -2,6 +2,7 @@
 
 use crate::machine::lent::Lent;
 use crate::machine::random::Stream;
+use crate::solver::add;
 use crate::weighting::Moment;
 
 /// Below this fraction of what was added up, a squared norm is rounding.
@@ -40,11 +41,11 @@ pub(super) fn operate(
         let mut products = Lent::from(&gramian[i * rows..][..rows]);
         for &j in &others(moment.random(tasks[i] as u64), i, rows) {
             let norm = norm(&mixture, &products, &norms);
-            let add = factor(Pair { i, j, product: products[j], norm, other: norms[j] });
-            mixture[j] += add;
-            products.iter_mut().zip(&gramian[j * rows..]).for_each(|(product, other)| *product += add * other);
+            let step = factor(Pair { i, j, product: products[j], norm, other: norms[j] });
+            mixture[j] += step;
+            add(&mut products, step, &gramian[j * rows..]);
         }
-        total.iter_mut().zip(&mixture).for_each(|(total, part)| *total += part);
+        add(&mut total, 1.0, &mixture);
     }
     total
 }

@@ -33,7 +33,9 @@ impl Weighting for Cosmos {
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let losses = evidence.losses();
         let weights = &mut into.weights;
-        weights.iter_mut().zip(evidence.tasks()).for_each(|(weight, &task)| *weight = self.state.0[task]);
+        for (row, &task) in evidence.tasks().iter().enumerate() {
+            weights[row] = self.state.0[task];
+        }
         // Losses relative to the largest, whose squares neither over- nor underflow.
         let largest = losses.iter().fold(0.0_f64, |largest, loss| largest.max(loss.abs()));
         let norm = losses.iter().map(|loss| (loss / largest).powi(2)).sum::<f64>().sqrt();

@@ -75,7 +75,7 @@ impl Weighting for Dwa {
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let epoch = evidence.moment().epoch;
         let tasks = evidence.tasks();
-        for ((weight, &task), &loss) in into.weights.iter_mut().zip(tasks).zip(evidence.losses()) {
+        for (row, &task) in tasks.iter().enumerate() {
             let course = &mut self.state.courses[task];
             course.turn(epoch);
             if let [Some(mean), _] = course.means
@@ -84,9 +84,9 @@ impl Weighting for Dwa {
                 let name = self.state.names.get(task);
                 bail!("{}: the mean loss of task {name:?} is {mean}; the method needs at least 0", Self::CLASS);
             }
-            course.sum += loss;
+            course.sum += evidence.losses()[row];
             course.batches += 1;
-            *weight = (course.ratio() / self.temperature).min(f64::MAX);
+            into.weights[row] = (course.ratio() / self.temperature).min(f64::MAX);
         }
         softmax(&mut into.weights);
         into.weights.iter_mut().for_each(|weight| *weight *= tasks.len() as f64);

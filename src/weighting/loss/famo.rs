@@ -74,15 +74,17 @@ impl Weighting for Famo {
         let tasks = evidence.tasks();
         let weights = &mut into.weights;
         let mut lowest = f64::INFINITY;
-        for ((weight, &task), &loss) in weights.iter_mut().zip(tasks).zip(evidence.losses()) {
-            *weight = self.above(task, loss);
-            if *weight < 0.0 {
+        for (row, &task) in tasks.iter().enumerate() {
+            let loss = evidence.losses()[row];
+            let above = self.above(task, loss);
+            if above < 0.0 {
                 let name = self.state.names.get(task);
                 bail!("{}: the loss of task {name:?} is {loss}, below its bound; see `bounds`", Self::CLASS);
             }
-            if *weight > 0.0 {
-                lowest = lowest.min(*weight);
+            if above > 0.0 {
+                lowest = lowest.min(above);
             }
+            weights[row] = above;
         }
         // Relative to the lowest loss, which keeps sums of reciprocals from overflowing.
         for (weight, &share) in weights.iter_mut().zip(&self.state.xi.softmax(tasks)) {
@@ -96,8 +98,8 @@ impl Weighting for Famo {
     }
 
     fn look_back(&mut self, tasks: &[usize], before: &[f64], after: &[f64]) -> Result<()> {
-        let falls: Lent<f64> =
-            tasks.iter().zip(before.iter().zip(after)).map(|(&task, (&b, &a))| self.fall(task, b, a)).collect();
+        let rows = tasks.iter().enumerate();
+        let falls: Lent<f64> = rows.map(|(row, &task)| self.fall(task, before[row], after[row])).collect();
         let gradient = through_softmax(&self.state.xi.softmax(tasks), &falls);
         for (&task, &gradient) in tasks.iter().zip(&gradient) {
             let decay = self.decay * self.state.xi.values[task];

@@ -49,15 +49,17 @@ impl Weighting for ImtlL {
             names.refuse_negative(Self::CLASS, evidence)?;
         }
         let mut objective = 0.0;
-        for ((weight, &task), &loss) in into.weights.iter_mut().zip(evidence.tasks()).zip(evidence.losses()) {
+        for (row, &task) in evidence.tasks().iter().enumerate() {
+            let loss = evidence.losses()[row];
             if self.exact {
-                *weight = reciprocal(loss);
+                into.weights[row] = reciprocal(loss);
                 objective += 1.0 + logarithm(loss);
                 continue;
             }
-            *weight = logarithms.values[task].exp();
-            objective += *weight * loss - logarithms.values[task];
-            logarithms.descend(task, *weight * loss - 1.0, self.lr);
+            let weight = logarithms.values[task].exp();
+            into.weights[row] = weight;
+            objective += weight * loss - logarithms.values[task];
+            logarithms.descend(task, weight * loss - 1.0, self.lr);
             logarithms.values[task] = logarithms.values[task].clamp(-LIMIT, LIMIT);
         }
         into.objective = Some(objective);

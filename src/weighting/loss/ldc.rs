@@ -69,12 +69,12 @@ impl Weighting for Ldc {
         let units: Lent<f64> = tasks.iter().zip(losses).map(|(&task, &loss)| self.unit(task, loss)).collect();
         let relative: Lent<f64> = losses.iter().zip(&units).map(|(loss, unit)| loss / unit).collect();
         let sigma = self.state.logits.softmax(tasks);
-        let tau = |row: usize| if self.weighted { sigma[row] } else { 1.0 };
+        let tau = if self.weighted { sigma.clone() } else { Lent::filled(1.0, sigma.len()) };
         // How often each term appears in the differences, with its sign.
         let mut signs = Lent::<f64>::zeros(losses.len());
         let mut objective: f64 = sigma.iter().zip(&relative).map(|(sigma, loss)| sigma * loss).sum();
         for row in 1..losses.len() {
-            let gap = tau(row - 1) * relative[row - 1] - tau(row) * relative[row];
+            let gap = tau[row - 1] * relative[row - 1] - tau[row] * relative[row];
             let sign = if gap == 0.0 { 0.0 } else { gap.signum() };
             signs[row - 1] += sign;
             signs[row] -= sign;
@@ -83,7 +83,7 @@ impl Weighting for Ldc {
         into.objective = Some(objective);
         let mut gradient = relative;
         for (row, weight) in into.weights.iter_mut().enumerate() {
-            *weight = (sigma[row] + self.penalty * tau(row) * signs[row]) / units[row];
+            *weight = (sigma[row] + self.penalty * tau[row] * signs[row]) / units[row];
             if self.weighted {
                 gradient[row] *= 1.0 + self.penalty * signs[row];
             }

@@ -49,9 +49,11 @@ impl Weighting for Pbi {
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let tasks = evidence.tasks();
         let weights = &mut into.weights;
-        weights.iter_mut().zip(tasks).for_each(|(weight, &task)| *weight = self.state.preference.0[task]);
-        let above: Lent<f64> =
-            tasks.iter().zip(evidence.losses()).map(|(&task, loss)| loss - self.state.ideal.0[task]).collect();
+        let mut above = Lent::with_capacity(tasks.len());
+        for (row, &task) in tasks.iter().enumerate() {
+            weights[row] = self.state.preference.0[task];
+            above.push(evidence.losses()[row] - self.state.ideal.0[task]);
+        }
         // Relative to the largest, whose squares neither over- nor underflow.
         let largest = above.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
         let preferred = dot(weights, weights).sqrt();
@@ -65,7 +67,9 @@ impl Weighting for Pbi {
         let distance = dot(&aside, &aside).sqrt();
         into.objective = Some(largest * (along + self.theta * distance));
         if distance > ROUNDING {
-            weights.iter_mut().zip(&aside).for_each(|(weight, x)| *weight += self.theta * x / distance);
+            for (weight, x) in weights.iter_mut().zip(&aside) {
+                *weight += self.theta * x / distance;
+            }
         }
         Ok(())
     }

@@ -70,19 +70,20 @@ impl Weighting for Stch {
         let losses = evidence.losses();
         let weights = &mut into.weights;
         if evidence.moment().epoch < self.warm_up {
-            for ((weight, &task), &loss) in weights.iter_mut().zip(tasks).zip(losses) {
-                self.state.see(task, loss);
-                *weight = reciprocal(loss);
+            for (row, &loss) in losses.iter().enumerate() {
+                self.state.see(tasks[row], loss);
+                weights[row] = reciprocal(loss);
             }
             into.objective = Some(losses.iter().copied().map(logarithm).sum());
             return Ok(());
         }
         // A loss of 0 is left out of the maximum, as the logarithm of 0 would leave itself out.
         let rows: Lent<usize> = (0..losses.len()).filter(|&row| losses[row] > 0.0).collect();
-        let mut shares: Lent<f64> = rows
-            .iter()
-            .map(|&row| (self.state.relative(tasks[row], losses[row]) / self.mu).clamp(-f64::MAX, f64::MAX))
-            .collect();
+        let mut shares = Lent::with_capacity(rows.len());
+        for &row in &rows {
+            let relative = self.state.relative(tasks[row], losses[row]);
+            shares.push((relative / self.mu).clamp(-f64::MAX, f64::MAX));
+        }
         let highest = if rows.is_empty() { 0.0 } else { log_sum_exp(&shares) };
         into.objective = Some(rows.len() as f64 * self.mu * highest);
         softmax(&mut shares);

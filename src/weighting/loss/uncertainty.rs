@@ -47,11 +47,13 @@ impl Weighting for Uncertainty {
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {
         let Noise { log_variances, regression } = &mut self.state;
         let mut objective = 0.0;
-        for ((weight, &task), &loss) in into.weights.iter_mut().zip(evidence.tasks()).zip(evidence.losses()) {
+        for (row, &task) in evidence.tasks().iter().enumerate() {
+            let loss = evidence.losses()[row];
             let factor = if regression[task] { 0.5 } else { 1.0 };
-            *weight = factor * (-log_variances.values[task]).exp();
-            objective += *weight * loss + 0.5 * log_variances.values[task];
-            log_variances.descend(task, 0.5 - *weight * loss, self.lr);
+            let weight = factor * (-log_variances.values[task]).exp();
+            into.weights[row] = weight;
+            objective += weight * loss + 0.5 * log_variances.values[task];
+            log_variances.descend(task, 0.5 - weight * loss, self.lr);
             log_variances.values[task] = log_variances.values[task].clamp(-LIMIT, LIMIT);
         }
         into.objective = Some(objective);

@@ -94,15 +94,13 @@ impl Data {
         if array.holds_codes(columns) {
             return Ok(());
         }
-        let wrong = |column: usize, x: f64| !columns[column].holds(x);
-        match array.find(|row, column, x| wrong(column, x).then_some((row, column, x))) {
-            Some((row, column, x)) => {
-                let Codes { count, gaps } = columns[column];
-                let or = if gaps { ", or -1 for none," } else { "" };
-                bail!("{name} should hold codes 0..{count}{or} in column {column}; got {x} at row {row}")
-            }
-            None => Ok(()),
+        let wrong = array.find(|row, column, x| (!columns[column].holds(x)).then_some((row, column, x)));
+        if let Some((row, column, x)) = wrong {
+            let Codes { count, gaps } = columns[column];
+            let or = if gaps { ", or -1 for none," } else { "" };
+            bail!("{name} should hold codes 0..{count}{or} in column {column}; got {x} at row {row}");
         }
+        Ok(())
     }
 
     /// Checks a task's targets and mask; gives whether there is any label.
@@ -120,10 +118,11 @@ impl Data {
             bail!("the mask of {called} should have shape {:?}; got {:?}", array.shape(), mask.shape());
         }
         let mut seen = Seen::default();
-        let masked = |row, column| mask.is_some_and(|mask| mask.at(row, column) != 0.0);
         let wrong = array.find(|row, column, x| {
-            let problem = if masked(row, column) { None } else { seen.look(labels, x) };
-            problem.map(|wanted| (row, wanted, x))
+            if mask.is_some_and(|mask| mask.at(row, column) != 0.0) {
+                return None;
+            }
+            seen.look(labels, x).map(|wanted| (row, wanted, x))
         });
         if let Some((row, wanted, x)) = wrong {
             bail!("{called} should be {wanted}; got {x} at row {row}{}", counted_from_one(labels, x));

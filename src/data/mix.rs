@@ -29,16 +29,14 @@ impl Mix {
     pub fn sequence(&self, seed: u64, epoch: u64) -> Vec<usize> {
         let stream = Stream::new(seed, &[SEQUENCE, epoch]);
         let sets = self.counts.len();
-        let place = |set: usize, k: usize| match self.in_turn {
-            true => set as f64 / sets as f64,
-            false => stream.part(set as u64).uniform(k as u64),
-        };
-        let each = self
-            .counts
-            .iter()
-            .enumerate()
-            .flat_map(|(set, &count)| (0..count).map(move |k| ((k as f64 + place(set, k)) / count as f64, set)));
-        let mut order: Vec<_> = each.collect();
+        let mut order = Vec::with_capacity(self.batches());
+        for (set, &count) in self.counts.iter().enumerate() {
+            let random = stream.part(set as u64);
+            for k in 0..count {
+                let place = if self.in_turn { set as f64 / sets as f64 } else { random.uniform(k as u64) };
+                order.push(((k as f64 + place) / count as f64, set));
+            }
+        }
         order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         order.into_iter().map(|(_, set)| set).collect()
     }

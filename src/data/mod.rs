@@ -33,6 +33,10 @@ pub struct Data {
     pub names: Vec<String>,
 }
 
+fn detach_each(arrays: &[Option<Array>]) -> Vec<Option<Array>> {
+    arrays.iter().map(|array| array.as_ref().map(Array::detach)).collect()
+}
+
 impl Data {
     /// Number of rows.
     pub fn rows(&self) -> usize {
@@ -41,15 +45,13 @@ impl Data {
 
     /// A copy that does not depend on the owners' memory.
     pub fn detach(&self) -> Self {
-        let one = |array: &Option<Array>| array.as_ref().map(Array::detach);
-        let all = |arrays: &[Option<Array>]| arrays.iter().map(one).collect();
         Self {
             rows: self.rows,
-            numeric: one(&self.numeric),
-            categorical: one(&self.categorical),
-            targets: all(&self.targets),
-            masks: all(&self.masks),
-            weights: all(&self.weights),
+            numeric: self.numeric.as_ref().map(Array::detach),
+            categorical: self.categorical.as_ref().map(Array::detach),
+            targets: detach_each(&self.targets),
+            masks: detach_each(&self.masks),
+            weights: detach_each(&self.weights),
             names: self.names.clone(),
         }
     }

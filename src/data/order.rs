@@ -46,9 +46,10 @@ impl Order {
         if pace.shuffle {
             permute(&mut self.rows, Stream::new(seed, &[ORDER, epoch]));
         }
-        let cut = |batch: usize| Cut { set: 0, end: count.min((batch + 1) * pace.size) };
         self.cuts.clear();
-        self.cuts.extend((0..pace.batches(count)).map(cut));
+        for batch in 0..pace.batches(count) {
+            self.cuts.push(Cut { set: 0, end: count.min((batch + 1) * pace.size) });
+        }
     }
 
     /// An epoch over several. Each goes on where the epoch before left it and begins anew when it is through; one of 0

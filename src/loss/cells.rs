@@ -38,15 +38,19 @@ pub(super) trait Cell<T: Real, const P: usize> {
 /// Weight of the labelled cells.
 pub(super) fn weight<T: Real>(targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
     let values = targets.values();
-    let labelled = |row: &[T]| row.iter().map(|y| u32::from(!y.is_nan())).sum::<u32>();
     match weights {
-        None => values.chunks(1 << 20).map(|part| f64::from(labelled(part))).sum(),
+        None => values.chunks(1 << 20).map(labelled).sum(),
         Some([]) => 0.0,
         Some(weights) => {
             let columns = (values.len() / weights.len()).max(1);
-            values.chunks_exact(columns).zip(weights).map(|(row, w)| f64::from(labelled(row)) * w.wide()).sum()
+            values.chunks_exact(columns).zip(weights).map(|(row, weight)| labelled(row) * weight.wide()).sum()
         }
     }
+}
+
+/// How many cells are labelled, of no more than an `u32` counts.
+fn labelled<T: Real>(cells: &[T]) -> f64 {
+    f64::from(cells.iter().map(|y| u32::from(!y.is_nan())).sum::<u32>())
 }
 
 /// Sum of weighted losses; fills the gradient.
@@ -106,7 +110,9 @@ impl<T: Real, C: Cell<T, P>, const P: usize> Drive<'_, '_, T, C, P> {
     fn flatten(&mut self) {
         if self.batch.stride == self.columns && (self.columns == 1 || self.batch.weights.is_none()) {
             self.batch.rows *= self.columns;
-            (self.columns, self.batch.width, self.batch.stride) = (1, 1, 1);
+            self.columns = 1;
+            self.batch.width = 1;
+            self.batch.stride = 1;
         }
     }
 

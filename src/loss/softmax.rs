@@ -30,11 +30,12 @@ pub(super) trait Row<T: Real> {
 
 /// Weight of the labelled rows.
 pub(super) fn weight<T: Real>(targets: Targets<'_, T>, weights: Option<&[T]>, own: impl Fn(usize) -> f64) -> f64 {
-    let classes = targets.classes().iter();
-    match weights {
-        None => classes.filter(|c| **c >= 0).map(|c| own(*c as usize)).sum(),
-        Some(weights) => classes.zip(weights).filter(|(c, _)| **c >= 0).map(|(c, w)| own(*c as usize) * w.wide()).sum(),
+    let mut total = 0.0;
+    for (row, &class) in targets.classes().iter().enumerate().filter(|(_, class)| **class >= 0) {
+        let weight = weights.map_or(1.0, |weights| weights[row].wide());
+        total += own(class as usize) * weight;
     }
+    total
 }
 
 /// Sum of weighted losses; fills the gradient.

@@ -20,6 +20,11 @@ pub struct Layout {
     pub width: usize,
 }
 
+/// Numbers as libtorch takes them.
+pub fn as_i64(numbers: &[usize]) -> Vec<i64> {
+    numbers.iter().map(|&number| number as i64).collect()
+}
+
 impl Layout {
     /// Elements in all.
     pub fn len(&self) -> usize {
@@ -98,8 +103,7 @@ impl<T: Real> Buffer<T> {
         if offset + last >= self.layout.len().max(1) && !shape.contains(&0) {
             bail!("a view of {shape:?} by {strides:?} at {offset} leaves its buffer of {} elements", self.layout.len());
         }
-        let wide = |numbers: &[usize]| numbers.iter().map(|&n| n as i64).collect::<Vec<_>>();
-        Ok(self.storage.f_as_strided(wide(shape), wide(strides), (self.base + offset) as i64)?)
+        Ok(self.storage.f_as_strided(as_i64(shape), as_i64(strides), (self.base + offset) as i64)?)
     }
 
     /// A contiguous tensor of the given shape over the whole buffer.

@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::machine::buffer::Memory;
+use crate::machine::buffer::{Memory, as_i64};
 use crate::machine::level::{Level, level};
 use crate::machine::parallel::{Disjoint, split, threads};
 use crate::machine::product::Mode;
@@ -32,8 +32,7 @@ impl Memory for Halves {
         if offset + last >= self.len.max(1) {
             bail!("a view of {shape:?} by {strides:?} at {offset} leaves its buffer of {} elements", self.len);
         }
-        let wide = |numbers: &[usize]| numbers.iter().map(|&n| n as i64).collect::<Vec<_>>();
-        Ok(self.storage.f_as_strided(wide(shape), wide(strides), offset as i64)?)
+        Ok(self.storage.f_as_strided(as_i64(shape), as_i64(strides), offset as i64)?)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::bail;
 use crate::error::Result;
-use crate::value_error;
 
 /// What loops are compiled for; each level has all instructions of those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,11 +59,11 @@ impl Level {
     pub fn of_process() -> Result<Self> {
         let most = Self::of_processor();
         let Some(given) = std::env::var_os(VARIABLE) else { return Ok(most) };
-        let named = Self::ALL.into_iter().find(|level| given == level.name());
-        let names = || Self::ALL.map(|level| format!("{:?}", level.name())).join(", ");
-        named
-            .map(|cap| cap.min(most))
-            .ok_or_else(|| value_error!("`{VARIABLE}` should be one of {}; got {given:?}", names()))
+        let Some(cap) = Self::ALL.into_iter().find(|level| given == level.name()) else {
+            let names = Self::ALL.map(|level| format!("{:?}", level.name())).join(", ");
+            bail!("`{VARIABLE}` should be one of {names}; got {given:?}");
+        };
+        Ok(cap.min(most))
     }
 }
 

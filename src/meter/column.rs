@@ -157,16 +157,19 @@ pub fn sort(scores: &mut Vec<u32>, room: &mut Vec<u32>) {
         return scores.sort_unstable();
     }
     const DIGITS: [u32; 3] = [1, 11, 21];
-    let digit = |score: u32, shift: u32| (score >> shift & 1023) as usize;
     let mut places = [[0_u32; 1024]; 3];
     for &score in scores.iter() {
-        DIGITS.iter().zip(&mut places).for_each(|(&shift, counts)| counts[digit(score, shift)] += 1);
+        for (&shift, counts) in DIGITS.iter().zip(&mut places) {
+            counts[digit(score, shift)] += 1;
+        }
     }
     room.resize(scores.len(), 0);
     for (&shift, places) in DIGITS.iter().zip(&mut places) {
         let mut next = 0;
         for place in places.iter_mut() {
-            (next, *place) = (next + *place, next);
+            let count = *place;
+            *place = next;
+            next += count;
         }
         for &score in scores.iter() {
             let place = &mut places[digit(score, shift)];
@@ -175,6 +178,12 @@ pub fn sort(scores: &mut Vec<u32>, room: &mut Vec<u32>) {
         }
         std::mem::swap(scores, room);
     }
+}
+
+/// Ten bits of a score.
+#[inline(always)]
+fn digit(score: u32, shift: u32) -> usize {
+    (score >> shift & 1023) as usize
 }
 
 /// A probability and a label in one number; the bits of numbers from 0 to 1 leave the two highest free, and are in the

@@ -63,6 +63,19 @@ pub struct Wanted {
     scale: Option<Scale>,
 }
 
+impl Wanted {
+    /// Whether a metric needs scores in order.
+    fn ranks(&self) -> bool {
+        self.metrics.iter().any(|metric| metric.ranks())
+    }
+
+    /// Whether its scale, if there is one, is of so many columns.
+    fn has_scale_of(&self, columns: usize) -> bool {
+        let scale = self.scale.as_ref();
+        scale.is_none_or(|scale| scale.centers.len() == columns && scale.spreads.len() == columns)
+    }
+}
+
 /// How numbers come back into units of their own: `center + spread x`, and with `log` its exponential less 1.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Scale {
@@ -103,11 +116,10 @@ pub fn read(wanted: &str) -> Result<Vec<Wanted>> {
 impl Meter {
     /// Counts what is wanted from here on; what was counted stays if it is of the same columns.
     pub fn want(&mut self, wanted: Option<&Wanted>, task: &Task) {
-        let ranked = |wanted: &Wanted| wanted.metrics.iter().any(|metric| metric.ranks());
         let columns = match wanted {
             None => self.columns.len(),
             Some(wanted) if wanted.kind == Kind::Classes => match task.labels.width() {
-                classes if classes > 2 && ranked(wanted) => classes,
+                classes if classes > 2 && wanted.ranks() => classes,
                 _ => 1,
             },
             Some(_) => task.labels.width(),
@@ -116,9 +128,7 @@ impl Meter {
             self.columns = vec![Column::default(); columns];
         }
         // A scale of other columns is none of this task's.
-        let own =
-            |wanted: &Wanted| wanted.scale.as_ref().is_none_or(|s| [s.centers.len(), s.spreads.len()] == [columns; 2]);
-        self.wanted = wanted.filter(|wanted| own(wanted)).cloned();
+        self.wanted = wanted.filter(|wanted| wanted.has_scale_of(columns)).cloned();
     }
 
     /// One that begins when part of the epoch is over.
@@ -141,7 +151,7 @@ impl Meter {
 
     /// Whether scores are kept.
     fn ranks(&self) -> bool {
-        self.wanted.as_ref().is_some_and(|wanted| wanted.metrics.iter().any(|metric| metric.ranks()))
+        self.wanted.as_ref().is_some_and(Wanted::ranks)
     }
 
     /// Whether raw outputs are wanted.
@@ -174,7 +184,7 @@ impl Meter {
         }
         self.columns[0].right += right;
         self.columns.iter_mut().for_each(|column| column.rows += count);
-        if !wanted.metrics.iter().any(|metric| metric.ranks()) {
+        if !wanted.ranks() {
             return;
         }
         self.link(task, batch);
@@ -192,19 +202,20 @@ impl Meter {
         let each = width / columns.max(1);
         let middle = each.saturating_sub(1) / 2;
         let linked = &self.linked;
-        let ranks = wanted.metrics.iter().any(|metric| metric.ranks());
         for (k, column) in self.columns.iter_mut().enumerate() {
-            let weighs = |row: usize| batch.weights.is_none_or(|w| w[row] != 0.0);
-            let there = |row: usize| !values[row * columns + k].is_nan() & weighs(row);
-            let pair = |row: usize| (linked[row * width + k * each + middle], values[row * columns + k]);
-            let cell = |row| (f64::from(pair(row).0), f64::from(pair(row).1), there(row));
+            let cell = |row: usize| {
+                let predicted = linked[row * width + k * each + middle];
+                let known = values[row * columns + k];
+                let weighs = batch.weights.is_none_or(|w| w[row] != 0.0);
+                (f64::from(predicted), f64::from(known), !known.is_nan() & weighs)
+            };
             match (wanted.kind, &wanted.scale) {
                 (Kind::Values, None) => column.errors(batch.rows, cell),
                 (Kind::Values, Some(scale)) => column.errors(batch.rows, |row| {
                     let (p, y, there) = cell(row);
                     (scale.inverse(k, p), scale.inverse(k, y), there)
                 }),
-                _ => column.decide(batch.rows, (0..batch.rows).map(cell), ranks),
+                _ => column.decide(batch.rows, (0..batch.rows).map(cell), wanted.ranks()),
             }
         }
     }
@@ -229,7 +240,7 @@ impl Meter {
     ) -> Result<()> {
         let Some(wanted) = &self.wanted else { return Ok(()) };
         let classes = wanted.kind == Kind::Classes;
-        let ranks = wanted.metrics.iter().any(|metric| metric.ranks());
+        let ranks = wanted.ranks();
         let fits = [width, if width == 2 { 1 } else { width }][usize::from(classes)] == self.columns.len();
         if width == 0 || !fits || predicted.len() != known.len() * if classes { width } else { 1 } {
             bail!("metrics: {} predictions of width {width} do not fit {} labels", predicted.len(), known.len());
@@ -264,9 +275,15 @@ impl Meter {
         self.raw.resize(batch.rows * batch.width, 0.0);
         let rows = batch.outputs.chunks(batch.stride.max(1)).take(batch.rows);
         match batch.width {
-            1 => self.raw.iter_mut().zip(rows).for_each(|(to, from)| *to = from[0]),
+            1 => {
+                for (to, from) in self.raw.iter_mut().zip(rows) {
+                    *to = from[0];
+                }
+            }
             width => {
-                self.raw.chunks_exact_mut(width).zip(rows).for_each(|(to, from)| to.copy_from_slice(&from[..width]))
+                for (to, from) in self.raw.chunks_exact_mut(width).zip(rows) {
+                    to.copy_from_slice(&from[..width]);
+                }
             }
         }
         self.linked.resize(batch.rows * task.predicted_width(), 0.0);
@@ -278,14 +295,15 @@ impl Meter {
         let metrics = self.wanted.as_ref().map_or(Vec::new(), |wanted| wanted.metrics.clone());
         let classes = self.wanted.as_ref().is_some_and(|wanted| wanted.kind == Kind::Classes);
         self.columns.iter_mut().for_each(|column| sort(&mut column.scores, &mut self.room));
-        let mean = |metric: Metric| {
+        let mut values = Vec::with_capacity(metrics.len());
+        for metric in metrics {
             // Accuracy of classes is one number, of all columns together.
             let count = if classes && metric == Metric::Accuracy { 1 } else { self.columns.len() };
             let columns = self.columns[..count].iter().filter(|_| !self.partial);
             let each: Vec<f64> = columns.filter_map(|column| column.value(metric)).collect();
-            if each.is_empty() { f64::NAN } else { each.iter().sum::<f64>() / each.len() as f64 }
-        };
-        metrics.into_iter().map(mean).collect()
+            values.push(if each.is_empty() { f64::NAN } else { each.iter().sum::<f64>() / each.len() as f64 });
+        }
+        values
     }
 
     /// What a checkpoint keeps of it beside [`Meter::scores`].
@@ -295,8 +313,11 @@ impl Meter {
 
     /// The scores of each column, as the numbers that have their bits, which are finite.
     pub fn scores(&self) -> Vec<Vec<f32>> {
-        let scores = |column: &Column| column.scores.iter().map(|&bits| f32::from_bits(bits)).collect();
-        self.columns.iter().map(scores).collect()
+        let mut scores = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            scores.push(column.scores.iter().map(|&bits| f32::from_bits(bits)).collect());
+        }
+        scores
     }
 
     /// Goes on from what [`Meter::state`] and [`Meter::scores`] gave.

@@ -52,11 +52,12 @@ impl RowRule<1> for RowSum {
     #[inline(always)]
     fn apply_to_row(&self, parameters: &mut [f32], gradient: &[f32], [sum]: [&mut [f32]; 1]) {
         let Sum { scale, pull, rate, eps } = self.0;
-        let each = |(w, g): (&f32, &f32)| g * scale + pull * w;
-        let squares: f32 = parameters.iter().zip(gradient).map(|pair| each(pair).powi(2)).sum();
+        let squares: f32 = parameters.iter().zip(gradient).map(|(w, g)| (g * scale + pull * w).powi(2)).sum();
         sum[0] += squares / parameters.len() as f32;
         let rate = rate / (sum[0].sqrt() + eps);
-        parameters.iter_mut().zip(gradient).for_each(|(w, g)| *w -= rate * each((w, g)));
+        for (w, g) in parameters.iter_mut().zip(gradient) {
+            *w -= rate * (g * scale + pull * *w);
+        }
     }
 }
 

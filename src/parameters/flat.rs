@@ -32,7 +32,6 @@ pub struct Params<T> {
 impl<T: Real> Params<T> {
     /// Fresh parameters, and state that starts from these numbers; the same seed gives the same numbers.
     pub fn new(params: &[Param], state: &[f64], seed: u64) -> Result<Self> {
-        let flat = |len| Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: len });
         let mut values = flat(size(params))?;
         let gradients = flat(dense(params))?;
         for param in params {
@@ -43,9 +42,16 @@ impl<T: Real> Params<T> {
         for (to, &from) in statistics.slice_mut().iter_mut().zip(state) {
             *to = T::of(from);
         }
-        let table = |param: &Param| param.sparse.then(|| SparseGradient::new(param.shape[1]));
-        Ok(Self { values, gradients, tables: params.iter().map(table).collect(), state: statistics })
+        let mut tables = Vec::with_capacity(params.len());
+        for param in params {
+            tables.push(param.sparse.then(|| SparseGradient::new(param.shape[1])));
+        }
+        Ok(Self { values, gradients, tables, state: statistics })
     }
+}
+
+fn flat<T: Real>(len: usize) -> Result<Buffer<T>> {
+    Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: len })
 }
 
 /// Every number depends on its place alone, so that threads may share the work.

@@ -86,6 +86,15 @@ pub struct Segment {
     pub weight_decay: f64,
 }
 
+impl Segment {
+    fn of(rates: Rates<'_>, block: &Block) -> Self {
+        let [lr, weight_decay] = rates.defaults;
+        let decay = rates.weight_decay.at(&block.path, weight_decay);
+        let weight_decay = if block.decays { decay } else { 0.0 };
+        Self { range: block.range.clone(), lr: rates.lr.at(&block.path, lr), weight_decay }
+    }
+}
+
 /// The segments of a model's parameters under one optimizer.
 #[derive(Debug, Clone)]
 pub struct Segments {
@@ -109,14 +118,8 @@ impl Segments {
 
     /// Segments of some of a model's blocks, whose groups were checked with all of them.
     pub(crate) fn of(rates: Rates<'_>, blocks: &[Block], tables: &[Block]) -> Self {
-        let [lr, weight_decay] = rates.defaults;
-        let segment = |block: &Block| {
-            let decay = rates.weight_decay.at(&block.path, weight_decay);
-            let weight_decay = if block.decays { decay } else { 0.0 };
-            Segment { range: block.range.clone(), lr: rates.lr.at(&block.path, lr), weight_decay }
-        };
         let mut now: Vec<Segment> = Vec::new();
-        for segment in blocks.iter().map(segment) {
+        for segment in blocks.iter().map(|block| Segment::of(rates, block)) {
             match now.last_mut() {
                 Some(last)
                     if last.range.end == segment.range.start
@@ -128,7 +131,7 @@ impl Segments {
             }
         }
         let dense = now.len();
-        now.extend(tables.iter().map(segment));
+        now.extend(tables.iter().map(|table| Segment::of(rates, table)));
         Self { base: now.iter().map(|segment| segment.lr).collect(), now, dense }
     }
 

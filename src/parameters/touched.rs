@@ -92,8 +92,10 @@ impl<T: Real> Touched<T> {
         assert_eq!(weights.len(), lanes, "one weight a lane");
         for index in 0..self.codes.len() {
             for k in 0..width {
-                let along = |lane: usize| self.rows[(index * lanes + lane) * width + k];
-                let sum = weights.iter().enumerate().fold(T::ZERO, |sum, (lane, &w)| sum + along(lane) * T::of(w));
+                let mut sum = T::ZERO;
+                for (lane, &weight) in weights.iter().enumerate() {
+                    sum += self.rows[(index * lanes + lane) * width + k] * T::of(weight);
+                }
                 // Never ahead of what is still to be read: rows shrink.
                 self.rows[index * width + k] = sum;
             }

@@ -116,27 +116,32 @@ fn center(matrix: &mut [f64], n: usize) {
 ///
 /// That sum rises with `mu`, in straight lines from one bound that is reached to the next.
 fn spread(values: &mut [f64], [low, high]: [f64; 2], trace: f64) {
-    let clip = |mu: f64, s: f64| (mu * s).clamp(low, high);
-    let sum = |mu: f64| values.iter().map(|&s| clip(mu, s)).sum::<f64>();
     let (mut below, mut above) = (0.0_f64, f64::INFINITY);
     for &s in values.iter().filter(|s| **s > 0.0) {
         for mu in [low / s, high / s] {
-            match sum(mu) <= trace {
-                true => below = below.max(mu),
-                false => above = above.min(mu),
+            if clipped_sum(values, mu, [low, high]) <= trace {
+                below = below.max(mu);
+            } else {
+                above = above.min(mu);
             }
         }
     }
     if above.is_finite() {
-        let (least, most) = (sum(below), sum(above));
+        let least = clipped_sum(values, below, [low, high]);
+        let most = clipped_sum(values, above, [low, high]);
         let mu = below + (trace - least) / (most - least) * (above - below);
-        values.iter_mut().for_each(|s| *s = clip(mu, *s));
+        values.iter_mut().for_each(|s| *s = (mu * *s).clamp(low, high));
         return;
     }
     // All that is not 0 is at the upper bound; what is left has no cost.
     let positive = values.iter().filter(|s| **s > 0.0).count();
     let rest = (trace - positive as f64 * high) / (values.len() - positive).max(1) as f64;
     values.iter_mut().for_each(|s| *s = if *s > 0.0 { high } else { rest.clamp(low, high) });
+}
+
+/// `sum_k clip(mu s_k)`.
+fn clipped_sum(values: &[f64], mu: f64, [low, high]: [f64; 2]) -> f64 {
+    values.iter().map(|s| (mu * s).clamp(low, high)).sum()
 }
 
 #[cfg(test)]

@@ -63,8 +63,11 @@ impl Regularizer for GraphLaplacian {
 
 impl<T: Real> Penalty<T> for GraphLaplacian {
     fn add(&mut self, places: &Places, parameters: &[T], mut gradient: Option<&mut [T]>) -> f64 {
-        let of = |stack| rows::distances(stack, &self.state, parameters, gradient.as_deref_mut());
-        places.stacks.iter().map(of).sum()
+        let mut total = 0.0;
+        for stack in &places.stacks {
+            total += rows::distances(stack, &self.state, parameters, gradient.as_deref_mut());
+        }
+        total
     }
 }
 

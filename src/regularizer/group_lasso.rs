@@ -42,8 +42,9 @@ impl<T: Real> Penalty<T> for GroupLasso {
             columns.iter_mut().for_each(|square| *square = square.sqrt());
             total += columns.iter().sum::<f64>();
             if let Some(gradient) = gradient.as_mut() {
-                let slope = |length: f64| if length > 0.0 { self.strength / length } else { 0.0 };
-                columns.iter_mut().for_each(|length| *length = slope(*length));
+                for length in columns.iter_mut() {
+                    *length = if *length > 0.0 { self.strength / *length } else { 0.0 };
+                }
                 rows::scale_columns(stack, columns, parameters, gradient);
             }
         }

@@ -27,8 +27,11 @@ impl Regularizer for MeanRegularized {
 
 impl<T: Real> Penalty<T> for MeanRegularized {
     fn add(&mut self, places: &Places, parameters: &[T], mut gradient: Option<&mut [T]>) -> f64 {
-        let of = |stack| rows::spread(stack, self.strength, parameters, gradient.as_deref_mut());
-        places.stacks.iter().map(of).sum()
+        let mut total = 0.0;
+        for stack in &places.stacks {
+            total += rows::spread(stack, self.strength, parameters, gradient.as_deref_mut());
+        }
+        total
     }
 }
 

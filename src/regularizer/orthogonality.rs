@@ -66,8 +66,11 @@ fn meet(a: &Piece, b: &Piece) -> bool {
 impl<T: Real> Penalty<T> for Orthogonality {
     fn add(&mut self, places: &Places, parameters: &[T], mut gradient: Option<&mut [T]>) -> f64 {
         let (pairs, _) = places.pieces.as_chunks::<2>();
-        let of = |[a, b]: &[Piece; 2]| rows::overlap([a, b], self.strength, parameters, gradient.as_deref_mut());
-        pairs.iter().map(of).sum()
+        let mut total = 0.0;
+        for [a, b] in pairs {
+            total += rows::overlap([a, b], self.strength, parameters, gradient.as_deref_mut());
+        }
+        total
     }
 }
 

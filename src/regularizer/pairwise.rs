@@ -30,8 +30,11 @@ impl Regularizer for Pairwise {
 impl<T: Real> Penalty<T> for Pairwise {
     fn add(&mut self, places: &Places, parameters: &[T], mut gradient: Option<&mut [T]>) -> f64 {
         let factor = self.strength * places.tasks as f64;
-        let of = |stack| rows::spread(stack, factor, parameters, gradient.as_deref_mut());
-        places.stacks.iter().map(of).sum()
+        let mut total = 0.0;
+        for stack in &places.stacks {
+            total += rows::spread(stack, factor, parameters, gradient.as_deref_mut());
+        }
+        total
     }
 }
 

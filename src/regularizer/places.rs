@@ -75,11 +75,12 @@ pub struct Places {
 impl Places {
     /// Those of such pieces.
     pub fn of(pieces: Vec<Piece>, tasks: &[&str]) -> Self {
-        let own = |task| {
-            let all = pieces.iter().filter(move |piece: &&Piece| piece.decays && piece.task == Some(task));
-            all.map(|piece| (&piece.path, piece)).collect::<BTreeMap<_, _>>()
-        };
-        let known: Vec<_> = (0..tasks.len()).map(own).collect();
+        let mut known = vec![BTreeMap::new(); tasks.len()];
+        for piece in pieces.iter().filter(|piece| piece.decays) {
+            if let Some(task) = piece.task {
+                known[task].insert(&piece.path, piece);
+            }
+        }
         let first = pieces.iter().filter(|piece| piece.decays && piece.task == Some(0));
         let stacks = first.filter_map(|piece| stack(piece, tasks, &known)).collect();
         Self { stacks, tasks: tasks.len(), pieces }
@@ -87,8 +88,8 @@ impl Places {
 
     /// The same without what lies in these ranges.
     pub fn without(&self, ranges: &[Range<usize>]) -> Self {
-        let within = |piece: &&Piece| !ranges.iter().any(|range| range.contains(&piece.start));
-        let pieces = self.pieces.iter().filter(within).cloned().collect();
+        let mut pieces = self.pieces.clone();
+        pieces.retain(|piece| !ranges.iter().any(|range| range.contains(&piece.start)));
         Self { pieces, stacks: self.stacks.clone(), tasks: self.tasks }
     }
 
@@ -97,16 +98,20 @@ impl Places {
     /// # Errors
     /// There are none of that name.
     pub fn weights(&self, class: &str, argument: &str, on: Option<&str>) -> Result<Self> {
-        let weights = || self.pieces.iter().filter(|piece| piece.decays);
-        let chosen = |piece: &&Piece| on.is_none_or(|on| piece.path.below(on));
-        let pieces: Vec<_> = weights().filter(chosen).cloned().collect();
-        match on.filter(|_| pieces.is_empty()) {
-            Some(on) => {
-                let instead = instead(on, weights().map(|piece| &piece.path));
-                bail!("{class}: argument `{argument}`: no weight is called {on:?}; {instead}")
+        let weights: Vec<_> = self.pieces.iter().filter(|piece| piece.decays).collect();
+        let mut pieces = Vec::new();
+        for &piece in &weights {
+            if on.is_none_or(|on| piece.path.below(on)) {
+                pieces.push(piece.clone());
             }
-            None => Ok(Self { pieces, stacks: Vec::new(), tasks: self.tasks }),
         }
+        if let Some(on) = on
+            && pieces.is_empty()
+        {
+            let instead = instead(on, weights.iter().map(|piece| &piece.path));
+            bail!("{class}: argument `{argument}`: no weight is called {on:?}; {instead}");
+        }
+        Ok(Self { pieces, stacks: Vec::new(), tasks: self.tasks })
     }
 
     /// The stacks whose paths begin with `on`, or all.
@@ -123,8 +128,8 @@ impl Places {
                  sharing=pt.sharing.Soft() or heads of equal width"
             );
         }
-        let chosen = |stack: &&Stack| on.is_none_or(|on| stack.path.below(on));
-        let stacks: Vec<_> = self.stacks.iter().filter(chosen).cloned().collect();
+        let mut stacks = self.stacks.clone();
+        stacks.retain(|stack| on.is_none_or(|on| stack.path.below(on)));
         if stacks.is_empty() {
             let known: Vec<_> = self.stacks.iter().map(|stack| &*stack.path).collect();
             let on = on.unwrap_or_default();
@@ -138,20 +143,37 @@ impl Places {
 /// The stack that begins with this piece of the first task, if all others have their own.
 fn stack(piece: &Piece, tasks: &[&str], known: &[BTreeMap<&Path, &Piece>]) -> Option<Stack> {
     let parts: Vec<_> = piece.path.parts().collect();
-    let named = |at: usize, name: &str| {
-        let mut named = parts.clone();
-        named[at] = name;
-        Path::of(named)
-    };
-    let stacked = |at: usize| {
-        let of = |(name, own): (&&str, &BTreeMap<&Path, &Piece>)| {
-            let found = own.get(&named(at, name))?;
-            (found.shape == piece.shape).then_some(found.start)
-        };
-        let starts = tasks.iter().zip(known).map(of).collect::<Option<Vec<_>>>()?;
-        Some(Stack { path: named(at, "*"), starts, size: piece.range().len(), shape: piece.shape.clone() })
-    };
-    (0..parts.len()).filter(|&at| parts[at] == tasks[0]).find_map(stacked)
+    let mut places = (0..parts.len()).filter(|&at| parts[at] == tasks[0]);
+    places.find_map(|at| {
+        let starts = starts(piece, &parts, at, tasks, known)?;
+        let path = with_part(&parts, at, "*");
+        Some(Stack { path, starts, size: piece.range().len(), shape: piece.shape.clone() })
+    })
+}
+
+/// Where the tasks' own begin, whose paths have the task's name at this place; `None` if one has none of this shape.
+fn starts(
+    piece: &Piece,
+    parts: &[&str],
+    at: usize,
+    tasks: &[&str],
+    known: &[BTreeMap<&Path, &Piece>],
+) -> Option<Vec<usize>> {
+    let mut starts = Vec::with_capacity(tasks.len());
+    for (name, own) in tasks.iter().zip(known) {
+        let found = own.get(&with_part(parts, at, name))?;
+        if found.shape != piece.shape {
+            return None;
+        }
+        starts.push(found.start);
+    }
+    Some(starts)
+}
+
+fn with_part(parts: &[&str], at: usize, name: &str) -> Path {
+    let mut parts = parts.to_vec();
+    parts[at] = name;
+    Path::of(parts)
 }
 
 #[cfg(test)]

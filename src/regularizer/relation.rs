@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::value_error;
+use crate::{bail, value_error};
 
 /// A covariance of tasks, of trace 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,10 +26,10 @@ impl Relation {
     /// Something else was written.
     pub fn read(text: &str) -> Result<Self> {
         let relation: Self = serde_json::from_str(text).map_err(|error| value_error!("damaged relation ({error})"))?;
-        match relation.matrix.len() == relation.tasks.len().pow(2) {
-            true => Ok(relation),
-            false => Err(value_error!("damaged relation ({} numbers)", relation.matrix.len())),
+        if relation.matrix.len() != relation.tasks.len().pow(2) {
+            bail!("damaged relation ({} numbers)", relation.matrix.len());
         }
+        Ok(relation)
     }
 }
 

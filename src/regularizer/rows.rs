@@ -43,8 +43,11 @@ pub fn add_products(matrix: &[f64], rows: usize, gramian: &mut [f64]) {
 
 /// `W . matrix W`, which is added to the gradient of `W`.
 pub fn mix<T: Real>(stacks: &[Stack], matrix: &[f64], flat: &[T], mut gradient: Option<&mut [T]>) -> f64 {
-    let of = |stack: &Stack| mix_rows(&stack.starts, stack.size, matrix, flat, gradient.as_deref_mut());
-    stacks.iter().map(of).sum()
+    let mut total = 0.0;
+    for stack in stacks {
+        total += mix_rows(&stack.starts, stack.size, matrix, flat, gradient.as_deref_mut());
+    }
+    total
 }
 
 vectorised! {

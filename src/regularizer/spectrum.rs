@@ -50,9 +50,12 @@ impl Spectrum {
     pub fn root(&mut self, n: usize, smoothing: f64, factor: f64) -> f64 {
         let Self { gramian, eigen, matrix, .. } = self;
         eigen.take(gramian, n);
-        // Rounding may leave an eigenvalue below 0.
-        let root = |lambda: f64| (lambda.max(0.0) + smoothing).sqrt();
-        eigen.assemble(|_, lambda| factor / root(lambda), matrix);
-        eigen.values.iter().map(|&lambda| root(lambda)).sum()
+        eigen.assemble(|_, lambda| factor / root(lambda, smoothing), matrix);
+        eigen.values.iter().map(|&lambda| root(lambda, smoothing)).sum()
     }
+}
+
+/// `sqrt(lambda + smoothing)`; rounding may leave an eigenvalue below 0.
+pub fn root(lambda: f64, smoothing: f64) -> f64 {
+    (lambda.max(0.0) + smoothing).sqrt()
 }

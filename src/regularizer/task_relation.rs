@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::spectrum::Spectrum;
+use super::spectrum::{Spectrum, root};
 use super::{Penalty, Places, Regularizer, rows};
 use crate::component::Component;
 use crate::error::Result;
@@ -48,13 +48,12 @@ impl State {
     fn refresh(&mut self, tasks: usize, jitter: f64) {
         let Spectrum { gramian, eigen, .. } = &mut self.spectrum;
         eigen.take(gramian, tasks);
-        let root = |lambda: f64| lambda.max(0.0).sqrt();
-        let trace: f64 = eigen.values.iter().map(|&lambda| root(lambda)).sum();
+        let trace: f64 = eigen.values.iter().map(|&lambda| root(lambda, 0.0)).sum();
         // Without any weight nothing is known of the tasks.
         if !(trace > 0.0 && trace.is_finite()) {
             return;
         }
-        let value = |lambda: f64| (root(lambda) / trace + jitter) / (1.0 + tasks as f64 * jitter);
+        let value = |lambda: f64| (root(lambda, 0.0) / trace + jitter) / (1.0 + tasks as f64 * jitter);
         eigen.assemble(|_, lambda| value(lambda), &mut self.omega);
         eigen.assemble(|_, lambda| value(lambda).recip(), &mut self.inverse);
     }
@@ -64,9 +63,12 @@ impl Regularizer for TaskRelation {
     fn choose(&mut self, all: &Places) -> Result<Places> {
         let places = all.common(Self::CLASS, self.on.as_deref())?;
         let tasks = places.tasks;
-        let diagonal = |x: f64| (0..tasks * tasks).map(|at| if at / tasks == at % tasks { x } else { 0.0 }).collect();
-        self.state.omega = diagonal(1.0 / tasks as f64);
-        self.state.inverse = diagonal(tasks as f64);
+        self.state.omega = vec![0.0; tasks * tasks];
+        self.state.inverse = vec![0.0; tasks * tasks];
+        for task in 0..tasks {
+            self.state.omega[task * (tasks + 1)] = 1.0 / tasks as f64;
+            self.state.inverse[task * (tasks + 1)] = tasks as f64;
+        }
         Ok(places)
     }
 

@@ -99,7 +99,8 @@ impl Schedule for Plateau {
         let improved = self.improved(value, higher_is_better);
         let state = &mut self.state;
         if improved {
-            (state.best, state.bad) = (Some(value), 0);
+            state.best = Some(value);
+            state.bad = 0;
         } else {
             state.bad += 1;
         }
@@ -109,7 +110,8 @@ impl Schedule for Plateau {
         }
         if state.bad > self.patience {
             state.factor = (state.factor * self.factor).max(self.minimum);
-            (state.cooling, state.bad) = (self.cooldown, 0);
+            state.cooling = self.cooldown;
+            state.bad = 0;
         }
     }
 

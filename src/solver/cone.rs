@@ -92,9 +92,13 @@ fn fits(program: &Program<'_>, u: &[f64], noise: f64, ridge: f64) -> bool {
     let mut size = 0.0;
     let mut bound = 0.0;
     let mut wrong = 0.0_f64;
-    for ((&u, &y), &slope) in u.iter().zip(&program.solution).zip(program.slopes()) {
-        let v = u + y;
-        (square, weights, size, bound) = (square - slope * v, weights + v * v, size + v, bound + u);
+    for (i, &slope) in program.slopes().iter().enumerate() {
+        let y = program.solution[i];
+        let v = u[i] + y;
+        square -= slope * v;
+        weights += v * v;
+        size += v;
+        bound += u[i];
         wrong = wrong.max(if y > 0.0 { slope.abs() } else { slope });
     }
     let square = (square - ridge * weights).max(0.0) + noise * weights;
@@ -132,7 +136,9 @@ impl pulp::WithSimd for Prediction<'_> {
     fn with_simd<S: pulp::Simd>(self, simd: S) {
         let (n, vectors) = (self.n, LANES / S::F64_LANES);
         self.least.fill(0.0);
-        (0..LANES.min(n - self.first)).for_each(|lane| self.least[(self.first + lane) * LANES + lane] = 1.0);
+        for lane in 0..LANES.min(n - self.first) {
+            self.least[(self.first + lane) * LANES + lane] = 1.0;
+        }
         self.weights.copy_from_slice(self.least);
         let weights = S::as_mut_simd_f64s(self.weights).0;
         let least = S::as_simd_f64s(self.least).0;
@@ -164,8 +170,8 @@ impl pulp::WithSimd for Prediction<'_> {
 /// Weights of the rows as they are, no smaller than `weights`; a row of zeros keeps its own.
 fn restore(cosines: &Cosines, projected: &mut [f64], weights: &[f64]) {
     cosines.unscale(projected);
-    for ((projected, weight), length) in projected.iter_mut().zip(weights).zip(&cosines.lengths) {
-        *projected = if *length > 0.0 { projected.max(*weight) } else { *weight };
+    for (i, &weight) in weights.iter().enumerate() {
+        projected[i] = if cosines.lengths[i] > 0.0 { projected[i].max(weight) } else { weight };
     }
 }
 

@@ -177,9 +177,11 @@ fn tridiagonalise(a: &mut [f64], basis: &mut [f64], v: &mut Vec<f64>, w: &mut Ve
             let row = &mut a[i * n + first..(i + 1) * n];
             add(row, -v[i - first], w);
             add(row, -w[i - first], v);
-            (a[i * n + k], a[k * n + i]) = (0.0, 0.0);
+            a[i * n + k] = 0.0;
+            a[k * n + i] = 0.0;
         }
-        (a[first * n + k], a[k * n + first]) = (-length, -length);
+        a[first * n + k] = -length;
+        a[k * n + first] = -length;
         reflect(&mut basis[first * n..], v, beta, w, n);
     }
 }
@@ -203,17 +205,22 @@ fn diagonalise(d: &mut [f64], e: &mut [f64], vectors: &mut [f64], n: usize) {
     let mut last = n.saturating_sub(1);
     // Two or three steps an eigenvalue are usual; the limit is for matrices that are not finite.
     for _ in 0..50 * n {
-        let small = |k: usize, d: &[f64], e: &[f64]| e[k].abs() <= f64::EPSILON * (d[k].abs() + d[k + 1].abs());
-        while last > 0 && small(last - 1, d, e) {
+        while last > 0 && is_small(last - 1, d, e) {
             e[last - 1] = 0.0;
             last -= 1;
         }
         if last == 0 {
             return;
         }
-        let first = (0..last).rev().find(|&k| small(k, d, e)).map_or(0, |k| k + 1);
+        let first = (0..last).rev().find(|&k| is_small(k, d, e)).map_or(0, |k| k + 1);
         step(&mut d[first..=last], &mut e[first..last], &mut vectors[first * n..], n);
     }
+}
+
+/// Whether a number beside the diagonal is nothing but rounding.
+#[inline(always)]
+fn is_small(k: usize, d: &[f64], e: &[f64]) -> bool {
+    e[k].abs() <= f64::EPSILON * (d[k].abs() + d[k + 1].abs())
 }
 
 /// One implicit QR step of an unreduced block.

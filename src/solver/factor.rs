@@ -152,7 +152,8 @@ impl Factor {
             self.columns[j * width + k] = self.rows[k * width + j];
         }
         self.columns[k * width..][aligned(k)..=k].fill(0.0);
-        (self.pivots[k], self.shares[k]) = (pivot, 1.0 / pivot);
+        self.pivots[k] = pivot;
+        self.shares[k] = 1.0 / pivot;
         self.kept.push(i);
     }
 
@@ -181,7 +182,8 @@ impl Factor {
                 continue;
             }
             let pivot = pivot.max(floor);
-            (self.pivots[j], self.shares[j]) = (pivot, 1.0 / pivot);
+            self.pivots[j] = pivot;
+            self.shares[j] = 1.0 / pivot;
             self.columns[j * self.width..][aligned(j)..=j].fill(0.0);
             self.eliminate(simd, j, j + 1);
             j += 1;
@@ -283,7 +285,8 @@ impl Factor {
             let column = &mut columns[j * width..][span.clone()];
             subtract(simd, &mut spread[span.clone()], x, column);
             subtract(simd, column, -factor, &spread[span]);
-            (self.pivots[j - 1], self.shares[j - 1]) = (pivot, share);
+            self.pivots[j - 1] = pivot;
+            self.shares[j - 1] = share;
         }
         for j in 0..position {
             columns.copy_within(j * width + position + 1..j * width + k, j * width + position);

@@ -29,11 +29,17 @@ pub fn fixed_point(gramian: &[f64], targets: &[f64], alpha: f64, rounding: f64) 
     let cosines = Cosines::of(gramian, n);
     let p = 1.0 / alpha;
     // In unit rows, v = length * w: C v = b v^-p with b = t^p length^(p-1). Only ratios of b matter but for a factor.
-    let logs: Lent<f64> =
-        cosines.lengths.iter().zip(targets).map(|(length, t)| p * t.ln() + (p - 1.0) * length.ln()).collect();
-    let present = |i: usize| cosines.lengths[i] > 0.0;
-    let largest = (0..n).filter(|&i| present(i)).map(|i| logs[i]).fold(f64::NEG_INFINITY, f64::max);
-    let b = (0..n).map(|i| if present(i) { (logs[i] - largest).exp() } else { 1.0 }).collect();
+    let lengths = &cosines.lengths;
+    let present: Lent<usize> = (0..n).filter(|&i| lengths[i] > 0.0).collect();
+    let mut logs = Lent::zeros(n);
+    for &i in &present {
+        logs[i] = p * targets[i].ln() + (p - 1.0) * lengths[i].ln();
+    }
+    let largest = present.iter().map(|&i| logs[i]).fold(f64::NEG_INFINITY, f64::max);
+    let mut b = Lent::filled(1.0, n);
+    for &i in &present {
+        b[i] = (logs[i] - largest).exp();
+    }
     let mut newton = Newton { matrix: &cosines.matrix, b, p, ridge: RIDGE };
     let noise = noise(n, rounding);
     let mut weights = newton.solve().0;
@@ -51,11 +57,11 @@ pub fn fixed_point(gramian: &[f64], targets: &[f64], alpha: f64, rounding: f64) 
         weights = newton.solve().0;
     }
     let factor = (largest / (1.0 + p)).exp();
-    let terms = (0..n).filter(|&i| present(i)).map(|i| newton.b[i] * newton.power(weights[i]) * weights[i]);
+    let terms = present.iter().map(|&i| newton.b[i] * newton.power(weights[i]) * weights[i]);
     let square = terms.sum::<f64>() * factor * factor;
     cosines.unscale(&mut weights);
     for (i, weight) in weights.iter_mut().enumerate() {
-        *weight = if present(i) { *weight * factor } else { 0.0 };
+        *weight = if lengths[i] > 0.0 { *weight * factor } else { 0.0 };
     }
     Fair { weights, square: if square > 0.0 { square } else { 0.0 } }
 }
@@ -83,7 +89,8 @@ impl Newton<'_> {
     /// leave the direction about as long as it says. Of a matrix of no rows Newton's method may end anywhere.
     fn holds(&self, v: &[f64], noise: f64) -> bool {
         let terms = v.iter().zip(&self.b).map(|(v, b)| b * self.power(*v) * v);
-        let (total, sum) = (terms.sum::<f64>(), dot(v, v));
+        let total = terms.sum::<f64>();
+        let sum = dot(v, v);
         let apart = (dot(&times(self.matrix, v), v) + self.ridge * sum - total).abs();
         let lost = 16.0 * v.len() as f64 * f64::EPSILON * sum;
         noise * sum <= total / 3.0 && apart <= 1e-6 * total + lost
@@ -98,8 +105,8 @@ impl Newton<'_> {
         for turn in 0..LIMIT {
             let pulls: Lent<f64> = v.iter().zip(&self.b).map(|(v, b)| b * self.power(*v)).collect();
             let mut gradient = times(self.matrix, &v);
-            for ((g, v), pull) in gradient.iter_mut().zip(&v).zip(&pulls) {
-                *g += self.ridge * v - pull;
+            for (i, slope) in gradient.iter_mut().enumerate() {
+                *slope += self.ridge * v[i] - pulls[i];
             }
             let slopes: Lent<f64> = pulls.iter().zip(&v).map(|(pull, v)| self.ridge + self.p * pull / v).collect();
             vectors().dispatch(Step { matrix: self.matrix, slopes: &slopes, gradient: &gradient, work: &mut work });
@@ -137,11 +144,12 @@ impl Newton<'_> {
         let from = dot(&times(self.matrix, v), step);
         let rate = dot(&times(self.matrix, step), step);
         for _ in 0..60 {
-            let ahead = v.iter().zip(step).zip(&self.b).map(|((v, s), b)| {
-                let there = v + length * s;
-                (self.ridge * there - b * self.power(there)) * s
-            });
-            if from + length * rate + ahead.sum::<f64>() <= 0.1 * slope.abs() {
+            let mut ahead = 0.0;
+            for (i, s) in step.iter().enumerate() {
+                let there = v[i] + length * s;
+                ahead += (self.ridge * there - self.b[i] * self.power(there)) * s;
+            }
+            if from + length * rate + ahead <= 0.1 * slope.abs() {
                 break;
             }
             length *= 0.5;

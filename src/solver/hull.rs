@@ -80,7 +80,10 @@ fn fits(y: &[f64], along: impl Fn(usize) -> f64, shares: &[f64], noise: f64, rid
     let mut sum = 0.0;
     let mut size = 0.0;
     for (i, (y, share)) in y.iter().zip(shares).enumerate() {
-        (total, square, sum, size) = (total + y * share, square + y * along(i), sum + y * y, size + y);
+        total += y * share;
+        square += y * along(i);
+        sum += y * y;
+        size += y;
     }
     let wrong = (0..y.len()).map(|i| {
         let short = square * shares[i] - total * along(i);

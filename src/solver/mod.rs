@@ -42,7 +42,8 @@ impl Cosines {
                 // Two divisions: the product of two lengths could under- or overflow.
                 let cosine = if inner == 0.0 { 0.0 } else { inner / lengths[i] / lengths[j] };
                 let cosine = if lengths[i] > 0.0 && lengths[j] > 0.0 { cosine.clamp(-1.0, 1.0) } else { 0.0 };
-                (matrix[i * n + j], matrix[j * n + i]) = (cosine, cosine);
+                matrix[i * n + j] = cosine;
+                matrix[j * n + i] = cosine;
             }
         }
         Self { matrix, lengths }

@@ -132,7 +132,9 @@ impl<'a> Program<'a> {
         let kept = self.factor.kept();
         let mut x = Lent::<f64>::with_capacity(room(self.n));
         x.resize(room(kept.len()), 0.0);
-        x.iter_mut().zip(kept).for_each(|(x, &i)| *x = b[i]);
+        for (x, &i) in x.iter_mut().zip(kept) {
+            *x = b[i];
+        }
         self.factor.solve(Scalar::new(), &mut x);
         // One step of refinement: the factor of a nearly singular matrix is not exact.
         let mut residual = Lent::<f64>::with_capacity(room(self.n));
@@ -224,7 +226,8 @@ impl<'a> Program<'a> {
                 return done;
             }
             if wrong < fewest {
-                (fewest, patience) = (wrong, 1);
+                fewest = wrong;
+                patience = 1;
             } else if patience > 0 {
                 patience -= 1;
             }
@@ -272,9 +275,9 @@ impl<'a> Program<'a> {
     #[inline(always)]
     fn falling(&self, linear: &[f64], size: f64) -> impl Iterator<Item = (usize, f64)> {
         let rounding = (self.n + 8) as f64 * f64::EPSILON;
-        let outside = |&i: &usize| self.solution[i] == 0.0 && self.matrix[i * self.n + i] > 0.0;
-        let beyond = move |i: usize| (i, self.slopes[i] - rounding * (linear[i].abs() + size));
-        (0..self.n).filter(outside).map(beyond).filter(|(_, beyond)| *beyond > 0.0)
+        let outside = (0..self.n).filter(|&i| self.solution[i] == 0.0 && self.matrix[i * self.n + i] > 0.0);
+        let falls = outside.map(move |i| (i, self.slopes[i] - rounding * (linear[i].abs() + size)));
+        falls.filter(|(_, beyond)| *beyond > 0.0)
     }
 
     /// The one that lowers it fastest.

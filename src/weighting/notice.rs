@@ -29,7 +29,8 @@ impl Notice {
         gramian: impl Fn(Option<usize>) -> &'a [f64],
     ) {
         if !self.said && !weighting.claims().bounded && too_long(decided, gramian) {
-            (self.said, self.word) = (true, Some(of_length(weighting)));
+            self.said = true;
+            self.word = Some(of_length(weighting));
         }
     }
 }

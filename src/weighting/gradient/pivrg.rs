@@ -68,7 +68,8 @@ impl Task {
         if baseline != 0.0 {
             self.score = Some(100.0 * (mean - baseline) / baseline.abs());
         }
-        (self.sum, self.count) = (0.0, 0);
+        self.sum = 0.0;
+        self.count = 0;
     }
 }
 

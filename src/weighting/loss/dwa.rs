@@ -48,7 +48,8 @@ impl Course {
     fn turn(&mut self, epoch: u64) {
         if self.batches > 0 && self.epoch != epoch {
             self.means = [Some(self.sum / self.batches as f64), self.means[0]];
-            (self.sum, self.batches) = (0.0, 0);
+            self.sum = 0.0;
+            self.batches = 0;
         }
         self.epoch = epoch;
     }

@@ -97,7 +97,8 @@ fn group(numbers: &mut [f64], groups: usize) {
                 mean += gap / (end - start) as f64;
                 spread += gap * (sorted[start] - mean);
                 if best[start] + spread < next[end] {
-                    (next[end], from[end]) = (best[start] + spread, start);
+                    next[end] = best[start] + spread;
+                    from[end] = start;
                 }
             }
         }
@@ -108,7 +109,9 @@ fn group(numbers: &mut [f64], groups: usize) {
     for from in starts.chunks_exact(count + 1).rev() {
         let members = &order[from[end]..end];
         let mean = sorted[from[end]..end].iter().sum::<f64>() / members.len() as f64;
-        members.iter().for_each(|&j| numbers[j] = mean);
+        for &j in members {
+            numbers[j] = mean;
+        }
         end = from[end];
     }
 }

@@ -9,22 +9,6 @@ from .components.component import Component
 from .components.literal import literal
 from .components.registry import BASES, REGISTRY
 
-#: Python's types for those of the registry that defaults do not show.
-_TYPES = {
-    "f64": "float",
-    "usize": "int",
-    "u64": "int",
-    "bool": "bool",
-    "String": "str",
-    "Sizes": "int | Sequence[int]",
-    "[f64;2]": "Sequence[float]",
-    "ClassWeights": "Sequence[float] | Mapping[Any, float] | str",
-    "LabelWeights": "float | Sequence[float] | Mapping[Any, float] | str",
-    "TaskWeights": "Sequence[float] | Mapping[str, float]",
-    "PerGroup": "float | Mapping[str, float]",
-}
-
-
 def render() -> dict[str, str]:
     """The text of each stub by its file's name."""
     families = dict.fromkeys(info["family"] for info in REGISTRY)
@@ -59,8 +43,8 @@ def _base(family: str) -> type[Component]:
 def _class(info: dict[str, Any]) -> str:
     parameters = info["parameters"]
     lines = [f"class {info['class']}({_base(info['family']).__name__}):", *_docstring(info["doc"])]
-    lines += [f"    {each['name']}: {_type(each)}" for each in parameters]
-    arguments = [f"        {each['name']}: {_type(each)} = {literal(each['default'])}," for each in parameters]
+    lines += [f"    {each['name']}: {each['python']}" for each in parameters]
+    arguments = [f"        {each['name']}: {each['python']} = {literal(each['default'])}," for each in parameters]
     if arguments:
         lines += ["    def __init__(", "        self,", *arguments, "    ) -> None: ..."]
     else:
@@ -73,19 +57,6 @@ def _docstring(doc: str) -> list[str]:
     if not rest:
         return [f'    """{first}"""', ""]
     return [f'    """{first}', *(f"    {line}".rstrip() for line in rest), '    """', ""]
-
-
-def _type(parameter: dict[str, Any]) -> str:
-    return _python(parameter["kind"].replace(" ", ""), parameter["default"])
-
-
-def _python(kind: str, default: Any) -> str:
-    if kind.startswith("Option<"):
-        return f"{_python(kind[7:-1], default)} | None"
-    if kind.startswith("Vec<"):
-        return f"Sequence[{_python(kind[4:-1], None)}]"
-    # What is left are words to choose from: `Curve`, `Norm`, `Mode`.
-    return _TYPES.get(kind, "str" if default is None or isinstance(default, str) else "Any")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The `sharing` components; written by `python -m polytask._stubs`."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from .components.component import Component
 
@@ -176,10 +176,10 @@ class Branched(Component):
     stay apart. Layers beyond the list go on as its last entry; without any entry all tasks share everything.
     """
 
-    branches: Any
+    branches: Sequence[Sequence[Sequence[str]]]
     def __init__(
         self,
-        branches: Any = [],
+        branches: Sequence[Sequence[Sequence[str]]] = [],
     ) -> None: ...
 
 class ESMM(Component):

@@ -1,10 +1,14 @@
 //! How a component (a loss, an encoder, an optimizer ...) describes itself, once: name, documentation, parameters,
 //! defaults and their ranges. Python classes, argument errors, stubs and tables are derived from this.
 
-use std::ops::RangeBounds;
+mod argument;
+mod names;
 
+pub use argument::{Argument, Sizes, one_of};
+pub use names::{list, meant};
+
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::Result;
@@ -15,8 +19,10 @@ use crate::{bail, value_error};
 pub struct Parameter {
     /// Its name, as users type it.
     pub name: &'static str,
-    /// Its Rust type.
-    pub kind: &'static str,
+    /// What it should be, in words.
+    pub words: String,
+    /// Its type in Python.
+    pub python: String,
     /// Its default; `null` for none.
     pub default: Value,
     /// Its documentation.
@@ -113,7 +119,7 @@ pub fn read<C: Component>(parameters: &Map<String, Value>) -> Result<C> {
                 why if why.contains("untagged enum") => String::new(),
                 why => format!(" ({why})"),
             };
-            let (name, words) = (parameter.name, plain(parameter.kind));
+            let Parameter { name, words, .. } = parameter;
             value_error!("{}: argument `{name}` should be {words}; got {value}{why}", C::CLASS)
         })?;
     }
@@ -121,48 +127,6 @@ pub fn read<C: Component>(parameters: &Map<String, Value>) -> Result<C> {
         .map_err(|error| value_error!("{}: {error}", C::CLASS))?;
     component.check_ranges()?;
     Ok(component)
-}
-
-/// A Rust type in words.
-fn plain(kind: &str) -> String {
-    let kind = &*kind.replace(' ', "");
-    let inner = |outer: &str| kind.strip_prefix(outer)?.strip_suffix('>').map(plain);
-    match kind {
-        "f64" => "a finite number".into(),
-        "usize" | "u64" => "a whole number of at least 0".into(),
-        "bool" => "True or False".into(),
-        "String" => "a string".into(),
-        "[f64;2]" => "two finite numbers".into(),
-        "Vec<f64>" => "a list of finite numbers".into(),
-        "Vec<Vec<f64>>" => "a list of lists of finite numbers".into(),
-        "ClassWeights" => "a list of numbers, one a class, or \"balanced\"".into(),
-        "LabelWeights" => "a number, a list of numbers or \"balanced\"".into(),
-        "TaskWeights" => "a list of numbers, one a task, or {task: number}".into(),
-        "PerGroup" => "a number or {group: number}".into(),
-        "Sizes" => "a whole number of at least 1 or a list of them".into(),
-        "Distribution" => r#""normal", "uniform", "random_normal", "dirichlet", "bernoulli" or "one""#.into(),
-        "Mode" => "\"auto\", \"min\" or \"max\"".into(),
-        "At" => "\"shared\" or \"representation\"".into(),
-        "Normalize" => "\"none\", \"l2\", \"loss\" or \"loss+\"".into(),
-        "Scale" => "\"paper\", \"mean\" or \"sum\"".into(),
-        "Per" => "\"all\" or \"layer\"".into(),
-        "Precision" => "\"float32\" or \"bfloat16\"".into(),
-        "ScaleMode" => "\"min\", \"median\" or \"rmse\"".into(),
-        "Branches" => "a list, a layer each, of lists of lists of tasks".into(),
-        "Inner" => "a weighting or its name".into(),
-        _ => match inner("Option<") {
-            Some(words) => format!("{words} or None"),
-            None => format!("of type {kind}"),
-        },
-    }
-}
-
-/// Names in backticks, for error messages.
-pub fn list(names: &[impl AsRef<str>]) -> String {
-    match names {
-        [] => "none".into(),
-        _ => names.iter().map(|n| format!("`{}`", n.as_ref())).collect::<Vec<_>>().join(", "),
-    }
 }
 
 /// Splits `{"name": ..., ...}` (or a bare string) into name and parameters.
@@ -177,75 +141,6 @@ pub fn split(family: &str, description: &Value) -> Result<(String, Map<String, V
             }
         }
         other => bail!("{family}: expected a component or its name; got {other}"),
-    }
-}
-
-/// Widths of layers: a list, or one number for one layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "OneOrMany")]
-pub struct Sizes(pub Vec<usize>);
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(usize),
-    Many(Vec<usize>),
-}
-
-impl From<OneOrMany> for Sizes {
-    fn from(sizes: OneOrMany) -> Self {
-        match sizes {
-            OneOrMany::One(size) => Sizes(vec![size]),
-            OneOrMany::Many(sizes) => Sizes(sizes),
-        }
-    }
-}
-
-impl Ranged for Sizes {
-    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
-        self.0.within(range)
-    }
-}
-
-/// Something whose size a declared range can judge.
-pub trait Ranged {
-    /// Whether every number in it lies in the range.
-    fn within(&self, range: &impl RangeBounds<f64>) -> bool;
-}
-
-impl Ranged for f64 {
-    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
-        self.is_finite() && range.contains(self)
-    }
-}
-
-impl Ranged for usize {
-    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
-        range.contains(&(*self as f64))
-    }
-}
-
-impl Ranged for u64 {
-    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
-        range.contains(&(*self as f64))
-    }
-}
-
-impl<T: Ranged> Ranged for Option<T> {
-    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
-        self.as_ref().is_none_or(|value| value.within(range))
-    }
-}
-
-impl<T: Ranged> Ranged for Vec<T> {
-    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
-        self.iter().all(|value| value.within(range))
-    }
-}
-
-impl<T: Ranged, const N: usize> Ranged for [T; N] {
-    fn within(&self, range: &impl RangeBounds<f64>) -> bool {
-        self.iter().all(|value| value.within(range))
     }
 }
 
@@ -306,7 +201,8 @@ macro_rules! component {
                 let defaults = Self::default();
                 vec![$( $crate::component::Parameter {
                     name: stringify!($field),
-                    kind: stringify!($kind),
+                    words: <$kind as $crate::component::Argument>::words(),
+                    python: <$kind as $crate::component::Argument>::python(),
                     default: serde_json::to_value(&defaults.$field).unwrap_or_default(),
                     doc: [$($field_doc),*].map(str::trim).join(" ").to_owned(),
                 }, )*]
@@ -314,7 +210,7 @@ macro_rules! component {
 
             fn check_ranges(&self) -> $crate::error::Result<()> {
                 $( $(
-                    if !$crate::component::Ranged::within(&self.$field, &($range)) {
+                    if !$crate::component::Argument::within(&self.$field, &($range)) {
                         $crate::bail!(
                             "{}: argument `{}` should lie in {:?}; got {}",
                             $class, stringify!($field), $range,
@@ -327,43 +223,6 @@ macro_rules! component {
             }
         }
     };
-}
-
-/// `` did you mean `upgrad`?  `` for a name that none of these is but one is close to; nothing if none is, or if there is
-/// no other to tell it from.
-pub fn meant(name: &str, names: &[impl AsRef<str>]) -> String {
-    if names.len() < 2 {
-        return String::new();
-    }
-    let wrong: Vec<char> = name.to_lowercase().chars().take(LONGEST).collect();
-    let near = |known: &str| {
-        let known: Vec<char> = known.to_lowercase().chars().take(LONGEST).collect();
-        let begun = wrong.len() >= 3 && known.starts_with(&wrong);
-        let edits = if begun { 1 } else { edits(&wrong, &known) };
-        (begun || 3 * edits <= wrong.len().max(known.len()) + 1).then_some(edits)
-    };
-    let close = names.iter().filter_map(|known| Some((near(known.as_ref())?, known.as_ref())));
-    close.min_by_key(|(edits, _)| *edits).map_or_else(String::new, |(_, known)| format!("did you mean `{known}`? "))
-}
-
-/// Letters that `meant` looks at: no name is longer.
-const LONGEST: usize = 100;
-
-/// Letters to add, drop, change or swap with their neighbour until one word is the other.
-fn edits(a: &[char], b: &[char]) -> usize {
-    let mut before: [Vec<usize>; 2] = [Vec::new(), (0..=b.len()).collect()];
-    for (i, &x) in a.iter().enumerate() {
-        let [older, last] = &before;
-        let mut row = vec![i + 1];
-        for (j, &y) in b.iter().enumerate() {
-            let swapped = i > 0 && j > 0 && x == b[j - 1] && a[i - 1] == y;
-            let swap = if swapped { older[j - 1] + 1 } else { usize::MAX };
-            row.push((last[j] + usize::from(x != y)).min(last[j + 1] + 1).min(row[j] + 1).min(swap));
-        }
-        let [_, last] = before;
-        before = [last, row];
-    }
-    before[1][b.len()]
 }
 
 /// Declares a family: the list of its components, and `build`, `check` and `infos` over it.
@@ -401,32 +260,6 @@ macro_rules! family {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn the_nearest_name_is_suggested() {
-        let names = ["equal", "upgrad", "cagrad", "nash_mtl", "mgda", "mae", "average_precision"];
-        for (wrong, right) in [
-            ("upgrda", "upgrad"),
-            ("UPGrad", "upgrad"),
-            ("cagard", "cagrad"),
-            ("nashmtl", "nash_mtl"),
-            ("Nash-MTL", "nash_mtl"),
-            ("mdga", "mgda"),
-            ("eqal", "equal"),
-            ("aver", "average_precision"),
-            ("mea", "mae"),
-        ] {
-            assert_eq!(meant(wrong, &names), format!("did you mean `{right}`? "), "{wrong}");
-        }
-        for wrong in ["", "x", "gradnorm", "nonsense", &"upgrad".repeat(1000)] {
-            assert_eq!(meant(wrong, &names), "", "{wrong}");
-        }
-        assert_eq!(meant("b", &["a", "c"]), "");
-        assert_eq!(meant("gate", &["gates"]), "");
-        assert_eq!(meant("a", &[] as &[&str]), "");
-        assert_eq!(edits(&['a', 'b', 'c'], &['c', 'a']), 3);
-        assert_eq!(edits(&['a', 'b', 'c', 'd'], &['b', 'a', 'd']), 2);
-    }
 
     mod shape {
         crate::component! {

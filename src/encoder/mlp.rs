@@ -19,6 +19,8 @@ pub enum Norm {
     Batch,
 }
 
+crate::choices!(Norm: Layer, Batch);
+
 crate::component! {
     /// Multi-layer perceptron: layers of linear, normalisation, activation, dropout.
     ///

@@ -5,7 +5,7 @@ use std::ops::RangeBounds;
 use serde::{Deserialize, Serialize};
 
 use crate::bail;
-use crate::component::Ranged;
+use crate::component::Argument;
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 
@@ -119,13 +119,29 @@ fn check_length(given: Option<&[f64]>, argument: &str, expected: usize, what: &s
     }
 }
 
-impl Ranged for ClassWeights {
+impl Argument for ClassWeights {
+    fn words() -> String {
+        "a list of numbers, one a class, or \"balanced\"".into()
+    }
+
+    fn python() -> String {
+        "Sequence[float] | Mapping[Any, float] | str".into()
+    }
+
     fn within(&self, range: &impl RangeBounds<f64>) -> bool {
         self.given().is_none_or(|weights| weights.iter().all(|w| w.within(range)))
     }
 }
 
-impl Ranged for LabelWeights {
+impl Argument for LabelWeights {
+    fn words() -> String {
+        "a number, a list of numbers or \"balanced\"".into()
+    }
+
+    fn python() -> String {
+        "float | Sequence[float] | Mapping[Any, float] | str".into()
+    }
+
     fn within(&self, range: &impl RangeBounds<f64>) -> bool {
         match self {
             LabelWeights::Balanced(_) => true,

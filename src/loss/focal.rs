@@ -122,7 +122,7 @@ impl Loss for Focal {
             (Some(alpha), Labels::Classes(k)) => alpha.check("Focal: argument `alpha`", k)?,
             (Some(alpha), Labels::Values { columns, .. }) => {
                 alpha.check("Focal: argument `alpha`", columns)?;
-                if !crate::component::Ranged::within(alpha, &(0.0..=1.0)) {
+                if !crate::component::Argument::within(alpha, &(0.0..=1.0)) {
                     crate::bail!("Focal: argument `alpha` should lie in 0.0..=1.0 for binary labels");
                 }
             }

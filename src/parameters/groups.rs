@@ -6,7 +6,7 @@ use std::ops::{Range, RangeBounds};
 use serde::{Deserialize, Serialize};
 
 use crate::bail;
-use crate::component::Ranged;
+use crate::component::Argument;
 use crate::error::Result;
 use crate::parameters::Block;
 use crate::parameters::path::{Path, instead};
@@ -55,7 +55,15 @@ impl PerGroup {
     }
 }
 
-impl Ranged for PerGroup {
+impl Argument for PerGroup {
+    fn words() -> String {
+        "a number or {group: number}".into()
+    }
+
+    fn python() -> String {
+        "float | Mapping[str, float]".into()
+    }
+
     fn within(&self, range: &impl RangeBounds<f64>) -> bool {
         match self {
             PerGroup::All(value) => value.within(range),

@@ -44,6 +44,8 @@ pub enum Mode {
     Max,
 }
 
+crate::choices!(Mode: Auto, Min, Max);
+
 /// How the watched quantity has done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {

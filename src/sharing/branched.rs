@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, Sharing};
 use crate::bail;
+use crate::component::Argument;
 use crate::component::{list, meant};
 use crate::error::Result;
 use crate::head::Feature;
@@ -15,6 +16,16 @@ use crate::parameters::path::part;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Branches(pub Vec<Vec<Vec<String>>>);
+
+impl Argument for Branches {
+    fn words() -> String {
+        "a list, a layer each, of lists of lists of tasks".into()
+    }
+
+    fn python() -> String {
+        "Sequence[Sequence[Sequence[str]]]".into()
+    }
+}
 
 crate::component! {
     /// Tasks share prefixes of the network, as given: `branches` says for each layer of the encoder which tasks go together

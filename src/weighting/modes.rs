@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{ActsLike, Claims, Combination, Evidence, Moment, Needs, On, Probed, State, Weighting};
-use crate::component::{Component, Described, Info, Ranged, read};
+use crate::component::{Component, Described, Info, read};
 use crate::error::{Error, Result};
 use crate::machine::lent::Lent;
 use crate::task::About;
@@ -90,17 +90,11 @@ pub enum Precision {
     Bfloat16,
 }
 
-macro_rules! words {
-    ($($kind:ty),+) => {
-        $(impl Ranged for $kind {
-            fn within(&self, _: &impl std::ops::RangeBounds<f64>) -> bool {
-                true
-            }
-        })+
-    };
-}
-
-words!(At, Normalize, Scale, Per, Precision);
+crate::choices!(At: Shared, Representation);
+crate::choices!(Normalize: None, L2, Loss, Both);
+crate::choices!(Scale: Paper, Mean, Sum);
+crate::choices!(Per: All, Layer);
+crate::choices!(Precision: Float32, Bfloat16);
 
 impl Modes {
     fn check(&self) -> Result<()> {

@@ -32,11 +32,7 @@ pub enum Activation {
     Sigmoid,
 }
 
-impl crate::component::Ranged for Activation {
-    fn within(&self, _: &impl std::ops::RangeBounds<f64>) -> bool {
-        true
-    }
-}
+crate::choices!(Activation: Relu, LeakyRelu, Elu, Gelu, Silu, Tanh, Sigmoid);
 
 /// A function and its slope, given both argument `x` and value `y`.
 pub trait Pointwise: Copy {

@@ -35,6 +35,8 @@ pub enum ScaleMode {
     Rmse,
 }
 
+crate::choices!(ScaleMode: Min, Median, Rmse);
+
 impl ScaleMode {
     /// The square of the common singular value, from falling squares.
     fn square(self, values: &[f64]) -> f64 {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::mgda::Mgda;
 use crate::bail;
+use crate::component::Argument;
 use crate::component::Component;
 use crate::error::Result;
 use crate::task::About;
@@ -43,6 +44,16 @@ pub struct Averages {
 /// A weighting inside another; written as its description. A clone knows what it has learned, but wants to be prepared.
 #[derive(Debug)]
 pub struct Inner(pub Box<dyn Weighting>);
+
+impl Argument for Inner {
+    fn words() -> String {
+        "a weighting or its name".into()
+    }
+
+    fn python() -> String {
+        "Any".into()
+    }
+}
 
 impl Serialize for Inner {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

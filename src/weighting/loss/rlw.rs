@@ -43,6 +43,8 @@ pub enum Distribution {
     One,
 }
 
+crate::choices!(Distribution: Normal, Uniform, RandomNormal, Dirichlet, Bernoulli, One);
+
 /// Numbers before normalisation; a task's number does not depend on the others in the batch.
 fn draw(distribution: Distribution, moment: Moment, tasks: &[usize], into: &mut [f64]) {
     let stream = moment.random(0);

@@ -6,7 +6,7 @@ use std::ops::RangeBounds;
 use serde::{Deserialize, Serialize};
 
 use crate::bail;
-use crate::component::{Component, Ranged, list, meant};
+use crate::component::{Argument, Component, list, meant};
 use crate::error::Result;
 use crate::task::About;
 use crate::weighting::{Claims, Combination, Evidence, Weighting};
@@ -34,7 +34,15 @@ pub enum TaskWeights {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Resolved(pub Vec<f64>);
 
-impl Ranged for TaskWeights {
+impl Argument for TaskWeights {
+    fn words() -> String {
+        "a list of numbers, one a task, or {task: number}".into()
+    }
+
+    fn python() -> String {
+        "Sequence[float] | Mapping[str, float]".into()
+    }
+
     fn within(&self, range: &impl RangeBounds<f64>) -> bool {
         match self {
             TaskWeights::Each(weights) => weights.within(range),

@@ -225,33 +225,76 @@ macro_rules! component {
     };
 }
 
-/// Declares a family: the list of its components, and `build`, `check` and `infos` over it.
+/// Reads the component of a name from its parameters, if there is one.
+pub type Read<T> = fn(&str, &Map<String, Value>) -> Option<Result<Box<T>>>;
+
+/// The components of one folder.
+#[derive(Debug)]
+pub struct Members<T: ?Sized> {
+    /// Their names, as users type them.
+    pub names: fn() -> Vec<&'static str>,
+    /// The one of a name, from its parameters.
+    pub read: Read<T>,
+    /// What they say of themselves.
+    pub infos: fn() -> Vec<Info>,
+}
+
+/// Builds a component of a family from its description.
+///
+/// # Errors
+/// An unknown name or argument, or a value outside its range.
+pub fn build<T: ?Sized>(family: &str, folders: &[&Members<T>], description: &Value) -> Result<Box<T>> {
+    let (name, parameters) = split(family, description)?;
+    if let Some(read) = folders.iter().find_map(|folder| (folder.read)(&name, &parameters)) {
+        return read;
+    }
+    let names: Vec<_> = folders.iter().flat_map(|folder| (folder.names)()).collect();
+    bail!("unknown {family} {name:?}; {}there are {}", meant(&name, &names), list(&names))
+}
+
+/// Declares the components of a folder, each a file with one line here: the modules, and their list `MEMBERS`.
+#[macro_export]
+macro_rules! members {
+    ($trait:path: $($module:ident :: $component:ident),+ $(,)?) => {
+        $(pub mod $module;)+
+
+        /// The components of this folder.
+        pub const MEMBERS: $crate::component::Members<dyn $trait> = {
+            use $crate::component::Component;
+            $crate::component::Members {
+                names: || vec![$($module::$component::name()),+],
+                read: |name, parameters| {
+                    $( if name == $module::$component::name() {
+                        let component = $crate::component::read::<$module::$component>(parameters);
+                        return Some(component.map(|component| Box::new(component) as Box<dyn $trait>));
+                    } )+
+                    None
+                },
+                infos: || vec![$($module::$component::info()),+],
+            }
+        };
+    };
+}
+
+/// Declares a family: its components, each a file with one line here, and `build` and `infos` over them.
 ///
 /// `build` reads a description and hands back the component as a trait object.
 #[macro_export]
 macro_rules! family {
-    ($trait:path, $family:literal: $($component:path),+ $(,)?) => {
+    ($trait:path, $family:literal: $($module:ident :: $component:ident),+ $(,)?) => {
+        $crate::members!($trait: $($module::$component),+);
+
         /// Builds a component of this family from its description.
         ///
         /// # Errors
         /// An unknown name or argument, or a value outside its range.
         pub fn build(description: &serde_json::Value) -> $crate::error::Result<Box<dyn $trait>> {
-            use $crate::component::Component;
-            let (name, parameters) = $crate::component::split($family, description)?;
-            $( if name == <$component>::name() {
-                return Ok(Box::new($crate::component::read::<$component>(&parameters)?));
-            } )+
-            let names = [$(<$component>::name()),+];
-            $crate::bail!(
-                "unknown {} {name:?}; {}there are {}", $family,
-                $crate::component::meant(&name, &names), $crate::component::list(&names)
-            )
+            $crate::component::build($family, &[&MEMBERS], description)
         }
 
         /// What every component of this family says of itself.
         pub fn infos() -> Vec<$crate::component::Info> {
-            use $crate::component::Component;
-            vec![$(<$component>::info()),+]
+            (MEMBERS.infos)()
         }
     };
 }

@@ -1,7 +1,5 @@
 //! Encoders: from features to a representation.
 
-pub mod mlp;
-
 use std::fmt::Debug;
 
 use crate::component::Described;
@@ -40,4 +38,7 @@ pub trait Encoder: Debug + Send + Sync + Described {
     }
 }
 
-crate::family!(Encoder, "encoder": mlp::Mlp);
+crate::family!(
+    Encoder, "encoder":
+    mlp::Mlp,
+);

@@ -1,8 +1,5 @@
 //! Heads: from a task's features to its raw outputs.
 
-pub mod linear;
-pub mod tower;
-
 use std::fmt::Debug;
 
 use crate::component::Described;
@@ -42,7 +39,11 @@ pub trait Head: Debug + Send + Sync + Described {
     fn build(&self, net: &mut Builder, targets: &[Target]) -> Result<Vec<Output>>;
 }
 
-crate::family!(Head, "head": linear::Linear, tower::Tower);
+crate::family!(
+    Head, "head":
+    linear::Linear,
+    tower::Tower,
+);
 
 /// The one value that the heads of all tasks read, if it is one.
 fn common(net: &Builder, targets: &[Target]) -> Option<ValueId> {

@@ -7,16 +7,7 @@ use crate::error::Result;
 use crate::label::{Counts, Labels, Targets};
 use crate::machine::real::Real;
 
-pub mod binary_cross_entropy;
 mod cells;
-pub mod cross_entropy;
-pub mod focal;
-pub mod gaussian_nll;
-pub mod huber;
-pub mod mean_absolute;
-pub mod mean_squared;
-pub mod poisson;
-pub mod quantile;
 mod softmax;
 mod transpose;
 

@@ -7,12 +7,7 @@ use crate::machine::level;
 use crate::parameters::touched::Touched;
 use crate::parameters::{Rates, Segment};
 
-pub mod adagrad;
-pub mod adam;
-pub mod adamw;
-pub mod rmsprop;
 pub mod rows;
-pub mod sgd;
 
 /// Most state buffers an optimizer has.
 pub const SLOTS: usize = 4;
@@ -61,7 +56,14 @@ pub trait Optimizer: Described + Debug + Send {
     );
 }
 
-crate::family!(Optimizer, "optim": sgd::Sgd, adam::Adam, adamw::AdamW, rmsprop::RmsProp, adagrad::Adagrad);
+crate::family!(
+    Optimizer, "optim":
+    sgd::Sgd,
+    adam::Adam,
+    adamw::AdamW,
+    rmsprop::RmsProp,
+    adagrad::Adagrad,
+);
 
 /// The method of an [`Optimizer`] that hands out its fields `lr` and `weight_decay`.
 macro_rules! rates {

@@ -9,22 +9,10 @@ use crate::component::Described;
 use crate::error::Result;
 use crate::machine::real::Real;
 
-pub mod clustered;
-pub mod elastic_net;
-pub mod graph_laplacian;
-pub mod group_lasso;
-pub mod l1;
-pub mod l2;
-pub mod mean_regularized;
-pub mod orthogonality;
-pub mod pairwise;
 pub mod places;
 pub mod relation;
 pub mod rows;
 pub mod spectrum;
-pub mod task_relation;
-pub mod tensor_trace_norm;
-pub mod trace_norm;
 
 pub use places::{Piece, Places, Stack};
 pub use relation::Relation;

@@ -7,13 +7,6 @@ use serde_json::Value;
 use crate::component::Described;
 use crate::error::Result;
 
-pub mod constant;
-pub mod cosine;
-pub mod exponential;
-pub mod one_cycle;
-pub mod plateau;
-pub mod step;
-
 /// A moment of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {

@@ -1,20 +1,5 @@
 //! Sharing schemes: which parameters serve which task.
 
-pub mod aitm;
-pub mod branched;
-pub mod cgc;
-pub mod cross_stitch;
-pub mod dselect_k;
-pub mod esmm;
-pub mod hard;
-pub mod ltb;
-pub mod mmoe;
-pub mod nddr;
-pub mod omoe;
-pub mod ple;
-pub mod sluice;
-pub mod soft;
-
 use std::fmt::Debug;
 
 use crate::bail;
@@ -90,8 +75,21 @@ pub trait Sharing: Debug + Send + Sync + Described {
 }
 
 crate::family!(
-    Sharing, "sharing": hard::Hard, soft::Soft, cross_stitch::CrossStitch, sluice::Sluice, nddr::Nddr, mmoe::Mmoe, omoe::Omoe,
-    cgc::Cgc, ple::Ple, dselect_k::DselectK, ltb::Ltb, branched::Branched, esmm::Esmm, aitm::Aitm
+    Sharing, "sharing":
+    hard::Hard,
+    soft::Soft,
+    cross_stitch::CrossStitch,
+    sluice::Sluice,
+    nddr::Nddr,
+    mmoe::Mmoe,
+    omoe::Omoe,
+    cgc::Cgc,
+    ple::Ple,
+    dselect_k::DselectK,
+    ltb::Ltb,
+    branched::Branched,
+    esmm::Esmm,
+    aitm::Aitm,
 );
 
 /// A mix `(to, from)` of so many that keeps `own` of each and takes the rest from the others in equal parts.

@@ -234,53 +234,21 @@ macro_rules! remembers {
 
 /// All methods, without the modes.
 mod methods {
-    use super::{Weighting, bilevel, gradient, loss};
+    use serde_json::Value;
 
-    crate::family!(
-        Weighting, "weighting":
-        loss::equal::Equal,
-        loss::mean::Mean,
-        loss::r#static::Static,
-        loss::scale_invariant::ScaleInvariant,
-        loss::uncertainty::Uncertainty,
-        loss::dwa::Dwa,
-        loss::rlw::Rlw,
-        loss::gls::Gls,
-        loss::imtl_l::ImtlL,
-        loss::stch::Stch,
-        loss::famo::Famo,
-        loss::cosmos::Cosmos,
-        loss::pbi::Pbi,
-        loss::go4align::Go4Align,
-        loss::ldc::Ldc,
-        gradient::aligned_mtl::AlignedMtl,
-        gradient::cagrad::CaGrad,
-        gradient::config::ConFig,
-        gradient::dualproj::DualProj,
-        gradient::fairgrad::FairGrad,
-        gradient::imtl::Imtl,
-        gradient::imtl_g::ImtlG,
-        gradient::mgda::Mgda,
-        gradient::nash_mtl::NashMtl,
-        gradient::pivrg::Pivrg,
-        gradient::upgrad::UpGrad,
-        gradient::cr_mogm::CrMogm,
-        gradient::db_mtl::DbMtl,
-        gradient::excess_mtl::ExcessMtl,
-        gradient::graddrop::GradDrop,
-        gradient::gradnorm::GradNorm,
-        gradient::gradvac::GradVac,
-        gradient::krum::Krum,
-        gradient::moco::MoCo,
-        gradient::modo::MoDo,
-        gradient::pcd::Pcd,
-        gradient::pcgrad::PcGrad,
-        gradient::sdmgrad::SdmGrad,
-        gradient::trimmed_mean::TrimmedMean,
-        bilevel::moml::Moml,
-        bilevel::forum::Forum,
-        bilevel::auto_lambda::AutoLambda,
-    );
+    use super::{Weighting, bilevel, gradient, loss};
+    use crate::component::{self, Info, Members};
+    use crate::error::Result;
+
+    const FOLDERS: [&Members<dyn Weighting>; 3] = [&loss::MEMBERS, &gradient::MEMBERS, &bilevel::MEMBERS];
+
+    pub fn build(description: &Value) -> Result<Box<dyn Weighting>> {
+        component::build("weighting", &FOLDERS, description)
+    }
+
+    pub fn infos() -> Vec<Info> {
+        FOLDERS.iter().flat_map(|folder| (folder.infos)()).collect()
+    }
 }
 
 /// Builds a weighting from its description; one from gradients also takes the arguments of [`Modes`].

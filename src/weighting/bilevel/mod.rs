@@ -4,9 +4,12 @@ use crate::error::Result;
 use crate::machine::rows;
 use crate::weighting::{Evidence, On, Probed};
 
-pub mod auto_lambda;
-pub mod forum;
-pub mod moml;
+crate::members!(
+    crate::weighting::Weighting:
+    moml::Moml,
+    forum::Forum,
+    auto_lambda::AutoLambda,
+);
 
 /// Tasks that have a loss.
 fn labelled(probed: &Probed) -> Vec<usize> {

@@ -1,33 +1,37 @@
 //! Weightings that look at the tasks' gradients.
 
-pub mod aligned_mtl;
-pub mod cagrad;
-pub mod config;
-pub mod cr_mogm;
-pub mod db_mtl;
-pub mod dualproj;
-pub mod excess_mtl;
-pub mod fairgrad;
-pub mod graddrop;
-pub mod gradnorm;
-pub mod gradvac;
-pub mod imtl;
-pub mod imtl_g;
-pub mod krum;
-pub mod mgda;
-pub mod moco;
-pub mod modo;
-pub mod nash_mtl;
-pub mod pcd;
-pub mod pcgrad;
-pub mod pivrg;
 pub mod preference;
 mod rows;
-pub mod sdmgrad;
 mod shares;
 mod surgery;
-pub mod trimmed_mean;
-pub mod upgrad;
+
+crate::members!(
+    crate::weighting::Weighting:
+    aligned_mtl::AlignedMtl,
+    cagrad::CaGrad,
+    config::ConFig,
+    dualproj::DualProj,
+    fairgrad::FairGrad,
+    imtl::Imtl,
+    imtl_g::ImtlG,
+    mgda::Mgda,
+    nash_mtl::NashMtl,
+    pivrg::Pivrg,
+    upgrad::UpGrad,
+    cr_mogm::CrMogm,
+    db_mtl::DbMtl,
+    excess_mtl::ExcessMtl,
+    graddrop::GradDrop,
+    gradnorm::GradNorm,
+    gradvac::GradVac,
+    krum::Krum,
+    moco::MoCo,
+    modo::MoDo,
+    pcd::Pcd,
+    pcgrad::PcGrad,
+    sdmgrad::SdmGrad,
+    trimmed_mean::TrimmedMean,
+);
 
 #[cfg(test)]
 mod bounds;

@@ -1,20 +1,23 @@
 //! Weightings that look at nothing dearer than the task losses.
 
-pub mod cosmos;
-pub mod dwa;
-pub mod equal;
-pub mod famo;
-pub mod gls;
-pub mod go4align;
-pub mod imtl_l;
-pub mod ldc;
-pub mod mean;
-pub mod pbi;
-pub mod rlw;
-pub mod scale_invariant;
-pub mod r#static;
-pub mod stch;
-pub mod uncertainty;
+crate::members!(
+    crate::weighting::Weighting:
+    equal::Equal,
+    mean::Mean,
+    r#static::Static,
+    scale_invariant::ScaleInvariant,
+    uncertainty::Uncertainty,
+    dwa::Dwa,
+    rlw::Rlw,
+    gls::Gls,
+    imtl_l::ImtlL,
+    stch::Stch,
+    famo::Famo,
+    cosmos::Cosmos,
+    pbi::Pbi,
+    go4align::Go4Align,
+    ldc::Ldc,
+);
 
 #[cfg(test)]
 pub(crate) mod tests {

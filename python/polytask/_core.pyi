@@ -44,6 +44,9 @@ level: str
 levels: list[str]
 """All that the processor has, the least first."""
 
+def metrics() -> list[tuple[str, list[str], bool]]:
+    """The metrics that the core counts: name, kinds of labels, whether higher is better."""
+
 def components() -> str:
     """Everything every component says of itself, as JSON."""
 

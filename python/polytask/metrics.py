@@ -183,11 +183,11 @@ class _Ranks:
 #: What a callable has that is given rows in parts, as the objects of torchmetrics.
 _ADDING = ("update", "compute", "reset")
 
+_OF_CORE = _core.metrics()
+
 #: What the core counts, in steps and evaluations without raw outputs being kept.
 COUNTED = {
-    "classes": ("accuracy", "auroc", "average_precision"),
-    "binary": ("accuracy", "auroc", "average_precision"),
-    "values": ("mae", "mse", "rmse", "r2"),
+    kind: tuple(name for name, kinds, _ in _OF_CORE if kind in kinds) for kind in ("classes", "binary", "values")
 }
 
 #: Other metrics of class and binary labels: torchmetrics' name, and when they are defined for two sides.
@@ -205,7 +205,7 @@ LABELS = (*COUNTED["binary"], *DECISIONS)
 VALUES = (*COUNTED["values"], *CURVES)
 
 #: Whose lower values are better.
-_LOWER = ("mae", "mse", "rmse")
+_LOWER = tuple(name for name, _, higher_is_better in _OF_CORE if not higher_is_better)
 
 #: What a task is judged by if it does not say.
 DEFAULTS = {"classes": ["accuracy"], "binary": ["auroc"], "values": ["mae", "r2"]}

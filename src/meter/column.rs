@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Metric;
-
 /// What is known of one column of labels.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Column {
@@ -11,19 +9,22 @@ pub struct Column {
     pub rows: u64,
     /// Right decisions.
     pub right: u64,
-    /// Sums of absolute and of squared errors.
-    absolute: f64,
-    square: f64,
-    /// Mean of the targets, sum of their squared distances from it, and whether two of them differ.
+    /// Sum of absolute errors.
+    pub absolute: f64,
+    /// Of squared errors.
+    pub square: f64,
+    /// Mean of the targets.
     mean: f64,
-    spread: f64,
+    /// Sum of their squared distances from it.
+    pub spread: f64,
     first: f64,
-    differ: bool,
+    /// Whether two of them differ.
+    pub differ: bool,
     /// A score a labelled row: the bits of a probability, and the label behind them.
     #[serde(skip)]
     pub scores: Vec<u32>,
     /// Whether a score was no number.
-    unknown: bool,
+    pub unknown: bool,
 }
 
 impl Column {
@@ -97,57 +98,12 @@ impl Column {
         self.spread += (squares - sum * sum / all).max(0.0);
     }
 
-    /// The metric, if it is defined; scores are to be sorted before.
-    pub fn value(&self, metric: Metric) -> Option<f64> {
-        if self.rows == 0 || self.unknown {
-            return None;
-        }
-        let rows = self.rows as f64;
-        match metric {
-            Metric::Accuracy => Some(self.right as f64 / rows),
-            Metric::Mae => Some(self.absolute / rows),
-            Metric::Mse => Some(self.square / rows),
-            Metric::Rmse => Some((self.square / rows).sqrt()),
-            Metric::R2 => self.differ.then(|| 1.0 - self.square / self.spread),
-            // What was counted before a checkpoint may have been other metrics.
-            _ if self.scores.len() as u64 != self.rows => None,
-            Metric::Auroc => self.auroc(),
-            Metric::AveragePrecision => self.average_precision(),
-        }
-    }
-
     /// Positives and negatives of each group of equal scores, from the lowest on.
-    fn groups(&self) -> impl DoubleEndedIterator<Item = [f64; 2]> + '_ {
+    pub fn groups(&self) -> impl DoubleEndedIterator<Item = [f64; 2]> + '_ {
         self.scores.chunk_by(|a, b| a >> 1 == b >> 1).map(|group| {
             let positive = group.iter().map(|bits| u64::from(bits & 1)).sum::<u64>() as f64;
             [positive, group.len() as f64 - positive]
         })
-    }
-
-    /// Chance that a positive has a higher score than a negative, equal ones counted half.
-    fn auroc(&self) -> Option<f64> {
-        let mut below = 0.0;
-        let mut pairs = 0.0;
-        let mut positives = 0.0;
-        for [yes, no] in self.groups() {
-            pairs += yes * (below + 0.5 * no);
-            below += no;
-            positives += yes;
-        }
-        (positives > 0.0 && below > 0.0).then(|| pairs / (positives * below))
-    }
-
-    /// Mean over positives of the precision at their score.
-    fn average_precision(&self) -> Option<f64> {
-        let mut found = 0.0;
-        let mut seen = 0.0;
-        let mut sum = 0.0;
-        for [yes, no] in self.groups().rev() {
-            found += yes;
-            seen += yes + no;
-            sum += yes * found / seen;
-        }
-        (found > 0.0).then(|| sum / found)
     }
 }
 

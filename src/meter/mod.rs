@@ -1,9 +1,13 @@
 //! Metrics that are counted batch by batch on raw outputs, which need not be kept for them.
 
-mod column;
+pub mod column;
+pub mod metric;
+pub mod metrics;
 
 use serde::Deserialize;
 use serde_json::Value;
+
+pub use self::metric::{Kind, Metric};
 
 use self::column::{Column, sort};
 use crate::error::Result;
@@ -12,50 +16,12 @@ use crate::loss::Batch;
 use crate::task::Task;
 use crate::{bail, value_error};
 
-/// A metric that is counted here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    /// Share of right decisions.
-    Accuracy,
-    /// Area under the curve of true against false positives.
-    Auroc,
-    /// Area under the curve of precision against recall, in steps.
-    AveragePrecision,
-    /// Mean absolute error.
-    Mae,
-    /// Mean squared error.
-    Mse,
-    /// Its root.
-    Rmse,
-    /// Explained share of the variance.
-    R2,
-}
-
-impl Metric {
-    /// Whether it is about the order of scores.
-    fn ranks(self) -> bool {
-        matches!(self, Metric::Auroc | Metric::AveragePrecision)
-    }
-}
-
-/// What a task's labels are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// One of several classes.
-    Classes,
-    /// 0 or 1, as many a row as there are outputs; others count as what they are nearer to.
-    Binary,
-    /// Numbers.
-    Values,
-}
-
 /// What is wanted of one task.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Wanted {
     kind: Kind,
-    metrics: Vec<Metric>,
+    #[serde(deserialize_with = "metrics::read")]
+    metrics: Vec<&'static Metric>,
     /// Whether raw outputs are wanted too, for other metrics.
     pub keep: bool,
     /// The scale in which its numbers train, where that is not their own.
@@ -66,7 +32,7 @@ pub struct Wanted {
 impl Wanted {
     /// Whether a metric needs scores in order.
     fn ranks(&self) -> bool {
-        self.metrics.iter().any(|metric| metric.ranks())
+        self.metrics.iter().any(|metric| metric.ranks)
     }
 
     /// Whether its scale, if there is one, is of so many columns.
@@ -221,7 +187,7 @@ impl Meter {
     }
 
     /// One that is given predictions so wide instead of raw outputs.
-    pub fn of_predictions(kind: Kind, metric: Metric, width: usize) -> Self {
+    pub fn of_predictions(kind: Kind, metric: &'static Metric, width: usize) -> Self {
         let columns = if kind == Kind::Classes && width == 2 { 1 } else { width.max(1) };
         let wanted = Wanted { kind, metrics: vec![metric], keep: false, scale: None };
         Self { wanted: Some(wanted), columns: vec![Column::default(); columns], ..Self::default() }
@@ -297,10 +263,10 @@ impl Meter {
         self.columns.iter_mut().for_each(|column| sort(&mut column.scores, &mut self.room));
         let mut values = Vec::with_capacity(metrics.len());
         for metric in metrics {
-            // Accuracy of classes is one number, of all columns together.
-            let count = if classes && metric == Metric::Accuracy { 1 } else { self.columns.len() };
+            // What is decided of all classes together is in the first column.
+            let count = if classes && !metric.ranks { 1 } else { self.columns.len() };
             let columns = self.columns[..count].iter().filter(|_| !self.partial);
-            let each: Vec<f64> = columns.filter_map(|column| column.value(metric)).collect();
+            let each: Vec<f64> = columns.filter_map(|column| metric.of(column)).collect();
             values.push(if each.is_empty() { f64::NAN } else { each.iter().sum::<f64>() / each.len() as f64 });
         }
         values

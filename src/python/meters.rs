@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use serde_json::{from_value, json};
 
 use super::door;
-use crate::meter::Meter;
+use crate::meter::{Meter, metrics};
 use crate::value_error;
 
 /// Metrics of a model's tasks, counted in each `evaluate` that is given it.
@@ -42,10 +42,10 @@ impl PyTally {
     /// A metric of labels of a kind, "classes", "binary" or "values", of predictions so wide.
     #[new]
     fn new(py: Python<'_>, kind: &str, metric: &str, width: usize) -> PyResult<Self> {
-        let wrong = |error| value_error!("metric: {error}");
         let meter = door::run(py, || {
-            let kind = from_value(json!(kind)).map_err(wrong)?;
-            Ok(Meter::of_predictions(kind, from_value(json!(metric)).map_err(wrong)?, width))
+            let kind = from_value(json!(kind)).map_err(|error| value_error!("metric: {error}"))?;
+            let metric = metrics::find(metric).ok_or_else(|| value_error!("metric: there is no {metric:?}"))?;
+            Ok(Meter::of_predictions(kind, metric, width))
         })?;
         Ok(Self { meter: Mutex::new(meter) })
     }

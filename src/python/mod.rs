@@ -15,6 +15,8 @@ use serde_json::Value;
 use crate::component::Info;
 use crate::error::Result;
 use crate::machine::level::Level;
+use crate::meter::Metric;
+use crate::meter::metrics::ALL;
 use crate::{encoder, head, loss as losses, optim, regularizer, schedule, sharing, weighting as weightings};
 
 /// The compiled core: models, data and the training loop over NumPy arrays.
@@ -33,7 +35,7 @@ mod core {
     #[pymodule_export]
     use super::weighting::PyWeighting;
     #[pymodule_export]
-    use super::{check, components, meant};
+    use super::{check, components, meant, metrics};
 
     use pyo3::prelude::*;
 
@@ -48,6 +50,17 @@ mod core {
         module.add("level", Level::of_process().map_err(door::exception)?.name())?;
         module.add("levels", levels)
     }
+}
+
+/// The metrics that the core counts: name, kinds of labels, whether higher is better.
+#[pyfunction]
+fn metrics() -> Vec<(&'static str, Vec<String>, bool)> {
+    let word = |kind| serde_json::to_value(kind).ok()?.as_str().map(str::to_owned);
+    let metric = |metric: &&Metric| {
+        let kinds = metric.kinds.iter().filter_map(word).collect();
+        (metric.name, kinds, metric.higher_is_better)
+    };
+    ALL.iter().map(metric).collect()
 }
 
 /// Everything every component says of itself, as JSON.

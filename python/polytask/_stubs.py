@@ -9,6 +9,7 @@ from .components.component import Component
 from .components.literal import literal
 from .components.registry import BASES, REGISTRY
 
+
 def render() -> dict[str, str]:
     """The text of each stub by its file's name."""
     families = dict.fromkeys(info["family"] for info in REGISTRY)

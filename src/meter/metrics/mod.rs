@@ -15,7 +15,15 @@ macro_rules! metrics {
     };
 }
 
-metrics!(accuracy, auroc, average_precision, mae, mse, rmse, r2,);
+metrics! {
+    accuracy,
+    auroc,
+    average_precision,
+    mae,
+    mse,
+    rmse,
+    r2,
+}
 
 /// The metric of a name.
 pub fn find(name: &str) -> Option<&'static Metric> {

@@ -1,0 +1,33 @@
+//! The sum of fourth powers of the weights.
+
+use std::ops::Range;
+
+use super::{Penalty, Places, Regularizer, elastic_net};
+use crate::component::Component;
+use crate::error::Result;
+use crate::machine::real::Real;
+
+crate::component! {
+    /// `R = sum of w^4` over all weights: next to nothing for small ones.
+    pub struct Quartic = "Quartic" {
+        /// How much it counts in the objective.
+        strength: f64 = 1e-2, in 0.0..;
+    }
+}
+
+impl Regularizer for Quartic {
+    fn choose(&mut self, all: &Places) -> Result<Places> {
+        all.weights(Self::CLASS, "on", None)
+    }
+
+    fn learning(&self, places: &Places, frozen: &[Range<usize>]) -> Places {
+        places.without(frozen)
+    }
+}
+
+impl<T: Real> Penalty<T> for Quartic {
+    fn add(&mut self, places: &Places, parameters: &[T], gradient: Option<&mut [T]>) -> f64 {
+        let (strength, slope) = (T::of(self.strength), T::of(4.0 * self.strength));
+        elastic_net::each(places, parameters, gradient, |w| (strength * w * w * w * w, slope * w * w * w))
+    }
+}

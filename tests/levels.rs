@@ -249,7 +249,8 @@ fn differentiated<T: Number>(net: &Network, rows: usize, purpose: Purpose) -> Pi
     let mut params = Params::<T>::new(&net.params, &net.state, 3).unwrap();
     let moved = normal::<T>(9, params.values.slice().len());
     params.values.slice_mut().iter_mut().zip(moved).for_each(|(p, n)| *p += T::of(0.05) * n);
-    let mut plan = Plan::new(net, &params, rows, purpose).unwrap();
+    // SAFETY: no slice of the parameters is held while the plan runs.
+    let mut plan = unsafe { Plan::new(net, &params, rows, purpose) }.unwrap();
     let step = Step { codes: &[], seed: 1, number: 1, training: true, accumulate: false, weights: &[], share: 1.0 };
     plan.numeric().copy_from_slice(&normal::<T>(3, rows * INPUTS));
     plan.forward(&step).unwrap();

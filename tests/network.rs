@@ -61,7 +61,8 @@ impl Case {
             let noise = random(stream(entry.range.start as u64 + 1000), entry.range.len());
             params.values.slice_mut()[entry.range.clone()].iter_mut().zip(noise).for_each(|(p, n)| *p += 0.3 * n);
         }
-        let plan = Plan::new(&net, &params, rows, Purpose::BOTH).unwrap();
+        // SAFETY: no slice of the parameters is held while the plan runs.
+        let plan = unsafe { Plan::new(&net, &params, rows, Purpose::BOTH) }.unwrap();
         let numeric = random(stream(1), rows * net.numeric);
         let columns = net.categorical.len();
         let code = |i: usize| (stream(2).bits(i as u64) % net.categorical[i % columns] as u64) as u32;
@@ -92,8 +93,8 @@ impl Case {
         self.plan.forward(step).unwrap();
         // What a step before left in the values' gradients must not matter, not even what is no number.
         for value in 0..self.net.values.len() {
-            if let Some(gradient) = self.plan.gradient(value, pass) {
-                gradient.slice_mut().fill(f64::NAN);
+            if let Some((gradient, _)) = self.plan.gradient(value, pass) {
+                gradient.fill(f64::NAN);
             }
         }
         self.plan.clear(pass);
@@ -177,7 +178,9 @@ impl Case {
         self.check_per_task(&rows);
         let whole = self.plan.slabs().unwrap().gramian();
         self.params.state.slice_mut().copy_from_slice(&state);
-        let small = Plan::new(&self.net, &self.params, self.rows, Purpose::PerTask(Store::Within(0))).unwrap();
+        // SAFETY: no slice of the parameters is held while the plan runs.
+        let small =
+            unsafe { Plan::new(&self.net, &self.params, self.rows, Purpose::PerTask(Store::Within(0))) }.unwrap();
         let large = std::mem::replace(&mut self.plan, small);
         self.run(Pass::PerTask, training);
         let slabs = self.plan.slabs().unwrap();
@@ -185,7 +188,9 @@ impl Case {
         assert!(self.net.shared().iter().all(|&p| slabs.row(p, 0).is_none()));
         if halves::supported() {
             self.params.state.slice_mut().copy_from_slice(&state);
-            let halved = Plan::new(&self.net, &self.params, self.rows, Purpose::PerTask(Store::Halves)).unwrap();
+            // SAFETY: no slice of the parameters is held while the plan runs.
+            let halved =
+                unsafe { Plan::new(&self.net, &self.params, self.rows, Purpose::PerTask(Store::Halves)) }.unwrap();
             self.plan = halved;
             self.run(Pass::PerTask, training);
             let (halved, tasks) = (self.plan.slabs().unwrap().gramian(), rows.len());
@@ -926,7 +931,8 @@ fn funnels_neither_overflow_nor_lose_digits() {
     b.output(scaled, 0, 0..1);
     let net = b.finish().unwrap();
     let params = Params::<f32>::new(&net.params, &net.state, 1).unwrap();
-    let mut plan = Plan::new(&net, &params, 5, Purpose::Evaluate).unwrap();
+    // SAFETY: no slice of the parameters is held while the plan runs.
+    let mut plan = unsafe { Plan::new(&net, &params, 5, Purpose::Evaluate) }.unwrap();
     plan.numeric().copy_from_slice(&[1000.0, 5.0, -1000.0, 5.0, 1000.0, 1000.0, -600.0, -700.0, 0.0, 0.0]);
     plan.forward(&Step::EVALUATION).unwrap();
     let want = [5.0, -1000.0 - (1.0 + (-5.0_f64).exp()).ln(), 1000.0 - 2.0_f64.ln(), -1300.0, -(3.0_f64.ln())];
@@ -1082,7 +1088,8 @@ fn micro_batches_add_up_with_terms() {
         let (numeric, seeds) = (case.numeric.clone(), case.seeds.clone());
         for (range, accumulate) in [(0..4, false), (4..13, true)] {
             case.rows = range.len();
-            case.plan = Plan::new(&case.net, &case.params, case.rows, Purpose::BOTH).unwrap();
+            // SAFETY: no slice of the parameters is held while the plan runs.
+            case.plan = unsafe { Plan::new(&case.net, &case.params, case.rows, Purpose::BOTH) }.unwrap();
             case.numeric = numeric[range.start * 4..range.end * 4].to_vec();
             case.seeds = seeds.iter().map(|seed| seed[range.clone()].to_vec()).collect();
             let step = Step { accumulate, share: range.len() as f64 / 13.0, ..case.step(true) };
@@ -1333,7 +1340,8 @@ fn nothing_runs_backwards_through_a_frozen_trunk() {
     let counts = [&counting.forwards, &counting.gradients].map(|count| count.load(Ordering::Relaxed));
     assert_eq!(counts, [2, 0]);
     case.net.freeze(|_| false);
-    case.plan = Plan::new(&case.net, &case.params, 6, Purpose::Train).unwrap();
+    // SAFETY: no slice of the parameters is held while the plan runs.
+    case.plan = unsafe { Plan::new(&case.net, &case.params, 6, Purpose::Train) }.unwrap();
     case.run(Pass::Summed, true);
     assert_eq!(counting.gradients.load(Ordering::Relaxed), 1);
     let gradients = case.params.gradients.slice();

@@ -93,7 +93,8 @@ fn fill(net: &Network, params: &mut Params<f64>) {
 fn run(net: &Network) -> (Vec<f64>, Vec<(String, Vec<f64>)>) {
     let mut params = Params::<f64>::new(&net.params, &net.state, 0).unwrap();
     fill(net, &mut params);
-    let mut plan = Plan::new(net, &params, ROWS, Purpose::BOTH).unwrap();
+    // SAFETY: no slice of the parameters is held while the plan runs.
+    let mut plan = unsafe { Plan::new(net, &params, ROWS, Purpose::BOTH) }.unwrap();
     let step = Step { codes: &[], seed: 1, number: 1, training: false, accumulate: false, weights: &[], share: 1.0 };
     let numbers = plan.numeric().iter_mut().enumerate();
     numbers.for_each(|(i, x)| *x = Stream::new(3, &[]).normal(i as u64));

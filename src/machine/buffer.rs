@@ -39,15 +39,51 @@ impl Layout {
 
 /// Memory of libtorch that a kernel reads and writes through its address.
 ///
-/// Several handles may name the same memory. The kernels of one plan run one after another, each with `&mut self`, and
-/// the buffers one node uses never overlap; that is what makes [`Buffer::slice_mut`] sound.
+/// Within the crate several handles may name the same memory: a plan's kernels share values, gradients and parameters. They
+/// run one after another, each with `&mut self`, and each writes through one handle at a time to memory that no other slice
+/// of it names; who holds a slice of the parameters has them alone, by `&mut` of the model or by the promise that
+/// [`Plan::new`](crate::network::plan::Plan::new) asks for. That is what makes [`Buffer::slice_mut`] sound. From outside no
+/// second handle can be made, nor a longer slice than there is memory:
+///
+/// ```compile_fail,E0624
+/// # use polytask::machine::buffer::{Buffer, Layout};
+/// let mut one = Buffer::<f32>::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: 4 }).unwrap();
+/// let mut other = one.share();
+/// ```
+///
+/// ```compile_fail,E0624
+/// # use polytask::machine::buffer::{Buffer, Layout};
+/// let mut whole = Buffer::<f32>::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: 4 }).unwrap();
+/// let mut part = whole.part(1, Layout { groups: 1, rows: 1, lanes: 1, width: 2 }).unwrap();
+/// ```
+///
+/// ```compile_fail,E0624
+/// # use polytask::machine::buffer::{Buffer, Layout};
+/// let whole = Buffer::<f32>::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: 4 }).unwrap();
+/// let tensor = whole.shaped(&[4]).unwrap();
+/// ```
+///
+/// ```compile_fail,E0616
+/// # use polytask::machine::buffer::{Buffer, Layout};
+/// let mut short = Buffer::<f32>::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: 4 }).unwrap();
+/// short.layout.width = 1000;
+/// ```
+///
+/// ```compile_fail,E0499
+/// # use polytask::machine::buffer::{Buffer, Layout};
+/// let mut buffer = Buffer::<f32>::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: 4 }).unwrap();
+/// let (one, other) = (buffer.slice_mut(), buffer.slice_mut());
+/// one[0] = other[0];
+/// ```
 #[derive(Debug)]
 pub struct Buffer<T> {
     storage: Tensor,
     base: usize,
     address: *mut T,
+    /// Elements there.
+    len: usize,
     /// The layout of the whole buffer.
-    pub layout: Layout,
+    pub(crate) layout: Layout,
 }
 
 // SAFETY: the memory belongs to the tensor, which is `Send`; a plan and its kernels move between threads together.
@@ -57,7 +93,7 @@ unsafe impl<T: Real> Send for Buffer<T> {}
 unsafe impl<T: Real> Sync for Buffer<T> {}
 
 /// Memory that libtorch can see in any shape.
-pub trait Memory {
+pub(crate) trait Memory {
     /// A tensor of the given shape and strides (in elements) over this memory, `offset` elements in.
     ///
     /// # Errors
@@ -74,64 +110,103 @@ impl<T: Real> Memory for Buffer<T> {
 impl<T: Real> Buffer<T> {
     /// New memory, zeroed.
     pub fn zeros(layout: Layout) -> Result<Self> {
-        let mut storage = Tensor::f_empty([layout.len() as i64], (T::KIND, Device::Cpu))?;
+        let len = layout.len();
+        let mut storage = Tensor::f_empty([len as i64], (T::KIND, Device::Cpu))?;
         // A tensor without elements has no address, which a slice must have.
-        let address = if layout.is_empty() { std::ptr::dangling_mut() } else { storage.data_ptr().cast() };
-        memory::huge_pages(address, layout.len());
+        let address = if len == 0 { std::ptr::dangling_mut() } else { storage.data_ptr().cast() };
+        memory::huge_pages(address, len);
         let _ = storage.f_zero_()?;
-        Ok(Self { storage, base: 0, address, layout })
+        Ok(Self { storage, base: 0, address, len, layout })
     }
 
     /// Another handle on `layout.len()` elements of this memory, `offset` elements in.
-    pub fn part(&self, offset: usize, layout: Layout) -> Result<Self> {
-        if offset + layout.len() > self.layout.len() {
-            bail!("a part of {layout:?} at {offset} leaves its buffer of {} elements", self.layout.len());
+    pub(crate) fn part(&self, offset: usize, layout: Layout) -> Result<Self> {
+        let len = layout.len();
+        if offset.saturating_add(len) > self.len {
+            bail!("a part of {layout:?} at {offset} leaves its buffer of {} elements", self.len);
         }
         // SAFETY: checked just above to stay inside the allocation.
         let address = unsafe { self.address.add(offset) };
-        Ok(Self { storage: self.storage.shallow_clone(), base: self.base + offset, address, layout })
+        Ok(Self { storage: self.storage.shallow_clone(), base: self.base + offset, address, len, layout })
     }
 
     /// Another handle on the same memory.
-    pub fn share(&self) -> Self {
+    pub(crate) fn share(&self) -> Self {
         Self { storage: self.storage.shallow_clone(), ..*self }
     }
 
     /// A tensor of the given shape and strides (in elements) over this memory, `offset` elements in.
-    pub fn view(&self, shape: &[usize], strides: &[usize], offset: usize) -> Result<Tensor> {
-        let last: usize = shape.iter().zip(strides).map(|(&n, &s)| n.saturating_sub(1) * s).sum();
-        if offset + last >= self.layout.len().max(1) && !shape.contains(&0) {
-            bail!("a view of {shape:?} by {strides:?} at {offset} leaves its buffer of {} elements", self.layout.len());
+    pub(crate) fn view(&self, shape: &[usize], strides: &[usize], offset: usize) -> Result<Tensor> {
+        let reach = |(&n, &s): (&usize, &usize)| n.saturating_sub(1).saturating_mul(s);
+        let last = shape.iter().zip(strides).map(reach).fold(offset, usize::saturating_add);
+        if last >= self.len.max(1) && !shape.contains(&0) {
+            bail!("a view of {shape:?} by {strides:?} at {offset} leaves its buffer of {} elements", self.len);
         }
         Ok(self.storage.f_as_strided(as_i64(shape), as_i64(strides), (self.base + offset) as i64)?)
     }
 
     /// A contiguous tensor of the given shape over the whole buffer.
-    pub fn shaped(&self, shape: &[usize]) -> Result<Tensor> {
+    pub(crate) fn shaped(&self, shape: &[usize]) -> Result<Tensor> {
         let mut strides = vec![1; shape.len()];
         for axis in (1..shape.len()).rev() {
             strides[axis - 1] = strides[axis] * shape[axis];
         }
-        if shape.iter().product::<usize>() != self.layout.len() {
-            bail!("a buffer of {} elements cannot be seen as {shape:?}", self.layout.len());
+        if shape.iter().product::<usize>() != self.len {
+            bail!("a buffer of {} elements cannot be seen as {shape:?}", self.len);
         }
         self.view(shape, &strides, 0)
     }
 
-    /// The address of the first element.
-    pub fn address(&self) -> *mut T {
-        self.address
-    }
-
     /// The elements.
     pub fn slice(&self) -> &[T] {
-        // SAFETY: the constructors checked that the memory holds this many elements of `T`; nothing writes while a kernel reads.
-        unsafe { std::slice::from_raw_parts(self.address, self.layout.len()) }
+        // SAFETY: the constructors checked that the memory holds this many elements of `T`, all of them written by libtorch or
+        // by us; whoever writes through another handle has no slice at the same time, see `Buffer`.
+        unsafe { std::slice::from_raw_parts(self.address, self.len) }
     }
 
     /// The elements, to write.
     pub fn slice_mut(&mut self) -> &mut [T] {
-        // SAFETY: as `slice`; no other buffer of the running kernel overlaps this one.
-        unsafe { std::slice::from_raw_parts_mut(self.address, self.layout.len()) }
+        // SAFETY: as `slice`; nobody has another slice of this memory at the same time, see `Buffer`.
+        unsafe { std::slice::from_raw_parts_mut(self.address, self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FOUR: Layout = Layout { groups: 1, rows: 2, lanes: 1, width: 2 };
+
+    #[test]
+    fn parts_and_views_that_leave_the_memory_are_refused_however_large_the_numbers() {
+        let whole = Buffer::<f32>::zeros(FOUR).unwrap();
+        let huge = Layout { groups: usize::MAX, rows: 1, lanes: 1, width: 1 };
+        for (offset, layout) in [(1, FOUR), (usize::MAX, FOUR), (usize::MAX - 3, FOUR), (0, huge), (2, huge)] {
+            assert!(whole.part(offset, layout).is_err(), "{offset} {layout:?}");
+        }
+        for (shape, strides, offset) in [
+            ([2, 2], [2, 1], 1),
+            ([2, 2], [usize::MAX, 1], 0),
+            ([usize::MAX, 2], [2, 1], 0),
+            ([1, 1], [1, 1], usize::MAX),
+        ] {
+            assert!(whole.view(&shape, &strides, offset).is_err(), "{shape:?} {strides:?} {offset}");
+        }
+        assert!(Buffer::<f32>::zeros(huge).is_err());
+        assert!(whole.part(2, Layout { rows: 1, ..FOUR }).is_ok() && whole.view(&[2, 2], &[1, 2], 0).is_ok());
+    }
+
+    #[test]
+    fn handles_of_one_memory_see_what_another_wrote() {
+        let whole = Buffer::<f64>::zeros(FOUR).unwrap();
+        let mut part = whole.part(1, Layout { rows: 1, ..FOUR }).unwrap();
+        part.slice_mut().copy_from_slice(&[2.0, 3.0]);
+        assert_eq!(whole.slice(), [0.0, 2.0, 3.0, 0.0]);
+        whole.share().slice_mut()[2] = 5.0;
+        assert_eq!(
+            (part.slice(), Vec::<f64>::try_from(whole.shaped(&[4]).unwrap()).unwrap()[2]),
+            (&[2.0, 5.0][..], 5.0)
+        );
+        assert!(Buffer::<f32>::zeros(Layout { rows: 0, ..FOUR }).unwrap().slice_mut().is_empty());
     }
 }

@@ -28,8 +28,9 @@ pub fn supported() -> bool {
 
 impl Memory for Halves {
     fn view(&self, shape: &[usize], strides: &[usize], offset: usize) -> Result<Tensor> {
-        let last: usize = shape.iter().zip(strides).map(|(&n, &s)| n.saturating_sub(1) * s).sum();
-        if offset + last >= self.len.max(1) {
+        let reach = |(&n, &s): (&usize, &usize)| n.saturating_sub(1).saturating_mul(s);
+        let last = shape.iter().zip(strides).map(reach).fold(offset, usize::saturating_add);
+        if last >= self.len.max(1) {
             bail!("a view of {shape:?} by {strides:?} at {offset} leaves its buffer of {} elements", self.len);
         }
         Ok(self.storage.f_as_strided(as_i64(shape), as_i64(strides), offset as i64)?)

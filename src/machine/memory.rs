@@ -8,7 +8,7 @@ const LARGE: usize = 64 << 20;
 /// Asks the system for huge pages behind large memory, so that rows all over it do not miss the page tables too. Best
 /// before the memory is first touched.
 #[cfg(target_os = "linux")]
-pub fn huge_pages<T>(memory: *mut T, count: usize) {
+pub(crate) fn huge_pages<T>(memory: *mut T, count: usize) {
     unsafe extern "C" {
         fn madvise(address: *mut c_void, length: usize, advice: i32) -> i32;
     }
@@ -27,7 +27,7 @@ pub fn huge_pages<T>(memory: *mut T, count: usize) {
 
 /// Asks the system for huge pages behind large memory, where it has them.
 #[cfg(not(target_os = "linux"))]
-pub fn huge_pages<T>(memory: *mut T, count: usize) {
+pub(crate) fn huge_pages<T>(memory: *mut T, count: usize) {
     let _ = (memory.cast::<c_void>(), count >= LARGE);
 }
 

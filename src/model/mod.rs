@@ -53,7 +53,7 @@ pub struct Model {
     /// The network.
     pub net: Network,
     /// Its parameters.
-    pub params: Params<f32>,
+    pub(crate) params: Params<f32>,
     /// What a training learned of how the tasks are related.
     pub relation: Option<Relation>,
     inputs: Inputs,
@@ -287,7 +287,7 @@ impl Model {
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn workspace(&self, rows: usize, purpose: Purpose) -> Result<Workspace> {
+    pub(crate) fn workspace(&self, rows: usize, purpose: Purpose) -> Result<Workspace> {
         let mut kept = self.kept();
         match kept.iter().position(|work| (work.rows(), work.purpose()) == (rows, purpose)) {
             Some(found) => Ok(kept.remove(found)),
@@ -299,7 +299,7 @@ impl Model {
     }
 
     /// Keeps a workspace for the next time.
-    pub fn give_back(&self, workspace: Workspace) {
+    pub(crate) fn give_back(&self, workspace: Workspace) {
         let kind = |work: &Workspace| (work.rows(), work.purpose());
         let mut kept = self.kept();
         let alike = kept.iter().filter(|work| kind(work) == kind(&workspace)).count();

@@ -54,8 +54,17 @@ impl Workspace {
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn new(net: &Network, params: &Params<f32>, tasks: &[Task], rows: usize, purpose: Purpose) -> Result<Self> {
-        let plan = Plan::new(net, params, rows, purpose)?;
+    pub(super) fn new(
+        net: &Network,
+        params: &Params<f32>,
+        tasks: &[Task],
+        rows: usize,
+        purpose: Purpose,
+    ) -> Result<Self> {
+        // SAFETY: a model makes workspaces of its own parameters alone, and they are used within the crate: by `Model` itself,
+        // which reads while it evaluates and is `&mut` where it does more, or by a trainer, which has it as `&mut`. No slice of the
+        // parameters is held across a call of the workspace.
+        let plan = unsafe { Plan::new(net, params, rows, purpose) }?;
         let labels = tasks.iter().map(|task| TaskLabels::new(rows, task.labels)).collect();
         Ok(Self { plan, purpose, codes: vec![0; rows * net.categorical.len()], labels })
     }

@@ -119,7 +119,7 @@ struct Slab<T> {
 
 /// Where a node that works in tiles adds products, and how large tiles may be.
 #[derive(Debug)]
-pub struct Tiled {
+pub(crate) struct Tiled {
     /// The parameter's Gramian `[tasks, tasks]`.
     pub gramian: Buffer<f64>,
     /// Most elements of a tile.
@@ -181,12 +181,12 @@ impl<T: Real> Slabs<T> {
     }
 
     /// A parameter's slab, if all tasks reach it and its node does not work in tiles.
-    pub fn of(&self, param: ParamId) -> Option<Buffer<T>> {
+    pub(crate) fn of(&self, param: ParamId) -> Option<Buffer<T>> {
         self.slabs[param].as_ref()?.buffer.as_ref().map(Buffer::share)
     }
 
     /// What a node needs to work through a parameter's slab in tiles, if it should.
-    pub fn tiled(&self, param: ParamId) -> Result<Option<Tiled>> {
+    pub(crate) fn tiled(&self, param: ParamId) -> Result<Option<Tiled>> {
         match &self.slabs[param] {
             Some(Slab { buffer: None, .. }) => {
                 let layout = Layout { groups: 1, ..self.gramians.layout };

@@ -53,8 +53,13 @@ impl<T> std::fmt::Debug for Plan<T> {
 }
 
 impl<T: Number> Plan<T> {
-    /// Allocates everything.
-    pub fn new(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose) -> Result<Self> {
+    /// Allocates everything; parameters, their gradients and the state are those of `params`, which the plan reads and writes
+    /// where they are.
+    ///
+    /// # Safety
+    /// As long as the plan lives, no method of it may run while anybody else has a slice of `params`, or while another
+    /// plan over `params` runs, but that plans which only run forward, to evaluate, may do so side by side.
+    pub unsafe fn new(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose) -> Result<Self> {
         let values = net.values.iter().map(|v| Buffer::zeros(layout(v.groups, rows, 1, v.width)));
         let values = values.collect::<Result<Vec<_>>>()?;
         let summed = gradients(net, rows, purpose, Pass::Summed, None)?;
@@ -198,9 +203,11 @@ impl<T: Number> Plan<T> {
         Ok(())
     }
 
-    /// The gradient of a value in a pass, `[rows, lanes, width]`.
-    pub fn gradient(&mut self, id: ValueId, pass: Pass) -> Option<&mut Buffer<T>> {
-        self.gradients[pass as usize][id].as_mut()
+    /// The gradient of a value in a pass, and its layout.
+    pub fn gradient(&mut self, id: ValueId, pass: Pass) -> Option<(&mut [T], Layout)> {
+        let gradient = self.gradients[pass as usize][id].as_mut()?;
+        let layout = gradient.layout;
+        Some((gradient.slice_mut(), layout))
     }
 
     /// The per-task gradients of the last [`Pass::PerTask`].

@@ -31,7 +31,7 @@ pub struct Prepare<'a, T> {
 
 /// A value's gradient, as one of the nodes that contribute to it sees it.
 #[derive(Debug)]
-pub struct InputGradient<T> {
+pub(crate) struct InputGradient<T> {
     /// The memory.
     pub buffer: Buffer<T>,
     /// Whether this node replaces or adds.
@@ -40,7 +40,7 @@ pub struct InputGradient<T> {
 
 /// A parameter's gradient: `[groups, lanes, size of a group]`.
 #[derive(Debug)]
-pub struct ParamGradient<T> {
+pub(crate) struct ParamGradient<T> {
     /// The memory.
     pub buffer: Buffer<T>,
     mode: Mode,
@@ -57,12 +57,12 @@ impl<T> ParamGradient<T> {
 
 impl<T: Real> Prepare<'_, T> {
     /// A value.
-    pub fn value(&self, id: ValueId) -> Buffer<T> {
+    pub(crate) fn value(&self, id: ValueId) -> Buffer<T> {
         self.values[id].share()
     }
 
     /// The gradient that arrives at a value in a pass.
-    pub fn arriving(&self, id: ValueId, pass: Pass) -> Buffer<T> {
+    pub(crate) fn arriving(&self, id: ValueId, pass: Pass) -> Buffer<T> {
         self.gradients[pass as usize][id]
             .as_ref()
             .expect("a node's output learns if its inputs or parameters do")
@@ -70,7 +70,7 @@ impl<T: Real> Prepare<'_, T> {
     }
 
     /// The gradient of this node's `k`-th input; none if nothing upstream learns.
-    pub fn leaving(&self, k: usize, pass: Pass) -> Option<InputGradient<T>> {
+    pub(crate) fn leaving(&self, k: usize, pass: Pass) -> Option<InputGradient<T>> {
         let id = self.input(k);
         let mode = self.contributions[pass as usize].as_ref()?.inputs[self.node][k];
         self.gradients[pass as usize][id].as_ref().map(|buffer| InputGradient { buffer: buffer.share(), mode })
@@ -89,7 +89,7 @@ impl<T: Real> Prepare<'_, T> {
     }
 
     /// A parameter.
-    pub fn param(&self, id: ParamId) -> Result<Buffer<T>> {
+    pub(crate) fn param(&self, id: ParamId) -> Result<Buffer<T>> {
         let param = &self.net.params[id];
         let layout = Layout { groups: param.groups, rows: 1, lanes: 1, width: param.range.len() / param.groups };
         self.params.values.part(param.range.start, layout)
@@ -101,7 +101,7 @@ impl<T: Real> Prepare<'_, T> {
     }
 
     /// The gradient of this node's `k`-th parameter; of a frozen one in memory that nobody reads.
-    pub fn param_gradient(&self, k: usize, pass: Pass) -> Result<ParamGradient<T>> {
+    pub(crate) fn param_gradient(&self, k: usize, pass: Pass) -> Result<ParamGradient<T>> {
         let id = self.net.ops[self.node].params()[k];
         if !self.net.params[id].learns {
             let Param { groups, ref range, .. } = self.net.params[id];
@@ -128,18 +128,18 @@ impl<T: Real> Prepare<'_, T> {
     }
 
     /// How to work through the slab of this node's `k`-th parameter in tiles, if this pass should.
-    pub fn tiled(&self, k: usize, pass: Pass) -> Result<Option<Tiled>> {
+    pub(crate) fn tiled(&self, k: usize, pass: Pass) -> Result<Option<Tiled>> {
         let id = self.net.ops[self.node].params()[k];
         self.slabs.filter(|_| pass == Pass::PerTask).map_or(Ok(None), |slabs| slabs.tiled(id))
     }
 
     /// A piece of the flat state.
-    pub fn state(&self, offset: usize, groups: usize, width: usize) -> Result<Buffer<T>> {
+    pub(crate) fn state(&self, offset: usize, groups: usize, width: usize) -> Result<Buffer<T>> {
         self.params.state.part(offset, Layout { groups, rows: 1, lanes: 1, width })
     }
 
     /// Scratch memory of a value's layout.
-    pub fn scratch(&self, id: ValueId) -> Result<Buffer<T>> {
+    pub(crate) fn scratch(&self, id: ValueId) -> Result<Buffer<T>> {
         Buffer::zeros(self.values[id].layout)
     }
 

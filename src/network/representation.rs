@@ -22,7 +22,7 @@ pub struct HeadProducts<T> {
 
 impl<T: Real> HeadProducts<T> {
     /// The views, for heads that fill `outputs` by a weight `[outputs, width]` and whose gradients `dy` `[rows, outputs]` arrive.
-    pub fn new(net: &Network, outputs: ValueId, weight: &Buffer<T>, dy: &Buffer<T>) -> Result<Self> {
+    pub(crate) fn new(net: &Network, outputs: ValueId, weight: &Buffer<T>, dy: &Buffer<T>) -> Result<Self> {
         let Layout { rows, width: outer, .. } = dy.layout;
         let inner = net.values[net.representation].width;
         let square = || Buffer::zeros(Layout { groups: 1, rows: outer, lanes: 1, width: outer });

@@ -1,6 +1,7 @@
 //! The way of a step by the tasks' gradients at the representation.
 
 use crate::error::Result;
+use crate::machine::buffer::Layout;
 use crate::machine::lent::Lent;
 use crate::model::Model;
 use crate::model::workspace::Workspace;
@@ -30,9 +31,8 @@ impl Trainer {
         }
         let Scratch { labels, gradients, .. } = &mut self.scratch;
         if self.decider.requirements.claims.needs == Needs::Jacobian {
-            let gradient = work.plan().gradient(model.net.representation, pass).expect("it learns");
-            let (lanes, width) = (gradient.layout.lanes, gradient.layout.width);
-            let gradient = gradient.slice();
+            let (gradient, layout) = work.plan().gradient(model.net.representation, pass).expect("it learns");
+            let Layout { lanes, width, .. } = layout;
             let mut rows = Lent::with_capacity(labels.rows.len() * gradient.len() / lanes);
             for &task in &labels.rows {
                 for row in gradient.chunks_exact(lanes * width) {
@@ -86,7 +86,7 @@ impl Trainer {
         }
         let (behind, rows) = (model.net.behind(), work.rows());
         work.backward_over(step, Pass::Summed, behind..model.net.ops.len())?;
-        let gradient = work.plan().gradient(model.net.representation, Pass::Summed).expect("it learns").slice_mut();
+        let (gradient, _) = work.plan().gradient(model.net.representation, Pass::Summed).expect("it learns");
         let first = turn.rows_before * (gradient.len() / rows);
         gradient.copy_from_slice(&direction[first..][..gradient.len()]);
         work.backward_over(step, Pass::Summed, 0..behind)

@@ -19,7 +19,7 @@ unexport PYTHONHOME
 
 .PHONY: demo test test-rust test-python interrupts fuzz bounds compare counts lint fmt stubs methods docs wheel clean
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
-.PHONY: bench-census bench-tables compare-times
+.PHONY: bench-census bench-tables bench-threads bench-serving compare-times
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -112,7 +112,7 @@ docs: $(VENV)/.extension
 	@echo "target/docs/index.html"
 
 bench: bench-speed bench-weightings bench-sharing bench-tables bench-census bench-sharing-census
-bench: bench-correlation bench-relation
+bench: bench-correlation bench-relation bench-threads bench-serving
 
 bench-speed: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/speed.py
@@ -138,6 +138,14 @@ bench-correlation: $(VENV)/.extension
 
 bench-relation: $(VENV)/.extension
 	$(BIN)/python benches/relation.py
+
+# Steps in quiet and beside busy processes, which it starts itself.
+bench-threads: $(VENV)/.extension
+	$(BIN)/python benches/threads.py
+
+# Eight threads that predict with one model, against one.
+bench-serving: $(VENV)/.extension
+	$(BIN)/python benches/serving.py
 
 wheel: $(VENV)/.dev
 	$(BIN)/maturin build --release

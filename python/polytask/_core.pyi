@@ -162,7 +162,7 @@ class Model:
         """Metrics to be counted: what is wanted, `[{"kind", "metrics", "keep"}, ...]` as JSON, of each task."""
 
     def evaluate(
-        self, data: Data, batch_size: int = ..., meters: Meters | None = None
+        self, data: Data, batch_size: int = ..., meters: Meters | None = None, threads: int | None = None
     ) -> tuple[list[float], list[float], list[_Floats]]:
         """Sum of weighted losses, total label weight and raw outputs `[rows, width]` (no rows where nobody wants them), of
         each task.
@@ -239,6 +239,14 @@ class Trainer:
     @property
     def lr(self) -> float:
         """The learning rate of the last step, of the first group."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of a call that begins now."""
+
+    @property
+    def stretches(self) -> list[tuple[int, int]]:
+        """Numbers of threads so far, each with the first of its steps, counted from 0."""
 
     @property
     def minimizes_another(self) -> bool:

@@ -11,3 +11,4 @@ pub mod product;
 pub mod random;
 pub mod real;
 pub mod rows;
+pub mod threads;

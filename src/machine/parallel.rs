@@ -3,11 +3,13 @@
 //! A second pool of threads beside libtorch's makes both slower: its threads wait actively. libtorch for the CPU runs on
 //! GNU OpenMP, whose entry is in the process already; where it is not, loops run on the calling thread.
 
-use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::ffi::{c_int, c_uint, c_void};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::threads::{find, told};
 
 /// Numbers that a loop must touch before several threads pay.
 pub const WORTH: usize = 1 << 18;
@@ -20,21 +22,6 @@ struct OpenMp {
     parallel: unsafe extern "C" fn(Outlined, *mut c_void, c_uint, c_uint),
     thread: unsafe extern "C" fn() -> c_int,
     threads: unsafe extern "C" fn() -> c_int,
-}
-
-#[cfg(target_os = "linux")]
-fn find(name: &std::ffi::CStr) -> *mut c_void {
-    unsafe extern "C" {
-        fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
-    }
-    // SAFETY: a null handle asks for the symbol among all that the process has loaded globally; the name ends in 0.
-    unsafe { dlsym(std::ptr::null_mut(), name.as_ptr()) }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn find(_: &std::ffi::CStr) -> *mut c_void {
-    let _ = std::mem::size_of::<c_char>();
-    std::ptr::null_mut()
 }
 
 fn open_mp() -> Option<OpenMp> {
@@ -60,7 +47,7 @@ fn open_mp() -> Option<OpenMp> {
 /// Threads for a loop that touches so many numbers.
 pub fn threads(numbers: usize) -> usize {
     match open_mp() {
-        Some(_) if numbers >= WORTH => tch::get_num_threads().max(1) as usize,
+        Some(_) if numbers >= WORTH => told(),
         _ => 1,
     }
 }

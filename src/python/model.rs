@@ -19,6 +19,7 @@ use super::meters::PyMeters;
 use super::{arrays, door, loss};
 use crate::component::list;
 use crate::error::Result;
+use crate::machine::threads::Held;
 use crate::meter::{self, Meter};
 use crate::model::Model;
 use crate::model::inspection::Shown;
@@ -248,19 +249,21 @@ impl PyModel {
 
     /// Sum of weighted losses, total label weight and raw outputs `[rows, width]` (no rows where nobody wants them), of
     /// each task.
-    #[pyo3(signature = (data, batch_size=BATCH, meters=None))]
+    #[pyo3(signature = (data, batch_size=BATCH, meters=None, threads=None))]
     fn evaluate<'py>(
         &self,
         py: Python<'py>,
         data: &Bound<'py, PyData>,
         batch_size: usize,
         meters: Option<&Bound<'py, PyMeters>>,
+        threads: Option<usize>,
     ) -> PyResult<(Vec<f64>, Vec<f64>, Vec<Array<'py>>)> {
         let data = data.get();
         let meters = meters.map(|meters| &meters.get().meters);
         // A loss of the caller's own making says what went wrong in its last call, whoever made it.
         let (sums, outputs, widths) = self.change(py, |model| {
             data.check(&self.model, model, false)?;
+            let _held = threads.map(Held::new);
             let mut none = Vec::new();
             none.resize_with(model.tasks.len(), Meter::default);
             let mut given = meters.map(|meters| door::lock(meters, "meters")).transpose()?;

@@ -82,6 +82,18 @@ impl PyTrainer {
         self.look(py, Trainer::lr)
     }
 
+    /// Threads of a call that begins now.
+    #[getter]
+    fn threads(&self, py: Python<'_>) -> PyResult<usize> {
+        door::run(py, || Ok(door::lock(&self.trainer, "trainer")?.threads()))
+    }
+
+    /// Numbers of threads so far, each with the first of its steps, counted from 0.
+    #[getter]
+    fn stretches(&self, py: Python<'_>) -> PyResult<Vec<(u64, usize)>> {
+        self.look(py, |trainer| trainer.stretches().to_vec())
+    }
+
     /// Whether steps minimise something else than the loss.
     #[getter]
     fn minimizes_another(&self, py: Python<'_>) -> PyResult<bool> {

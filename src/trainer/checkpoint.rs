@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Trainer;
 use super::epoch::{Run, Sums};
 use super::observed::Observed;
+use super::threads;
 use crate::error::Result;
 use crate::file::format::CHECKPOINT;
 use crate::file::{self, Contents};
@@ -41,6 +42,9 @@ struct State {
     widths: Vec<usize>,
     /// Names of the weighting's arrays.
     arrays: Vec<String>,
+    /// Of threads; earlier versions kept none.
+    #[serde(default)]
+    threads: threads::State,
     /// Counts of metrics, of each task; earlier versions counted none.
     #[serde(default)]
     meters: Option<Vec<Value>>,
@@ -188,6 +192,7 @@ impl Trainer {
             .map_err(|error| value_error!("damaged state ({error})"))?;
         let mut settings = json(&self.settings())?;
         settings["observe"] = self.decider.observed.wanted();
+        settings["threads"] = self.threads.describe();
         let mut fresh = Self::new(model, &settings.to_string())?;
         let slot =
             |name: &&str| contents.get_tensor(&format!("optimizer/{name}"), &[model.net.dense()]).map(<[f32]>::to_vec);
@@ -248,6 +253,7 @@ impl Trainer {
             regularizers: self.updater.regularizers.iter().map(|term| term.regularizer.state()).collect(),
             observed: self.decider.observed.clone(),
             widths: model.widths(),
+            threads: self.threads.state(),
             arrays: self.decider.weighting.state().arrays.into_iter().map(|(name, _)| name).collect(),
             meters: Some(self.epoch.meters.iter().map(Meter::state).collect()),
         }
@@ -262,6 +268,7 @@ impl Trainer {
         self.epoch.begun = state.begun;
         self.epoch.mixed = state.mixed;
         self.decider.observed.restore(state.observed);
+        self.threads.restore(state.threads, state.steps)?;
         self.clock.steps = state.steps;
         self.clock.epochs = state.epochs;
         self.clock.total_steps = state.total_steps;

@@ -189,12 +189,15 @@ impl Trainer {
     ) -> Result<bool> {
         let total = self.begin(model, data, how)?;
         let stop = stop_after.map_or(total, |limit| total.min(self.epoch.batches.saturating_add(limit)));
+        let mut held = self.threads.begin();
         let mut looked = Instant::now();
         while self.epoch.batches < stop {
-            self.next(model, data, how)?;
-            if looked.elapsed() >= POLL {
+            let rows = self.next(model, data, how)?;
+            let now = self.threads.stepped(&mut held, rows, self.clock.steps);
+            if now - looked >= POLL {
                 poll(self.epoch.batches, total, self.running())?;
                 looked = Instant::now();
+                self.threads.paused(looked);
             }
         }
         Ok(self.epoch.batches >= total)
@@ -260,8 +263,8 @@ impl Trainer {
         Ok(self.epoch.order.batches())
     }
 
-    /// One step on the next batch, or the next few with accumulation.
-    fn next(&mut self, model: &mut Model, data: Sets<'_>, how: Run) -> Result<()> {
+    /// One step on the next batch, or the next few with accumulation; gives its rows.
+    fn next(&mut self, model: &mut Model, data: Sets<'_>, how: Run) -> Result<usize> {
         let (order, ordered) = (std::mem::take(&mut self.epoch.order), self.epoch.ordered.take());
         let mut kept = std::mem::take(&mut self.epoch.kept);
         let first = self.epoch.batches;
@@ -278,12 +281,13 @@ impl Trainer {
             }
         });
         let count = parts.batches.len();
+        let rows = (0..count).map(|index| parts.rows(index).1.len()).sum();
         self.epoch.order = order;
         self.epoch.ordered = ordered;
         self.epoch.kept = kept;
         done?;
         self.epoch.batches += count;
-        Ok(())
+        Ok(rows)
     }
 
     /// Rows of each data set that the epoch at hand visits, in their order: those with outputs once it is through.

@@ -14,6 +14,7 @@ pub mod requirements;
 mod scratch;
 pub mod step;
 mod tables;
+mod threads;
 mod updater;
 mod ways;
 
@@ -33,6 +34,7 @@ use decider::Decider;
 use epoch::Epoch;
 use observed::Observed;
 use scratch::Scratch;
+use threads::{Stretch, Threads};
 use updater::Updater;
 
 /// Trains one model.
@@ -41,6 +43,7 @@ pub struct Trainer {
     clock: Clock,
     decider: Decider,
     updater: Updater,
+    threads: Threads,
     epoch: Epoch,
     /// Whether "balanced" class weights were resolved.
     balanced: bool,
@@ -49,7 +52,7 @@ pub struct Trainer {
 
 impl Trainer {
     /// Reads JSON settings for a model: `{"optimizer", "schedule", "weighting", "regularizers", "clip_norm",
-    /// "accumulate", "seed", "observe"}`.
+    /// "accumulate", "seed", "threads", "observe"}`.
     ///
     /// # Errors
     /// Whatever is unknown or out of range.
@@ -88,6 +91,7 @@ impl Trainer {
             epoch: Epoch::new(tasks, updater.regularizers.len(), terms),
             decider,
             updater,
+            threads: Threads::new(&settings["threads"])?,
             balanced: false,
             scratch: Scratch::new(tasks, terms),
         })
@@ -101,6 +105,7 @@ impl Trainer {
         if self.decider.requirements.freezes != model.net.freezes {
             self.decider.freeze(model, self.clock.accumulate)?;
             self.updater.freeze(&model.net);
+            self.threads.forget();
         }
         Ok(())
     }
@@ -117,6 +122,16 @@ impl Trainer {
     /// Steps of the optimizer so far.
     pub fn steps(&self) -> u64 {
         self.clock.steps
+    }
+
+    /// Numbers of threads so far, each with the first of its steps, counted from 0.
+    pub fn stretches(&self) -> &[Stretch] {
+        self.threads.stretches()
+    }
+
+    /// Threads of a call that begins now.
+    pub fn threads(&mut self) -> usize {
+        self.threads.count()
     }
 
     /// Complete epochs so far.

@@ -75,12 +75,14 @@ impl Trainer {
             true => (0..kept.len()).map(|j| self.epoch.meters.get(j).is_none_or(Meter::keeps)).collect(),
             false => Vec::new(),
         };
+        let mut held = self.threads.begin();
         let totals = self.step_on(model, &Wholes(&pending), |work, _| {
             let kept = kept.iter_mut().zip(&keeps).enumerate().filter(|(_, (_, keeps))| **keeps);
             kept.for_each(|(task, (out, _))| work.append_outputs(task, out));
         });
         self.epoch.kept = kept;
         let Totals { loss, objective } = totals?;
+        self.threads.stepped(&mut held, pending.iter().map(|batch| batch.rows()).sum(), self.clock.steps);
         self.epoch.batches += pending.len();
         let Scratch { losses, labels, .. } = &self.scratch;
         Ok(Report {

@@ -24,10 +24,19 @@ class History(Table, Sequence[dict[str, Any]]):
     With `pt.Trainer(observe="weights")` there are also `<task>/weight`, with `observe="gradients"`
     `<task>/gradient_norm`, `cosine/<task>/<task>` and `conflict`, the share of pairs of tasks whose gradients have a
     negative product; all of them means over the steps of the epoch.
+
+    Attributes:
+        rows: the dicts.
+        threads: `(first step, number of threads)` of each stretch of steps, counted from 0; see `pt.Trainer(threads=)`.
     """
 
-    def __init__(self, rows: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(self, rows: Sequence[dict[str, Any]] = (), threads: Sequence[tuple[int, int]] = ()) -> None:
         self.rows = list(rows)
+        self.threads = list(threads)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Pickles of earlier versions have no threads.
+        vars(self).update({"threads": []} | state)
 
     @property
     def columns(self) -> list[str]:
@@ -42,7 +51,7 @@ class History(Table, Sequence[dict[str, Any]]):
     def __getitem__(self, key: slice) -> "History": ...
     def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, slice):
-            return History(self.rows[key])
+            return History(self.rows[key], self.threads)
         if not isinstance(key, str):
             return self.rows[key]
         if key not in self.columns:

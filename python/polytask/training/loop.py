@@ -250,7 +250,7 @@ class Loop:
         sums = np.zeros((2, len(self.names)))
         for rows in sets:
             some = rows.take(np.linspace(0, len(rows) - 1, min(len(rows), 256)).astype(np.int64))
-            sums += self.model._core.evaluate(some.core(), len(some))[:2]
+            sums += self.model._core.evaluate(some.core(), len(some), threads=self.core.threads)[:2]
         self._compare_losses([loss / count if count > 0 else np.nan for loss, count in sums.T])
 
     def _compare_losses(self, losses: Sequence[float]) -> None:

@@ -141,7 +141,7 @@ def evaluate(model: MultiTaskModel, trainer: _core.Trainer, data: Rows | Stream 
     batches = 0
     for rows in _parts(data, batch_size) if scores.keeps else [data] if isinstance(data, Rows) else data:
         batches += 1
-        losses, weights, raw = model._core.evaluate(rows.core(), batch_size, meters)
+        losses, weights, raw = model._core.evaluate(rows.core(), batch_size, meters, trainer.threads)
         sums += [losses, weights]
         scores.add(rows, raw)
         interrupts.look()

@@ -49,6 +49,11 @@ class Trainer:
             Observing gradients takes a backward pass a task, which weightings from gradients take anyhow.
         callbacks: see `pt.Callback`.
         device: "cpu".
+        threads: a number, with which the same seed and data give the same bits whatever the machine does; or "auto",
+            which takes as many as `torch.set_num_threads` or `OMP_NUM_THREADS` says, and fewer as long as other
+            processes keep the processor so busy that steps take more than twice what they took at first. It looks
+            again now and then, and changes nothing on a quiet machine. `history.threads` says which steps had how many,
+            a resumed run goes on with the number that held, and after each call torch has its own again.
         seed: of the order of rows and of dropout.
     """
 
@@ -67,6 +72,7 @@ class Trainer:
         observe: Iterable[str] | str = (),
         callbacks: Iterable[Callback] = (),
         device: str = "cpu",
+        threads: int | str = "auto",
         seed: int = 0,
     ) -> None:
         if not isinstance(model, MultiTaskModel):
@@ -76,6 +82,7 @@ class Trainer:
         self.model = model
         self.callbacks = sorted(_callbacks(callbacks), key=lambda each: each.last)
         self.seed = whole(seed, "`seed`", 0)
+        self.threads = _threads(threads)
         self.observe = observation.read(observe)
         settings = {
             "optimizer": _optimizer(optimizer, lr),
@@ -85,6 +92,7 @@ class Trainer:
             "clip_norm": _number(clip_norm, "`clip_norm`"),
             "accumulate": whole(accumulate, "`accumulate`"),
             "observe": self.observe,
+            "threads": self.threads,
             "seed": self.seed,
         }
         self._core = _core.Trainer(model._core, json.dumps(settings))
@@ -153,6 +161,7 @@ class Trainer:
                 return loop.train(bool(progress), None if resume is None else checkpoints.folder(resume))
             finally:
                 self._loop = None
+                self._note_threads()
 
     @checked
     def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
@@ -213,7 +222,12 @@ class Trainer:
         batches = self._core.batches
         means: dict[str, Any] = json.loads(self._core.end_epoch())
         self._done += batches
+        self._note_threads()
         return means
+
+    def _note_threads(self) -> None:
+        """Shows the history how many threads the steps so far had."""
+        self.history.threads[:] = self._core.stretches
 
     @property
     def batches(self) -> int:
@@ -285,6 +299,7 @@ class Trainer:
             self._core.take_over(held)
         self.model._relearn(notes.learned)
         self.history.rows[:] = notes.history
+        self._note_threads()
         self.stopping = notes.stopping
         self._done = notes.done
         for callback in callbacks:
@@ -293,14 +308,14 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a checkpoint would have, as bytes, and the callbacks themselves."""
-        settings = {**json.loads(self._core.settings), "observe": self.observe}
+        settings = {**json.loads(self._core.settings), "observe": self.observe, "threads": self.threads}
         ours = {"_core": None, "_loop": None, "settings": settings, "checkpoint": self._core.to_bytes("", [])}
         return {**vars(self), **ours}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         settings = state.pop("settings")
         checkpoint = state.pop("checkpoint")
-        vars(self).update(state)
+        vars(self).update({"threads": "auto"} | state)
         self._core = _core.Trainer(self.model._core, json.dumps(settings))
         self._core.take_over(self._core.read(checkpoint))
 
@@ -388,6 +403,15 @@ def _list(components: Any) -> list[Any]:
     if not isinstance(components, Iterable):
         raise TypeError(f"`regularizers` should be a list of pt.regularizer; got {components!r}")
     return list(components)
+
+
+def _threads(value: Any) -> int | str:
+    value = plain(value, "`threads`")
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f'`threads` should be "auto" or a whole number of at least 1; got {value!r}')
+    return value
 
 
 def _number(value: Any, argument: str) -> float | None:

@@ -56,8 +56,7 @@ impl Encoder for Mlp {
 
 impl Mlp {
     fn layer(&self, net: &mut Builder, paths: &[String], x: ValueId, width: usize) -> ValueId {
-        let normal = |path: &String| format!("{path}.norm");
-        let norms: Vec<_> = paths.iter().map(normal).collect();
+        let norms: Vec<_> = paths.iter().map(|path| format!("{path}.norm")).collect();
         let y = match self.norm {
             None => net.linear(paths, x, width, self.activation),
             Some(norm) => {

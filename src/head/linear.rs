@@ -25,11 +25,12 @@ impl Head for Linear {
             let value = net.linear(&paths, features, width, None);
             return Ok((0..targets.len()).map(|group| Output { value, group, columns: 0..width }).collect());
         }
-        let apart = |target: &Target| {
+        let mut outputs = Vec::with_capacity(targets.len());
+        for target in targets {
             let features = alone(net, target);
             let value = net.narrow(&target.path, features, target.width, None, target.reach);
-            Output { value, group: 0, columns: 0..target.width }
-        };
-        Ok(targets.iter().map(apart).collect())
+            outputs.push(Output { value, group: 0, columns: 0..target.width });
+        }
+        Ok(outputs)
     }
 }

@@ -54,9 +54,11 @@ fn common(net: &Builder, targets: &[Target]) -> Option<ValueId> {
 
 /// All tasks' features as the groups of one value, a task each, where they have one width.
 fn side_by_side(net: &mut Builder, targets: &[Target]) -> Option<ValueId> {
-    let own = |target: &Target| matches!(target.reach, Reach::One(_));
-    let width = |target: &Target| net.value(target.features.value).width;
-    if targets.len() < 2 || !targets.iter().all(|target| own(target) && width(target) == width(&targets[0])) {
+    let width = net.value(targets.first()?.features.value).width;
+    let alike = targets
+        .iter()
+        .all(|target| matches!(target.reach, Reach::One(_)) && net.value(target.features.value).width == width);
+    if targets.len() < 2 || !alike {
         return None;
     }
     if let Some(value) = common(net, targets) {

@@ -46,12 +46,13 @@ impl Tower {
             let value = net.linear(&last, x, width, None);
             return Ok((0..targets.len()).map(|group| Output { value, group, columns: 0..width }).collect());
         }
-        let head = |(task, (target, path)): (usize, (&Target, &String))| {
+        let mut outputs = Vec::with_capacity(targets.len());
+        for (task, target) in targets.iter().enumerate() {
             let own = net.group_of(x, task, target.reach);
-            let value = net.narrow(path, own, target.width, None, target.reach);
-            Output { value, group: 0, columns: 0..target.width }
-        };
-        Ok(targets.iter().zip(&last).enumerate().map(head).collect())
+            let value = net.narrow(&last[task], own, target.width, None, target.reach);
+            outputs.push(Output { value, group: 0, columns: 0..target.width });
+        }
+        Ok(outputs)
     }
 
     fn apart(&self, net: &mut Builder, target: &Target) -> Result<Output> {

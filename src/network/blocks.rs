@@ -34,7 +34,10 @@ impl Network {
     /// The named pieces of the flat parameters that are not frozen.
     pub fn learning(&self) -> Vec<Block> {
         let dense = |entry: &&Entry| entry.param.is_some_and(|param| !self.params[param].sparse);
-        let frozen = self.entries.iter().filter(dense).map(|entry| entry.frozen);
-        self.blocks().into_iter().zip(frozen).filter(|(_, frozen)| !frozen).map(|(block, _)| block).collect()
+        let mut blocks = self.blocks();
+        // Blocks stand in the order of the entries.
+        let mut frozen = self.entries.iter().filter(dense).map(|entry| entry.frozen);
+        blocks.retain(|_| frozen.next() == Some(false));
+        blocks
     }
 }

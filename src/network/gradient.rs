@@ -154,7 +154,11 @@ impl<T: Real> Slabs<T> {
         };
         let mut slabs: Vec<_> = (0..net.params.len()).map(|_| None).collect();
         let mut users = vec![Vec::new(); net.params.len()];
-        net.ops.iter().enumerate().for_each(|(i, op)| op.params().into_iter().for_each(|p| users[p].push(i)));
+        for (i, op) in net.ops.iter().enumerate() {
+            for param in op.params() {
+                users[param].push(i);
+            }
+        }
         for &p in &shared {
             let last = *users[p].first().expect("every parameter is some node's");
             let groups = net.params[p].groups;
@@ -169,8 +173,8 @@ impl<T: Real> Slabs<T> {
             let squares = match &buffer {
                 Some(buffer) => {
                     let group = Layout { groups: 1, ..layout };
-                    let square = |g| Square::new(buffer.part(g * group.len(), group)?, tasks);
-                    (0..groups).map(square).collect::<Result<_>>()?
+                    let parts = (0..groups).map(|g| buffer.part(g * group.len(), group));
+                    parts.map(|part| Square::new(part?, tasks)).collect::<Result<_>>()?
                 }
                 None => Vec::new(),
             };
@@ -223,7 +227,9 @@ impl<T: Real> Slabs<T> {
     pub fn add_gramian(&self, wanted: impl Fn(ParamId) -> bool, into: &mut [f64]) {
         let each = self.gramians.slice().chunks_exact(self.tasks * self.tasks).enumerate();
         for (_, gramian) in each.filter(|(param, _)| self.slabs[*param].is_some() && wanted(*param)) {
-            into.iter_mut().zip(gramian).for_each(|(sum, x)| *sum += x);
+            for (sum, x) in into.iter_mut().zip(gramian) {
+                *sum += x;
+            }
         }
     }
 
@@ -239,7 +245,9 @@ impl<T: Real> Slabs<T> {
         let Some(Slab { buffer: Some(buffer), .. }) = &self.slabs[param] else { return };
         let Layout { lanes, width, .. } = buffer.layout;
         let groups = buffer.slice().chunks_exact(lanes * width).zip(out.chunks_exact_mut(width));
-        groups.for_each(|(slab, out)| combine(slab, weights, out));
+        for (slab, out) in groups {
+            combine(slab, weights, out);
+        }
     }
 
     /// Adds row `task` of a parameter's part of the Jacobian, in the parameter's own order; only of a Jacobian that was kept.
@@ -247,7 +255,9 @@ impl<T: Real> Slabs<T> {
         let Some(Slab { buffer: Some(buffer), .. }) = &self.slabs[param] else { return };
         let Layout { lanes, width, .. } = buffer.layout;
         for (slab, into) in buffer.slice().chunks_exact(lanes * width).zip(into.chunks_exact_mut(width)) {
-            into.iter_mut().zip(&slab[task * width..]).for_each(|(sum, &x)| *sum += x);
+            for (sum, &x) in into.iter_mut().zip(&slab[task * width..]) {
+                *sum += x;
+            }
         }
     }
 

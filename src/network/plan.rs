@@ -93,8 +93,11 @@ impl<T: Number> Plan<T> {
             _ => None,
         };
         let names = net.terms();
-        let place = |name| names.iter().position(|known| *known == name).expect("the network knows its nodes' terms");
-        let terms = net.ops.iter().map(|op| op.terms().into_iter().map(place).collect()).collect();
+        let mut terms = Vec::with_capacity(net.ops.len());
+        for op in &net.ops {
+            let places = op.terms().into_iter().map(|name| names.iter().position(|known| *known == name));
+            terms.push(places.map(|place| place.expect("the network knows its nodes' terms")).collect());
+        }
         let outputs = net.outputs.clone();
         let representation = net.representation;
         let learns = net.ops.iter().map(|op| net.values[op.output()].learns).collect();
@@ -134,7 +137,9 @@ impl<T: Number> Plan<T> {
     /// Adds the terms of the objective that the last forward gave, in the order of [`Network::terms`].
     pub fn add_terms(&self, into: &mut [f64]) {
         for (kernel, places) in self.kernels.iter().zip(&self.terms) {
-            kernel.terms().iter().zip(places).for_each(|(term, &place)| into[place] += term);
+            for (term, &place) in kernel.terms().iter().zip(places) {
+                into[place] += term;
+            }
         }
     }
 

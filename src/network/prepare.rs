@@ -10,7 +10,7 @@ use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::parameters::flat::Params;
 use crate::parameters::touched::SparseGradient;
-use crate::parameters::{Param, ParamId, Reach};
+use crate::parameters::{Param, ParamId, Reach, TaskId};
 
 /// What a node sees while its kernel is made.
 #[derive(Debug)]
@@ -36,6 +36,21 @@ pub(crate) struct InputGradient<T> {
     pub buffer: Buffer<T>,
     /// Whether this node replaces or adds.
     pub mode: Mode,
+    /// Whether this pass weighs what goes there: a task's gradient enters a value that all tasks reach.
+    pub enters: bool,
+}
+
+impl<T> InputGradient<T> {
+    /// A task's factor on what goes there.
+    #[inline(always)]
+    pub fn weight<F: Real>(&self, step: &Step<'_>, task: TaskId) -> F {
+        if self.enters { step.weight(task) } else { F::ONE }
+    }
+
+    /// Whether there are such factors in this step.
+    pub fn is_weighed(&self, step: &Step<'_>) -> bool {
+        self.enters && !step.weights.is_empty()
+    }
 }
 
 /// A parameter's gradient: `[groups, lanes, size of a group]`.
@@ -73,15 +88,20 @@ impl<T: Real> Prepare<'_, T> {
     pub(crate) fn leaving(&self, k: usize, pass: Pass) -> Option<InputGradient<T>> {
         let id = self.input(k);
         let mode = self.contributions[pass as usize].as_ref()?.inputs[self.node][k];
-        self.gradients[pass as usize][id].as_ref().map(|buffer| InputGradient { buffer: buffer.share(), mode })
+        let buffer = self.gradients[pass as usize][id].as_ref()?.share();
+        Some(InputGradient { buffer, mode, enters: pass == Pass::Summed && self.enters(k) })
     }
 
     /// Whether this node's output belongs to single tasks while its `k`-th input is reached by all.
     pub fn entrance(&self, k: usize) -> Option<Entrance> {
         let output = self.net.ops[self.node].output();
-        let reach = |value: ValueId| self.net.values[value].reach;
-        let enters = reach(self.input(k)) == Reach::All && reach(output) != Reach::All;
-        enters.then(|| Entrance::new(task_columns(self.net, output, 1)))
+        self.enters(k).then(|| Entrance::new(task_columns(self.net, output, 1)))
+    }
+
+    fn enters(&self, k: usize) -> bool {
+        let from = self.net.values[self.net.ops[self.node].output()].reach;
+        let to = self.net.values[self.input(k)].reach;
+        to == Reach::All && from != Reach::All
     }
 
     fn input(&self, k: usize) -> ValueId {
@@ -150,10 +170,20 @@ impl<T: Real> Prepare<'_, T> {
 
     /// Makes something for each pass of this plan that comes through this node: none if its output does not learn.
     pub fn each_pass<V>(&self, make: impl Fn(Pass) -> Result<V>) -> Result<PerPass<V>> {
+        let mut passes = PerPass([None, None]);
+        for pass in [Pass::Summed, Pass::PerTask] {
+            if self.runs(pass) {
+                passes.0[pass as usize] = Some(make(pass)?);
+            }
+        }
+        Ok(passes)
+    }
+
+    /// Whether a pass of this plan comes through this node.
+    fn runs(&self, pass: Pass) -> bool {
         let output = self.net.ops[self.node].output();
-        let comes = |pass| pass == Pass::Summed || self.purpose.reaches(self.net, output);
-        let runs = |pass| comes(pass) && self.net.values[output].learns;
-        let of = |pass| (self.purpose.passes().contains(&pass) && runs(pass)).then(|| make(pass)).transpose();
-        Ok(PerPass([of(Pass::Summed)?, of(Pass::PerTask)?]))
+        self.purpose.passes().contains(&pass)
+            && (pass == Pass::Summed || self.purpose.reaches(self.net, output))
+            && self.net.values[output].learns
     }
 }

@@ -25,8 +25,9 @@ impl<T: Real> HeadProducts<T> {
     pub(crate) fn new(net: &Network, outputs: ValueId, weight: &Buffer<T>, dy: &Buffer<T>) -> Result<Self> {
         let Layout { rows, width: outer, .. } = dy.layout;
         let inner = net.values[net.representation].width;
-        let square = || Buffer::zeros(Layout { groups: 1, rows: outer, lanes: 1, width: outer });
-        let (of_weights, of_gradients) = (square()?, square()?);
+        let square = Layout { groups: 1, rows: outer, lanes: 1, width: outer };
+        let of_weights = Buffer::zeros(square)?;
+        let of_gradients = Buffer::zeros(square)?;
         let weights = in_blocks(&of_weights.shaped(&[outer, outer])?, &weight.shaped(&[outer, inner])?)?;
         let dy = dy.shaped(&[rows, outer])?.f_transpose(0, 1)?;
         let gradients = in_blocks(&of_gradients.shaped(&[outer, outer])?, &dy)?;
@@ -47,9 +48,11 @@ impl<T: Real> HeadProducts<T> {
         let tasks = self.columns.len();
         for (s, one) in self.columns.iter().enumerate() {
             for (t, other) in self.columns.iter().enumerate().take(s + 1) {
-                let pair =
-                    |c: usize| other.clone().map(|k| w[c * outer + k].wide() * d[c * outer + k].wide()).sum::<f64>();
-                let product: f64 = one.clone().map(pair).sum();
+                let mut product = 0.0;
+                for c in one.clone() {
+                    let places = other.clone().map(|k| c * outer + k);
+                    product += places.map(|at| w[at].wide() * d[at].wide()).sum::<f64>();
+                }
                 into[s * tasks + t] += product;
                 if t < s {
                     into[t * tasks + s] += product;

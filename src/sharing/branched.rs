@@ -63,8 +63,7 @@ impl Sharing for Branched {
                 continue;
             };
             let reach = if now.len() == tasks && tasks > 1 { Reach::Own } else { Reach::All };
-            let parent = |branch: &Vec<usize>| before.iter().position(|wide| wide.contains(&branch[0]));
-            let parents: Vec<_> = now.iter().filter_map(parent).collect();
+            let parents: Vec<_> = now.iter().map(|branch| branch_of(branch[0], &before)).collect();
             x = if before.len() == 1 {
                 net.each(x, now.len(), reach)
             } else if parents.iter().copied().eq(0..before.len()) {
@@ -72,17 +71,17 @@ impl Sharing for Branched {
             } else {
                 net.gather(&parents.iter().map(|&group| (x, group)).collect::<Vec<_>>(), reach)
             };
-            x = parts.encoder.stage(
-                net,
-                stage,
-                &now.iter().map(|branch| path(parts, branch)).collect::<Vec<_>>(),
-                x,
-            )?;
+            let paths: Vec<_> = now.iter().map(|branch| path(parts, branch)).collect();
+            x = parts.encoder.stage(net, stage, &paths, x)?;
             before.clone_from(now);
         }
-        let group = |task: usize| before.iter().position(|branch| branch.contains(&task)).unwrap_or(0);
-        Ok((0..tasks).map(|task| Feature { value: x, group: group(task) }).collect())
+        Ok((0..tasks).map(|task| Feature { value: x, group: branch_of(task, &before) }).collect())
     }
+}
+
+/// The branch that a task is in; each is in one.
+fn branch_of(task: usize, branches: &[Vec<usize>]) -> usize {
+    branches.iter().position(|branch| branch.contains(&task)).unwrap_or(0)
 }
 
 /// `encoder` for all tasks, `encoders.a+b` for some.

@@ -53,10 +53,12 @@ impl Nddr {
     fn starts(&self, tasks: usize, width: usize) -> Vec<f64> {
         let weight = near_identity(tasks, self.start);
         let mut all = vec![0.0; tasks * width * tasks * width];
-        for (to, from, column) in
-            (0..tasks).flat_map(|to| (0..tasks).flat_map(move |from| (0..width).map(move |c| (to, from, c))))
-        {
-            all[((to * width + column) * tasks + from) * width + column] = weight(to, from);
+        for to in 0..tasks {
+            for from in 0..tasks {
+                for column in 0..width {
+                    all[((to * width + column) * tasks + from) * width + column] = weight(to, from);
+                }
+            }
         }
         all
     }

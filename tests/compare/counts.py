@@ -149,8 +149,14 @@ def rooms(now: Path, older: Path) -> dict[str, str]:
 
 
 def read(folder: Path, suffix: str) -> dict[str, str]:
-    """The files of a folder."""
-    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.rglob(f"*{suffix}")}
+    """The files of a folder, but for those of Rust that are compiled for tests alone."""
+    files = {path: path.read_text(encoding="utf-8") for path in folder.rglob(f"*{suffix}")}
+    tests = set()
+    for path, source in files.items():
+        beside = path.parent if path.stem in ("mod", "lib") else path.with_suffix("")
+        for name in re.findall(r"#\[cfg\(test\)\]\n\s*(?:pub(?:\(\w+\))? )?mod (\w+);", source):
+            tests.add(beside / f"{name}{suffix}")
+    return {str(path.relative_to(folder)): source for path, source in files.items() if path not in tests}
 
 
 def table(tree: Path, workplace: Path) -> Iterator[tuple[str, str]]:

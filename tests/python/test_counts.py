@@ -56,6 +56,14 @@ def test_code_is_what_neither_comments_nor_tests():
     assert len(counts.python(PYTHON).splitlines()) == 9
 
 
+def test_files_for_tests_alone_are_no_code(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mod.rs").write_text("mod b;\n#[cfg(test)]\npub(super) mod cases;\n#[cfg(unix)]\nmod c;\n")
+    for name in ("b", "c", "cases"):
+        (tmp_path / "a" / f"{name}.rs").write_text("fn f() {}\n")
+    assert sorted(counts.read(tmp_path, ".rs")) == ["a/b.rs", "a/c.rs", "a/mod.rs"]
+
+
 def test_fields_go_into_groups():
     sources = {
         "a.rs": "pub struct Run {\n    steps: u64,\n    pub(super) inner: Vec<Inner>,\n    other: Elsewhere,\n}\n",

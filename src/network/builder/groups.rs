@@ -99,8 +99,9 @@ impl Builder {
             picks.push((self.lone_island(path, own, reach, module), 0));
             if self.starting_alike {
                 let count = self.net.params.len() - first;
-                let of = |id: usize| id - group * count;
-                (first..first + count).for_each(|id| self.net.params[id].start.stream = of(id));
+                for id in first..first + count {
+                    self.net.params[id].start.stream = id - group * count;
+                }
             }
         }
         Ok(self.gather(&picks, reach))

@@ -26,12 +26,12 @@ impl Limit {
 
     pub(super) fn error(self) -> Error {
         let Self { numbers, of_file } = self;
-        match of_file {
-            true => value_error!("the model that the description asks for is larger than the file's {numbers} numbers"),
-            false => value_error!(
-                "the model would have more than {numbers} parameters: make its layers, inputs or categories smaller, or \
-                 `max_parameters` larger"
-            ),
+        if of_file {
+            return value_error!("the model that the description asks for is larger than the file's {numbers} numbers");
         }
+        value_error!(
+            "the model would have more than {numbers} parameters: make its layers, inputs or categories smaller, or \
+             `max_parameters` larger"
+        )
     }
 }

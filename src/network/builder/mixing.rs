@@ -104,12 +104,10 @@ impl Builder {
         let [first, second] = inputs.map(|x| self.value(x));
         let fits = first.groups == second.groups && [first.width, second.width] == [1, 1];
         let columns = [first.reach, second.reach, reach].contains(&Reach::Columns);
-        match fits && !columns {
-            true => Ok(first.groups),
-            false => bail!(
-                "logits should have the same groups, a width of 1 and tasks by groups; got {first:?} and {second:?}"
-            ),
+        if !fits || columns {
+            bail!("logits should have the same groups, a width of 1 and tasks by groups; got {first:?} and {second:?}");
         }
+        Ok(first.groups)
     }
 
     /// Sums of experts weighed by gates `[groups, rows, experts]`, row by row: one for each group of the gates.

@@ -94,10 +94,10 @@ impl<T: Real> Kernel for CalibrateKernel<T> {
         let [b, a] = &self.inputs;
         let [of_b, of_a] = &mut self.slopes;
         self.y.slice_mut().copy_from_slice(b.slice());
-        self.term = match step.training {
-            true => [scale * excess(a.slice(), b.slice(), of_a.slice_mut(), of_b.slice_mut())],
-            false => [0.0],
-        };
+        self.term = [0.0];
+        if step.training {
+            self.term = [scale * excess(a.slice(), b.slice(), of_a.slice_mut(), of_b.slice_mut())];
+        }
         Ok(())
     }
 

@@ -61,7 +61,9 @@ impl<T: Real> Kernel for ConcatKernel<T> {
         for x in &self.inputs {
             let width = x.layout.width;
             let rows = self.y.slice_mut().chunks_exact_mut(whole).zip(x.slice().chunks_exact(width));
-            rows.for_each(|(y, x)| y[start..start + width].copy_from_slice(x));
+            for (y, x) in rows {
+                y[start..start + width].copy_from_slice(x);
+            }
             start += width;
         }
         Ok(())
@@ -77,32 +79,35 @@ impl<T: Real> Kernel for ConcatKernel<T> {
 pub(super) struct Pieces<T> {
     dy: Buffer<T>,
     owner: Owner,
-    inputs: Vec<(usize, InputGradient<T>, bool)>,
+    /// Where each input's columns begin, and its gradient.
+    inputs: Vec<(usize, InputGradient<T>)>,
 }
 
 impl<T: Real> Pieces<T> {
     /// Input `k` came from the columns that begin at `starts[k]`.
     pub(super) fn new(at: &Prepare<'_, T>, output: ValueId, starts: &[usize], pass: Pass) -> Self {
-        let leaving = starts.iter().enumerate().filter_map(|(k, &start)| {
-            Some((start, at.leaving(k, pass)?, pass == Pass::Summed && at.entrance(k).is_some()))
-        });
-        Self { inputs: leaving.collect(), dy: at.arriving(output, pass), owner: at.net.owner(output) }
+        let mut inputs = Vec::with_capacity(starts.len());
+        for (k, &start) in starts.iter().enumerate() {
+            inputs.extend(at.leaving(k, pass).map(|dx| (start, dx)));
+        }
+        Self { inputs, dy: at.arriving(output, pass), owner: at.net.owner(output) }
     }
 
     pub(super) fn give_back(&mut self, step: &Step<'_>) {
         let Self { dy, owner, inputs } = self;
-        let (from, whole) = (dy.layout, dy.layout.width);
-        for (start, dx, enters) in inputs {
+        let from = dy.layout;
+        for (start, dx) in inputs {
             let to = dx.buffer.layout;
             let add = dx.mode == Mode::Add;
+            let weighed = dx.is_weighed(step);
             let (dy, dx) = (dy.slice(), dx.buffer.slice_mut());
-            let weighed = *enters && !step.weights.is_empty();
             for (i, o) in lanes_between(from, to.lanes, *owner) {
-                let piece = &dy[i * whole + *start..][..to.width];
+                let piece = &dy[i * from.width + *start..][..to.width];
                 let dx = &mut dx[o * to.width..][..to.width];
-                match weighed {
-                    true => take_times(dx, piece, step.weight(owner.task(i / from.rows)), add),
-                    false => take(dx, piece, add),
+                if weighed {
+                    take_times(dx, piece, step.weight(owner.task(i / from.rows)), add);
+                } else {
+                    take(dx, piece, add);
                 }
             }
         }

@@ -99,13 +99,13 @@ impl Spot {
     fn all(features: &[Feature], numeric: usize) -> Vec<Self> {
         let count = features.iter().map(Feature::columns).sum();
         let (mut first, mut start) = (0, numeric);
-        let spot = |&feature: &Feature| {
-            let spot = Self { feature, first, count, start };
+        let mut spots = Vec::with_capacity(features.len());
+        for &feature in features {
+            spots.push(Self { feature, first, count, start });
             first += feature.columns();
             start += feature.width;
-            spot
-        };
-        features.iter().map(spot).collect()
+        }
+        spots
     }
 }
 

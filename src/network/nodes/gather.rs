@@ -26,14 +26,16 @@ impl Gather {
     /// From picks `(value, group)`.
     pub fn new(picks: &[(ValueId, usize)], output: ValueId) -> Self {
         let mut inputs: Vec<ValueId> = Vec::new();
-        let mut place = |value: ValueId| {
-            inputs.iter().position(|&known| known == value).unwrap_or_else(|| {
+        let mut places = Vec::with_capacity(picks.len());
+        for &(value, group) in picks {
+            let known = inputs.iter().position(|&known| known == value);
+            let place = known.unwrap_or(inputs.len());
+            if known.is_none() {
                 inputs.push(value);
-                inputs.len() - 1
-            })
-        };
-        let picks = picks.iter().map(|&(value, group)| (place(value), group)).collect();
-        Self { inputs, picks, output }
+            }
+            places.push((place, group));
+        }
+        Self { inputs, picks: places, output }
     }
 }
 
@@ -47,8 +49,7 @@ struct GatherKernel<T> {
 
 struct Backward<T> {
     dy: Buffer<T>,
-    /// An input's gradient, and whether this pass weighs what goes there.
-    inputs: Vec<Option<(InputGradient<T>, bool)>>,
+    inputs: Vec<Option<InputGradient<T>>>,
 }
 
 impl Node for Gather {
@@ -65,17 +66,22 @@ impl Node for Gather {
     }
 
     fn covers_input(&self, net: &Network) -> bool {
-        let once = |k: usize, group: usize| self.picks.iter().filter(|&&pick| pick == (k, group)).count() == 1;
-        let whole = |k: usize, value: ValueId| (0..net.values[value].groups).all(|group| once(k, group));
-        covers(net, &self.inputs, self.output) && self.inputs.iter().enumerate().all(|(k, &value)| whole(k, value))
+        // Every group of every input is picked once.
+        for (k, &value) in self.inputs.iter().enumerate() {
+            for group in 0..net.values[value].groups {
+                if self.picks.iter().filter(|&&pick| pick == (k, group)).count() != 1 {
+                    return false;
+                }
+            }
+        }
+        covers(net, &self.inputs, self.output)
     }
 }
 
 impl<T: Real> Prepares<T> for Gather {
     fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes = at.each_pass(|pass| {
-            let enters = |k: usize| pass == Pass::Summed && at.entrance(k).is_some();
-            let inputs = (0..self.inputs.len()).map(|k| Some((at.leaving(k, pass)?, enters(k)))).collect();
+            let inputs = (0..self.inputs.len()).map(|k| at.leaving(k, pass)).collect();
             Ok(Backward { dy: at.arriving(self.output, pass), inputs })
         })?;
         Ok(Box::new(GatherKernel {
@@ -102,19 +108,22 @@ impl<T: Real> Kernel for GatherKernel<T> {
         let Backward { dy, inputs } = self.passes.of(pass);
         let Layout { rows, lanes, width, .. } = dy.layout;
         for (i, &(k, group)) in self.picks.iter().enumerate() {
-            let Some((dx, enters)) = &mut inputs[k] else { continue };
+            let Some(dx) = &mut inputs[k] else { continue };
             let to = dx.buffer.layout.lanes;
             let add = dx.mode == Mode::Add;
+            let weighed = dx.is_weighed(step);
             let task = self.owner.task(i);
             let dy = &dy.slice()[i * rows * lanes * width..][..rows * lanes * width];
             let dx = &mut dx.buffer.slice_mut()[group * rows * to * width..][..rows * to * width];
-            if *enters && !step.weights.is_empty() {
+            if weighed {
                 take_times(dx, dy, step.weight(task), add);
             } else if to == lanes {
                 take(dx, dy, add);
             } else {
                 let rows = dx.chunks_exact_mut(to * width).zip(dy.chunks_exact(width));
-                rows.for_each(|(dx, dy)| take(&mut dx[task * width..][..width], dy, add));
+                for (dx, dy) in rows {
+                    take(&mut dx[task * width..][..width], dy, add);
+                }
             }
         }
         Ok(())

@@ -59,8 +59,6 @@ struct Backward<T> {
     /// Which lane of an input's gradient a lane of `dy` goes to, where the input has more.
     lane: usize,
     inputs: Vec<Option<InputGradient<T>>>,
-    /// Whether an input is reached by all tasks, the output by one.
-    enters: Vec<bool>,
     /// Of those that learn.
     params: Vec<ParamGradient<T>>,
 }
@@ -85,8 +83,6 @@ impl Node for Island {
 
 impl<T: Real> Prepares<T> for Island {
     fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
-        let tensor = |id: ValueId| at.value(id).shaped(&[at.rows, at.net.values[id].width]);
-        let param = |id: ParamId| at.param(id)?.shaped(&at.net.params[id].shape);
         let lane = match at.net.values[self.output].reach {
             crate::parameters::Reach::One(task) => task,
             _ => 0,
@@ -98,16 +94,27 @@ impl<T: Real> Prepares<T> for Island {
                 dy: at.arriving(self.output, pass),
                 lane,
                 inputs: learning.iter().map(|&k| at.leaving(k, pass)).collect(),
-                enters: learning.iter().map(|&k| pass == Pass::Summed && at.entrance(k).is_some()).collect(),
                 params: params.clone().map(|k| at.param_gradient(k, pass)).collect::<Result<_>>()?,
             })
         })?;
-        let inputs = self.inputs.iter().map(|&x| at.net.values[x].learns);
+        let mut inputs = Vec::with_capacity(self.inputs.len());
+        let mut wanted = Vec::new();
+        for &id in &self.inputs {
+            let value = &at.net.values[id];
+            inputs.push(at.value(id).shaped(&[at.rows, value.width])?);
+            wanted.push(value.learns);
+        }
+        let mut params = Vec::with_capacity(self.params.len());
+        for &id in &self.params {
+            let param = &at.net.params[id];
+            params.push(at.param(id)?.shaped(&param.shape)?);
+            wanted.push(param.learns);
+        }
         Ok(Box::new(IslandKernel {
             module: self.module.clone(),
-            wanted: inputs.chain((0..self.params.len()).map(|k| at.learns(k))).collect(),
-            inputs: self.inputs.iter().map(|&id| tensor(id)).collect::<Result<_>>()?,
-            params: self.params.iter().map(|&id| param(id)).collect::<Result<_>>()?,
+            wanted,
+            inputs,
+            params,
             y: at.value(self.output),
             graph: None,
             passes,
@@ -117,9 +124,10 @@ impl<T: Real> Prepares<T> for Island {
 
 impl<T: Real> Kernel for IslandKernel<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
-        let leaf = |(tensor, &wanted): (&Tensor, &bool)| Ok(tensor.f_detach()?.f_set_requires_grad(wanted)?);
-        let leaves = self.inputs.iter().chain(&self.params).zip(&self.wanted).map(leaf);
-        let leaves = leaves.collect::<Result<Vec<Tensor>>>()?;
+        let mut leaves = Vec::with_capacity(self.wanted.len());
+        for (tensor, &wanted) in self.inputs.iter().chain(&self.params).zip(&self.wanted) {
+            leaves.push(tensor.f_detach()?.f_set_requires_grad(wanted)?);
+        }
         let (inputs, params) = leaves.split_at(self.inputs.len());
         // Batch statistics and masks come from this one forward, so all lanes share them.
         let output = tch::with_grad(|| self.module.forward(inputs, params, step.training))?;
@@ -133,8 +141,8 @@ impl<T: Real> Kernel for IslandKernel<T> {
             );
         }
         self.y.shaped(&shape)?.f_copy_(&output.f_detach()?)?;
-        let wanted = leaves.into_iter().zip(&self.wanted).filter(|(_, wanted)| **wanted);
-        self.graph = Some((output, wanted.map(|(leaf, _)| leaf).collect()));
+        leaves.retain(Tensor::requires_grad);
+        self.graph = Some((output, leaves));
         Ok(())
     }
 
@@ -157,15 +165,15 @@ impl<T: Real> Kernel for IslandKernel<T> {
 impl<T: Real> Backward<T> {
     fn store(&self, step: &Step<'_>, lane: usize, gradients: &[Tensor]) -> Result<()> {
         let (inputs, params) = gradients.split_at(self.inputs.len());
-        for ((dx, gradient), &enters) in self.inputs.iter().zip(inputs).zip(&self.enters) {
+        for (dx, gradient) in self.inputs.iter().zip(inputs) {
             let Some(dx) = dx else { continue };
-            let layout = dx.buffer.layout;
-            let lane = if layout.lanes == self.dy.layout.lanes { lane } else { self.lane };
-            let to =
-                dx.buffer.view(&[layout.rows, layout.width], &[layout.lanes * layout.width, 1], lane * layout.width)?;
-            match enters && !step.weights.is_empty() {
-                true => put(to, &gradient.f_mul_scalar(step.weight::<f64>(self.lane))?, dx.mode)?,
-                false => put(to, gradient, dx.mode)?,
+            let Layout { rows, lanes, width, .. } = dx.buffer.layout;
+            let lane = if lanes == self.dy.layout.lanes { lane } else { self.lane };
+            let to = dx.buffer.view(&[rows, width], &[lanes * width, 1], lane * width)?;
+            if dx.is_weighed(step) {
+                put(to, &gradient.f_mul_scalar(step.weight::<f64>(self.lane))?, dx.mode)?;
+            } else {
+                put(to, gradient, dx.mode)?;
             }
         }
         for (slab, gradient) in self.params.iter().zip(params) {

@@ -215,9 +215,11 @@ impl Linear {
             Some(Tiled { gramian, size, .. }) => {
                 let lanes = dy.layout.lanes;
                 let tile = Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: shapes.tile(lanes, size) })?;
-                let square = |(product, size)| Ok((product, square(&tile, lanes, size)?));
-                let products = shapes.tiles(lanes, size, [&dy, x, &tile])?.into_iter().map(square);
-                Weight::Tiles { products: products.collect::<Result<_>>()?, gramian }
+                let mut products = Vec::new();
+                for (product, size) in shapes.tiles(lanes, size, [&dy, x, &tile])? {
+                    products.push((product, square(&tile, lanes, size)?));
+                }
+                Weight::Tiles { products, gramian }
             }
             None if !at.learns(0) => Weight::Frozen,
             None => {

@@ -63,8 +63,7 @@ struct Places {
 struct Backward<T> {
     dy: Buffer<T>,
     gates: Option<InputGradient<T>>,
-    /// The sources' gradients, and whether this pass weighs what goes there.
-    sources: Vec<Option<(InputGradient<T>, bool)>>,
+    sources: Vec<Option<InputGradient<T>>>,
 }
 
 impl Node for Mixture {
@@ -91,17 +90,16 @@ impl<T: Real> Prepares<T> for Mixture {
     fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let groups = at.net.values[self.output].groups;
         let mut first = 0;
-        let source = |experts: &Experts| {
+        let mut sources = Vec::with_capacity(self.experts.len());
+        for experts in &self.experts {
             let x = at.value(experts.value);
             let count = if experts.common { x.layout.groups } else { x.layout.groups / groups };
             let places = Places { first, count, step: if experts.common { 0 } else { count } };
             first += count;
-            Source { x, places }
-        };
-        let sources = self.experts.iter().map(source).collect();
+            sources.push(Source { x, places });
+        }
         let passes = at.each_pass(|pass| {
-            let enters = |k: usize| pass == Pass::Summed && at.entrance(k).is_some();
-            let sources = (1..=self.experts.len()).map(|k| Some((at.leaving(k, pass)?, enters(k)))).collect();
+            let sources = (1..=self.experts.len()).map(|k| at.leaving(k, pass)).collect();
             Ok(Backward { dy: at.arriving(self.output, pass), gates: at.leaving(0, pass), sources })
         })?;
         let gates = at.value(self.gates);
@@ -148,19 +146,20 @@ impl<T: Real> Kernel for MixtureKernel<T> {
         let layout = dy.layout;
         let columns = self.gates.layout.width;
         for (source, leaving) in self.sources.iter().zip(sources) {
-            if let Some(InputGradient { buffer, mode }) = dgates {
+            if let Some(InputGradient { buffer, mode, .. }) = dgates {
                 let (x, to) = (source.x.slice(), buffer.slice_mut());
                 let add = *mode == Mode::Add;
                 with_width!(layout.width, W => weigh::<T, W>(layout, source.places, dy.slice(), x, (to, columns), add));
             }
-            let Some((dx, enters)) = leaving else { continue };
+            let Some(dx) = leaving else { continue };
             let lanes = dx.buffer.layout.lanes;
             let mode = dx.mode;
-            let to = dx.buffer.slice_mut();
-            let weight = |task| if *enters { step.weight(task) } else { T::ONE };
             if source.places.step == 0 && lanes == 1 {
                 self.weights.clear();
-                self.weights.extend((0..layout.groups).map(|group| weight(self.owner.task(group))));
+                for group in 0..layout.groups {
+                    self.weights.push(dx.weight(step, self.owner.task(group)));
+                }
+                let to = dx.buffer.slice_mut();
                 let gates = (self.gates.slice(), columns);
                 let weights = &self.weights;
                 let add = mode == Mode::Add;
@@ -175,7 +174,8 @@ impl<T: Real> Kernel for MixtureKernel<T> {
                 // The first group writes experts that several share, in each lane; each group those of its own.
                 let begins = group == 0 || (lane.is_some() && self.owner.task(group - 1) != task);
                 let write = mode == Mode::Write && (begins || source.places.step > 0);
-                let how = Share { group, lane, lanes, weight: weight(task), write };
+                let how = Share { group, lane, lanes, weight: dx.weight(step, task), write };
+                let to = dx.buffer.slice_mut();
                 let gates = (self.gates.slice(), columns);
                 with_width!(layout.width, W => share::<T, W>(layout, source.places, how, gates, dy.slice(), to));
             }

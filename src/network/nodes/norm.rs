@@ -1,6 +1,6 @@
 //! Layer and batch normalisation.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::{LANES, Real};
@@ -58,8 +58,11 @@ struct Backward<T> {
 
 impl<T: Real> Backward<T> {
     fn new(at: &Prepare<'_, T>, output: ValueId, pass: Pass) -> Result<Self> {
-        let of = |k| at.param_gradient(k, pass);
-        let affine = (at.learns(0) || at.learns(1)).then(|| Ok::<_, Error>([of(0)?, of(1)?])).transpose()?;
+        let affine = if at.learns(0) || at.learns(1) {
+            Some([at.param_gradient(0, pass)?, at.param_gradient(1, pass)?])
+        } else {
+            None
+        };
         Ok(Self { dy: at.arriving(output, pass), dx: at.leaving(0, pass), affine })
     }
 
@@ -299,14 +302,9 @@ impl<T: Real> BatchNormKernel<T> {
         let means = &mut self.mean.slice_mut()[at.clone()];
         let inverses = &mut self.inverse.slice_mut()[at.clone()];
         spread(&self.x.slice()[group * rows * width..][..rows * width], means, inverses);
-        let running_variance = &mut self.running_variance.slice_mut()[at.clone()];
-        let running = self.running_mean.slice_mut()[at].iter_mut().zip(running_variance);
-        for ((mean, inverse), (running_mean, running_variance)) in means.iter().zip(inverses).zip(running) {
-            let unbiased = *inverse / (n - T::ONE);
-            *running_mean += self.momentum * (*mean - *running_mean);
-            *running_variance += self.momentum * (unbiased - *running_variance);
-            *inverse = T::ONE / (*inverse / n + self.eps).sqrt();
-        }
+        let running_means = &mut self.running_mean.slice_mut()[at.clone()];
+        let running_variances = &mut self.running_variance.slice_mut()[at];
+        follow([n, self.momentum, self.eps], means, inverses, [running_means, running_variances]);
     }
 
     /// A group's running averages stand in for the batch's statistics.
@@ -352,16 +350,31 @@ impl<T: Real> Kernel for BatchNormKernel<T> {
         if measured {
             column_sums(layout, back.dy.slice(), normal, sum, along);
             let size = layout.lanes * layout.width;
-            let groups = sum.chunks_exact_mut(size).zip(along.chunks_exact_mut(size)).zip(&self.frozen);
-            for ((sum, along), _) in groups.filter(|(_, frozen)| **frozen) {
-                sum.fill(T::ZERO);
-                along.fill(T::ZERO);
+            for group in (0..layout.groups).filter(|&group| self.frozen[group]) {
+                sum[group * size..][..size].fill(T::ZERO);
+                along[group * size..][..size].fill(T::ZERO);
             }
         }
         let stored = [normal, inverse, scale, sum, along];
         give_back_columns(layout, back.dy.slice(), stored, dx.buffer.slice_mut(), keep);
         Ok(())
     }
+}
+
+vectorised! {
+/// Takes means and sums of squares of `n` rows into the running averages; the squares become inverse deviations.
+fn follow<T: Real>([n, momentum, eps]: [T; 3], means: &[T], inverses: &mut [T], running: [&mut [T]; 2]) {
+    let width = means.len();
+    let inverses = &mut inverses[..width];
+    let [running_means, running_variances] = running.map(|numbers| &mut numbers[..width]);
+    for j in 0..width {
+        let squares = inverses[j];
+        let unbiased = squares / (n - T::ONE);
+        running_means[j] += momentum * (means[j] - running_means[j]);
+        running_variances[j] += momentum * (unbiased - running_variances[j]);
+        inverses[j] = T::ONE / (squares / n + eps).sqrt();
+    }
+}
 }
 
 vectorised! {

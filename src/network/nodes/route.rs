@@ -14,8 +14,6 @@ use crate::vectorised;
 pub(super) struct Route<T> {
     dx: InputGradient<T>,
     owner: Owner,
-    /// Whether weights of gradients apply here.
-    enters: bool,
     /// All tasks, if they reach both ends.
     shared: Option<usize>,
 }
@@ -24,12 +22,10 @@ impl<T: Real> Route<T> {
     /// To the node's `k`-th input; none if nothing upstream learns.
     pub(super) fn new(at: &Prepare<'_, T>, k: usize, pass: Pass) -> Option<Self> {
         let op = &at.net.ops[at.node];
-        let reach = |value: ValueId| at.net.values[value].reach;
-        let shared = reach(op.inputs()[k]) == Reach::All && reach(op.output()) == Reach::All;
+        let shared = [op.inputs()[k], op.output()].iter().all(|&value| at.net.values[value].reach == Reach::All);
         Some(Self {
             dx: at.leaving(k, pass)?,
             owner: at.net.owner(op.output()),
-            enters: pass == Pass::Summed && at.entrance(k).is_some(),
             shared: shared.then(|| at.net.tasks()),
         })
     }
@@ -46,7 +42,7 @@ impl<T: Real> Route<T> {
         let add = self.adds();
         for group in 0..groups {
             let task = self.owner.task(group);
-            let scale = if self.enters { scale * step.weight(task) } else { scale };
+            let scale = if self.dx.enters { scale * step.weight(task) } else { scale };
             let lanes = Lanes { first: if to == from { 0 } else { task }, count: from, all: to };
             let dy = &dy.slice()[group * rows * from..][..rows * from];
             let slopes = &slopes[group * rows * width..][..rows * width];
@@ -61,12 +57,15 @@ impl<T: Real> Route<T> {
         let Layout { groups, rows, lanes: all, .. } = self.dx.buffer.layout;
         for group in 0..groups {
             let task = self.owner.task(group);
-            let (first, count, part) = match self.shared {
-                Some(tasks) => (0, all, step.part(tasks, pass)),
-                None => (if all > 1 { task } else { 0 }, 1, if self.enters { step.weight(task) } else { T::ONE }),
+            let (lanes, part) = match self.shared {
+                Some(tasks) => (Lanes { first: 0, count: all, all }, step.part(tasks, pass)),
+                None => {
+                    let first = if all > 1 { task } else { 0 };
+                    (Lanes { first, count: 1, all }, self.dx.weight(step, task))
+                }
             };
             let dx = &mut self.dx.buffer.slice_mut()[group * rows * all..][..rows * all];
-            place(Lanes { first, count, all }, scale * part, &slopes[group * rows..][..rows], dx, add);
+            place(lanes, scale * part, &slopes[group * rows..][..rows], dx, add);
         }
     }
 }

@@ -109,7 +109,6 @@ impl<T: Real> Room<T> {
     fn new(gate: Gate) -> Self {
         let Gate { selectors, experts, .. } = gate;
         let bits = gate.bits();
-        let rows = |count: usize| vec![[T::ZERO; LANES]; count];
         Self {
             steps: vec![[[T::ZERO; LANES]; 3]; selectors * bits],
             mix: rows(selectors),
@@ -120,6 +119,10 @@ impl<T: Real> Room<T> {
             means: rows(selectors),
         }
     }
+}
+
+fn rows<T: Real>(count: usize) -> Vec<Rows<T>> {
+    vec![[T::ZERO; LANES]; count]
 }
 
 impl Node for Selectors {
@@ -137,10 +140,14 @@ impl Node for Selectors {
 
     fn terms(&self) -> Vec<&'static str> {
         let gate = self.gate;
-        [(gate.entropy > 0.0, "entropy"), (gate.has_spare_codes(), "spare_codes")]
-            .into_iter()
-            .filter_map(|(has, name)| has.then_some(name))
-            .collect()
+        let mut terms = Vec::new();
+        if gate.entropy > 0.0 {
+            terms.push("entropy");
+        }
+        if gate.has_spare_codes() {
+            terms.push("spare_codes");
+        }
+        terms
     }
 }
 
@@ -174,11 +181,18 @@ impl<T: Real> Kernel for SelectorsKernel<T> {
             mix(*gate, room, y);
             if measured {
                 let [e, s] = measure(*gate, w.len() / gate.selectors, scale, room);
-                (entropy, spare) = (entropy + e, spare + s);
+                entropy += e;
+                spare += s;
             }
         }
-        let each = [(gate.entropy > 0.0, entropy), (gate.has_spare_codes(), spare)];
-        terms.iter_mut().zip(each.into_iter().filter(|(has, _)| *has)).for_each(|(term, (_, sum))| *term = sum);
+        // As `Node::terms` names them.
+        let mut places = terms.iter_mut();
+        if gate.entropy > 0.0 {
+            *places.next().expect("a place for each term") = entropy;
+        }
+        if gate.has_spare_codes() {
+            *places.next().expect("a place for each term") = spare;
+        }
         Ok(())
     }
 
@@ -200,11 +214,11 @@ impl<T: Real> Kernel for SelectorsKernel<T> {
             let dy = &dy.slice()[first * gate.experts..][..count * gate.experts];
             for lane in 0..lanes {
                 slopes(*gate, (lane, lanes), dy, room);
-                if let Some(InputGradient { buffer, mode }) = to_w {
+                if let Some(InputGradient { buffer, mode, .. }) = to_w {
                     let to = &mut buffer.slice_mut()[first * gate.selectors..][..count * gate.selectors];
                     give_mix(*gate, (lane, lanes), room, to, *mode == Mode::Add);
                 }
-                if let Some(InputGradient { buffer, mode }) = to_z {
+                if let Some(InputGradient { buffer, mode, .. }) = to_z {
                     let to = &mut buffer.slice_mut()[first * wide..][..count * wide];
                     give_bits(*gate, (lane, lanes), part, room, to, *mode == Mode::Add);
                 }

@@ -2,7 +2,8 @@
 
 mod strips;
 
-use self::strips::{Strip, add_times, add_up, fill, product};
+use self::strips::{Strip, add_times, add_up, product};
+use super::segments::covers;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
@@ -13,7 +14,7 @@ use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, ParamGradient, Prepare};
 use crate::network::{Network, ValueId};
-use crate::parameters::{ParamId, Reach};
+use crate::parameters::ParamId;
 
 /// Stream of sampled choices within a seed.
 const CHOICE: u64 = 3;
@@ -119,8 +120,7 @@ struct Backward<T> {
     weight: ParamGradient<T>,
     /// The gradient of the mix, `[groups, lanes, parts * sources]`.
     mix: Vec<T>,
-    /// The inputs' gradients, and whether this pass weighs what goes there.
-    inputs: Vec<Option<(InputGradient<T>, bool)>>,
+    inputs: Vec<Option<InputGradient<T>>>,
 }
 
 impl Node for Stitch {
@@ -142,16 +142,14 @@ impl Node for Stitch {
 
     fn covers_input(&self, net: &Network) -> bool {
         // Without mixing groups, each group only fills the lane of its own task.
-        let apart = |&x: &ValueId| net.values[x].reach == Reach::All && net.values[self.output].reach == Reach::Own;
-        self.across || !self.inputs.iter().any(apart)
+        self.across || covers(net, &self.inputs, self.output)
     }
 }
 
 impl<T: Real> Prepares<T> for Stitch {
     fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes = at.each_pass(|pass| {
-            let enters = |k: usize| pass == Pass::Summed && at.entrance(k).is_some();
-            let inputs = (0..self.inputs.len()).map(|k| Some((at.leaving(k, pass)?, enters(k)))).collect();
+            let inputs = (0..self.inputs.len()).map(|k| at.leaving(k, pass)).collect();
             let weight = at.param_gradient(0, pass)?;
             Ok(Backward {
                 dy: at.arriving(self.output, pass),
@@ -223,9 +221,12 @@ impl<T: Real> Kernel for StitchKernel<T> {
                 let to = Strip::new(layout, [group, 0], [part, parts], first);
                 if wires.across {
                     let x = &self.inputs[0];
-                    let from = |j: usize| Strip::new(x.layout, [j / parts, 0], [j % parts, parts], first);
-                    fill(&mut self.starts, sources, from);
-                    add_up(to.pair(from(0), rows), y, x.slice(), &self.starts, mix, false);
+                    self.starts.clear();
+                    for j in 0..sources {
+                        self.starts.push(Strip::new(x.layout, [j / parts, 0], [j % parts, parts], first).start);
+                    }
+                    let from = Strip::new(x.layout, [0, 0], [0, parts], first);
+                    add_up(to.pair(from, rows), y, x.slice(), &self.starts, mix, false);
                     continue;
                 }
                 for (k, &a) in mix.iter().enumerate() {
@@ -256,7 +257,7 @@ impl<T: Real> Kernel for StitchKernel<T> {
                     let d = Strip::new(layout, [group, lane], [part, parts], first);
                     let slot = (group * layout.lanes + lane) * parts * sources + part * sources + j;
                     mix[slot] += product(d.pair(from, rows), dy.slice(), x.slice());
-                    let Some((dx, enters)) = &mut inputs[k] else { continue };
+                    let Some(dx) = &mut inputs[k] else { continue };
                     let to = dx.buffer.layout;
                     let apart = to.lanes != layout.lanes;
                     if wires.across && !apart {
@@ -265,29 +266,30 @@ impl<T: Real> Kernel for StitchKernel<T> {
                     // The first contribution to a lane of a source writes, later ones add.
                     let begins = group == 0 || owner.task(group - 1) != task;
                     let add = dx.mode == Mode::Add || (wires.across && !(begins && part == 0));
-                    let factor = self.mix[i * sources + j] * if *enters { step.weight(task) } else { T::ONE };
+                    let factor = self.mix[i * sources + j] * dx.weight::<T>(step, task);
                     let into = Strip::new(to, [of, if apart { task } else { lane }], [piece, parts], first);
                     add_times(into.pair(d, rows), dx.buffer.slice_mut(), dy.slice(), factor, add);
                 }
             }
-            let Some((dx, enters)) = inputs[0].as_mut().filter(|_| wires.across) else { continue };
+            let Some(dx) = inputs[0].as_mut().filter(|_| wires.across) else { continue };
             if dx.buffer.layout.lanes != layout.lanes {
                 continue;
             }
             for (lane, j) in (0..layout.lanes).flat_map(|lane| (0..sources).map(move |j| (lane, j))) {
                 let outputs = layout.groups * parts;
                 self.column.clear();
-                self.column.extend((0..outputs).map(|i| {
-                    let weight = if *enters { step.weight(owner.task(i / parts)) } else { T::ONE };
-                    weight * self.mix[i * sources + j]
-                }));
-                let d = |i: usize| Strip::new(layout, [i / parts, lane], [i % parts, parts], first);
-                fill(&mut self.starts, outputs, d);
+                self.starts.clear();
+                for i in 0..outputs {
+                    let weight: T = dx.weight(step, owner.task(i / parts));
+                    self.column.push(weight * self.mix[i * sources + j]);
+                    self.starts.push(Strip::new(layout, [i / parts, lane], [i % parts, parts], first).start);
+                }
+                let from = Strip::new(layout, [0, lane], [0, parts], first);
                 let into = dx.buffer.layout;
                 let add = dx.mode == Mode::Add;
                 let into = Strip::new(into, [j / parts, lane], [j % parts, parts], first);
                 let to = dx.buffer.slice_mut();
-                add_up(into.pair(d(0), rows), to, dy.slice(), &self.starts, &self.column, add);
+                add_up(into.pair(from, rows), to, dy.slice(), &self.starts, &self.column, add);
             }
         }
         let add = weight.mode(step) == Mode::Add;

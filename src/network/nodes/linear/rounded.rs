@@ -38,11 +38,10 @@ impl<T: Real> Halved<T> {
         size: usize,
         gramian: Buffer<f64>,
     ) -> Result<Self> {
-        let rounded = |of: &Buffer<T>| Halves::zeros(of.layout.len());
         let lanes = dy.layout.lanes;
-        let x = (x.share(), rounded(x)?);
-        let weight = (weight.share(), rounded(weight)?);
-        let dy = rounded(dy)?;
+        let x = (x.share(), Halves::zeros(x.layout.len())?);
+        let weight = (weight.share(), Halves::zeros(weight.layout.len())?);
+        let dy = Halves::zeros(dy.layout.len())?;
         let tile = Halves::zeros(shapes.tile(lanes, size))?;
         let products = shapes.tiles(lanes, size, [&dy, &x.1, &tile])?;
         let dx = leaving.map(|leaving| HalvedInput::new(shapes, lanes, leaving, [&dy, &weight.1])).transpose()?;
@@ -72,13 +71,13 @@ impl<T: Real> HalvedInput<T> {
         let &Shapes { groups, rows, outer, inner } = shapes;
         let long = rows * lanes;
         let rounded = Halves::zeros(long * inner)?;
-        let product = |group: usize| {
+        let mut products = Vec::with_capacity(groups);
+        for group in 0..groups {
             let dy = dy.view(&[long, outer], &[outer, 1], group * long * outer)?;
             let weight = weight.view(&[outer, inner], &[inner, 1], group * outer * inner)?;
             let rounded = rounded.view(&[long, inner], &[inner, 1], 0)?;
-            Ok((Product::new(rounded, dy, weight)?, group * long * inner, leaving.mode))
-        };
-        let products = (0..groups).map(product).collect::<Result<_>>()?;
+            products.push((Product::new(rounded, dy, weight)?, group * long * inner, leaving.mode));
+        }
         Ok(Self { rounded, products, dx: leaving.buffer })
     }
 }

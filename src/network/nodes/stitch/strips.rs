@@ -29,12 +29,6 @@ impl Strip {
     }
 }
 
-/// Where strips start.
-pub(super) fn fill(starts: &mut Vec<usize>, count: usize, strip: impl Fn(usize) -> Strip) {
-    starts.clear();
-    starts.extend((0..count).map(|i| strip(i).start));
-}
-
 vectorised! {
 /// `y = sum_j a[j] x_j`, or adds it, over strips of one shape: `x_j` starts at `starts[j]`.
 pub(super) fn add_up<T: Real>(

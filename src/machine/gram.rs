@@ -16,7 +16,8 @@ const TILE: usize = 4;
 pub fn add_products<T: Real>(slab: &[T], tasks: usize, gramian: &mut [f64]) {
     let width = slab.len() / tasks.max(1);
     for start in (0..width).step_by(BLOCK) {
-        block_products(slab, [width, start, (width - start).min(BLOCK)], tasks, gramian);
+        let columns = Columns { width, start, count: (width - start).min(BLOCK) };
+        block_products(slab, columns, tasks, gramian);
     }
 }
 
@@ -71,11 +72,19 @@ impl<T: Real> Square<T> {
     }
 }
 
+/// Some columns of rows of a width.
+#[derive(Clone, Copy)]
+struct Columns {
+    width: usize,
+    start: usize,
+    count: usize,
+}
+
 vectorised! {
-/// The products over one block of columns: `[row length, first column, columns]`.
-fn block_products<T: Real>(slab: &[T], columns: [usize; 3], tasks: usize, gramian: &mut [f64]) {
-    let [width, start, size] = columns;
-    let row = |task: usize| &slab[task * width + start..][..size];
+/// The products over one block of columns.
+fn block_products<T: Real>(slab: &[T], columns: Columns, tasks: usize, gramian: &mut [f64]) {
+    let Columns { width, start, count } = columns;
+    let row = |task: usize| &slab[task * width + start..][..count];
     for i in (0..tasks).step_by(TILE) {
         for j in (0..=i).step_by(TILE) {
             if i + TILE <= tasks {

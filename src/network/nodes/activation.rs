@@ -114,6 +114,15 @@ impl Activation {
     }
 }
 
+/// What an activation was given, and what it made of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Activated<'a, T> {
+    /// The arguments; read only where [`Pointwise::KEEPS`] says so.
+    pub x: &'a [T],
+    /// The values.
+    pub y: &'a [T],
+}
+
 /// An activation between two values of one shape.
 #[derive(Debug)]
 pub struct Activate {
@@ -164,10 +173,10 @@ impl<T: Real> Kernel for ActivateKernel<T> {
     }
 
     fn backward(&mut self, _: &Step<'_>, pass: Pass) -> Result<()> {
-        let (x, y) = (self.x.slice(), self.y.slice());
+        let activated = Activated { x: self.x.slice(), y: self.y.slice() };
         if let Some((dy, dx)) = self.passes.of(pass) {
-            let layout = dy.layout;
-            with_activation!(self.activation, S => backward::<T, S>(layout, [x, y, dy.slice()], dx.buffer.slice_mut(), dx.mode));
+            let to = dx.buffer.slice_mut();
+            with_activation!(self.activation, S => backward::<T, S>(dy.layout, activated, dy.slice(), to, dx.mode));
         }
         Ok(())
     }
@@ -182,8 +191,8 @@ fn forward<T: Real, S: Pointwise>(x: &[T], y: &mut [T]) {
 }
 
 vectorised! {
-fn backward<T: Real, S: Pointwise>(layout: Layout, values: [&[T]; 3], dx: &mut [T], mode: Mode) {
-    let [x, y, dy] = values;
+fn backward<T: Real, S: Pointwise>(layout: Layout, activated: Activated<'_, T>, dy: &[T], dx: &mut [T], mode: Mode) {
+    let Activated { x, y } = activated;
     let Layout { lanes, width, .. } = layout;
     let keep = mode == Mode::Add;
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {

@@ -6,10 +6,10 @@ mod shapes;
 
 use std::ops::Range;
 
-use self::loops::{by_rows, scale_by_slope, scale_by_slope_together, shift, shift_apart, spread};
+use self::loops::{Arriving, by_rows, scale_by_slope, scale_by_slope_together, shift, shift_apart, spread};
 use self::rounded::{Halved, scale_by_slope_rounded};
 use self::shapes::Shapes;
-use super::activation::Activation;
+use super::activation::{Activated, Activation};
 use crate::error::{Error, Result};
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::gram::Square;
@@ -197,7 +197,7 @@ impl Linear {
         let leaving = leaving.map(|dx| Ok::<_, Error>(InputGradient { buffer: self.over(dx.buffer)?, ..dx }));
         let leaving = leaving.transpose()?;
         if let Some(Tiled { gramian, size, halves: true }) = at.tiled(0, pass)? {
-            let halved = Halved::new(shapes, [x, weight, &dy], leaving, size, gramian)?;
+            let halved = Halved::new(shapes, x, weight, &dy, leaving, size, gramian)?;
             let weight = Weight::Halves(Box::new(halved));
             let input = Input::Products(Vec::new());
             let bias = at.param_gradient(1, pass)?;
@@ -285,7 +285,7 @@ impl<T: Real> Kernel for LinearKernel<T> {
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
         let y = self.y.slice();
-        let kept = self.kept.as_ref().map_or(y, |kept| kept.slice());
+        let activated = Activated { x: self.kept.as_ref().map_or(y, |kept| kept.slice()), y };
         let back = self.passes.of(pass);
         let mode = back.bias.mode(step);
         let activation = self.activation;
@@ -300,7 +300,7 @@ impl<T: Real> Kernel for LinearKernel<T> {
             by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
                 // SAFETY: each thread has rows of its own.
                 let to = unsafe { places.part(of(&rows)) };
-                with_activation!(activation, S => scale_by_slope_together::<T, S>(layout, layers, rows.start, [kept, y, dy], to, bias));
+                with_activation!(activation, S => scale_by_slope_together::<T, S>(layout, layers, rows.start, activated, dy, to, bias));
             });
             if let Weight::Halves(halved) = &mut back.weight {
                 round(wide.slice(), halved.dy.slice_mut());
@@ -312,7 +312,7 @@ impl<T: Real> Kernel for LinearKernel<T> {
             by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
                 // SAFETY: each thread has rows of its own.
                 let to = unsafe { rounded.part(of(&rows)) };
-                with_activation!(activation, S => scale_by_slope_rounded::<T, S>(layout, rows.start, [kept, y, dy], to, bias));
+                with_activation!(activation, S => scale_by_slope_rounded::<T, S>(layout, rows.start, activated, dy, to, bias));
             });
             return halved.run(layout.lanes);
         } else {
@@ -320,7 +320,7 @@ impl<T: Real> Kernel for LinearKernel<T> {
             by_rows(layout, bias, mode, &mut self.room, &|rows, bias| {
                 // SAFETY: each thread has rows of its own.
                 let dy = unsafe { dy.part(of(&rows)) };
-                with_activation!(activation, S => scale_by_slope::<T, S>(layout, rows.start, [kept, y], dy, bias));
+                with_activation!(activation, S => scale_by_slope::<T, S>(layout, rows.start, activated, dy, bias));
             });
         }
         back.products(step, layout)
@@ -354,13 +354,12 @@ impl<T: Real> Backward<T> {
                 let to = dx.layout;
                 let mode = *mode;
                 let size = dx.layout.lanes * dx.layout.width;
-                let dy = dy.slice();
-                let weight = weight.slice();
+                let arriving = Arriving { dy: dy.slice(), outer: layout.width, weight: weight.slice() };
                 let places = Disjoint::new(dx.slice_mut());
                 split(to.rows, to.len(), &|_, rows| {
                     // SAFETY: each thread has rows of its own.
                     let dx = unsafe { places.part(rows.start * size..rows.end * size) };
-                    spread(to, rows.start, pieces, [dy, weight], layout.width, dx, mode);
+                    spread(to, rows.start, pieces, arriving, dx, mode);
                 });
                 Ok(())
             }

@@ -48,6 +48,28 @@ pub struct BatchNorm {
     pub momentum: f64,
 }
 
+/// What a forward leaves for the backward: the standardised numbers, inverse deviations, and the scale that follows.
+#[derive(Clone, Copy)]
+struct Stored<'a, T> {
+    normal: &'a [T],
+    inverse: &'a [T],
+    scale: &'a [T],
+}
+
+/// Sums over rows of `dy` and of `dy * normal`, `[groups, lanes, width]`.
+#[derive(Clone, Copy)]
+struct ColumnSums<'a, T> {
+    plain: &'a [T],
+    along: &'a [T],
+}
+
+/// Running averages of the columns of a group.
+struct Running<'a, T> {
+    means: &'a mut [T],
+    variances: &'a mut [T],
+    momentum: T,
+}
+
 /// The views of one pass.
 struct Backward<T> {
     dy: Buffer<T>,
@@ -173,7 +195,8 @@ impl<T: Real> Kernel for LayerNormKernel<T> {
         back.parameters(step, normal);
         let Some(dx) = &mut back.dx else { return Ok(()) };
         let keep = dx.mode == Mode::Add;
-        give_back_rows(back.dy.layout, back.dy.slice(), [normal, inverse, scale], dx.buffer.slice_mut(), keep);
+        let stored = Stored { normal, inverse, scale };
+        give_back_rows(back.dy.layout, back.dy.slice(), stored, dx.buffer.slice_mut(), keep);
         Ok(())
     }
 }
@@ -208,9 +231,9 @@ fn affine<T: Real>(layout: Layout, normal: &[T], scale: &[T], shift: &[T], y: &m
 }
 
 vectorised! {
-/// The gradient of [`standardise`], after that of [`affine`]; `stored` is normal, inverse and scale.
-fn give_back_rows<T: Real>(layout: Layout, dy: &[T], stored: [&[T]; 3], dx: &mut [T], keep: bool) {
-    let [normal, inverse, scale] = stored;
+/// The gradient of [`standardise`], after that of [`affine`].
+fn give_back_rows<T: Real>(layout: Layout, dy: &[T], stored: Stored<'_, T>, dx: &mut [T], keep: bool) {
+    let Stored { normal, inverse, scale } = stored;
     let Layout { rows, lanes, width, .. } = layout;
     let n = T::of(width as f64);
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
@@ -302,9 +325,12 @@ impl<T: Real> BatchNormKernel<T> {
         let means = &mut self.mean.slice_mut()[at.clone()];
         let inverses = &mut self.inverse.slice_mut()[at.clone()];
         spread(&self.x.slice()[group * rows * width..][..rows * width], means, inverses);
-        let running_means = &mut self.running_mean.slice_mut()[at.clone()];
-        let running_variances = &mut self.running_variance.slice_mut()[at];
-        follow([n, self.momentum, self.eps], means, inverses, [running_means, running_variances]);
+        let running = Running {
+            means: &mut self.running_mean.slice_mut()[at.clone()],
+            variances: &mut self.running_variance.slice_mut()[at],
+            momentum: self.momentum,
+        };
+        follow(running, n, self.eps, means, inverses);
     }
 
     /// A group's running averages stand in for the batch's statistics.
@@ -355,18 +381,21 @@ impl<T: Real> Kernel for BatchNormKernel<T> {
                 along[group * size..][..size].fill(T::ZERO);
             }
         }
-        let stored = [normal, inverse, scale, sum, along];
-        give_back_columns(layout, back.dy.slice(), stored, dx.buffer.slice_mut(), keep);
+        let stored = Stored { normal, inverse, scale };
+        let sums = ColumnSums { plain: sum, along };
+        give_back_columns(layout, back.dy.slice(), stored, sums, dx.buffer.slice_mut(), keep);
         Ok(())
     }
 }
 
 vectorised! {
 /// Takes means and sums of squares of `n` rows into the running averages; the squares become inverse deviations.
-fn follow<T: Real>([n, momentum, eps]: [T; 3], means: &[T], inverses: &mut [T], running: [&mut [T]; 2]) {
+fn follow<T: Real>(running: Running<'_, T>, n: T, eps: T, means: &[T], inverses: &mut [T]) {
     let width = means.len();
     let inverses = &mut inverses[..width];
-    let [running_means, running_variances] = running.map(|numbers| &mut numbers[..width]);
+    let momentum = running.momentum;
+    let running_means = &mut running.means[..width];
+    let running_variances = &mut running.variances[..width];
     for j in 0..width {
         let squares = inverses[j];
         let unbiased = squares / (n - T::ONE);
@@ -415,10 +444,17 @@ fn centre<T: Real>(layout: Layout, x: &[T], mean: &[T], inverse: &[T], normal: &
 }
 
 vectorised! {
-/// The gradient of [`centre`], after that of [`affine`]; `stored` is normal, inverse, scale and the column sums, which are
-/// zero where the statistics did not come from the batch.
-fn give_back_columns<T: Real>(layout: Layout, dy: &[T], stored: [&[T]; 5], dx: &mut [T], keep: bool) {
-    let [normal, inverse, scale, sum, along] = stored;
+/// The gradient of [`centre`], after that of [`affine`]; the sums are zero where the statistics did not come from the batch.
+fn give_back_columns<T: Real>(
+    layout: Layout,
+    dy: &[T],
+    stored: Stored<'_, T>,
+    sums: ColumnSums<'_, T>,
+    dx: &mut [T],
+    keep: bool,
+) {
+    let Stored { normal, inverse, scale } = stored;
+    let ColumnSums { plain, along } = sums;
     let Layout { rows, lanes, width, .. } = layout;
     let share = T::ONE / T::of(rows as f64);
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
@@ -428,10 +464,10 @@ fn give_back_columns<T: Real>(layout: Layout, dy: &[T], stored: [&[T]; 5], dx: &
         let normal = &normal[row * width..][..width];
         let inverse = &inverse[group * width..][..width];
         let scale = &scale[group * width..][..width];
-        let sum = &sum[slot * width..][..width];
+        let plain = &plain[slot * width..][..width];
         let along = &along[slot * width..][..width];
         for j in 0..width {
-            let centred = dy[j] - share * (sum[j] + normal[j] * along[j]);
+            let centred = dy[j] - share * (plain[j] + normal[j] * along[j]);
             dx[j] = if keep { dx[j] } else { T::ZERO } + scale[j] * inverse[j] * centred;
         }
     }

@@ -7,8 +7,16 @@ use crate::machine::parallel::{Disjoint, split, threads};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::entrance::TaskColumns;
-use crate::network::nodes::activation::Pointwise;
+use crate::network::nodes::activation::{Activated, Pointwise};
 use crate::vectorised;
+
+/// What arrives at narrow columns of many tasks, `[rows, outer]`, and the weight that gave them, `[outer, inner]`.
+#[derive(Clone, Copy)]
+pub(super) struct Arriving<'a, T> {
+    pub dy: &'a [T],
+    pub outer: usize,
+    pub weight: &'a [T],
+}
 
 vectorised! {
 /// `dx[row, task] = sum over the task's columns of dy[row, column] W[column]` for rows from `first` on; the layout is `dx`'s.
@@ -16,12 +24,11 @@ pub(super) fn spread<T: Real>(
     layout: Layout,
     first: usize,
     pieces: &[TaskColumns],
-    from: [&[T]; 2],
-    outer: usize,
+    arriving: Arriving<'_, T>,
     dx: &mut [T],
     mode: Mode,
 ) {
-    let [dy, weight] = from;
+    let Arriving { dy, outer, weight } = arriving;
     let Layout { lanes, width, .. } = layout;
     for (row, dx) in dx.chunks_exact_mut(lanes * width).enumerate() {
         let start = (first + row) * outer;
@@ -108,11 +115,12 @@ pub(super) fn scale_by_slope_together<T: Real, S: Pointwise>(
     layout: Layout,
     layers: usize,
     first: usize,
-    values: [&[T]; 3],
+    activated: Activated<'_, T>,
+    dy: &[T],
     to: &mut [T],
     bias: &mut [T],
 ) {
-    let [x, y, dy] = values;
+    let Activated { x, y } = activated;
     let Layout { rows, lanes, width: whole, .. } = layout;
     let width = whole / layers;
     for (i, to) in to.chunks_exact_mut(whole).enumerate() {
@@ -137,8 +145,14 @@ pub(super) fn scale_by_slope_together<T: Real, S: Pointwise>(
 
 vectorised! {
 /// Takes the gradient of rows from `first` on back through the activation in place, and adds it to the bias's gradient.
-pub(super) fn scale_by_slope<T: Real, S: Pointwise>(layout: Layout, first: usize, values: [&[T]; 2], dy: &mut [T], bias: &mut [T]) {
-    let [x, y] = values;
+pub(super) fn scale_by_slope<T: Real, S: Pointwise>(
+    layout: Layout,
+    first: usize,
+    activated: Activated<'_, T>,
+    dy: &mut [T],
+    bias: &mut [T],
+) {
+    let Activated { x, y } = activated;
     let Layout { rows, lanes, width, .. } = layout;
     for (i, dy) in dy.chunks_exact_mut(width).enumerate() {
         let row = first + i / lanes;
@@ -178,6 +192,8 @@ pub(super) fn by_rows<T: Real>(
         body(rows, sums);
     });
     for sums in room.chunks_exact(size.max(1)) {
-        bias.iter_mut().zip(sums).for_each(|(bias, &sum)| *bias += sum);
+        for (bias, &sum) in bias.iter_mut().zip(sums) {
+            *bias += sum;
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::machine::buffer::{Buffer, Layout, Memory};
 use crate::machine::half::{Halves, add_rounded_products, narrow, round, unround};
 use crate::machine::product::{Mode, Product};
 use crate::machine::real::Real;
-use crate::network::nodes::activation::Pointwise;
+use crate::network::nodes::activation::{Activated, Pointwise};
 use crate::network::prepare::InputGradient;
 use crate::vectorised;
 
@@ -33,7 +33,9 @@ struct HalvedInput<T> {
 impl<T: Real> Halved<T> {
     pub(super) fn new(
         shapes: &Shapes,
-        [x, weight, dy]: [&Buffer<T>; 3],
+        x: &Buffer<T>,
+        weight: &Buffer<T>,
+        dy: &Buffer<T>,
         leaving: Option<InputGradient<T>>,
         size: usize,
         gramian: Buffer<f64>,
@@ -44,7 +46,7 @@ impl<T: Real> Halved<T> {
         let dy = Halves::zeros(dy.layout.len())?;
         let tile = Halves::zeros(shapes.tile(lanes, size))?;
         let products = shapes.tiles(lanes, size, [&dy, &x.1, &tile])?;
-        let dx = leaving.map(|leaving| HalvedInput::new(shapes, lanes, leaving, [&dy, &weight.1])).transpose()?;
+        let dx = leaving.map(|leaving| HalvedInput::new(shapes, lanes, leaving, &dy, &weight.1)).transpose()?;
         Ok(Self { x, weight, dy, products, tile, room: Vec::new(), gramian, dx })
     }
 
@@ -66,8 +68,7 @@ impl<T: Real> Halved<T> {
 }
 
 impl<T: Real> HalvedInput<T> {
-    fn new(shapes: &Shapes, lanes: usize, leaving: InputGradient<T>, memory: [&Halves; 2]) -> Result<Self> {
-        let [dy, weight] = memory;
+    fn new(shapes: &Shapes, lanes: usize, leaving: InputGradient<T>, dy: &Halves, weight: &Halves) -> Result<Self> {
         let &Shapes { groups, rows, outer, inner } = shapes;
         let long = rows * lanes;
         let rounded = Halves::zeros(long * inner)?;
@@ -87,11 +88,12 @@ vectorised! {
 pub(super) fn scale_by_slope_rounded<T: Real, S: Pointwise>(
     layout: Layout,
     first: usize,
-    values: [&[T]; 3],
+    activated: Activated<'_, T>,
+    dy: &[T],
     to: &mut [u16],
     bias: &mut [T],
 ) {
-    let [x, y, dy] = values;
+    let Activated { x, y } = activated;
     let Layout { rows, lanes, width, .. } = layout;
     let dy = &dy[first * lanes * width..];
     for (i, (dy, to)) in dy.chunks_exact(width).zip(to.chunks_exact_mut(width)).enumerate() {

@@ -2,7 +2,7 @@
 
 use super::Network;
 use super::owner::Owner;
-use crate::parameters::{Block, Entry, Reach, Role};
+use crate::parameters::{Block, Reach, Role};
 
 impl Network {
     /// The named pieces of the flat parameters but for sparse tables; padding belongs to the piece before it.
@@ -33,10 +33,9 @@ impl Network {
 
     /// The named pieces of the flat parameters that are not frozen.
     pub fn learning(&self) -> Vec<Block> {
-        let dense = |entry: &&Entry| entry.param.is_some_and(|param| !self.params[param].sparse);
         let mut blocks = self.blocks();
         // Blocks stand in the order of the entries.
-        let mut frozen = self.entries.iter().filter(dense).map(|entry| entry.frozen);
+        let mut frozen = self.dense_entries().map(|entry| entry.frozen);
         blocks.retain(|_| frozen.next() == Some(false));
         blocks
     }

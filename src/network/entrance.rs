@@ -22,10 +22,11 @@ pub struct TaskColumns {
 /// What belongs to which task in a value that not all tasks reach, `layers` neighbouring groups of it seen as one.
 pub fn task_columns(net: &Network, value: ValueId, layers: usize) -> Vec<TaskColumns> {
     let Value { groups, width, reach, ref columns, .. } = net.values[value];
-    let whole = |group| TaskColumns { task: 0, group, columns: 0..layers * width };
     match reach {
         Reach::All => Vec::new(),
-        Reach::One(task) => (0..groups / layers).map(|group| TaskColumns { task, ..whole(group) }).collect(),
+        Reach::One(task) => {
+            (0..groups / layers).map(|group| TaskColumns { task, group, columns: 0..layers * width }).collect()
+        }
         Reach::Columns => {
             let pieces = columns.iter().cloned().enumerate();
             pieces.map(|(task, columns)| TaskColumns { task, group: 0, columns }).collect()

@@ -163,11 +163,12 @@ impl<T: Real> Slabs<T> {
             let last = *users[p].first().expect("every parameter is some node's");
             let groups = net.params[p].groups;
             let layout = Layout { groups, rows: 1, lanes: tasks, width: net.params[p].range.len() / groups };
-            let place = |range: Range<usize>| {
+            let mut frozen = Vec::new();
+            for range in net.frozen_pieces(p) {
                 let at = range.start - net.params[p].range.start;
-                (at / layout.width, at % layout.width..at % layout.width + range.len())
-            };
-            let frozen: Vec<_> = net.frozen_pieces(p).map(place).collect();
+                let first = at % layout.width;
+                frozen.push((at / layout.width, first..first + range.len()));
+            }
             let tiled = !kept && frozen.is_empty() && users[p].len() == 1 && net.ops[last].tiles(p);
             let buffer = (!tiled).then(|| Buffer::zeros(layout)).transpose()?;
             let squares = match &buffer {

@@ -108,9 +108,13 @@ impl Network {
 
     /// Where frozen pieces of parameters stand, but for sparse tables.
     pub fn frozen(&self) -> Vec<Range<usize>> {
-        let dense = |entry: &&Entry| entry.param.is_some_and(|param| !self.params[param].sparse);
-        let pieces = self.entries.iter().filter(|entry| entry.frozen).filter(dense);
+        let pieces = self.dense_entries().filter(|entry| entry.frozen);
         pieces.map(|entry| entry.range.clone()).collect()
+    }
+
+    /// Named pieces of parameters, but for sparse tables.
+    fn dense_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.param.is_some_and(|param| !self.params[param].sparse))
     }
 
     /// Which task each group of a value belongs to.
@@ -198,8 +202,9 @@ impl Network {
     /// The parameters that the per-task backward is about: those all tasks reach; if there are none (one network a
     /// task), all but the heads. Frozen ones and sparse tables are not among them.
     pub fn shared(&self) -> Vec<ParamId> {
-        let dense = || self.params.iter().enumerate().filter(|(_, param)| !param.sparse);
-        let reach = if dense().any(|(_, param)| param.reach == Reach::All) { Reach::All } else { Reach::Own };
-        dense().filter(|(_, param)| param.reach == reach && param.learns).map(|(p, _)| p).collect()
+        let dense: Vec<ParamId> = (0..self.params.len()).filter(|&p| !self.params[p].sparse).collect();
+        let any = dense.iter().any(|&p| self.params[p].reach == Reach::All);
+        let reach = if any { Reach::All } else { Reach::Own };
+        dense.into_iter().filter(|&p| self.params[p].reach == reach && self.params[p].learns).collect()
     }
 }

@@ -241,16 +241,18 @@ fn gradients<T: Real>(
     other: Option<&Vec<Option<Buffer<T>>>>,
 ) -> Result<Vec<Option<Buffer<T>>>> {
     let wanted = purpose.passes().contains(&pass);
-    let make = |id: ValueId| {
-        let value = &net.values[id];
+    let mut gradients = Vec::with_capacity(net.values.len());
+    for (id, value) in net.values.iter().enumerate() {
         let seen = pass == Pass::Summed || id == net.representation || purpose.reaches(net, id);
         if !wanted || !value.learns || !seen {
-            return Ok(None);
+            gradients.push(None);
+            continue;
         }
-        match other.and_then(|other| other[id].as_ref()).filter(|_| value.reach != Reach::All) {
-            Some(buffer) => Ok(Some(buffer.share())),
-            None => Buffer::zeros(layout(value.groups, rows, lanes(net, id, pass), value.width)).map(Some),
-        }
-    };
-    (0..net.values.len()).map(make).collect()
+        let of_other = other.and_then(|other| other[id].as_ref());
+        gradients.push(Some(match of_other.filter(|_| value.reach != Reach::All) {
+            Some(buffer) => buffer.share(),
+            None => Buffer::zeros(layout(value.groups, rows, lanes(net, id, pass), value.width))?,
+        }));
+    }
+    Ok(gradients)
 }

@@ -66,9 +66,10 @@ impl<T: Real> HeadProducts<T> {
 /// `out = a a^T` for `a` `[outer, inner]`, in blocks of what is summed in single precision.
 fn in_blocks(out: &Tensor, a: &Tensor) -> Result<Vec<Product>> {
     let inner = a.size()[1];
-    let block = |from: i64| {
+    let mut products = Vec::new();
+    for from in (0..inner).step_by(SUMMED as usize) {
         let part = a.f_narrow(1, from, SUMMED.min(inner - from))?;
-        Product::new(out.shallow_clone(), part.shallow_clone(), part.f_transpose(0, 1)?)
-    };
-    (0..inner).step_by(SUMMED as usize).map(block).collect()
+        products.push(Product::new(out.shallow_clone(), part.shallow_clone(), part.f_transpose(0, 1)?)?);
+    }
+    Ok(products)
 }

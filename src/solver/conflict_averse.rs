@@ -121,7 +121,8 @@ impl<'a> Ball<'a> {
             let linear = self.linear(value);
             if value > 0.0 {
                 if program.minimise(&linear).is_some() {
-                    (most, value) = (None, 0.0);
+                    most = None;
+                    value = 0.0;
                     continue;
                 }
             } else {
@@ -135,7 +136,8 @@ impl<'a> Ball<'a> {
                 break;
             }
             let high = if long { value } else { most.unwrap_or(0.0) };
-            (least, most) = (if long { least } else { value }, Some(high));
+            least = if long { least } else { value };
+            most = Some(high);
             let root = self.root(&program);
             let rounding = 8.0 * f64::EPSILON * value.abs();
             // A root outside belongs to an active set that does not reach so far.
@@ -154,10 +156,10 @@ impl<'a> Ball<'a> {
         let mut a = 0.0;
         let mut b = 0.0;
         let mut d = 0.0;
-        for ((&i, p), k) in program.positive().iter().zip(&p).zip(&k) {
-            a += p * self.shares[i];
-            b += p * self.along[i];
-            d += k * self.along[i];
+        for (at, &i) in program.positive().iter().enumerate() {
+            a += p[at] * self.shares[i];
+            b += p[at] * self.along[i];
+            d += k[at] * self.along[i];
         }
         (b + (b * b - a * (d - self.radius * self.radius)).max(0.0).sqrt()) / a
     }

@@ -150,9 +150,12 @@ impl Given {
     /// A Jacobian `[rows, parameters]` of tasks 0, 1, 2 ... with losses of 1, and its Gramian.
     pub fn jacobian(rows: usize, jacobian: &[f64]) -> Self {
         let width = jacobian.len() / rows.max(1);
-        let row = |i: usize| &jacobian[i * width..(i + 1) * width];
-        let product = |i: usize| row(i / rows).iter().zip(row(i % rows)).map(|(a, b)| a * b).sum();
-        let gramian: Vec<f64> = (0..rows * rows).map(product).collect();
+        let mut gramian = vec![0.0; rows * rows];
+        for (i, a) in jacobian.chunks_exact(width.max(1)).enumerate() {
+            for (j, b) in jacobian.chunks_exact(width.max(1)).enumerate() {
+                gramian[i * rows + j] = a.iter().zip(b).map(|(a, b)| a * b).sum();
+            }
+        }
         let narrow = jacobian.iter().map(|&x| x as f32).collect();
         Self { gramian: Some(gramian), jacobian: Some(narrow), ..Self::losses(&vec![1.0; rows]) }
     }

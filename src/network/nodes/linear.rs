@@ -245,14 +245,14 @@ fn spread_over<T: Real>(
         return Ok(Input::Narrow { dx: dx.buffer, mode: dx.mode, weight: weight.share(), pieces });
     }
     let lanes = dx.buffer.layout.lanes;
-    let product = |TaskColumns { task, group, columns }: TaskColumns| {
+    let mut products = Vec::with_capacity(pieces.len());
+    for TaskColumns { task, group, columns } in pieces {
         let start = (group * rows * lanes + task) * inner;
         let lane = dx.buffer.view(&[rows, inner], &[lanes * inner, 1], start)?;
         let arrived = dy.view(&[rows, columns.len()], &[outer, 1], group * rows * outer + columns.start)?;
         let own = weight.view(&[columns.len(), inner], &[inner, 1], (group * outer + columns.start) * inner)?;
-        Product::new(lane, arrived, own)
-    };
-    let products = pieces.into_iter().map(product).collect::<Result<Vec<_>>>()?;
+        products.push(Product::new(lane, arrived, own)?);
+    }
     // With groups, each lane is filled in the groups of its own task alone.
     match (groups, dx.mode) {
         (1, mode) => Ok(Input::Products(products.into_iter().map(|product| (product, mode)).collect())),

@@ -90,11 +90,13 @@ fn curvature(
 fn common(gradients: &[Vec<f64>]) -> Vec<f64> {
     let count = gradients.len();
     let lengths: Vec<f64> = gradients.iter().map(|gradient| long_dot(gradient, gradient).sqrt()).collect();
-    let cosine = |i: usize, j: usize| {
-        let units = gradients[i].iter().zip(&gradients[j]).map(|(a, b)| a / lengths[i] * (b / lengths[j]));
-        if lengths[i] > 0.0 && lengths[j] > 0.0 { units.sum() } else { 0.0 }
-    };
-    let gramian: Vec<f64> = (0..count * count).map(|index| cosine(index / count, index % count)).collect();
+    let mut gramian = vec![0.0; count * count];
+    for i in (0..count).filter(|&i| lengths[i] > 0.0) {
+        for j in (0..count).filter(|&j| lengths[j] > 0.0) {
+            let units = gradients[i].iter().zip(&gradients[j]).map(|(a, b)| a / lengths[i] * (b / lengths[j]));
+            gramian[i * count + j] = units.sum();
+        }
+    }
     let width = gradients.first().map_or(0, Vec::len);
     let rounding = f64::EPSILON * (width as f64).sqrt().max(1.0);
     let mut sum = vec![0.0; width];

@@ -11,6 +11,7 @@ use polytask::machine::random::Stream;
 use polytask::model::Model;
 use polytask::trainer::Trainer;
 use polytask::trainer::epoch::Run;
+use polytask::trainer::settings::Settings;
 use polytask::{regularizer, weighting};
 use rows::{Target, data};
 use serde_json::{Value, json};
@@ -63,7 +64,7 @@ fn calls_with(encoder: Value, sharing: Value, head: Value, settings: Value, how:
         "encoder": encoder, "sharing": sharing, "head": head,
     });
     let mut model = Model::new(&description.to_string(), Vec::new()).unwrap();
-    let mut trainer = Trainer::new(&model, &settings.to_string()).unwrap();
+    let mut trainer = Trainer::new(&model, Settings::read(&settings.to_string()).unwrap()).unwrap();
     let s = Stream::new(1, &[]);
     let rows = 40 * 16 - 5;
     let x = (0..rows * 6).map(|i| s.normal(i as u64) as f32).collect();
@@ -100,7 +101,7 @@ fn calls_with_tables(settings: Value, how: Run) -> usize {
         "tasks": [{"name": "a", "loss": "mean_squared"}, {"name": "b", "loss": "mean_squared"}],
     });
     let mut model = Model::new(&description.to_string(), Vec::new()).unwrap();
-    let mut trainer = Trainer::new(&model, &settings.to_string()).unwrap();
+    let mut trainer = Trainer::new(&model, Settings::read(&settings.to_string()).unwrap()).unwrap();
     let (s, rows) = (Stream::new(2, &[]), 40 * 16 - 5);
     let codes = (0..rows * 5).map(|i| match i % 5 {
         0 => (s.bits(i as u64) % 9) as i64,

@@ -30,6 +30,7 @@ use polytask::solver::{cone, conflict_averse, dot, eigen, fair, hull};
 use polytask::task::Task;
 use polytask::trainer::Trainer;
 use polytask::trainer::epoch::Run;
+use polytask::trainer::settings::Settings;
 use polytask::weighting::standalone::{Known, Matrix, Standalone};
 use polytask::{encoder, head, loss, optim, sharing, weighting};
 use rows::{Target, data};
@@ -468,7 +469,7 @@ fn training() {
     let data = data(rows, x, targets);
     compare("a run", 1e-3, || {
         let mut model = Model::new(&described.to_string(), Vec::new()).unwrap();
-        let mut trainer = Trainer::new(&model, &settings.to_string()).unwrap();
+        let mut trainer = Trainer::new(&model, Settings::read(&settings.to_string()).unwrap()).unwrap();
         let how = Run { batch_size: 40, shuffle: true, keep_outputs: false, drop_last: false };
         trainer.run(&mut model, &data, how, None, &mut |_, _, _| Ok(())).unwrap();
         let entries = model.entries().len();

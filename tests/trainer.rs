@@ -10,6 +10,7 @@ use polytask::machine::random::Stream;
 use polytask::model::Model;
 use polytask::trainer::Trainer;
 use polytask::trainer::epoch::Run;
+use polytask::trainer::settings::Settings;
 use rows::{Target, data};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -77,7 +78,9 @@ fn largest_difference(a: &Model, b: &Model) -> f32 {
 #[test]
 fn training_lowers_every_loss_with_labels_missing() {
     let mut model = model(|_| ());
-    let mut trainer = Trainer::new(&model, &json!({"optimizer": {"name": "adam", "lr": 0.01}}).to_string()).unwrap();
+    let mut trainer =
+        Trainer::new(&model, Settings::read(&json!({"optimizer": {"name": "adam", "lr": 0.01}}).to_string()).unwrap())
+            .unwrap();
     let data = training(true);
     let first = epoch(&mut trainer, &mut model, &data, how(16));
     let last = (0..60).map(|_| epoch(&mut trainer, &mut model, &data, how(16))).last().unwrap();
@@ -99,7 +102,9 @@ fn gated(entropy: f64) -> Model {
 #[test]
 fn terms_are_part_of_the_objective_and_of_no_loss() {
     let (mut model, data) = (gated(0.5), training(true));
-    let mut trainer = Trainer::new(&model, &json!({"optimizer": {"name": "adam", "lr": 0.02}}).to_string()).unwrap();
+    let mut trainer =
+        Trainer::new(&model, Settings::read(&json!({"optimizer": {"name": "adam", "lr": 0.02}}).to_string()).unwrap())
+            .unwrap();
     assert_eq!(model.net.terms(), ["entropy", "spare_codes"]);
     let line = epoch(&mut trainer, &mut model, &data, how(ROWS));
     let number = |value: &Value| value.as_f64().unwrap();
@@ -121,7 +126,7 @@ fn terms_of_micro_batches_add_up() {
             let settings =
                 json!({"optimizer": {"name": "sgd", "lr": 0.1}, "accumulate": accumulate, "weighting": weighting});
             let (mut model, data) = (gated(0.5), training(true));
-            let mut trainer = Trainer::new(&model, &settings.to_string()).unwrap();
+            let mut trainer = Trainer::new(&model, Settings::read(&settings.to_string()).unwrap()).unwrap();
             let lines = (0..3).map(|_| epoch(&mut trainer, &mut model, &data, how(batch_size))).last().unwrap();
             (model, lines)
         };
@@ -143,7 +148,7 @@ fn losses_follow_a_loop_written_with_autograd() {
     let plain = json!({"name": "mlp", "hidden": [16], "activation": null});
     let mut model = model(|d| d["encoder"] = plain);
     let settings = json!({"optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9}});
-    let mut trainer = Trainer::new(&model, &settings.to_string()).unwrap();
+    let mut trainer = Trainer::new(&model, Settings::read(&settings.to_string()).unwrap()).unwrap();
     let (x, targets) = sample(1, ROWS, true);
     let params = model.entries().iter().enumerate().map(|(i, e)| {
         let shape: Vec<_> = e.shape.iter().map(|&n| n as i64).collect();
@@ -194,8 +199,8 @@ fn micro_batches_are_one_batch() {
     let still = json!({"name": "mlp", "hidden": [16], "activation": "tanh"});
     let (mut whole, mut parts) = (model(|d| d["encoder"] = still.clone()), model(|d| d["encoder"] = still.clone()));
     let settings = |accumulate: usize| json!({"optimizer": {"name": "sgd", "lr": 0.1}, "accumulate": accumulate, "clip_norm": 0.5});
-    let mut one = Trainer::new(&whole, &settings(1).to_string()).unwrap();
-    let mut four = Trainer::new(&parts, &settings(4).to_string()).unwrap();
+    let mut one = Trainer::new(&whole, Settings::read(&settings(1).to_string()).unwrap()).unwrap();
+    let mut four = Trainer::new(&parts, Settings::read(&settings(4).to_string()).unwrap()).unwrap();
     let data = training(true);
     for _ in 0..3 {
         let a = epoch(&mut one, &mut whole, &data, how(32));
@@ -213,7 +218,7 @@ fn reported(weighting: &Value, micro_batches: usize) -> polytask::error::Result<
     let settings = json!({"optimizer": {"name": "sgd", "lr": 1e-12}, "accumulate": micro_batches,
                           "weighting": weighting, "regularizers": [{"name": "l2", "strength": 0.1}],
                           "observe": ["weights"]});
-    let mut trainer = Trainer::new(&model, &settings.to_string())?;
+    let mut trainer = Trainer::new(&model, Settings::read(&settings.to_string())?)?;
     trainer.validate_on(training(false));
     Ok(epoch(&mut trainer, &mut model, &training(true), how(ROWS / micro_batches)))
 }
@@ -255,7 +260,8 @@ fn every_weighting_reports_of_micro_batches_what_it_reports_of_one_batch() {
 #[test]
 fn foreign_batches_give_the_same_bits_as_rows_in_memory() {
     let (mut a, mut b) = (model(|_| ()), model(|_| ()));
-    let (mut x, mut y) = (Trainer::new(&a, "{}").unwrap(), Trainer::new(&b, "{}").unwrap());
+    let (mut x, mut y) =
+        (Trainer::new(&a, Settings::default()).unwrap(), Trainer::new(&b, Settings::default()).unwrap());
     epoch(&mut x, &mut a, &training(true), Run { shuffle: false, ..how(ROWS) });
     y.step(&mut b, training(true), false).unwrap();
     assert_eq!(bits(&a), bits(&b));
@@ -264,7 +270,7 @@ fn foreign_batches_give_the_same_bits_as_rows_in_memory() {
 #[test]
 fn a_batch_without_labels_changes_nothing() {
     let mut model = model(|_| ());
-    let mut trainer = Trainer::new(&model, "{}").unwrap();
+    let mut trainer = Trainer::new(&model, Settings::default()).unwrap();
     let before = bits(&model);
     let (x, _) = sample(1, 8, false);
     let none =
@@ -279,7 +285,7 @@ fn a_diverging_run_stops_at_its_last_good_step() {
     let mut model =
         model(|d| d["encoder"] = json!({"name": "mlp", "hidden": [8], "activation": null, "norm": "batch"}));
     let settings = json!({"optimizer": {"name": "sgd", "lr": 1e30}}).to_string();
-    let mut trainer = Trainer::new(&model, &settings).unwrap();
+    let mut trainer = Trainer::new(&model, Settings::read(&settings).unwrap()).unwrap();
     let data = training(false);
     let error = loop {
         let before = bits(&model);
@@ -301,7 +307,7 @@ fn a_resumed_run_ends_with_the_same_bits() {
     let run = Run { keep_outputs: true, ..how(10) };
     let start = || {
         let model = model(|d| d["tasks"][0]["loss"] = json!({"name": "cross_entropy", "class_weights": "balanced"}));
-        let mut trainer = Trainer::new(&model, &settings.to_string()).unwrap();
+        let mut trainer = Trainer::new(&model, Settings::read(&settings.to_string()).unwrap()).unwrap();
         trainer.plan(Some(20)).unwrap();
         (model, trainer)
     };
@@ -337,14 +343,17 @@ fn a_resumed_run_ends_with_the_same_bits() {
 fn a_checkpoint_of_another_model_or_other_settings_is_refused_and_changes_nothing() {
     let path = std::env::temp_dir().join(format!("polytask-other-{}.safetensors", std::process::id()));
     let mut a = model(|_| ());
-    let trainer = Trainer::new(&a, "{}").unwrap();
+    let trainer = Trainer::new(&a, Settings::default()).unwrap();
     trainer.save(&a, &path, "", &[]).unwrap();
     let mut other = model(|d| d["encoder"]["hidden"] = json!([16, 9]));
     let before = bits(&other);
-    let error = Trainer::new(&other, "{}").unwrap().restore(&mut other, &path).unwrap_err().to_string();
+    let error = Trainer::new(&other, Settings::default()).unwrap().restore(&mut other, &path).unwrap_err().to_string();
     assert!(error.contains("`encoder`"), "{error}");
     assert_eq!(bits(&other), before);
-    let error = Trainer::new(&a, &json!({"clip_norm": 2}).to_string()).unwrap().restore(&mut a, &path).unwrap_err();
+    let error = Trainer::new(&a, Settings::read(&json!({"clip_norm": 2}).to_string()).unwrap())
+        .unwrap()
+        .restore(&mut a, &path)
+        .unwrap_err();
     assert!(error.to_string().contains("`clip_norm` is null there and 2.0 here"), "{error}");
     std::fs::remove_file(&path).unwrap();
 }
@@ -375,7 +384,7 @@ fn the_jacobian_adds_up_to_the_gradient_and_squares_to_the_gramian() {
 fn a_saved_model_is_the_same_model() {
     let path = std::env::temp_dir().join(format!("polytask-model-{}.safetensors", std::process::id()));
     let mut model = model(|_| ());
-    epoch(&mut Trainer::new(&model, "{}").unwrap(), &mut model, &training(true), how(16));
+    epoch(&mut Trainer::new(&model, Settings::default()).unwrap(), &mut model, &training(true), how(16));
     model.set_notes("{\"a\": [1]}").unwrap();
     model.save(&path).unwrap();
     let again = Model::open(&path, |_| Ok(Vec::new())).unwrap();
@@ -404,7 +413,7 @@ fn sizes_and_seeds_that_cannot_be_are_refused() {
 fn a_batch_that_waits_for_its_step_may_be_overwritten() {
     let run = |overwrite: bool| {
         let mut model = model(|d| d["encoder"] = json!({"name": "mlp", "hidden": [4], "activation": "tanh"}));
-        let mut trainer = Trainer::new(&model, &json!({"accumulate": 2}).to_string()).unwrap();
+        let mut trainer = Trainer::new(&model, Settings::read(&json!({"accumulate": 2}).to_string()).unwrap()).unwrap();
         let (mut features, targets) = sample(1, ROWS, true);
         // SAFETY: `features` outlives every use of this array.
         let borrowed =

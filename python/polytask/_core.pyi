@@ -225,6 +225,18 @@ class Trainer:
         """The settings as JSON, with every default filled in."""
 
     @property
+    def accumulate(self) -> int:
+        """Batches a step."""
+
+    @property
+    def weighting(self) -> str:
+        """The name of the weighting."""
+
+    @property
+    def regularizers(self) -> list[str]:
+        """The names of the regularizers."""
+
+    @property
     def steps(self) -> int:
         """Steps of the optimizer so far."""
 

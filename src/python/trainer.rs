@@ -17,6 +17,7 @@ use crate::model::Model;
 use crate::trainer::Trainer;
 use crate::trainer::checkpoint::Checkpoint;
 use crate::trainer::epoch::{Run, Sets};
+use crate::trainer::settings::Settings;
 use crate::{meter, value_error};
 
 /// Trains one model.
@@ -48,7 +49,7 @@ impl PyTrainer {
     #[new]
     fn new(py: Python<'_>, model: &Bound<'_, PyModel>, settings: &str) -> PyResult<Self> {
         let shared = model.get();
-        let trainer = shared.with(py, |model| Trainer::new(model, settings))?;
+        let trainer = shared.with(py, |model| Trainer::new(model, Settings::read(settings)?))?;
         Ok(Self { model: shared.model.clone(), trainer: Mutex::new(trainer) })
     }
 
@@ -56,6 +57,24 @@ impl PyTrainer {
     #[getter]
     fn settings(&self, py: Python<'_>) -> PyResult<String> {
         self.look(py, Trainer::settings)
+    }
+
+    /// Batches a step.
+    #[getter]
+    fn accumulate(&self, py: Python<'_>) -> PyResult<usize> {
+        self.look(py, Trainer::accumulate)
+    }
+
+    /// The name of the weighting.
+    #[getter]
+    fn weighting(&self, py: Python<'_>) -> PyResult<String> {
+        self.look(py, Trainer::weighting)
+    }
+
+    /// The names of the regularizers.
+    #[getter]
+    fn regularizers(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.look(py, Trainer::regularizers)
     }
 
     /// Steps of the optimizer so far.

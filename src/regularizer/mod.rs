@@ -87,12 +87,11 @@ pub struct Term {
 }
 
 impl Term {
-    /// Reads a description for a model with these places.
+    /// A regularizer for a model with these places.
     ///
     /// # Errors
-    /// What [`build`] and [`Regularizer::choose`] refuse.
-    pub fn new(description: &Value, all: &Places) -> Result<Self> {
-        let mut regularizer = build(description)?;
+    /// What [`Regularizer::choose`] refuses.
+    pub fn new(mut regularizer: Box<dyn Regularizer>, all: &Places) -> Result<Self> {
         let places = regularizer.choose(all)?;
         Ok(Self { regularizer, value: 0.0, all: places.clone(), places })
     }

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::Trainer;
 use super::epoch::{Run, Sums};
 use super::observed::Observed;
-use super::threads;
+use super::settings::Settings;
+use super::threads::{self, Threads};
 use crate::error::Result;
 use crate::file::format::CHECKPOINT;
 use crate::file::{self, Contents};
@@ -190,10 +191,9 @@ impl Trainer {
     fn resumed(&self, model: &Model, contents: &Contents<'_>) -> Result<Self> {
         let state: State = serde_json::from_str(contents.get_text("state")?)
             .map_err(|error| value_error!("damaged state ({error})"))?;
-        let mut settings = json(&self.settings())?;
-        settings["observe"] = self.decider.observed.wanted();
-        settings["threads"] = self.threads.describe();
-        let mut fresh = Self::new(model, &settings.to_string())?;
+        let observe = self.decider.observed.wanted();
+        let threads = Threads::new(&self.threads.describe())?;
+        let mut fresh = Self::new(model, Settings { observe, threads, ..Settings::read(&self.settings())? })?;
         let slot =
             |name: &&str| contents.get_tensor(&format!("optimizer/{name}"), &[model.net.dense()]).map(<[f32]>::to_vec);
         fresh.updater.slots = fresh.updater.optimizer.slots().iter().map(slot).collect::<Result<_>>()?;

@@ -12,28 +12,29 @@ mod probe;
 mod regularized;
 pub mod requirements;
 mod scratch;
+pub mod settings;
 pub mod step;
 mod tables;
 mod threads;
 mod updater;
 mod ways;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::data::Data;
 use crate::error::Result;
 use crate::meter::{Meter, Wanted};
 use crate::model::Model;
-use crate::model::description::read_seed;
 use crate::regularizer::Term;
 use crate::weighting::{Needs, Notice};
-use crate::{bail, optim, schedule, value_error, weighting};
+use crate::{bail, weighting};
 
 use clock::Clock;
 use decider::Decider;
 use epoch::Epoch;
 use observed::Observed;
 use scratch::Scratch;
+use settings::Settings;
 use threads::{Stretch, Threads};
 use updater::Updater;
 
@@ -51,47 +52,26 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Reads JSON settings for a model: `{"optimizer", "schedule", "weighting", "regularizers", "clip_norm",
-    /// "accumulate", "seed", "threads", "observe"}`.
+    /// For a model, of these settings.
     ///
     /// # Errors
-    /// Whatever is unknown or out of range.
-    pub fn new(model: &Model, settings: &str) -> Result<Self> {
-        let settings: Value = serde_json::from_str(settings).map_err(|error| value_error!("settings: {error}"))?;
-        let or = |key: &str, default: &str| match &settings[key] {
-            Value::Null => Value::from(default),
-            given => given.clone(),
-        };
-        let optimizer = optim::build(&or("optimizer", "adam"))?;
-        let weighting = weighting::build(&or("weighting", "equal"))?;
-        let schedule = schedule::build(&or("schedule", "constant"))?;
-        let clip_norm = positive(&settings["clip_norm"], "clip_norm")?;
-        let accumulate = match &settings["accumulate"] {
-            Value::Null => 1,
-            value => value
-                .as_u64()
-                .filter(|&n| n > 0)
-                .map(|n| n as usize)
-                .ok_or_else(|| value_error!("`accumulate` should be a whole number of at least 1; got {value}"))?,
-        };
-        let observed = Observed::new(&settings["observe"], model.tasks.len())?;
-        let decider = Decider::new(weighting, model, accumulate, observed)?;
+    /// Settings that do not fit the model.
+    pub fn new(model: &Model, settings: Settings) -> Result<Self> {
+        let Settings { optimizer, schedule, weighting, regularizers, clip_norm, accumulate, seed, threads, observe } =
+            settings;
+        let tasks = model.tasks.len();
+        let decider = Decider::new(weighting, model, accumulate, Observed::new(observe, tasks))?;
         let names: Vec<_> = model.tasks.iter().map(|task| task.name.as_str()).collect();
         let places = regularized::places(&model.net, &names);
-        let regularizers: Vec<_> = match &settings["regularizers"] {
-            Value::Null => Vec::new(),
-            Value::Array(each) => each.iter().map(|each| Term::new(each, &places)).collect::<Result<_>>()?,
-            other => bail!("`regularizers` should be a list; got {other}"),
-        };
-        let updater = Updater::new(&model.net, optimizer, schedule, regularizers, clip_norm)?;
-        let seed = read_seed(&settings["seed"])?;
-        let (tasks, terms) = (model.tasks.len(), model.net.terms().len());
+        let terms = regularizers.into_iter().map(|regularizer| Term::new(regularizer, &places));
+        let updater = Updater::new(&model.net, optimizer, schedule, terms.collect::<Result<_>>()?, clip_norm)?;
+        let terms = model.net.terms().len();
         Ok(Self {
             clock: Clock { seed, accumulate, steps: 0, epochs: 0, total_steps: None },
             epoch: Epoch::new(tasks, updater.regularizers.len(), terms),
             decider,
             updater,
-            threads: Threads::new(&settings["threads"])?,
+            threads,
             balanced: false,
             scratch: Scratch::new(tasks, terms),
         })
@@ -117,6 +97,22 @@ impl Trainer {
                "regularizers": self.updater.regularizers.iter().map(|term| term.regularizer.describe()).collect::<Vec<_>>(),
                "seed": self.clock.seed})
         .to_string()
+    }
+
+    /// Batches a step.
+    pub fn accumulate(&self) -> usize {
+        self.clock.accumulate
+    }
+
+    /// The name of the weighting.
+    pub fn weighting(&self) -> String {
+        self.decider.weighting.describe()["name"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The names of the regularizers.
+    pub fn regularizers(&self) -> Vec<String> {
+        let name = |term: &Term| term.regularizer.describe()["name"].as_str().unwrap_or_default().to_owned();
+        self.updater.regularizers.iter().map(name).collect()
     }
 
     /// Steps of the optimizer so far.
@@ -220,15 +216,5 @@ impl Trainer {
     /// Shows the schedule what it watches, at the end of an epoch.
     pub fn observe(&mut self, value: f64, higher_is_better: bool) {
         self.updater.schedule.observe(value, higher_is_better);
-    }
-}
-
-fn positive(value: &Value, name: &str) -> Result<Option<f64>> {
-    match value {
-        Value::Null => Ok(None),
-        value => match value.as_f64().filter(|&x| x > 0.0 && x.is_finite()) {
-            Some(x) => Ok(Some(x)),
-            None => Err(value_error!("`{name}` should be a number above 0 or None; got {value}")),
-        },
     }
 }

@@ -8,6 +8,38 @@ use crate::error::Result;
 use crate::parameters::TaskId;
 use crate::weighting::Decision;
 
+/// What an epoch is to show beside losses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Observe {
+    /// Means of the tasks' weights.
+    pub weights: bool,
+    /// Lengths of the tasks' gradients and cosines between them, whatever the weighting looks at.
+    pub gradients: bool,
+}
+
+impl Observe {
+    /// Reads a list of `"weights"` and `"gradients"`; null is an empty one.
+    ///
+    /// # Errors
+    /// Something else.
+    pub fn read(settings: &Value) -> Result<Self> {
+        let mut observe = Self::default();
+        let wanted = match settings {
+            Value::Null => &[][..],
+            Value::Array(all) => all,
+            other => bail!("`observe` should be a list; got {other}"),
+        };
+        for each in wanted {
+            match each.as_str() {
+                Some("weights") => observe.weights = true,
+                Some("gradients") => observe.gradients = true,
+                _ => bail!("`observe` should hold \"weights\" or \"gradients\"; got {each}"),
+            }
+        }
+        Ok(observe)
+    }
+}
+
 /// Sums over the running epoch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
@@ -28,32 +60,16 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Reads `"observe"` of the settings.
-    ///
-    /// # Errors
-    /// Something else than a list of `"weights"` and `"gradients"`.
-    pub fn new(settings: &Value, tasks: usize) -> Result<Self> {
-        let mut observed = Self::default();
-        let wanted = match settings {
-            Value::Null => &[][..],
-            Value::Array(all) => all,
-            other => bail!("`observe` should be a list; got {other}"),
-        };
-        for each in wanted {
-            match each.as_str() {
-                Some("weights") => observed.weights = true,
-                Some("gradients") => observed.gradients = true,
-                _ => bail!("`observe` should hold \"weights\" or \"gradients\"; got {each}"),
-            }
-        }
+    /// Of so many tasks, at the begin of an epoch.
+    pub fn new(wanted: Observe, tasks: usize) -> Self {
+        let mut observed = Self { weights: wanted.weights, gradients: wanted.gradients, ..Self::default() };
         observed.clear(tasks);
-        Ok(observed)
+        observed
     }
 
-    /// What [`Observed::new`] read.
-    pub fn wanted(&self) -> Value {
-        let each = [(self.weights, "weights"), (self.gradients, "gradients")];
-        each.into_iter().filter(|(wanted, _)| *wanted).map(|(_, name)| name).collect()
+    /// What [`Observed::new`] was told.
+    pub fn wanted(&self) -> Observe {
+        Observe { weights: self.weights, gradients: self.gradients }
     }
 
     /// Begins an epoch.

@@ -109,7 +109,7 @@ class Loop:
     @property
     def regularizers(self) -> list[str]:
         """The columns of the regularizers."""
-        return observation.regularizers(each["name"] for each in json.loads(self.core.settings)["regularizers"])
+        return observation.regularizers(self.core.regularizers)
 
     @property
     def names(self) -> list[str]:
@@ -130,10 +130,10 @@ class Loop:
         if isinstance(self.data, Mixed):
             self._check_mix(self.data)
         if self.core.needs_validation and in_memory(self.validation) is None:
-            weighting = json.loads(self.core.settings)["weighting"]["name"]
+            came = "none" if self.validation is None else "batches from outside"
             raise ValueError(
-                f"`validation` should be rows in memory, or a fraction of `data`, because the weighting {weighting!r} "
-                "looks at them in each step; got " + ("none" if self.validation is None else "batches from outside")
+                "`validation` should be rows in memory, or a fraction of `data`, because the weighting "
+                f"{self.core.weighting!r} looks at them in each step; got {came}"
             )
         for name, data in (("data", self.data), ("validation", self.validation)):
             if isinstance(data, Stream) and data.once and self.epochs > 1:
@@ -141,10 +141,8 @@ class Loop:
                                  "a DataLoader or an object whose `__iter__` starts again")  # fmt: skip
 
     def _check_mix(self, mixed: Mixed) -> None:
-        settings = json.loads(self.core.settings)
-        weighting = settings["weighting"]["name"]
-        accumulate = settings["accumulate"]
-        if self.core.compares and accumulate == 1 and len(mixed.parts) > 1:
+        weighting = self.core.weighting
+        if self.core.compares and self.core.accumulate == 1 and len(mixed.parts) > 1:
             _log.warning(
                 "each batch has rows of one data set alone, and the weighting %r compares the tasks of a step: "
                 "pt.Trainer(accumulate=%s) makes one step of so many batches",
@@ -227,7 +225,7 @@ class Loop:
         self.scores = self._scores()
         self.core.measure(self.scores.wanted if self.metrics else "[]")
         batches = self.batches
-        accumulate = json.loads(self.core.settings)["accumulate"]
+        accumulate = self.core.accumulate
         total = None if batches is None else self.first_step + self.epochs * -(-batches // accumulate)
         self.core.plan(None if total is None else min(total, 2**63 - 1))
         if self.core.needs_validation:

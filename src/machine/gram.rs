@@ -16,7 +16,7 @@ const TILE: usize = 4;
 pub fn add_products<T: Real>(slab: &[T], tasks: usize, gramian: &mut [f64]) {
     let width = slab.len() / tasks.max(1);
     for start in (0..width).step_by(BLOCK) {
-        let columns = Columns { width, start, count: (width - start).min(BLOCK) };
+        let columns = ColumnBlock { width, start, count: (width - start).min(BLOCK) };
         block_products(slab, columns, tasks, gramian);
     }
 }
@@ -74,7 +74,7 @@ impl<T: Real> Square<T> {
 
 /// Some columns of rows of a width.
 #[derive(Clone, Copy)]
-struct Columns {
+struct ColumnBlock {
     width: usize,
     start: usize,
     count: usize,
@@ -82,8 +82,8 @@ struct Columns {
 
 vectorised! {
 /// The products over one block of columns.
-fn block_products<T: Real>(slab: &[T], columns: Columns, tasks: usize, gramian: &mut [f64]) {
-    let Columns { width, start, count } = columns;
+fn block_products<T: Real>(slab: &[T], columns: ColumnBlock, tasks: usize, gramian: &mut [f64]) {
+    let ColumnBlock { width, start, count } = columns;
     let row = |task: usize| &slab[task * width + start..][..count];
     for i in (0..tasks).step_by(TILE) {
         for j in (0..=i).step_by(TILE) {

@@ -50,7 +50,7 @@ pub struct BatchNorm {
 
 /// What a forward leaves for the backward: the standardised numbers, inverse deviations, and the scale that follows.
 #[derive(Clone, Copy)]
-struct Stored<'a, T> {
+struct Standardised<'a, T> {
     normal: &'a [T],
     inverse: &'a [T],
     scale: &'a [T],
@@ -195,8 +195,8 @@ impl<T: Real> Kernel for LayerNormKernel<T> {
         back.parameters(step, normal);
         let Some(dx) = &mut back.dx else { return Ok(()) };
         let keep = dx.mode == Mode::Add;
-        let stored = Stored { normal, inverse, scale };
-        give_back_rows(back.dy.layout, back.dy.slice(), stored, dx.buffer.slice_mut(), keep);
+        let standardised = Standardised { normal, inverse, scale };
+        give_back_rows(back.dy.layout, back.dy.slice(), standardised, dx.buffer.slice_mut(), keep);
         Ok(())
     }
 }
@@ -232,8 +232,8 @@ fn affine<T: Real>(layout: Layout, normal: &[T], scale: &[T], shift: &[T], y: &m
 
 vectorised! {
 /// The gradient of [`standardise`], after that of [`affine`].
-fn give_back_rows<T: Real>(layout: Layout, dy: &[T], stored: Stored<'_, T>, dx: &mut [T], keep: bool) {
-    let Stored { normal, inverse, scale } = stored;
+fn give_back_rows<T: Real>(layout: Layout, dy: &[T], standardised: Standardised<'_, T>, dx: &mut [T], keep: bool) {
+    let Standardised { normal, inverse, scale } = standardised;
     let Layout { rows, lanes, width, .. } = layout;
     let n = T::of(width as f64);
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
@@ -381,9 +381,9 @@ impl<T: Real> Kernel for BatchNormKernel<T> {
                 along[group * size..][..size].fill(T::ZERO);
             }
         }
-        let stored = Stored { normal, inverse, scale };
+        let standardised = Standardised { normal, inverse, scale };
         let sums = ColumnSums { plain: sum, along };
-        give_back_columns(layout, back.dy.slice(), stored, sums, dx.buffer.slice_mut(), keep);
+        give_back_columns(layout, back.dy.slice(), standardised, sums, dx.buffer.slice_mut(), keep);
         Ok(())
     }
 }
@@ -448,12 +448,12 @@ vectorised! {
 fn give_back_columns<T: Real>(
     layout: Layout,
     dy: &[T],
-    stored: Stored<'_, T>,
+    standardised: Standardised<'_, T>,
     sums: ColumnSums<'_, T>,
     dx: &mut [T],
     keep: bool,
 ) {
-    let Stored { normal, inverse, scale } = stored;
+    let Standardised { normal, inverse, scale } = standardised;
     let ColumnSums { plain, along } = sums;
     let Layout { rows, lanes, width, .. } = layout;
     let share = T::ONE / T::of(rows as f64);

@@ -67,7 +67,7 @@ pub trait Evidence {
     /// Products of their gradients at the shared parameters, `[rows, rows]`.
     ///
     /// # Errors
-    /// libtorch, or a weighting that did not ask for it in [`Weighting::needs`](super::Weighting::needs).
+    /// libtorch, or a weighting that did not ask for it in [`Claims::needs`](super::Claims::needs).
     fn gramian(&mut self) -> Result<&[f64]>;
 
     /// How far off a cosine between two of these gradients may be, by the rounding of [`Evidence::gramian`].
@@ -95,7 +95,7 @@ pub trait Evidence {
     /// As for [`Evidence::gramian`].
     fn jacobian(&mut self) -> Result<&[f32]>;
 
-    /// As [`Evidence::jacobian`], on one of the [`Weighting::parts`](super::Weighting::parts) disjoint parts of the
+    /// As [`Evidence::jacobian`], on one of the [`Claims::parts`](super::Claims::parts) disjoint parts of the
     /// batch. A task that has labels only in other parts has a row of zeros.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ pub trait Evidence {
     }
 
     /// Losses and gradients with `shift` added to all parameters but sparse tables (empty for none), for weightings that
-    /// [validate](super::Weighting::validates). The parameters come back as they were.
+    /// [validate](super::Claims::validates). The parameters come back as they were.
     ///
     /// # Errors
     /// As for [`Evidence::gramian`].

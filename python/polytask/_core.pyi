@@ -25,6 +25,7 @@ __all__ = [
     "level",
     "levels",
     "meant",
+    "metrics",
     "torch_version",
 ]
 

@@ -10,7 +10,7 @@ use polytask::network::nodes::island::Module;
 use polytask::network::nodes::mixture::Experts;
 use polytask::network::nodes::stitch::{Mix, Rule};
 use polytask::network::pass::{Pass, Purpose, Step, Store};
-use polytask::network::plan::Plan;
+use polytask::network::plan::{Backend, Plan};
 use polytask::network::{Network, ValueId};
 use polytask::parameters::flat::Params;
 use polytask::parameters::touched::SparseGradient;
@@ -158,16 +158,42 @@ impl Case {
                 gradients.iter().map(|g| Vec::<f64>::try_from(g.reshape([-1])).unwrap()).collect()
             })
             .collect();
+        let outputs: Vec<_> = outputs.iter().map(|want| Vec::<f64>::try_from(want.reshape([-1])).unwrap()).collect();
+        let state = self.params.state.slice().to_vec();
+        let sparse = self.net.params.iter().any(|param| param.sparse);
+        for backend in [Backend::Formulas, Backend::Loops].into_iter().filter(|b| !(sparse && *b == Backend::Formulas))
+        {
+            self.params.state.slice_mut().copy_from_slice(&state);
+            self.params.gradients.slice_mut().fill(0.0);
+            self.plan = self.plan_by(backend, Purpose::BOTH);
+            self.compare(backend, training, &outputs, &terms, &rows);
+        }
+    }
+
+    fn plan_by(&self, backend: Backend, purpose: Purpose) -> Plan<f64> {
+        // SAFETY: no slice of the parameters is held while the plan runs.
+        unsafe { Plan::by(backend, &self.net, &self.params, self.rows, purpose) }.unwrap()
+    }
+
+    /// What a plan gives against outputs, terms and each task's gradients of every parameter.
+    fn compare(
+        &mut self,
+        backend: Backend,
+        training: bool,
+        outputs: &[Vec<f64>],
+        terms: &[f64],
+        rows: &[Vec<Vec<f64>>],
+    ) {
         let state = self.params.state.slice().to_vec();
         let got = self.run(Pass::Summed, training);
-        for (got, want) in got.iter().zip(&outputs) {
-            close(got, &Vec::<f64>::try_from(want.reshape([-1])).unwrap(), "outputs");
+        for (got, want) in got.iter().zip(outputs) {
+            close(got, want, &format!("outputs by {backend:?}"));
         }
         let mut got = vec![0.0; self.net.terms().len()];
         self.plan.add_terms(&mut got);
-        close(&got, &terms, "terms");
-        self.check_summed(&rows, "summed");
-        self.check_weighed(&rows, &state, training);
+        close(&got, terms, &format!("terms by {backend:?}"));
+        self.check_summed(rows, "summed");
+        self.check_weighed(rows, &state, training);
         self.params.state.slice_mut().copy_from_slice(&state);
         self.params.gradients.slice_mut().fill(f64::NAN);
         // Twice, since new memory is zero where a later step finds the one before.
@@ -175,12 +201,10 @@ impl Case {
             self.params.state.slice_mut().copy_from_slice(&state);
             self.run(Pass::PerTask, training);
         }
-        self.check_per_task(&rows);
+        self.check_per_task(rows);
         let whole = self.plan.slabs().unwrap().gramian();
         self.params.state.slice_mut().copy_from_slice(&state);
-        // SAFETY: no slice of the parameters is held while the plan runs.
-        let small =
-            unsafe { Plan::new(&self.net, &self.params, self.rows, Purpose::PerTask(Store::Within(0))) }.unwrap();
+        let small = self.plan_by(backend, Purpose::PerTask(Store::Within(0)));
         let large = std::mem::replace(&mut self.plan, small);
         self.run(Pass::PerTask, training);
         let slabs = self.plan.slabs().unwrap();
@@ -188,10 +212,7 @@ impl Case {
         assert!(self.net.shared().iter().all(|&p| slabs.row(p, 0).is_none()));
         if halves::supported() {
             self.params.state.slice_mut().copy_from_slice(&state);
-            // SAFETY: no slice of the parameters is held while the plan runs.
-            let halved =
-                unsafe { Plan::new(&self.net, &self.params, self.rows, Purpose::PerTask(Store::Halves)) }.unwrap();
-            self.plan = halved;
+            self.plan = self.plan_by(backend, Purpose::PerTask(Store::Halves));
             self.run(Pass::PerTask, training);
             let (halved, tasks) = (self.plan.slabs().unwrap().gramian(), rows.len());
             for (k, (got, want)) in halved.iter().zip(&whole).enumerate() {

@@ -1,6 +1,7 @@
 //! What stands between the mathematics and the processor: memory, products, loops, threads, numbers at random.
 
 pub mod buffer;
+pub mod draws;
 pub mod gram;
 pub mod half;
 pub mod lent;

@@ -26,6 +26,11 @@ impl Stream {
         Self { key: mix(self.bits(index)) }
     }
 
+    /// Which stream it is.
+    pub fn key(self) -> u64 {
+        self.key
+    }
+
     /// 64 random bits.
     #[inline(always)]
     pub fn bits(self, index: u64) -> u64 {

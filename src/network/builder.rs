@@ -7,6 +7,7 @@ mod numbered;
 mod parameters;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::node::Node;
 use super::nodes::activation::{self, Activation};
@@ -316,7 +317,7 @@ impl Builder {
         for param in op.params() {
             self.net.params[param].reach = reach;
         }
-        self.net.ops.push(Box::new(op));
+        self.net.ops.push(Arc::new(op));
         output
     }
 

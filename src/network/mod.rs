@@ -2,7 +2,9 @@
 
 mod blocks;
 pub mod builder;
+pub mod differentiated;
 pub mod entrance;
+pub mod formula;
 pub mod gradient;
 pub mod node;
 pub mod nodes;
@@ -13,6 +15,7 @@ pub mod prepare;
 pub mod representation;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::parameters;
 use crate::parameters::{Entry, Param, ParamId, Reach};
@@ -83,7 +86,7 @@ pub struct Network {
     /// Value 0 is the numeric features.
     pub values: Vec<Value>,
     /// The nodes in forward order.
-    pub ops: Vec<Box<dyn Node>>,
+    pub ops: Vec<Arc<dyn Node>>,
     /// The parameters.
     pub params: Vec<Param>,
     /// Named pieces of parameters, then of state.
@@ -115,6 +118,12 @@ impl Network {
     /// Named pieces of parameters, but for sparse tables.
     fn dense_entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| entry.param.is_some_and(|param| !self.params[param].sparse))
+    }
+
+    /// Where frozen pieces of the flat state start.
+    pub fn frozen_state(&self) -> Vec<usize> {
+        let pieces = self.entries.iter().filter(|entry| entry.param.is_none() && entry.frozen);
+        pieces.map(|entry| entry.range.start).collect()
     }
 
     /// Which task each group of a value belongs to.

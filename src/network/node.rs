@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use super::differentiated::Differentiated;
+use super::formula::{Computed, Given};
 use super::pass::{Pass, Step};
 use super::prepare::Prepare;
 use super::{Network, ValueId};
@@ -17,6 +19,11 @@ pub trait Node: Prepares<f32> + Prepares<f64> + Debug + Send + Sync {
     fn inputs(&self) -> Vec<ValueId>;
     /// The value it fills.
     fn output(&self) -> ValueId;
+    /// What it computes, as tensor algebra that libtorch can differentiate.
+    ///
+    /// # Errors
+    /// What code of the caller's own making raises.
+    fn formula(&self, given: &Given<'_>) -> Result<Computed>;
     /// The parameters it uses.
     fn params(&self) -> Vec<ParamId> {
         Vec::new()
@@ -43,13 +50,15 @@ pub trait Node: Prepares<f32> + Prepares<f64> + Debug + Send + Sync {
     }
 }
 
-/// The half of a node that is made for one number type.
-pub trait Prepares<T> {
+/// The half of a node that is made for one number type. A node without loops of its own is differentiated by libtorch.
+pub trait Prepares<T: Real> {
     /// Makes the kernel: every view and buffer, once.
     ///
     /// # Errors
     /// What libtorch refuses.
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>>;
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+        Ok(Box::new(Differentiated::new(at)?))
+    }
 }
 
 /// A number type that plans work in.

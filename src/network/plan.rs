@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::differentiated::Differentiated;
 use super::gradient::{Contributions, Slabs, lanes};
 use super::node::{Kernel, Number};
 use super::pass::{Pass, Purpose, Step};
@@ -24,6 +25,15 @@ pub struct Window {
     pub stride: usize,
     /// Numbers a row.
     pub width: usize,
+}
+
+/// How nodes are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// By their loops; by libtorch's autograd where a node has none.
+    Loops,
+    /// By their formulas and autograd alone.
+    Formulas,
 }
 
 /// A network's buffers and kernels for one number of rows.
@@ -60,6 +70,24 @@ impl<T: Number> Plan<T> {
     /// As long as the plan lives, no method of it may run while anybody else has a slice of `params`, or while another
     /// plan over `params` runs, but that plans which only run forward, to evaluate, may do so side by side.
     pub unsafe fn new(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose) -> Result<Self> {
+        // SAFETY: what is asked of the caller is asked of ours.
+        unsafe { Self::by(Backend::Loops, net, params, rows, purpose) }
+    }
+
+    /// The same by loops, where nodes have some, or by formulas alone.
+    ///
+    /// # Errors
+    /// What libtorch refuses; a node that has no formula for what it is.
+    ///
+    /// # Safety
+    /// As of [`Plan::new`].
+    pub unsafe fn by(
+        backend: Backend,
+        net: &Network,
+        params: &Params<T>,
+        rows: usize,
+        purpose: Purpose,
+    ) -> Result<Self> {
         let values = net.values.iter().map(|v| Buffer::zeros(layout(v.groups, rows, 1, v.width)));
         let values = values.collect::<Result<Vec<_>>>()?;
         let summed = gradients(net, rows, purpose, Pass::Summed, None)?;
@@ -77,7 +105,11 @@ impl<T: Number> Plan<T> {
             let contributions = &contributions;
             let slabs = slabs.as_ref();
             let at = Prepare { net, rows, node, purpose, params, values, gradients, contributions, slabs };
-            T::kernel(net.ops[node].as_ref(), &at)
+            let kernel: Box<dyn Kernel> = match backend {
+                Backend::Loops => T::kernel(net.ops[node].as_ref(), &at)?,
+                Backend::Formulas => Box::new(Differentiated::new(&at)?),
+            };
+            Ok(kernel)
         });
         let kernels = kernels.collect::<Result<Vec<_>>>()?;
         let clear =

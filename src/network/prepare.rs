@@ -98,6 +98,11 @@ impl<T: Real> Prepare<'_, T> {
         self.enters(k).then(|| Entrance::new(task_columns(self.net, output, 1)))
     }
 
+    /// Whether this node's output belongs to single tasks while an input is reached by all.
+    pub(super) fn enters_any(&self) -> bool {
+        (0..self.net.ops[self.node].inputs().len()).any(|k| self.enters(k))
+    }
+
     fn enters(&self, k: usize) -> bool {
         let from = self.net.values[self.net.ops[self.node].output()].reach;
         let to = self.net.values[self.input(k)].reach;
@@ -156,6 +161,11 @@ impl<T: Real> Prepare<'_, T> {
     /// A piece of the flat state.
     pub(crate) fn state(&self, offset: usize, groups: usize, width: usize) -> Result<Buffer<T>> {
         self.params.state.part(offset, Layout { groups, rows: 1, lanes: 1, width })
+    }
+
+    /// The flat state.
+    pub(super) fn whole_state(&self) -> Buffer<T> {
+        self.params.state.share()
     }
 
     /// Scratch memory of a value's layout.

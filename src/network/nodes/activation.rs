@@ -1,12 +1,14 @@
 //! Activation functions, on their own or fused into a linear node.
 
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
+use crate::network::formula::{Computed, Given};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
@@ -108,6 +110,19 @@ macro_rules! with_activation {
 }
 
 impl Activation {
+    /// As tensor algebra.
+    pub fn formula(self, x: &Tensor) -> Tensor {
+        match self {
+            Activation::Relu => x.relu(),
+            Activation::LeakyRelu => x.leaky_relu(),
+            Activation::Elu => x.elu(),
+            Activation::Gelu => x.gelu("none"),
+            Activation::Silu => x.silu(),
+            Activation::Tanh => x.tanh(),
+            Activation::Sigmoid => x.sigmoid(),
+        }
+    }
+
     /// Whether the slope needs the argument.
     pub fn keeps(self) -> bool {
         with_activation!(Some(self), S => S::KEEPS)
@@ -152,6 +167,10 @@ impl Node for Activate {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        Ok(self.activation.formula(given.input(0)).into())
     }
 }
 

@@ -5,6 +5,7 @@ use super::segments::{covers, take};
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::Real;
+use crate::network::formula::{Computed, Given};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::Prepare;
@@ -36,6 +37,11 @@ impl Node for Add {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let sum = given.inputs[1..].iter().fold(given.input(0).shallow_clone(), |sum, x| sum + x);
+        Ok(sum.into())
     }
 
     fn covers_input(&self, net: &Network) -> bool {

@@ -6,6 +6,7 @@ use super::segments::covers;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::{LANES, Real};
+use crate::network::formula::{Computed, Given};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::Prepare;
@@ -52,6 +53,15 @@ impl Node for Calibrate {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let b = given.input(0);
+        let a = given.input(1);
+        let excess = (b.sigmoid() - a.sigmoid()).relu();
+        let mean = excess.mean_dim([1_i64, 2].as_slice(), false, given.kind());
+        let terms = vec![mean * (self.strength * given.share)];
+        Ok(Computed { terms, ..b.shallow_clone().into() })
     }
 
     fn terms(&self) -> Vec<&'static str> {

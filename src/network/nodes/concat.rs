@@ -1,10 +1,13 @@
 //! Values side by side.
 
+use tch::Tensor;
+
 use super::segments::{covers, lanes_between, take, take_times};
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
+use crate::network::formula::{Computed, Given};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
@@ -37,6 +40,10 @@ impl Node for Concat {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        Ok(Tensor::cat(given.inputs, 2).into())
     }
 
     fn covers_input(&self, net: &Network) -> bool {

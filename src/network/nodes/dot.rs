@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::Real;
 use crate::machine::rows::dot;
+use crate::network::formula::{Computed, Given};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::Prepare;
@@ -41,6 +42,11 @@ impl Node for Dot {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let products = given.input(0) * given.input(1);
+        Ok((products.sum_dim_intlist(2_i64, true, given.kind()) * self.scale).into())
     }
 
     fn covers_input(&self, net: &Network) -> bool {

@@ -2,10 +2,12 @@
 
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::draws;
 use crate::machine::product::Mode;
 use crate::machine::random::{Stream, coarse};
 use crate::machine::real::Real;
 use crate::network::ValueId;
+use crate::network::formula::{Computed, Given};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
@@ -23,6 +25,11 @@ pub struct Dropout {
     pub output: ValueId,
     /// Probability of zero.
     pub rate: f64,
+}
+
+/// Below which drawn bits zero a number.
+fn threshold(rate: f64) -> u32 {
+    (rate * 2f64.powi(32)) as u32
 }
 
 struct DropoutKernel<T> {
@@ -58,13 +65,23 @@ impl Node for Dropout {
     fn output(&self) -> ValueId {
         self.output
     }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let x = given.input(0);
+        if !given.training {
+            return Ok(x.shallow_clone().into());
+        }
+        let drawn = draws::coarse(&given.draws.key(DROPOUT), x.numel());
+        let kept = drawn.ge(i64::from(threshold(self.rate))).view_as(x).to_kind(given.kind());
+        Ok((x * kept * (1.0 / (1.0 - self.rate))).into())
+    }
 }
 
 impl<T: Real> Prepares<T> for Dropout {
     fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
-        let mask = Mask { threshold: (self.rate * 2f64.powi(32)) as u32, scale: T::of(1.0 / (1.0 - self.rate)) };
+        let mask = Mask { threshold: threshold(self.rate), scale: T::of(1.0 / (1.0 - self.rate)) };
         let x = at.value(self.input);
         let y = at.value(self.output);
         Ok(Box::new(DropoutKernel { x, y, mask, node: at.node as u64, passes }))

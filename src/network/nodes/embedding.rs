@@ -1,5 +1,7 @@
 //! Numeric features and one embedding per categorical feature, gathered into one row.
 
+use tch::Tensor;
+
 use crate::error::Result;
 use crate::input::{Bag, Combine, NOTHING};
 use crate::machine::buffer::{Buffer, Layout};
@@ -8,6 +10,7 @@ use crate::machine::memory;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
+use crate::network::formula::{Computed, Given};
 use crate::network::gradient::Tiled;
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::pass::{Pass, PerPass, Step};
@@ -132,6 +135,33 @@ impl Node for Embedding {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let numeric = given.input(0);
+        let rows = numeric.size()[1];
+        let mut parts = vec![numeric.shallow_clone()];
+        let mut first = 0;
+        for (feature, table) in self.features.iter().zip(given.params) {
+            let columns = feature.columns() as i64;
+            let codes = given.codes.narrow(1, first, columns);
+            let there = codes.ne(i64::from(NOTHING));
+            let picked = table.index_select(0, &(&codes * &there).reshape([-1]));
+            let there = there.to_kind(given.kind()).unsqueeze(2);
+            let picked = picked.reshape([rows, columns, feature.width as i64]) * &there;
+            let sum = picked.sum_dim_intlist(1_i64, false, given.kind());
+            parts.push(
+                match feature.bag {
+                    Some(Bag { combine: Combine::Mean, .. }) => {
+                        sum / there.sum_dim_intlist(1_i64, false, given.kind()).clamp_min(1.0)
+                    }
+                    _ => sum,
+                }
+                .unsqueeze(0),
+            );
+            first += columns;
+        }
+        Ok(Tensor::cat(&parts, 2).into())
     }
 
     fn params(&self) -> Vec<ParamId> {

@@ -1,10 +1,13 @@
 //! The logit of two events that follow each other.
 
+use tch::Tensor;
+
 use super::route::Fork;
 use super::segments::covers;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::Real;
+use crate::network::formula::{Computed, Given};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::Prepare;
@@ -39,6 +42,13 @@ impl Node for Funnel {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let a = given.input(0);
+        let b = given.input(1);
+        let any = Tensor::stack(&[a.zeros_like(), a.shallow_clone(), b.shallow_clone()], 0).logsumexp(0_i64, false);
+        Ok((a + b - any).into())
     }
 
     fn covers_input(&self, net: &Network) -> bool {

@@ -1,10 +1,13 @@
 //! A value of picked groups of others.
 
+use tch::Tensor;
+
 use super::segments::{covers, take, take_times};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
+use crate::network::formula::{Computed, Given};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
@@ -63,6 +66,11 @@ impl Node for Gather {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let group = |&(k, group): &(usize, usize)| given.input(k).narrow(0, group as i64, 1);
+        Ok(Tensor::cat(&self.picks.iter().map(group).collect::<Vec<_>>(), 0).into())
     }
 
     fn covers_input(&self, net: &Network) -> bool {

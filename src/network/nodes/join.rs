@@ -6,6 +6,7 @@ use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
+use crate::network::formula::{Computed, Given, sizes};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
@@ -36,6 +37,11 @@ impl Node for Join {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let (_, rows, _) = sizes(given.input(0));
+        Ok(given.input(0).permute([1, 0, 2]).reshape([1, rows, -1]).into())
     }
 }
 

@@ -19,6 +19,7 @@ use crate::machine::product::{Mode, Product};
 use crate::machine::real::Real;
 use crate::network::ValueId;
 use crate::network::entrance::{Entrance, TaskColumns, task_columns};
+use crate::network::formula::{Computed, Given, sizes};
 use crate::network::gradient::Tiled;
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::pass::{Pass, PerPass, Step};
@@ -116,6 +117,21 @@ impl Node for Linear {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let (groups, rows, inner) = sizes(given.input(0));
+        let layers = self.layers() as i64;
+        let (of_product, many) = match self.wiring {
+            Wiring::Own(_) => (groups, rows),
+            Wiring::Tied => (1, groups * rows),
+        };
+        let weight = given.grouped(0, &[of_product, -1, inner]);
+        let bias = given.grouped(1, &[of_product, 1, -1]);
+        let sums = given.input(0).reshape([of_product, many, inner]).matmul(&weight.transpose(1, 2)) + bias;
+        let apart = sums.reshape([groups, rows, layers, -1]).permute([0, 2, 1, 3]);
+        let sums = apart.reshape([groups * layers, rows, -1]);
+        Ok(self.activation.map_or(sums.shallow_clone(), |activation| activation.formula(&sums)).into())
     }
 
     fn params(&self) -> Vec<ParamId> {

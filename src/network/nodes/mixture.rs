@@ -1,10 +1,13 @@
 //! Sums of experts weighed by gates.
 
+use tch::Tensor;
+
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::machine::rows::dot;
+use crate::network::formula::{Computed, Given, sizes};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
@@ -77,6 +80,28 @@ impl Node for Mixture {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let gates = given.input(0);
+        let (groups, rows, _) = sizes(gates);
+        let mut first = 0;
+        let mut sum: Option<Tensor> = None;
+        for (experts, x) in self.experts.iter().zip(&given.inputs[1..]) {
+            let (count, _, width) = sizes(x);
+            let part = if experts.common {
+                let of_rows = gates.narrow(2, first, count).transpose(0, 1);
+                first += count;
+                of_rows.matmul(&x.transpose(0, 1)).transpose(0, 1)
+            } else {
+                let own = count / groups;
+                let weights = gates.narrow(2, first, own).transpose(1, 2).unsqueeze(3);
+                first += own;
+                (weights * x.reshape([groups, own, rows, width])).sum_dim_intlist(1_i64, false, given.kind())
+            };
+            sum = Some(sum.map_or(part.shallow_clone(), |sum| sum + &part));
+        }
+        Ok(sum.expect("a mixture has experts").into())
     }
 
     fn covers_input(&self, net: &Network) -> bool {

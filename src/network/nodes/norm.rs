@@ -1,10 +1,13 @@
 //! Layer and batch normalisation.
 
+use tch::{Kind, Tensor};
+
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::{LANES, Real};
 use crate::network::ValueId;
+use crate::network::formula::{Computed, Given, sizes};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, ParamGradient, Prepare};
@@ -118,6 +121,12 @@ fn column_sums<T: Real>(layout: Layout, dy: &[T], normal: &[T], plain: &mut [T],
 }
 }
 
+/// `normal * scale + shift`, with the node's own of each group.
+fn scaled(given: &Given<'_>, normal: Tensor) -> Tensor {
+    let (groups, _, width) = sizes(&normal);
+    normal * given.grouped(0, &[groups, 1, width]) + given.grouped(1, &[groups, 1, width])
+}
+
 struct LayerNormKernel<T> {
     x: Buffer<T>,
     y: Buffer<T>,
@@ -140,6 +149,13 @@ impl Node for LayerNorm {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let x = given.input(0);
+        let centred = x - x.mean_dim(2_i64, true, given.kind());
+        let variance = centred.square().mean_dim(2_i64, true, given.kind());
+        Ok(scaled(given, centred / (variance + self.eps).sqrt()).into())
     }
 
     fn params(&self) -> Vec<ParamId> {
@@ -280,6 +296,36 @@ impl Node for BatchNorm {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let x = given.input(0);
+        let (groups, rows, width) = sizes(x);
+        let running = |offset: usize| given.state.narrow(0, offset as i64, groups * width).reshape([groups, 1, width]);
+        let mean_before = running(self.mean);
+        let variance_before = running(self.variance);
+        if !given.training || rows == 1 {
+            let normal = (x - mean_before) / (variance_before + self.eps).sqrt();
+            return Ok(scaled(given, normal).into());
+        }
+        let is_frozen = |group: usize| {
+            let at = |offset: usize| given.frozen.contains(&(offset + group * width as usize));
+            i64::from(at(self.mean) || at(self.variance))
+        };
+        let frozen: Vec<_> = (0..groups as usize).map(is_frozen).collect();
+        let frozen = Tensor::from_slice(&frozen).to_kind(Kind::Bool).to_device(x.device()).reshape([groups, 1, 1]);
+        let mean = x.mean_dim(1_i64, true, given.kind());
+        let variance = (x - &mean).square().mean_dim(1_i64, true, given.kind());
+        let normal = (x - mean_before.where_self(&frozen, &mean))
+            / (variance_before.where_self(&frozen, &variance) + self.eps).sqrt();
+        let unbiased = &variance * (rows as f64 / (rows - 1) as f64);
+        let follow = |before: &Tensor, batch: &Tensor| {
+            let moved = before + (batch - before) * self.momentum;
+            before.where_self(&frozen, &moved).detach().reshape([-1])
+        };
+        let state =
+            vec![(self.mean, follow(&mean_before, &mean)), (self.variance, follow(&variance_before, &unbiased))];
+        Ok(Computed { state, ..scaled(given, normal).into() })
     }
 
     fn params(&self) -> Vec<ParamId> {

@@ -8,6 +8,7 @@ use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::entrance::Entrance;
+use crate::network::formula::{Computed, Given};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
@@ -48,6 +49,11 @@ impl Node for Select {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let group = given.input(0).narrow(0, self.group as i64, 1);
+        Ok(group.narrow(2, self.columns.start as i64, self.columns.len() as i64).into())
     }
 
     fn covers_input(&self, net: &Network) -> bool {

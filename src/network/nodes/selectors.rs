@@ -1,10 +1,13 @@
 //! Gates that select few experts and can be differentiated.
 
+use tch::Tensor;
+
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::real::{LANES, Real};
 use crate::network::ValueId;
+use crate::network::formula::{Computed, Given, sizes};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
@@ -136,6 +139,41 @@ impl Node for Selectors {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let Gate { selectors, experts, gamma, entropy } = self.gate;
+        let (groups, rows, _) = sizes(given.input(0));
+        let bits = self.gate.bits();
+        let t = (given.input(0) / gamma).clamp(-0.5, 0.5).reshape([groups, rows, selectors as i64, bits as i64]);
+        let smooth = |v: Tensor| v.square() * (&v * -2.0 + 3.0);
+        // From each end by itself, so that small weights keep their digits.
+        let steps = Tensor::stack(&[smooth(&t * -1.0 + 0.5), smooth(t + 0.5)], 4);
+        let of_bit = |bit: usize| {
+            let codes: Vec<_> = (0..experts).map(|j| (j >> bit & 1) as i64).collect();
+            let codes = Tensor::from_slice(&codes).to_device(steps.device());
+            steps.select(3, bit as i64).index_select(3, &codes)
+        };
+        let one = given.input(0).ones_like().narrow(2, 0, 1).unsqueeze(3);
+        let chosen = (0..bits).fold(one, |product, bit| product * of_bit(bit));
+        let mix = given.input(1).softmax(2, given.kind()).unsqueeze(3);
+        let output = (mix * &chosen).sum_dim_intlist(2_i64, false, given.kind());
+        let mean = |of_selectors: Tensor| {
+            let sums = of_selectors.sum_dim_intlist(2_i64, false, given.kind());
+            sums.mean_dim(1_i64, false, given.kind()) * given.share
+        };
+        let mut terms = Vec::new();
+        if entropy > 0.0 {
+            let each = &chosen * (&chosen + EPSILON).log();
+            terms.push(mean(each.sum_dim_intlist(3_i64, false, given.kind())) * -entropy);
+        }
+        if self.gate.has_spare_codes() {
+            let reached = chosen.sum_dim_intlist(3_i64, false, given.kind());
+            let held = reached.clamp_min(FEW);
+            let slope = held.detach().square().reciprocal() * -1.0;
+            terms.push(mean(held.reciprocal() - 1.0 + slope * (reached - &held)));
+        }
+        Ok(Computed { terms, ..output.into() })
     }
 
     fn terms(&self) -> Vec<&'static str> {

@@ -2,13 +2,17 @@
 
 mod strips;
 
+use tch::{Kind, Tensor};
+
 use self::strips::{Strip, add_times, add_up, product};
 use super::segments::covers;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
+use crate::machine::draws;
 use crate::machine::product::Mode;
 use crate::machine::random::Stream;
 use crate::machine::real::Real;
+use crate::network::formula::{Computed, Given, sizes};
 use crate::network::node::{Kernel, Node, Prepares};
 use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
@@ -136,6 +140,26 @@ impl Node for Stitch {
         self.output
     }
 
+    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+        let (groups, rows, width) = sizes(given.input(0));
+        let parts = self.parts as i64;
+        let part = width / parts;
+        let sources = if self.across { groups * parts } else { given.inputs.len() as i64 };
+        let mix = self.mix(given, given.grouped(0, &[-1, sources]));
+        // `[groups, parts, ...]` of an input or of the output.
+        let apart = |x: &Tensor| x.reshape([groups, rows, parts, part]).permute([0, 2, 1, 3]);
+        let mixed = if self.across {
+            mix.matmul(&apart(given.input(0)).reshape([sources, rows * part]))
+        } else {
+            let inputs: Vec<_> = given.inputs.iter().map(apart).collect();
+            let weights =
+                mix.reshape([groups, parts, sources]).permute([2, 0, 1]).reshape([sources, groups, parts, 1, 1]);
+            (Tensor::stack(&inputs, 0) * weights).sum_dim_intlist(0_i64, false, given.kind())
+        };
+        let output = mixed.reshape([-1, parts, rows, part]).permute([0, 2, 1, 3]);
+        Ok(output.reshape([-1, rows, width]).into())
+    }
+
     fn params(&self) -> Vec<ParamId> {
         vec![self.weight]
     }
@@ -143,6 +167,23 @@ impl Node for Stitch {
     fn covers_input(&self, net: &Network) -> bool {
         // Without mixing groups, each group only fills the lane of its own task.
         self.across || covers(net, &self.inputs, self.output)
+    }
+}
+
+impl Stitch {
+    /// The mix of a step `[groups * parts, sources]`, from the weights.
+    fn mix(&self, given: &Given<'_>, weights: Tensor) -> Tensor {
+        let Rule::Sampled { temperature, decay, lowest } = self.rule else { return weights };
+        if !given.training {
+            let best = weights.argmax(1, true);
+            return weights.zeros_like().detach().scatter_value(1, &best, 1.0);
+        }
+        let uniform = draws::uniform(&given.draws.key(CHOICE), weights.numel()).clamp(1e-12, 1.0 - 1e-12);
+        let noise = -(-uniform.log()).log();
+        let number = given.draws.number.to_kind(Kind::Double);
+        let heat = (Tensor::pow_scalar(decay, &number) * temperature).clamp_min(lowest);
+        let noisy = &weights + noise.view_as(&weights).to_kind(given.kind());
+        (noisy / heat.to_kind(given.kind())).softmax(1, given.kind())
     }
 }
 

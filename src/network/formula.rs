@@ -1,0 +1,66 @@
+//! What a node computes, as tensor algebra: what its loops are compared with, what runs where it has none, and what runs on
+//! devices that are no processor.
+
+use tch::{Kind, Tensor};
+
+use crate::machine::draws::Draws;
+
+/// What a node's formula is given.
+#[derive(Debug)]
+pub struct Given<'a> {
+    /// The node's inputs, `[groups, rows, width]` each.
+    pub inputs: &'a [Tensor],
+    /// The node's parameters, in shapes of their own.
+    pub params: &'a [Tensor],
+    /// Codes of the categorical features, `[rows, columns]` of `i64`.
+    pub codes: &'a Tensor,
+    /// The flat state of the network.
+    pub state: &'a Tensor,
+    /// Where frozen pieces of the state start.
+    pub frozen: &'a [usize],
+    /// Numbers at random.
+    pub draws: Draws<'a>,
+    /// Training, or evaluation.
+    pub training: bool,
+    /// This micro-batch's share of the step's rows: a factor on terms of the objective.
+    pub share: f64,
+}
+
+/// What a node's formula gives.
+#[derive(Debug)]
+pub struct Computed {
+    /// The node's output, `[groups, rows, width]`.
+    pub output: Tensor,
+    /// The terms that it adds to the objective while training, in the order of the node's names of them, `[groups]` each.
+    pub terms: Vec<Tensor>,
+    /// Pieces of the flat state that are new, with where each starts.
+    pub state: Vec<(usize, Tensor)>,
+}
+
+impl From<Tensor> for Computed {
+    fn from(output: Tensor) -> Self {
+        Self { output, terms: Vec::new(), state: Vec::new() }
+    }
+}
+
+impl Given<'_> {
+    /// The `k`-th input.
+    pub fn input(&self, k: usize) -> &Tensor {
+        &self.inputs[k]
+    }
+
+    /// The `k`-th parameter, group by group: `[groups, ...]`.
+    pub fn grouped(&self, k: usize, shape: &[i64]) -> Tensor {
+        self.params[k].reshape(shape)
+    }
+
+    /// The kind of the network's numbers.
+    pub fn kind(&self) -> Kind {
+        self.inputs[0].kind()
+    }
+}
+
+/// Groups, rows and width of a value.
+pub fn sizes(value: &Tensor) -> (i64, i64, i64) {
+    value.size3().expect("values are [groups, rows, width]")
+}

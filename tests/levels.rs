@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use polytask::input::Inputs;
 use polytask::label::{Labels, Targets};
-use polytask::loss::{Batch, Formula};
+use polytask::loss::{Batch, Loops};
 use polytask::machine::half::{Halves, add_rounded_products, round, unround};
 use polytask::machine::level::Level;
 use polytask::machine::product::Mode;
@@ -89,7 +89,7 @@ fn normal<T: Real>(seed: u64, count: usize) -> Vec<T> {
 }
 
 /// Value, weight and gradient of a loss on so many rows, some of them without a label.
-fn judged<T: Real>(loss: &dyn Formula<T>, labels: Labels, width: usize, rows: usize) -> Pieces {
+fn judged<T: Real>(loss: &dyn Loops<T>, labels: Labels, width: usize, rows: usize) -> Pieces {
     let outputs = normal::<T>(5, rows * width);
     let mut gradient = vec![T::ZERO; outputs.len()];
     let weights: Vec<T> = (0..rows).map(|row| T::of(0.5 + (row % 3) as f64)).collect();

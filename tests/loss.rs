@@ -1,10 +1,10 @@
-//! Every loss against libtorch: the formula in tensor operations, its gradient by autograd, in `f64`.
+//! Every loss: its loops against its formula in tensor algebra, whose gradient is libtorch's, in `f64`.
 
 use polytask::label::{Counts, Labels, Targets};
 use polytask::loss;
-use polytask::loss::{Batch, Loss};
+use polytask::loss::{Batch, Loss, Sums, TensorBatch};
 use serde_json::{Value, json};
-use tch::{IndexOp, Kind, Reduction, Tensor};
+use tch::{IndexOp, Kind, Tensor};
 
 /// A generator of its own: the same cases on every machine.
 struct Dice(u64);
@@ -101,26 +101,24 @@ impl Case {
     }
 
     /// What the reference sees: raw outputs `[rows, width]` that want a gradient.
-    fn tensors(&self) -> (Tensor, Tensor, Tensor) {
+    fn tensors(&self) -> (Tensor, Tensor, Option<Tensor>) {
         let all = Tensor::from_slice(&self.raw).view([self.rows as i64, self.stride as i64]).set_requires_grad(true);
         let truth = match &self.truth {
             Truth::Classes(classes) => Tensor::from_slice(classes).to_kind(Kind::Int64),
             Truth::Values(values) => Tensor::from_slice(values).view([self.rows as i64, self.outputs as i64]),
         };
-        let weights = self.weights.clone().unwrap_or_else(|| vec![1.0; self.rows]);
-        (all, truth, Tensor::from_slice(&weights))
+        (all, truth, self.weights.as_deref().map(Tensor::from_slice))
     }
 
-    fn reference(&self, description: &Value) -> (f64, Vec<f64>, f64) {
-        let (all, truth, weights) = self.tensors();
+    /// Sum, gradient and weight by the formula and autograd.
+    fn reference(&self, loss: &dyn Loss) -> (f64, Vec<f64>, f64) {
+        let (all, labels, weights) = self.tensors();
         let raw = all.narrow(1, 0, self.width as i64);
-        let (sum, weight) = match &self.truth {
-            Truth::Classes(_) => of_classes(description, &raw, &truth, &weights),
-            Truth::Values(_) => of_values(description, &raw, &truth, &weights),
-        };
-        (&sum * self.scale).backward();
+        let Sums { loss, weight } =
+            loss.sums(&TensorBatch { raw: &raw, labels: &labels, weights: weights.as_ref() }).unwrap();
+        (&loss * self.scale).backward();
         let gradient = Vec::<f64>::try_from(all.grad().view(-1)).unwrap();
-        (sum.double_value(&[]), gradient, weight.double_value(&[]))
+        (loss.double_value(&[]), gradient, weight.double_value(&[]))
     }
 }
 
@@ -132,87 +130,6 @@ fn values(dice: &mut Dice, count: usize, low: f64, high: f64) -> Vec<f64> {
         .map(|_| if dice.index(4) == 0 { f64::NAN } else { dice.number(low, high) })
         .map(|y| if whole { y.round() } else { y })
         .collect()
-}
-
-/// A list of numbers in a description.
-fn list(value: &Value) -> Tensor {
-    Tensor::from_slice(&value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>())
-}
-
-/// Sum of weighted losses and sum of weights, over rows whose label is a class.
-fn of_classes(description: &Value, raw: &Tensor, truth: &Tensor, weights: &Tensor) -> (Tensor, Tensor) {
-    let classes = raw.size()[1];
-    let own = |name: &str| match &description[name] {
-        Value::Array(_) => list(&description[name]),
-        _ => Tensor::ones([classes], (Kind::Double, tch::Device::Cpu)),
-    };
-    let kept = truth.ge(0);
-    let (raw, truth, weights) = (raw.index(&[Some(&kept)]), truth.index(&[Some(&kept)]), weights.index(&[Some(&kept)]));
-    let log = raw.log_softmax(1, Kind::Double);
-    match description["name"].as_str().unwrap() {
-        "cross_entropy" => {
-            let own = own("class_weights");
-            let smoothing = description["label_smoothing"].as_f64().unwrap();
-            let losses = log.cross_entropy_loss(&truth, Some(&own), Reduction::None, -100, smoothing);
-            ((&weights * losses).sum(Kind::Double), (&weights * own.index(&[Some(&truth)])).sum(Kind::Double))
-        }
-        "focal" => {
-            let log = log.gather(1, &truth.unsqueeze(1), false).squeeze_dim(1);
-            let modulation = (log.exp() * -1.0 + 1.0).pow_tensor_scalar(description["gamma"].as_f64().unwrap());
-            let losses = -own("alpha").index(&[Some(&truth)]) * modulation * log;
-            ((&weights * losses).sum(Kind::Double), weights.sum(Kind::Double))
-        }
-        other => panic!("`{other}` has no reference here: add its formula"),
-    }
-}
-
-/// Sum of weighted losses and sum of weights, over cells that have a label.
-fn of_values(description: &Value, raw: &Tensor, truth: &Tensor, weights: &Tensor) -> (Tensor, Tensor) {
-    let kept = truth.isnan().logical_not();
-    let truth = truth.nan_to_num(0.0, 0.0, 0.0);
-    let weights = weights.unsqueeze(1) * kept.to_kind(Kind::Double);
-    let losses = match description["name"].as_str().unwrap() {
-        "binary_cross_entropy" => {
-            let own = match &description["pos_weight"] {
-                Value::Number(weight) => Some(Tensor::from(weight.as_f64().unwrap())),
-                Value::Array(_) => Some(list(&description["pos_weight"])),
-                _ => None,
-            };
-            raw.binary_cross_entropy_with_logits(&truth, None::<Tensor>, own, Reduction::None)
-        }
-        "focal" => {
-            let entropy = raw.binary_cross_entropy_with_logits(&truth, None::<Tensor>, None::<Tensor>, Reduction::None);
-            let p = raw.sigmoid();
-            let hit: Tensor = &p * &truth + (1.0 - &p) * (1.0 - &truth);
-            let balance = match &description["alpha"] {
-                Value::Number(alpha) => Some(Tensor::from(alpha.as_f64().unwrap())),
-                Value::Array(_) => Some(list(&description["alpha"])),
-                _ => None,
-            };
-            let balance = balance.map_or(Tensor::from(1.0), |a| &a * &truth + (1.0 - &a) * (1.0 - &truth));
-            balance * entropy * (hit * -1.0 + 1.0).pow_tensor_scalar(description["gamma"].as_f64().unwrap())
-        }
-        "mean_squared" => raw.mse_loss(&truth, Reduction::None),
-        "mean_absolute" => raw.l1_loss(&truth, Reduction::None),
-        "huber" => raw.huber_loss(&truth, Reduction::None, description["delta"].as_f64().unwrap()),
-        "poisson" => raw.poisson_nll_loss(&truth, true, false, 1e-8, Reduction::None),
-        "quantile" => {
-            let quantiles = list(&description["quantiles"]);
-            let error = truth.unsqueeze(2) - raw.view([raw.size()[0], truth.size()[1], -1]);
-            let pinball = (&quantiles * &error).maximum(&((quantiles - 1.0) * &error));
-            pinball.mean_dim(2, false, Kind::Double)
-        }
-        "gaussian_nll" => {
-            let pairs = raw.view([raw.size()[0], -1, 2]);
-            let variance = pairs.i((.., .., 1)).softplus() + description["epsilon"].as_f64().unwrap();
-            let error = pairs.i((.., .., 0)) - &truth;
-            (variance.log() + error.square() / variance) * 0.5
-        }
-        other => panic!("`{other}` has no reference here: add its formula"),
-    };
-    // `where` and not a product alone: a missing label must not leave 0 * inf in the gradient.
-    let losses = losses.where_self(&kept, &Tensor::from(0.0_f64));
-    ((&weights * losses).sum(Kind::Double), weights.sum(Kind::Double))
 }
 
 /// Descriptions with arguments beside the defaults, and tasks that fit them: `(description, classes, outputs)`.
@@ -276,7 +193,7 @@ fn near(got: f64, want: f64, tolerance: f64) -> bool {
 fn values_and_gradients_are_those_of_autograd() {
     every_case(|loss, description, case| {
         let (sum, gradient, weight) = case.kernel(loss);
-        let (want_sum, want_gradient, want_weight) = case.reference(description);
+        let (want_sum, want_gradient, want_weight) = case.reference(loss);
         assert!(near(sum, want_sum, 1e-9), "{description} {sum} {want_sum}");
         assert!(near(weight, want_weight, 1e-12), "{description} {weight} {want_weight}");
         for (i, (got, want)) in gradient.iter().zip(&want_gradient).enumerate() {
@@ -333,10 +250,11 @@ fn a_batch_without_labels_has_no_loss_and_no_gradient() {
         }
         // What the network says about such rows does not matter either.
         case.raw[0] = f64::INFINITY;
-        let (sum, gradient, weight) = case.kernel(loss);
-        assert_eq!((sum, weight), (0.0, 0.0), "{description}");
-        let inside = gradient.iter().enumerate().filter(|(i, _)| i % case.stride < case.width);
-        assert!(inside.into_iter().all(|(_, g)| *g == 0.0), "{description}");
+        for (sum, gradient, weight) in [case.kernel(loss), case.reference(loss)] {
+            assert_eq!((sum, weight), (0.0, 0.0), "{description}");
+            let inside = gradient.iter().enumerate().filter(|(i, _)| i % case.stride < case.width);
+            assert!(inside.into_iter().all(|(_, g)| *g == 0.0), "{description}");
+        }
         let (sum, gradient, weight) = case.single(loss);
         assert_eq!((sum, weight), (0.0, 0.0), "{description}");
         assert!(gradient.iter().all(|g| *g == 0.0 || *g == 7.0), "{description}");
@@ -365,6 +283,8 @@ fn extreme_outputs_stay_finite() {
         assert!(sum.is_finite() && gradient.iter().all(|g| g.is_finite()), "{description} single");
         let (sum, gradient, _) = case.kernel(loss);
         assert!(sum.is_finite() && gradient.iter().all(|g| g.is_finite()), "{description} double");
+        let (sum, gradient, _) = case.reference(loss);
+        assert!(sum.is_finite() && gradient.iter().all(|g| g.is_finite()), "{description} by its formula");
     });
 }
 

@@ -1,12 +1,12 @@
 //! Every optimizer against its published formula in `f64` and, where tch reaches it, against libtorch's own.
 
-use polytask::optim;
+use polytask::optim::{self, TensorStep};
 use polytask::parameters::path::Path;
 use polytask::parameters::touched::SparseGradient;
 use polytask::parameters::{PerGroup, Segment};
 use serde_json::{Value, json};
 use tch::nn::{self, OptimizerConfig};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 const SIZE: usize = 37;
 const STEPS: u64 = 100;
@@ -31,6 +31,42 @@ fn ours(description: &Value) -> Vec<Vec<f32>> {
             parameters.clone()
         })
         .collect()
+}
+
+/// The same by the formula, in `f64` or `f32`.
+fn by_formula(description: &Value, kind: Kind) -> Vec<Vec<f64>> {
+    let optimizer = optim::build(description).unwrap();
+    let number = |x: f64| Tensor::from(x);
+    let rate = |per: &PerGroup| number(per.at(&Path::new("weight"), f64::NAN));
+    let rates = optimizer.rates();
+    let (lr, weight_decay) = (rate(rates.lr), rate(rates.weight_decay));
+    let filled = |slot| Tensor::full([SIZE as i64], f64::from(optimizer.initial(slot)), (kind, Device::Cpu));
+    let mut state: Vec<_> = (0..optimizer.slots().len()).map(filled).collect();
+    let mut parameters = Tensor::from_slice(&wave(0.5, 0)).to_kind(kind);
+    let mut steps = Vec::new();
+    for step in 1..=STEPS {
+        let gradients = Tensor::from_slice(&wave(2.0, step)).to_kind(kind);
+        let number = number(step as f64);
+        let (parameters_before, state_before) = (&parameters, &state[..]);
+        let updated = optimizer.formula(&TensorStep {
+            number: &number,
+            lr: &lr,
+            weight_decay: &weight_decay,
+            parameters: parameters_before,
+            gradients: &gradients,
+            state: state_before,
+        });
+        assert!(
+            updated
+                .state
+                .iter()
+                .chain([&updated.parameters])
+                .all(|new| new.kind() == kind && new.size() == [SIZE as i64])
+        );
+        (parameters, state) = (updated.parameters, updated.state);
+        steps.push(Vec::try_from(parameters.to_kind(Kind::Double)).unwrap());
+    }
+    steps
 }
 
 /// The same by one parameter's rule: step, parameter, gradient, its own memory.
@@ -131,6 +167,22 @@ fn formulas() -> Vec<(Value, Vec<Vec<f64>>)> {
 fn steps_follow_the_published_formulas() {
     for (description, want) in formulas() {
         assert_follows(&description, &want);
+        for (got, want) in by_formula(&description, Kind::Double).iter().flatten().zip(want.iter().flatten()) {
+            assert!((got - want).abs() <= 1e-12 * want.abs().max(1.0), "{description} by its formula: {got} {want}");
+        }
+    }
+}
+
+#[test]
+fn loops_and_formula_agree_in_single_precision() {
+    for (description, _) in formulas() {
+        let (loops, formula) = (ours(&description), by_formula(&description, Kind::Float));
+        for (step, (got, want)) in loops.iter().zip(&formula).enumerate().take(20) {
+            for (got, want) in got.iter().zip(want) {
+                let error = (f64::from(*got) - want).abs();
+                assert!(error <= 1e-6 * want.abs().max(1.0), "{description} step {step}: {got} {want}");
+            }
+        }
     }
 }
 

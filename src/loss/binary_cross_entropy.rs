@@ -1,7 +1,10 @@
 //! Binary cross-entropy of one or many labels.
 
+use tch::{Reduction, Tensor};
+
 use super::cells::{self, Cell};
-use super::{Batch, Formula, Loss};
+use super::formula::like;
+use super::{Batch, Loops, Loss};
 use crate::error::Result;
 use crate::label::{Counts, LabelWeights, Labels, Targets};
 use crate::machine::real::Real;
@@ -38,7 +41,7 @@ impl<T: Real> Cell<T, 1> for BinaryCrossEntropy {
     }
 }
 
-impl<T: Real> Formula<T> for BinaryCrossEntropy {
+impl<T: Real> Loops<T> for BinaryCrossEntropy {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         cells::weight(targets, weights)
     }
@@ -55,6 +58,14 @@ impl Loss for BinaryCrossEntropy {
             weights.check("BinaryCrossEntropy: argument `pos_weight`", outputs)?;
         }
         Ok(labels)
+    }
+
+    fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {
+        let of = |weights: &LabelWeights| {
+            like(&(0..labels.size()[1]).map(|j| weights.of(j as usize)).collect::<Vec<_>>(), raw)
+        };
+        let own = self.pos_weight.as_ref().map(of);
+        raw.binary_cross_entropy_with_logits(labels, None::<Tensor>, own, Reduction::None)
     }
 
     fn link(&self, _labels: Labels, raw: &[f32], predicted: &mut [f32]) {

@@ -1,6 +1,9 @@
 //! Cross-entropy of class probabilities.
 
-use super::{Batch, Formula, Loss, softmax};
+use tch::{Reduction, Tensor};
+
+use super::formula::like;
+use super::{Batch, Loops, Loss, softmax};
 use crate::error::Result;
 use crate::label::{ClassWeights, Counts, Labels, Targets};
 use crate::machine::real::Real;
@@ -21,6 +24,12 @@ crate::component! {
 }
 
 impl CrossEntropy {
+    /// One weight a class, as a tensor like the raw outputs.
+    fn class_weights(&self, raw: &Tensor) -> Tensor {
+        let classes = raw.size()[1] as usize;
+        like(&(0..classes).map(|class| self.class_weight(class)).collect::<Vec<_>>(), raw)
+    }
+
     #[inline(always)]
     fn class_weight(&self, class: usize) -> f64 {
         self.class_weights.as_ref().map_or(1.0, |weights| weights.of(class))
@@ -56,7 +65,7 @@ impl<T: Real> softmax::Row<T> for Judge<'_, T> {
     }
 }
 
-impl<T: Real> Formula<T> for CrossEntropy {
+impl<T: Real> Loops<T> for CrossEntropy {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         softmax::weight(targets, weights, |class| self.class_weight(class))
     }
@@ -75,6 +84,15 @@ impl Loss for CrossEntropy {
             weights.check("CrossEntropy: argument `class_weights`", k)?;
         }
         Ok(labels)
+    }
+
+    fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {
+        let own = self.class_weights(raw);
+        raw.cross_entropy_loss(labels, Some(own), Reduction::None, -100, self.label_smoothing)
+    }
+
+    fn label_weights(&self, raw: &Tensor, labels: &Tensor) -> Option<Tensor> {
+        Some(self.class_weights(raw).index_select(0, labels))
     }
 
     fn link(&self, labels: Labels, raw: &[f32], predicted: &mut [f32]) {

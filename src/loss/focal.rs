@@ -1,7 +1,10 @@
 //! Focal loss, for classes or binary labels.
 
+use tch::{Kind, Reduction, Tensor};
+
 use super::cells::{self, Cell};
-use super::{Batch, Formula, Loss, softmax};
+use super::formula::like;
+use super::{Batch, Loops, Loss, softmax};
 use crate::error::Result;
 use crate::label::{Counts, LabelWeights, Labels, Targets};
 use crate::machine::real::Real;
@@ -25,6 +28,32 @@ crate::component! {
 const TINY: f64 = 1e-37;
 
 impl Focal {
+    /// `-alpha (1 - p_t)^gamma ln p_t` of softmax probabilities.
+    fn of_classes(&self, raw: &Tensor, labels: &Tensor) -> Tensor {
+        let log = raw.log_softmax(1, raw.kind()).gather(1, &labels.unsqueeze(1), false).squeeze_dim(1);
+        let modulation = (-log.expm1()).clamp_min(TINY).pow_tensor_scalar(self.gamma);
+        let alphas = self.alphas(raw, raw.size()[1]).map(|alphas| alphas.index_select(0, labels));
+        -alphas.map_or(modulation.shallow_clone(), |alphas| alphas * &modulation) * log
+    }
+
+    /// The same of a sigmoid for each output.
+    fn of_values(&self, raw: &Tensor, labels: &Tensor) -> Tensor {
+        let entropy = raw.binary_cross_entropy_with_logits(labels, None::<Tensor>, None::<Tensor>, Reduction::None);
+        let no: Tensor = labels * -1.0 + 1.0;
+        let miss = labels * (-raw).sigmoid() + &no * raw.sigmoid();
+        let losses = entropy * miss.clamp_min(TINY).pow_tensor_scalar(self.gamma);
+        match self.alphas(raw, labels.size()[1]) {
+            Some(alphas) => losses * (&alphas * labels + (&alphas * -1.0 + 1.0) * no),
+            None => losses,
+        }
+    }
+
+    /// `alpha` of so many classes or outputs; none for ones.
+    fn alphas(&self, raw: &Tensor, count: i64) -> Option<Tensor> {
+        let alphas: Vec<_> = (0..count as usize).map(|column| self.alpha(column)).collect();
+        alphas.iter().all(|alpha| !alpha.is_nan()).then(|| like(&alphas, raw))
+    }
+
     #[inline(always)]
     fn alpha(&self, column: usize) -> f64 {
         match &self.alpha {
@@ -93,7 +122,7 @@ impl<T: Real> Cell<T, 1> for Focal {
     }
 }
 
-impl<T: Real> Formula<T> for Focal {
+impl<T: Real> Loops<T> for Focal {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         match targets {
             Targets::Classes(_) => softmax::weight(targets, weights, |_| 1.0),
@@ -129,6 +158,10 @@ impl Loss for Focal {
             (None, _) => {}
         }
         Ok(labels)
+    }
+
+    fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {
+        if labels.kind() == Kind::Int64 { self.of_classes(raw, labels) } else { self.of_values(raw, labels) }
     }
 
     fn link(&self, labels: Labels, raw: &[f32], predicted: &mut [f32]) {

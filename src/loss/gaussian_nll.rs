@@ -1,7 +1,9 @@
 //! Gaussian negative log-likelihood with a variance of its own for every row.
 
+use tch::Tensor;
+
 use super::cells::{self, Cell};
-use super::{Batch, Formula, Loss};
+use super::{Batch, Loops, Loss};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::machine::real::Real;
@@ -32,7 +34,7 @@ impl<T: Real> Cell<T, 2> for GaussianNll {
     }
 }
 
-impl<T: Real> Formula<T> for GaussianNll {
+impl<T: Real> Loops<T> for GaussianNll {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         cells::weight(targets, weights)
     }
@@ -45,6 +47,13 @@ impl<T: Real> Formula<T> for GaussianNll {
 impl Loss for GaussianNll {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
         super::value_labels("GaussianNLL", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+    }
+
+    fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {
+        let pairs = raw.reshape([raw.size()[0], -1, 2]);
+        let variance = pairs.select(2, 1).softplus() + self.epsilon;
+        let error = pairs.select(2, 0) - labels;
+        (variance.log() + error.square() / variance) * 0.5
     }
 
     fn width(&self, _classes: Option<usize>, outputs: usize) -> usize {

@@ -1,7 +1,9 @@
 //! Huber's loss.
 
+use tch::{Reduction, Tensor};
+
 use super::cells::{self, Cell};
-use super::{Batch, Formula, Loss};
+use super::{Batch, Loops, Loss};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::machine::real::Real;
@@ -25,7 +27,7 @@ impl<T: Real> Cell<T, 1> for Huber {
     }
 }
 
-impl<T: Real> Formula<T> for Huber {
+impl<T: Real> Loops<T> for Huber {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         cells::weight(targets, weights)
     }
@@ -38,5 +40,9 @@ impl<T: Real> Formula<T> for Huber {
 impl Loss for Huber {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
         super::value_labels("Huber", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+    }
+
+    fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {
+        raw.huber_loss(labels, Reduction::None, self.delta)
     }
 }

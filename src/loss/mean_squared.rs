@@ -1,7 +1,9 @@
 //! Squared error.
 
+use tch::{Reduction, Tensor};
+
 use super::cells::{self, Cell};
-use super::{Batch, Formula, Loss};
+use super::{Batch, Loops, Loss};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::machine::real::Real;
@@ -19,7 +21,7 @@ impl<T: Real> Cell<T, 1> for MeanSquared {
     }
 }
 
-impl<T: Real> Formula<T> for MeanSquared {
+impl<T: Real> Loops<T> for MeanSquared {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         cells::weight(targets, weights)
     }
@@ -32,5 +34,9 @@ impl<T: Real> Formula<T> for MeanSquared {
 impl Loss for MeanSquared {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
         super::value_labels("MeanSquared", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+    }
+
+    fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {
+        raw.mse_loss(labels, Reduction::None)
     }
 }

@@ -2,12 +2,15 @@
 
 use std::fmt::Debug;
 
+use tch::Tensor;
+
 use crate::component::Described;
 use crate::error::Result;
 use crate::label::{Counts, Labels, Targets};
 use crate::machine::real::Real;
 
 mod cells;
+mod formula;
 mod softmax;
 mod transpose;
 
@@ -47,23 +50,45 @@ impl<T> Batch<'_, T> {
     }
 }
 
-/// The numeric half of a loss, for one element type.
-pub trait Formula<T: Real> {
+pub use formula::{Sums, TensorBatch};
+
+/// A loss by loops of our own, for one element type.
+pub trait Loops<T: Real> {
     /// Total weight of the labelled rows (or cells): the denominator of the mean.
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64;
     /// Sum over labelled rows (or cells) of weight times loss; fills `scale` times its gradient.
     fn evaluate(&self, batch: Batch<'_, T>) -> f64;
 }
 
-/// A loss: what its labels look like, how raw outputs become predictions, and the kernels.
+/// A loss: what its labels look like, how raw outputs become predictions, its formula, and loops that compute it.
 ///
 /// A task is described by `classes` (the number of classes, if its labels are classes) and `outputs` (labels a row).
-pub trait Loss: Formula<f32> + Formula<f64> + Described + Debug + Send + Sync {
+pub trait Loss: Loops<f32> + Loops<f64> + Described + Debug + Send + Sync {
     /// What the task's labels must look like.
     ///
     /// # Errors
     /// A task that this loss cannot serve, or an argument of the loss that does not fit the task.
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels>;
+
+    /// The loss as tensor algebra that libtorch can differentiate: of each row, or of each cell where labels are numbers.
+    ///
+    /// `raw` is `[rows, width]`, `labels` are `[rows]` classes of `i64`, or numbers `[rows, outputs]`; none is missing. Row
+    /// weights come later.
+    fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor;
+
+    /// What each label counts in the denominator of the mean, beside the row's weight; none for ones.
+    fn label_weights(&self, raw: &Tensor, labels: &Tensor) -> Option<Tensor> {
+        let _ = (raw, labels);
+        None
+    }
+
+    /// The sum over labelled rows (or cells) of weight times loss, by the formula, and the sum of these weights.
+    ///
+    /// # Errors
+    /// What code of the caller's own making raises.
+    fn sums(&self, batch: &TensorBatch<'_>) -> Result<Sums> {
+        Ok(formula::sums(self, batch))
+    }
 
     /// Raw outputs a row.
     fn width(&self, classes: Option<usize>, outputs: usize) -> usize {
@@ -86,7 +111,7 @@ pub trait Loss: Formula<f32> + Formula<f64> + Described + Debug + Send + Sync {
         false
     }
 
-    /// What went wrong in the last [`Formula::evaluate`], for a loss that is code of the caller's.
+    /// What went wrong in the last [`Loops::evaluate`], for a loss that is code of the caller's.
     ///
     /// # Errors
     /// What that code raised.

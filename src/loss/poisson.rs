@@ -1,7 +1,9 @@
 //! Poisson negative log-likelihood of counts.
 
+use tch::Tensor;
+
 use super::cells::{self, Cell};
-use super::{Batch, Formula, Loss};
+use super::{Batch, Loops, Loss};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::machine::real::Real;
@@ -26,7 +28,7 @@ impl<T: Real> Cell<T, 1> for Poisson {
     }
 }
 
-impl<T: Real> Formula<T> for Poisson {
+impl<T: Real> Loops<T> for Poisson {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         cells::weight(targets, weights)
     }
@@ -39,6 +41,11 @@ impl<T: Real> Formula<T> for Poisson {
 impl Loss for Poisson {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
         super::value_labels("Poisson", classes, outputs, 0.0, f64::INFINITY)
+    }
+
+    fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {
+        let rate = raw.clamp_max(STEEPEST).exp();
+        rate * ((raw - STEEPEST).relu() + 1.0) - labels * raw
     }
 
     fn link(&self, _labels: Labels, raw: &[f32], predicted: &mut [f32]) {

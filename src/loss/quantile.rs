@@ -1,7 +1,10 @@
 //! Quantile regression by the pinball loss.
 
+use tch::Tensor;
+
 use super::cells::{self, Cell};
-use super::{Batch, Formula, Loss};
+use super::formula::like;
+use super::{Batch, Loops, Loss};
 use crate::bail;
 use crate::error::Result;
 use crate::label::{Labels, Targets};
@@ -53,7 +56,7 @@ impl<T: Real> Cell<T, 1> for Quantile {
     }
 }
 
-impl<T: Real> Formula<T> for Quantile {
+impl<T: Real> Loops<T> for Quantile {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         cells::weight(targets, weights)
     }
@@ -66,6 +69,14 @@ impl<T: Real> Formula<T> for Quantile {
 impl Loss for Quantile {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
         super::value_labels("Quantile", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+    }
+
+    fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {
+        let quantiles = like(&self.quantiles, raw);
+        let error = labels.unsqueeze(2) - raw.reshape([raw.size()[0], labels.size()[1], -1]);
+        let slopes = quantiles - error.lt(0.0).to_kind(raw.kind());
+        let pinball = slopes * error.ne(0.0).to_kind(raw.kind()) * error;
+        pinball.mean_dim(2_i64, false, raw.kind())
     }
 
     fn width(&self, _classes: Option<usize>, outputs: usize) -> usize {

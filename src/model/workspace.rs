@@ -3,7 +3,7 @@
 use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
-use crate::loss::{Batch, Formula};
+use crate::loss::{Batch, Loops};
 use crate::meter::Meter;
 use crate::network::Network;
 use crate::network::pass::{Pass, Purpose, Step};
@@ -130,7 +130,7 @@ impl Workspace {
     /// Adds each task's total label weight.
     pub fn add_weights(&self, tasks: &[Task], sums: &mut [f64]) {
         for ((task, labels), sum) in tasks.iter().zip(&self.labels).zip(sums) {
-            *sum += Formula::<f32>::weight(task.loss.as_ref(), labels.targets(), labels.weights());
+            *sum += Loops::<f32>::weight(task.loss.as_ref(), labels.targets(), labels.weights());
         }
     }
 

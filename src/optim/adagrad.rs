@@ -1,7 +1,7 @@
 //! Adagrad.
 
 use super::rows::{RowRule, sweep_rows};
-use super::{Optimizer, Rule, rates, sweep};
+use super::{Optimizer, Rule, TensorStep, Updated, rates, sweep};
 use crate::parameters::touched::Touched;
 use crate::parameters::{PerGroup, Segment};
 
@@ -74,6 +74,14 @@ impl Optimizer for Adagrad {
 
     fn slots(&self) -> &'static [&'static str] {
         &["square"]
+    }
+
+    fn formula(&self, step: &TensorStep<'_>) -> Updated {
+        let gradients = step.pulled();
+        let sum = &step.state[0] + gradients.square();
+        let fall = (step.number - 1.0) * self.lr_decay + 1.0;
+        let rate = (step.lr / fall).to_kind(sum.kind());
+        Updated { parameters: step.parameters - rate * gradients / (sum.sqrt() + self.eps), state: vec![sum] }
     }
 
     fn initial(&self, _slot: usize) -> f32 {

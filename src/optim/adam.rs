@@ -1,7 +1,9 @@
 //! Adam.
 
+use tch::Tensor;
+
 use super::rows::sweep_rows;
-use super::{Optimizer, Rule, rates, sweep};
+use super::{Optimizer, Rule, TensorStep, Updated, rates, sweep};
 use crate::parameters::touched::Touched;
 use crate::parameters::{PerGroup, Segment};
 
@@ -79,6 +81,22 @@ impl Rule<2> for Moments {
     }
 }
 
+/// Adam's step from such gradients, on parameters as they are before it.
+pub(super) fn moments(
+    step: &TensorStep<'_>,
+    gradients: &Tensor,
+    [b1, b2]: [f64; 2],
+    eps: f64,
+    parameters: &Tensor,
+) -> Updated {
+    let first = &step.state[0] * b1 + gradients * (1.0 - b1);
+    let second = &step.state[1] * b2 + gradients.square() * (1.0 - b2);
+    let rate = (step.lr / step.warmed(b1)).to_kind(first.kind());
+    let root = step.warmed(b2).sqrt().reciprocal().to_kind(first.kind());
+    let parameters = parameters - rate * &first / (second.sqrt() * root + eps);
+    Updated { parameters, state: vec![first, second] }
+}
+
 impl Adam {
     fn rule(&self, step: u64, scale: f32, segment: &Segment) -> Moments {
         Moments::new(step, scale, self.betas, self.eps, segment.lr).pulled(segment.weight_decay)
@@ -90,6 +108,10 @@ impl Optimizer for Adam {
 
     fn slots(&self) -> &'static [&'static str] {
         &["first_moment", "second_moment"]
+    }
+
+    fn formula(&self, step: &TensorStep<'_>) -> Updated {
+        moments(step, &step.pulled(), self.betas, self.eps, step.parameters)
     }
 
     fn update(

@@ -1,8 +1,8 @@
 //! Adam with decoupled weight decay.
 
-use super::adam::Moments;
+use super::adam::{Moments, moments};
 use super::rows::sweep_rows;
-use super::{Optimizer, rates, sweep};
+use super::{Optimizer, TensorStep, Updated, rates, sweep};
 use crate::parameters::touched::Touched;
 use crate::parameters::{PerGroup, Segment};
 
@@ -33,6 +33,11 @@ impl Optimizer for AdamW {
 
     fn slots(&self) -> &'static [&'static str] {
         &["first_moment", "second_moment"]
+    }
+
+    fn formula(&self, step: &TensorStep<'_>) -> Updated {
+        let shrunk = step.parameters * ((step.rate() * step.weight_decay.to_kind(step.parameters.kind())) * -1.0 + 1.0);
+        moments(step, step.gradients, self.betas, self.eps, &shrunk)
     }
 
     fn update(

@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use tch::{Kind, Tensor};
+
 use crate::component::Described;
 use crate::machine::level;
 use crate::parameters::touched::Touched;
@@ -11,6 +13,55 @@ pub mod rows;
 
 /// Most state buffers an optimizer has.
 pub const SLOTS: usize = 4;
+
+/// One step as tensors, for a rule's formula.
+#[derive(Debug)]
+pub struct TensorStep<'a> {
+    /// The step's number, from 1: `f64` without dimensions, since a captured step counts on its device.
+    pub number: &'a Tensor,
+    /// The learning rate, without dimensions.
+    pub lr: &'a Tensor,
+    /// The weight decay, without dimensions.
+    pub weight_decay: &'a Tensor,
+    /// The parameters `[numbers]`.
+    pub parameters: &'a Tensor,
+    /// Their gradients, clipped.
+    pub gradients: &'a Tensor,
+    /// The state, one tensor a slot.
+    pub state: &'a [Tensor],
+}
+
+/// What a step makes of parameters and state.
+#[derive(Debug)]
+pub struct Updated {
+    /// The parameters.
+    pub parameters: Tensor,
+    /// The state, one tensor a slot.
+    pub state: Vec<Tensor>,
+}
+
+impl TensorStep<'_> {
+    /// The gradients with weight decay in them.
+    fn pulled(&self) -> Tensor {
+        self.gradients + self.weight_decay.to_kind(self.parameters.kind()) * self.parameters
+    }
+
+    /// The learning rate in the kind of the parameters.
+    fn rate(&self) -> Tensor {
+        self.lr.to_kind(self.parameters.kind())
+    }
+
+    /// `1 - factor^number`, in `f64`.
+    fn warmed(&self, factor: f64) -> Tensor {
+        Tensor::pow_scalar(factor, &self.number.to_kind(Kind::Double)) * -1.0 + 1.0
+    }
+
+    /// One number in the first step, another in all later ones.
+    fn first_or(&self, first: f64, later: f64) -> Tensor {
+        let is_first = self.number.eq(1.0).to_kind(self.parameters.kind());
+        is_first * (first - later) + later
+    }
+}
 
 /// An update rule; its state is `slots` flat buffers as long as the parameters.
 pub trait Optimizer: Described + Debug + Send {
@@ -25,6 +76,9 @@ pub trait Optimizer: Described + Debug + Send {
 
     /// Learning rates and weight decays as given.
     fn rates(&self) -> Rates<'_>;
+
+    /// The rule as tensor algebra.
+    fn formula(&self, step: &TensorStep<'_>) -> Updated;
 
     /// Step number `step`, counted from 1; gradients count `gradient_scale` times (clipping). Parameters outside all
     /// segments stay as they are.

@@ -1,7 +1,7 @@
 //! RMSprop.
 
 use super::rows::sweep_rows;
-use super::{Optimizer, Rule, rates, sweep};
+use super::{Optimizer, Rule, TensorStep, Updated, rates, sweep};
 use crate::parameters::touched::Touched;
 use crate::parameters::{PerGroup, Segment};
 
@@ -76,6 +76,16 @@ impl Optimizer for RmsProp {
 
     fn slots(&self) -> &'static [&'static str] {
         &["square", "mean", "momentum"]
+    }
+
+    fn formula(&self, step: &TensorStep<'_>) -> Updated {
+        let [square, mean, buffer] = step.state else { unreachable!("three slots") };
+        let gradients = step.pulled();
+        let square = square * self.alpha + gradients.square() * (1.0 - self.alpha);
+        let mean = mean * self.alpha + &gradients * (1.0 - self.alpha);
+        let spread = if self.centered { &square - mean.square() } else { square.shallow_clone() };
+        let buffer = buffer * self.momentum + gradients / (spread.clamp_min(0.0).sqrt() + self.eps);
+        Updated { parameters: step.parameters - step.rate() * &buffer, state: vec![square, mean, buffer] }
     }
 
     fn update(

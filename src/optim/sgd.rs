@@ -1,7 +1,7 @@
 //! Stochastic gradient descent.
 
 use super::rows::sweep_rows;
-use super::{Optimizer, Rule, rates, sweep};
+use super::{Optimizer, Rule, TensorStep, Updated, rates, sweep};
 use crate::bail;
 use crate::error::Result;
 use crate::parameters::touched::Touched;
@@ -91,6 +91,18 @@ impl Optimizer for Sgd {
 
     fn slots(&self) -> &'static [&'static str] {
         if self.momentum == 0.0 { &[] } else { &["momentum"] }
+    }
+
+    fn formula(&self, step: &TensorStep<'_>) -> Updated {
+        let gradients = step.pulled();
+        let [before] = step.state else {
+            return Updated { parameters: step.parameters - step.rate() * gradients, state: Vec::new() };
+        };
+        let keep = step.first_or(0.0, self.momentum);
+        let add = step.first_or(1.0, 1.0 - self.dampening);
+        let buffer = keep * before + add * &gradients;
+        let along = if self.nesterov { gradients + &buffer * self.momentum } else { buffer.shallow_clone() };
+        Updated { parameters: step.parameters - step.rate() * along, state: vec![buffer] }
     }
 
     fn update(

@@ -6,12 +6,13 @@ use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde_json::{Value, json};
+use tch::{Kind, Tensor};
 
 use super::door::{exception, foreign};
 use crate::component::Described;
 use crate::error::Result;
 use crate::label::{Labels, Targets};
-use crate::loss::{Batch, Formula, Loss};
+use crate::loss::{Batch, Loops, Loss, Sums, TensorBatch};
 use crate::{bail, value_error};
 
 /// Calls Python for value and gradient; the file of a model cannot bring it back.
@@ -21,6 +22,11 @@ pub struct PyLoss {
     width: usize,
     labels: Labels,
     failed: Mutex<Option<PyErr>>,
+}
+
+/// A tensor's numbers on the host.
+fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(Vec::try_from(tensor.reshape([-1]).to_kind(Kind::Float))?)
 }
 
 /// The losses that are the caller's own, from a model's description; `call[j]` may be missing in a loaded model.
@@ -108,7 +114,7 @@ impl PyLoss {
     }
 }
 
-impl Formula<f32> for PyLoss {
+impl Loops<f32> for PyLoss {
     fn weight(&self, targets: Targets<'_, f32>, weights: Option<&[f32]>) -> f64 {
         let weight = |row: usize| weights.map_or(1.0, |w| f64::from(w[row]));
         self.shares(targets).iter().enumerate().map(|(row, share)| share * weight(row)).sum()
@@ -119,7 +125,7 @@ impl Formula<f32> for PyLoss {
     }
 }
 
-impl Formula<f64> for PyLoss {
+impl Loops<f64> for PyLoss {
     fn weight(&self, _: Targets<'_, f64>, _: Option<&[f64]>) -> f64 {
         unreachable!("models of Python compute in f32")
     }
@@ -138,6 +144,36 @@ impl Described for PyLoss {
 impl Loss for PyLoss {
     fn labels(&self, _: Option<usize>, _: usize) -> Result<Labels> {
         Ok(self.labels)
+    }
+
+    fn formula(&self, _: &Tensor, _: &Tensor) -> Tensor {
+        unreachable!("Python is asked for the sum over a batch")
+    }
+
+    /// What Python says of the batch, and its gradient as the slope of a plane through that.
+    fn sums(&self, batch: &TensorBatch<'_>) -> Result<Sums> {
+        let TensorBatch { raw, labels, weights } = batch;
+        let rows = raw.size()[0] as usize;
+        let outputs: Vec<f32> = numbers(&raw.detach())?;
+        let weights: Option<Vec<f32>> = weights.map(numbers).transpose()?;
+        let classes: Vec<i32>;
+        let values: Vec<f32>;
+        let targets = if labels.kind() == Kind::Int64 {
+            classes = Vec::try_from(labels.to_kind(Kind::Int))?;
+            Targets::Classes(&classes)
+        } else {
+            values = numbers(labels)?;
+            Targets::Values(&values)
+        };
+        let mut slope = vec![0.0; outputs.len()];
+        let (width, weights) = (self.width, weights.as_deref());
+        let gradient = Some(&mut slope[..]);
+        let known = Batch { rows, width, outputs: &outputs, gradient, stride: width, targets, weights, scale: 1.0 };
+        let sum = self.ask(known).map_err(foreign)?;
+        let slope = Tensor::from_slice(&slope).view_as(raw).to_device(raw.device());
+        let plane = ((*raw - raw.detach()) * slope).sum(raw.kind());
+        let weight = Tensor::from(Loops::<f32>::weight(self, targets, weights)).to_kind(raw.kind());
+        Ok(Sums { loss: plane + sum, weight: weight.to_device(raw.device()) })
     }
 
     fn width(&self, _: Option<usize>, _: usize) -> usize {

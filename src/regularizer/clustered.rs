@@ -1,7 +1,9 @@
 //! Tasks in clusters that are not known.
 
+use tch::{Kind, Tensor};
+
 use super::spectrum::Spectrum;
-use super::{Penalty, Places, Regularizer, rows};
+use super::{Penalty, Places, Regularizer, formula, rows};
 use crate::bail;
 use crate::component::Component;
 use crate::error::Result;
@@ -67,6 +69,22 @@ impl Regularizer for Clustered {
         Ok(places)
     }
 
+    fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor {
+        let n = places.tasks;
+        let rows = formula::rows(places, parameters);
+        let mean = rows.mean_dim(0_i64, true, rows.kind());
+        let common = mean.square().sum(rows.kind()) * (self.mean * n as f64);
+        let sigma = formula::square(&self.state.sigma, n, &rows.to_kind(Kind::Double)) * self.bounds(n).1;
+        let around = formula::form(&(rows - mean), &sigma.inverse().to_kind(parameters.kind()));
+        (common + around) * self.strength
+    }
+
+    fn learn(&mut self, places: &Places, parameters: &Tensor) {
+        self.state.spectrum.gramian = formula::products(places, parameters);
+        self.settle(places.tasks);
+        self.relate(places.tasks);
+    }
+
     fn relation(&self) -> Option<&[f64]> {
         Some(self.state.sigma.as_slice()).filter(|sigma| !sigma.is_empty())
     }
@@ -75,10 +93,32 @@ impl Regularizer for Clustered {
 impl<T: Real> Penalty<T> for Clustered {
     fn add(&mut self, places: &Places, parameters: &[T], gradient: Option<&mut [T]>) -> f64 {
         let n = places.tasks;
-        let bounds = [self.within.recip(), self.between.recip()];
-        let trace = (n - self.clusters + 1) as f64 * bounds[0] + (self.clusters - 1) as f64 * bounds[1];
         self.state.spectrum.look(places, parameters);
-        let State { spectrum: Spectrum { gramian, eigen, matrix, .. }, values, sigma } = &mut self.state;
+        let value = self.settle(n);
+        if let Some(gradient) = gradient {
+            self.relate(n);
+            let State { spectrum: Spectrum { eigen, matrix, .. }, values, .. } = &mut self.state;
+            eigen.assemble(|k, _| 2.0 * self.strength / values[k], matrix);
+            center(matrix, n);
+            matrix.iter_mut().for_each(|x| *x += 2.0 * self.strength * self.mean / n as f64);
+            rows::mix(&places.stacks, matrix, parameters, Some(gradient));
+        }
+        self.strength * value
+    }
+}
+
+impl Clustered {
+    /// Least and greatest eigenvalue of `Sigma`, and its trace.
+    fn bounds(&self, tasks: usize) -> ([f64; 2], f64) {
+        let bounds = [self.within.recip(), self.between.recip()];
+        let trace = (tasks - self.clusters + 1) as f64 * bounds[0] + (self.clusters - 1) as f64 * bounds[1];
+        (bounds, trace)
+    }
+
+    /// The penalty of the Gramian at hand, and the eigenvalues of the `Sigma` that makes it least.
+    fn settle(&mut self, n: usize) -> f64 {
+        let (bounds, trace) = self.bounds(n);
+        let State { spectrum: Spectrum { gramian, eigen, .. }, values, .. } = &mut self.state;
         // |mean|^2 times tasks is the sum of the Gramian over tasks.
         let mean = self.mean * gramian.iter().sum::<f64>() / n as f64;
         center(gramian, n);
@@ -88,14 +128,14 @@ impl<T: Real> Penalty<T> for Clustered {
         let squares = eigen.values.iter().map(|lambda| lambda.max(0.0));
         spread(values, bounds, trace);
         let around: f64 = squares.zip(values.iter()).map(|(square, value)| square / value).sum();
-        if let Some(gradient) = gradient {
-            eigen.assemble(|k, _| values[k] / trace, sigma);
-            eigen.assemble(|k, _| 2.0 * self.strength / values[k], matrix);
-            center(matrix, n);
-            matrix.iter_mut().for_each(|x| *x += 2.0 * self.strength * self.mean / n as f64);
-            rows::mix(&places.stacks, matrix, parameters, Some(gradient));
-        }
-        self.strength * (mean + around)
+        mean + around
+    }
+
+    /// `Sigma`, of trace 1.
+    fn relate(&mut self, n: usize) {
+        let (_, trace) = self.bounds(n);
+        let State { spectrum, values, sigma } = &mut self.state;
+        spectrum.eigen.assemble(|k, _| values[k] / trace, sigma);
     }
 }
 

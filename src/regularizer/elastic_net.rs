@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Penalty, Places, Regularizer};
+use tch::Tensor;
+
+use super::{Penalty, Places, Regularizer, formula};
 use crate::component::Component;
 use crate::error::Result;
 use crate::machine::level;
@@ -25,6 +27,12 @@ crate::component! {
 impl Regularizer for ElasticNet {
     fn choose(&mut self, all: &Places) -> Result<Places> {
         all.weights(Self::CLASS, "on", self.on.as_deref())
+    }
+
+    fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor {
+        let weights = formula::numbers(places, parameters);
+        let absolute = weights.abs().sum(weights.kind()) * self.ratio;
+        (absolute + weights.square().sum(weights.kind()) * (1.0 - self.ratio)) * self.strength
     }
 
     fn learning(&self, places: &Places, frozen: &[Range<usize>]) -> Places {

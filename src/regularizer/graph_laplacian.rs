@@ -1,6 +1,8 @@
 //! Tasks stay near those they are said to be related to.
 
-use super::{Penalty, Places, Regularizer, rows};
+use tch::Tensor;
+
+use super::{Penalty, Places, Regularizer, formula, rows};
 use crate::bail;
 use crate::component::Component;
 use crate::error::Result;
@@ -58,6 +60,17 @@ impl Regularizer for GraphLaplacian {
         let relation = given.map_or_else(|| vec![1.0; tasks * tasks], |rows| rows.concat());
         self.state = relation.iter().map(|related| self.strength * related).collect();
         Ok(places)
+    }
+
+    fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor {
+        let n = places.tasks;
+        let mut laplacian: Vec<_> = self.state.iter().map(|related| -related).collect();
+        for task in 0..n {
+            laplacian[task * (n + 1)] = 0.0;
+            laplacian[task * (n + 1)] = -laplacian[task * n..][..n].iter().sum::<f64>();
+        }
+        let rows = formula::rows(places, parameters);
+        formula::form(&rows, &formula::square(&laplacian, n, &rows))
     }
 }
 

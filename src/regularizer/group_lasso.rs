@@ -1,6 +1,8 @@
 //! Features that all tasks use, or none.
 
-use super::{Penalty, Places, Regularizer, rows};
+use tch::Tensor;
+
+use super::{Penalty, Places, Regularizer, Stack, formula, rows};
 use crate::component::Component;
 use crate::error::Result;
 use crate::machine::real::Real;
@@ -28,6 +30,18 @@ crate::component! {
 impl Regularizer for GroupLasso {
     fn choose(&mut self, all: &Places) -> Result<Places> {
         all.common(Self::CLASS, self.on.as_deref())
+    }
+
+    fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor {
+        let length = |stack: &Stack| {
+            let squares = formula::stacked(stack, parameters).square();
+            let squares = squares.sum_dim_intlist([0_i64, 1].as_slice(), false, parameters.kind());
+            // A root has no derivative at 0; the length's is taken as 0.
+            let some = squares.gt(0.0);
+            let roots = squares.where_self(&some, &squares.ones_like()).sqrt();
+            (roots * some.to_kind(parameters.kind())).sum(parameters.kind())
+        };
+        formula::sum_of(places.stacks.iter().map(length)) * self.strength
     }
 }
 

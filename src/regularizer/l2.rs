@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Penalty, Places, Regularizer, elastic_net};
+use tch::Tensor;
+
+use super::{Penalty, Places, Regularizer, elastic_net, formula};
 use crate::component::Component;
 use crate::error::Result;
 use crate::machine::real::Real;
@@ -21,6 +23,10 @@ crate::component! {
 impl Regularizer for L2 {
     fn choose(&mut self, all: &Places) -> Result<Places> {
         all.weights(Self::CLASS, "on", self.on.as_deref())
+    }
+
+    fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor {
+        formula::numbers(places, parameters).square().sum(parameters.kind()) * self.strength
     }
 
     fn learning(&self, places: &Places, frozen: &[Range<usize>]) -> Places {

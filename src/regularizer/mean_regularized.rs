@@ -1,6 +1,8 @@
 //! Tasks stay near their mean.
 
-use super::{Penalty, Places, Regularizer, rows};
+use tch::Tensor;
+
+use super::{Penalty, Places, Regularizer, formula, rows};
 use crate::component::Component;
 use crate::error::Result;
 use crate::machine::real::Real;
@@ -22,6 +24,10 @@ crate::component! {
 impl Regularizer for MeanRegularized {
     fn choose(&mut self, all: &Places) -> Result<Places> {
         all.common(Self::CLASS, self.on.as_deref())
+    }
+
+    fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor {
+        formula::spread(&formula::rows(places, parameters)) * self.strength
     }
 }
 

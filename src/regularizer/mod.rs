@@ -4,11 +4,13 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use serde_json::Value;
+use tch::Tensor;
 
 use crate::component::Described;
 use crate::error::Result;
 use crate::machine::real::Real;
 
+mod formula;
 pub mod places;
 pub mod relation;
 pub mod rows;
@@ -17,7 +19,7 @@ pub mod spectrum;
 pub use places::{Piece, Places, Stack};
 pub use relation::Relation;
 
-/// The numeric half of a regularizer, for one element type.
+/// A regularizer by loops of our own, for one element type.
 pub trait Penalty<T: Real> {
     /// `strength` times the penalty of these places of the flat parameters. With a gradient it is part of a step: adds
     /// to the gradient, and what is learned from the parameters may be refreshed first.
@@ -31,6 +33,15 @@ pub trait Regularizer: Penalty<f32> + Penalty<f64> + Described + Debug + Send + 
     /// # Errors
     /// Arguments that do not fit this model, or a model without anything it could be about.
     fn choose(&mut self, all: &Places) -> Result<Places>;
+
+    /// `strength` times the penalty of these places of the flat parameters, as tensor algebra that libtorch can
+    /// differentiate. What is learned from the parameters is as it was learned last.
+    fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor;
+
+    /// Learns from the flat parameters before a step by the formula, as [`Penalty::add`] does by itself.
+    fn learn(&mut self, places: &Places, parameters: &Tensor) {
+        let _ = (places, parameters);
+    }
 
     /// What is left of its places when these ranges of the flat parameters are frozen: penalties of size forget them, what
     /// compares parameters goes on comparing others with them.

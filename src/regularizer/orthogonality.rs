@@ -1,6 +1,8 @@
 //! Weights that read the same input look at different things in it.
 
-use super::{Penalty, Piece, Places, Regularizer, rows};
+use tch::Tensor;
+
+use super::{Penalty, Piece, Places, Regularizer, formula, rows};
 use crate::bail;
 use crate::component::Component;
 use crate::error::Result;
@@ -49,6 +51,15 @@ impl Regularizer for Orthogonality {
         }
         let pieces = pairs.into_iter().flatten().cloned().collect();
         Ok(Places { pieces, stacks: Vec::new(), tasks: all.tasks })
+    }
+
+    fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor {
+        let (pairs, _) = places.pieces.as_chunks::<2>();
+        let overlap = |[a, b]: &[Piece; 2]| {
+            let product = formula::matrix(a, parameters).matmul(&formula::matrix(b, parameters).tr());
+            product.square().sum(parameters.kind())
+        };
+        formula::sum_of(pairs.iter().map(overlap)) * self.strength
     }
 }
 

@@ -1,6 +1,8 @@
 //! Tasks stay near each other.
 
-use super::{Penalty, Places, Regularizer, rows};
+use tch::Tensor;
+
+use super::{Penalty, Places, Regularizer, formula, rows};
 use crate::component::Component;
 use crate::error::Result;
 use crate::machine::real::Real;
@@ -24,6 +26,13 @@ crate::component! {
 impl Regularizer for Pairwise {
     fn choose(&mut self, all: &Places) -> Result<Places> {
         all.common(Self::CLASS, self.on.as_deref())
+    }
+
+    fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor {
+        let rows = formula::rows(places, parameters);
+        let differences = rows.unsqueeze(0) - rows.unsqueeze(1);
+        // Each pair comes twice.
+        differences.square().sum(rows.kind()) * (0.5 * self.strength)
     }
 }
 

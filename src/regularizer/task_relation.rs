@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use tch::Tensor;
+
 use super::spectrum::{Spectrum, root};
-use super::{Penalty, Places, Regularizer, rows};
+use super::{Penalty, Places, Regularizer, formula, rows};
 use crate::component::Component;
 use crate::error::Result;
 use crate::machine::real::Real;
@@ -59,6 +61,18 @@ impl State {
     }
 }
 
+impl TaskRelation {
+    /// A step comes: where it is the relation's turn, it follows from the Gramian that `look` fills in.
+    fn turn(&mut self, tasks: usize, look: impl FnOnce(&mut Spectrum)) {
+        let state = &mut self.state;
+        if state.steps > 0 && state.steps.is_multiple_of(self.refresh as u64) {
+            look(&mut state.spectrum);
+            state.refresh(tasks, self.jitter);
+        }
+        state.steps += 1;
+    }
+}
+
 impl Regularizer for TaskRelation {
     fn choose(&mut self, all: &Places) -> Result<Places> {
         let places = all.common(Self::CLASS, self.on.as_deref())?;
@@ -70,6 +84,15 @@ impl Regularizer for TaskRelation {
             self.state.inverse[task * (tasks + 1)] = tasks as f64;
         }
         Ok(places)
+    }
+
+    fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor {
+        let rows = formula::rows(places, parameters);
+        formula::form(&rows, &formula::square(&self.state.inverse, places.tasks, &rows)) * self.strength
+    }
+
+    fn learn(&mut self, places: &Places, parameters: &Tensor) {
+        self.turn(places.tasks, |spectrum| spectrum.gramian = formula::products(places, parameters));
     }
 
     fn relation(&self) -> Option<&[f64]> {
@@ -93,14 +116,10 @@ impl Regularizer for TaskRelation {
 
 impl<T: Real> Penalty<T> for TaskRelation {
     fn add(&mut self, places: &Places, parameters: &[T], gradient: Option<&mut [T]>) -> f64 {
-        let state = &mut self.state;
         if gradient.is_some() {
-            if state.steps > 0 && state.steps.is_multiple_of(self.refresh as u64) {
-                state.spectrum.look(places, parameters);
-                state.refresh(places.tasks, self.jitter);
-            }
-            state.steps += 1;
+            self.turn(places.tasks, |spectrum| spectrum.look(places, parameters));
         }
+        let state = &mut self.state;
         let matrix = &mut state.spectrum.matrix;
         matrix.clear();
         matrix.extend(state.inverse.iter().map(|x| 2.0 * self.strength * x));

@@ -1,7 +1,9 @@
 //! The trace norms of the tasks' layers, stacked to tensors.
 
+use tch::Tensor;
+
 use super::spectrum::Spectrum;
-use super::{Penalty, Places, Regularizer, Stack, rows};
+use super::{Penalty, Places, Regularizer, Stack, formula, rows};
 use crate::component::Component;
 use crate::error::Result;
 use crate::machine::real::Real;
@@ -38,6 +40,18 @@ pub struct State {
 impl Regularizer for TensorTraceNorm {
     fn choose(&mut self, all: &Places) -> Result<Places> {
         all.common(Self::CLASS, self.on.as_deref())
+    }
+
+    fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor {
+        let norm = |stack: &Stack| {
+            let tensor = formula::stacked(stack, parameters);
+            let unfolded = |axes: [i64; 3]| {
+                let turned = tensor.permute(axes);
+                formula::trace_norm(&turned.reshape([turned.size()[0], -1]), self.smoothing)
+            };
+            formula::sum_of([[0, 1, 2], [1, 0, 2], [2, 0, 1]].map(unfolded).into_iter())
+        };
+        formula::sum_of(places.stacks.iter().map(norm)) * self.strength
     }
 }
 

@@ -1,7 +1,9 @@
 //! The sum of singular values of the tasks' weights.
 
+use tch::Tensor;
+
 use super::spectrum::Spectrum;
-use super::{Penalty, Places, Regularizer, rows};
+use super::{Penalty, Places, Regularizer, formula, rows};
 use crate::component::Component;
 use crate::error::Result;
 use crate::machine::real::Real;
@@ -29,6 +31,10 @@ crate::component! {
 impl Regularizer for TraceNorm {
     fn choose(&mut self, all: &Places) -> Result<Places> {
         all.common(Self::CLASS, self.on.as_deref())
+    }
+
+    fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor {
+        formula::trace_norm(&formula::rows(places, parameters), self.smoothing) * self.strength
     }
 }
 

@@ -1,7 +1,9 @@
 //! The logarithm of the hyperbolic cosine.
 
+use tch::Tensor;
+
 use super::cells::{self, Cell};
-use super::{Batch, Formula, Loss};
+use super::{Batch, Loops, Loss};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::machine::real::Real;
@@ -21,7 +23,7 @@ impl<T: Real> Cell<T, 1> for LogCosh {
     }
 }
 
-impl<T: Real> Formula<T> for LogCosh {
+impl<T: Real> Loops<T> for LogCosh {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         cells::weight(targets, weights)
     }
@@ -34,5 +36,10 @@ impl<T: Real> Formula<T> for LogCosh {
 impl Loss for LogCosh {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
         super::value_labels("LogCosh", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+    }
+
+    fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {
+        let size = (raw - labels).abs();
+        (&size * -2.0).exp().log1p() + size - std::f64::consts::LN_2
     }
 }

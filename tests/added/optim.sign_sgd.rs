@@ -1,7 +1,7 @@
 //! Steps of equal length in every coordinate.
 
 use super::rows::sweep_rows;
-use super::{Optimizer, Rule, rates, sweep};
+use super::{Optimizer, Rule, TensorStep, Updated, rates, sweep};
 use crate::parameters::touched::Touched;
 use crate::parameters::{PerGroup, Segment};
 
@@ -40,6 +40,10 @@ impl Optimizer for SignSgd {
 
     fn slots(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    fn formula(&self, step: &TensorStep<'_>) -> Updated {
+        Updated { parameters: step.parameters - step.rate() * step.pulled().sign(), state: Vec::new() }
     }
 
     fn update(

@@ -52,6 +52,43 @@ pub enum ActsLike {
     Own,
 }
 
+/// What a weighting promises of its weights or its direction, in its paper or by its formula. Each promise is put to the
+/// test for all that make it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Promise {
+    /// The direction is the rows' combination by weights that the Gramian gives.
+    Weighted,
+    /// The order of tasks does not matter.
+    Permutes,
+    /// No task conflicts with the direction.
+    Safe,
+    /// Neither of two tasks does.
+    SafePair,
+    /// The direction is linear in each row's scale, the others held.
+    Linear,
+    /// Twice the gradients, twice the direction.
+    Homogeneous,
+    /// The scale of the gradients does not change the direction.
+    ScaleFree,
+    /// The direction's projection is the same on all rows of length 1, if they are independent.
+    Impartial,
+    /// The direction is zero where any convex combination of rows is zero.
+    StopsWeakly,
+    /// The direction is zero where a combination with positive weights is zero, and only there.
+    StopsStrongly,
+    /// Steps end where nothing makes one loss less without making another more, from wherever they start.
+    Pareto,
+    /// Weights are above zero.
+    Positive,
+    /// Weighted losses are equal.
+    Levels,
+    /// Weights sum to one.
+    One,
+    /// Weights sum to the number of tasks.
+    Count,
+}
+
 /// What a weighting says of itself: what it needs to see of each step, and what its direction is like. By default what
 /// one of losses says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -72,6 +109,8 @@ pub struct Claims {
     pub acts_like: ActsLike,
     /// Whether anything bounds its direction, for gradients of bounded lengths.
     pub bounded: bool,
+    /// What it promises before it has learned anything.
+    pub promises: &'static [Promise],
 }
 
 impl Default for Claims {
@@ -85,6 +124,7 @@ impl Default for Claims {
             keeps_gradients: false,
             acts_like: ActsLike::Own,
             bounded: true,
+            promises: &[],
         }
     }
 }

@@ -1,7 +1,7 @@
 //! All gradients as long as their mean length.
 
 use crate::error::Result;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// Scales the tasks' gradients to the mean of their lengths and averages them.
@@ -10,7 +10,12 @@ crate::component! {
 
 impl Weighting for EqualNorms {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, acts_like: ActsLike::Mean, ..Claims::default() }
+        Claims {
+            needs: Needs::Gramian,
+            acts_like: ActsLike::Mean,
+            promises: &[Promise::Weighted, Promise::Permutes],
+            ..Claims::default()
+        }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

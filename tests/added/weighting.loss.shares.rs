@@ -1,7 +1,7 @@
 //! Every loss by its share of the sum.
 
 use crate::error::Result;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Promise, Weighting};
 
 crate::component! {
     /// Weights each task by its share of the losses' sum, which pulls the largest down first.
@@ -10,7 +10,11 @@ crate::component! {
 
 impl Weighting for Shares {
     fn claims(&self) -> Claims {
-        Claims { acts_like: ActsLike::Mean, ..Claims::default() }
+        Claims {
+            acts_like: ActsLike::Mean,
+            promises: &[Promise::Permutes, Promise::Positive, Promise::One],
+            ..Claims::default()
+        }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

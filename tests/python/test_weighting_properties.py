@@ -7,66 +7,16 @@ from gradients import distance, jacobian
 from polytask.components.registry import REGISTRY
 from polytask.datasets import toy
 
-#: Weightings from gradients. `weighted`: the direction is the rows' combination by weights that the Gramian gives.
-#: `permutes`: the order of tasks does not matter. `safe`: no task conflicts with the direction (`safe_pair`: of two).
-#: `linear`: in each row's scale, the others held. `homogeneous`: twice the gradients, twice the direction;
-#: `scale_free`: the direction does not change. `impartial`: the same projection on all unit rows, if independent.
-#: `stops_weakly`: zero where any convex combination of rows is zero; `stops_strongly`: zero where one with positive
-#: weights is, and only there. `pareto`: Pareto-stationary from every starting point of the toy problem.
-GRADIENTS = {
-    "AlignedMTL": "weighted permutes homogeneous pareto",
-    "CAGrad": "weighted permutes homogeneous pareto",
-    "CRMOGM": "weighted permutes homogeneous safe stops_weakly pareto",
-    "ConFIG": "weighted permutes homogeneous impartial safe",
-    "DBMTL": "permutes",
-    "DualProj": "weighted permutes homogeneous safe stops_strongly pareto",
-    "ExcessMTL": "permutes homogeneous",
-    "FairGrad": "weighted permutes scale_free safe pareto",
-    "GradDrop": "homogeneous",
-    "GradNorm": "weighted permutes homogeneous",
-    "GradVac": "weighted homogeneous safe_pair",
-    "IMTL": "weighted permutes homogeneous impartial",
-    "IMTLG": "weighted permutes homogeneous impartial pareto",
-    "Krum": "weighted permutes homogeneous",
-    "MGDA": "weighted permutes homogeneous safe stops_weakly pareto",
-    "MoCo": "permutes homogeneous pareto",
-    "NashMTL": "weighted permutes safe pareto",
-    "PCD": "weighted homogeneous",
-    "PCGrad": "weighted homogeneous safe_pair pareto",
-    "PIVRG": "weighted permutes safe",
-    "TrimmedMean": "permutes homogeneous",
-    "UPGrad": "weighted permutes homogeneous linear safe stops_strongly pareto",
-}
-
-#: Weightings from losses, before they have learned anything. `permutes` as above; `positive`; `even`: weighted losses
-#: are equal; `one`, `count`: the weights' sum.
-LOSSES = {
-    "COSMOS": "permutes",
-    "DWA": "permutes positive count",
-    "Equal": "permutes positive count",
-    "FAMO": "permutes positive even one",
-    "GLS": "permutes positive even",
-    "GO4Align": "permutes positive",
-    "IMTLL": "permutes positive count",
-    "LDC": "",
-    "Mean": "permutes positive one",
-    "PBI": "permutes",
-    "RLW": "positive one",
-    "STCH": "permutes positive even",
-    "ScaleInvariant": "permutes positive even",
-    "Static": "permutes positive count",
-    "Uncertainty": "permutes positive",
-}
-
-#: Nothing to say of one Gramian or one vector of losses: these need parts of a batch, or validation rows.
-ELSEWHERE = {"AutoLambda", "FORUM", "MOML", "MoDo", "SDMGrad"}
+TRAITS = {info["class"]: info["traits"] for info in REGISTRY if info["family"] == "weighting"}
+#: These say nothing of one Gramian or one vector of losses: they need parts of a batch, or validation rows.
+ELSEWHERE = {name for name, traits in TRAITS.items() if traits["parts"] > 1 or traits["validates"]}
+#: Of weightings from gradients what each promises (`src/weighting/mod.rs` has the meaning), and of those from losses,
+#: before they have learned anything.
+GRADIENTS = {name: traits["promises"] for name, traits in TRAITS.items() if traits["needs"] != "losses"}
+LOSSES = {name: traits["promises"] for name, traits in TRAITS.items() if name not in GRADIENTS}
 
 KINDS = ["random", "conflicting", "low_rank", "nearly_dependent", "nearly_opposed"]
 TASKS = [2, 3, 5, 16, 40]
-
-
-#: Those that look at losses beside gradients; here all are 1.
-LOOK_AT_LOSSES = {"DBMTL", "GradNorm", "IMTL", "PIVRG"}
 
 
 def make(name, **arguments):
@@ -74,15 +24,21 @@ def make(name, **arguments):
 
 
 def direction_of(name, rows):
-    return make(name).aggregate(rows, losses=np.ones(len(rows)) if name in LOOK_AT_LOSSES else None)
+    return make(name).aggregate(rows, losses=np.ones(len(rows)))
 
 
 def weights_of(name, rows):
-    return make(name).weights(rows @ rows.T, losses=np.ones(len(rows)) if name in LOOK_AT_LOSSES else None)
+    return make(name).weights(rows @ rows.T, losses=np.ones(len(rows)))
+
+
+#: Promises that a test below is about.
+TESTED = set()
 
 
 def claimed(table, claim):
-    return pytest.mark.parametrize("name", [name for name, claims in table.items() if claim in claims.split()])
+    TESTED.add(claim)
+    promising = [name for name, promises in table.items() if claim in promises and name not in ELSEWHERE]
+    return pytest.mark.parametrize("name", promising)
 
 
 def every_jacobian(test):
@@ -90,9 +46,10 @@ def every_jacobian(test):
     return pytest.mark.parametrize("tasks", TASKS)(test)
 
 
-def test_every_weighting_is_in_the_table():
-    known = {info["class"] for info in REGISTRY if info["family"] == "weighting"}
-    assert known == set(GRADIENTS) | set(LOSSES) | ELSEWHERE
+def test_what_is_promised_is_put_to_the_test():
+    promised = {promise for traits in TRAITS.values() for promise in traits["promises"]}
+    assert promised == TESTED
+    assert not {name for name in ELSEWHERE if TRAITS[name]["promises"]}
 
 
 @claimed(GRADIENTS, "weighted")
@@ -258,7 +215,7 @@ def test_weights_of_losses_are_positive(name):
     assert make(name).weights(SOME).min() > 0
 
 
-@claimed(LOSSES, "even")
+@claimed(LOSSES, "levels")
 def test_weighted_losses_are_equal(name):
     weighted = make(name).weights(SOME) * SOME
     np.testing.assert_allclose(weighted, weighted.mean(), rtol=1e-6)

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::solver::eigen::{Eigen, rounded_tolerance};
 use crate::weighting::evidence::SINGLE;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// Aligned-MTL (Senushkin et al., Independent Component Alignment for Multi-Task Learning, CVPR 2023): the mean of
@@ -51,7 +51,12 @@ impl ScaleMode {
 
 impl Weighting for AlignedMtl {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, acts_like: ActsLike::Mean, ..Claims::default() }
+        Claims {
+            needs: Needs::Gramian,
+            acts_like: ActsLike::Mean,
+            promises: &[Promise::Weighted, Promise::Permutes, Promise::Homogeneous, Promise::Pareto],
+            ..Claims::default()
+        }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

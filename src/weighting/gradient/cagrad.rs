@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::solver::conflict_averse;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// CAGrad, conflict-averse gradient descent (Liu, Liu, Jin, Stone & Liu, NeurIPS 2021): `max_d min_j <g_j, d>` over
@@ -24,7 +24,12 @@ crate::component! {
 
 impl Weighting for CaGrad {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, acts_like: ActsLike::Mean, ..Claims::default() }
+        Claims {
+            needs: Needs::Gramian,
+            acts_like: ActsLike::Mean,
+            promises: &[Promise::Weighted, Promise::Permutes, Promise::Homogeneous, Promise::Pareto],
+            ..Claims::default()
+        }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

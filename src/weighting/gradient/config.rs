@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::solver::eigen::Eigen;
 use crate::solver::{Cosines, dot, eigen, times};
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// ConFIG, conflict-free inverse gradients (Liu, Chu & Thuerey, ConFIG: Towards Conflict-free Training of Physics
@@ -26,7 +26,13 @@ crate::component! {
 
 impl Weighting for ConFig {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, acts_like: ActsLike::Sum, bounded: false, ..Claims::default() }
+        Claims {
+            needs: Needs::Gramian,
+            acts_like: ActsLike::Sum,
+            bounded: false,
+            promises: &[Promise::Weighted, Promise::Permutes, Promise::Homogeneous, Promise::Impartial, Promise::Safe],
+            ..Claims::default()
+        }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

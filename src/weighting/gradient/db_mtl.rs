@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::machine::rows::{combine, long_dot};
 use crate::task::About;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, State, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, State, Weighting};
 use crate::{bail, vectorised};
 
 crate::component! {
@@ -43,7 +43,13 @@ pub struct Averages {
 
 impl Weighting for DbMtl {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Jacobian, keeps_gradients: true, acts_like: ActsLike::Sum, ..Claims::default() }
+        Claims {
+            needs: Needs::Jacobian,
+            keeps_gradients: true,
+            acts_like: ActsLike::Sum,
+            promises: &[Promise::Permutes],
+            ..Claims::default()
+        }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::component::Component;
 use crate::error::Result;
 use crate::solver::cone;
 use crate::task::About;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// Projection on the dual cone (Lopez-Paz & Ranzato, Gradient Episodic Memory for Continual Learning, NeurIPS 2017;
@@ -27,6 +27,14 @@ impl Weighting for DualProj {
         Claims {
             needs: Needs::Gramian,
             acts_like: if self.preference.is_none() { ActsLike::Mean } else { ActsLike::Own },
+            promises: &[
+                Promise::Weighted,
+                Promise::Permutes,
+                Promise::Homogeneous,
+                Promise::Safe,
+                Promise::StopsStrongly,
+                Promise::Pareto,
+            ],
             ..Claims::default()
         }
     }

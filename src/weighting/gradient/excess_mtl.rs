@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::task::About;
 use crate::vectorised;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, State, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, State, Weighting};
 
 crate::component! {
     /// ExcessMTL (He, Zhou, Zhang, Yun, Xu, Zeng, Chilimbi and Zhao, Robust Multi-Task Learning with Excess Risks, ICML
@@ -44,7 +44,13 @@ pub struct Risks {
 
 impl Weighting for ExcessMtl {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Jacobian, keeps_gradients: true, acts_like: ActsLike::Sum, ..Claims::default() }
+        Claims {
+            needs: Needs::Jacobian,
+            keeps_gradients: true,
+            acts_like: ActsLike::Sum,
+            promises: &[Promise::Permutes, Promise::Homogeneous],
+            ..Claims::default()
+        }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::solver::fair;
-use crate::weighting::{Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// FairGrad (Ban & Ji, Fair Resource Allocation in Multi-Task Learning, ICML 2024): weights with
@@ -26,7 +26,11 @@ crate::component! {
 
 impl Weighting for FairGrad {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, ..Claims::default() }
+        Claims {
+            needs: Needs::Gramian,
+            promises: &[Promise::Weighted, Promise::Permutes, Promise::ScaleFree, Promise::Safe, Promise::Pareto],
+            ..Claims::default()
+        }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::machine::random::coarse;
 use crate::vectorised;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 use super::rows::width;
 
@@ -32,7 +32,12 @@ crate::component! {
 
 impl Weighting for GradDrop {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Jacobian, acts_like: ActsLike::Sum, ..Claims::default() }
+        Claims {
+            needs: Needs::Jacobian,
+            acts_like: ActsLike::Sum,
+            promises: &[Promise::Homogeneous],
+            ..Claims::default()
+        }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::task::About;
 use crate::weighting::learned::Learned;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// GradNorm (Chen, Badrinarayanan, Lee and Rabinovich, GradNorm: Gradient Normalization for Adaptive Loss Balancing
@@ -41,7 +41,12 @@ pub struct Known {
 
 impl Weighting for GradNorm {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, acts_like: ActsLike::Sum, ..Claims::default() }
+        Claims {
+            needs: Needs::Gramian,
+            acts_like: ActsLike::Sum,
+            promises: &[Promise::Weighted, Promise::Permutes, Promise::Homogeneous],
+            ..Claims::default()
+        }
     }
 
     crate::remembers!();

@@ -6,7 +6,7 @@ use super::surgery::{Pair, operate};
 use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::task::About;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 /// Targets are cut here: towards a cosine of 1 the correction grows without bound.
 const LARGEST_TARGET: f64 = 0.999;
@@ -43,7 +43,13 @@ pub struct Targets {
 
 impl Weighting for GradVac {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, acts_like: ActsLike::Sum, bounded: false, ..Claims::default() }
+        Claims {
+            needs: Needs::Gramian,
+            acts_like: ActsLike::Sum,
+            bounded: false,
+            promises: &[Promise::Weighted, Promise::Homogeneous, Promise::SafePair],
+            ..Claims::default()
+        }
     }
 
     crate::remembers!();

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::task::About;
 use crate::weighting::learned::Learned;
-use crate::weighting::{Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 /// Furthest a scale's logarithm goes, so that weights stay between 1e-13 and 1e13.
 const LIMIT: f64 = 30.0;
@@ -38,7 +38,12 @@ pub struct Scales {
 
 impl Weighting for Imtl {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, bounded: false, ..Claims::default() }
+        Claims {
+            needs: Needs::Gramian,
+            bounded: false,
+            promises: &[Promise::Weighted, Promise::Permutes, Promise::Homogeneous, Promise::Impartial],
+            ..Claims::default()
+        }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::solver::eigen::Eigen;
 use crate::solver::{Cosines, eigen};
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// IMTL-G, the gradient balance of impartial multi-task learning (Liu et al., Towards Impartial Multi-task Learning,
@@ -26,7 +26,19 @@ crate::component! {
 
 impl Weighting for ImtlG {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, acts_like: ActsLike::Mean, bounded: false, ..Claims::default() }
+        Claims {
+            needs: Needs::Gramian,
+            acts_like: ActsLike::Mean,
+            bounded: false,
+            promises: &[
+                Promise::Weighted,
+                Promise::Permutes,
+                Promise::Homogeneous,
+                Promise::Impartial,
+                Promise::Pareto,
+            ],
+            ..Claims::default()
+        }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::solver::hull;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// MGDA, the multiple-gradient descent algorithm (Desideri, Comptes Rendus Mathematique, 2012; Sener & Koltun,
@@ -18,7 +18,19 @@ crate::component! {
 
 impl Weighting for Mgda {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, acts_like: ActsLike::Mean, ..Claims::default() }
+        Claims {
+            needs: Needs::Gramian,
+            acts_like: ActsLike::Mean,
+            promises: &[
+                Promise::Weighted,
+                Promise::Permutes,
+                Promise::Homogeneous,
+                Promise::Safe,
+                Promise::StopsWeakly,
+                Promise::Pareto,
+            ],
+            ..Claims::default()
+        }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::machine::rows::combine;
 use crate::solver::{add, simplex, times};
 use crate::task::About;
 use crate::vectorised;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, State, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, State, Weighting};
 
 crate::component! {
     /// MoCo (Fernando, Shen, Liu, Chaudhury, Murugesan and Chen, Mitigating Gradient Bias in Multi-objective Learning: A
@@ -57,7 +57,13 @@ pub struct Averages {
 
 impl Weighting for MoCo {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Jacobian, keeps_gradients: true, acts_like: ActsLike::Mean, ..Claims::default() }
+        Claims {
+            needs: Needs::Jacobian,
+            keeps_gradients: true,
+            acts_like: ActsLike::Mean,
+            promises: &[Promise::Permutes, Promise::Homogeneous, Promise::Pareto],
+            ..Claims::default()
+        }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

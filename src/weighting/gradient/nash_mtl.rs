@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::solver::fair;
 use crate::solver::fair::Fair;
-use crate::weighting::{Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// Nash-MTL (Navon et al., Multi-Task Learning as a Bargaining Game, ICML 2022): weights with `G w = 1 / w`, element
@@ -28,7 +28,11 @@ crate::component! {
 
 impl Weighting for NashMtl {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, ..Claims::default() }
+        Claims {
+            needs: Needs::Gramian,
+            promises: &[Promise::Weighted, Promise::Permutes, Promise::Safe, Promise::Pareto],
+            ..Claims::default()
+        }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

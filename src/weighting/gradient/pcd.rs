@@ -10,7 +10,7 @@ use crate::solver::quadratic::Program;
 use crate::solver::ridge::noise;
 use crate::solver::{Cosines, square};
 use crate::task::About;
-use crate::weighting::{Claims, Combination, Evidence, Needs, State, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Needs, Promise, State, Weighting};
 
 crate::component! {
     /// PCD (Varam and AlHajri, Not All Objectives Are Born Equal: Priority-Constrained Descent for Hierarchical
@@ -49,7 +49,7 @@ pub struct Norms {
 
 impl Weighting for Pcd {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, ..Claims::default() }
+        Claims { needs: Needs::Gramian, promises: &[Promise::Weighted, Promise::Homogeneous], ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

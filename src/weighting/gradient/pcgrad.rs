@@ -3,7 +3,7 @@
 use super::surgery::operate;
 use crate::error::Result;
 use crate::machine::lent::Lent;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// PCGrad (Yu, Kumar, Gupta, Levine, Hausman and Finn, Gradient Surgery for Multi-Task Learning, NeurIPS 2020).
@@ -19,7 +19,12 @@ crate::component! {
 
 impl Weighting for PcGrad {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, acts_like: ActsLike::Sum, ..Claims::default() }
+        Claims {
+            needs: Needs::Gramian,
+            acts_like: ActsLike::Sum,
+            promises: &[Promise::Weighted, Promise::Homogeneous, Promise::SafePair, Promise::Pareto],
+            ..Claims::default()
+        }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::machine::lent::Lent;
 use crate::solver::fair;
 use crate::solver::fair::Fair;
 use crate::task::About;
-use crate::weighting::{Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// PIVRG, performance-informed variance reduction gradient aggregation (Qin et al., Revisiting Fairness in Multitask
@@ -109,7 +109,11 @@ impl Pivrg {
 
 impl Weighting for Pivrg {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Gramian, ..Claims::default() }
+        Claims {
+            needs: Needs::Gramian,
+            promises: &[Promise::Weighted, Promise::Permutes, Promise::Safe],
+            ..Claims::default()
+        }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::machine::real::LANES;
 use crate::vectorised;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// Coordinate-wise trimmed mean (Yin, Chen, Ramchandran and Bartlett, Byzantine-Robust Distributed Learning: Towards
@@ -24,7 +24,12 @@ crate::component! {
 
 impl Weighting for TrimmedMean {
     fn claims(&self) -> Claims {
-        Claims { needs: Needs::Jacobian, acts_like: ActsLike::Mean, ..Claims::default() }
+        Claims {
+            needs: Needs::Jacobian,
+            acts_like: ActsLike::Mean,
+            promises: &[Promise::Permutes, Promise::Homogeneous],
+            ..Claims::default()
+        }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

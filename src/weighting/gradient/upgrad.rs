@@ -5,7 +5,7 @@ use crate::component::Component;
 use crate::error::Result;
 use crate::solver::cone;
 use crate::task::About;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Needs, Promise, Weighting};
 
 crate::component! {
     /// UPGrad (Quinton & Rey, Jacobian Descent for Multi-Objective Optimization, arXiv 2406.16232, 2024):
@@ -28,6 +28,15 @@ impl Weighting for UpGrad {
         Claims {
             needs: Needs::Gramian,
             acts_like: if self.preference.is_none() { ActsLike::Mean } else { ActsLike::Own },
+            promises: &[
+                Promise::Weighted,
+                Promise::Permutes,
+                Promise::Homogeneous,
+                Promise::Linear,
+                Promise::Safe,
+                Promise::StopsStrongly,
+                Promise::Pareto,
+            ],
             ..Claims::default()
         }
     }

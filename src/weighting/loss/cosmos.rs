@@ -5,7 +5,7 @@ use crate::component::Component;
 use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::task::About;
-use crate::weighting::{Combination, Evidence, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Promise, Weighting};
 
 crate::component! {
     /// The scalarization of COSMOS (Ruchte & Grabocka, Scalable Pareto Front Approximation for Deep Multi-Objective
@@ -25,6 +25,10 @@ crate::component! {
 }
 
 impl Weighting for Cosmos {
+    fn claims(&self) -> Claims {
+        Claims { promises: &[Promise::Permutes], ..Claims::default() }
+    }
+
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         self.state = self.preference.share(Self::CLASS, "preference", tasks)?;
         Ok(())

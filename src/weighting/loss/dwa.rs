@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::task::About;
 use crate::weighting::learned::softmax;
 use crate::weighting::positive::Names;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Promise, Weighting};
 
 crate::component! {
     /// Dynamic weight average (Liu et al., End-to-End Multi-Task Learning with Attention, CVPR 2019).
@@ -64,7 +64,11 @@ impl Course {
 
 impl Weighting for Dwa {
     fn claims(&self) -> Claims {
-        Claims { acts_like: ActsLike::Sum, ..Claims::default() }
+        Claims {
+            acts_like: ActsLike::Sum,
+            promises: &[Promise::Permutes, Promise::Positive, Promise::Count],
+            ..Claims::default()
+        }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

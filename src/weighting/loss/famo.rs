@@ -10,7 +10,7 @@ use crate::machine::lent::Lent;
 use crate::task::About;
 use crate::weighting::learned::{Learned, through_softmax};
 use crate::weighting::positive::Names;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Promise, Weighting};
 
 /// Largest change of a logarithm in a step: that of eight digits.
 const CHANGE: f64 = 18.420_680_743_952_367;
@@ -60,7 +60,12 @@ impl Famo {
 
 impl Weighting for Famo {
     fn claims(&self) -> Claims {
-        Claims { looks_back: true, acts_like: ActsLike::Mean, ..Claims::default() }
+        Claims {
+            looks_back: true,
+            acts_like: ActsLike::Mean,
+            promises: &[Promise::Permutes, Promise::Positive, Promise::Levels, Promise::One],
+            ..Claims::default()
+        }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

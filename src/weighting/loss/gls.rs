@@ -4,7 +4,7 @@ use crate::component::Component;
 use crate::error::Result;
 use crate::task::About;
 use crate::weighting::positive::{Names, reciprocal};
-use crate::weighting::{Combination, Evidence, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Promise, Weighting};
 
 crate::component! {
     /// Geometric loss strategy (Chennupati et al., MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss
@@ -19,6 +19,10 @@ crate::component! {
 }
 
 impl Weighting for Gls {
+    fn claims(&self) -> Claims {
+        Claims { promises: &[Promise::Permutes, Promise::Positive, Promise::Levels], ..Claims::default() }
+    }
+
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         self.state = Names::of(tasks);
         Ok(())

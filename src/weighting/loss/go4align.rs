@@ -8,7 +8,7 @@ use crate::machine::lent::Lent;
 use crate::task::About;
 use crate::weighting::learned::softmax;
 use crate::weighting::positive::{Names, reciprocal};
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Promise, Weighting};
 
 crate::component! {
     /// GO4Align (Shen et al., GO4Align: Group Optimization for Multi-Task Alignment, NeurIPS 2024).
@@ -40,7 +40,7 @@ pub struct History {
 
 impl Weighting for Go4Align {
     fn claims(&self) -> Claims {
-        Claims { acts_like: ActsLike::Sum, ..Claims::default() }
+        Claims { acts_like: ActsLike::Sum, promises: &[Promise::Permutes, Promise::Positive], ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::task::About;
 use crate::weighting::learned::Learned;
 use crate::weighting::positive::{Names, logarithm, reciprocal};
-use crate::weighting::{Combination, Evidence, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Promise, Weighting};
 
 /// Furthest a scale's logarithm goes, so that weights stay between 1e-13 and 1e13.
 const LIMIT: f64 = 30.0;
@@ -37,6 +37,10 @@ pub struct Scales {
 }
 
 impl Weighting for ImtlL {
+    fn claims(&self) -> Claims {
+        Claims { promises: &[Promise::Permutes, Promise::Positive, Promise::Count], ..Claims::default() }
+    }
+
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         self.state.names = Names::of(tasks);
         self.state.logarithms.fit(tasks.len(), 0.0);

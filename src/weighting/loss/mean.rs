@@ -1,7 +1,7 @@
 //! All tasks alike, on average.
 
 use crate::error::Result;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Promise, Weighting};
 
 crate::component! {
     /// The mean of the tasks' losses, each times its task's own `weight`: `L = sum_j lambda_j L_j / T`, where `T` counts
@@ -13,7 +13,11 @@ crate::component! {
 
 impl Weighting for Mean {
     fn claims(&self) -> Claims {
-        Claims { acts_like: ActsLike::Mean, ..Claims::default() }
+        Claims {
+            acts_like: ActsLike::Mean,
+            promises: &[Promise::Permutes, Promise::Positive, Promise::One],
+            ..Claims::default()
+        }
     }
 
     fn weigh(&mut self, _evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

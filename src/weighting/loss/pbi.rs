@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::machine::lent::Lent;
 use crate::solver::dot;
 use crate::task::About;
-use crate::weighting::{Combination, Evidence, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Promise, Weighting};
 
 /// Distances from the preference below this part of the losses are rounding.
 const ROUNDING: f64 = 1e-12;
@@ -38,6 +38,10 @@ pub struct Directions {
 }
 
 impl Weighting for Pbi {
+    fn claims(&self) -> Claims {
+        Claims { promises: &[Promise::Permutes], ..Claims::default() }
+    }
+
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         self.state = Directions {
             preference: self.preference.share(Self::CLASS, "preference", tasks)?,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::weighting::learned::softmax;
-use crate::weighting::{ActsLike, Claims, Combination, Evidence, Moment, Weighting};
+use crate::weighting::{ActsLike, Claims, Combination, Evidence, Moment, Promise, Weighting};
 
 /// Coin flips until one chooses a task; all tasks are taken after so many.
 const DRAWS: u64 = 64;
@@ -66,7 +66,7 @@ fn draw(distribution: Distribution, moment: Moment, tasks: &[usize], into: &mut 
 
 impl Weighting for Rlw {
     fn claims(&self) -> Claims {
-        Claims { acts_like: ActsLike::Mean, ..Claims::default() }
+        Claims { acts_like: ActsLike::Mean, promises: &[Promise::Positive, Promise::One], ..Claims::default() }
     }
 
     fn weigh(&mut self, evidence: &mut dyn Evidence, into: &mut Combination) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::bail;
 use crate::component::{Argument, Component, list, meant};
 use crate::error::Result;
 use crate::task::About;
-use crate::weighting::{Claims, Combination, Evidence, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Promise, Weighting};
 
 crate::component! {
     /// The weights given: `L = sum_j w_j lambda_j L_j`, where `lambda_j` is the task's own `weight`.
@@ -110,7 +110,7 @@ impl TaskWeights {
 
 impl Weighting for Static {
     fn claims(&self) -> Claims {
-        Claims { looks: false, ..Claims::default() }
+        Claims { looks: false, promises: &[Promise::Permutes, Promise::Positive, Promise::Count], ..Claims::default() }
     }
 
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {

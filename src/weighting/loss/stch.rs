@@ -8,7 +8,7 @@ use crate::machine::lent::Lent;
 use crate::task::About;
 use crate::weighting::learned::{log_sum_exp, softmax};
 use crate::weighting::positive::{Names, logarithm, reciprocal};
-use crate::weighting::{Combination, Evidence, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Promise, Weighting};
 
 crate::component! {
     /// Smooth Tchebycheff scalarization (Lin et al., Smooth Tchebycheff Scalarization for Multi-Objective Optimization,
@@ -57,6 +57,10 @@ impl WarmUp {
 }
 
 impl Weighting for Stch {
+    fn claims(&self) -> Claims {
+        Claims { promises: &[Promise::Permutes, Promise::Positive, Promise::Levels], ..Claims::default() }
+    }
+
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         self.state.names = Names::of(tasks);
         self.state.sums.resize(tasks.len(), 0.0);

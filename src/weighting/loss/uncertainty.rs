@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::task::About;
 use crate::weighting::learned::Learned;
-use crate::weighting::{Combination, Evidence, Weighting};
+use crate::weighting::{Claims, Combination, Evidence, Promise, Weighting};
 
 /// Furthest a log-variance goes, so that weights stay between 1e-13 and 1e13.
 const LIMIT: f64 = 30.0;
@@ -38,6 +38,10 @@ pub struct Noise {
 }
 
 impl Weighting for Uncertainty {
+    fn claims(&self) -> Claims {
+        Claims { promises: &[Promise::Permutes, Promise::Positive], ..Claims::default() }
+    }
+
     fn prepare(&mut self, tasks: &[About]) -> Result<()> {
         self.state.log_variances.fit(tasks.len(), self.start);
         self.state.regression = tasks.iter().map(|task| task.regression).collect();

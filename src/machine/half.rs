@@ -118,6 +118,7 @@ pub fn add_rounded_products(slab: &[u16], tasks: usize, room: &mut Vec<f64>, gra
     let size = tasks * tasks;
     room.clear();
     room.resize(threads(slab.len()) * size, 0.0);
+    let rows = Rows { numbers: slab, tasks, width };
     let blocks = width.div_ceil(BLOCK);
     let places = Disjoint::new(room);
     split(blocks, slab.len(), &|thread, range| {
@@ -127,7 +128,7 @@ pub fn add_rounded_products(slab: &[u16], tasks: usize, room: &mut Vec<f64>, gra
             let columns = block * BLOCK..width.min((block + 1) * BLOCK);
             for i in (0..tasks).step_by(TILE) {
                 for j in (0..=i).step_by(TILE) {
-                    add_tile(slab, [tasks, width], [i, j], columns.clone(), sums);
+                    add_tile(rows, Corner { row: i, column: j }, columns.clone(), sums);
                 }
             }
         }
@@ -142,16 +143,27 @@ pub fn add_rounded_products(slab: &[u16], tasks: usize, room: &mut Vec<f64>, gra
 /// Rows and columns of products that are kept in registers.
 const TILE: usize = 4;
 
+/// A rounded slab `[tasks, width]`.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    numbers: &'a [u16],
+    tasks: usize,
+    width: usize,
+}
+
+/// Where a tile of products begins.
+#[derive(Clone, Copy)]
+struct Corner {
+    row: usize,
+    column: usize,
+}
+
 /// The products of up to four rows with up to four rows, into both triangles.
-fn add_tile(
-    slab: &[u16],
-    [tasks, width]: [usize; 2],
-    [i, j]: [usize; 2],
-    columns: std::ops::Range<usize>,
-    to: &mut [f64],
-) {
+fn add_tile(slab: Rows<'_>, corner: Corner, columns: std::ops::Range<usize>, to: &mut [f64]) {
+    let Rows { numbers, tasks, width } = slab;
+    let Corner { row: i, column: j } = corner;
     // Beyond the last row the last one stands in, and what comes of it is left out.
-    let row = |task: usize| &slab[task.min(tasks - 1) * width..][columns.clone()];
+    let row = |task: usize| &numbers[task.min(tasks - 1) * width..][columns.clone()];
     let a = std::array::from_fn(|r| row(i + r));
     let b = std::array::from_fn(|c| row(j + c));
     let products = dots(a, b);

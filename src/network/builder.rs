@@ -19,6 +19,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::parameters::{Entry, Init, Reach, Role};
 pub use limit::Limit;
+use parameters::LayerSize;
 
 /// Parameters start on a cache line.
 const ALIGN: usize = 16;
@@ -146,7 +147,7 @@ impl Builder {
             Some(repeated) => (repeated.source, repeated.copies),
             None => (x, 1),
         };
-        let (weight, bias) = self.affine(paths, groups / layers, layers, [width, inner], start);
+        let (weight, bias) = self.affine(paths, groups / layers, layers, LayerSize { width, inner }, start);
         let output = self.fresh(groups, width, reach, true);
         self.push(Linear { input, output, weight, bias, activation, wiring: Wiring::Own(layers) })
     }
@@ -155,7 +156,7 @@ impl Builder {
     pub fn tied(&mut self, path: &str, x: ValueId, width: usize, activation: Option<Activation>) -> ValueId {
         let input = self.materialize(x);
         let Value { groups, width: inner, reach, .. } = *self.value(input);
-        let (weight, bias) = self.affine(&[path.to_owned()], 1, 1, [width, inner], None);
+        let (weight, bias) = self.affine(&[path.to_owned()], 1, 1, LayerSize { width, inner }, None);
         let output = self.fresh(groups, width, reach, true);
         self.push(Linear { input, output, weight, bias, activation, wiring: Wiring::Tied })
     }
@@ -183,7 +184,8 @@ impl Builder {
         reach: Reach,
     ) -> ValueId {
         let input = self.materialize(x);
-        let (weight, bias) = self.affine(&[path.to_owned()], 1, 1, [width, self.value(input).width], None);
+        let (weight, bias) =
+            self.affine(&[path.to_owned()], 1, 1, LayerSize { width, inner: self.value(input).width }, None);
         let output = self.fresh(1, width, reach, true);
         self.push(Linear { input, output, weight, bias, activation, wiring: Wiring::Own(1) })
     }

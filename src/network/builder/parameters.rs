@@ -5,6 +5,13 @@ use crate::network::{Value, ValueId};
 use crate::parameters::path::Path;
 use crate::parameters::{Entry, Init, Param, ParamId, Reach, Role, Start};
 
+/// Numbers a row of a linear layer's output and input.
+#[derive(Clone, Copy)]
+pub(super) struct LayerSize {
+    pub width: usize,
+    pub inner: usize,
+}
+
 impl Builder {
     /// Weight and bias of linear layers `[width, inner]`, one a path; `layers` of them read one of so many groups.
     pub(super) fn affine(
@@ -12,9 +19,10 @@ impl Builder {
         paths: &[String],
         groups: usize,
         layers: usize,
-        [width, inner]: [usize; 2],
+        size: LayerSize,
         start: Option<Init>,
     ) -> (ParamId, ParamId) {
+        let LayerSize { width, inner } = size;
         let uniform = Init::Uniform(1.0 / (inner.max(1) as f64).sqrt());
         let (of_weight, of_bias) = match start {
             Some(start) => (start, Init::Constant(0.0)),

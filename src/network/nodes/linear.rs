@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use self::loops::{Arriving, by_rows, scale_by_slope, scale_by_slope_together, shift, shift_apart, spread};
 use self::rounded::{Halved, scale_by_slope_rounded};
-use self::shapes::Shapes;
+use self::shapes::{Shapes, Tiling};
 use super::activation::{Activated, Activation};
 use crate::error::{Error, Result};
 use crate::machine::buffer::{Buffer, Layout};
@@ -232,7 +232,7 @@ impl Linear {
                 let lanes = dy.layout.lanes;
                 let tile = Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: shapes.tile(lanes, size) })?;
                 let mut products = Vec::new();
-                for (product, size) in shapes.tiles(lanes, size, [&dy, x, &tile])? {
+                for (product, size) in shapes.tiles(lanes, size, &Tiling { dy: &dy, x, tile: &tile })? {
                     products.push((product, square(&tile, lanes, size)?));
                 }
                 Weight::Tiles { products, gramian }

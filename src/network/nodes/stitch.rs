@@ -4,7 +4,7 @@ mod strips;
 
 use tch::{Kind, Tensor};
 
-use self::strips::{Strip, add_times, add_up, product};
+use self::strips::{Place, Strip, add_times, add_up, product};
 use super::segments::covers;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
@@ -259,20 +259,23 @@ impl<T: Real> Kernel for StitchKernel<T> {
             let rows = self.block.min(layout.rows - first);
             for (i, mix) in self.mix.chunks_exact(sources).enumerate() {
                 let (group, part) = (i / parts, i % parts);
-                let to = Strip::new(layout, [group, 0], [part, parts], first);
+                let to = Strip::new(layout, Place { group, lane: 0, part, parts, first });
                 if wires.across {
                     let x = &self.inputs[0];
                     self.starts.clear();
                     for j in 0..sources {
-                        self.starts.push(Strip::new(x.layout, [j / parts, 0], [j % parts, parts], first).start);
+                        self.starts.push(
+                            Strip::new(x.layout, Place { group: j / parts, lane: 0, part: j % parts, parts, first })
+                                .start,
+                        );
                     }
-                    let from = Strip::new(x.layout, [0, 0], [0, parts], first);
+                    let from = Strip::new(x.layout, Place { group: 0, lane: 0, part: 0, parts, first });
                     add_up(to.pair(from, rows), y, x.slice(), &self.starts, mix, false);
                     continue;
                 }
                 for (k, &a) in mix.iter().enumerate() {
                     let x = &self.inputs[k];
-                    let from = Strip::new(x.layout, [group, 0], [part, parts], first);
+                    let from = Strip::new(x.layout, Place { group, lane: 0, part, parts, first });
                     add_times(to.pair(from, rows), y, x.slice(), a, k > 0);
                 }
             }
@@ -293,9 +296,9 @@ impl<T: Real> Kernel for StitchKernel<T> {
                 let (group, part) = (i / parts, i % parts);
                 let (k, of, piece) = wires.source(group, part, j);
                 let (x, task) = (&self.inputs[k], owner.task(group));
-                let from = Strip::new(x.layout, [of, 0], [piece, parts], first);
+                let from = Strip::new(x.layout, Place { group: of, lane: 0, part: piece, parts, first });
                 for lane in 0..layout.lanes {
-                    let d = Strip::new(layout, [group, lane], [part, parts], first);
+                    let d = Strip::new(layout, Place { group, lane, part, parts, first });
                     let slot = (group * layout.lanes + lane) * parts * sources + part * sources + j;
                     mix[slot] += product(d.pair(from, rows), dy.slice(), x.slice());
                     let Some(dx) = &mut inputs[k] else { continue };
@@ -308,7 +311,10 @@ impl<T: Real> Kernel for StitchKernel<T> {
                     let begins = group == 0 || owner.task(group - 1) != task;
                     let add = dx.mode == Mode::Add || (wires.across && !(begins && part == 0));
                     let factor = self.mix[i * sources + j] * dx.weight::<T>(step, task);
-                    let into = Strip::new(to, [of, if apart { task } else { lane }], [piece, parts], first);
+                    let into = Strip::new(
+                        to,
+                        Place { group: of, lane: if apart { task } else { lane }, part: piece, parts, first },
+                    );
                     add_times(into.pair(d, rows), dx.buffer.slice_mut(), dy.slice(), factor, add);
                 }
             }
@@ -323,12 +329,14 @@ impl<T: Real> Kernel for StitchKernel<T> {
                 for i in 0..outputs {
                     let weight: T = dx.weight(step, owner.task(i / parts));
                     self.column.push(weight * self.mix[i * sources + j]);
-                    self.starts.push(Strip::new(layout, [i / parts, lane], [i % parts, parts], first).start);
+                    self.starts.push(
+                        Strip::new(layout, Place { group: i / parts, lane, part: i % parts, parts, first }).start,
+                    );
                 }
-                let from = Strip::new(layout, [0, lane], [0, parts], first);
+                let from = Strip::new(layout, Place { group: 0, lane, part: 0, parts, first });
                 let into = dx.buffer.layout;
                 let add = dx.mode == Mode::Add;
-                let into = Strip::new(into, [j / parts, lane], [j % parts, parts], first);
+                let into = Strip::new(into, Place { group: j / parts, lane, part: j % parts, parts, first });
                 let to = dx.buffer.slice_mut();
                 add_up(into.pair(from, rows), to, dy.slice(), &self.starts, &self.column, add);
             }

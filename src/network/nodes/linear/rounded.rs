@@ -1,6 +1,6 @@
 //! The per-task pass of a linear layer in bfloat16.
 
-use super::shapes::Shapes;
+use super::shapes::{Shapes, Tiling};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout, Memory};
 use crate::machine::half::{Halves, add_rounded_products, narrow, round, unround};
@@ -45,7 +45,7 @@ impl<T: Real> Halved<T> {
         let weight = (weight.share(), Halves::zeros(weight.layout.len())?);
         let dy = Halves::zeros(dy.layout.len())?;
         let tile = Halves::zeros(shapes.tile(lanes, size))?;
-        let products = shapes.tiles(lanes, size, [&dy, &x.1, &tile])?;
+        let products = shapes.tiles(lanes, size, &Tiling { dy: &dy, x: &x.1, tile: &tile })?;
         let dx = leaving.map(|leaving| HalvedInput::new(shapes, lanes, leaving, &dy, &weight.1)).transpose()?;
         Ok(Self { x, weight, dy, products, tile, room: Vec::new(), gramian, dx })
     }

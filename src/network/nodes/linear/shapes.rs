@@ -14,6 +14,13 @@ pub(super) struct Shapes {
     pub inner: usize,
 }
 
+/// What a product of a weight's gradient in tiles reads and fills.
+pub(super) struct Tiling<'a> {
+    pub dy: &'a dyn Memory,
+    pub x: &'a dyn Memory,
+    pub tile: &'a dyn Memory,
+}
+
 impl Shapes {
     pub(super) fn forward<T: Real>(&self, x: &Buffer<T>, weight: &Buffer<T>, y: &Buffer<T>) -> Result<Product> {
         let &Shapes { groups, rows, outer, inner } = self;
@@ -48,8 +55,8 @@ impl Shapes {
     }
 
     /// `dW = dy^T x` for some outputs at a time, each `[lanes, outputs, in]` into the same memory; and the sizes.
-    pub(super) fn tiles(&self, lanes: usize, size: usize, memory: [&dyn Memory; 3]) -> Result<Vec<(Product, usize)>> {
-        let [dy, x, tile] = memory;
+    pub(super) fn tiles(&self, lanes: usize, size: usize, memory: &Tiling<'_>) -> Result<Vec<(Product, usize)>> {
+        let Tiling { dy, x, tile } = *memory;
         let &Shapes { groups, rows, outer, inner } = self;
         let chunk = self.chunk(lanes, size);
         let wide = lanes * outer;

@@ -12,10 +12,25 @@ pub(super) struct Strip {
     len: usize,
 }
 
+/// Where a strip lies in a value or its gradient.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub group: usize,
+    pub lane: usize,
+    /// Which of the equal parts of the width.
+    pub part: usize,
+    /// How many of them there are.
+    pub parts: usize,
+    /// Its first row.
+    pub first: usize,
+}
+
 impl Strip {
-    pub(super) fn new(layout: Layout, [group, lane]: [usize; 2], [part, parts]: [usize; 2], first: usize) -> Self {
+    pub(super) fn new(layout: Layout, place: Place) -> Self {
         let Layout { rows, lanes, width, .. } = layout;
-        let (len, stride) = (width / parts, lanes * width);
+        let Place { group, lane, part, parts, first } = place;
+        let len = width / parts;
+        let stride = lanes * width;
         Self { start: (group * rows * lanes + lane) * width + part * len + first * stride, stride, len }
     }
 

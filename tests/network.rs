@@ -8,7 +8,7 @@ use polytask::network::nodes::activation::Activation;
 use polytask::network::nodes::embedding::Feature;
 use polytask::network::nodes::island::Module;
 use polytask::network::nodes::mixture::Experts;
-use polytask::network::nodes::stitch::{Mix, Rule};
+use polytask::network::nodes::stitch::{MixRule, Mixing};
 use polytask::network::pass::{Pass, Purpose, Step, Store};
 use polytask::network::plan::{Backend, Plan};
 use polytask::network::{Network, ValueId};
@@ -682,8 +682,8 @@ fn stitches_mix_tasks_and_layers() {
             across: bool,
             parts: usize,
             start: &'a dyn Fn(usize, usize) -> f64,
-        ) -> Mix<'a> {
-            Mix { inputs, across, parts, start, rule: Rule::Plain }
+        ) -> Mixing<'a> {
+            Mixing { inputs, across, parts, start, rule: MixRule::Plain }
         }
         let x0 = b.fan_out(&numbered("a", tasks), b.numeric(), width, Some(Activation::Tanh), Reach::All);
         let y0 = b.stitch(&numbered("s", tasks), mix(&[x0], true, parts, &start), Reach::All).unwrap();
@@ -725,9 +725,9 @@ fn sampled_stitches_choose_one_in_evaluation() {
     for seed in 0..10 {
         let (rows, inputs, hidden, tasks) = sizes(seed);
         let mut b = Builder::new(inputs, &[]);
-        let rule = Rule::Sampled { temperature: 2.0, decay: 0.5, lowest: 0.5 };
+        let rule = MixRule::Sampled { temperature: 2.0, decay: 0.5, lowest: 0.5 };
         let x = b.fan_out(&numbered("a", 3), b.numeric(), hidden, Some(Activation::Tanh), Reach::All);
-        let mix = Mix { inputs: &[x], across: true, parts: 1, start: &|_, _| 0.0, rule };
+        let mix = Mixing { inputs: &[x], across: true, parts: 1, start: &|_, _| 0.0, rule };
         let y = b.stitch(&numbered("s", tasks), mix, Reach::Own).unwrap();
         add_own_heads(&mut b, y, tasks);
         let mut case = Case::new(b.finish().unwrap(), rows, seed);
@@ -1267,7 +1267,7 @@ fn towers_and_stitches_may_be_frozen_one_by_one() {
         let h = b.linear(&paths(&["a"]), b.numeric(), 6, Some(Activation::Tanh));
         let t = b.fan_out(&numbered("t", tasks), h, 5, Some(Activation::Tanh), Reach::All);
         let start = |to: usize, from: usize| 0.3 + 0.1 * (to + 2 * from) as f64;
-        let mix = Mix { inputs: &[t], across: true, parts: 1, start: &start, rule: Rule::Plain };
+        let mix = Mixing { inputs: &[t], across: true, parts: 1, start: &start, rule: MixRule::Plain };
         let t = b.stitch(&numbered("s.", tasks), mix, Reach::Own).unwrap();
         add_own_heads(&mut b, t, tasks);
         Case::new(frozen(b, below), 9, seed as u64).check(true, |r| {

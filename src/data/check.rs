@@ -30,7 +30,8 @@ impl Data {
         }
         self.check_numeric(inputs.numeric)?;
         self.check_codes(&inputs.columns())?;
-        let (mut labelled, mut doubts) = (false, Vec::new());
+        let mut labelled = false;
+        let mut doubts = Vec::new();
         for (task, (name, labels)) in tasks.iter().enumerate() {
             labelled |= self.check_targets(task, name, *labels, &mut doubts)?;
             self.check_weights(task, tasks.len(), name)?;

@@ -52,7 +52,8 @@ mod tests {
 
     #[test]
     fn every_part_of_an_epoch_has_its_share() {
-        let (mix, window) = (mix(&[100, 300, 20], false), 84);
+        let mix = mix(&[100, 300, 20], false);
+        let window = 84;
         for epoch in 0..20 {
             let order = mix.sequence(3, epoch);
             let count = |part: &[usize], set| part.iter().filter(|&&s| s == set).count();

@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_data_set_in_a_mix_is_gone_through_before_it_begins_anew() {
-        let (mut order, rows) = (Order::default(), [10, 7, 0]);
+        let mut order = Order::default();
+        let rows = [10, 7, 0];
         let mix = Mix { counts: vec![2, 3, 1], in_turn: false };
         let mut seen = [Vec::new(), Vec::new(), Vec::new()];
         for epoch in 0..8 {

@@ -162,7 +162,8 @@ impl<'a> Contents<'a> {
         };
         let mut end = 0;
         for (name, stored) in in_order() {
-            let (begin, (dtype, length)) = (end, stored.kind());
+            let begin = end;
+            let (dtype, length) = stored.kind();
             end += length;
             header.insert(name.clone(), json!({"dtype": dtype, "shape": stored.shape, "data_offsets": [begin, end]}));
         }
@@ -275,11 +276,11 @@ struct Header {
     #[serde(rename = "__metadata__", default)]
     texts: BTreeMap<String, String>,
     #[serde(flatten)]
-    tensors: HashMap<String, Place>,
+    tensors: HashMap<String, Offsets>,
 }
 
 #[derive(serde::Deserialize)]
-struct Place {
+struct Offsets {
     data_offsets: [u64; 2],
 }
 

@@ -36,7 +36,8 @@ impl<T: Real> Cell<T, 1> for BinaryCrossEntropy {
     #[inline(always)]
     fn cell(&self, [z]: [T; 1], y: T, own: T) -> (T, [T; 1]) {
         let (hit, miss, p, q) = cells::logistic(z);
-        let (yes, no) = (own * y, T::ONE - y);
+        let yes = own * y;
+        let no = T::ONE - y;
         (yes * hit + no * miss, [no * p - yes * q])
     }
 }

@@ -89,7 +89,8 @@ impl<T: Real, C: Cell<T, P>, const P: usize> pulp::NullaryFnOnce for Drive<'_, '
     #[inline(always)]
     fn call(mut self) -> f64 {
         let mut total = [0.0; LANES];
-        let (columns, repeats) = (self.columns, self.repeats);
+        let columns = self.columns;
+        let repeats = self.repeats;
         for repeat in 0..repeats {
             if columns < LANES {
                 for column in 0..columns {
@@ -141,7 +142,8 @@ impl<T: Real, C: Cell<T, P>, const P: usize> Drive<'_, '_, T, C, P> {
     #[inline(always)]
     fn along(&mut self, row: usize, repeat: usize, total: &mut [f64; LANES]) {
         let weights = [self.batch.weights.map_or(T::ONE, |w| w[row]); BLOCK];
-        let (step, columns) = (self.repeats * P, self.columns);
+        let step = self.repeats * P;
+        let columns = self.columns;
         let raw = row * self.batch.stride + repeat * P;
         let mut own = [T::ONE; BLOCK];
         for column in (0..columns).step_by(BLOCK) {
@@ -240,7 +242,8 @@ fn store<T: Real>(to: &mut [T], start: usize, step: usize, values: &[T]) {
 pub(super) fn logistic<T: Real>(z: T) -> (T, T, T, T) {
     let e = (-z.abs()).exp();
     let large = T::ONE / (T::ONE + e);
-    let (small, log) = (e * large, (T::ONE + e).ln());
+    let small = e * large;
+    let log = (T::ONE + e).ln();
     let (p, q) = if z > T::ZERO { (large, small) } else { (small, large) };
     ((-z).max(T::ZERO) + log, z.max(T::ZERO) + log, p, q)
 }

@@ -21,7 +21,8 @@ crate::component! {
 impl<T: Real> Cell<T, 1> for Huber {
     #[inline(always)]
     fn cell(&self, [z]: [T; 1], y: T, _own: T) -> (T, [T; 1]) {
-        let (error, delta) = (z - y, T::of(self.delta));
+        let error = z - y;
+        let delta = T::of(self.delta);
         let bent = error.max(-delta).min(delta);
         (bent * (error - T::of(0.5) * bent), [bent])
     }

@@ -143,7 +143,8 @@ impl<T: Real, R: Row<T>> Drive<'_, '_, T, R> {
         let mut sum = exponentials::<T, W>(logits);
         let mut hits = [T::ZERO; BLOCK];
         for l in 0..BLOCK {
-            let (weight, log_sum) = (picks.weight[l], sum[l].ln());
+            let weight = picks.weight[l];
+            let log_sum = sum[l].ln();
             let spread = self.total * log_sum - smooth[l];
             let (value, hit) = self.row.judge(picked[l] - log_sum, spread, picks.own[l]);
             let factor = weight * self.batch.scale;

@@ -176,7 +176,8 @@ mod tests {
             let numbers = slab(tasks, width);
             let mut buffer = Buffer::<f64>::zeros(Layout { groups: 1, rows: 1, lanes: tasks, width }).unwrap();
             buffer.slice_mut().copy_from_slice(&numbers);
-            let (mut loops, mut product) = (vec![0.0; tasks * tasks], vec![0.0; tasks * tasks]);
+            let mut loops = vec![0.0; tasks * tasks];
+            let mut product = vec![0.0; tasks * tasks];
             add_products(&numbers, tasks, &mut loops);
             let square = Square::new(buffer, tasks).unwrap();
             assert!(!square.products.is_empty());
@@ -188,13 +189,16 @@ mod tests {
     #[test]
     fn cosines_of_long_rows_are_known_to_single_precision() {
         // A row, its opposite and another, of numbers of one sign: sums that only grow lose most.
-        let (tasks, width) = (3, 1_000_500);
+        let tasks = 3;
+        let width = 1_000_500;
         let stream = Stream::new(4, &[]);
         let row = |factor: f64, from: u64| (0..width as u64).map(move |k| factor * (0.5 + stream.uniform(from + k)));
         let numbers: Vec<f32> = row(1.0, 0).chain(row(-1.37, 0)).chain(row(0.6, 1 << 40)).map(|x| x as f32).collect();
         let mut buffer = Buffer::<f32>::zeros(Layout { groups: 1, rows: 1, lanes: tasks, width }).unwrap();
         buffer.slice_mut().copy_from_slice(&numbers);
-        let (mut exact, mut loops, mut product) = (vec![0.0; 9], vec![0.0; 9], vec![0.0; 9]);
+        let mut exact = vec![0.0; 9];
+        let mut loops = vec![0.0; 9];
+        let mut product = vec![0.0; 9];
         add_products(&numbers.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), tasks, &mut exact);
         add_products(&numbers, tasks, &mut loops);
         Square::new(buffer, tasks).unwrap().add(&mut product).unwrap();
@@ -227,7 +231,8 @@ mod tests {
 
     #[test]
     fn a_combination_is_the_weighted_sum() {
-        let (tasks, width) = (3, 1100);
+        let tasks = 3;
+        let width = 1100;
         let slab = slab(tasks, width);
         let weights = [0.5, 0.0, -2.0];
         let mut out = vec![f64::NAN; width];

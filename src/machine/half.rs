@@ -74,7 +74,8 @@ pub fn wide<T: Real>(bits: u16) -> T {
 
 /// Rounds every number.
 pub fn round<T: Real>(from: &[T], to: &mut [u16]) {
-    let (units, places) = (to.len(), Disjoint::new(to));
+    let units = to.len();
+    let places = Disjoint::new(to);
     split(units, units, &|_, range| {
         // SAFETY: ranges of different threads do not overlap.
         round_part(&from[range.clone()], unsafe { places.part(range) });
@@ -91,7 +92,8 @@ fn round_part<T: Real>(from: &[T], to: &mut [u16]) {
 
 /// Writes or adds every number.
 pub fn unround<T: Real>(from: &[u16], to: &mut [T], mode: Mode) {
-    let (units, places) = (to.len(), Disjoint::new(to));
+    let units = to.len();
+    let places = Disjoint::new(to);
     split(units, units, &|_, range| {
         // SAFETY: ranges of different threads do not overlap.
         unround_part(&from[range.clone()], unsafe { places.part(range) }, mode);
@@ -118,7 +120,7 @@ pub fn add_rounded_products(slab: &[u16], tasks: usize, room: &mut Vec<f64>, gra
     let size = tasks * tasks;
     room.clear();
     room.resize(threads(slab.len()) * size, 0.0);
-    let rows = Rows { numbers: slab, tasks, width };
+    let rows = RoundedSlab { numbers: slab, tasks, width };
     let blocks = width.div_ceil(BLOCK);
     let places = Disjoint::new(room);
     split(blocks, slab.len(), &|thread, range| {
@@ -140,12 +142,12 @@ pub fn add_rounded_products(slab: &[u16], tasks: usize, room: &mut Vec<f64>, gra
     }
 }
 
-/// Rows and columns of products that are kept in registers.
+/// RoundedSlab and columns of products that are kept in registers.
 const TILE: usize = 4;
 
 /// A rounded slab `[tasks, width]`.
 #[derive(Clone, Copy)]
-struct Rows<'a> {
+struct RoundedSlab<'a> {
     numbers: &'a [u16],
     tasks: usize,
     width: usize,
@@ -159,8 +161,8 @@ struct Corner {
 }
 
 /// The products of up to four rows with up to four rows, into both triangles.
-fn add_tile(slab: Rows<'_>, corner: Corner, columns: std::ops::Range<usize>, to: &mut [f64]) {
-    let Rows { numbers, tasks, width } = slab;
+fn add_tile(slab: RoundedSlab<'_>, corner: Corner, columns: std::ops::Range<usize>, to: &mut [f64]) {
+    let RoundedSlab { numbers, tasks, width } = slab;
     let Corner { row: i, column: j } = corner;
     // Beyond the last row the last one stands in, and what comes of it is left out.
     let row = |task: usize| &numbers[task.min(tasks - 1) * width..][columns.clone()];
@@ -227,7 +229,8 @@ unsafe fn wide_dots(a: [&[u16]; TILE], b: [&[u16]; TILE], size: usize) -> [[f32;
         let load = |row: &[u16]| unsafe {
             std::mem::transmute::<std::arch::x86_64::__m512i, __m512bh>(_mm512_loadu_si512(row.as_ptr().add(at).cast()))
         };
-        let (x, y) = (a.map(load), b.map(load));
+        let x = a.map(load);
+        let y = b.map(load);
         for r in 0..TILE {
             for c in 0..TILE {
                 sums[r][c] = _mm512_dpbf16_ps(sums[r][c], x[r], y[c]);
@@ -279,7 +282,8 @@ mod tests {
             let drawn: Vec<f32> = (0..numbers.len()).map(|i| stream.normal(i as u64) as f32).collect();
             round(&drawn, &mut numbers);
             let row = |r: usize| &numbers[r * size..(r + 1) * size];
-            let (a, b) = (std::array::from_fn(row), std::array::from_fn(|c| row(TILE + c)));
+            let a = std::array::from_fn(row);
+            let b = std::array::from_fn(|c| row(TILE + c));
             let mut products = [[0.0; TILE]; TILE];
             add_dots(a, b, &mut products);
             for (r, products) in products.iter().enumerate() {

@@ -169,7 +169,8 @@ mod tests {
         let first = Lent::<f64>::filled(7.0, 100);
         let place = first.as_ptr();
         drop(first);
-        let (second, other) = (Lent::<f64>::zeros(120), Lent::<f64>::zeros(120));
+        let second = Lent::<f64>::zeros(120);
+        let other = Lent::<f64>::zeros(120);
         assert_eq!(second.as_ptr(), place);
         assert_ne!(other.as_ptr(), place);
         assert_eq!(second, vec![0.0; 120]);
@@ -186,7 +187,8 @@ mod tests {
     fn what_grew_goes_to_where_it_fits() {
         let mut grown = Lent::<usize>::with_capacity(0);
         grown.extend(0..1000);
-        let (place, capacity) = (grown.as_ptr(), grown.capacity());
+        let place = grown.as_ptr();
+        let capacity = grown.capacity();
         drop(grown);
         let again = Lent::<usize>::zeros(1 << capacity.ilog2());
         assert_eq!((again.as_ptr(), again.capacity()), (place, capacity));

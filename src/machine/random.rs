@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn streams_are_uniform_and_differ() {
-        let (a, b) = (Stream::new(1, &[2, 3]), Stream::new(1, &[3, 2]));
+        let a = Stream::new(1, &[2, 3]);
+        let b = Stream::new(1, &[3, 2]);
         let n = 100_000;
         let mean = |s: Stream| (0..n).map(|i| s.uniform(i)).sum::<f64>() / n as f64;
         assert!((mean(a) - 0.5).abs() < 5e-3 && (mean(b) - 0.5).abs() < 5e-3);
@@ -88,7 +89,8 @@ mod tests {
 
     #[test]
     fn coarse_bits_are_balanced_and_uncorrelated_between_neighbours_and_keys() {
-        let (key, other) = (Stream::new(5, &[1]).halves(), Stream::new(5, &[2]).halves());
+        let key = Stream::new(5, &[1]).halves();
+        let other = Stream::new(5, &[2]).halves();
         let n = 1 << 17;
         let bit = |key, i: u32| f64::from(coarse(key, i) >> 31) - 0.5;
         let mean = |f: &dyn Fn(u32) -> f64| (0..n).map(f).sum::<f64>() / f64::from(n);

@@ -85,7 +85,8 @@ impl Own {
 fn own() -> Option<Own> {
     static FOUND: OnceLock<Option<Own>> = OnceLock::new();
     *FOUND.get_or_init(|| {
-        let (open_mp, mkl) = (find(c"omp_set_num_threads"), find(c"MKL_Set_Num_Threads_Local"));
+        let open_mp = find(c"omp_set_num_threads");
+        let mkl = find(c"MKL_Set_Num_Threads_Local");
         // MKL's names in small letters are Fortran's, which take addresses.
         // libtorch for x86 multiplies by MKL, which would go on with what it was told.
         if open_mp.is_null() || (mkl.is_null() && cfg!(target_arch = "x86_64")) {

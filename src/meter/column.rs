@@ -74,8 +74,10 @@ impl Column {
             self.first = cell(start).1;
             self.mean = self.first;
         }
-        let (first, middle) = (self.first, self.mean);
-        let (mut count, mut differ) = (0_u64, false);
+        let first = self.first;
+        let middle = self.mean;
+        let mut count = 0_u64;
+        let mut differ = false;
         let [mut absolute, mut square, mut sum, mut squares] = [0.0; 4];
         for row in start..rows {
             let (p, y, there) = cell(row);

@@ -140,7 +140,8 @@ impl Meter {
 
     fn add_classes(&mut self, task: &Task, wanted: &Wanted, batch: &Batch<'_, f32>, classes: &[i32]) {
         let weighs = |row: usize| batch.weights.is_none_or(|w| w[row] != 0.0);
-        let (mut count, mut right) = (0, 0);
+        let mut count = 0;
+        let mut right = 0;
         for (row, &class) in classes[..batch.rows].iter().enumerate() {
             // note: without branches, since which class is the largest cannot be foreseen.
             let labelled = (class >= 0) & weighs(row);
@@ -310,7 +311,8 @@ fn rank<T: Copy + Into<f64>>(columns: &mut [Column], p: &[T], class: usize) {
 
 /// The index of the largest number, the first of several.
 fn largest<T: PartialOrd + Copy>(numbers: &[T]) -> usize {
-    let (mut best, mut most) = (0, numbers[0]);
+    let mut best = 0;
+    let mut most = numbers[0];
     for (k, &x) in numbers.iter().enumerate().skip(1) {
         let better = x > most;
         best = if better { k } else { best };
@@ -389,7 +391,8 @@ mod tests {
         meter.add(&task, &batch(&[3.0, 1.0, 1.0], 1, Targets::Values(&[1.0, 0.0, 1.0]), None));
         meter.add(&task, &batch(&[1.0, 0.0, 9.0], 1, Targets::Values(&[0.0, 0.0, f32::NAN]), None));
         near(&meter.values(), &[5.0 / 6.0, 0.75, 3.0 / 5.0]);
-        let (state, scores) = (meter.state(), meter.scores());
+        let state = meter.state();
+        let scores = meter.scores();
         let mut resumed = Meter::restore(&state, |column| scores[column].clone()).unwrap();
         resumed.want(meter.wanted.as_ref(), &task);
         near(&resumed.values(), &[5.0 / 6.0, 0.75, 3.0 / 5.0]);

@@ -69,7 +69,8 @@ impl Model {
     /// What libtorch refuses.
     pub fn gramian(&mut self, data: &Data) -> Result<Vec<f64>> {
         let mut work = self.differentiate(data, Pass::PerTask)?;
-        let (tasks, columns) = (self.tasks.len(), Columns::of_shared(&self.net));
+        let tasks = self.tasks.len();
+        let columns = Columns::of_shared(&self.net);
         let mut gramian = vec![0.0; tasks * tasks];
         if let Some(slabs) = work.plan().slabs() {
             slabs.add_gramian(|_| true, &mut gramian);

@@ -21,7 +21,8 @@ impl Model {
     /// # Errors
     /// What libtorch refuses, and what `look` returns.
     pub fn inspect(&self, data: &Data, batch: usize, look: Look<'_>) -> Result<Vec<Shown>> {
-        let (views, rows) = (self.net.views.clone(), data.rows());
+        let views = self.net.views.clone();
+        let rows = data.rows();
         let size = |view: &View| match view.source {
             Source::Value(_) => view.rows.len() * rows * view.columns.len(),
             Source::Mix(_) | Source::Choice(_) => 0,

@@ -206,7 +206,8 @@ impl Model {
 
     /// Parameters of the networks of single tasks, which have the same encoder and head each.
     fn single_task_size(&self) -> Result<usize> {
-        let (encoder, head) = (encoder::build(&self.rest["encoder"])?, head::build(&self.rest["head"])?);
+        let encoder = encoder::build(&self.rest["encoder"])?;
+        let head = head::build(&self.rest["head"])?;
         let sharing = sharing::build(&"hard".into())?;
         let widths = embedding_widths(&self.inputs.categorical, &self.rest["inputs"]["embedding"])?;
         let size = |task: &Task| {

@@ -23,7 +23,8 @@ pub(crate) fn summary(net: &Network, tasks: &[Task], single_task: usize) -> Valu
 
 /// One node.
 fn layer(net: &Network, tasks: &[Task], op: &dyn Node) -> Value {
-    let (value, params) = (&net.values[op.output()], op.params());
+    let value = &net.values[op.output()];
+    let params = op.params();
     let own: Vec<_> = net.entries.iter().filter(|e| e.param.is_some_and(|p| params.contains(&p))).collect();
     let size = |wanted: &dyn Fn(&Entry) -> bool| -> usize {
         own.iter().filter(|entry| wanted(entry)).map(|entry| entry.range.len()).sum()

@@ -164,8 +164,10 @@ impl Workspace {
                     (outputs, None, window, 0.0)
                 }
             };
-            let (targets, weights) = (labels.targets(), labels.weights());
-            let (width, stride) = (window.width, window.stride);
+            let targets = labels.targets();
+            let weights = labels.weights();
+            let width = window.width;
+            let stride = window.stride;
             *sum += task.loss.evaluate(Batch { rows, width, outputs, gradient, stride, targets, weights, scale });
             task.loss.failure()?;
         }
@@ -182,9 +184,13 @@ impl Workspace {
 
     /// Counts one task's metrics.
     pub fn measure(&self, index: usize, task: &Task, meter: &mut Meter) {
-        let ((outputs, window), labels) = (self.plan.output(index), &self.labels[index]);
-        let (rows, width, stride) = (self.plan.rows, window.width, window.stride);
-        let (targets, weights) = (labels.targets(), labels.weights());
+        let (outputs, window) = self.plan.output(index);
+        let labels = &self.labels[index];
+        let rows = self.plan.rows;
+        let width = window.width;
+        let stride = window.stride;
+        let targets = labels.targets();
+        let weights = labels.weights();
         meter.add(task, &Batch { rows, width, outputs, gradient: None, stride, targets, weights, scale: 0.0 });
     }
 

@@ -16,7 +16,8 @@ impl Network {
         for (entry, param) in &entries {
             let reach = self.params[*param].reach;
             let role = self.params[*param].role;
-            let (piece, pieces) = (seen[*param], pieces[*param]);
+            let piece = seen[*param];
+            let pieces = pieces[*param];
             seen[*param] += 1;
             let task = match reach {
                 Reach::All => None,

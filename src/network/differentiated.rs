@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::Network;
 use super::entrance::{TaskColumns, task_columns};
-use super::formula::{Computed, Given};
+use super::formula::{Computed, Operands};
 use super::gradient::Tiled;
 use super::node::{Kernel, Node};
 use super::owner::Owner;
@@ -56,11 +56,11 @@ struct Backward<T> {
     /// Of those that learn.
     inputs: Vec<Option<InputGradient<T>>>,
     /// Of those that learn.
-    params: Vec<Param<T>>,
+    params: Vec<ParamSink<T>>,
 }
 
 /// Where a parameter's gradient goes.
-enum Param<T> {
+enum ParamSink<T> {
     Whole(ParamGradient<T>),
     /// Into the Gramian alone.
     Gramian(Tiled),
@@ -107,8 +107,8 @@ impl<T: Real> Differentiated<T> {
         let shared = values[node.output()].reach == Reach::All;
         let passes = at.each_pass(|pass| {
             let param = |&k: &usize| match at.tiled(k, pass)? {
-                Some(tiled) => Ok(Param::Gramian(tiled)),
-                None => Ok(Param::Whole(at.param_gradient(k, pass)?)),
+                Some(tiled) => Ok(ParamSink::Gramian(tiled)),
+                None => Ok(ParamSink::Whole(at.param_gradient(k, pass)?)),
             };
             Ok(Backward {
                 dy: at.arriving(node.output(), pass),
@@ -148,7 +148,7 @@ impl<T: Real> Kernel for Differentiated<T> {
         let codes = Tensor::from_slice(&codes).f_reshape([rows as i64, self.columns as i64])?;
         let state = self.state.shaped(&[self.state.layout.len()])?.f_detach()?;
         let number = Tensor::from(step.number as i64);
-        let given = Given {
+        let given = Operands {
             inputs,
             params,
             codes: &codes,
@@ -251,7 +251,7 @@ impl<T: Real> Backward<T> {
             let k = self.inputs.len() + k;
             let of_parts: Vec<_> = gradients.iter().map(|of_part| &of_part[k]).collect();
             match param {
-                Param::Whole(slab) => {
+                ParamSink::Whole(slab) => {
                     // A slab has a lane each, the flat gradient the sum.
                     let Layout { groups, lanes, width, .. } = slab.buffer.layout;
                     let mut written = vec![false; lanes];
@@ -262,7 +262,7 @@ impl<T: Real> Backward<T> {
                         put(to, gradient, if first { slab.mode(step) } else { Mode::Add })?;
                     }
                 }
-                Param::Gramian(tiled) => {
+                ParamSink::Gramian(tiled) => {
                     let rows: Vec<_> = of_parts.iter().map(|row| row.reshape([-1])).collect();
                     let rows = Tensor::f_stack(&rows, 0)?.f_to_kind(Kind::Double)?;
                     let Layout { lanes, width, .. } = tiled.gramian.layout;

@@ -7,7 +7,7 @@ use crate::machine::draws::Draws;
 
 /// What a node's formula is given.
 #[derive(Debug)]
-pub struct Given<'a> {
+pub struct Operands<'a> {
     /// The node's inputs, `[groups, rows, width]` each.
     pub inputs: &'a [Tensor],
     /// The node's parameters, in shapes of their own.
@@ -43,7 +43,7 @@ impl From<Tensor> for Computed {
     }
 }
 
-impl Given<'_> {
+impl Operands<'_> {
     /// The `k`-th input.
     pub fn input(&self, k: usize) -> &Tensor {
         &self.inputs[k]

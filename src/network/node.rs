@@ -2,8 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::differentiated::Differentiated;
-use super::formula::{Computed, Given};
+use super::formula::{Computed, Operands};
 use super::pass::{Pass, Step};
 use super::prepare::Prepare;
 use super::{Network, ValueId};
@@ -23,7 +22,7 @@ pub trait Node: Prepares<f32> + Prepares<f64> + Debug + Send + Sync {
     ///
     /// # Errors
     /// What code of the caller's own making raises.
-    fn formula(&self, given: &Given<'_>) -> Result<Computed>;
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed>;
     /// The parameters it uses.
     fn params(&self) -> Vec<ParamId> {
         Vec::new()
@@ -50,15 +49,24 @@ pub trait Node: Prepares<f32> + Prepares<f64> + Debug + Send + Sync {
     }
 }
 
+/// A kernel of loops, if a node has some.
+pub type MaybeKernel = Option<Box<dyn Kernel>>;
+
 /// The half of a node that is made for one number type. A node without loops of its own is differentiated by libtorch.
 pub trait Prepares<T: Real> {
     /// Makes the kernel: every view and buffer, once.
     ///
     /// # Errors
     /// What libtorch refuses.
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
-        Ok(Box::new(Differentiated::new(at)?))
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
+        let _ = at;
+        Ok(None)
     }
+}
+
+/// What [`Prepares::prepare`] gives of a kernel.
+pub fn by_loops(kernel: impl Kernel + 'static) -> Result<MaybeKernel> {
+    Ok(Some(Box::new(kernel)))
 }
 
 /// A number type that plans work in.
@@ -67,17 +75,17 @@ pub trait Number: Real {
     ///
     /// # Errors
     /// What libtorch refuses.
-    fn kernel(node: &dyn Node, at: &Prepare<'_, Self>) -> Result<Box<dyn Kernel>>;
+    fn kernel(node: &dyn Node, at: &Prepare<'_, Self>) -> Result<MaybeKernel>;
 }
 
 impl Number for f32 {
-    fn kernel(node: &dyn Node, at: &Prepare<'_, f32>) -> Result<Box<dyn Kernel>> {
+    fn kernel(node: &dyn Node, at: &Prepare<'_, f32>) -> Result<MaybeKernel> {
         node.prepare(at)
     }
 }
 
 impl Number for f64 {
-    fn kernel(node: &dyn Node, at: &Prepare<'_, f64>) -> Result<Box<dyn Kernel>> {
+    fn kernel(node: &dyn Node, at: &Prepare<'_, f64>) -> Result<MaybeKernel> {
         node.prepare(at)
     }
 }

@@ -105,11 +105,14 @@ impl<T: Number> Plan<T> {
             let contributions = &contributions;
             let slabs = slabs.as_ref();
             let at = Prepare { net, rows, node, purpose, params, values, gradients, contributions, slabs };
-            let kernel: Box<dyn Kernel> = match backend {
+            let loops = match backend {
                 Backend::Loops => T::kernel(net.ops[node].as_ref(), &at)?,
-                Backend::Formulas => Box::new(Differentiated::new(&at)?),
+                Backend::Formulas => None,
             };
-            Ok(kernel)
+            Ok(match loops {
+                Some(kernel) => kernel,
+                None => Box::new(Differentiated::new(&at)?) as Box<dyn Kernel>,
+            })
         });
         let kernels = kernels.collect::<Result<Vec<_>>>()?;
         let clear =

@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn coarse_numbers_are_uniform_and_differ_from_lot_to_lot() {
         let key = |lot| Stream::new(3, &[INIT, 5]).part(lot).halves();
-        let (mut one, mut other) = (vec![0.0_f64; LOT], vec![0.0_f64; LOT]);
+        let mut one = vec![0.0_f64; LOT];
+        let mut other = vec![0.0_f64; LOT];
         coarse_uniform(key(0), 2.0, &mut one);
         coarse_uniform(key(1), 2.0, &mut other);
         let mean = |of: &dyn Fn(usize) -> f64| (0..LOT).map(of).sum::<f64>() / LOT as f64;

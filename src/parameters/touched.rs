@@ -84,7 +84,8 @@ impl<T: Real> Touched<T> {
 
     /// Weighted sums of the lanes in their place.
     pub fn combine(&mut self, weights: &[f64]) {
-        let (width, lanes) = (self.width, self.lanes);
+        let width = self.width;
+        let lanes = self.lanes;
         // A table that is frozen, or met with no code at all.
         if self.codes.is_empty() {
             return;

@@ -139,14 +139,14 @@ pub fn course<'py>(
 
 /// What an epoch goes through.
 #[derive(FromPyObject)]
-pub enum Source<'py> {
+pub enum DataSets<'py> {
     /// One data set.
     One(Bound<'py, PyData>),
     /// Several.
     Several(Bound<'py, PyMix>),
 }
 
-impl Source<'_> {
+impl DataSets<'_> {
     /// The data sets, and how they are mixed.
     pub fn parts(&self) -> (Vec<&PyData>, Option<Mix>) {
         match self {

@@ -83,7 +83,8 @@ impl PyLoss {
                     PyArray1::from_slice(py, values).reshape([rows, values.len() / rows])?.into_any()
                 }
             };
-            let (weights, shares) = (PyArray1::from_vec(py, weights), PyArray1::from_vec(py, shares));
+            let weights = PyArray1::from_vec(py, weights);
+            let shares = PyArray1::from_vec(py, shares);
             let given = (raw, targets, weights, shares, gradient.is_some());
             let (sum, slope): (f64, Option<PyReadonlyArray2<'_, f32>>) = call.bind(py).call1(given)?.extract()?;
             if let (Some(gradient), Some(slope)) = (gradient, slope) {
@@ -166,7 +167,8 @@ impl Loss for PyLoss {
             Targets::Values(&values)
         };
         let mut slope = vec![0.0; outputs.len()];
-        let (width, weights) = (self.width, weights.as_deref());
+        let width = self.width;
+        let weights = weights.as_deref();
         let gradient = Some(&mut slope[..]);
         let known = Batch { rows, width, outputs: &outputs, gradient, stride: width, targets, weights, scale: 1.0 };
         let sum = self.ask(known).map_err(foreign)?;

@@ -336,7 +336,8 @@ impl PyModel {
             model.inspect(&data.data, batch_size, &mut door::looks())
         })?;
         let give = |Shown { view, values }: Shown| {
-            let (groups, width) = (view.rows.len(), view.columns.len());
+            let groups = view.rows.len();
+            let width = view.columns.len();
             let (kind, shape) = match view.source {
                 Source::Value(_) => ("gates", vec![groups, data.data.rows(), width]),
                 Source::Mix(_) => ("mix", vec![groups, width]),

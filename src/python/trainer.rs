@@ -8,7 +8,7 @@ use numpy::{PyArray1, PyArrayDyn, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::data::{PyData, Source};
+use super::data::{DataSets, PyData};
 use super::door::Shared;
 use super::model::PyModel;
 use super::{arrays, door};
@@ -186,7 +186,7 @@ impl PyTrainer {
     fn run(
         &self,
         py: Python<'_>,
-        data: Source<'_>,
+        data: DataSets<'_>,
         batch_size: usize,
         shuffle: bool,
         keep_outputs: bool,
@@ -284,10 +284,10 @@ impl PyTrainer {
     }
 
     /// Reads a checkpoint for this trainer, in which nothing changes yet: a file's, or what `to_bytes` gave.
-    fn read(&self, py: Python<'_>, source: Place) -> PyResult<PyCheckpoint> {
+    fn read(&self, py: Python<'_>, source: Written) -> PyResult<PyCheckpoint> {
         let read = self.with(py, |trainer, model| match &source {
-            Place::Bytes(bytes) => trainer.read_checkpoint_bytes(model, bytes),
-            Place::File(path) => trainer.read_checkpoint(model, path),
+            Written::Bytes(bytes) => trainer.read_checkpoint_bytes(model, bytes),
+            Written::File(path) => trainer.read_checkpoint(model, path),
         })?;
         Ok(PyCheckpoint { checkpoint: Mutex::new(Some(read)) })
     }
@@ -311,7 +311,7 @@ fn slices<'a>(arrays: &'a Arrays<'_>) -> PyResult<Vec<(String, &'a [u8])>> {
 
 /// Where a checkpoint is.
 #[derive(FromPyObject)]
-enum Place {
+enum Written {
     Bytes(Vec<u8>),
     File(PathBuf),
 }

@@ -80,7 +80,8 @@ impl PyWeighting {
 
     /// Shows the losses before and after the step that was made with the last weights.
     fn look_back(&self, py: Python<'_>, before: &Bound<'_, PyAny>, after: &Bound<'_, PyAny>) -> PyResult<()> {
-        let ((_, before), (_, after)) = (floats::<1>(before, "before")?, floats::<1>(after, "after")?);
+        let (_, before) = floats::<1>(before, "before")?;
+        let (_, after) = floats::<1>(after, "after")?;
         self.with(py, |weighting| weighting.look_back(&before, &after))
     }
 

@@ -156,7 +156,8 @@ fn center(matrix: &mut [f64], n: usize) {
 ///
 /// That sum rises with `mu`, in straight lines from one bound that is reached to the next.
 fn spread(values: &mut [f64], [low, high]: [f64; 2], trace: f64) {
-    let (mut below, mut above) = (0.0_f64, f64::INFINITY);
+    let mut below = 0.0_f64;
+    let mut above = f64::INFINITY;
     for &s in values.iter().filter(|s| **s > 0.0) {
         for mu in [low / s, high / s] {
             if clipped_sum(values, mu, [low, high]) <= trace {
@@ -233,7 +234,8 @@ mod tests {
 
     #[test]
     fn with_groups_that_are_known_it_costs_no_more_than_they_do() {
-        let (tasks, size) = (6, 5);
+        let tasks = 6;
+        let size = 5;
         let names: Vec<_> = (0..tasks).map(|t| format!("t{t}")).collect();
         let piece = |t: usize| Piece {
             path: Path::new(&format!("heads.t{t}.weight")),
@@ -253,7 +255,8 @@ mod tests {
         let of = |group: usize, k: usize| (0..3).map(|i| parameters[(2 * i + group) * size + k]).sum::<f64>() / 3.0;
         let known: f64 = (0..tasks * size)
             .map(|i| {
-                let (group, k) = (i / size % 2, i % size);
+                let group = i / size % 2;
+                let k = i % size;
                 let mean = 0.5 * (of(0, k) + of(1, k));
                 0.1 * (of(group, k) - mean).powi(2) + (parameters[i] - of(group, k)).powi(2)
             })

@@ -37,7 +37,8 @@ fn symmetric(graph: &GraphLaplacian) -> Result<()> {
     }
     for (i, row) in relation.iter().enumerate() {
         if let Some(j) = (0..i).find(|&j| row[j] != relation[j][i]) {
-            let (here, there) = (row[j], relation[j][i]);
+            let here = row[j];
+            let there = relation[j][i];
             bail!(
                 "GraphLaplacian: argument `relation` should be symmetric; got {here} at [{i}, {j}] and {there} at [{j}, {i}]"
             );

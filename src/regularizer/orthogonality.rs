@@ -126,7 +126,9 @@ mod tests {
 
     #[test]
     fn pairs_read_the_same_input() {
-        let (shared, a, b) = ("experts.shared.weight", "experts.a.weight", "experts.b.weight");
+        let shared = "experts.shared.weight";
+        let a = "experts.a.weight";
+        let b = "experts.b.weight";
         assert_eq!(pairs(None, None).unwrap(), [shared, a, shared, b]);
         assert_eq!(pairs(Some("experts.a"), Some("experts.b")).unwrap(), [a, b]);
         assert_eq!(pairs(Some("experts"), Some("experts")).unwrap(), [shared, a, shared, b, a, b]);

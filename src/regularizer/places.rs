@@ -133,7 +133,8 @@ impl Places {
         if stacks.is_empty() {
             let known: Vec<_> = self.stacks.iter().map(|stack| &*stack.path).collect();
             let on = on.unwrap_or_default();
-            let (meant, known) = (meant(on, &known), list(&known));
+            let meant = meant(on, &known);
+            let known = list(&known);
             bail!("{class}: argument `on`: no weight that all tasks have is called {on:?}; {meant}there are {known}");
         }
         Ok(Self { pieces: Vec::new(), stacks, tasks: self.tasks })

@@ -222,7 +222,8 @@ pub fn overlap<T: Real>(pair: [&Piece; 2], factor: f64, flat: &[T], gradient: Op
 /// `|a - b|^2`, in lanes.
 #[inline(always)]
 fn distance<T: Real>(a: &[T], b: &[T]) -> f64 {
-    let ((a, rest), (b, other)) = (a.as_chunks::<LANES>(), b[..a.len()].as_chunks::<LANES>());
+    let (b, other) = b[..a.len()].as_chunks::<LANES>();
+    let (a, rest) = a.as_chunks::<LANES>();
     let mut lanes = [T::ZERO; LANES];
     for (x, y) in a.iter().zip(b) {
         for l in 0..LANES {

@@ -4,7 +4,7 @@ use super::{Context, Sharing, near_identity};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
-use crate::network::nodes::stitch::{Mix, Rule};
+use crate::network::nodes::stitch::{MixRule, Mixing};
 use crate::parameters::Reach;
 
 crate::component! {
@@ -27,7 +27,7 @@ impl Sharing for CrossStitch {
         for stage in 0..stages {
             x = parts.encoder.stage(net, stage, &parts.paths("encoders"), x)?;
             let reach = if stage + 1 == stages { Reach::Own } else { Reach::All };
-            let mix = Mix { inputs: &[x], across: true, parts: 1, start: &start, rule: Rule::Plain };
+            let mix = Mixing { inputs: &[x], across: true, parts: 1, start: &start, rule: MixRule::Plain };
             let name = format!("stitches.{stage}");
             x = net.stitch(&parts.paths(&name), mix, reach)?;
             net.show_stitch(name, parts.names(), parts.names());

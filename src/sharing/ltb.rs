@@ -4,7 +4,7 @@ use super::{Context, Sharing};
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
-use crate::network::nodes::stitch::{Mix, Rule};
+use crate::network::nodes::stitch::{MixRule, Mixing};
 use crate::parameters::Reach;
 
 crate::component! {
@@ -30,12 +30,12 @@ impl Sharing for Ltb {
     fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let branches = self.branches.unwrap_or(parts.tasks.len());
         let Ltb { temperature, decay, lowest, .. } = *self;
-        let rule = Rule::Sampled { temperature, decay, lowest };
+        let rule = MixRule::Sampled { temperature, decay, lowest };
         let blocks = net.numbered("blocks", branches)?;
         let mut x = net.each(parts.x, branches, Reach::All);
         for stage in 0..parts.encoder.stages() {
             if stage > 0 {
-                let mix = Mix { inputs: &[x], across: true, parts: 1, start: &|_, _| 0.0, rule };
+                let mix = Mixing { inputs: &[x], across: true, parts: 1, start: &|_, _| 0.0, rule };
                 let name = format!("branching.{stage}");
                 let paths = net.numbered(&name, branches)?;
                 x = net.stitch(&paths, mix, Reach::All)?;
@@ -43,7 +43,7 @@ impl Sharing for Ltb {
             }
             x = parts.encoder.stage(net, stage, &blocks, x)?;
         }
-        let mix = Mix { inputs: &[x], across: true, parts: 1, start: &|_, _| 0.0, rule };
+        let mix = Mixing { inputs: &[x], across: true, parts: 1, start: &|_, _| 0.0, rule };
         let value = net.stitch(&parts.paths("branching"), mix, Reach::Own)?;
         net.show_stitch("branching".to_owned(), parts.names(), blocks);
         Ok(parts.features(value))

@@ -5,7 +5,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::head::Feature;
 use crate::network::builder::Builder;
-use crate::network::nodes::stitch::{Mix, Rule};
+use crate::network::nodes::stitch::{MixRule, Mixing};
 use crate::parameters::Reach;
 
 crate::component! {
@@ -35,7 +35,7 @@ impl Sharing for Sluice {
         for stage in 0..stages {
             x = parts.encoder.stage(net, stage, &parts.paths("encoders"), x)?;
             let reach = if stage + 1 == stages { Reach::Own } else { Reach::All };
-            let mix = Mix { inputs: &[x], across: true, parts: subspaces, start: &start, rule: Rule::Plain };
+            let mix = Mixing { inputs: &[x], across: true, parts: subspaces, start: &start, rule: MixRule::Plain };
             let name = format!("stitches.{stage}");
             x = net.stitch(&parts.paths(&name), mix, reach)?;
             net.show_stitch(name, names.clone(), names.clone());
@@ -49,8 +49,13 @@ impl Sharing for Sluice {
             bail!("`sharing`: Sluice mixes the layers of the encoder, which then need one width; they have {widths:?}");
         }
         let last = near_identity(stages, self.start);
-        let mix =
-            Mix { inputs: &layers, across: false, parts: 1, start: &|_, j| last(stages - 1, j), rule: Rule::Plain };
+        let mix = Mixing {
+            inputs: &layers,
+            across: false,
+            parts: 1,
+            start: &|_, j| last(stages - 1, j),
+            rule: MixRule::Plain,
+        };
         let value = net.stitch(&parts.paths("layers"), mix, Reach::Own)?;
         net.show_stitch(
             "layers".to_owned(),

@@ -56,7 +56,8 @@ pub fn project_each(gramian: &[f64], weights: &[f64], rounding: f64) -> Lent<f64
     for i in 0..n {
         if predicts {
             if i % LANES == 0 {
-                let (weights, least) = (&mut *predicted, &mut *least);
+                let weights = &mut *predicted;
+                let least = &mut *least;
                 vectors().dispatch(Prediction { matrix: &cosines.matrix, n, first: i, weights, least });
             }
             active.clear();
@@ -134,7 +135,8 @@ impl pulp::WithSimd for Prediction<'_> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, simd: S) {
-        let (n, vectors) = (self.n, LANES / S::F64_LANES);
+        let n = self.n;
+        let vectors = LANES / S::F64_LANES;
         self.least.fill(0.0);
         for lane in 0..LANES.min(n - self.first) {
             self.least[(self.first + lane) * LANES + lane] = 1.0;
@@ -182,7 +184,8 @@ mod tests {
 
     /// Nonconflicting, no more than needed: `J d >= 0`, and `= 0` where a weight was raised.
     fn check(case: &cases::Case, before: &[f64], after: &[f64]) {
-        let (n, gramian) = (case.n, &case.gramian);
+        let n = case.n;
+        let gramian = &case.gramian;
         let along = times(gramian, after);
         let size: f64 = (0..n).map(|i| after[i].abs() * gramian[i * n + i].sqrt()).sum();
         for i in 0..n {
@@ -224,8 +227,11 @@ mod tests {
             let cosines = Cosines::of(&cases::gramian(&cases::normal(n as u64, n, 4 * n), n), n);
             for first in (0..n).step_by(LANES) {
                 let predict = |wide: bool| {
-                    let (mut weights, mut least) = (vec![0.0; n * LANES], vec![0.0; n * LANES]);
-                    let (matrix, into, least) = (&cosines.matrix, &mut weights, &mut least);
+                    let mut weights = vec![0.0; n * LANES];
+                    let mut least = vec![0.0; n * LANES];
+                    let matrix = &cosines.matrix;
+                    let into = &mut weights;
+                    let least = &mut least;
                     let prediction = Prediction { matrix, n, first, weights: into, least };
                     if wide {
                         vectors().dispatch(prediction);

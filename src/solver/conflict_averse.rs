@@ -90,7 +90,8 @@ impl<'a> Ball<'a> {
         let n = y.len() as f64;
         let more = times(self.matrix, y);
         let lengths = self.lengths.iter().sum::<f64>() / n;
-        let (square, sum) = (dot(&more, y).max(0.0), dot(y, y));
+        let square = dot(&more, y).max(0.0);
+        let sum = dot(y, y);
         let radius = self.radius + 2.0 * self.c * noise.sqrt() * lengths;
         let inside = (square - ridge * sum).max(0.0) + noise * sum <= radius * radius;
         // No gain of all rows is above a dual objective: that of the extra weights, or that of the hull.
@@ -178,7 +179,8 @@ mod tests {
     #[test]
     fn the_worst_off_row_gains_as_much_as_the_dual_allows() {
         for case in cases::all() {
-            let (n, gramian) = (case.n, &case.gramian);
+            let n = case.n;
+            let gramian = &case.gramian;
             for c in [0.1, 0.5, 0.9] {
                 let weights = weights(gramian, n, c, f64::EPSILON);
                 let mean = vec![1.0 / n as f64; n];
@@ -193,15 +195,19 @@ mod tests {
                     length * length <= radius * radius * (1.0 + 1e-9) + rounding,
                     "{case} c={c}: {length:e} {radius:e}"
                 );
-                let (gains, alone) = (times(gramian, &weights), times(gramian, &mean));
+                let gains = times(gramian, &weights);
+                let alone = times(gramian, &mean);
                 // No row-wise minimum is above a dual objective: that of the extra weights or, where the hull holds
                 // the origin, that of the origin.
                 let dual = |w: &[f64]| {
-                    let (norm, size, total) = (square(gramian, w), dot(w, &sizes), w.iter().sum::<f64>());
+                    let norm = square(gramian, w);
+                    let size = dot(w, &sizes);
+                    let total = w.iter().sum::<f64>();
                     let norm = if norm > super::rounding(n, size) { norm } else { 0.0 };
                     ((dot(&alone, w) + radius * norm.sqrt()) / total, size / total)
                 };
-                let (nearest, extra) = (dual(&hull::min_norm(gramian, n, f64::EPSILON)), dual(&extra));
+                let nearest = dual(&hull::min_norm(gramian, n, f64::EPSILON));
+                let extra = dual(&extra);
                 let (bound, weighted) = if extra.0 < nearest.0 { extra } else { nearest };
                 for i in 0..n {
                     let gap = (bound - gains[i]) / (size * (sizes[i] + weighted)).max(f64::MIN_POSITIVE);

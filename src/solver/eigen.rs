@@ -80,7 +80,8 @@ impl Eigen {
     /// `A^+ x` for a positive semidefinite matrix: over the eigenvalues [above](Eigen::above) a tolerance. If what these
     /// eigenvectors have of `x` is no more than rounding, all together, it is 0.
     pub fn solve(&self, tolerance: f64, x: &[f64]) -> Lent<f64> {
-        let (mut sum, mut square) = (Lent::zeros(x.len()), 0.0);
+        let mut sum = Lent::zeros(x.len());
+        let mut square = 0.0;
         for (value, vector) in self.above(tolerance) {
             let part = dot(vector, x);
             add(&mut sum, part / value, vector);
@@ -229,7 +230,8 @@ fn step(d: &mut [f64], e: &mut [f64], vectors: &mut [f64], n: usize) {
     let m = d.len() - 1;
     let half = 0.5 * (d[m - 1] - d[m]);
     let shift = d[m] - e[m - 1] * e[m - 1] / (half + half.hypot(e[m - 1]).copysign(half));
-    let (mut x, mut z) = (d[0] - shift, e[0]);
+    let mut x = d[0] - shift;
+    let mut z = e[0];
     for k in 0..m {
         let square = x * x + z * z;
         let r = if square > TINY { square.sqrt() } else { x.hypot(z) };
@@ -281,7 +283,8 @@ mod tests {
     #[test]
     fn vectors_are_orthonormal_and_make_the_matrix_again() {
         for case in cases::all() {
-            let (n, matrix) = (case.n, &case.gramian);
+            let n = case.n;
+            let matrix = &case.gramian;
             let eigen = Eigen::of(matrix, n);
             let largest = matrix.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
             assert!(eigen.values.windows(2).all(|pair| pair[0] >= pair[1]), "{case}");
@@ -338,7 +341,8 @@ mod tests {
         for case in
             cases::all().into_iter().filter(|case| case.n <= 16 && !["graded", "nearly the same"].contains(&case.what))
         {
-            let (n, matrix) = (case.n, &case.gramian);
+            let n = case.n;
+            let matrix = &case.gramian;
             let point = cases::normal(5, 1, n);
             let right = times(matrix, &point);
             let again = times(matrix, &Eigen::of(matrix, right.len()).solve(rank_tolerance(right.len()), &right));

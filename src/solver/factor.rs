@@ -147,7 +147,8 @@ impl Factor {
     /// Keeps index `i`, whose positive [`Factor::pivot`] was just asked for.
     #[inline(always)]
     pub fn push(&mut self, i: usize, pivot: f64) {
-        let (k, width) = (self.kept.len(), self.width);
+        let k = self.kept.len();
+        let width = self.width;
         for j in 0..k {
             self.columns[j * width + k] = self.rows[k * width + j];
         }
@@ -230,7 +231,8 @@ impl Factor {
     /// Puts the last of the indices that wait in the place of the one whose turn it is.
     #[inline(always)]
     fn refuse(&mut self, j: usize) {
-        let (last, width) = (self.kept.len() - 1, self.width);
+        let last = self.kept.len() - 1;
+        let width = self.width;
         self.kept.swap_remove(j);
         for k in 0..j {
             self.columns[k * width + j] = self.columns[k * width + last];
@@ -269,14 +271,16 @@ impl Factor {
     /// rank one (Gill, Golub, Murray & Saunders, Mathematics of Computation, 1974, method C1).
     #[inline(always)]
     fn remove<S: Simd>(&mut self, simd: S, position: usize) {
-        let (k, width) = (self.kept.len(), self.width);
+        let k = self.kept.len();
+        let width = self.width;
         let columns = &mut *self.columns;
         let rows = &mut *self.rows;
         let spread = &mut *self.spread;
         let mut weight = self.pivots[position];
         spread[..room(k)].copy_from_slice(&columns[position * width..][..room(k)]);
         for j in position + 1..k {
-            let (x, before) = (spread[j], self.pivots[j]);
+            let x = spread[j];
+            let before = self.pivots[j];
             let pivot = before + weight * x * x;
             let share = 1.0 / pivot;
             let factor = weight * x * share;
@@ -317,7 +321,8 @@ impl Factor {
     #[inline(always)]
     fn backward<S: Simd>(&self, simd: S, b: &mut [f64]) {
         for k in (1..self.kept.len()).rev() {
-            let (x, span) = (b[k], 0..room(k));
+            let x = b[k];
+            let span = 0..room(k);
             subtract(simd, &mut b[span.clone()], x, &self.rows[k * self.width..][span]);
         }
     }
@@ -338,7 +343,8 @@ impl Factor {
 #[inline(always)]
 fn forward<S: Simd>(simd: S, columns: &[f64], width: usize, k: usize, b: &mut [f64]) {
     for j in 0..k {
-        let (x, span) = (b[j], aligned(j)..room(k));
+        let x = b[j];
+        let span = aligned(j)..room(k);
         subtract(simd, &mut b[span.clone()], x, &columns[j * width..][span]);
     }
 }

@@ -109,7 +109,12 @@ impl Newton<'_> {
                 *slope += self.ridge * v[i] - pulls[i];
             }
             let slopes: Lent<f64> = pulls.iter().zip(&v).map(|(pull, v)| self.ridge + self.p * pull / v).collect();
-            vectors().dispatch(Step { matrix: self.matrix, slopes: &slopes, gradient: &gradient, work: &mut work });
+            vectors().dispatch(NewtonStep {
+                matrix: self.matrix,
+                slopes: &slopes,
+                gradient: &gradient,
+                work: &mut work,
+            });
             let step = &work.step[..v.len()];
             let slope = dot(&gradient, step);
             // How much the weights change, each in its own size. From whole steps it falls quickly once small, until
@@ -159,7 +164,7 @@ impl Newton<'_> {
 }
 
 /// `-(C + diag(slopes))^-1 gradient`, in `step`.
-struct Step<'a> {
+struct NewtonStep<'a> {
     matrix: &'a [f64],
     slopes: &'a [f64],
     gradient: &'a [f64],
@@ -182,7 +187,7 @@ impl Work {
     }
 }
 
-impl WithSimd for Step<'_> {
+impl WithSimd for NewtonStep<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -222,7 +227,8 @@ mod tests {
     #[test]
     fn every_equation_holds() {
         for case in cases::all() {
-            let (n, gramian) = (case.n, &case.gramian);
+            let n = case.n;
+            let gramian = &case.gramian;
             for alpha in [0.1, 0.5, 1.0, 2.0, 10.0] {
                 let targets: Vec<f64> = (0..n).map(|i| 1.0 + (i % 3) as f64).collect();
                 let weights = fixed_point(gramian, &targets, alpha, f64::EPSILON).weights;

@@ -116,10 +116,12 @@ mod tests {
     #[test]
     fn every_row_is_at_least_as_far_along_the_direction_as_the_direction_itself() {
         for case in cases::all() {
-            let (n, gramian) = (case.n, &case.gramian);
+            let n = case.n;
+            let gramian = &case.gramian;
             let weights = min_norm(gramian, n, f64::EPSILON);
             assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-14 && weights.iter().all(|w| *w >= 0.0), "{case}");
-            let (along, norm) = (times(gramian, &weights), square(gramian, &weights));
+            let along = times(gramian, &weights);
+            let norm = square(gramian, &weights);
             let length: f64 = (0..n).map(|i| weights[i] * gramian[i * n + i].sqrt()).sum();
             for i in 0..n {
                 let slack = (along[i] - norm) / (gramian[i * n + i].sqrt() * length).max(f64::MIN_POSITIVE);

@@ -107,7 +107,8 @@ impl<'a> Program<'a> {
             self.join(simd, indices);
             return;
         }
-        let (floor, refused) = (self.floor(), &self.refused);
+        let floor = self.floor();
+        let refused = &self.refused;
         self.factor.retain(simd, self.matrix, floor, |i| !refused[i]);
         self.factor.kept().iter().for_each(|&i| self.refused[i] = true);
         let mut entering = std::mem::take(&mut self.entering);
@@ -206,7 +207,8 @@ impl<'a> Program<'a> {
     /// Whether it is the minimum already.
     #[inline(always)]
     fn start<S: Simd>(&mut self, simd: S, linear: &[f64]) -> bool {
-        let (mut fewest, mut patience) = (self.n + 1, 3);
+        let mut fewest = self.n + 1;
+        let mut patience = 3;
         loop {
             self.solve(simd, linear);
             self.solution.fill(0.0);
@@ -231,7 +233,8 @@ impl<'a> Program<'a> {
             } else if patience > 0 {
                 patience -= 1;
             }
-            let (floor, solution) = (self.floor(), &self.solution);
+            let floor = self.floor();
+            let solution = &self.solution;
             if negative > 0 {
                 self.factor.retain(simd, self.matrix, floor, |i| solution[i] > 0.0);
             }
@@ -358,7 +361,8 @@ impl<'a> Program<'a> {
     /// that are no more than the rounding of one number tell nothing. Whether it moved so far that slopes differ.
     #[inline(always)]
     fn polish<S: Simd>(&mut self, simd: S) -> bool {
-        let (mut size, mut slope) = (0.0, 0.0_f64);
+        let mut size = 0.0;
+        let mut slope = 0.0_f64;
         for (x, &i) in self.x.iter_mut().zip(self.factor.kept()) {
             *x = self.slopes[i];
             size += self.solution[i];

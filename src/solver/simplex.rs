@@ -9,7 +9,8 @@ pub fn project(point: &mut [f64]) {
     sorted.sort_unstable_by(|a, b| b.total_cmp(a));
     let Some(&largest) = sorted.first() else { return };
     // Differences to the largest: adding 1 to huge numbers would lose it.
-    let (mut sum, mut threshold) = (-1.0, 0.0);
+    let mut sum = -1.0;
+    let mut threshold = 0.0;
     for (i, x) in sorted.iter().enumerate() {
         let x = x - largest;
         sum += x;

@@ -177,10 +177,12 @@ impl Trainer {
         let stored = json(contents.get_text("description")?)?;
         same_model(&json(&model.description())?, &description::renewed(&stored)?)?;
         let parameters = model.fetch(contents)?.into_iter().map(<[f32]>::to_vec).collect();
-        let (losses, relation) = (model.read_losses(&stored)?, model.fetch_relation(contents)?);
+        let losses = model.read_losses(&stored)?;
+        let relation = model.fetch_relation(contents)?;
         let extra = contents.get_text("extra")?.to_owned();
         let arrays = contents.bytes_below(ARRAYS).map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect();
-        let (before, frozen) = (model.frozen(), read_frozen(&stored)?);
+        let before = model.frozen();
+        let frozen = read_frozen(&stored)?;
         model.freeze_only(&frozen)?;
         let trainer = self.resumed(model, contents);
         model.freeze_only(&before)?;

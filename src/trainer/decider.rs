@@ -47,7 +47,9 @@ impl Decider {
         let constants = weighting.constants().iter().copied().chain(std::iter::repeat(1.0));
         let lambdas = model.tasks.iter().zip(constants).map(|(task, constant)| task.weight * constant).collect();
         let requirements = Requirements::new(weighting.as_ref(), model, accumulate, observed.gradients)?;
-        let (validation, notice, combination) = (None, Notice::default(), Combination::default());
+        let validation = None;
+        let notice = Notice::default();
+        let combination = Combination::default();
         Ok(Self { weighting, requirements, observed, validation, lambdas, notice, combination })
     }
 
@@ -86,7 +88,8 @@ impl Decider {
         let validation = self.validation.as_ref();
         let beside = requirements.claims.parts > 1 || self.requirements.claims.validates;
         let probe = beside.then_some(Probe { model, parts, requirements, validation, moment, clock });
-        let (gramian, layers) = (&gradients.gramian, &gradients.layers);
+        let gramian = &gradients.gramian;
+        let layers = &gradients.layers;
         let mut seen = StepEvidence {
             tasks: &labels.rows,
             losses: &losses.rows,

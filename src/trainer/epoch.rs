@@ -135,14 +135,17 @@ impl Epoch {
 
     pub(super) fn new(tasks: usize, regularizers: usize, terms: usize) -> Self {
         let zeros = |count| vec![0.0; count];
-        let (losses, weights, regularizers) = (zeros(tasks), zeros(tasks), zeros(regularizers));
+        let losses = zeros(tasks);
+        let weights = zeros(tasks);
+        let regularizers = zeros(regularizers);
         let sums = Sums { losses, weights, regularizers, terms: zeros(terms), ..Sums::default() };
         Self { sums, ..Self::default() }
     }
 
     /// Adds one step.
     pub(super) fn add(&mut self, objective: f64, scratch: &Scratch, regularizers: &[Term]) {
-        let (losses, terms) = (&scratch.losses.sums, &scratch.losses.terms);
+        let losses = &scratch.losses.sums;
+        let terms = &scratch.losses.terms;
         let weights = &scratch.labels.weights;
         self.sums.objective += objective;
         self.sums.steps += 1;
@@ -231,7 +234,8 @@ impl Trainer {
             _ => self.epoch.begun = Some((rows, how)),
         }
         self.epoch.mixed = data.mix.map(Mix::batches);
-        let (epoch, pace) = (self.clock.epochs, how.pace());
+        let epoch = self.clock.epochs;
+        let pace = how.pace();
         if !self.epoch.ordered.as_ref().is_some_and(|of| of.is(epoch, data, pace)) {
             let mut sizes = self.epoch.ordered.take().map_or_else(Vec::new, |of| of.rows);
             sizes.clear();
@@ -265,7 +269,8 @@ impl Trainer {
 
     /// One step on the next batch, or the next few with accumulation; gives its rows.
     fn next(&mut self, model: &mut Model, data: Sets<'_>, how: Run) -> Result<usize> {
-        let (order, ordered) = (std::mem::take(&mut self.epoch.order), self.epoch.ordered.take());
+        let order = std::mem::take(&mut self.epoch.order);
+        let ordered = self.epoch.ordered.take();
         let mut kept = std::mem::take(&mut self.epoch.kept);
         let first = self.epoch.batches;
         let batches = first..order.batches().min(first + self.clock.accumulate);
@@ -273,7 +278,8 @@ impl Trainer {
         let done = self.step_on(model, &parts, |work, index| {
             if how.keep_outputs {
                 let (set, rows) = parts.rows(index);
-                let (before, all) = (data.before(set), data.rows());
+                let before = data.before(set);
+                let all = data.rows();
                 for (j, out) in kept.iter_mut().enumerate().filter(|(_, out)| !out.is_empty()) {
                     let width = out.len() / all;
                     work.scatter_outputs(j, rows.clone(), &mut out[before * width..]);

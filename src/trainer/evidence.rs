@@ -66,7 +66,8 @@ impl Evidence for StepEvidence<'_> {
 
     fn part(&mut self, index: usize) -> Result<&[f32]> {
         let Some(probe) = &mut self.probe else { return Err(value_error!("there are no parts of the batch here")) };
-        let (all, width) = (probe.part(index)?, probe.requirements.columns.width);
+        let all = probe.part(index)?;
+        let width = probe.requirements.columns.width;
         let part = self.part.emptied(self.tasks.len() * width);
         self.tasks.iter().for_each(|&task| part.extend_from_slice(&all[task * width..][..width]));
         Ok(&self.part)

@@ -74,7 +74,8 @@ impl Observed {
 
     /// Begins an epoch.
     pub fn clear(&mut self, tasks: usize) {
-        let (weights, gradients) = (self.weights, self.gradients);
+        let weights = self.weights;
+        let gradients = self.gradients;
         *self = Self { weights, gradients, ..Self::default() };
         self.of_tasks.resize(if weights { tasks } else { 0 }, [0.0; 2]);
         self.norms.resize(if gradients { tasks } else { 0 }, [0.0; 2]);
@@ -105,7 +106,8 @@ impl Observed {
     }
 
     fn add_gradients(&mut self, present: &[usize], gramian: &[f64]) {
-        let (rows, tasks) = (present.len(), self.norms.len());
+        let rows = present.len();
+        let tasks = self.norms.len();
         let norm = |row: usize| gramian[row * (rows + 1)].max(0.0).sqrt();
         for (i, &s) in present.iter().enumerate() {
             count(&mut self.norms[s], norm(i));

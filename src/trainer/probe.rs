@@ -36,7 +36,8 @@ impl Probe<'_> {
         let batches: Vec<_> = (0..self.parts.count())
             .map(|micro| {
                 let (data, rows) = self.parts.part(micro);
-                let (from, to) = (index * rows.len() / count, (index + 1) * rows.len() / count);
+                let from = index * rows.len() / count;
+                let to = (index + 1) * rows.len() / count;
                 (data.clone(), slice(rows, from..to, &mut indices))
             })
             .collect();
@@ -88,7 +89,8 @@ impl Probe<'_> {
         rows_of: &str,
     ) -> Result<Probed> {
         let params = &mut self.model.params;
-        let (state, gradients) = (params.state.slice().to_vec(), params.gradients.slice().to_vec());
+        let state = params.state.slice().to_vec();
+        let gradients = params.gradients.slice().to_vec();
         let tables: Vec<_> = params.tables.iter().map(|table| table.as_ref().map(|t| t.open().clone())).collect();
         let values = params.values.slice()[..shift.len()].to_vec();
         params.values.slice_mut().iter_mut().zip(shift).for_each(|(value, by)| *value += by);
@@ -110,7 +112,8 @@ impl Probe<'_> {
         columns: &Columns,
         rows_of: &str,
     ) -> Result<Probed> {
-        let (tasks, purpose) = (self.model.tasks.len(), Purpose::PerTask(Store::Whole));
+        let tasks = self.model.tasks.len();
+        let purpose = Purpose::PerTask(Store::Whole);
         let mut weights = vec![0.0; tasks];
         let mut sums = vec![0.0; tasks];
         let mut jacobian = vec![0.0; tasks * columns.width];

@@ -44,7 +44,9 @@ impl Requirements {
     /// # Errors
     /// Combinations that cannot work, in words.
     pub fn new(weighting: &dyn Weighting, model: &Model, accumulate: usize, observes: bool) -> Result<Self> {
-        let (modes, net, claims) = (weighting.modes(), &model.net, weighting.claims());
+        let modes = weighting.modes();
+        let net = &model.net;
+        let claims = weighting.claims();
         let needs = claims.needs;
         let by_gradients = needs > Needs::Losses;
         let columns = Columns::of_shared(net);

@@ -125,7 +125,7 @@ impl Threads {
         self.steps = steps;
         if self.choice == Choice::Auto && self.most > 1 {
             let took = (now - self.since).as_secs_f64();
-            self.count = self.watch.step(Step { rows, took }, self.count, self.most, &mut waited);
+            self.count = self.watch.step(TimedStep { rows, took }, self.count, self.most, &mut waited);
             held.set(self.count);
         }
         self.since = now;
@@ -161,7 +161,7 @@ impl Threads {
 
 /// A step that was made.
 #[derive(Debug, Clone, Copy)]
-struct Step {
+struct TimedStep {
     rows: usize,
     /// Seconds.
     took: f64,
@@ -265,7 +265,7 @@ impl Window {
 
 impl Unit {
     /// What a step of this size would have taken at first; None while that is being measured.
-    fn expects(&mut self, step: Step) -> Option<f64> {
+    fn expects(&mut self, step: TimedStep) -> Option<f64> {
         let rows = step.rows.max(1) as f64;
         if self.seen <= FIRST {
             if self.seen > 0 {
@@ -303,7 +303,7 @@ impl Watch {
 
     /// Takes notice of a step with `count` of at most `most` threads; gives the number for the next. `waited` says what
     /// threads have waited for a processor so far.
-    fn step(&mut self, step: Step, count: usize, most: usize, waited: &mut dyn FnMut() -> Option<f64>) -> usize {
+    fn step(&mut self, step: TimedStep, count: usize, most: usize, waited: &mut dyn FnMut() -> Option<f64>) -> usize {
         self.time += step.took;
         let size = step.rows.max(1).ilog2() as usize;
         let Some(expected) = self.units[size.min(SIZES - 1)].expects(step) else { return count };
@@ -481,12 +481,15 @@ mod tests {
             mut count: usize,
             work: impl Fn(u64) -> f64,
         ) -> (Vec<usize>, f64) {
-            let (most, began) = (self.cores, self.time);
+            let most = self.cores;
+            let began = self.time;
             let counts = (0..steps).map(|_| {
-                let (rows, work, before) = (if self.steps % 50 == 49 { 20 } else { 256 }, work(self.steps), count);
+                let rows = if self.steps % 50 == 49 { 20 } else { 256 };
+                let work = work(self.steps);
+                let before = count;
                 let took = self.step(work * rows as f64 / 256.0, count);
                 let waited = self.waited;
-                count = watch.step(Step { rows, took }, count, most, &mut || Some(waited));
+                count = watch.step(TimedStep { rows, took }, count, most, &mut || Some(waited));
                 before
             });
             (counts.collect(), self.time - began)
@@ -523,7 +526,8 @@ mod tests {
 
     #[test]
     fn a_busy_machine_has_fewer_until_it_is_quiet() {
-        let (mut machine, mut watch) = (Machine::new(2, 1.0..30.0), Watch::new());
+        let mut machine = Machine::new(2, 1.0..30.0);
+        let mut watch = Watch::new();
         let (counts, _) = machine.run(&mut watch, 6000, 2, |_| 0.01);
         let first = counts.iter().position(|&count| count == 1).expect("fewer");
         // The steps of the first second, and a few that were too slow.
@@ -553,11 +557,14 @@ mod tests {
     #[test]
     fn fewer_that_bring_nothing_are_given_up() {
         // Somebody waits all the time, and steps are slow, but not for want of processors for threads.
-        let (mut watch, mut waited, mut count, mut fewer) = (Watch::new(), 0.0, 2, 0);
+        let mut watch = Watch::new();
+        let mut waited = 0.0;
+        let mut count = 2;
+        let mut fewer = 0;
         for step in 0..4000 {
             let took = if step < 100 { 0.005 } else { 0.02 };
             waited += if step < 100 { 0.0 } else { took };
-            count = watch.step(Step { rows: 8, took }, count, 2, &mut || Some(waited));
+            count = watch.step(TimedStep { rows: 8, took }, count, 2, &mut || Some(waited));
             fewer += usize::from(count == 1);
         }
         assert!(count == 2 && (1..60).contains(&fewer), "{fewer}");
@@ -565,24 +572,29 @@ mod tests {
 
     #[test]
     fn a_trial_that_fails_by_chance_on_a_busy_machine_is_made_again() {
-        let (mut machine, mut watch, mut count, mut fewer) = (Machine::new(2, ALWAYS), Watch::new(), 2, 0);
+        let mut machine = Machine::new(2, ALWAYS);
+        let mut watch = Watch::new();
+        let mut count = 2;
+        let mut fewer = 0;
         for _ in 0..1000 {
             // Somebody else's burst during the first steps on one thread.
             let burst = if count == 1 && fewer < 8 { 20.0 } else { 1.0 };
             let took = burst * machine.step(0.01, count);
             fewer += usize::from(count == 1);
             let waited = machine.waited;
-            count = watch.step(Step { rows: 8, took }, count, 2, &mut || Some(waited));
+            count = watch.step(TimedStep { rows: 8, took }, count, 2, &mut || Some(waited));
         }
         assert!(count == 1 && fewer > 900, "{fewer}");
     }
 
     #[test]
     fn where_the_system_does_not_say_who_waits_slow_steps_are_enough() {
-        let (mut machine, mut watch, mut count) = (Machine::new(2, 1.0..1e9), Watch::new(), 2);
+        let mut machine = Machine::new(2, 1.0..1e9);
+        let mut watch = Watch::new();
+        let mut count = 2;
         for _ in 0..400 {
             let took = machine.step(0.01, count);
-            count = watch.step(Step { rows: 8, took }, count, 2, &mut || None);
+            count = watch.step(TimedStep { rows: 8, took }, count, 2, &mut || None);
         }
         assert_eq!(count, 1);
     }

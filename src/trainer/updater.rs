@@ -48,7 +48,8 @@ impl Updater {
         let segments = Segments::new(optimizer.rates(), &net.blocks(), &tables.blocks())?;
         let slot = |slot| vec![optimizer.initial(slot); net.dense()];
         let slots = (0..optimizer.slots().len()).map(slot).collect();
-        let (lr, frozen) = (0.0, Vec::new());
+        let lr = 0.0;
+        let frozen = Vec::new();
         let mut new = Self { optimizer, schedule, regularizers, clip_norm, lr, segments, slots, tables, frozen };
         new.freeze(net);
         new.lr = new.segments.at(1.0).0.first().map_or(0.0, |segment| segment.lr);

@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn the_gradient_before_a_softmax_is_that_of_differences() {
-        let (mut numbers, gradient) = (vec![0.3, -0.2, 1.0], [1.0, -2.0, 0.5]);
+        let mut numbers = vec![0.3, -0.2, 1.0];
+        let gradient = [1.0, -2.0, 0.5];
         let value = |numbers: &[f64]| {
             let mut shares = numbers.to_vec();
             softmax(&mut shares);

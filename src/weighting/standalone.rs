@@ -73,7 +73,8 @@ impl Matrix {
         }
         for i in 0..rows {
             for j in 0..i {
-                let (one, other) = (self.row(i)[j], self.row(j)[i]);
+                let one = self.row(i)[j];
+                let other = self.row(j)[i];
                 let most = self.row(i)[i].sqrt() * self.row(j)[j].sqrt();
                 if (one - other).abs() > rounding * most {
                     bail!("`gramian` should be symmetric; got {one} at [{i}, {j}] and {other} at [{j}, {i}]");

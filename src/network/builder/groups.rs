@@ -32,7 +32,8 @@ impl Builder {
         if let Some(materialized) = materialized {
             return materialized;
         }
-        let (groups, reach) = (value.groups, value.reach);
+        let groups = value.groups;
+        let reach = value.reach;
         let picks: Vec<_> = (0..groups).map(|group| (source, group / copies)).collect();
         let materialized = self.gather(&picks, reach);
         self.repeated[at].materialized = Some(materialized);

@@ -45,9 +45,11 @@ impl Builder {
         gamma: f64,
         entropy: f64,
     ) -> Result<ValueId> {
-        let (z, w) = (self.materialize(z), self.materialize(w));
+        let z = self.materialize(z);
+        let w = self.materialize(w);
         let gate = selectors::Gate { selectors: k, experts, gamma, entropy };
-        let (of_z, of_w) = (self.value(z), self.value(w));
+        let of_z = self.value(z);
+        let of_w = self.value(w);
         self.afford(&[k, experts])?;
         if k == 0 || experts < 2 || [of_z.width, of_w.width] != [k * gate.bits(), k] {
             bail!(
@@ -142,7 +144,7 @@ impl Builder {
     ///
     /// # Errors
     /// Values of different shapes, or parts that do not divide their width.
-    pub fn stitch(&mut self, paths: &[String], stitch: stitch::Mix<'_>, reach: Reach) -> Result<ValueId> {
+    pub fn stitch(&mut self, paths: &[String], stitch: stitch::Mixing<'_>, reach: Reach) -> Result<ValueId> {
         let inputs = self.all_materialized(stitch.inputs);
         let Value { groups, width, .. } = *self.value(inputs[0]);
         let one_shape = inputs.iter().all(|&x| (self.value(x).groups, self.value(x).width) == (groups, width));
@@ -152,7 +154,8 @@ impl Builder {
         if stitch.parts == 0 || width % stitch.parts != 0 {
             bail!("a width of {width} cannot be split into {} equal parts", stitch.parts);
         }
-        let (parts, outputs) = (stitch.parts, paths.len());
+        let parts = stitch.parts;
+        let outputs = paths.len();
         let sources = if stitch.across { groups.saturating_mul(parts) } else { inputs.len() };
         self.afford(&[outputs, parts, sources])?;
         let start = (0..outputs * parts).flat_map(|to| (0..sources).map(move |from| (stitch.start)(to, from)));
@@ -160,10 +163,11 @@ impl Builder {
         let shape: &[usize] = if parts == 1 { &[sources] } else { &[parts, sources] };
         let weight = self.grouped(paths, "weight", outputs, shape, Role::Norm, start);
         let output = self.fresh(outputs, width, reach, true);
-        let (across, rule) = (stitch.across, stitch.rule);
+        let across = stitch.across;
+        let rule = stitch.rule;
         self.mix = Some(match rule {
-            stitch::Rule::Plain => Source::Mix(weight),
-            stitch::Rule::Sampled { .. } => Source::Choice(weight),
+            stitch::MixRule::Plain => Source::Mix(weight),
+            stitch::MixRule::Sampled { .. } => Source::Choice(weight),
         });
         Ok(self.push(stitch::Stitch { inputs, weight, output, parts, across, rule }))
     }

@@ -8,8 +8,8 @@ use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::formula::{Computed, Given};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
 use crate::vectorised;
@@ -169,24 +169,25 @@ impl Node for Activate {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         Ok(self.activation.formula(given.input(0)).into())
     }
 }
 
 impl<T: Real> Prepares<T> for Activate {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
         let x = at.value(self.input);
         let y = at.value(self.output);
-        Ok(Box::new(ActivateKernel { x, y, activation: Some(self.activation), passes }))
+        by_loops(ActivateKernel { x, y, activation: Some(self.activation), passes })
     }
 }
 
 impl<T: Real> Kernel for ActivateKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
-        let (x, y) = (self.x.slice(), self.y.slice_mut());
+        let x = self.x.slice();
+        let y = self.y.slice_mut();
         with_activation!(self.activation, S => forward::<T, S>(x, y));
         Ok(())
     }
@@ -216,7 +217,8 @@ fn backward<T: Real, S: Pointwise>(layout: Layout, activated: Activated<'_, T>, 
     let keep = mode == Mode::Add;
     for (i, (dy, dx)) in dy.chunks_exact(width).zip(dx.chunks_exact_mut(width)).enumerate() {
         let at = i / lanes * width;
-        let (x, y) = (&x[at..at + width], &y[at..at + width]);
+        let x = &x[at..at + width];
+        let y = &y[at..at + width];
         for j in 0..width {
             dx[j] = if keep { dx[j] } else { T::ZERO } + dy[j] * S::slope(x[j], y[j]);
         }

@@ -5,8 +5,8 @@ use super::segments::{covers, take};
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::Real;
-use crate::network::formula::{Computed, Given};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::Prepare;
 use crate::network::{Network, ValueId};
@@ -39,7 +39,7 @@ impl Node for Add {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let sum = given.inputs[1..].iter().fold(given.input(0).shallow_clone(), |sum, x| sum + x);
         Ok(sum.into())
     }
@@ -50,11 +50,11 @@ impl Node for Add {
 }
 
 impl<T: Real> Prepares<T> for Add {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let inputs = self.inputs.iter().map(|&x| at.value(x)).collect();
         let starts = vec![0; self.inputs.len()];
         let passes = at.each_pass(|pass| Ok(Pieces::new(at, self.output, &starts, pass)))?;
-        Ok(Box::new(AddKernel { inputs, y: at.value(self.output), passes }))
+        by_loops(AddKernel { inputs, y: at.value(self.output), passes })
     }
 }
 

@@ -6,8 +6,8 @@ use super::segments::covers;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::{LANES, Real};
-use crate::network::formula::{Computed, Given};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::Prepare;
 use crate::network::{Network, ValueId};
@@ -55,7 +55,7 @@ impl Node for Calibrate {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let b = given.input(0);
         let a = given.input(1);
         let excess = (b.sigmoid() - a.sigmoid()).relu();
@@ -74,20 +74,20 @@ impl Node for Calibrate {
 }
 
 impl<T: Real> Prepares<T> for Calibrate {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let learns = at.net.values[self.output].learns;
         let backward = |pass| Backward {
             through: Pieces::new(at, self.output, &[0], pass),
             routes: [0, 1].map(|k| Route::new(at, k, pass)),
         };
-        Ok(Box::new(CalibrateKernel {
+        by_loops(CalibrateKernel {
             inputs: self.inputs.map(|x| at.value(x)),
             y: at.value(self.output),
             slopes: [at.scratch(self.output)?, at.scratch(self.output)?],
             strength: self.strength,
             term: [0.0],
             passes: at.each_pass(|pass| Ok(learns.then(|| backward(pass))))?,
-        }))
+        })
     }
 }
 
@@ -137,7 +137,8 @@ fn excess<T: Real>(a: &[T], b: &[T], of_a: &mut [T], of_b: &mut [T]) -> f64 {
     for first in (0..a.len()).step_by(LANES) {
         let mut lanes = [T::ZERO; LANES];
         for (lane, i) in lanes.iter_mut().zip(first..a.len()) {
-            let (p, q) = (a[i].sigmoid(), b[i].sigmoid());
+            let p = a[i].sigmoid();
+            let q = b[i].sigmoid();
             let beyond = if b[i] > a[i] { T::ONE } else { T::ZERO };
             *lane = beyond * (q - p);
             of_a[i] = (T::ZERO - beyond) * p * (T::ONE - p);

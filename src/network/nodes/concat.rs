@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
-use crate::network::formula::{Computed, Given};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
@@ -42,7 +42,7 @@ impl Node for Concat {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         Ok(Tensor::cat(given.inputs, 2).into())
     }
 
@@ -52,12 +52,12 @@ impl Node for Concat {
 }
 
 impl<T: Real> Prepares<T> for Concat {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let inputs: Vec<_> = self.inputs.iter().map(|&x| at.value(x)).collect();
         let widths = inputs.iter().map(|x| x.layout.width);
         let starts: Vec<_> = widths.scan(0, |end, width| Some(std::mem::replace(end, *end + width))).collect();
         let passes = at.each_pass(|pass| Ok(Pieces::new(at, self.output, &starts, pass)))?;
-        Ok(Box::new(ConcatKernel { inputs, y: at.value(self.output), passes }))
+        by_loops(ConcatKernel { inputs, y: at.value(self.output), passes })
     }
 }
 
@@ -107,7 +107,8 @@ impl<T: Real> Pieces<T> {
             let to = dx.buffer.layout;
             let add = dx.mode == Mode::Add;
             let weighed = dx.is_weighed(step);
-            let (dy, dx) = (dy.slice(), dx.buffer.slice_mut());
+            let dy = dy.slice();
+            let dx = dx.buffer.slice_mut();
             for (i, o) in lanes_between(from, to.lanes, *owner) {
                 let piece = &dy[i * from.width + *start..][..to.width];
                 let dx = &mut dx[o * to.width..][..to.width];

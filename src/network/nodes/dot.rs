@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::Real;
 use crate::machine::rows::dot;
-use crate::network::formula::{Computed, Given};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::Prepare;
 use crate::network::{Network, ValueId};
@@ -44,7 +44,7 @@ impl Node for Dot {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let products = given.input(0) * given.input(1);
         Ok((products.sum_dim_intlist(2_i64, true, given.kind()) * self.scale).into())
     }
@@ -55,10 +55,10 @@ impl Node for Dot {
 }
 
 impl<T: Real> Prepares<T> for Dot {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let passes = at.each_pass(|pass| Ok(Fork::new(at, self.output, pass)))?;
         let inputs = self.inputs.map(|x| at.value(x));
-        Ok(Box::new(DotKernel { inputs, y: at.value(self.output), scale: T::of(self.scale), passes }))
+        by_loops(DotKernel { inputs, y: at.value(self.output), scale: T::of(self.scale), passes })
     }
 }
 

@@ -7,8 +7,8 @@ use crate::machine::product::Mode;
 use crate::machine::random::{Stream, coarse};
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::formula::{Computed, Given};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
 use crate::vectorised;
@@ -66,7 +66,7 @@ impl Node for Dropout {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let x = given.input(0);
         if !given.training {
             return Ok(x.shallow_clone().into());
@@ -78,13 +78,13 @@ impl Node for Dropout {
 }
 
 impl<T: Real> Prepares<T> for Dropout {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
         let mask = Mask { threshold: threshold(self.rate), scale: T::of(1.0 / (1.0 - self.rate)) };
         let x = at.value(self.input);
         let y = at.value(self.output);
-        Ok(Box::new(DropoutKernel { x, y, mask, node: at.node as u64, passes }))
+        by_loops(DropoutKernel { x, y, mask, node: at.node as u64, passes })
     }
 }
 
@@ -96,8 +96,10 @@ impl<T: Real> DropoutKernel<T> {
 
 impl<T: Real> Kernel for DropoutKernel<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
-        let (key, mask) = (self.key(step), self.mask);
-        let (x, y) = (self.x.slice(), self.y.slice_mut());
+        let key = self.key(step);
+        let mask = self.mask;
+        let x = self.x.slice();
+        let y = self.y.slice_mut();
         if !step.training {
             y.copy_from_slice(x);
             return Ok(());

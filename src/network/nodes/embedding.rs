@@ -10,9 +10,9 @@ use crate::machine::memory;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::formula::{Computed, Given};
+use crate::network::formula::{Computed, Operands};
 use crate::network::gradient::Tiled;
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{ParamGradient, Prepare};
 use crate::parameters::ParamId;
@@ -101,7 +101,8 @@ struct Spot {
 impl Spot {
     fn all(features: &[Feature], numeric: usize) -> Vec<Self> {
         let count = features.iter().map(Feature::columns).sum();
-        let (mut first, mut start) = (0, numeric);
+        let mut first = 0;
+        let mut start = numeric;
         let mut spots = Vec::with_capacity(features.len());
         for &feature in features {
             spots.push(Self { feature, first, count, start });
@@ -137,7 +138,7 @@ impl Node for Embedding {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let numeric = given.input(0);
         let rows = numeric.size()[1];
         let mut parts = vec![numeric.shallow_clone()];
@@ -174,7 +175,7 @@ impl Node for Embedding {
 }
 
 impl<T: Real> Prepares<T> for Embedding {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let tables = self.tables.iter().map(|&table| at.param(table)).collect::<Result<_>>()?;
         let passes = at.each_pass(|pass| {
             let gradients = (0..self.tables.len()).map(|k| self.gradient(at, k, pass)).collect::<Result<_>>()?;
@@ -183,7 +184,7 @@ impl<T: Real> Prepares<T> for Embedding {
         let numeric = at.value(self.numeric);
         let y = at.value(self.output);
         let spots = Spot::all(&self.features, numeric.layout.width);
-        Ok(Box::new(EmbeddingKernel { numeric, tables, spots, y, passes }))
+        by_loops(EmbeddingKernel { numeric, tables, spots, y, passes })
     }
 }
 
@@ -219,13 +220,13 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
         let count = self.spots.first().map_or(1, |spot| spot.count);
         for (y, codes) in y.chunks_mut(BLOCK * whole).zip(step.codes.chunks(BLOCK * count)) {
             for (table, spot) in self.tables.iter().zip(&self.spots).filter(|(_, spot)| spot.feature.is_near()) {
-                let places = Places { codes, spot: *spot, whole };
+                let places = FeatureRows { codes, spot: *spot, whole };
                 let width = spot.feature.width;
                 with_width!(width, W => places.look_up::<T, W>(table.slice(), y, width));
             }
         }
         for (table, spot) in self.tables.iter().zip(&self.spots).filter(|(_, spot)| !spot.feature.is_near()) {
-            let places = Places { codes: step.codes, spot: *spot, whole };
+            let places = FeatureRows { codes: step.codes, spot: *spot, whole };
             let width = spot.feature.width;
             with_width!(width, W => places.combine::<T, W>(table.slice(), y, width));
         }
@@ -234,9 +235,10 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
         let (dy, gradients) = self.passes.of(pass);
-        let (lanes, whole) = (dy.layout.lanes, dy.layout.width);
+        let lanes = dy.layout.lanes;
+        let whole = dy.layout.width;
         for (gradient, spot) in gradients.iter_mut().zip(&self.spots) {
-            let places = Places { codes: step.codes, spot: *spot, whole };
+            let places = FeatureRows { codes: step.codes, spot: *spot, whole };
             match gradient {
                 Gradient::Whole(slab) => {
                     if slab.mode(step) == Mode::Write {
@@ -267,7 +269,7 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
                 let width = spot.feature.width;
                 for (lane, table) in slab.buffer.slice_mut().chunks_exact_mut(size).enumerate() {
                     let spot = Spot { start: lane * whole + spot.start, ..*spot };
-                    let places = Places { codes, spot, whole: lanes * whole };
+                    let places = FeatureRows { codes, spot, whole: lanes * whole };
                     with_width!(width, W => places.scatter::<T, W>(table, dy, width));
                 }
             }
@@ -317,14 +319,14 @@ const AHEAD: usize = 16;
 
 /// One feature's codes and numbers in a block of rows.
 #[derive(Clone, Copy)]
-struct Places<'a> {
+struct FeatureRows<'a> {
     codes: &'a [u32],
     spot: Spot,
     /// Numbers a row of the output.
     whole: usize,
 }
 
-impl<'a> Places<'a> {
+impl<'a> FeatureRows<'a> {
     /// The one code of each row.
     fn codes(self) -> impl Iterator<Item = usize> + 'a {
         self.codes.iter().skip(self.spot.first).step_by(self.spot.count).map(|&code| code as usize)

@@ -7,8 +7,8 @@ use super::segments::covers;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::Real;
-use crate::network::formula::{Computed, Given};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::Prepare;
 use crate::network::{Network, ValueId};
@@ -44,7 +44,7 @@ impl Node for Funnel {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let a = given.input(0);
         let b = given.input(1);
         let any = Tensor::stack(&[a.zeros_like(), a.shallow_clone(), b.shallow_clone()], 0).logsumexp(0_i64, false);
@@ -57,11 +57,11 @@ impl Node for Funnel {
 }
 
 impl<T: Real> Prepares<T> for Funnel {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let passes = at.each_pass(|pass| Ok(Fork::new(at, self.output, pass)))?;
         let inputs = self.inputs.map(|x| at.value(x));
         let slopes = [at.scratch(self.output)?, at.scratch(self.output)?];
-        Ok(Box::new(FunnelKernel { inputs, y: at.value(self.output), slopes, passes }))
+        by_loops(FunnelKernel { inputs, y: at.value(self.output), slopes, passes })
     }
 }
 
@@ -86,7 +86,8 @@ vectorised! {
 /// Values and slopes `(1 + e^b) / (1 + e^a + e^b)` and `(1 + e^a) / (1 + e^a + e^b)`.
 fn narrow<T: Real>(a: &[T], b: &[T], y: &mut [T], of_a: &mut [T], of_b: &mut [T]) {
     for (i, y) in y.iter_mut().enumerate() {
-        let (low, high) = (a[i].min(b[i]), a[i].max(b[i]));
+        let low = a[i].min(b[i]);
+        let high = a[i].max(b[i]);
         let top = high.max(T::ZERO);
         let one = (T::ZERO - top).exp();
         let x = (a[i] - top).exp();

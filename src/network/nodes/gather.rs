@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
-use crate::network::formula::{Computed, Given};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
@@ -68,7 +68,7 @@ impl Node for Gather {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let group = |&(k, group): &(usize, usize)| given.input(k).narrow(0, group as i64, 1);
         Ok(Tensor::cat(&self.picks.iter().map(group).collect::<Vec<_>>(), 0).into())
     }
@@ -87,18 +87,18 @@ impl Node for Gather {
 }
 
 impl<T: Real> Prepares<T> for Gather {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let passes = at.each_pass(|pass| {
             let inputs = (0..self.inputs.len()).map(|k| at.leaving(k, pass)).collect();
             Ok(Backward { dy: at.arriving(self.output, pass), inputs })
         })?;
-        Ok(Box::new(GatherKernel {
+        by_loops(GatherKernel {
             inputs: self.inputs.iter().map(|&x| at.value(x)).collect(),
             picks: self.picks.clone(),
             y: at.value(self.output),
             owner: at.net.owner(self.output),
             passes,
-        }))
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::formula::{Computed, Given};
+use crate::network::formula::{Computed, Operands};
 use crate::network::node::{Node, Prepares};
 use crate::parameters::{Init, ParamId};
 
@@ -52,7 +52,7 @@ impl Node for Island {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let inputs: Vec<_> = given.inputs.iter().map(|x| x.squeeze_dim(0)).collect();
         let output = self.module.forward(&inputs, given.params, given.training)?;
         let shape = [given.input(0).size()[1], self.module.width() as i64];

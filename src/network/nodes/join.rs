@@ -6,8 +6,8 @@ use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::formula::{Computed, Given, sizes};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands, sizes};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
 
@@ -39,17 +39,17 @@ impl Node for Join {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let (_, rows, _) = sizes(given.input(0));
         Ok(given.input(0).permute([1, 0, 2]).reshape([1, rows, -1]).into())
     }
 }
 
 impl<T: Real> Prepares<T> for Join {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
-        Ok(Box::new(JoinKernel { x: at.value(self.input), y: at.value(self.output), passes }))
+        by_loops(JoinKernel { x: at.value(self.input), y: at.value(self.output), passes })
     }
 }
 

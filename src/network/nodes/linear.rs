@@ -19,9 +19,9 @@ use crate::machine::product::{Mode, Product};
 use crate::machine::real::Real;
 use crate::network::ValueId;
 use crate::network::entrance::{Entrance, TaskColumns, task_columns};
-use crate::network::formula::{Computed, Given, sizes};
+use crate::network::formula::{Computed, Operands, sizes};
 use crate::network::gradient::Tiled;
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, ParamGradient, Prepare};
 use crate::parameters::ParamId;
@@ -119,7 +119,7 @@ impl Node for Linear {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let (groups, rows, inner) = sizes(given.input(0));
         let layers = self.layers() as i64;
         let (of_product, many) = match self.wiring {
@@ -152,7 +152,7 @@ impl Node for Linear {
 }
 
 impl<T: Real> Prepares<T> for Linear {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let x = self.over(at.value(self.input))?;
         let y = self.over(at.value(self.output))?;
         let shapes = Shapes {
@@ -170,7 +170,7 @@ impl<T: Real> Prepares<T> for Linear {
         let activation = self.activation;
         let room = Vec::new();
         let layers = self.layers();
-        Ok(Box::new(LinearKernel { forward, y, wide, layers, kept, bias, activation, room, passes }))
+        by_loops(LinearKernel { forward, y, wide, layers, kept, bias, activation, room, passes })
     }
 }
 
@@ -291,7 +291,8 @@ impl<T: Real> Kernel for LinearKernel<T> {
         let kept = self.kept.as_mut().map(Buffer::slice_mut);
         match &self.wide {
             Some(wide) => {
-                let (wide, y) = (wide.slice(), self.y.slice_mut());
+                let wide = wide.slice();
+                let y = self.y.slice_mut();
                 with_activation!(self.activation, S => shift_apart::<T, S>(layout, layers, wide, y, kept, bias));
             }
             None => with_activation!(self.activation, S => shift::<T, S>(layout, self.y.slice_mut(), kept, bias)),

@@ -7,8 +7,8 @@ use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::machine::rows::dot;
-use crate::network::formula::{Computed, Given, sizes};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands, sizes};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
@@ -38,7 +38,7 @@ pub struct Experts {
 
 struct MixtureKernel<T> {
     gates: Buffer<T>,
-    sources: Vec<Source<T>>,
+    sources: Vec<ExpertSource<T>>,
     y: Buffer<T>,
     owner: Owner,
     /// A weight for each group.
@@ -47,14 +47,14 @@ struct MixtureKernel<T> {
 }
 
 /// A value of experts, seen from the groups of the gates.
-struct Source<T> {
+struct ExpertSource<T> {
     x: Buffer<T>,
-    places: Places,
+    places: GateColumns,
 }
 
 /// Which expert of a source has which gate.
 #[derive(Debug, Clone, Copy)]
-struct Places {
+struct GateColumns {
     /// The first column of the gates.
     first: usize,
     /// Experts for one group.
@@ -82,7 +82,7 @@ impl Node for Mixture {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let gates = given.input(0);
         let (groups, rows, _) = sizes(gates);
         let mut first = 0;
@@ -112,16 +112,16 @@ impl Node for Mixture {
 }
 
 impl<T: Real> Prepares<T> for Mixture {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let groups = at.net.values[self.output].groups;
         let mut first = 0;
         let mut sources = Vec::with_capacity(self.experts.len());
         for experts in &self.experts {
             let x = at.value(experts.value);
             let count = if experts.common { x.layout.groups } else { x.layout.groups / groups };
-            let places = Places { first, count, step: if experts.common { 0 } else { count } };
+            let places = GateColumns { first, count, step: if experts.common { 0 } else { count } };
             first += count;
-            sources.push(Source { x, places });
+            sources.push(ExpertSource { x, places });
         }
         let passes = at.each_pass(|pass| {
             let sources = (1..=self.experts.len()).map(|k| at.leaving(k, pass)).collect();
@@ -131,7 +131,7 @@ impl<T: Real> Prepares<T> for Mixture {
         let y = at.value(self.output);
         let owner = at.net.owner(self.output);
         let weights = Vec::with_capacity(groups);
-        Ok(Box::new(MixtureKernel { gates, sources, y, owner, weights, passes }))
+        by_loops(MixtureKernel { gates, sources, y, owner, weights, passes })
     }
 }
 
@@ -156,8 +156,9 @@ macro_rules! with_width {
 
 impl<T: Real> Kernel for MixtureKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
-        let (layout, gates) = (self.y.layout, &self.gates);
-        for (k, Source { x, places }) in self.sources.iter().enumerate() {
+        let layout = self.y.layout;
+        let gates = &self.gates;
+        for (k, ExpertSource { x, places }) in self.sources.iter().enumerate() {
             let gates = (gates.slice(), gates.layout.width);
             let x = x.slice();
             let y = self.y.slice_mut();
@@ -172,7 +173,8 @@ impl<T: Real> Kernel for MixtureKernel<T> {
         let columns = self.gates.layout.width;
         for (source, leaving) in self.sources.iter().zip(sources) {
             if let Some(InputGradient { buffer, mode, .. }) = dgates {
-                let (x, to) = (source.x.slice(), buffer.slice_mut());
+                let x = source.x.slice();
+                let to = buffer.slice_mut();
                 let add = *mode == Mode::Add;
                 with_width!(layout.width, W => weigh::<T, W>(layout, source.places, dy.slice(), x, (to, columns), add));
             }
@@ -225,7 +227,7 @@ vectorised! {
 /// `y[g] = sum_j gates[g, :, j] x_j`, or adds to it.
 fn mix<T: Real, const W: usize>(
     layout: Layout,
-    places: Places,
+    places: GateColumns,
     (gates, columns): (&[T], usize),
     x: &[T],
     y: &mut [T],
@@ -257,7 +259,7 @@ vectorised! {
 /// `dgates[g, :, j] = <dy[g], x_j>`, in every lane.
 fn weigh<T: Real, const W: usize>(
     layout: Layout,
-    places: Places,
+    places: GateColumns,
     dy: &[T],
     x: &[T],
     (to, columns): (&mut [T], usize),
@@ -287,7 +289,7 @@ vectorised! {
 /// `dx_j = sum_g weights[g] gates[g, :, j] dy[g]`, or adds it: experts of all groups, one lane.
 fn share_all<T: Real, const W: usize>(
     layout: Layout,
-    places: Places,
+    places: GateColumns,
     (gates, columns): (&[T], usize),
     weights: &[T],
     dy: &[T],
@@ -318,7 +320,7 @@ vectorised! {
 /// `dx_j = weight * gates[g, :, j] * dy[g]`, or adds it.
 fn share<T: Real, const W: usize>(
     layout: Layout,
-    places: Places,
+    places: GateColumns,
     how: Share<T>,
     (gates, columns): (&[T], usize),
     dy: &[T],

@@ -7,8 +7,8 @@ use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::{LANES, Real};
 use crate::network::ValueId;
-use crate::network::formula::{Computed, Given, sizes};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands, sizes};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, ParamGradient, Prepare};
 use crate::parameters::ParamId;
@@ -122,7 +122,7 @@ fn column_sums<T: Real>(layout: Layout, dy: &[T], normal: &[T], plain: &mut [T],
 }
 
 /// `normal * scale + shift`, with the node's own of each group.
-fn scaled(given: &Given<'_>, normal: Tensor) -> Tensor {
+fn scaled(given: &Operands<'_>, normal: Tensor) -> Tensor {
     let (groups, _, width) = sizes(&normal);
     normal * given.grouped(0, &[groups, 1, width]) + given.grouped(1, &[groups, 1, width])
 }
@@ -151,7 +151,7 @@ impl Node for LayerNorm {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let x = given.input(0);
         let centred = x - x.mean_dim(2_i64, true, given.kind());
         let variance = centred.square().mean_dim(2_i64, true, given.kind());
@@ -164,9 +164,9 @@ impl Node for LayerNorm {
 }
 
 impl<T: Real> Prepares<T> for LayerNorm {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let y = at.value(self.output);
-        Ok(Box::new(LayerNormKernel {
+        by_loops(LayerNormKernel {
             x: at.value(self.input),
             normal: at.scratch(self.output)?,
             inverse: Buffer::zeros(Layout { width: 1, ..y.layout })?,
@@ -175,7 +175,7 @@ impl<T: Real> Prepares<T> for LayerNorm {
             shift: at.param(self.shift)?,
             eps: T::of(self.eps),
             passes: at.each_pass(|pass| Backward::new(at, self.output, pass))?,
-        }))
+        })
     }
 }
 
@@ -298,7 +298,7 @@ impl Node for BatchNorm {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let x = given.input(0);
         let (groups, rows, width) = sizes(x);
         let running = |offset: usize| given.state.narrow(0, offset as i64, groups * width).reshape([groups, 1, width]);
@@ -334,11 +334,11 @@ impl Node for BatchNorm {
 }
 
 impl<T: Real> Prepares<T> for BatchNorm {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let y = at.value(self.output);
         let Layout { groups, width, .. } = y.layout;
         let columns = |lanes| Buffer::zeros(Layout { groups, rows: 1, lanes, width });
-        Ok(Box::new(BatchNormKernel {
+        by_loops(BatchNormKernel {
             x: at.value(self.input),
             y,
             normal: at.scratch(self.output)?,
@@ -358,7 +358,7 @@ impl<T: Real> Prepares<T> for BatchNorm {
                 let lanes = at.arriving(self.output, pass).layout.lanes;
                 Ok([columns(lanes)?, columns(lanes)?])
             })?,
-        }))
+        })
     }
 }
 
@@ -416,7 +416,8 @@ impl<T: Real> Kernel for BatchNormKernel<T> {
         let Some(dx) = &mut back.dx else { return Ok(()) };
         let keep = dx.mode == Mode::Add;
         let [sum, along] = self.sums.of(pass);
-        let (sum, along) = (sum.slice_mut(), along.slice_mut());
+        let sum = sum.slice_mut();
+        let along = along.slice_mut();
         sum.fill(T::ZERO);
         along.fill(T::ZERO);
         if measured {

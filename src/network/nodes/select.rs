@@ -8,8 +8,8 @@ use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::entrance::Entrance;
-use crate::network::formula::{Computed, Given};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
@@ -51,7 +51,7 @@ impl Node for Select {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let group = given.input(0).narrow(0, self.group as i64, 1);
         Ok(group.narrow(2, self.columns.start as i64, self.columns.len() as i64).into())
     }
@@ -63,10 +63,10 @@ impl Node for Select {
 }
 
 impl<T: Real> Prepares<T> for Select {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
-        Ok(Box::new(SelectKernel {
+        by_loops(SelectKernel {
             x: at.value(self.input),
             y: at.value(self.output),
             group: self.group,
@@ -74,7 +74,7 @@ impl<T: Real> Prepares<T> for Select {
             owner: at.net.owner(self.output),
             entrance: at.entrance(0),
             passes,
-        }))
+        })
     }
 }
 

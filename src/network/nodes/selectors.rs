@@ -7,8 +7,8 @@ use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::real::{LANES, Real};
 use crate::network::ValueId;
-use crate::network::formula::{Computed, Given, sizes};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands, sizes};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
 use crate::parameters::Reach;
@@ -141,7 +141,7 @@ impl Node for Selectors {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let Gate { selectors, experts, gamma, entropy } = self.gate;
         let (groups, rows, _) = sizes(given.input(0));
         let bits = self.gate.bits();
@@ -190,11 +190,11 @@ impl Node for Selectors {
 }
 
 impl<T: Real> Prepares<T> for Selectors {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let learns = at.net.values[self.output].learns;
         let backward =
             |pass| Backward { dy: at.arriving(self.output, pass), z: at.leaving(0, pass), w: at.leaving(1, pass) };
-        Ok(Box::new(SelectorsKernel {
+        by_loops(SelectorsKernel {
             z: at.value(self.bits),
             w: at.value(self.mix),
             y: at.value(self.output),
@@ -203,7 +203,7 @@ impl<T: Real> Prepares<T> for Selectors {
             terms: vec![0.0; self.terms().len()],
             shared: (at.net.values[self.output].reach == Reach::All).then(|| at.net.tasks()),
             passes: at.each_pass(|pass| Ok(learns.then(|| backward(pass))))?,
-        }))
+        })
     }
 }
 
@@ -212,7 +212,8 @@ impl<T: Real> Kernel for SelectorsKernel<T> {
         let Self { z, w, y, gate, room, terms, .. } = self;
         let scale = step.share / y.layout.rows as f64;
         let measured = step.training && gate.has_terms();
-        let (mut entropy, mut spare) = (0.0, 0.0);
+        let mut entropy = 0.0;
+        let mut spare = 0.0;
         let blocks = z.slice().chunks(LANES * z.layout.width).zip(w.slice().chunks(LANES * w.layout.width));
         for ((z, w), y) in blocks.zip(y.slice_mut().chunks_mut(LANES * gate.experts)) {
             select(*gate, z, w, room);
@@ -237,7 +238,8 @@ impl<T: Real> Kernel for SelectorsKernel<T> {
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
         let Self { z, w, gate, room, shared, passes, .. } = self;
         let Some(Backward { dy, z: to_z, w: to_w }) = passes.of(pass) else { return Ok(()) };
-        let (lanes, wide) = (dy.layout.lanes, z.layout.width);
+        let lanes = dy.layout.lanes;
+        let wide = z.layout.width;
         let scale = if step.training { step.share / dy.layout.rows as f64 } else { 0.0 };
         let part = shared.map_or(T::ONE, |tasks| step.part(tasks, pass));
         let blocks = z.slice().chunks(LANES * wide).zip(w.slice().chunks(LANES * gate.selectors)).enumerate();
@@ -285,7 +287,8 @@ fn select<T: Real>(gate: Gate, z: &[T], w: &[T], room: &mut Room<T>) {
         for l in 0..LANES {
             // From each end by itself, so that small weights keep their digits.
             let t = (set[l] * inverse).max(T::ZERO - half).min(half);
-            let (v, u) = (half + t, half - t);
+            let v = half + t;
+            let u = half - t;
             set[l] = v * v * (T::of(3.0) - (v + v));
             clear[l] = u * u * (T::of(3.0) - (u + u));
             slope[l] = T::of(6.0) * inverse * u * v;
@@ -331,7 +334,8 @@ fn select<T: Real>(gate: Gate, z: &[T], w: &[T], room: &mut Room<T>) {
 vectorised! {
 /// `y = sum_s softmax(w)_s r_s`.
 fn mix<T: Real>(gate: Gate, room: &Room<T>, y: &mut [T]) {
-    let (experts, bits) = (gate.experts, gate.bits());
+    let experts = gate.experts;
+    let bits = gate.bits();
     for j in 0..experts {
         let mut sum = [T::ZERO; LANES];
         for (tree, mix) in room.trees.chunks_exact(2 << bits).zip(&room.mix) {
@@ -350,7 +354,8 @@ fn mix<T: Real>(gate: Gate, room: &Room<T>, y: &mut [T]) {
 vectorised! {
 /// The terms of so many rows, entropy and spare codes, and their slopes, all times `scale`.
 fn measure<T: Real>(gate: Gate, count: usize, scale: f64, room: &mut Room<T>) -> [f64; 2] {
-    let (experts, bits) = (gate.experts, gate.bits());
+    let experts = gate.experts;
+    let bits = gate.bits();
     let few = T::of(FEW);
     let small = T::of(EPSILON);
     let strength = T::of(gate.entropy);
@@ -374,7 +379,8 @@ fn measure<T: Real>(gate: Gate, count: usize, scale: f64, room: &mut Room<T>) ->
         }
         for (r, term) in tree[1 << bits..].iter().zip(terms) {
             for l in 0..LANES {
-                let (raised, log) = (r[l] + small, (r[l] + small).ln());
+                let raised = r[l] + small;
+                let log = (r[l] + small).ln();
                 entropy[l] += T::ZERO - r[l] * log;
                 term[l] = factor * (steep[l] - strength * (log + r[l] / raised));
             }
@@ -388,7 +394,8 @@ fn measure<T: Real>(gate: Gate, count: usize, scale: f64, room: &mut Room<T>) ->
 vectorised! {
 /// Brings one lane of the gate's gradient to hand, and the slopes at `softmax(w)`.
 fn slopes<T: Real>(gate: Gate, (lane, lanes): (usize, usize), dy: &[T], room: &mut Room<T>) {
-    let (experts, bits) = (gate.experts, gate.bits());
+    let experts = gate.experts;
+    let bits = gate.bits();
     for (j, to) in room.dy.iter_mut().enumerate() {
         for (l, row) in dy.chunks_exact(lanes * experts).enumerate() {
             to[l] = row[lane * experts + j];

@@ -5,8 +5,8 @@ use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::ValueId;
-use crate::network::formula::{Computed, Given};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
 use crate::vectorised;
@@ -58,16 +58,16 @@ impl Node for Softmax {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         Ok(given.input(0).softmax(2, given.kind()).into())
     }
 }
 
 impl<T: Real> Prepares<T> for Softmax {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let passes =
             at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
-        Ok(Box::new(SoftmaxKernel { x: at.value(self.input), y: at.value(self.output), passes }))
+        by_loops(SoftmaxKernel { x: at.value(self.input), y: at.value(self.output), passes })
     }
 }
 

@@ -4,7 +4,7 @@ mod strips;
 
 use tch::{Kind, Tensor};
 
-use self::strips::{Place, Strip, add_times, add_up, product};
+use self::strips::{Strip, StripPlace, add_times, add_up, product};
 use super::segments::covers;
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
@@ -12,8 +12,8 @@ use crate::machine::draws;
 use crate::machine::product::Mode;
 use crate::machine::random::Stream;
 use crate::machine::real::Real;
-use crate::network::formula::{Computed, Given, sizes};
-use crate::network::node::{Kernel, Node, Prepares};
+use crate::network::formula::{Computed, Operands, sizes};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, ParamGradient, Prepare};
@@ -38,12 +38,12 @@ pub struct Stitch {
     /// Whether it mixes the groups of one value.
     pub across: bool,
     /// How the mix follows from the weights.
-    pub rule: Rule,
+    pub rule: MixRule,
 }
 
 /// What a [`Stitch`] is to be.
 #[derive(Clone, Copy)]
-pub struct Mix<'a> {
+pub struct Mixing<'a> {
     /// One value whose groups are mixed, or several values.
     pub inputs: &'a [ValueId],
     /// Whether groups are mixed.
@@ -53,12 +53,12 @@ pub struct Mix<'a> {
     /// The weight from which each source `j` starts in each output part `i`: `start(i, j)`.
     pub start: &'a dyn Fn(usize, usize) -> f64,
     /// How the mix follows from the weights.
-    pub rule: Rule,
+    pub rule: MixRule,
 }
 
 /// How the mix follows from the weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Rule {
+pub enum MixRule {
     /// The weights are the mix.
     Plain,
     /// While training a sample of `softmax((w + Gumbel noise) / temperature)`, at a temperature that falls by a factor `decay` a
@@ -73,11 +73,13 @@ pub enum Rule {
     },
 }
 
-impl Rule {
+impl MixRule {
     fn temperature(self, step: &Step<'_>) -> f64 {
         match self {
-            Rule::Plain => 1.0,
-            Rule::Sampled { temperature, decay, lowest } => (temperature * decay.powf(step.number as f64)).max(lowest),
+            MixRule::Plain => 1.0,
+            MixRule::Sampled { temperature, decay, lowest } => {
+                (temperature * decay.powf(step.number as f64)).max(lowest)
+            }
         }
     }
 }
@@ -108,7 +110,7 @@ struct StitchKernel<T> {
     /// The mix of the last forward, `[groups * parts, sources]`.
     mix: Vec<T>,
     wires: Wires,
-    rule: Rule,
+    rule: MixRule,
     node: u64,
     owner: Owner,
     /// Rows that are worked on at once.
@@ -140,7 +142,7 @@ impl Node for Stitch {
         self.output
     }
 
-    fn formula(&self, given: &Given<'_>) -> Result<Computed> {
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let (groups, rows, width) = sizes(given.input(0));
         let parts = self.parts as i64;
         let part = width / parts;
@@ -172,8 +174,8 @@ impl Node for Stitch {
 
 impl Stitch {
     /// The mix of a step `[groups * parts, sources]`, from the weights.
-    fn mix(&self, given: &Given<'_>, weights: Tensor) -> Tensor {
-        let Rule::Sampled { temperature, decay, lowest } = self.rule else { return weights };
+    fn mix(&self, given: &Operands<'_>, weights: Tensor) -> Tensor {
+        let MixRule::Sampled { temperature, decay, lowest } = self.rule else { return weights };
         if !given.training {
             let best = weights.argmax(1, true);
             return weights.zeros_like().detach().scatter_value(1, &best, 1.0);
@@ -188,7 +190,7 @@ impl Stitch {
 }
 
 impl<T: Real> Prepares<T> for Stitch {
-    fn prepare(&self, at: &Prepare<'_, T>) -> Result<Box<dyn Kernel>> {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
         let passes = at.each_pass(|pass| {
             let inputs = (0..self.inputs.len()).map(|k| at.leaving(k, pass)).collect();
             let weight = at.param_gradient(0, pass)?;
@@ -204,7 +206,7 @@ impl<T: Real> Prepares<T> for Stitch {
         let weight = at.param(self.weight)?;
         let numbers: usize = inputs.iter().chain([&y]).map(|x| x.layout.groups * x.layout.width).sum();
         let sources = weight.layout.len() / (y.layout.groups * self.parts);
-        Ok(Box::new(StitchKernel {
+        by_loops(StitchKernel {
             inputs,
             mix: vec![T::ZERO; weight.layout.len()],
             wires: Wires { across: self.across, parts: self.parts, sources },
@@ -217,7 +219,7 @@ impl<T: Real> Prepares<T> for Stitch {
             y,
             weight,
             passes,
-        }))
+        })
     }
 }
 
@@ -225,7 +227,7 @@ impl<T: Real> StitchKernel<T> {
     /// The mix of this step, from the weights.
     fn choose(&mut self, step: &Step<'_>) {
         self.mix.copy_from_slice(self.weight.slice());
-        let Rule::Sampled { .. } = self.rule else { return };
+        let MixRule::Sampled { .. } = self.rule else { return };
         let heat = T::of(self.rule.temperature(step));
         let sources = self.wires.sources;
         let stream = Stream::new(step.seed, &[CHOICE, step.number, self.node]);
@@ -251,31 +253,36 @@ impl<T: Real> StitchKernel<T> {
 impl<T: Real> Kernel for StitchKernel<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
         self.choose(step);
-        let (layout, wires) = (self.y.layout, self.wires);
+        let layout = self.y.layout;
+        let wires = self.wires;
         let parts = wires.parts;
         let sources = wires.sources;
         let y = self.y.slice_mut();
         for first in (0..layout.rows).step_by(self.block) {
             let rows = self.block.min(layout.rows - first);
             for (i, mix) in self.mix.chunks_exact(sources).enumerate() {
-                let (group, part) = (i / parts, i % parts);
-                let to = Strip::new(layout, Place { group, lane: 0, part, parts, first });
+                let group = i / parts;
+                let part = i % parts;
+                let to = Strip::new(layout, StripPlace { group, lane: 0, part, parts, first });
                 if wires.across {
                     let x = &self.inputs[0];
                     self.starts.clear();
                     for j in 0..sources {
                         self.starts.push(
-                            Strip::new(x.layout, Place { group: j / parts, lane: 0, part: j % parts, parts, first })
-                                .start,
+                            Strip::new(
+                                x.layout,
+                                StripPlace { group: j / parts, lane: 0, part: j % parts, parts, first },
+                            )
+                            .start,
                         );
                     }
-                    let from = Strip::new(x.layout, Place { group: 0, lane: 0, part: 0, parts, first });
+                    let from = Strip::new(x.layout, StripPlace { group: 0, lane: 0, part: 0, parts, first });
                     add_up(to.pair(from, rows), y, x.slice(), &self.starts, mix, false);
                     continue;
                 }
                 for (k, &a) in mix.iter().enumerate() {
                     let x = &self.inputs[k];
-                    let from = Strip::new(x.layout, Place { group, lane: 0, part, parts, first });
+                    let from = Strip::new(x.layout, StripPlace { group, lane: 0, part, parts, first });
                     add_times(to.pair(from, rows), y, x.slice(), a, k > 0);
                 }
             }
@@ -288,17 +295,20 @@ impl<T: Real> Kernel for StitchKernel<T> {
         let layout = dy.layout;
         let wires = self.wires;
         let owner = self.owner;
-        let (parts, sources) = (wires.parts, wires.sources);
+        let parts = wires.parts;
+        let sources = wires.sources;
         mix.fill(T::ZERO);
         for first in (0..layout.rows).step_by(self.block) {
             let rows = self.block.min(layout.rows - first);
             for (i, j) in (0..layout.groups * parts).flat_map(|i| (0..sources).map(move |j| (i, j))) {
-                let (group, part) = (i / parts, i % parts);
+                let group = i / parts;
+                let part = i % parts;
                 let (k, of, piece) = wires.source(group, part, j);
-                let (x, task) = (&self.inputs[k], owner.task(group));
-                let from = Strip::new(x.layout, Place { group: of, lane: 0, part: piece, parts, first });
+                let x = &self.inputs[k];
+                let task = owner.task(group);
+                let from = Strip::new(x.layout, StripPlace { group: of, lane: 0, part: piece, parts, first });
                 for lane in 0..layout.lanes {
-                    let d = Strip::new(layout, Place { group, lane, part, parts, first });
+                    let d = Strip::new(layout, StripPlace { group, lane, part, parts, first });
                     let slot = (group * layout.lanes + lane) * parts * sources + part * sources + j;
                     mix[slot] += product(d.pair(from, rows), dy.slice(), x.slice());
                     let Some(dx) = &mut inputs[k] else { continue };
@@ -313,7 +323,7 @@ impl<T: Real> Kernel for StitchKernel<T> {
                     let factor = self.mix[i * sources + j] * dx.weight::<T>(step, task);
                     let into = Strip::new(
                         to,
-                        Place { group: of, lane: if apart { task } else { lane }, part: piece, parts, first },
+                        StripPlace { group: of, lane: if apart { task } else { lane }, part: piece, parts, first },
                     );
                     add_times(into.pair(d, rows), dx.buffer.slice_mut(), dy.slice(), factor, add);
                 }
@@ -330,13 +340,13 @@ impl<T: Real> Kernel for StitchKernel<T> {
                     let weight: T = dx.weight(step, owner.task(i / parts));
                     self.column.push(weight * self.mix[i * sources + j]);
                     self.starts.push(
-                        Strip::new(layout, Place { group: i / parts, lane, part: i % parts, parts, first }).start,
+                        Strip::new(layout, StripPlace { group: i / parts, lane, part: i % parts, parts, first }).start,
                     );
                 }
-                let from = Strip::new(layout, Place { group: 0, lane, part: 0, parts, first });
+                let from = Strip::new(layout, StripPlace { group: 0, lane, part: 0, parts, first });
                 let into = dx.buffer.layout;
                 let add = dx.mode == Mode::Add;
-                let into = Strip::new(into, Place { group: j / parts, lane, part: j % parts, parts, first });
+                let into = Strip::new(into, StripPlace { group: j / parts, lane, part: j % parts, parts, first });
                 let to = dx.buffer.slice_mut();
                 add_up(into.pair(from, rows), to, dy.slice(), &self.starts, &self.column, add);
             }
@@ -352,9 +362,9 @@ impl<T: Real> Kernel for StitchKernel<T> {
             let mean = (0..sources).fold(T::ZERO, |sum, j| sum + chosen[j] * d[j]);
             for j in 0..sources {
                 let slope = match self.rule {
-                    Rule::Plain => d[j],
-                    Rule::Sampled { .. } if !step.training => T::ZERO,
-                    Rule::Sampled { .. } => chosen[j] * (d[j] - mean) / heat,
+                    MixRule::Plain => d[j],
+                    MixRule::Sampled { .. } if !step.training => T::ZERO,
+                    MixRule::Sampled { .. } => chosen[j] * (d[j] - mean) / heat,
                 };
                 to[j] = if add { to[j] + slope } else { slope };
             }

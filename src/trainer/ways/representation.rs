@@ -49,7 +49,8 @@ impl Trainer {
     pub(in crate::trainer) fn settle_representation(&mut self) {
         let Scratch { labels, gradients, .. } = &mut self.scratch;
         let TaskGradients { gramian, layers, jacobian, of_all, pieces, .. } = gradients;
-        let (rows, tasks) = (&labels.rows, labels.weights.len());
+        let rows = &labels.rows;
+        let tasks = labels.weights.len();
         layers.clear();
         gramian.clear();
         for &s in rows {
@@ -84,7 +85,8 @@ impl Trainer {
         for (task, &factor) in self.scratch.factors.outputs.iter().enumerate().filter(|(_, factor)| **factor != 1.0) {
             work.scale_gradient(task, Pass::Summed, factor as f32);
         }
-        let (behind, rows) = (model.net.behind(), work.rows());
+        let behind = model.net.behind();
+        let rows = work.rows();
         work.backward_over(step, Pass::Summed, behind..model.net.ops.len())?;
         let (gradient, _) = work.plan().gradient(model.net.representation, Pass::Summed).expect("it learns");
         let first = turn.rows_before * (gradient.len() / rows);

@@ -21,7 +21,8 @@ impl Trainer {
         work: &mut Workspace,
         step: Step<'_>,
     ) -> Result<()> {
-        let (Scratch { labels, losses, gradients, .. }, steps) = (&mut self.scratch, self.clock.steps);
+        let Scratch { labels, losses, gradients, .. } = &mut self.scratch;
+        let steps = self.clock.steps;
         let check = |work: &Workspace, sums: &[f64]| finite(&model.tasks, sums, work, steps, "at");
         work.differentiate(&model.tasks, step, Pass::PerTask, &labels.scales, &mut losses.sums, check)?;
         let requirements = &self.decider.requirements;
@@ -34,7 +35,8 @@ impl Trainer {
 
     /// What follows from the gradients of all micro-batches: their products, and, if wanted, those in each layer.
     pub(in crate::trainer) fn settle_shared(&mut self, model: &Model, work: &mut Workspace) {
-        let (requirements, gradient) = (&self.decider.requirements, model.params.gradients.slice());
+        let requirements = &self.decider.requirements;
+        let gradient = model.params.gradients.slice();
         let Scratch { labels, gradients, .. } = &mut self.scratch;
         let columns = &requirements.columns;
         if requirements.gathers {
@@ -100,7 +102,8 @@ impl Trainer {
     fn combine(&mut self, model: &mut Model, work: &mut Workspace) {
         let Scratch { labels, factors, gradients, .. } = &mut self.scratch;
         let requirements = &self.decider.requirements;
-        let (columns, rows) = (&requirements.columns, &labels.rows);
+        let columns = &requirements.columns;
+        let rows = &labels.rows;
         let gradient = model.params.gradients.slice_mut();
         let decision = self.decider.decision();
         let weight = |row: usize, layer: usize| match decision {

@@ -97,7 +97,8 @@ impl Units {
     fn combination(&self, constraint: &Constraint, rho: f64) -> Lent<f64> {
         let count = self.products.len();
         let mut lambda = Lent::filled(1.0 / count as f64, count);
-        let (mut ahead, mut pace) = (lambda.clone(), 1.0_f64);
+        let mut ahead = lambda.clone();
+        let mut pace = 1.0_f64;
         for _ in 0..STEPS {
             let nu = constraint.nu(rho, self.product(&ahead));
             let gradient = |i: usize| dot(&self.cosines[i * count..][..count], &ahead) + nu * self.products[i];
@@ -223,7 +224,8 @@ mod tests {
             plane.show(&[0, 1]);
             let mut method = prepared(Forum::default(), 2);
             let q = constraint(&plane, &method);
-            let (square, u) = (q.iter().map(|x| x * x).sum::<f64>(), units(&plane.validation, at));
+            let square = q.iter().map(|x| x * x).sum::<f64>();
+            let u = units(&plane.validation, at);
             // By a fine grid over lambda, with the best nu for each.
             let value = |lambda: f64| {
                 let mix = [0, 1].map(|axis| lambda * u[0][axis] + (1.0 - lambda) * u[1][axis]);
@@ -233,7 +235,8 @@ mod tests {
                 (0.5 * whole - nu * method.rho * square, nu)
             };
             let best = (0..=100_000).map(|k| f64::from(k) / 1e5).min_by(|a, b| value(*a).0.total_cmp(&value(*b).0));
-            let (lambda, nu) = (best.unwrap(), value(best.unwrap()).1);
+            let lambda = best.unwrap();
+            let nu = value(best.unwrap()).1;
             let lengths = [0, 1].map(|j| plane.train[j].gradient(at)).map(|[x, y]| x.hypot(y));
             let expected = [lambda / lengths[0] + nu / 2.0, (1.0 - lambda) / lengths[1] + nu / 2.0];
             near(&weigh(&mut method, &mut plane), &expected, 1e-4);

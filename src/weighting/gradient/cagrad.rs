@@ -54,7 +54,8 @@ mod tests {
     #[test]
     fn golden() {
         // TorchJD: CAGrad(c=0.5)(tensor([[-4., 1., 1.], [6., 1., 1.]])), which does not rescale.
-        let (c, expected) = (0.5, [0.1835, 1.2041, 1.2041]);
+        let c = 0.5;
+        let expected = [0.1835, 1.2041, 1.2041];
         checks::golden(&mut CaGrad { c, rescale: 0 }, expected);
         checks::golden(&mut CaGrad::default(), expected.map(|x| x / 1.25));
         checks::golden(&mut CaGrad { c, rescale: 2 }, expected.map(|x| x / 1.5));

@@ -56,7 +56,8 @@ fn distance(gramian: &[f64], a: &[f64], b: &[f64], degree: f64) -> f64 {
 pub fn behaves<W: Weighting>(make: impl Fn() -> W, degree: f64) {
     assert_eq!(weigh(&mut make(), &mut Given::gramian(&[])).weights, [0.0; 0]);
     for case in cases::all() {
-        let (n, gramian) = (case.n, &case.gramian);
+        let n = case.n;
+        let gramian = &case.gramian;
         let weights = weigh(&mut make(), &mut Given::gramian(gramian)).weights;
         assert!(weights.iter().all(|weight| weight.is_finite()), "{case}: {weights:?}");
         let one: Vec<f64> = gramian.iter().map(|x| x / case.scale / case.scale).collect();

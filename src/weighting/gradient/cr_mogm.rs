@@ -263,7 +263,8 @@ mod tests {
     fn weights_of_layers_are_averaged_and_scaled_wherever_layers_are_asked_for() {
         // MGDA on (1), (-3) is 3/4 and 1/4 of them; on (2), (-1) 1/3 and 2/3.
         let opposed = |a: f64, b: f64| [a * a, -a * b, -a * b, b * b];
-        let (first, second) = (opposed(1.0, 3.0), opposed(2.0, 1.0));
+        let first = opposed(1.0, 3.0);
+        let second = opposed(2.0, 1.0);
         let whole: Vec<f64> = first.iter().zip(second).map(|(a, b)| a + b).collect();
         let evidence = |layers| Layered { given: Given::gramian(&whole), layers };
         let build = |outside: Value, inside: Value| {
@@ -295,7 +296,8 @@ mod tests {
         let mut weighting = build(json!({"scale": "sum"}), json!({"per": "layer"}));
         trial::close(&layers(&mut weighting, [first, second]), &[1.5, 0.5, 2.0 / 3.0, 4.0 / 3.0], 1e-12);
         let mut weighting = build(json!({"normalize": "l2"}), json!({"per": "layer"}));
-        let (a, b) = (1.0 / 5.0_f64.sqrt(), 1.0 / 10.0_f64.sqrt());
+        let a = 1.0 / 5.0_f64.sqrt();
+        let b = 1.0 / 10.0_f64.sqrt();
         let shares = |x: f64, y: f64| [y * b / (x * a + y * b) * a, x * a / (x * a + y * b) * b];
         let expected = [shares(1.0, 3.0), shares(2.0, 1.0)].concat();
         trial::close(&layers(&mut weighting, [first, second]), &expected, 1e-12);

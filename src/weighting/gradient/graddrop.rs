@@ -68,7 +68,8 @@ fn pick(jacobian: &[f32], rows: usize, start: usize, key: [u32; 2], leak: f32, o
         }
     }
     for (k, out) in out.iter_mut().enumerate() {
-        let (p, n) = (positive[k], negative[k]);
+        let p = positive[k];
+        let n = negative[k];
         let uniform = (coarse(key, (start + k) as u32) >> 9) as f32 * UNIT;
         let up = uniform * (p + n) < p;
         *out = if up { p - leak * n } else { leak * p - n };
@@ -84,7 +85,8 @@ mod tests {
 
     #[test]
     fn signs_are_picked_as_often_as_their_purity_says() {
-        let (mut up, mut down) = (0, 0);
+        let mut up = 0;
+        let mut down = 0;
         for step in 0..400 {
             let mut evidence = trial::golden();
             evidence.moment = Moment { step, ..Moment::default() };

@@ -28,12 +28,12 @@ crate::component! {
         /// Learning rate of the weights.
         lr: f64 = 0.025, in 0.0..;
     }
-    state: Known;
+    state: FirstLosses;
 }
 
 /// What is known of the tasks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Known {
+pub struct FirstLosses {
     weights: Learned,
     /// Each task's first loss above 0.
     initial: Vec<Option<f64>>,
@@ -145,7 +145,8 @@ mod tests {
             let second = (0.001 * (0.999 * a * a + b * b)) / (1.0 - 0.999 * 0.999);
             0.25 * first / second.sqrt()
         };
-        let (a, b) = (0.75 - adam(1.5, -1.0), 1.25 - adam(-0.5, 1.0));
+        let a = 0.75 - adam(1.5, -1.0);
+        let b = 1.25 - adam(-0.5, 1.0);
         let third = trial::decide(&mut weighting, &evidence([2.0, 2.5], [1.0, 1.0]));
         trial::close(&third.weights, &[2.0 * a / (a + b), 2.0 * b / (a + b)], 1e-7);
     }

@@ -96,7 +96,8 @@ mod tests {
     fn projections_of_independent_gradients_are_equal() {
         let independent = |case: &cases::Case| case.what != "zero row" && !DEPENDENT.contains(&case.what);
         for case in cases::all().into_iter().filter(independent) {
-            let (n, gramian) = (case.n, &case.gramian);
+            let n = case.n;
+            let gramian = &case.gramian;
             let weights = impartial(gramian, n);
             let lengths: Vec<f64> = (0..n).map(|i| gramian[i * n + i].sqrt()).collect();
             let size: f64 = weights.iter().zip(&lengths).map(|(w, length)| w.abs() * length).sum();
@@ -112,7 +113,8 @@ mod tests {
     #[test]
     fn dependent_gradients_have_the_pseudo_inverse() {
         for case in cases::all().into_iter().filter(|case| ["low rank", "doubled"].contains(&case.what)) {
-            let (n, gramian) = (case.n, &case.gramian);
+            let n = case.n;
+            let gramian = &case.gramian;
             let lengths: Vec<f64> = (0..n).map(|i| gramian[i * n + i].sqrt()).collect();
             let published = times(&eigen::pinv(gramian, n), &lengths);
             let sum: f64 = published.iter().sum();

@@ -155,7 +155,8 @@ mod tests {
         trial::close(&direction, &[0.575, 0.85], 1e-6);
         // b = 0.5 / sqrt 2 and c = 0.05; now the gradients are 0, so y = (1 - b) (1, 0) and (1 - b) (0, 2).
         let keep = 1.0 - 0.5 / 2.0_f64.sqrt();
-        let (a, b) = (0.575 * (1.0 - 0.05 * keep * keep), 0.425 * (1.0 - 0.2 * keep * keep));
+        let a = 0.575 * (1.0 - 0.05 * keep * keep);
+        let b = 0.425 * (1.0 - 0.2 * keep * keep);
         let shift = (1.0 - a - b) / 2.0;
         let direction = trial::shared(&mut weighting, &Given::jacobian(2, &[0.0; 4]));
         trial::close(&direction, &[keep * (a + shift), 2.0 * keep * (b + shift)], 1e-6);

@@ -59,7 +59,8 @@ impl Weighting for MoDo {
             let mean = mean_of_norms(&first, second, tasks.len());
             cross.iter_mut().filter(|_| mean > 0.0).for_each(|product| *product /= mean);
         }
-        let (gamma, rho) = (self.gamma, self.rho);
+        let gamma = self.gamma;
+        let rho = self.rho;
         let shares = self.state.update(&tasks, |shares| descend(shares, &cross, gamma, rho));
         into.weights.copy_from_slice(&shares);
         if self.parts == 3 {

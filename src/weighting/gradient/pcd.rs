@@ -190,7 +190,8 @@ mod tests {
         let random = Stream::new(3, &[]);
         let mut active = 0;
         for trial in 0..300 {
-            let (rows, width) = (2 + trial as usize % 7, 6 + trial as usize % 5);
+            let rows = 2 + trial as usize % 7;
+            let width = 6 + trial as usize % 5;
             let mut jacobian: Vec<f64> = (0..rows * width).map(|k| random.normal(trial * 1000 + k as u64)).collect();
             for k in width..rows * width {
                 jacobian[k] -= 0.7 * jacobian[k % width];

@@ -65,13 +65,15 @@ mod tests {
 
     #[test]
     fn products_agree_with_plain_sums_across_blocks() {
-        let (rows, width) = (3, 2 * BLOCK + 21);
+        let rows = 3;
+        let width = 2 * BLOCK + 21;
         let value = |i: usize| ((i * 37 % 101) as f32 - 50.0) / 8.0;
         let a: Vec<f32> = (0..rows * width).map(value).collect();
         let b: Vec<f32> = (0..rows * width).map(|i| value(i + 7)).collect();
         let product = products(&a, &b, rows);
         for (index, got) in product.iter().enumerate() {
-            let (i, j) = (index / rows, index % rows);
+            let i = index / rows;
+            let j = index % rows;
             let want: f64 = (0..width).map(|k| f64::from(a[i * width + k]) * f64::from(b[j * width + k])).sum();
             assert_eq!(*got, want, "{i} {j}");
         }

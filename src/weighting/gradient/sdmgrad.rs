@@ -106,7 +106,8 @@ mod tests {
         let mut weighting = trial::prepared(&SdmGrad { lr: 0.1, iterations: 2, ..SdmGrad::default() }, 2);
         // A = (4 0, 0 1), its diagonal's roots 2 and 1, so it is divided by 2.25. First v = A (0.65, 0.65); then with
         // momentum a half.
-        let (a, b) = (4.0 / 2.25, 1.0 / 2.25);
+        let a = 4.0 / 2.25;
+        let b = 1.0 / 2.25;
         let project = |x: f64, y: f64| (x + (1.0 - x - y) / 2.0, y + (1.0 - x - y) / 2.0);
         let v = (0.65 * a, 0.65 * b);
         let w = project(0.5 - 0.1 * v.0, 0.5 - 0.1 * v.1);

@@ -73,8 +73,9 @@ pub(super) fn sequence(steps: usize, tasks: usize, scale: f64) -> Vec<Given> {
         let value = |part: usize, k: usize| {
             let noise = random.normal(((step * 4 + part) * 1000 + k) as u64);
             // Tasks share a direction, with which every second one disagrees.
-            let (task, k) = (k / WIDTH, k % WIDTH);
-            let common = random.normal(900_000 + k as u64) * if task % 2 == 0 { 1.0 } else { -0.6 };
+            let task = k / WIDTH;
+            let k = k % WIDTH;
+            let common = random.normal(900_000 + k as u64) * if task.is_multiple_of(2) { 1.0 } else { -0.6 };
             f64::from((common + noise * (1.0 + task as f64)) as f32) * scale
         };
         let jacobian = |part: usize| (0..tasks * WIDTH).map(|k| value(part, k)).collect::<Vec<f64>>();

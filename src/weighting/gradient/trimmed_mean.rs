@@ -59,7 +59,8 @@ fn middle(jacobian: &[f32], start: usize, trim: usize, block: &mut [[f32; LANES]
         for row in pass..rows - 1 - pass {
             let [low, high] = [block[row], block[row + 1]];
             for lane in 0..LANES {
-                let (a, b) = (low[lane], high[lane]);
+                let a = low[lane];
+                let b = high[lane];
                 block[row][lane] = if a < b { a } else { b };
                 block[row + 1][lane] = if a < b { b } else { a };
             }
@@ -67,7 +68,8 @@ fn middle(jacobian: &[f32], start: usize, trim: usize, block: &mut [[f32; LANES]
         for row in (pass..rows - 2 - pass).rev() {
             let [low, high] = [block[row], block[row + 1]];
             for lane in 0..LANES {
-                let (a, b) = (low[lane], high[lane]);
+                let a = low[lane];
+                let b = high[lane];
                 block[row][lane] = if a < b { a } else { b };
                 block[row + 1][lane] = if a < b { b } else { a };
             }
@@ -104,7 +106,8 @@ mod tests {
 
     #[test]
     fn as_sorting_says() {
-        let (rows, width) = (9, 53);
+        let rows = 9;
+        let width = 53;
         let value = |i: usize| ((i * 7919 + i * i * 31) % 64) as f64 - 32.0;
         let jacobian: Vec<f64> = (0..rows * width).map(value).collect();
         for trim in 0..=4 {

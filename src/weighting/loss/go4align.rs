@@ -91,7 +91,8 @@ fn group(numbers: &mut [f64], groups: usize) {
         let mut next = Lent::filled(f64::INFINITY, count + 1);
         let mut from = Lent::zeros(count + 1);
         for end in 1..=count {
-            let (mut mean, mut spread) = (0.0, 0.0);
+            let mut mean = 0.0;
+            let mut spread = 0.0;
             for start in (0..end).rev() {
                 let gap = sorted[start] - mean;
                 mean += gap / (end - start) as f64;

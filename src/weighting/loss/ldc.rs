@@ -121,10 +121,12 @@ mod tests {
 
     #[test]
     fn units_do_not_matter_after_the_first_batch() {
-        let (mut one, mut other) = (prepared(Ldc::default(), 2), prepared(Ldc::default(), 2));
+        let mut one = prepared(Ldc::default(), 2);
+        let mut other = prepared(Ldc::default(), 2);
         close(&weigh(&mut one, &[2.0, -5.0]).unwrap(), &[0.6 / 2.0, 0.4 / 5.0]);
         weigh(&mut other, &[2e10, -5e-10]).unwrap();
-        let (one, other) = (weigh(&mut one, &[1.0, 4.0]).unwrap(), weigh(&mut other, &[1e10, 4e-10]).unwrap());
+        let one = weigh(&mut one, &[1.0, 4.0]).unwrap();
+        let other = weigh(&mut other, &[1e10, 4e-10]).unwrap();
         close(&[other[0] * 1e10, other[1] * 1e-10], &one);
     }
 

@@ -87,7 +87,8 @@ mod tests {
     #[test]
     fn weights_are_the_derivatives() {
         // u = (0.6, 0.8), L - ideal = (2, 1): d1 = 2, aside = (0.8, -0.6), d2 = 1.
-        let (preference, ideal) = (TaskWeights::Each(vec![3.0, 4.0]), TaskWeights::Each(vec![0.0, -1.0]));
+        let preference = TaskWeights::Each(vec![3.0, 4.0]);
+        let ideal = TaskWeights::Each(vec![0.0, -1.0]);
         let mut method = prepared(Pbi { preference, ideal, ..Pbi::default() }, 2);
         close(&weigh(&mut method, &[2.0, 0.0]).unwrap(), &[0.6 + 5.0 * 0.8, 0.8 - 5.0 * 0.6]);
         close(&weigh_given(&mut method, &mut given(&[1], &[0.3])).unwrap(), &[1.0]);

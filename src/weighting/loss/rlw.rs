@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn a_softmax_ratio_does_not_depend_on_other_tasks() {
-        let (all, two) = (at(Distribution::Normal, 9, &[0, 1, 2]), at(Distribution::Normal, 9, &[0, 2]));
+        let all = at(Distribution::Normal, 9, &[0, 1, 2]);
+        let two = at(Distribution::Normal, 9, &[0, 2]);
         assert!((all[0] / all[2] - two[0] / two[1]).abs() < 1e-12);
     }
 }

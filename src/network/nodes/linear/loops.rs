@@ -124,8 +124,10 @@ pub(super) fn scale_by_slope_together<T: Real, S: Pointwise>(
     let Layout { rows, lanes, width: whole, .. } = layout;
     let width = whole / layers;
     for (i, to) in to.chunks_exact_mut(whole).enumerate() {
-        let (at, lane) = (first + i / lanes, i % lanes);
-        let (group, row) = (at / rows, at % rows);
+        let at = first + i / lanes;
+        let lane = i % lanes;
+        let group = at / rows;
+        let row = at % rows;
         let bias = &mut bias[(group * lanes + lane) * whole..][..whole];
         for layer in 0..layers {
             let from = (group * layers + layer) * rows + row;

@@ -14,7 +14,7 @@ pub(super) struct Strip {
 
 /// Where a strip lies in a value or its gradient.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct StripPlace {
     pub group: usize,
     pub lane: usize,
     /// Which of the equal parts of the width.
@@ -26,9 +26,9 @@ pub(super) struct Place {
 }
 
 impl Strip {
-    pub(super) fn new(layout: Layout, place: Place) -> Self {
+    pub(super) fn new(layout: Layout, place: StripPlace) -> Self {
         let Layout { rows, lanes, width, .. } = layout;
-        let Place { group, lane, part, parts, first } = place;
+        let StripPlace { group, lane, part, parts, first } = place;
         let len = width / parts;
         let stride = lanes * width;
         Self { start: (group * rows * lanes + lane) * width + part * len + first * stride, stride, len }

@@ -14,7 +14,6 @@ and inputs where wanted. Numbers are microseconds a step: median, and minimum an
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 from collections.abc import Callable
@@ -98,7 +97,7 @@ def rows_of(case: Case) -> tuple[Any, pt.Inputs, list[torch.Tensor], dict[str, A
     frame = pt.datasets.census_income(rows)[0].drop(columns=TASKS)
     inputs = pt.Inputs.from_frame(frame)
     numeric, codes = inputs.transform(frame, [], "`frame`")
-    tables = json.loads(pt.MultiTaskModel(inputs, tasks=[pt.Task("a")])._core.description)["inputs"]["embedding"]
+    tables = pt.MultiTaskModel(inputs, tasks=[pt.Task("a")])._core.description["inputs"]["embedding"]
     described = {"numeric": inputs.numeric, "tables": list(zip(inputs.categorical, tables, strict=True))}
     given = {"numeric": numeric, "categorical": codes}
     bare = pt.Inputs(inputs.numeric, inputs.categorical)

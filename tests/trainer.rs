@@ -7,7 +7,7 @@ use std::sync::Arc;
 use polytask::data::Data;
 use polytask::data::array::{Array, Dtype};
 use polytask::machine::random::Stream;
-use polytask::model::Model;
+use polytask::model::{Description, Model};
 use polytask::trainer::Trainer;
 use polytask::trainer::epoch::Run;
 use polytask::trainer::settings::Settings;
@@ -34,7 +34,7 @@ fn description() -> Value {
 fn model(change: impl FnOnce(&mut Value)) -> Model {
     let mut description = description();
     change(&mut description);
-    Model::new(&description.to_string(), Vec::new()).unwrap()
+    Description::of(&description, Vec::new()).and_then(Model::new).unwrap()
 }
 
 /// Features and three targets; of each task every third row lacks its label.
@@ -63,7 +63,7 @@ fn how(batch_size: usize) -> Run {
 
 fn epoch(trainer: &mut Trainer, model: &mut Model, data: &Data, how: Run) -> Value {
     assert!(trainer.run(model, data, how, None, &mut |_, _, _| Ok(())).unwrap());
-    serde_json::from_str(&trainer.end_epoch(model).unwrap()).unwrap()
+    trainer.end_epoch(model).unwrap()
 }
 
 fn bits(model: &Model) -> Vec<u32> {
@@ -79,8 +79,7 @@ fn largest_difference(a: &Model, b: &Model) -> f32 {
 fn training_lowers_every_loss_with_labels_missing() {
     let mut model = model(|_| ());
     let mut trainer =
-        Trainer::new(&model, Settings::read(&json!({"optimizer": {"name": "adam", "lr": 0.01}}).to_string()).unwrap())
-            .unwrap();
+        Trainer::new(&model, Settings::of(&json!({"optimizer": {"name": "adam", "lr": 0.01}})).unwrap()).unwrap();
     let data = training(true);
     let first = epoch(&mut trainer, &mut model, &data, how(16));
     let last = (0..60).map(|_| epoch(&mut trainer, &mut model, &data, how(16))).last().unwrap();
@@ -103,8 +102,7 @@ fn gated(entropy: f64) -> Model {
 fn terms_are_part_of_the_objective_and_of_no_loss() {
     let (mut model, data) = (gated(0.5), training(true));
     let mut trainer =
-        Trainer::new(&model, Settings::read(&json!({"optimizer": {"name": "adam", "lr": 0.02}}).to_string()).unwrap())
-            .unwrap();
+        Trainer::new(&model, Settings::of(&json!({"optimizer": {"name": "adam", "lr": 0.02}})).unwrap()).unwrap();
     assert_eq!(model.net.terms(), ["entropy", "spare_codes"]);
     let line = epoch(&mut trainer, &mut model, &data, how(ROWS));
     let number = |value: &Value| value.as_f64().unwrap();
@@ -126,7 +124,7 @@ fn terms_of_micro_batches_add_up() {
             let settings =
                 json!({"optimizer": {"name": "sgd", "lr": 0.1}, "accumulate": accumulate, "weighting": weighting});
             let (mut model, data) = (gated(0.5), training(true));
-            let mut trainer = Trainer::new(&model, Settings::read(&settings.to_string()).unwrap()).unwrap();
+            let mut trainer = Trainer::new(&model, Settings::of(&settings).unwrap()).unwrap();
             let lines = (0..3).map(|_| epoch(&mut trainer, &mut model, &data, how(batch_size))).last().unwrap();
             (model, lines)
         };
@@ -148,7 +146,7 @@ fn losses_follow_a_loop_written_with_autograd() {
     let plain = json!({"name": "mlp", "hidden": [16], "activation": null});
     let mut model = model(|d| d["encoder"] = plain);
     let settings = json!({"optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9}});
-    let mut trainer = Trainer::new(&model, Settings::read(&settings.to_string()).unwrap()).unwrap();
+    let mut trainer = Trainer::new(&model, Settings::of(&settings).unwrap()).unwrap();
     let (x, targets) = sample(1, ROWS, true);
     let params = model.entries().iter().enumerate().map(|(i, e)| {
         let shape: Vec<_> = e.shape.iter().map(|&n| n as i64).collect();
@@ -199,8 +197,8 @@ fn micro_batches_are_one_batch() {
     let still = json!({"name": "mlp", "hidden": [16], "activation": "tanh"});
     let (mut whole, mut parts) = (model(|d| d["encoder"] = still.clone()), model(|d| d["encoder"] = still.clone()));
     let settings = |accumulate: usize| json!({"optimizer": {"name": "sgd", "lr": 0.1}, "accumulate": accumulate, "clip_norm": 0.5});
-    let mut one = Trainer::new(&whole, Settings::read(&settings(1).to_string()).unwrap()).unwrap();
-    let mut four = Trainer::new(&parts, Settings::read(&settings(4).to_string()).unwrap()).unwrap();
+    let mut one = Trainer::new(&whole, Settings::of(&settings(1)).unwrap()).unwrap();
+    let mut four = Trainer::new(&parts, Settings::of(&settings(4)).unwrap()).unwrap();
     let data = training(true);
     for _ in 0..3 {
         let a = epoch(&mut one, &mut whole, &data, how(32));
@@ -218,7 +216,7 @@ fn reported(weighting: &Value, micro_batches: usize) -> polytask::error::Result<
     let settings = json!({"optimizer": {"name": "sgd", "lr": 1e-12}, "accumulate": micro_batches,
                           "weighting": weighting, "regularizers": [{"name": "l2", "strength": 0.1}],
                           "observe": ["weights"]});
-    let mut trainer = Trainer::new(&model, Settings::read(&settings.to_string())?)?;
+    let mut trainer = Trainer::new(&model, Settings::of(&settings)?)?;
     trainer.validate_on(training(false));
     Ok(epoch(&mut trainer, &mut model, &training(true), how(ROWS / micro_batches)))
 }
@@ -284,8 +282,8 @@ fn a_batch_without_labels_changes_nothing() {
 fn a_diverging_run_stops_at_its_last_good_step() {
     let mut model =
         model(|d| d["encoder"] = json!({"name": "mlp", "hidden": [8], "activation": null, "norm": "batch"}));
-    let settings = json!({"optimizer": {"name": "sgd", "lr": 1e30}}).to_string();
-    let mut trainer = Trainer::new(&model, Settings::read(&settings).unwrap()).unwrap();
+    let settings = json!({"optimizer": {"name": "sgd", "lr": 1e30}});
+    let mut trainer = Trainer::new(&model, Settings::of(&settings).unwrap()).unwrap();
     let data = training(false);
     let error = loop {
         let before = bits(&model);
@@ -307,7 +305,7 @@ fn a_resumed_run_ends_with_the_same_bits() {
     let run = Run { keep_outputs: true, ..how(10) };
     let start = || {
         let model = model(|d| d["tasks"][0]["loss"] = json!({"name": "cross_entropy", "class_weights": "balanced"}));
-        let mut trainer = Trainer::new(&model, Settings::read(&settings.to_string()).unwrap()).unwrap();
+        let mut trainer = Trainer::new(&model, Settings::of(&settings).unwrap()).unwrap();
         trainer.plan(Some(20)).unwrap();
         (model, trainer)
     };
@@ -350,10 +348,8 @@ fn a_checkpoint_of_another_model_or_other_settings_is_refused_and_changes_nothin
     let error = Trainer::new(&other, Settings::default()).unwrap().restore(&mut other, &path).unwrap_err().to_string();
     assert!(error.contains("`encoder`"), "{error}");
     assert_eq!(bits(&other), before);
-    let error = Trainer::new(&a, Settings::read(&json!({"clip_norm": 2}).to_string()).unwrap())
-        .unwrap()
-        .restore(&mut a, &path)
-        .unwrap_err();
+    let error =
+        Trainer::new(&a, Settings::of(&json!({"clip_norm": 2})).unwrap()).unwrap().restore(&mut a, &path).unwrap_err();
     assert!(error.to_string().contains("`clip_norm` is null there and 2.0 here"), "{error}");
     std::fs::remove_file(&path).unwrap();
 }
@@ -385,10 +381,10 @@ fn a_saved_model_is_the_same_model() {
     let path = std::env::temp_dir().join(format!("polytask-model-{}.safetensors", std::process::id()));
     let mut model = model(|_| ());
     epoch(&mut Trainer::new(&model, Settings::default()).unwrap(), &mut model, &training(true), how(16));
-    model.set_notes("{\"a\": [1]}").unwrap();
+    model.set_notes(serde_json::from_str("{\"a\": [1]}").unwrap());
     model.save(&path).unwrap();
     let again = Model::open(&path, |_| Ok(Vec::new())).unwrap();
-    assert_eq!((bits(&again), again.description()), (bits(&model), model.description()));
+    assert_eq!((bits(&again), again.describe()), (bits(&model), model.describe()));
     std::fs::remove_file(&path).unwrap();
 }
 
@@ -397,7 +393,7 @@ fn sizes_and_seeds_that_cannot_be_are_refused() {
     let message = |change: &dyn Fn(&mut Value)| {
         let mut description = description();
         change(&mut description);
-        Model::new(&description.to_string(), Vec::new()).unwrap_err().to_string()
+        Description::of(&description, Vec::new()).and_then(Model::new).unwrap_err().to_string()
     };
     for size in [json!(1_000_000_000_000_u64), json!(u64::MAX)] {
         assert!(message(&|d| d["inputs"]["numeric"] = size.clone()).contains("parameters"));
@@ -413,7 +409,7 @@ fn sizes_and_seeds_that_cannot_be_are_refused() {
 fn a_batch_that_waits_for_its_step_may_be_overwritten() {
     let run = |overwrite: bool| {
         let mut model = model(|d| d["encoder"] = json!({"name": "mlp", "hidden": [4], "activation": "tanh"}));
-        let mut trainer = Trainer::new(&model, Settings::read(&json!({"accumulate": 2}).to_string()).unwrap()).unwrap();
+        let mut trainer = Trainer::new(&model, Settings::of(&json!({"accumulate": 2})).unwrap()).unwrap();
         let (mut features, targets) = sample(1, ROWS, true);
         // SAFETY: `features` outlives every use of this array.
         let borrowed =

@@ -1,6 +1,6 @@
 """The compiled core: models, data and the training loop over NumPy arrays."""
 
-# What the core and the face say to each other. Descriptions, settings and reports are JSON.
+# What the core and the face say to each other. Descriptions, settings and reports are dicts of what JSON has.
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
@@ -48,11 +48,11 @@ levels: list[str]
 def metrics() -> list[tuple[str, list[str], bool]]:
     """The metrics that the core counts: name, kinds of labels, whether higher is better."""
 
-def components() -> str:
-    """Everything every component says of itself, as JSON."""
+def components() -> list[dict[str, Any]]:
+    """Everything every component says of itself."""
 
-def check(family: str, description: str) -> None:
-    """Builds a component from its JSON description and forgets it: for its errors."""
+def check(family: str, description: Mapping[str, Any]) -> None:
+    """Builds a component from its description and forgets it: for its errors."""
 
 def meant(name: str, names: Sequence[str]) -> str:
     """The question whether one of these names was meant, as errors ask it; nothing if none is close."""
@@ -101,18 +101,21 @@ class Model:
     """A multi-task model."""
 
     def __new__(
-        cls, description: str, callables: Sequence[_Loss | None] = ..., max_parameters: int | None = ...
+        cls,
+        description: Mapping[str, Any],
+        callables: Sequence[_Loss | None] = ...,
+        max_parameters: int | None = ...,
     ) -> Model: ...
     @property
-    def description(self) -> str:
-        """The description as JSON, with every default filled in."""
+    def description(self) -> dict[str, Any]:
+        """The description with every default filled in."""
 
     @property
     def max_parameters(self) -> int:
         """How many parameters a model that is made of this one may have."""
 
-    def set_notes(self, notes: str) -> None:
-        """Replaces Python's own notes (JSON) in the description."""
+    def set_notes(self, notes: Mapping[str, Any]) -> None:
+        """Replaces Python's own notes in the description."""
 
     @property
     def widths(self) -> list[int]:
@@ -138,8 +141,8 @@ class Model:
     def parameters(self) -> dict[str, _Floats]:
         """Live, writable views of the parameters, by path; each keeps the model alive."""
 
-    def summary(self) -> str:
-        """The layers, and who needs how many parameters, as JSON."""
+    def summary(self) -> dict[str, Any]:
+        """The layers, and who needs how many parameters."""
 
     def below(self, paths: Sequence[str], call: str | None = None) -> list[str]:
         """Paths of everything below these paths; for a `call`, a path that nothing is below is an error."""
@@ -159,8 +162,8 @@ class Model:
     def predict(self, data: Data, raw: bool = False, batch_size: int = ...) -> list[_Floats]:
         """Predictions of each task, `[rows, predicted width]`; with `raw` its raw outputs."""
 
-    def meters(self, wanted: str) -> Meters:
-        """Metrics to be counted: what is wanted, `[{"kind", "metrics", "keep"}, ...]` as JSON, of each task."""
+    def meters(self, wanted: Sequence[Mapping[str, Any]]) -> Meters:
+        """Metrics to be counted: what is wanted, `[{"kind", "metrics", "keep"}, ...]`, of each task."""
 
     def evaluate(
         self, data: Data, batch_size: int = ..., meters: Meters | None = None, threads: int | None = None
@@ -220,10 +223,14 @@ class Tally:
 class Trainer:
     """Trains one model."""
 
-    def __new__(cls, model: Model, settings: str) -> Trainer: ...
+    def __new__(cls, model: Model, settings: Mapping[str, Any]) -> Trainer: ...
     @property
-    def settings(self) -> str:
-        """The settings as JSON, with every default filled in."""
+    def settings(self) -> dict[str, Any]:
+        """The settings with every default filled in."""
+
+    @property
+    def constant_weights(self) -> list[float] | None:
+        """The factor of each task's loss in the objective, up to one for all, if nothing changes that."""
 
     @property
     def accumulate(self) -> int:
@@ -284,8 +291,8 @@ class Trainer:
     def warning(self) -> str | None:
         """What is to be said of the steps so far, once a run."""
 
-    def measure(self, wanted: str) -> None:
-        """Counts metrics of training from here on: `[{"kind", "metrics", "keep"}, ...]` as JSON, of each task or none."""
+    def measure(self, wanted: Sequence[Mapping[str, Any]]) -> None:
+        """Counts metrics of training from here on: `[{"kind", "metrics", "keep"}, ...]`, of each task or none."""
 
     def validate_on(self, data: Data) -> None:
         """Rows that the weighting may learn from."""
@@ -321,8 +328,8 @@ class Trainer:
     def visited(self) -> list[npt.NDArray[np.uint32]]:
         """Rows of each data set that the epoch visits, in their order."""
 
-    def end_epoch(self) -> str:
-        """Closes the epoch: its means as JSON."""
+    def end_epoch(self) -> dict[str, Any]:
+        """Closes the epoch: its means."""
 
     def evaluated(self, sums: Sequence[float], weights: Sequence[float]) -> float:
         """The loss of an evaluation, from each task's sum of weighted losses and of label weights."""
@@ -361,7 +368,7 @@ class Checkpoint:
 class Weighting:
     """A weighting on losses and gradients of the caller's, with what it has learned over its calls."""
 
-    def __new__(cls, description: str) -> Weighting: ...
+    def __new__(cls, description: Mapping[str, Any]) -> Weighting: ...
     @property
     def needs(self) -> str:
         """What it looks at: `"losses"`, `"gramian"` or `"jacobian"`."""

@@ -75,8 +75,8 @@ pub struct Meter {
 ///
 /// # Errors
 /// Something else.
-pub fn read(wanted: &str) -> Result<Vec<Wanted>> {
-    serde_json::from_str(wanted).map_err(|error| value_error!("what to measure: {error}"))
+pub fn read(wanted: &Value) -> Result<Vec<Wanted>> {
+    Vec::deserialize(wanted).map_err(|error| value_error!("what to measure: {error}"))
 }
 
 impl Meter {

@@ -1,14 +1,91 @@
-//! Reading a model's JSON description: tasks, inputs, seed.
+//! What a model is made of, and how files and callers write it.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::component::list;
+use crate::encoder::Encoder;
 use crate::error::Result;
+use crate::head::Head;
 use crate::input::{Bag, Category, Combine, Inputs, NOTHING};
 use crate::loss::Loss;
+use crate::model::assemble;
+use crate::network::Network;
+use crate::network::builder::Limit;
+use crate::sharing::Sharing;
 use crate::task::Task;
 use crate::{bail, encoder, head, sharing, value_error};
+
+/// What a model is made of.
+#[derive(Debug)]
+pub struct Description {
+    /// The tasks in order.
+    pub tasks: Vec<Task>,
+    /// What its network is made of.
+    pub parts: Parts,
+    /// Paths of what is frozen.
+    pub frozen: Vec<String>,
+    /// Notes of the caller's own, `null` for none.
+    pub notes: Value,
+}
+
+/// What a model's network is made of, but for the tasks.
+#[derive(Debug)]
+pub struct Parts {
+    /// Number and kinds of features.
+    pub inputs: Inputs,
+    /// Width of each categorical feature's embedding.
+    pub widths: Vec<usize>,
+    /// What makes features of inputs.
+    pub encoder: Box<dyn Encoder>,
+    /// How tasks share it.
+    pub sharing: Box<dyn Sharing>,
+    /// What makes a task's outputs of features.
+    pub head: Box<dyn Head>,
+    /// Seed of the first parameters.
+    pub seed: u64,
+}
+
+impl Description {
+    /// Reads `{"tasks", "inputs", "encoder", "sharing", "head", "seed", "frozen", "face"}`, where what is missing or null has its
+    /// default; `custom[j]` is task `j`'s loss where the caller brings one.
+    ///
+    /// # Errors
+    /// Whatever is missing, unknown or out of range.
+    pub fn of(description: &Value, custom: Vec<Option<Box<dyn Loss>>>) -> Result<Self> {
+        let tasks = read_tasks(&description["tasks"], custom)?;
+        let inputs = read_inputs(&description["inputs"])?;
+        let seed = read_seed(&description["seed"])?;
+        let or = |key: &str, default: &str| match &description[key] {
+            Value::Null => Value::from(default),
+            given => given.clone(),
+        };
+        let encoder = encoder::build(&or("encoder", "mlp"))?;
+        let sharing = sharing::build(&or("sharing", "hard"))?;
+        let head = head::build(&or("head", "linear"))?;
+        let widths = embedding_widths(&inputs.categorical, &description["inputs"]["embedding"])?;
+        if inputs.numeric + inputs.categorical.len() == 0 {
+            bail!("`inputs`: a model needs at least one feature");
+        }
+        let parts = Parts { inputs, widths, encoder, sharing, head, seed };
+        Ok(Self { tasks, parts, frozen: read_frozen(description)?, notes: description["face"].clone() })
+    }
+}
+
+impl Parts {
+    /// The network for these tasks, by a sharing scheme.
+    pub(super) fn network(&self, tasks: &[Task], sharing: &dyn Sharing, limit: Limit) -> Result<Network> {
+        let Self { inputs, widths, encoder, head, .. } = self;
+        assemble(inputs, widths, tasks, encoder.as_ref(), sharing, head.as_ref(), limit)
+    }
+
+    /// With every default filled in, as [`Description::of`] reads it.
+    pub(super) fn describe(&self) -> Value {
+        let Self { inputs, widths, encoder, sharing, head, seed } = self;
+        json!({"inputs": describe_inputs(inputs, widths), "encoder": encoder.describe(), "sharing": sharing.describe(),
+               "head": head.describe(), "seed": seed})
+    }
+}
 
 /// A stored description of a model as this version would write it: what was added since has its defaults.
 pub(crate) fn renewed(stored: &Value) -> Result<Value> {

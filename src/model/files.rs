@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::Model;
+use super::{Description, Model};
 use crate::component::list;
 use crate::error::Result;
 use crate::file::format::MODEL;
@@ -41,7 +41,7 @@ impl Model {
 
     fn contents(&self) -> Contents<'_> {
         let mut contents = Contents::new(&MODEL);
-        contents.text("description", self.description());
+        contents.text("description", self.describe().to_string());
         self.store(&mut contents);
         contents
     }
@@ -67,7 +67,8 @@ impl Model {
         let parsed =
             serde_json::from_str(description).map_err(|error| value_error!("damaged description ({error})"))?;
         let limit = Limit { numbers: contents.size(PREFIX), of_file: true };
-        let mut model = Self::within(limit, description, custom(&parsed)?)?;
+        let custom = custom(&parsed)?;
+        let mut model = Self::within(limit, Description::of(&parsed, custom)?)?;
         let parameters = model.fetch(contents)?;
         model.assign(&parameters);
         model.relation = model.fetch_relation(contents)?;

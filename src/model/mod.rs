@@ -11,8 +11,9 @@ pub mod workspace;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+pub use description::Description;
 pub use gradients::Jacobian;
 
 use crate::data::{Data, Rows};
@@ -20,9 +21,8 @@ use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::{Feature, Head, Target};
 use crate::input::{Category, Inputs};
-use crate::loss::Loss;
 use crate::meter::Meter;
-use crate::model::description::{describe_inputs, embedding_widths, read_frozen, read_inputs, read_seed, read_tasks};
+use crate::model::description::Parts;
 use crate::model::workspace::Workspace;
 use crate::network::builder::{Builder, Limit};
 use crate::network::node::Node;
@@ -33,9 +33,9 @@ use crate::parameters::Entry;
 use crate::parameters::flat::Params;
 use crate::parameters::path::part;
 use crate::regularizer::Relation;
+use crate::sharing;
 use crate::sharing::{Context, Sharing};
 use crate::task::Task;
-use crate::{bail, encoder, head, sharing, value_error};
 
 /// Kinds of workspaces that are kept, for row counts seen before.
 const KEPT: usize = 6;
@@ -56,9 +56,9 @@ pub struct Model {
     pub(crate) params: Params<f32>,
     /// What a training learned of how the tasks are related.
     pub relation: Option<Relation>,
-    inputs: Inputs,
-    /// Inputs, encoder, sharing, head, seed and Python's own notes ("face"), defaults filled in.
-    rest: Value,
+    parts: Parts,
+    /// Notes of the caller's own.
+    notes: Value,
     limit: Limit,
     /// Those that nobody uses. Each of several threads that read the model has one of its own.
     workspaces: Mutex<Vec<Workspace>>,
@@ -101,60 +101,40 @@ pub fn assemble(
 }
 
 impl Model {
-    /// Builds the network a JSON description asks for; `custom[j]` is task `j`'s loss where the caller brings one.
+    /// Builds the network that a description asks for, with new parameters.
     ///
     /// # Errors
-    /// Whatever in the description is missing, unknown or out of range.
-    pub fn new(description: &str, custom: Vec<Option<Box<dyn Loss>>>) -> Result<Self> {
-        Self::within(Limit::default(), description, custom)
+    /// Parts that do not fit each other.
+    pub fn new(description: Description) -> Result<Self> {
+        Self::within(Limit::default(), description)
     }
 
     /// The same of a model that is not larger than the limit.
     ///
     /// # Errors
     /// As [`Model::new`].
-    pub fn within(limit: Limit, description: &str, custom: Vec<Option<Box<dyn Loss>>>) -> Result<Self> {
-        let description: Value =
-            serde_json::from_str(description).map_err(|error| value_error!("a model's description: {error}"))?;
-        let tasks = read_tasks(&description["tasks"], custom)?;
-        let inputs = read_inputs(&description["inputs"])?;
-        let seed = read_seed(&description["seed"])?;
-        let or = |key: &str, default: &str| match &description[key] {
-            Value::Null => Value::from(default),
-            given => given.clone(),
-        };
-        let encoder = encoder::build(&or("encoder", "mlp"))?;
-        let sharing = sharing::build(&or("sharing", "hard"))?;
-        let head = head::build(&or("head", "linear"))?;
-        let widths = embedding_widths(&inputs.categorical, &description["inputs"]["embedding"])?;
-        if inputs.numeric + inputs.categorical.len() == 0 {
-            bail!("`inputs`: a model needs at least one feature");
-        }
-
-        let net = assemble(&inputs, &widths, &tasks, encoder.as_ref(), sharing.as_ref(), head.as_ref(), limit)?;
-        let params = Params::new(&net.params, &net.state, seed)?;
-        let rest = json!({"inputs": describe_inputs(&inputs, &widths), "encoder": encoder.describe(), "sharing": sharing.describe(),
-                          "head": head.describe(), "seed": seed, "face": description["face"]});
-        let mut model = Self { tasks, net, params, relation: None, inputs, rest, limit, workspaces: Mutex::default() };
-        model.freeze_only(&read_frozen(&description)?)?;
+    pub fn within(limit: Limit, description: Description) -> Result<Self> {
+        let Description { tasks, parts, frozen, notes } = description;
+        let net = parts.network(&tasks, parts.sharing.as_ref(), limit)?;
+        let params = Params::new(&net.params, &net.state, parts.seed)?;
+        let workspaces = Mutex::default();
+        let mut model = Self { tasks, net, params, relation: None, parts, notes, limit, workspaces };
+        model.freeze_only(&frozen)?;
         Ok(model)
     }
 
-    /// The description with every default filled in, as JSON.
-    pub fn description(&self) -> String {
-        let mut whole = self.rest.clone();
+    /// The description with every default filled in, as [`Description::of`] reads it.
+    pub fn describe(&self) -> Value {
+        let mut whole = self.parts.describe();
+        whole["face"] = self.notes.clone();
         whole["tasks"] = self.tasks.iter().map(Task::describe).collect();
         whole["frozen"] = self.frozen().into();
-        whole.to_string()
+        whole
     }
 
-    /// Replaces Python's own notes in the description.
-    ///
-    /// # Errors
-    /// What is not JSON.
-    pub fn set_notes(&mut self, notes: &str) -> Result<()> {
-        self.rest["face"] = serde_json::from_str(notes).map_err(|error| value_error!("`notes`: {error}"))?;
-        Ok(())
+    /// Replaces the notes of the caller's own in the description.
+    pub fn set_notes(&mut self, notes: Value) {
+        self.notes = notes;
     }
 
     /// How many parameters a model that is made of this one may have.
@@ -164,7 +144,7 @@ impl Model {
 
     /// Number and kinds of features.
     pub fn inputs(&self) -> &Inputs {
-        &self.inputs
+        &self.parts.inputs
     }
 
     /// Raw outputs a row, for each task.
@@ -196,24 +176,20 @@ impl Model {
         &mut flat.slice_mut()[entry.range.clone()]
     }
 
-    /// The layers, and who needs how many parameters, as JSON.
+    /// The layers, and who needs how many parameters.
     ///
     /// # Errors
     /// A task that no network of its own can be built for.
-    pub fn summary(&self) -> Result<String> {
-        Ok(summary::summary(&self.net, &self.tasks, self.single_task_size()?).to_string())
+    pub fn summary(&self) -> Result<Value> {
+        Ok(summary::summary(&self.net, &self.tasks, self.single_task_size()?))
     }
 
     /// Parameters of the networks of single tasks, which have the same encoder and head each.
     fn single_task_size(&self) -> Result<usize> {
-        let encoder = encoder::build(&self.rest["encoder"])?;
-        let head = head::build(&self.rest["head"])?;
         let sharing = sharing::build(&"hard".into())?;
-        let widths = embedding_widths(&self.inputs.categorical, &self.rest["inputs"]["embedding"])?;
         let size = |task: &Task| {
-            let alone = std::slice::from_ref(task);
             let limit = Limit { numbers: usize::MAX, ..Limit::default() };
-            let net = assemble(&self.inputs, &widths, alone, encoder.as_ref(), sharing.as_ref(), head.as_ref(), limit)?;
+            let net = self.parts.network(std::slice::from_ref(task), sharing.as_ref(), limit)?;
             Ok(net.params.iter().map(|param| param.range.len()).sum::<usize>())
         };
         self.tasks.iter().map(size).sum()
@@ -237,7 +213,7 @@ impl Model {
     /// What is wrong with which argument.
     pub fn check(&self, data: &Data, labels: bool) -> Result<Vec<String>> {
         let tasks: Vec<_> = self.tasks.iter().map(|task| (task.name.clone(), task.labels)).collect();
-        data.check(&self.inputs, &tasks, labels)
+        data.check(&self.parts.inputs, &tasks, labels)
     }
 
     /// Raw outputs of all rows in evaluation mode, and with `labels` each task's sum of weighted losses and total

@@ -7,6 +7,7 @@ mod loss;
 mod meters;
 mod model;
 mod trainer;
+mod values;
 mod weighting;
 
 use pyo3::prelude::*;
@@ -63,10 +64,10 @@ fn metrics() -> Vec<(&'static str, Vec<String>, bool)> {
     ALL.iter().map(metric).collect()
 }
 
-/// Everything every component says of itself, as JSON.
+/// Everything every component says of itself.
 #[pyfunction]
-fn components(py: Python<'_>) -> PyResult<String> {
-    door::run(py, || {
+fn components(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let all = door::run(py, || {
         let families: [fn() -> Vec<Info>; 8] = [
             encoder::infos,
             sharing::infos,
@@ -84,8 +85,9 @@ fn components(py: Python<'_>) -> PyResult<String> {
             }
             Ok(described)
         });
-        Ok(Value::Array(all.collect::<Result<_>>()?).to_string())
-    })
+        Ok(Value::Array(all.collect::<Result<_>>()?))
+    })?;
+    values::give(py, &all)
 }
 
 /// The question whether one of these names was meant, as errors ask it; nothing if none is close.
@@ -94,22 +96,19 @@ fn meant(name: &str, names: Vec<String>) -> String {
     crate::component::meant(name, &names)
 }
 
-/// Builds a component from its JSON description and forgets it: for its errors.
+/// Builds a component from its description and forgets it: for its errors.
 #[pyfunction]
-fn check(py: Python<'_>, family: &str, description: &str) -> PyResult<()> {
-    door::run(py, || {
-        let description: Value =
-            serde_json::from_str(description).map_err(|error| crate::value_error!("{family}: {error}"))?;
-        match family {
-            "encoder" => encoder::build(&description).map(drop),
-            "sharing" => sharing::build(&description).map(drop),
-            "head" => head::build(&description).map(drop),
-            "loss" => losses::build(&description).map(drop),
-            "weighting" => weightings::build(&description).map(drop),
-            "regularizer" => regularizer::build(&description).map(drop),
-            "optim" => optim::build(&description).map(drop),
-            "schedule" => schedule::build(&description).map(drop),
-            _ => crate::bail!("unknown family {family:?}"),
-        }
+fn check(py: Python<'_>, family: &str, description: &Bound<'_, PyAny>) -> PyResult<()> {
+    let description = values::read(description, family)?;
+    door::run(py, || match family {
+        "encoder" => encoder::build(&description).map(drop),
+        "sharing" => sharing::build(&description).map(drop),
+        "head" => head::build(&description).map(drop),
+        "loss" => losses::build(&description).map(drop),
+        "weighting" => weightings::build(&description).map(drop),
+        "regularizer" => regularizer::build(&description).map(drop),
+        "optim" => optim::build(&description).map(drop),
+        "schedule" => schedule::build(&description).map(drop),
+        _ => crate::bail!("unknown family {family:?}"),
     })
 }

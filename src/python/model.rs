@@ -11,18 +11,17 @@ use numpy::{
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use serde_json::Value;
 
 use super::data::PyData;
 use super::door::Shared;
 use super::meters::PyMeters;
-use super::{arrays, door, loss};
+use super::{arrays, door, loss, values};
 use crate::component::list;
 use crate::error::Result;
 use crate::machine::threads::Held;
 use crate::meter::{self, Meter};
-use crate::model::Model;
 use crate::model::inspection::Shown;
+use crate::model::{Description, Model};
 use crate::network::Source;
 use crate::network::builder::Limit;
 use crate::regularizer::Relation;
@@ -63,18 +62,24 @@ impl PyModel {
 impl PyModel {
     #[new]
     #[pyo3(signature = (description, callables=Vec::new(), max_parameters=None))]
-    fn new(py: Python<'_>, description: &str, callables: Calls, max_parameters: Option<usize>) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        description: &Bound<'_, PyAny>,
+        callables: Calls,
+        max_parameters: Option<usize>,
+    ) -> PyResult<Self> {
+        let description = values::read(description, "`description`")?;
         door::run(py, || {
-            let parsed: Value = serde_json::from_str(description).unwrap_or_default();
             let limit = max_parameters.map_or_else(Limit::default, |numbers| Limit { numbers, of_file: false });
-            Model::within(limit, description, loss::custom(&parsed, &callables)?).map(Self::of)
+            let custom = loss::custom(&description, &callables)?;
+            Model::within(limit, Description::of(&description, custom)?).map(Self::of)
         })
     }
 
-    /// The description as JSON, with every default filled in.
+    /// The description with every default filled in.
     #[getter]
-    fn description(&self, py: Python<'_>) -> PyResult<String> {
-        self.with(py, |model| Ok(model.description()))
+    fn description<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        values::give(py, &self.with(py, |model| Ok(model.describe()))?)
     }
 
     /// How many parameters a model that is made of this one may have.
@@ -83,9 +88,13 @@ impl PyModel {
         self.with(py, |model| Ok(model.max_parameters()))
     }
 
-    /// Replaces Python's own notes (JSON) in the description.
-    fn set_notes(&self, py: Python<'_>, notes: &str) -> PyResult<()> {
-        self.change(py, |model| model.set_notes(notes))
+    /// Replaces Python's own notes in the description.
+    fn set_notes(&self, py: Python<'_>, notes: &Bound<'_, PyAny>) -> PyResult<()> {
+        let notes = values::read(notes, "`notes`")?;
+        self.change(py, |model| {
+            model.set_notes(notes);
+            Ok(())
+        })
     }
 
     /// Raw outputs a row, for each task.
@@ -177,9 +186,9 @@ impl PyModel {
         Ok(views)
     }
 
-    /// The layers, and who needs how many parameters, as JSON.
-    fn summary(&self, py: Python<'_>) -> PyResult<String> {
-        self.with(py, |model| model.summary())
+    /// The layers, and who needs how many parameters.
+    fn summary<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        values::give(py, &self.with(py, |model| model.summary())?)
     }
 
     /// Freezes or unfreezes everything below these paths; everything there is, if none is given.
@@ -233,11 +242,12 @@ impl PyModel {
         give_all(py, outputs, &widths)
     }
 
-    /// Metrics to be counted in each `evaluate` that is given them: what is wanted, `[{"kind", "metrics", "keep"}, ...]`
-    /// as JSON, of each task.
-    fn meters(&self, py: Python<'_>, wanted: &str) -> PyResult<PyMeters> {
+    /// Metrics to be counted in each `evaluate` that is given them: what is wanted, `[{"kind", "metrics", "keep"}, ...]`,
+    /// of each task.
+    fn meters(&self, py: Python<'_>, wanted: &Bound<'_, PyAny>) -> PyResult<PyMeters> {
+        let wanted = values::read(wanted, "`wanted`")?;
         let meters = self.with(py, |model| {
-            let wanted = meter::read(wanted)?;
+            let wanted = meter::read(&wanted)?;
             let mut meters: Vec<_> = model.tasks.iter().map(|_| Meter::default()).collect();
             for (j, (meter, task)) in meters.iter_mut().zip(&model.tasks).enumerate() {
                 meter.want(wanted.get(j), task);

@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 use super::data::{DataSets, PyData};
 use super::door::Shared;
 use super::model::PyModel;
-use super::{arrays, door};
+use super::{arrays, door, values};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::trainer::Trainer;
@@ -47,16 +47,23 @@ impl PyTrainer {
 #[pymethods]
 impl PyTrainer {
     #[new]
-    fn new(py: Python<'_>, model: &Bound<'_, PyModel>, settings: &str) -> PyResult<Self> {
+    fn new(py: Python<'_>, model: &Bound<'_, PyModel>, settings: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let settings = values::read(settings, "`settings`")?;
         let shared = model.get();
-        let trainer = shared.with(py, |model| Trainer::new(model, Settings::read(settings)?))?;
+        let trainer = shared.with(py, |model| Trainer::new(model, Settings::of(&settings)?))?;
         Ok(Self { model: shared.model.clone(), trainer: Mutex::new(trainer) })
     }
 
-    /// The settings as JSON, with every default filled in.
+    /// The settings with every default filled in.
     #[getter]
-    fn settings(&self, py: Python<'_>) -> PyResult<String> {
-        self.look(py, Trainer::settings)
+    fn settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        values::give(py, &self.look(py, Trainer::settings)?)
+    }
+
+    /// The factor of each task's loss in the objective, up to one for all, if nothing changes that.
+    #[getter]
+    fn constant_weights(&self, py: Python<'_>) -> PyResult<Option<Vec<f64>>> {
+        self.look(py, |trainer| trainer.constant_weights().map(<[f64]>::to_vec))
     }
 
     /// Batches a step.
@@ -143,10 +150,11 @@ impl PyTrainer {
         self.look(py, Trainer::compares)
     }
 
-    /// Counts metrics of training from here on: `[{"kind", "metrics", "keep"}, ...]` as JSON, of each task or none.
-    fn measure(&self, py: Python<'_>, wanted: &str) -> PyResult<()> {
+    /// Counts metrics of training from here on: `[{"kind", "metrics", "keep"}, ...]`, of each task or none.
+    fn measure(&self, py: Python<'_>, wanted: &Bound<'_, PyAny>) -> PyResult<()> {
+        let wanted = values::read(wanted, "`wanted`")?;
         self.with(py, |trainer, model| {
-            trainer.measure(model, &meter::read(wanted)?);
+            trainer.measure(model, &meter::read(&wanted)?);
             Ok(())
         })
     }
@@ -252,9 +260,9 @@ impl PyTrainer {
         Ok(rows.into_iter().map(|rows| PyArray1::from_vec(py, rows)).collect())
     }
 
-    /// Closes the epoch: its means as JSON.
-    fn end_epoch(&self, py: Python<'_>) -> PyResult<String> {
-        self.with(py, |trainer, model| trainer.end_epoch(model))
+    /// Closes the epoch: its means.
+    fn end_epoch<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        values::give(py, &self.with(py, |trainer, model| trainer.end_epoch(model))?)
     }
 
     /// The loss of an evaluation, from each task's sum of weighted losses and of label weights.

@@ -5,10 +5,9 @@ use std::sync::Mutex;
 
 use numpy::PyArray1;
 use pyo3::prelude::*;
-use serde_json::Value;
 
 use super::arrays::floats;
-use super::door;
+use super::{door, values};
 use crate::error::Result;
 use crate::value_error;
 use crate::weighting::standalone::{Known, Matrix};
@@ -32,12 +31,9 @@ impl PyWeighting {
 #[pymethods]
 impl PyWeighting {
     #[new]
-    fn new(py: Python<'_>, description: &str) -> PyResult<Self> {
-        door::run(py, || {
-            let description: Value =
-                serde_json::from_str(description).map_err(|error| value_error!("weighting: {error}"))?;
-            Ok(Self { weighting: Mutex::new(Standalone::new(&description)?) })
-        })
+    fn new(py: Python<'_>, description: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let description = values::read(description, "weighting")?;
+        door::run(py, || Ok(Self { weighting: Mutex::new(Standalone::new(&description)?) }))
     }
 
     /// What it looks at: `"losses"`, `"gramian"` or `"jacobian"`.

@@ -119,8 +119,8 @@ impl Trainer {
         }
         let state = serde_json::to_string(&self.state(model)).map_err(|error| value_error!("checkpoint: {error}"))?;
         contents.text("state", state);
-        contents.text("description", model.description());
-        contents.text("settings", self.settings());
+        contents.text("description", model.describe().to_string());
+        contents.text("settings", self.settings().to_string());
         contents.text("extra", extra.to_owned());
         arrays.iter().for_each(|(name, bytes)| contents.bytes(&format!("{ARRAYS}{name}"), *bytes));
         Ok(contents)
@@ -172,10 +172,10 @@ impl Trainer {
     }
 
     fn read(&self, model: &mut Model, contents: &Contents<'_>) -> Result<Checkpoint> {
-        let renewed = |text: &str| renewed_settings(&json(text)?);
-        same(&renewed(&self.settings())?, &renewed(contents.get_text("settings")?)?, "settings")?;
+        let stored = json(contents.get_text("settings")?)?;
+        same(&renewed_settings(&self.settings())?, &renewed_settings(&stored)?, "settings")?;
         let stored = json(contents.get_text("description")?)?;
-        same_model(&json(&model.description())?, &description::renewed(&stored)?)?;
+        same_model(&model.describe(), &description::renewed(&stored)?)?;
         let parameters = model.fetch(contents)?.into_iter().map(<[f32]>::to_vec).collect();
         let losses = model.read_losses(&stored)?;
         let relation = model.fetch_relation(contents)?;
@@ -195,7 +195,7 @@ impl Trainer {
             .map_err(|error| value_error!("damaged state ({error})"))?;
         let observe = self.decider.observed.wanted();
         let threads = Threads::new(&self.threads.describe())?;
-        let mut fresh = Self::new(model, Settings { observe, threads, ..Settings::read(&self.settings())? })?;
+        let mut fresh = Self::new(model, Settings { observe, threads, ..Settings::of(&self.settings())? })?;
         let slot =
             |name: &&str| contents.get_tensor(&format!("optimizer/{name}"), &[model.net.dense()]).map(<[f32]>::to_vec);
         fresh.updater.slots = fresh.updater.optimizer.slots().iter().map(slot).collect::<Result<_>>()?;

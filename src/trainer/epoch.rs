@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Trainer;
 use super::batches::Slices;
@@ -339,13 +339,13 @@ impl Trainer {
         self.total(sums, weights, added)
     }
 
-    /// Closes the epoch: `{"loss", "objective", "tasks", "labels", "lr", "regularizers", "terms", "observed", "metrics"}` as JSON,
+    /// Closes the epoch: `{"loss", "objective", "tasks", "labels", "lr", "regularizers", "terms", "observed", "metrics"}`,
     /// with `null` for a task without a label and for an objective that is the loss; the terms in the order of the
     /// network's names.
     ///
     /// # Errors
     /// As [`Trainer::step`], for what still waits for the rest of its accumulation.
-    pub fn end_epoch(&mut self, model: &mut Model) -> Result<String> {
+    pub fn end_epoch(&mut self, model: &mut Model) -> Result<Value> {
         self.flush(model, false)?;
         let loss = self.running();
         let minimized = self.minimizes_another() && self.epoch.sums.steps > 0;
@@ -364,6 +364,6 @@ impl Trainer {
         self.epoch.mixed = None;
         self.epoch.sums =
             Epoch::new(model.tasks.len(), self.updater.regularizers.len(), self.scratch.losses.terms.len()).sums;
-        Ok(line.to_string())
+        Ok(line)
     }
 }

@@ -19,7 +19,7 @@ mod threads;
 mod updater;
 mod ways;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::data::Data;
 use crate::error::Result;
@@ -90,13 +90,18 @@ impl Trainer {
         Ok(())
     }
 
-    /// The settings with every default filled in, as JSON.
-    pub fn settings(&self) -> String {
+    /// The settings with every default filled in, as [`Settings::of`] reads them.
+    pub fn settings(&self) -> Value {
         json!({"optimizer": self.updater.optimizer.describe(), "schedule": self.updater.schedule.describe(),
                "weighting": self.decider.weighting.describe(), "clip_norm": self.updater.clip_norm, "accumulate": self.clock.accumulate,
                "regularizers": self.updater.regularizers.iter().map(|term| term.regularizer.describe()).collect::<Vec<_>>(),
                "seed": self.clock.seed})
-        .to_string()
+    }
+
+    /// The factor of each task's loss in the objective, up to one for all, if nothing changes that.
+    pub fn constant_weights(&self) -> Option<&[f64]> {
+        let claims = self.decider.requirements.claims;
+        Some(&self.decider.lambdas[..]).filter(|_| claims.even || !claims.looks)
     }
 
     /// Batches a step.

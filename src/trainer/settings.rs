@@ -37,19 +37,10 @@ pub struct Settings {
 
 impl Settings {
     /// Reads `{"optimizer", "schedule", "weighting", "regularizers", "clip_norm", "accumulate", "seed", "threads", "observe"}`;
-    /// what is
-    /// missing or null has its default.
+    /// what is missing or null has its default.
     ///
     /// # Errors
     /// Whatever is unknown or out of range.
-    pub fn read(text: &str) -> Result<Self> {
-        Self::of(&serde_json::from_str(text).map_err(|error| value_error!("settings: {error}"))?)
-    }
-
-    /// As [`Settings::read`].
-    ///
-    /// # Errors
-    /// As there.
     pub fn of(settings: &Value) -> Result<Self> {
         let or = |key: &str, default: &str| match &settings[key] {
             Value::Null => Value::from(default),

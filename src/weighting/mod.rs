@@ -101,6 +101,8 @@ pub struct Claims {
     pub validates: bool,
     /// Whether it looks at anything of the batch at all, losses included; if not, its weights are its constants.
     pub looks: bool,
+    /// Whether all tasks of a batch weigh the same, whatever the batch is.
+    pub even: bool,
     /// Whether it wants to see the losses of the batch again after the step, in [`Weighting::look_back`].
     pub looks_back: bool,
     /// Whether it keeps gradients from step to step, so that their numbers must mean the same in each.
@@ -120,6 +122,7 @@ impl Default for Claims {
             parts: 1,
             validates: false,
             looks: true,
+            even: false,
             looks_back: false,
             keeps_gradients: false,
             acts_like: ActsLike::Own,

@@ -9,7 +9,6 @@ far the conditions of its program are from being met, for each precision of the 
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import warnings
@@ -214,7 +213,7 @@ class Method:
 
 def core(weighting: Any) -> Any:
     """What is behind a weighting: its weights are of double precision whatever the Gramian is of."""
-    return _core.Weighting(json.dumps(weighting.describe()))
+    return _core.Weighting(weighting.describe())
 
 
 def mean(seen: Seen) -> float:

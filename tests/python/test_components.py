@@ -124,7 +124,7 @@ def test_unknown_names_and_other_families_are_refused():
 
 
 def test_lr_belongs_to_an_optimizer_given_by_name():
-    assert '"lr":0.5' in pt.Trainer(make_model(), "sgd", lr=0.5)._core.settings.replace(" ", "")
+    assert pt.Trainer(make_model(), "sgd", lr=0.5)._core.settings["optimizer"]["lr"] == 0.5
     with pytest.raises(TypeError, match=r"`lr` should be given to the optimizer: pt.optim.SGD\(lr=0.5\)"):
         pt.Trainer(make_model(), pt.optim.SGD(), lr=0.5)
     trainer = pt.Trainer(make_model(), pt.optim.AdamW(lr={"encoder": 1e-12, "heads": 1e-2}))

@@ -2,7 +2,6 @@
 
 import errno
 import gc
-import json
 import os
 import subprocess
 import sys
@@ -25,7 +24,7 @@ def make(width=3):
         "tasks": [{"name": "a", "loss": "cross_entropy", "classes": 2}],
         "encoder": {"name": "mlp", "hidden": [64, 64]},
     }
-    return _core.Model(json.dumps(description))
+    return _core.Model(description)
 
 
 def rows(x=X, y=Y):
@@ -49,7 +48,7 @@ def train(trainer, poll=None):
 
 
 def test_the_core_tells_how_far_it_is():
-    done, total, mean = train(_core.Trainer(make(), "{}"))[0]
+    done, total, mean = train(_core.Trainer(make(), {}))[0]
     assert 0 < done <= total == ROWS
     assert 0 < mean < 1
 
@@ -61,7 +60,7 @@ def test_other_threads_run_while_the_core_trains():
         while not stop.wait(0.001):
             turns.append(time.perf_counter())
 
-    trainer = _core.Trainer(make(), "{}")
+    trainer = _core.Trainer(make(), {})
     data = rows(np.tile(X, (10, 1)), np.tile(Y, 10))
     other = threading.Thread(target=take_turns)
     other.start()
@@ -75,7 +74,7 @@ def test_other_threads_run_while_the_core_trains():
 
 def test_a_busy_object_refuses_instead_of_waiting_for_itself():
     model = make()
-    trainer = _core.Trainer(model, "{}")
+    trainer = _core.Trainer(model, {})
     data = rows()
     said = set()
 
@@ -98,7 +97,7 @@ def test_what_a_callback_raises_comes_back_as_it_is():
     def fail():
         raise OwnError("mine")
 
-    trainer = _core.Trainer(make(), "{}")
+    trainer = _core.Trainer(make(), {})
     with pytest.raises(OwnError, match="mine"):
         train(trainer, fail)
     assert 0 < trainer.batches <= ROWS

@@ -1,6 +1,5 @@
 """Metrics against scikit-learn and by hand: on labelled rows only, NaN where undefined."""
 
-import json
 import subprocess
 import sys
 
@@ -461,7 +460,7 @@ def test_only_metrics_that_need_them_keep_raw_outputs(data):
     y = {"kind": (data.x[:, 0] > 0).astype(int), "age": data.x[:, 1]}
     model = pt.MultiTaskModel(8, tasks=[pt.Task("kind", classes=2), pt.Task("age", metrics=["mae", own, "spearman"])])
     scores = Scores(model)
-    assert [each["keep"] for each in json.loads(scores.wanted)] == [False, True]
+    assert [each["keep"] for each in scores.wanted] == [False, True]
     history = pt.Trainer(model, "sgd", lr=1e-12).fit((data.x, y), epochs=1, batch_size=50, progress=False)
     assert seen["rows"] == 160
     assert list(history.columns)[:6] == ["epoch", "loss", "kind/loss", "kind/accuracy", "age/loss", "age/mae"]

@@ -1,6 +1,5 @@
 """Every sharing scheme against a plain PyTorch transcription of its paper, in double precision."""
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -302,7 +301,7 @@ def sampled(monkeypatch):
         stages.append([case.network.branching[task] for task in case.names])
 
         def noise():
-            layers = json.loads(case.model._core.summary())["layers"]
+            layers = case.model._core.summary()["layers"]
             nodes = [node for node, layer in enumerate(layers) if layer["kind"] == "Stitch"]
             for node, choices in zip(nodes, stages, strict=True):
                 stream = Stream(seed, 3, step, node)

@@ -1,6 +1,5 @@
 """Weightings without a trainer: `weights` and `aggregate` on NumPy and torch."""
 
-import json
 import pickle
 from copy import deepcopy
 
@@ -117,7 +116,7 @@ def test_weights_say_the_same_as_directions(info):
     needs = info["traits"]["needs"]
     given = {"losses": np.array([2.0, 3.0]), "gramian": J @ J.T, "jacobian": J}[needs]
     losses = {} if needs == "losses" else {"losses": np.array([2.0, 3.0])}
-    said, direction = _core.Weighting(json.dumps(made(info).describe())).weigh(losses=np.array([2.0, 3.0]), jacobian=J)
+    said, direction = _core.Weighting(made(info).describe()).weigh(losses=np.array([2.0, 3.0]), jacobian=J)
     if said is None:
         with pytest.raises(ValueError, match="is no weighted sum of the gradients: use `aggregate`"):
             made(info).weights(given, **losses)
@@ -220,10 +219,10 @@ def test_what_learned_nothing_takes_any_number_of_tasks(info):
 
 
 def test_a_state_can_be_kept_and_restored():
-    core = _core.Weighting('{"name": "equal"}')
+    core = _core.Weighting({"name": "equal"})
     core.weigh(losses=np.ones(2))
     value, arrays = core.state()
-    other = _core.Weighting('{"name": "equal"}')
+    other = _core.Weighting({"name": "equal"})
     other.restore(value, arrays)
     assert other.state() == core.state()
     with pytest.raises(ValueError, match="`state` should be what the state of a weighting gave; got 3"):

@@ -28,7 +28,7 @@ class Component:
             object.__setattr__(self, key, given.get(key, default))
 
     def _check(self, given: dict[str, Any]) -> None:
-        _core.check(self.family, json.dumps({"name": self.name, **given}))
+        _core.check(self.family, {"name": self.name, **given})
 
     @staticmethod
     def _plain(value: Any, argument: str) -> Any:

@@ -1,7 +1,6 @@
 """The registry: a class for each component that the core has, by family and name."""
 
 import inspect
-import json
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -12,7 +11,7 @@ from .by_label import Loss
 from .component import Component
 from .standalone import Weighting
 
-REGISTRY: list[dict[str, Any]] = json.loads(_core.components())
+REGISTRY: list[dict[str, Any]] = _core.components()
 
 #: Families whose components can do more than hold their arguments.
 BASES: dict[str, type[Component]] = {"weighting": Weighting, "loss": Loss}
@@ -30,7 +29,7 @@ def component(family: str, value: Any, argument: str) -> Component:
             raise TypeError(f"`{argument}` should be one of pt.{family}; got {value!r} of pt.{value.family}")
         return value
     if isinstance(value, str):
-        _core.check(family, json.dumps({"name": value}))
+        _core.check(family, {"name": value})
         return _CLASSES[family, value]()
     names = listed(info["name"] for info in REGISTRY if info["family"] == family)
     raise TypeError(f"`{argument}` should be one of pt.{family} or its name ({names}); got {value!r}")

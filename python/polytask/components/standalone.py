@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any, TypeVar
 
@@ -101,7 +100,7 @@ class Weighting(Component):
 
     def _made(self) -> _core.Weighting:
         if not hasattr(self, "_held"):
-            object.__setattr__(self, "_held", _core.Weighting(json.dumps(self.describe())))
+            object.__setattr__(self, "_held", _core.Weighting(self.describe()))
         return self._held
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The model: what goes in, what is shared, what comes out."""
 
 import copy
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -106,7 +105,7 @@ class MultiTaskModel:
             "seed": whole(seed, "`seed`", 0),
         }
         most = None if max_parameters is None else whole(max_parameters, "`max_parameters`")
-        core = _core.Model(json.dumps(description), [custom_loss.wrap(task) for task in checked], most)
+        core = _core.Model(description, [custom_loss.wrap(task) for task in checked], most)
         self._take(core, described, checked)
 
     def _take(self, core: _core.Model, inputs: Inputs, tasks: Sequence[Task]) -> None:
@@ -218,7 +217,7 @@ class MultiTaskModel:
     def summary(self) -> Summary:
         """The layers, whom they serve and their parameters, and how many single-task networks would need."""
         scales = {task.name: str(task.scaling or task.scale) for task in self.tasks if task.scale is not None}
-        return Summary(**json.loads(self._core.summary()), scales=scales)
+        return Summary(**self._core.summary(), scales=scales)
 
     def freeze(self, *below: str) -> None:
         """Keeps everything below these paths as it is, from the next step on: `freeze("encoder", "heads.income")`;
@@ -326,7 +325,7 @@ class MultiTaskModel:
         dropped = [m.name for metrics in self.metrics for m in metrics if not m.named]
         if dropped:
             _log.warning("metrics that are Python callables are not saved: %s", listed(dropped))
-        self._core.set_notes(json.dumps(self._notes()))
+        self._core.set_notes(self._notes())
         self._core.save(fspath(path))
 
     @classmethod
@@ -354,7 +353,7 @@ class MultiTaskModel:
     ) -> None:
         """Becomes the model that `read` reads; with losses and lists of metrics by task that are none of our own."""
         core = read()
-        description = json.loads(core.description)
+        description = core.description
         notes = description.get("face") or {}
         inputs = Inputs.restore(description["inputs"], notes.get("inputs"))
         tasks = predictions.restored(description["tasks"], notes.get("tasks"), losses, metrics or {})
@@ -364,7 +363,7 @@ class MultiTaskModel:
 
     def __getstate__(self) -> dict[str, Any]:
         """What `save` writes, the Python losses and metrics that no file keeps, and attributes of the caller's."""
-        self._core.set_notes(json.dumps(self._notes()))
+        self._core.set_notes(self._notes())
         foreign = [task for task in self.tasks if any(not metric.named for metric in task.metrics or ())]
         return {
             "file": self._core.to_bytes(),
@@ -408,7 +407,7 @@ class MultiTaskModel:
             raise
 
     def __repr__(self) -> str:
-        description = json.loads(self._core.description)
+        description = self._core.description
         parts = {family: make(family, description[family]) for family in ("encoder", "sharing", "head")}
         shown = "".join(f"    {family}={part!r},\n" for family, part in parts.items())
         tasks = "".join(f"        {task!r},\n" for task in self.tasks)

@@ -1,6 +1,5 @@
 """From the core's outputs to what people see: shapes, decisions, restored tasks."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -76,7 +75,7 @@ def decided(task: Task, kind: str, p: np.ndarray, threshold: float | Mapping[str
 def opened(path: str) -> tuple[_core.Model, dict[str, Any]]:
     """The core's model of a file, and its description."""
     core = _core.Model.load(path)
-    return core, json.loads(core.description)
+    return core, core.description
 
 
 def restored(

@@ -1,6 +1,5 @@
 """Parameters from one model to another: more tasks, fewer tasks, another model's encoder."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,11 +32,11 @@ def rebuilt(core: _core.Model, features: Sequence[str], tasks: Sequence[Task]) -
     feature = next((c for task in tasks for c in task.columns if c in features), None)
     if feature is not None:
         raise ValueError(f"column `{feature}` is a feature of this model and cannot be a target")
-    description = json.loads(core.description)
+    description = core.description
     known = {task["name"]: task for task in description["tasks"]}
     described = [known.get(task.name) or task.describe() for task in tasks]
     description.update(tasks=described, frozen=[], face=None)
-    return _core.Model(json.dumps(description), [custom_loss.wrap(task) for task in tasks], core.max_parameters)
+    return _core.Model(description, [custom_loss.wrap(task) for task in tasks], core.max_parameters)
 
 
 def copy(source: _core.Model, target: _core.Model) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import math
 import os
@@ -196,7 +195,7 @@ class Loop:
             _log.warning("interrupted: the model is as after step %s (and %r)", self.core.steps, error)
         finally:
             if self.scores is not None:
-                self.core.measure("[]")
+                self.core.measure([])
             for release in self.held.values():
                 release()
             self._log_warning()
@@ -223,7 +222,7 @@ class Loop:
 
     def _prepare(self) -> None:
         self.scores = self._scores()
-        self.core.measure(self.scores.wanted if self.metrics else "[]")
+        self.core.measure(self.scores.wanted if self.metrics else [])
         batches = self.batches
         accumulate = self.core.accumulate
         total = None if batches is None else self.first_step + self.epochs * -(-batches // accumulate)
@@ -233,7 +232,7 @@ class Loop:
             self.core.validate_on((sets[0] if len(sets) == 1 else labels.joined(sets, self._labels)).core())
         if isinstance(self.data, Rows):
             self.core.balance(self.data.core())
-        elif any("balanced" in json.dumps(task.describe()["loss"]) for task in self.model.tasks):
+        elif any("balanced" in task.describe()["loss"].values() for task in self.model.tasks):
             inputs = self.model.inputs
             sizes = inputs.numeric, inputs.code_columns
             self.core.balance(labels.without_features(self.data, self._labels, *sizes).core())
@@ -241,7 +240,7 @@ class Loop:
     def _compare_losses_beforehand(self) -> None:
         """Says before the first step, of some rows, whether one task will drown another."""
         sets = in_memory(self.data)
-        if self.core.steps > 0 or len(self.names) < 2 or self._constant_weights() is None or sets is None:
+        if self.core.steps > 0 or len(self.names) < 2 or self.core.constant_weights is None or sets is None:
             return
         if any(task.custom for task in self.model.tasks):  # people's own losses see training and evaluation alone
             return
@@ -253,7 +252,7 @@ class Loop:
 
     def _compare_losses(self, losses: Sequence[float]) -> None:
         """Warns if the tasks' parts of the objective differ by more than 100 times, and stay so."""
-        lambdas = self._constant_weights() or [0.0] * len(losses)
+        lambdas = self.core.constant_weights or [0.0] * len(losses)
         parts = {name: w * loss for name, w, loss in zip(self.names, lambdas, losses, strict=True) if w * loss > 0}
         if not parts:
             return
@@ -264,18 +263,6 @@ class Loop:
                          'out: one may drown the other; see Task(scale="standardize") for targets in units of their '
                          "own, Task(weight=...), and weightings such as pt.weighting.Uncertainty",
                          high, parts[high], parts[high] / parts[low], low, parts[low])  # fmt: skip
-
-    def _constant_weights(self) -> list[float] | None:
-        """The factors of the tasks' losses in the objective, if nothing changes them."""
-        weighting = json.loads(self.core.settings)["weighting"]
-        own = [task.weight for task in self.model.tasks]
-        if weighting["name"] in ("equal", "mean"):
-            return own
-        given = weighting.get("task_weights") if weighting["name"] == "static" else None
-        if not given:
-            return own if given is not None else None
-        each = [given.get(name, 1.0) for name in self.names] if isinstance(given, dict) else given
-        return [weight * factor for weight, factor in zip(own, each, strict=True)]
 
     def _epoch(self, bar: Progress, within: bool) -> None:
         """One epoch, or the rest of one that began before a checkpoint."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -41,20 +41,18 @@ class Scores:
         return any(others.metrics for others in self._others)
 
     @property
-    def wanted(self) -> str:
+    def wanted(self) -> list[dict[str, Any]]:
         """What the core is to count and to keep."""
         each = zip(self._model.tasks, self._model.kinds, self._counted, self._others, strict=True)
-        return json.dumps(
-            [
-                {
-                    "kind": kind,
-                    "metrics": names,
-                    "keep": bool(others.metrics),
-                    "scale": task.scaling and task.scaling.affine,
-                }
-                for task, kind, names, others in each
-            ]
-        )
+        return [
+            {
+                "kind": kind,
+                "metrics": names,
+                "keep": bool(others.metrics),
+                "scale": task.scaling and task.scaling.affine,
+            }
+            for task, kind, names, others in each
+        ]
 
     def add(self, rows: Rows, raw: Sequence[np.ndarray]) -> None:
         """Raw outputs `[rows, width]` of each task for these rows, where they were kept."""

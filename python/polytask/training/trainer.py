@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -95,7 +94,7 @@ class Trainer:
             "threads": self.threads,
             "seed": self.seed,
         }
-        self._core = _core.Trainer(model._core, json.dumps(settings))
+        self._core = _core.Trainer(model._core, settings)
         self._foreign = any(task.custom for task in model.tasks)
         self.history = History()
         self.stopping = False
@@ -220,7 +219,7 @@ class Trainer:
     def _end_epoch(self) -> dict[str, Any]:
         """Ends the core's epoch, complete or broken off; gives its means."""
         batches = self._core.batches
-        means: dict[str, Any] = json.loads(self._core.end_epoch())
+        means: dict[str, Any] = self._core.end_epoch()
         self._done += batches
         self._note_threads()
         return means
@@ -308,7 +307,7 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a checkpoint would have, as bytes, and the callbacks themselves."""
-        settings = {**json.loads(self._core.settings), "observe": self.observe, "threads": self.threads}
+        settings = {**self._core.settings, "observe": self.observe, "threads": self.threads}
         ours = {"_core": None, "_loop": None, "settings": settings, "checkpoint": self._core.to_bytes("", [])}
         return {**vars(self), **ours}
 
@@ -316,7 +315,7 @@ class Trainer:
         settings = state.pop("settings")
         checkpoint = state.pop("checkpoint")
         vars(self).update({"threads": "auto"} | state)
-        self._core = _core.Trainer(self.model._core, json.dumps(settings))
+        self._core = _core.Trainer(self.model._core, settings)
         self._core.take_over(self._core.read(checkpoint))
 
     def __copy__(self) -> Trainer:
@@ -361,7 +360,7 @@ class Trainer:
         return train.take(np.setdiff1d(np.arange(len(train)), held)), held_out
 
     def __repr__(self) -> str:
-        settings = json.loads(self._core.settings)
+        settings = self._core.settings
         shown = {key: settings[key] for key in ("optimizer", "schedule", "weighting")}
         parts = [f"{key}={value['name'] if isinstance(value, dict) else value!r}" for key, value in shown.items()]
         return f"Trainer({', '.join(parts)}, steps={self.steps}, epochs={self.epochs})"
@@ -393,7 +392,7 @@ def _optimizer(optimizer: Component | str | None, lr: Any) -> dict[str, Any]:
     if isinstance(optimizer, Component):
         raise TypeError(f"`lr` should be given to the optimizer: pt.optim.{type(optimizer).__name__}(lr={lr!r})")
     described["lr"] = plain(lr, "`lr`")
-    _core.check("optim", json.dumps(described))
+    _core.check("optim", described)
     return described
 
 

@@ -12,6 +12,7 @@ impl Weighting for Equal {
     fn claims(&self) -> Claims {
         Claims {
             looks: false,
+            even: true,
             acts_like: ActsLike::Sum,
             promises: &[Promise::Permutes, Promise::Positive, Promise::Count],
             ..Claims::default()

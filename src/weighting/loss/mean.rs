@@ -14,6 +14,7 @@ crate::component! {
 impl Weighting for Mean {
     fn claims(&self) -> Claims {
         Claims {
+            even: true,
             acts_like: ActsLike::Mean,
             promises: &[Promise::Permutes, Promise::Positive, Promise::One],
             ..Claims::default()

@@ -4,7 +4,7 @@ use polytask::label::{Counts, Labels, Targets};
 use polytask::loss;
 use polytask::loss::{Batch, Loss, Sums, TensorBatch};
 use serde_json::{Value, json};
-use tch::{IndexOp, Kind, Tensor};
+use tch::{IndexOp, Kind, Reduction, Tensor};
 
 /// A generator of its own: the same cases on every machine.
 struct Dice(u64);
@@ -120,6 +120,20 @@ impl Case {
         let gradient = Vec::<f64>::try_from(all.grad().view(-1)).unwrap();
         (loss.double_value(&[]), gradient, weight.double_value(&[]))
     }
+
+    /// The same by functions of libtorch.
+    fn libtorch(&self, description: &Value) -> Option<(f64, Vec<f64>, f64)> {
+        let (all, labels, weights) = self.tensors();
+        let raw = all.narrow(1, 0, self.width as i64);
+        let weights = weights.unwrap_or_else(|| Tensor::ones([self.rows as i64], (Kind::Double, tch::Device::Cpu)));
+        let (sum, weight) = match &self.truth {
+            Truth::Classes(_) => of_classes(description, &raw, &labels, &weights),
+            Truth::Values(_) => of_values(description, &raw, &labels, &weights),
+        }?;
+        (&sum * self.scale).backward();
+        let gradient = Vec::<f64>::try_from(all.grad().view(-1)).unwrap();
+        Some((sum.double_value(&[]), gradient, weight.double_value(&[])))
+    }
 }
 
 /// Labels within bounds, some of them missing, some of them at the bounds.
@@ -130,6 +144,88 @@ fn values(dice: &mut Dice, count: usize, low: f64, high: f64) -> Vec<f64> {
         .map(|_| if dice.index(4) == 0 { f64::NAN } else { dice.number(low, high) })
         .map(|y| if whole { y.round() } else { y })
         .collect()
+}
+
+/// A list of numbers in a description.
+fn list(value: &Value) -> Tensor {
+    Tensor::from_slice(&value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>())
+}
+
+/// Sum of weighted losses and sum of weights, over rows whose label is a class, by functions of libtorch; none of a loss that
+/// has nothing there.
+fn of_classes(description: &Value, raw: &Tensor, truth: &Tensor, weights: &Tensor) -> Option<(Tensor, Tensor)> {
+    let classes = raw.size()[1];
+    let own = |name: &str| match &description[name] {
+        Value::Array(_) => list(&description[name]),
+        _ => Tensor::ones([classes], (Kind::Double, tch::Device::Cpu)),
+    };
+    let kept = truth.ge(0);
+    let (raw, truth, weights) = (raw.index(&[Some(&kept)]), truth.index(&[Some(&kept)]), weights.index(&[Some(&kept)]));
+    let log = raw.log_softmax(1, Kind::Double);
+    match description["name"].as_str().unwrap() {
+        "cross_entropy" => {
+            let own = own("class_weights");
+            let smoothing = description["label_smoothing"].as_f64().unwrap();
+            let losses = log.cross_entropy_loss(&truth, Some(&own), Reduction::None, -100, smoothing);
+            Some(((&weights * losses).sum(Kind::Double), (&weights * own.index(&[Some(&truth)])).sum(Kind::Double)))
+        }
+        "focal" => {
+            let log = log.gather(1, &truth.unsqueeze(1), false).squeeze_dim(1);
+            let modulation = (log.exp() * -1.0 + 1.0).pow_tensor_scalar(description["gamma"].as_f64().unwrap());
+            let losses = -own("alpha").index(&[Some(&truth)]) * modulation * log;
+            Some(((&weights * losses).sum(Kind::Double), weights.sum(Kind::Double)))
+        }
+        _ => None,
+    }
+}
+
+/// The same over cells that have a label.
+fn of_values(description: &Value, raw: &Tensor, truth: &Tensor, weights: &Tensor) -> Option<(Tensor, Tensor)> {
+    let kept = truth.isnan().logical_not();
+    let truth = truth.nan_to_num(0.0, 0.0, 0.0);
+    let weights = weights.unsqueeze(1) * kept.to_kind(Kind::Double);
+    let losses = match description["name"].as_str().unwrap() {
+        "binary_cross_entropy" => {
+            let own = match &description["pos_weight"] {
+                Value::Number(weight) => Some(Tensor::from(weight.as_f64().unwrap())),
+                Value::Array(_) => Some(list(&description["pos_weight"])),
+                _ => None,
+            };
+            raw.binary_cross_entropy_with_logits(&truth, None::<Tensor>, own, Reduction::None)
+        }
+        "focal" => {
+            let entropy = raw.binary_cross_entropy_with_logits(&truth, None::<Tensor>, None::<Tensor>, Reduction::None);
+            let p = raw.sigmoid();
+            let hit: Tensor = &p * &truth + (1.0 - &p) * (1.0 - &truth);
+            let balance = match &description["alpha"] {
+                Value::Number(alpha) => Some(Tensor::from(alpha.as_f64().unwrap())),
+                Value::Array(_) => Some(list(&description["alpha"])),
+                _ => None,
+            };
+            let balance = balance.map_or(Tensor::from(1.0), |a| &a * &truth + (1.0 - &a) * (1.0 - &truth));
+            balance * entropy * (hit * -1.0 + 1.0).pow_tensor_scalar(description["gamma"].as_f64().unwrap())
+        }
+        "mean_squared" => raw.mse_loss(&truth, Reduction::None),
+        "mean_absolute" => raw.l1_loss(&truth, Reduction::None),
+        "huber" => raw.huber_loss(&truth, Reduction::None, description["delta"].as_f64().unwrap()),
+        "poisson" => raw.poisson_nll_loss(&truth, true, false, 1e-8, Reduction::None),
+        "quantile" => {
+            let quantiles = list(&description["quantiles"]);
+            let error = truth.unsqueeze(2) - raw.view([raw.size()[0], truth.size()[1], -1]);
+            let pinball = (&quantiles * &error).maximum(&((quantiles - 1.0) * &error));
+            pinball.mean_dim(2, false, Kind::Double)
+        }
+        "gaussian_nll" => {
+            let pairs = raw.view([raw.size()[0], -1, 2]);
+            let variance = pairs.i((.., .., 1)).softplus() + description["epsilon"].as_f64().unwrap();
+            let error = pairs.i((.., .., 0)) - &truth;
+            (variance.log() + error.square() / variance) * 0.5
+        }
+        _ => return None,
+    };
+    // `where` and not a product alone: a missing label must not leave 0 * inf in the gradient.
+    let losses = losses.where_self(&kept, &Tensor::from(0.0_f64));
+    Some(((&weights * losses).sum(Kind::Double), weights.sum(Kind::Double)))
 }
 
 /// Descriptions with arguments beside the defaults, and tasks that fit them: `(description, classes, outputs)`.
@@ -194,6 +290,11 @@ fn values_and_gradients_are_those_of_autograd() {
     every_case(|loss, description, case| {
         let (sum, gradient, weight) = case.kernel(loss);
         let (want_sum, want_gradient, want_weight) = case.reference(loss);
+        if let Some((sum, gradient, weight)) = case.libtorch(description) {
+            assert!(near(want_sum, sum, 1e-9) && near(want_weight, weight, 1e-12), "{description} {want_sum} {sum}");
+            let worst = gradient.iter().zip(&want_gradient).all(|(known, found)| near(*found, *known, 1e-9));
+            assert!(worst, "{description}: the formula's gradient is not libtorch's");
+        }
         assert!(near(sum, want_sum, 1e-9), "{description} {sum} {want_sum}");
         assert!(near(weight, want_weight, 1e-12), "{description} {weight} {want_weight}");
         for (i, (got, want)) in gradient.iter().zip(&want_gradient).enumerate() {

@@ -1,7 +1,7 @@
-//! Every regularizer against libtorch's autograd in `f64`.
+//! Every regularizer's loops against its formula, and that against the same written out, by libtorch's autograd in `f64`.
 
 use polytask::parameters::path::Path;
-use polytask::regularizer::{self, Piece, Places};
+use polytask::regularizer::{self, Piece, Places, Regularizer};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
@@ -52,6 +52,81 @@ fn description(name: &str) -> Value {
     description
 }
 
+/// The weights alone, in one tensor.
+fn weights(all: &Tensor) -> Tensor {
+    let piece = |start: usize, size: usize| all.narrow(0, start as i64, size as i64);
+    let heads = HEADS.map(|start| piece(start, OUT * IN));
+    Tensor::cat(&[piece(0, 20), piece(20, 15), Tensor::cat(&heads, 0)], 0)
+}
+
+/// The heads `[tasks, out, in]`.
+fn heads(all: &Tensor) -> Tensor {
+    let head = |start: usize| all.narrow(0, start as i64, (OUT * IN) as i64).reshape([OUT as i64, IN as i64]);
+    Tensor::stack(&HEADS.map(head), 0)
+}
+
+/// `sum sqrt(s^2 + smoothing)` over the singular values.
+fn smoothed(matrix: &Tensor, smoothing: f64) -> Tensor {
+    let (_, values, _) = matrix.svd(true, true);
+    (values.square() + smoothing).sqrt().sum(Kind::Double)
+}
+
+/// `tr(W M W^T)` for columns of `W` that are the tasks'.
+fn form(rows: &Tensor, matrix: &Tensor) -> Tensor {
+    (matrix.matmul(rows) * rows).sum(Kind::Double)
+}
+
+fn matrix(values: &[f64]) -> Tensor {
+    Tensor::from_slice(values).reshape([TASKS as i64, TASKS as i64])
+}
+
+/// The same over all parameters, written out for these places and arguments; the relation at hand is taken as fixed.
+fn written_out(description: &Value, all: &Tensor, regularizer: &dyn Regularizer) -> Option<Tensor> {
+    let number = |key: &str| description[key].as_f64().unwrap();
+    let (heads, weights) = (heads(all), weights(all));
+    let rows = heads.reshape([TASKS as i64, -1]);
+    let fixed = || matrix(regularizer.relation().unwrap());
+    let value = match description["name"].as_str().unwrap() {
+        "l1" => weights.abs().sum(Kind::Double),
+        "l2" => weights.square().sum(Kind::Double),
+        "elastic_net" => weights.abs().sum(Kind::Double) * 0.2 + weights.square().sum(Kind::Double) * 0.8,
+        "group_lasso" => heads.square().sum_dim_intlist(&[0i64, 1][..], false, Kind::Double).sqrt().sum(Kind::Double),
+        "trace_norm" => smoothed(&rows, number("smoothing")),
+        "tensor_trace_norm" => {
+            let unfold = |axes: [i64; 3]| {
+                let turned = heads.permute(axes);
+                turned.reshape([turned.size()[0], -1])
+            };
+            let all = [[0, 1, 2], [1, 0, 2], [2, 0, 1]].map(|axes| smoothed(&unfold(axes), number("smoothing")));
+            &all[0] + &all[1] + &all[2]
+        }
+        "mean_regularized" => (&rows - rows.mean_dim(0, true, Kind::Double)).square().sum(Kind::Double),
+        "pairwise" => form(&rows, &matrix(&[2.0, -1.0, -1.0, -1.0, 2.0, -1.0, -1.0, -1.0, 2.0])),
+        "graph_laplacian" => form(&rows, &matrix(&[1.0, -1.0, 0.0, -1.0, 1.5, -0.5, 0.0, -0.5, 0.5])),
+        "task_relation" => form(&rows, &fixed().inverse()),
+        "clustered" => {
+            // Two clusters: eigenvalues 1 / within, 1 / within and 1 / between in sum.
+            let mean = rows.mean_dim(0, true, Kind::Double);
+            let common = mean.square().sum(Kind::Double) * 0.25 * TASKS as f64;
+            common + form(&(&rows - mean), &(fixed() * 6.0).inverse())
+        }
+        "orthogonality" => {
+            let shared = all.narrow(0, 0, 20).reshape([4, IN as i64]);
+            let own = all.narrow(0, 20, 15).reshape([3, IN as i64]);
+            shared.matmul(&own.tr()).square().sum(Kind::Double)
+        }
+        _ => return None,
+    };
+    Some(value * number("strength"))
+}
+
+/// A value, and its gradient.
+fn slopes(value: &Tensor, all: &Tensor) -> (f64, Tensor) {
+    // What does not take part has zeros.
+    let whole = value + all.sum(Kind::Double) * 0.0;
+    (value.double_value(&[]), Tensor::run_backward(&[whole], &[all], true, false).remove(0))
+}
+
 #[test]
 fn values_and_gradients_are_those_of_autograd() {
     for info in regularizer::infos() {
@@ -66,9 +141,14 @@ fn values_and_gradients_are_those_of_autograd() {
         let mut gradient = vec![1.0; SIZE];
         let value = regularizer.add(&places, &parameters(), Some(&mut gradient));
         let all = Tensor::from_slice(&parameters()).set_requires_grad(true);
-        let want = regularizer.formula(&places, &all);
-        want.backward();
-        let want = want.double_value(&[]);
+        let formula = regularizer.formula(&places, &all);
+        if let Some(known) = written_out(&description, &all, &*regularizer) {
+            let (known, found) = (slopes(&known, &all), slopes(&formula, &all));
+            assert!((known.0 - found.0).abs() < 1e-9 * known.0.abs().max(1.0), "{description}: {known:?} {found:?}");
+            assert!((known.1 - found.1).abs().max().double_value(&[]) < 1e-9, "{description}");
+        }
+        formula.backward();
+        let want = formula.double_value(&[]);
         assert!((value - want).abs() < 1e-9, "{description}: {value} {want}");
         assert_eq!(value, regularizer.add(&places, &parameters(), None::<&mut [f64]>), "{description}");
         for (i, (got, want)) in gradient.iter().zip(Vec::<f64>::try_from(all.grad()).unwrap()).enumerate() {

@@ -63,6 +63,8 @@ pub enum Promise {
     Permutes,
     /// No task conflicts with the direction.
     Safe,
+    /// No task does, if their gradients are independent.
+    SafeIndependent,
     /// Neither of two tasks does.
     SafePair,
     /// The direction is linear in each row's scale, the others held.

@@ -30,7 +30,13 @@ impl Weighting for ConFig {
             needs: Needs::Gramian,
             acts_like: ActsLike::Sum,
             bounded: false,
-            promises: &[Promise::Weighted, Promise::Permutes, Promise::Homogeneous, Promise::Impartial, Promise::Safe],
+            promises: &[
+                Promise::Weighted,
+                Promise::Permutes,
+                Promise::Homogeneous,
+                Promise::Impartial,
+                Promise::SafeIndependent,
+            ],
             ..Claims::default()
         }
     }

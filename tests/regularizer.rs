@@ -168,11 +168,20 @@ fn single_precision_follows_double() {
         let wide: Vec<f64> = narrow.iter().map(|w| f64::from(*w)).collect();
         let (mut single, mut double) = (vec![0.0_f32; SIZE], vec![0.0_f64; SIZE]);
         let value = narrower.add(&places, &narrow, Some(&mut single));
+        let all = Tensor::from_slice(&narrow).set_requires_grad(true);
+        let formula = narrower.formula(&places, &all);
+        assert_eq!((formula.kind(), formula.size()), (Kind::Float, Vec::new()), "{}", info.name);
+        formula.backward();
+        let slopes = Vec::<f32>::try_from(all.grad()).unwrap();
         let want = wider.add(&places, &wide, Some(&mut double));
         assert!((value - want).abs() < 1e-6 * want, "{}: {value} {want}", info.name);
         let largest = double.iter().fold(0.0_f64, |most, d| most.max(d.abs()));
-        let worst = single.iter().zip(&double).fold(0.0_f64, |most, (s, d)| most.max((f64::from(*s) - d).abs()));
-        assert!(worst < 5e-6 * largest, "{}: {worst} of {largest}", info.name);
+        let by_formula = formula.double_value(&[]);
+        assert!((by_formula - want).abs() < 1e-6 * want, "{} by its formula: {by_formula} {want}", info.name);
+        for (way, single) in [("loops", &single), ("formula", &slopes)] {
+            let worst = single.iter().zip(&double).fold(0.0_f64, |most, (s, d)| most.max((f64::from(*s) - d).abs()));
+            assert!(worst < 5e-6 * largest, "{} by its {way}: {worst} of {largest}", info.name);
+        }
     }
 }
 

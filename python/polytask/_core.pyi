@@ -397,8 +397,8 @@ class Weighting:
     def reset(self) -> None:
         """Forgets all calls."""
 
-    def state(self) -> tuple[str, dict[str, _Floats]]:
-        """What it has learned, as JSON and arrays by name."""
+    def state(self) -> tuple[Any, dict[str, _Floats]]:
+        """What it has learned: small things, and arrays by name."""
 
-    def restore(self, value: str, arrays: Mapping[str, _Floats] = ...) -> None:
+    def restore(self, value: Any, arrays: Mapping[str, _Floats] = ...) -> None:
         """Continues from what `state` gave."""

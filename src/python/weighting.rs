@@ -9,7 +9,6 @@ use pyo3::prelude::*;
 use super::arrays::floats;
 use super::{door, values};
 use crate::error::Result;
-use crate::value_error;
 use crate::weighting::standalone::{Known, Matrix};
 use crate::weighting::{Standalone, State};
 
@@ -94,19 +93,17 @@ impl PyWeighting {
         })
     }
 
-    /// What it has learned, as JSON and arrays by name.
-    fn state<'py>(&self, py: Python<'py>) -> PyResult<(String, Arrays<'py>)> {
+    /// What it has learned: small things, and arrays by name.
+    fn state<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Arrays<'py>)> {
         let State { value, arrays } = self.with(py, |weighting| Ok(weighting.state()))?;
         let arrays = arrays.into_iter().map(|(name, values)| (name, PyArray1::from_vec(py, values)));
-        Ok((value.to_string(), arrays.collect()))
+        Ok((values::give(py, &value)?, arrays.collect()))
     }
 
     /// Continues from what `state` gave.
     #[pyo3(signature = (value, arrays=BTreeMap::new()))]
-    fn restore(&self, py: Python<'_>, value: &str, arrays: BTreeMap<String, Vec<f32>>) -> PyResult<()> {
-        self.with(py, |weighting| {
-            let value = serde_json::from_str(value).map_err(|error| value_error!("`state`: {error}"))?;
-            weighting.restore(&State { value, arrays: arrays.into_iter().collect() })
-        })
+    fn restore(&self, py: Python<'_>, value: &Bound<'_, PyAny>, arrays: BTreeMap<String, Vec<f32>>) -> PyResult<()> {
+        let value = values::read(value, "`state`")?;
+        self.with(py, |weighting| weighting.restore(&State { value, arrays: arrays.into_iter().collect() }))
     }
 }

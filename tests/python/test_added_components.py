@@ -13,8 +13,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from polytask import _core
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "wheels"))
+
+import torches  # noqa: E402
+
 ADDED = sorted((ROOT / "tests" / "added").glob("*.rs"))
 #: What trains with each, and what it must show: run where the copy's extension is.
 TRAINS = """
@@ -87,8 +92,9 @@ def test_one_of_each_family_is_a_file_and_a_line(tmp_path: Path) -> None:
         "encoder", "head", "loss", "meter", "optim", "regularizer", "schedule", "sharing", "weighting",
     }  # fmt: skip
     copy = tmp_path / "polytask"
-    for name in ("Cargo.toml", "Cargo.lock", "build.rs", "README.md"):
-        copy.mkdir(exist_ok=True)
+    home = torches.manifests()[torches.minor(_core.torch_version)].parent.relative_to(ROOT)
+    (copy / home).mkdir(parents=True)
+    for name in (home / "Cargo.toml", home / "Cargo.lock", "build.rs", "README.md"):
         shutil.copyfile(ROOT / name, copy / name)
     for folder in ("src", "benches"):
         shutil.copytree(ROOT / folder, copy / folder)
@@ -98,14 +104,14 @@ def test_one_of_each_family_is_a_file_and_a_line(tmp_path: Path) -> None:
 
     # Dependencies as they are built already: those of torch take minutes.
     for part in ("deps", "build", ".fingerprint"):
-        built = ROOT / "target" / "release" / part
+        built = ROOT / home / "target" / "release" / part
         shutil.copytree(built, copy / "target" / "release" / part, ignore=shutil.ignore_patterns("*polytask*"))
     # The components are the same however well they are optimised, and this takes a third of the time.
     quick = [f"profile.release.package.polytask.{key}" for key in ("opt-level=0", "codegen-units=16")]
     command = ["cargo", "build", "--release", "--lib", "--features", "python", *(f"--config={key}" for key in quick)]
     settings = {"PYO3_BUILD_EXTENSION_MODULE": "1", "CARGO_TARGET_DIR": str(copy / "target"), "CARGO_INCREMENTAL": "0"}
     environment = {**os.environ, "PYO3_PYTHON": sys.executable, "LIBTORCH_USE_PYTORCH": "1", **settings}
-    built = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    built = subprocess.run(command, cwd=copy / home, env=environment, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr[-5000:]
     library = "libpolytask.dylib" if sys.platform == "darwin" else "libpolytask.so"
     shutil.copyfile(copy / "target" / "release" / library, copy / "python" / "polytask" / "_core.abi3.so")

@@ -248,40 +248,37 @@ fn built(encoder: &Value, scheme: &Value, head: &str) -> Network {
 /// Outputs and gradients of both backwards on so many rows, by name.
 fn differentiated<T: Number>(net: &Network, rows: usize, purpose: Purpose) -> Pieces {
     let mut params = Params::<T>::new(&net.params, &net.state, 3).unwrap();
-    let moved = normal::<T>(9, params.values.slice().len());
-    params.values.slice_mut().iter_mut().zip(moved).for_each(|(p, n)| *p += T::of(0.05) * n);
+    let mut moved = params.values.all().unwrap().into_owned();
+    let noise = normal::<T>(9, moved.len());
+    moved.iter_mut().zip(noise).for_each(|(p, n)| *p += T::of(0.05) * n);
+    params.values.put(0, &moved).unwrap();
     // SAFETY: no slice of the parameters is held while the plan runs.
     let mut plan = unsafe { Plan::new(net, &params, rows, purpose) }.unwrap();
     let step = Step { codes: &[], seed: 1, number: 1, training: true, accumulate: false, weights: &[], share: 1.0 };
-    plan.numeric().copy_from_slice(&normal::<T>(3, rows * INPUTS));
+    plan.numeric().put(0, &normal::<T>(3, rows * INPUTS)).unwrap();
     plan.forward(&step).unwrap();
     let mut pieces = Vec::new();
     for pass in [Pass::Summed, Pass::PerTask] {
-        plan.clear(pass);
+        plan.clear(pass).unwrap();
         for task in 0..net.tasks() {
-            let (values, slopes, window) = plan.output_and_gradient(task, pass);
-            let slopes = slopes.unwrap();
-            let mut output = Vec::new();
-            for row in 0..rows {
-                let at = row * window.stride;
-                output.extend_from_slice(&values[at..at + window.width]);
-                let slope = Stream::new(5, &[task as u64]);
-                (0..window.width).for_each(|k| slopes[at + k] = T::of(slope.normal((row * window.width + k) as u64)));
-            }
+            let output = plan.raw(task).unwrap();
+            let slope = Stream::new(5, &[task as u64]);
+            let slopes: Vec<_> = (0..output.len()).map(|k| T::of(slope.normal(k as u64))).collect();
+            plan.set_gradient(task, pass, &slopes).unwrap();
             pieces.push(piece(format!("output {task}"), &output));
         }
         plan.backward(&step, pass).unwrap();
         if pass == Pass::Summed {
             for entry in net.entries.iter().filter(|entry| entry.param.is_some()) {
-                let gradient = &params.gradients.slice()[entry.range.clone()];
+                let gradient = params.gradients.numbers(entry.range.clone()).unwrap();
                 // A bias before a batch norm has no gradient but rounding.
                 if gradient.iter().any(|x| x.wide().abs() > 1e-2) {
-                    pieces.push(piece(format!("gradient of {}", entry.name), gradient));
+                    pieces.push(piece(format!("gradient of {}", entry.name), &gradient));
                 }
             }
         }
     }
-    pieces.push(("Gramian".into(), plan.slabs().map(|slabs| slabs.gramian()).unwrap_or_default()));
+    pieces.push(("Gramian".into(), plan.slabs().map(|slabs| slabs.gramian().unwrap()).unwrap_or_default()));
     pieces.retain(|(_, numbers)| numbers.iter().any(|x| *x != 0.0));
     pieces
 }
@@ -394,9 +391,9 @@ fn parameters_start_with_the_same_bits() {
         net.params[large].init = init;
         compare("a parameter's start", 0.0, || {
             let params = Params::<f32>::new(&net.params, &net.state, 17).unwrap();
-            let numbers = &params.values.slice()[net.params[large].range.clone()];
+            let numbers = params.values.numbers(net.params[large].range.clone()).unwrap();
             assert!(numbers.iter().all(|x| *x != 0.0), "all of it is drawn");
-            vec![piece("numbers", numbers)]
+            vec![piece("numbers", &numbers)]
         });
     }
 }
@@ -473,6 +470,6 @@ fn training() {
         let how = Run { batch_size: 40, shuffle: true, keep_outputs: false, drop_last: false };
         trainer.run(&mut model, &data, how, None, &mut |_, _, _| Ok(())).unwrap();
         let entries = model.entries().len();
-        (0..entries).map(|i| piece(&model.entries()[i].name, model.entry(i))).collect()
+        (0..entries).map(|i| piece(&model.entries()[i].name, &model.entry(i).unwrap())).collect()
     });
 }

@@ -3,6 +3,7 @@
 use polytask::input::{Bag, Combine, NOTHING};
 use polytask::machine::half as halves;
 use polytask::machine::random::Stream;
+use polytask::machine::storage::{Backend, Storage};
 use polytask::network::builder::Builder;
 use polytask::network::nodes::activation::Activation;
 use polytask::network::nodes::embedding::Feature;
@@ -10,16 +11,24 @@ use polytask::network::nodes::island::Module;
 use polytask::network::nodes::mixture::Experts;
 use polytask::network::nodes::stitch::{MixRule, Mixing};
 use polytask::network::pass::{Pass, Purpose, Step, Store};
-use polytask::network::plan::{Backend, Plan};
+use polytask::network::plan::Plan;
 use polytask::network::{Network, ValueId};
 use polytask::parameters::flat::Params;
 use polytask::parameters::touched::SparseGradient;
 use polytask::parameters::{Entry, Init, Reach};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 const TOLERANCE: f64 = 1e-9;
+/// Formulas alone, on the processor.
+const FORMULAS: Backend = Backend::Formulas(Device::Cpu);
+
+/// Sets all elements.
+fn fill(memory: &mut Storage<f64>, number: f64) {
+    let count = memory.layout().len();
+    memory.put(0, &vec![number; count]).unwrap();
+}
 
 /// Tensors of every parameter, by name, and the inputs: what a reference forward needs.
 struct Reference {
@@ -59,7 +68,9 @@ impl Case {
         for entry in net.entries.iter().filter(|e| e.param.is_some()) {
             // Norms start as the identity and biases small: move everything so that nothing is hidden by a zero.
             let noise = random(stream(entry.range.start as u64 + 1000), entry.range.len());
-            params.values.slice_mut()[entry.range.clone()].iter_mut().zip(noise).for_each(|(p, n)| *p += 0.3 * n);
+            let mut values = params.values.numbers(entry.range.clone()).unwrap().into_owned();
+            values.iter_mut().zip(noise).for_each(|(p, n)| *p += 0.3 * n);
+            params.values.put(entry.range.start, &values).unwrap();
         }
         // SAFETY: no slice of the parameters is held while the plan runs.
         let plan = unsafe { Plan::new(&net, &params, rows, Purpose::BOTH) }.unwrap();
@@ -89,27 +100,19 @@ impl Case {
     }
 
     fn run_step(&mut self, pass: Pass, step: &Step<'_>) -> Vec<Vec<f64>> {
-        self.plan.numeric().copy_from_slice(&self.numeric);
+        self.plan.numeric().put(0, &self.numeric).unwrap();
         self.plan.forward(step).unwrap();
         // What a step before left in the values' gradients must not matter, not even what is no number.
         for value in 0..self.net.values.len() {
-            if let Some((gradient, _)) = self.plan.gradient(value, pass) {
-                gradient.fill(f64::NAN);
+            if let Some(gradient) = self.plan.gradient(value, pass) {
+                fill(gradient, f64::NAN);
             }
         }
-        self.plan.clear(pass);
+        self.plan.clear(pass).unwrap();
         let mut outputs = Vec::new();
         for (task, seed) in self.seeds.iter().enumerate() {
-            let (values, mut gradients, window) = self.plan.output_and_gradient(task, pass);
-            let mut output = Vec::new();
-            for r in 0..self.rows {
-                let at = r * window.stride;
-                output.extend_from_slice(&values[at..at + window.width]);
-                if let Some(gradients) = &mut gradients {
-                    gradients[at..at + window.width].copy_from_slice(&seed[r * window.width..(r + 1) * window.width]);
-                }
-            }
-            outputs.push(output);
+            outputs.push(self.plan.raw(task).unwrap());
+            self.plan.set_gradient(task, pass, seed).unwrap();
         }
         self.plan.backward(step, pass).unwrap();
         outputs
@@ -119,7 +122,7 @@ impl Case {
         let tensor = |data: &[f64], shape: &[usize]| {
             Tensor::from_slice(data).reshape(shape.iter().map(|&n| n as i64).collect::<Vec<_>>())
         };
-        let values = self.params.values.slice();
+        let values = self.params.values.all().unwrap();
         let named = self.net.entries.iter().filter(|e| e.param.is_some());
         let params =
             named.map(|e| (e.name.to_string(), tensor(&values[e.range.clone()], &e.shape).set_requires_grad(true)));
@@ -159,20 +162,20 @@ impl Case {
             })
             .collect();
         let outputs: Vec<_> = outputs.iter().map(|want| Vec::<f64>::try_from(want.reshape([-1])).unwrap()).collect();
-        let state = self.params.state.slice().to_vec();
+        let state = self.params.state.all().unwrap().into_owned();
         let sparse = self.net.params.iter().any(|param| param.sparse);
-        for backend in [Backend::Formulas, Backend::Loops].into_iter().filter(|b| !(sparse && *b == Backend::Formulas))
-        {
-            self.params.state.slice_mut().copy_from_slice(&state);
-            self.params.gradients.slice_mut().fill(0.0);
-            self.plan = self.plan_by(backend, Purpose::BOTH);
+        for backend in [FORMULAS, Backend::Loops].into_iter().filter(|backend| !(sparse && *backend == FORMULAS)) {
+            self.params.bring_to(backend).unwrap();
+            self.params.state.put(0, &state).unwrap();
+            fill(&mut self.params.gradients, 0.0);
+            self.plan = self.plan_for(Purpose::BOTH);
             self.compare(backend, training, &outputs, &terms, &rows);
         }
     }
 
-    fn plan_by(&self, backend: Backend, purpose: Purpose) -> Plan<f64> {
+    fn plan_for(&self, purpose: Purpose) -> Plan<f64> {
         // SAFETY: no slice of the parameters is held while the plan runs.
-        unsafe { Plan::by(backend, &self.net, &self.params, self.rows, purpose) }.unwrap()
+        unsafe { Plan::new(&self.net, &self.params, self.rows, purpose) }.unwrap()
     }
 
     /// What a plan gives against outputs, terms and each task's gradients of every parameter.
@@ -184,37 +187,37 @@ impl Case {
         terms: &[f64],
         rows: &[Vec<Vec<f64>>],
     ) {
-        let state = self.params.state.slice().to_vec();
+        let state = self.params.state.all().unwrap().into_owned();
         let got = self.run(Pass::Summed, training);
         for (got, want) in got.iter().zip(outputs) {
             close(got, want, &format!("outputs by {backend:?}"));
         }
         let mut got = vec![0.0; self.net.terms().len()];
-        self.plan.add_terms(&mut got);
+        self.plan.add_terms(&mut got).unwrap();
         close(&got, terms, &format!("terms by {backend:?}"));
         self.check_summed(rows, "summed");
         self.check_weighed(rows, &state, training);
-        self.params.state.slice_mut().copy_from_slice(&state);
-        self.params.gradients.slice_mut().fill(f64::NAN);
+        self.params.state.put(0, &state).unwrap();
+        fill(&mut self.params.gradients, f64::NAN);
         // Twice, since new memory is zero where a later step finds the one before.
         for _ in 0..2 {
-            self.params.state.slice_mut().copy_from_slice(&state);
+            self.params.state.put(0, &state).unwrap();
             self.run(Pass::PerTask, training);
         }
         self.check_per_task(rows);
-        let whole = self.plan.slabs().unwrap().gramian();
-        self.params.state.slice_mut().copy_from_slice(&state);
-        let small = self.plan_by(backend, Purpose::PerTask(Store::Within(0)));
+        let whole = self.plan.slabs().unwrap().gramian().unwrap();
+        self.params.state.put(0, &state).unwrap();
+        let small = self.plan_for(Purpose::PerTask(Store::Within(0)));
         let large = std::mem::replace(&mut self.plan, small);
         self.run(Pass::PerTask, training);
         let slabs = self.plan.slabs().unwrap();
-        close(&slabs.gramian(), &whole, "Gramian beyond the budget");
-        assert!(self.net.shared().iter().all(|&p| slabs.row(p, 0).is_none()));
+        close(&slabs.gramian().unwrap(), &whole, "Gramian beyond the budget");
+        assert!(self.net.shared().iter().all(|&p| slabs.row(p, 0).unwrap().is_none()));
         if halves::supported() {
-            self.params.state.slice_mut().copy_from_slice(&state);
-            self.plan = self.plan_by(backend, Purpose::PerTask(Store::Halves));
+            self.params.state.put(0, &state).unwrap();
+            self.plan = self.plan_for(Purpose::PerTask(Store::Halves));
             self.run(Pass::PerTask, training);
-            let (halved, tasks) = (self.plan.slabs().unwrap().gramian(), rows.len());
+            let (halved, tasks) = (self.plan.slabs().unwrap().gramian().unwrap(), rows.len());
             for (k, (got, want)) in halved.iter().zip(&whole).enumerate() {
                 // A task's norm is a sum of squares of many rounded numbers; products are judged by their tasks' norms.
                 let scale = (whole[k / tasks * (tasks + 1)] * whole[k % tasks * (tasks + 1)]).sqrt();
@@ -228,7 +231,7 @@ impl Case {
     fn gradient(&self, entry: &Entry) -> Vec<f64> {
         match &self.params.tables[entry.param.unwrap()] {
             Some(table) => whole(table, 0, entry),
-            None => self.params.gradients.slice()[entry.range.clone()].to_vec(),
+            None => self.params.gradients.numbers(entry.range.clone()).unwrap().into_owned(),
         }
     }
 
@@ -242,7 +245,7 @@ impl Case {
 
     /// The summed pass with a weight a task: shared parameters get the weighted sum, a task's own what they got before.
     fn check_weighed(&mut self, rows: &[Vec<Vec<f64>>], state: &[f64], training: bool) {
-        self.params.state.slice_mut().copy_from_slice(state);
+        self.params.state.put(0, state).unwrap();
         let weights: Vec<_> = (0..rows.len()).map(|task| 0.25 * task as f64 - 0.5).collect();
         let step = Step { weights: &weights, ..self.step(training) };
         self.run_step(Pass::Summed, &step);
@@ -263,9 +266,9 @@ impl Case {
             let param = entry.param.unwrap();
             if !self.net.params[param].learns {
                 if !self.net.params[param].sparse {
-                    let gradient = &self.params.gradients.slice()[entry.range.clone()];
+                    let gradient = self.params.gradients.numbers(entry.range.clone()).unwrap();
                     assert!(gradient.iter().all(|g| g.is_nan()), "{} is written to", entry.name);
-                    assert!(slabs.row(param, 0).is_none());
+                    assert!(slabs.row(param, 0).unwrap().is_none());
                 }
                 continue;
             }
@@ -281,7 +284,7 @@ impl Case {
             }
             let first = self.net.params[param].range.start;
             for (task, row) in rows.iter().enumerate() {
-                let whole = slabs.row(param, task).unwrap();
+                let whole = slabs.row(param, task).unwrap().unwrap();
                 let want: Vec<_> = row[i].iter().map(|g| g * learns(entry)).collect();
                 let own = &whole[entry.range.start - first..entry.range.end - first];
                 close(own, &want, &format!("task {task} {}", entry.name));
@@ -290,7 +293,7 @@ impl Case {
                 }
             }
         }
-        close(&slabs.gramian(), &gramian, "Gramian");
+        close(&slabs.gramian().unwrap(), &gramian, "Gramian");
     }
 }
 
@@ -434,7 +437,7 @@ fn batch_norm_in_training_and_evaluation() {
             heads(r, &h.batch_norm(w, b, Some(&mean), Some(&variance), training, 0.1, 1e-5, false), tasks)
         });
         let running = Vec::<f64>::try_from(Tensor::cat(&[mean, variance], 0)).unwrap();
-        close(case.params.state.slice(), &running, "running statistics");
+        close(&case.params.state.all().unwrap(), &running, "running statistics");
     }
 }
 
@@ -449,7 +452,8 @@ fn dropout_uses_one_mask_for_all_lanes() {
         add_heads(&mut b, h2, tasks);
         let mut case = Case::new(b.finish().unwrap(), rows, seed);
         case.run(Pass::Summed, true);
-        let ratio: Vec<_> = case.plan.value(d).iter().zip(case.plan.value(h)).map(|(d, h)| d / h).collect();
+        let [d, h] = [d, h].map(|value| case.plan.value(value).all().unwrap());
+        let ratio: Vec<_> = d.iter().zip(h.iter()).map(|(d, h)| d / h).collect();
         assert!(ratio.iter().all(|&m| m == 0.0 || (m - 1.0 / 0.6).abs() < 1e-12));
         let mask = Tensor::from_slice(&ratio).reshape([rows as i64, hidden as i64]);
         case.check(true, |r| heads(r, &r.linear(&(r.linear(&r.numeric, "a").sigmoid() * &mask), "b"), tasks));
@@ -464,7 +468,7 @@ fn dropout_keeps_the_share_it_says() {
     add_heads(&mut b, d, 1);
     let mut case = Case::new(b.finish().unwrap(), 2000, 1);
     case.run(Pass::Summed, true);
-    let zeros = case.plan.value(d).iter().filter(|&&x| x == 0.0).count() as f64 / 100_000.0;
+    let zeros = case.plan.value(d).all().unwrap().iter().filter(|&&x| x == 0.0).count() as f64 / 100_000.0;
     assert!((zeros - 0.3).abs() < 0.01, "{zeros}");
 }
 
@@ -954,10 +958,10 @@ fn funnels_neither_overflow_nor_lose_digits() {
     let params = Params::<f32>::new(&net.params, &net.state, 1).unwrap();
     // SAFETY: no slice of the parameters is held while the plan runs.
     let mut plan = unsafe { Plan::new(&net, &params, 5, Purpose::Evaluate) }.unwrap();
-    plan.numeric().copy_from_slice(&[1000.0, 5.0, -1000.0, 5.0, 1000.0, 1000.0, -600.0, -700.0, 0.0, 0.0]);
+    plan.numeric().put(0, &[1000.0, 5.0, -1000.0, 5.0, 1000.0, 1000.0, -600.0, -700.0, 0.0, 0.0]).unwrap();
     plan.forward(&Step::EVALUATION).unwrap();
     let want = [5.0, -1000.0 - (1.0 + (-5.0_f64).exp()).ln(), 1000.0 - 2.0_f64.ln(), -1300.0, -(3.0_f64.ln())];
-    for (got, want) in plan.value(y).iter().zip(want) {
+    for (got, want) in plan.value(y).all().unwrap().iter().zip(want) {
         assert!((f64::from(*got) - want).abs() <= 1e-6 * want.abs(), "got {got}, should be {want}");
     }
 }
@@ -1081,9 +1085,9 @@ fn saturated_selectors_choose_exactly() {
     // The codes 1, 2 and 3, of which the last is no expert's.
     case.numeric.copy_from_slice(&[0.5, -0.5, 0.0, -9.0, 9.0, 1.0, 0.7, 0.6, 2.0]);
     case.run(Pass::Summed, true);
-    assert_eq!(case.plan.value(y), [0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+    assert_eq!(*case.plan.value(y).all().unwrap(), [0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
     let mut terms = [0.0; 2];
-    case.plan.add_terms(&mut terms);
+    case.plan.add_terms(&mut terms).unwrap();
     close(&terms, &[0.1 * 2.0 / 3.0 * -(1.0 + 1e-6_f64).ln(), (10.0 + 0.1 * 100.0 - 1.0) / 3.0], "terms");
 }
 
@@ -1104,8 +1108,8 @@ fn micro_batches_add_up_with_terms() {
         b.output(second, 0, 0..1);
         let mut case = Case::new(b.finish().unwrap(), 13, seed);
         case.run(Pass::Summed, true);
-        let (whole, mut terms, mut sum) = (case.params.gradients.slice().to_vec(), [0.0; 3], [0.0; 3]);
-        case.plan.add_terms(&mut terms);
+        let (whole, mut terms, mut sum) = (case.params.gradients.all().unwrap().into_owned(), [0.0; 3], [0.0; 3]);
+        case.plan.add_terms(&mut terms).unwrap();
         let (numeric, seeds) = (case.numeric.clone(), case.seeds.clone());
         for (range, accumulate) in [(0..4, false), (4..13, true)] {
             case.rows = range.len();
@@ -1115,10 +1119,10 @@ fn micro_batches_add_up_with_terms() {
             case.seeds = seeds.iter().map(|seed| seed[range.clone()].to_vec()).collect();
             let step = Step { accumulate, share: range.len() as f64 / 13.0, ..case.step(true) };
             case.run_step(Pass::Summed, &step);
-            case.plan.add_terms(&mut sum);
+            case.plan.add_terms(&mut sum).unwrap();
         }
         close(&sum, &terms, "terms of two micro-batches");
-        close(case.params.gradients.slice(), &whole, "gradient of two micro-batches");
+        close(&case.params.gradients.all().unwrap(), &whole, "gradient of two micro-batches");
     }
 }
 
@@ -1196,13 +1200,9 @@ fn micro_batches_add_up() {
     case.run(Pass::Summed, true);
     let once: Vec<_> = case.net.entries.iter().map(|entry| case.gradient(entry)).collect();
     let step = Step { accumulate: true, ..case.step(true) };
-    case.plan.clear(Pass::Summed);
+    case.plan.clear(Pass::Summed).unwrap();
     for (task, seed) in case.seeds.iter().enumerate() {
-        let (_, gradients, window) = case.plan.output_and_gradient(task, Pass::Summed);
-        let gradients = gradients.expect("it learns");
-        for (r, seed) in seed.chunks_exact(window.width).enumerate() {
-            gradients[r * window.stride..r * window.stride + window.width].copy_from_slice(seed);
-        }
+        case.plan.set_gradient(task, Pass::Summed, seed).unwrap();
     }
     case.plan.backward(&step, Pass::Summed).unwrap();
     for (entry, once) in case.net.entries.iter().zip(once) {
@@ -1293,8 +1293,8 @@ fn frozen_batch_norms_keep_their_statistics() {
     let e = b.join(e);
     add_heads(&mut b, e, 2);
     let mut case = Case::new(frozen(b, &["n1."]), rows, 3);
-    case.params.state.slice_mut().copy_from_slice(&[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8].repeat(2));
-    let before = case.params.state.slice().to_vec();
+    case.params.state.put(0, &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8].repeat(2)).unwrap();
+    let before = case.params.state.all().unwrap().into_owned();
     let (mean, variance) = (Tensor::from_slice(&before[4..8]), Tensor::from_slice(&before[12..16]));
     case.check(true, |r| {
         let h = r.linear(&r.numeric, "a").tanh();
@@ -1305,7 +1305,7 @@ fn frozen_batch_norms_keep_their_statistics() {
         };
         heads(r, &Tensor::cat(&[norm(0, true), norm(1, false)], 1), 2)
     });
-    let (after, groups) = (case.params.state.slice(), [0..4, 4..8, 8..12, 12..16]);
+    let (after, groups) = (case.params.state.all().unwrap(), [0..4, 4..8, 8..12, 12..16]);
     let moved: Vec<_> = groups.into_iter().map(|g| after[g.clone()] != before[g]).collect();
     assert_eq!(moved, [true, false, true, false]);
 }
@@ -1348,13 +1348,13 @@ fn nothing_runs_backwards_through_a_frozen_trunk() {
     [old, new].into_iter().for_each(|value| b.output(value, 0, 0..2));
     let mut case = Case::new(frozen(b, &["embedding", "encoder", "heads.old"]), 6, 1);
     for pass in [Pass::Summed, Pass::PerTask] {
-        case.params.gradients.slice_mut().fill(f64::NAN);
+        fill(&mut case.params.gradients, f64::NAN);
         case.run(pass, true);
         let upstream = [x, h, m, d, old].map(|value| case.plan.gradient(value, pass).is_none());
         assert_eq!(upstream, [true; 5]);
         assert!(case.plan.gradient(new, pass).is_some());
         for entry in &case.net.entries {
-            let learned = case.params.gradients.slice()[entry.range.clone()].iter().all(|g| g.is_finite());
+            let learned = case.params.gradients.numbers(entry.range.clone()).unwrap().iter().all(|g| g.is_finite());
             assert_eq!(learned, entry.name.starts_with("heads.new"), "{}", entry.name);
         }
     }
@@ -1365,6 +1365,6 @@ fn nothing_runs_backwards_through_a_frozen_trunk() {
     case.plan = unsafe { Plan::new(&case.net, &case.params, 6, Purpose::Train) }.unwrap();
     case.run(Pass::Summed, true);
     assert_eq!(counting.gradients.load(Ordering::Relaxed), 1);
-    let gradients = case.params.gradients.slice();
+    let gradients = case.params.gradients.all().unwrap();
     assert!(case.net.entries.iter().all(|entry| gradients[entry.range.clone()].iter().all(|g| g.is_finite())));
 }

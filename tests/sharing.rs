@@ -84,8 +84,8 @@ fn built(encoder: &dyn Encoder, scheme: &Value, head: &str, count: usize) -> Net
 fn fill(net: &Network, params: &mut Params<f64>) {
     for entry in net.entries.iter().filter(|entry| entry.param.is_some()) {
         let seed = entry.name.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
-        let numbers = params.values.slice_mut()[entry.range.clone()].iter_mut().enumerate();
-        numbers.for_each(|(i, x)| *x = 0.6 * Stream::new(seed, &[]).normal(i as u64));
+        let numbers: Vec<_> = (0..entry.range.len()).map(|i| 0.6 * Stream::new(seed, &[]).normal(i as u64)).collect();
+        params.values.put(entry.range.start, &numbers).unwrap();
     }
 }
 
@@ -96,19 +96,19 @@ fn run(net: &Network) -> (Vec<f64>, Vec<(String, Vec<f64>)>) {
     // SAFETY: no slice of the parameters is held while the plan runs.
     let mut plan = unsafe { Plan::new(net, &params, ROWS, Purpose::BOTH) }.unwrap();
     let step = Step { codes: &[], seed: 1, number: 1, training: false, accumulate: false, weights: &[], share: 1.0 };
-    let numbers = plan.numeric().iter_mut().enumerate();
-    numbers.for_each(|(i, x)| *x = Stream::new(3, &[]).normal(i as u64));
+    let count = plan.numeric().layout().len();
+    let numbers: Vec<_> = (0..count).map(|i| Stream::new(3, &[]).normal(i as u64)).collect();
+    plan.numeric().put(0, &numbers).unwrap();
     plan.forward(&step).unwrap();
     let (mut outputs, mut gradients) = (Vec::new(), Vec::new());
     for pass in [Pass::Summed, Pass::PerTask] {
-        plan.clear(pass);
+        plan.clear(pass).unwrap();
         for task in 0..net.tasks() {
-            let (values, slopes, window) = plan.output_and_gradient(task, pass);
-            let slopes = slopes.unwrap();
-            for row in 0..ROWS {
-                outputs.push(values[row * window.stride]);
-                slopes[row * window.stride] = Stream::new(5, &[task as u64]).normal(row as u64);
-            }
+            let raw = plan.raw(task).unwrap();
+            assert_eq!(raw.len(), ROWS, "outputs are of one column");
+            let slopes: Vec<_> = (0..ROWS).map(|row| Stream::new(5, &[task as u64]).normal(row as u64)).collect();
+            outputs.extend(raw);
+            plan.set_gradient(task, pass, &slopes).unwrap();
         }
         plan.backward(&step, pass).unwrap();
         for entry in net.entries.iter().filter(|entry| entry.param.is_some()) {
@@ -116,12 +116,12 @@ fn run(net: &Network) -> (Vec<f64>, Vec<(String, Vec<f64>)>) {
             let whole = &net.params[param];
             if pass == Pass::PerTask && whole.reach == Reach::All {
                 for task in 0..net.tasks() {
-                    let row = plan.slabs().unwrap().row(param, task).unwrap();
+                    let row = plan.slabs().unwrap().row(param, task).unwrap().unwrap();
                     let own = entry.range.start - whole.range.start..entry.range.end - whole.range.start;
                     gradients.push((format!("{task}: {}", entry.name), row[own].to_vec()));
                 }
             } else {
-                let own = params.gradients.slice()[entry.range.clone()].to_vec();
+                let own = params.gradients.numbers(entry.range.clone()).unwrap().into_owned();
                 gradients.push((format!("{pass:?}: {}", entry.name), own));
             }
         }
@@ -171,7 +171,7 @@ fn soft_sharing_starts_alike() {
         let params = Params::<f64>::new(&net.params, &net.state, 4).unwrap();
         let of = |name: &str| {
             let entry = net.entries.iter().find(|entry| *entry.name == *name).unwrap();
-            params.values.slice()[entry.range.clone()].to_vec()
+            params.values.numbers(entry.range.clone()).unwrap().into_owned()
         };
         for layer in ["0.weight", "0.bias", "1.weight", "1.bias"] {
             assert_eq!(of(&format!("encoders.t0.{layer}")), of(&format!("encoders.t2.{layer}")));

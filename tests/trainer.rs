@@ -67,11 +67,13 @@ fn epoch(trainer: &mut Trainer, model: &mut Model, data: &Data, how: Run) -> Val
 }
 
 fn bits(model: &Model) -> Vec<u32> {
-    (0..model.entries().len()).flat_map(|i| model.entry(i).iter().map(|x| x.to_bits())).collect()
+    (0..model.entries().len())
+        .flat_map(|i| model.entry(i).unwrap().into_owned().into_iter().map(|x| x.to_bits()))
+        .collect()
 }
 
 fn largest_difference(a: &Model, b: &Model) -> f32 {
-    let values = |m: &Model| (0..m.entries().len()).flat_map(|i| m.entry(i).to_vec()).collect::<Vec<_>>();
+    let values = |m: &Model| (0..m.entries().len()).flat_map(|i| m.entry(i).unwrap().into_owned()).collect::<Vec<_>>();
     values(a).iter().zip(values(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
@@ -150,7 +152,7 @@ fn losses_follow_a_loop_written_with_autograd() {
     let (x, targets) = sample(1, ROWS, true);
     let params = model.entries().iter().enumerate().map(|(i, e)| {
         let shape: Vec<_> = e.shape.iter().map(|&n| n as i64).collect();
-        Tensor::from_slice(model.entry(i)).reshape(shape).to_kind(Kind::Double).set_requires_grad(true)
+        Tensor::from_slice(&model.entry(i).unwrap()).reshape(shape).to_kind(Kind::Double).set_requires_grad(true)
     });
     let params: Vec<_> = params.collect();
     let named = |name: &str| &params[model.entries().iter().position(|e| *e.name == *name).unwrap()];

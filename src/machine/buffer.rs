@@ -25,7 +25,21 @@ pub fn as_i64(numbers: &[usize]) -> Vec<i64> {
     numbers.iter().map(|&number| number as i64).collect()
 }
 
+/// The strides of contiguous memory of a shape.
+pub(crate) fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis];
+    }
+    strides
+}
+
 impl Layout {
+    /// So many numbers one after the other.
+    pub fn flat(width: usize) -> Self {
+        Self { groups: 1, rows: 1, lanes: 1, width }
+    }
+
     /// Elements in all.
     pub fn len(&self) -> usize {
         self.groups * self.rows * self.lanes * self.width
@@ -147,14 +161,10 @@ impl<T: Real> Buffer<T> {
 
     /// A contiguous tensor of the given shape over the whole buffer.
     pub(crate) fn shaped(&self, shape: &[usize]) -> Result<Tensor> {
-        let mut strides = vec![1; shape.len()];
-        for axis in (1..shape.len()).rev() {
-            strides[axis - 1] = strides[axis] * shape[axis];
-        }
         if shape.iter().product::<usize>() != self.len {
             bail!("a buffer of {} elements cannot be seen as {shape:?}", self.len);
         }
-        self.view(shape, &strides, 0)
+        self.view(shape, &strides(shape), 0)
     }
 
     /// The elements.

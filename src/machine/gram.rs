@@ -1,5 +1,7 @@
 //! Products of the tasks' gradients with each other and with weights, over slabs `[tasks, width]`.
 
+use tch::{Kind, Tensor};
+
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::{Mode, Product};
@@ -151,6 +153,23 @@ fn dots<T: Real, const R: usize, const C: usize, const L: usize>(a: [&[T]; R], b
         }
     }
     sums
+}
+
+/// Columns that the formula widens at once.
+const WIDENED: i64 = 1 << 20;
+
+/// The products of rows `[tasks, width]` with each other, `[tasks, tasks]` in double precision, on any device.
+///
+/// # Errors
+/// What libtorch refuses.
+pub fn formula(rows: &Tensor) -> Result<Tensor> {
+    let (tasks, width) = rows.size2()?;
+    let mut sum = Tensor::f_zeros([tasks, tasks], (Kind::Double, rows.device()))?;
+    for start in (0..width).step_by(WIDENED as usize) {
+        let block = rows.f_narrow(1, start, WIDENED.min(width - start))?.f_to_kind(Kind::Double)?;
+        let _ = sum.f_add_(&block.f_matmul(&block.f_tr()?)?)?;
+    }
+    Ok(sum)
 }
 
 /// `out = sum over tasks of weights[task] * slab[task]`.

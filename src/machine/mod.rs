@@ -12,4 +12,5 @@ pub mod product;
 pub mod random;
 pub mod real;
 pub mod rows;
+pub mod storage;
 pub mod threads;

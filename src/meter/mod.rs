@@ -125,6 +125,11 @@ impl Meter {
         self.wanted.as_ref().is_some_and(|wanted| wanted.keep)
     }
 
+    /// Whether anything is counted.
+    pub fn counts(&self) -> bool {
+        self.wanted.as_ref().is_some_and(|wanted| !wanted.metrics.is_empty())
+    }
+
     /// Counts a batch: raw outputs and labels, but for rows of weight 0.
     pub fn add(&mut self, task: &Task, batch: &Batch<'_, f32>) {
         let Some(wanted) = self.wanted.take() else { return };

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::workspace::Workspace;
+use crate::error::Result;
+use crate::machine::storage::Storage;
 use crate::network::Network;
 use crate::parameters::{ParamId, Reach, TaskId};
 
@@ -94,26 +96,45 @@ impl Columns {
 
     /// Adds what the last backward, a lane a task, left of these tasks' gradients to their rows `[tasks, width]`; where
     /// one task's gradient alone reaches, it is in the flat gradient: see [`Columns::copy_own`].
-    pub fn add(&self, work: &Workspace, tasks: impl Iterator<Item = TaskId>, rows: &mut [f32]) {
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn add(&self, work: &Workspace, tasks: impl Iterator<Item = TaskId>, rows: &mut [f32]) -> Result<()> {
         for (task, row) in tasks.zip(rows.chunks_exact_mut(self.width.max(1))) {
             for column in &self.params {
-                work.add_row(column.param, task, &mut row[column.at.clone()]);
+                work.add_row(column.param, task, &mut row[column.at.clone()])?;
             }
         }
+        Ok(())
     }
 
     /// Copies what these tasks' gradients alone reach from the flat gradient, once it is complete.
-    pub fn copy_own(&self, gradient: &[f32], tasks: impl Iterator<Item = TaskId>, rows: &mut [f32]) {
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn copy_own(
+        &self,
+        gradient: &Storage<f32>,
+        tasks: impl Iterator<Item = TaskId>,
+        rows: &mut [f32],
+    ) -> Result<()> {
         for (task, row) in tasks.zip(rows.chunks_exact_mut(self.width.max(1))) {
             for own in &self.own[task] {
-                row[own.at.clone()].copy_from_slice(&gradient[own.flat.clone()]);
+                row[own.at.clone()].copy_from_slice(&gradient.numbers(own.flat.clone())?);
             }
         }
+        Ok(())
     }
 
     /// The sum of squares of what one task's gradient alone reaches, of all layers or of one.
-    pub fn own_squares(&self, gradient: &[f32], task: TaskId, layer: Option<usize>) -> f64 {
-        let wanted = self.own[task].iter().filter(|own| layer.is_none_or(|layer| own.layer == layer));
-        wanted.flat_map(|own| &gradient[own.flat.clone()]).map(|&x| f64::from(x).powi(2)).sum()
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn own_squares(&self, gradient: &Storage<f32>, task: TaskId, layer: Option<usize>) -> Result<f64> {
+        let mut sum = 0.0;
+        for own in self.own[task].iter().filter(|own| layer.is_none_or(|layer| own.layer == layer)) {
+            sum = gradient.add_squares(own.flat.clone(), sum)?;
+        }
+        Ok(sum)
     }
 }

@@ -25,7 +25,7 @@ impl Model {
     /// # Errors
     /// What the operating system says.
     pub fn save(&self, path: &Path) -> Result<()> {
-        file::write(path, &self.contents())
+        file::write(path, &self.contents()?)
     }
 
     /// What [`Model::save`] writes, in memory.
@@ -34,16 +34,16 @@ impl Model {
     /// A description that is too long for a file.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let written = self.contents().write(&mut bytes);
+        let written = self.contents()?.write(&mut bytes);
         written.map_err(|error| value_error!("cannot serialise the model: {error}"))?;
         Ok(bytes)
     }
 
-    fn contents(&self) -> Contents<'_> {
+    fn contents(&self) -> Result<Contents<'_>> {
         let mut contents = Contents::new(&MODEL);
         contents.text("description", self.describe().to_string());
-        self.store(&mut contents);
-        contents
+        self.store(&mut contents)?;
+        Ok(contents)
     }
 
     /// Reads what [`Model::save`] wrote; `custom` gives the caller's own losses for a description.
@@ -70,19 +70,23 @@ impl Model {
         let custom = custom(&parsed)?;
         let mut model = Self::within(limit, Description::of(&parsed, custom)?)?;
         let parameters = model.fetch(contents)?;
-        model.assign(&parameters);
+        model.assign(&parameters)?;
         model.relation = model.fetch_relation(contents)?;
         Ok(model)
     }
 
     /// Adds parameters, state and relation to a file.
-    pub fn store<'a>(&'a self, contents: &mut Contents<'a>) {
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn store<'a>(&'a self, contents: &mut Contents<'a>) -> Result<()> {
         for (index, entry) in self.net.entries.iter().enumerate() {
-            contents.tensor(&format!("{PREFIX}{}", entry.name), &entry.shape, self.entry(index));
+            contents.tensor(&format!("{PREFIX}{}", entry.name), &entry.shape, self.entry(index)?);
         }
         if let Some(relation) = &self.relation {
             contents.text("relation", relation.text());
         }
+        Ok(())
     }
 
     /// The relation in a file, if there is one.
@@ -110,10 +114,11 @@ impl Model {
     }
 
     /// Takes over what [`Model::fetch`] read.
-    pub fn assign(&mut self, entries: &[&[f32]]) {
-        for (index, values) in entries.iter().enumerate() {
-            self.entry_mut(index).copy_from_slice(values);
-        }
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn assign(&mut self, entries: &[&[f32]]) -> Result<()> {
+        entries.iter().enumerate().try_for_each(|(index, values)| self.set_entry(index, values))
     }
 
     /// The losses of a stored description of this model, with class weights as they were resolved; none where the caller

@@ -20,8 +20,7 @@ impl Model {
     /// A path that nothing is below.
     pub fn freeze(&mut self, below: &[String], frozen: bool) -> Result<()> {
         self.check_paths(if frozen { "freeze" } else { "unfreeze" }, below)?;
-        self.freeze_where(|entry| if meant(entry, below) { frozen } else { entry.frozen });
-        Ok(())
+        self.freeze_where(|entry| if meant(entry, below) { frozen } else { entry.frozen })
     }
 
     /// Paths of everything below the given paths, those that nothing is below aside; of everything, if none is given.
@@ -52,18 +51,18 @@ impl Model {
             bail!("`frozen`: the model has no parameter {path:?}");
         }
         let wanted: HashSet<_> = paths.iter().map(String::as_str).collect();
-        self.freeze_where(|entry| wanted.contains(&*entry.name));
-        Ok(())
+        self.freeze_where(|entry| wanted.contains(&*entry.name))
     }
 
     /// Plans are made for what learns, so that those kept are of no more use.
-    fn freeze_where(&mut self, frozen: impl Fn(&Entry) -> bool) {
+    fn freeze_where(&mut self, frozen: impl Fn(&Entry) -> bool) -> Result<()> {
         if self.net.entries.iter().any(|entry| frozen(entry) != entry.frozen) {
             self.net.freeze(frozen);
-            self.params.gradients.slice_mut().fill(0.0);
+            self.params.gradients.clear_all()?;
             self.params.tables.iter().flatten().for_each(|gradient| gradient.open().forget());
             self.kept().clear();
         }
+        Ok(())
     }
 }
 

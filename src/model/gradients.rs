@@ -1,5 +1,7 @@
 //! Gradients of a model on given rows: of the sum, of each task, and their products.
 
+use std::borrow::Cow;
+
 use super::Model;
 use super::columns::Columns;
 use crate::bail;
@@ -34,11 +36,11 @@ impl Model {
             Some(table) => {
                 let mut whole = vec![0.0; entry.range.len()];
                 table.open().spread(0, &mut whole);
-                Some(whole)
+                Some(Ok(whole))
             }
-            None => Some(gradients.slice()[entry.range.clone()].to_vec()),
+            None => Some(gradients.numbers(entry.range.clone()).map(Cow::into_owned)),
         };
-        Ok(self.net.entries.iter().filter_map(gradient).collect())
+        self.net.entries.iter().filter_map(gradient).collect()
     }
 
     /// The per-task gradients (times lambda) of the shared parameters, likewise; a task without a label gives zeros.
@@ -50,8 +52,8 @@ impl Model {
         let columns = Columns::of_shared(&self.net);
         let kept = columns.separate() || work.plan().slabs().is_some_and(Slabs::kept);
         let mut rows = vec![0.0; if kept { self.tasks.len() * columns.width } else { 0 }];
-        columns.add(&work, 0..self.tasks.len(), &mut rows);
-        columns.copy_own(self.params.gradients.slice(), 0..self.tasks.len(), &mut rows);
+        columns.add(&work, 0..self.tasks.len(), &mut rows)?;
+        columns.copy_own(&self.params.gradients, 0..self.tasks.len(), &mut rows)?;
         self.give_back(work);
         if !kept {
             bail!("the Jacobian is too large to keep; ask for the Gramian");
@@ -73,11 +75,11 @@ impl Model {
         let columns = Columns::of_shared(&self.net);
         let mut gramian = vec![0.0; tasks * tasks];
         if let Some(slabs) = work.plan().slabs() {
-            slabs.add_gramian(|_| true, &mut gramian);
+            slabs.add_gramian(|_| true, &mut gramian)?;
         }
         // Where no task shares parameters the rows are disjoint, and the Gramian is diagonal.
         for task in 0..tasks {
-            gramian[task * (tasks + 1)] += columns.own_squares(self.params.gradients.slice(), task, None);
+            gramian[task * (tasks + 1)] += columns.own_squares(&self.params.gradients, task, None)?;
         }
         self.give_back(work);
         Ok(gramian)
@@ -86,7 +88,7 @@ impl Model {
     fn differentiate(&mut self, data: &Data, pass: Pass) -> Result<Workspace> {
         let purpose = if pass == Pass::Summed { Purpose::Train } else { Purpose::BOTH };
         let mut work = self.workspace(data.rows(), purpose)?;
-        work.load(data, Rows::Range(0..data.rows()), true);
+        work.load(data, Rows::Range(0..data.rows()), true)?;
         work.forward(Step::EVALUATION)?;
         let weights = work.weights(&self.tasks);
         let scales = self.tasks.iter().zip(&weights).map(|(task, &weight)| task.scale(weight));

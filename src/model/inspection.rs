@@ -32,13 +32,13 @@ impl Model {
         for first in (0..rows).step_by(batch.max(1)) {
             let range = first..rows.min(first + batch.max(1));
             let mut work = self.workspace(range.len(), Purpose::Evaluate)?;
-            work.load(data, Rows::Range(range.clone()), false);
+            work.load(data, Rows::Range(range.clone()), false)?;
             work.forward(Step::EVALUATION)?;
             for Shown { view, values } in &mut shown {
                 let Source::Value(value) = view.source else { continue };
                 let width = view.columns.len();
-                let groups = work.plan().value(value).chunks_exact(range.len() * width);
-                for (to, from) in values.chunks_exact_mut(rows * width).zip(groups) {
+                let gates = work.plan().value(value).all()?;
+                for (to, from) in values.chunks_exact_mut(rows * width).zip(gates.chunks_exact(range.len() * width)) {
                     to[range.start * width..range.end * width].copy_from_slice(from);
                 }
             }
@@ -47,7 +47,7 @@ impl Model {
         }
         for Shown { view, values } in &mut shown {
             if let Source::Mix(param) | Source::Choice(param) = view.source {
-                values.extend_from_slice(&self.params.values.slice()[self.net.params[param].range.clone()]);
+                values.extend_from_slice(&self.params.values.numbers(self.net.params[param].range.clone())?);
             }
             if let Source::Choice(_) = view.source {
                 values.chunks_exact_mut(view.columns.len()).for_each(softmax);

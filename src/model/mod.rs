@@ -9,18 +9,22 @@ pub mod inspection;
 pub(crate) mod summary;
 pub mod workspace;
 
+use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
+use tch::Device;
 
 pub use description::Description;
 pub use gradients::Jacobian;
 
+use crate::bail;
 use crate::data::{Data, Rows};
 use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::{Feature, Head, Target};
 use crate::input::{Category, Inputs};
+use crate::machine::storage::Backend;
 use crate::meter::Meter;
 use crate::model::description::Parts;
 use crate::model::workspace::Workspace;
@@ -54,6 +58,8 @@ pub struct Model {
     pub net: Network,
     /// Its parameters.
     pub(crate) params: Params<f32>,
+    /// The memory of the host that it had first: that of views, and of `params` unless the model is on another device.
+    home: Params<f32>,
     /// What a training learned of how the tasks are related.
     pub relation: Option<Relation>,
     parts: Parts,
@@ -118,8 +124,12 @@ impl Model {
         let net = parts.network(&tasks, parts.sharing.as_ref(), limit)?;
         let params = Params::new(&net.params, &net.state, parts.seed)?;
         let workspaces = Mutex::default();
-        let mut model = Self { tasks, net, params, relation: None, parts, notes, limit, workspaces };
+        let home = params.seen_by(Backend::Loops)?;
+        let mut model = Self { tasks, net, params, home, relation: None, parts, notes, limit, workspaces };
         model.freeze_only(&frozen)?;
+        if !model.net.params.iter().any(|param| param.sparse) {
+            model.bring_to(Backend::asked())?;
+        }
         Ok(model)
     }
 
@@ -162,18 +172,58 @@ impl Model {
         &self.net.entries
     }
 
-    /// Where an entry stands in memory; it never moves while the model lives.
-    pub fn entry(&self, index: usize) -> &[f32] {
+    /// An entry's numbers: where they are, or fetched from another device.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn entry(&self, index: usize) -> Result<Cow<'_, [f32]>> {
         let entry = &self.net.entries[index];
         let flat = if entry.param.is_some() { &self.params.values } else { &self.params.state };
-        &flat.slice()[entry.range.clone()]
+        flat.numbers(entry.range.clone())
     }
 
-    /// An entry's memory, to write.
-    pub fn entry_mut(&mut self, index: usize) -> &mut [f32] {
+    /// Where an entry stands in the host's memory, from which it never moves while the model lives; none on another device.
+    pub fn place(&self, index: usize) -> Option<&[f32]> {
+        let Self { net, home, .. } = self;
+        let entry = &net.entries[index];
+        let flat = if entry.param.is_some() { &home.values } else { &home.state };
+        let on_host = matches!(self.backend(), Backend::Loops | Backend::Formulas(Device::Cpu));
+        flat.host().filter(|_| on_host).map(|flat| &flat.slice()[entry.range.clone()])
+    }
+
+    /// Replaces an entry's numbers.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn set_entry(&mut self, index: usize, numbers: &[f32]) -> Result<()> {
         let entry = &self.net.entries[index];
         let flat = if entry.param.is_some() { &mut self.params.values } else { &mut self.params.state };
-        &mut flat.slice_mut()[entry.range.clone()]
+        flat.put(entry.range.start, numbers)
+    }
+
+    /// Where it is.
+    pub fn backend(&self) -> Backend {
+        self.params.backend()
+    }
+
+    /// Brings it to another backend; the numbers are the same.
+    ///
+    /// # Errors
+    /// A sparse table, which learns in the host's memory alone; what libtorch refuses, such as a device that is not there.
+    pub fn bring_to(&mut self, backend: Backend) -> Result<()> {
+        if backend == self.backend() {
+            return Ok(());
+        }
+        if let Some(table) =
+            self.net.entries.iter().find(|entry| entry.param.is_some_and(|p| self.net.params[p].sparse))
+        {
+            bail!("`device`: the sparse table {} learns on the processor alone: use sparse=False", table.name);
+        }
+        self.home.values.copy_from(&self.params.values)?;
+        self.home.state.copy_from(&self.params.state)?;
+        self.params = self.home.seen_by(backend)?;
+        self.kept().clear();
+        Ok(())
     }
 
     /// The layers, and who needs how many parameters.
@@ -234,15 +284,17 @@ impl Model {
         for first in (0..rows).step_by(batch.max(1)) {
             let range = first..rows.min(first + batch.max(1));
             let mut work = self.workspace(range.len(), Purpose::Evaluate)?;
-            work.load(data, Rows::Range(range), meters.is_some());
+            work.load(data, Rows::Range(range), meters.is_some())?;
             work.forward(Step::EVALUATION)?;
             let keeps = |task: usize| meters.as_deref().is_none_or(|meters| meters[task].keeps());
-            (0..out.len()).filter(|&task| keeps(task)).for_each(|task| work.append_outputs(task, &mut out[task]));
+            (0..out.len())
+                .filter(|&task| keeps(task))
+                .try_for_each(|task| work.append_outputs(task, &mut out[task]))?;
             if let Some(meters) = meters.as_deref_mut() {
                 let weights = work.weights(&self.tasks);
                 let losses = work.losses(&self.tasks, None)?;
                 for (j, (meter, task)) in meters.iter_mut().zip(&self.tasks).enumerate() {
-                    work.measure(j, task, meter);
+                    work.measure(j, task, meter)?;
                 }
                 sums.iter_mut().zip(weights.iter().zip(&losses)).for_each(|(s, (w, l))| *s = [s[0] + l, s[1] + w]);
             }

@@ -1,13 +1,19 @@
 //! A plan together with the rows it works on: gathered features, labels and weights of one batch.
 
+use std::borrow::Cow;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::bail;
 use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
-use crate::loss::{Batch, Loops};
+use crate::loss::{Batch, Loops, TensorBatch};
+use crate::machine::storage::{Backend, Storage, fetch};
 use crate::meter::Meter;
 use crate::network::Network;
 use crate::network::pass::{Pass, Purpose, Step};
-use crate::network::plan::Plan;
+use crate::network::plan::{Plan, Window};
 use crate::parameters::flat::Params;
 use crate::task::Task;
 
@@ -18,6 +24,8 @@ pub struct Workspace {
     purpose: Purpose,
     codes: Vec<u32>,
     labels: Vec<TaskLabels>,
+    /// Numeric features on their way to another device.
+    numeric: Vec<f32>,
 }
 
 /// One task's labels and row weights of the batch.
@@ -29,7 +37,19 @@ struct TaskLabels {
     weights: Vec<f32>,
     weighted: bool,
     present: bool,
+    /// The same on the plan's device, where that is not the host.
+    away: Option<LabelTensors>,
 }
+
+/// A task's labels as its loss's formula reads them.
+#[derive(Debug)]
+struct LabelTensors {
+    labels: Tensor,
+    weights: Option<Tensor>,
+}
+
+// SAFETY: these are only read, and libtorch counts handles of tensors atomically.
+unsafe impl Sync for LabelTensors {}
 
 impl TaskLabels {
     fn new(rows: usize, labels: Labels) -> Self {
@@ -37,7 +57,7 @@ impl TaskLabels {
             Labels::Classes(_) => (vec![-1; rows], Vec::new()),
             Labels::Values { columns, .. } => (Vec::new(), vec![f32::NAN; rows * columns]),
         };
-        Self { kind: labels, classes, values, weights: vec![1.0; rows], weighted: false, present: false }
+        Self { kind: labels, classes, values, weights: vec![1.0; rows], weighted: false, present: false, away: None }
     }
 
     fn targets(&self) -> Targets<'_, f32> {
@@ -46,6 +66,20 @@ impl TaskLabels {
 
     fn weights(&self) -> Option<&[f32]> {
         self.weighted.then_some(&self.weights)
+    }
+
+    /// Brings them to a device.
+    fn send(&mut self, device: Device) -> Result<()> {
+        let rows = self.weights.len() as i64;
+        let labels = match self.targets() {
+            Targets::Classes(classes) => Tensor::from_slice(classes).f_to_kind(Kind::Int64)?,
+            Targets::Values(values) => {
+                Tensor::from_slice(values).f_reshape([rows, values.len() as i64 / rows.max(1)])?
+            }
+        };
+        let weights = self.weights().map(|weights| Tensor::from_slice(weights).f_to_device(device)).transpose()?;
+        self.away = Some(LabelTensors { labels: labels.f_to_device(device)?, weights });
+        Ok(())
     }
 }
 
@@ -66,7 +100,8 @@ impl Workspace {
         // parameters is held across a call of the workspace.
         let plan = unsafe { Plan::new(net, params, rows, purpose) }?;
         let labels = tasks.iter().map(|task| TaskLabels::new(rows, task.labels)).collect();
-        Ok(Self { plan, purpose, codes: vec![0; rows * net.categorical.len()], labels })
+        let numeric = if plan.backend() == Backend::Loops { Vec::new() } else { vec![0.0; rows * net.numeric] };
+        Ok(Self { plan, purpose, codes: vec![0; rows * net.categorical.len()], labels, numeric })
     }
 
     /// Rows it is made for.
@@ -80,16 +115,27 @@ impl Workspace {
     }
 
     /// Gathers features, and with `labels` also targets and weights, of rows that were checked before.
-    pub fn load(&mut self, data: &Data, rows: Rows<'_>, labels: bool) {
-        data.gather_numeric(rows.clone(), self.plan.numeric());
-        data.gather_codes(rows.clone(), &mut self.codes);
-        if labels {
-            self.load_labels(data, rows);
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn load(&mut self, data: &Data, rows: Rows<'_>, labels: bool) -> Result<()> {
+        match self.plan.numeric() {
+            Storage::Host(numeric) => data.gather_numeric(rows.clone(), numeric.slice_mut()),
+            away => {
+                data.gather_numeric(rows.clone(), &mut self.numeric);
+                away.put(0, &self.numeric)?;
+            }
         }
+        data.gather_codes(rows.clone(), &mut self.codes);
+        if labels { self.load_labels(data, rows) } else { Ok(()) }
     }
 
     /// Gathers targets and weights alone.
-    pub fn load_labels(&mut self, data: &Data, rows: Rows<'_>) {
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn load_labels(&mut self, data: &Data, rows: Rows<'_>) -> Result<()> {
+        let backend = self.plan.backend();
         for (task, labels) in self.labels.iter_mut().enumerate() {
             labels.present = data.has_targets(task);
             labels.weighted = data.has_weights(task);
@@ -104,7 +150,11 @@ impl Workspace {
                     labels.values.fill(f32::NAN);
                 }
             }
+            if let Backend::Formulas(device) = backend {
+                labels.send(device)?;
+            }
         }
+        Ok(())
     }
 
     /// Runs the network.
@@ -116,8 +166,11 @@ impl Workspace {
     }
 
     /// Adds the terms of the objective that the last forward gave, in the order of [`Network::terms`].
-    pub fn add_terms(&self, into: &mut [f64]) {
-        self.plan.add_terms(into);
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn add_terms(&self, into: &mut [f64]) -> Result<()> {
+        self.plan.add_terms(into)
     }
 
     /// Total label weight of each task in this batch.
@@ -150,7 +203,10 @@ impl Workspace {
     /// What a loss of the caller's own making raises.
     pub fn add_losses(&mut self, tasks: &[Task], gradient: Option<(Pass, &[f64])>, sums: &mut [f64]) -> Result<()> {
         if let Some((pass, _)) = gradient {
-            self.plan.clear(pass);
+            self.plan.clear(pass)?;
+        }
+        if self.plan.backend() != Backend::Loops {
+            return self.add_losses_by_formula(tasks, gradient, sums);
         }
         let rows = self.plan.rows;
         for (j, ((task, labels), sum)) in tasks.iter().zip(&self.labels).zip(sums).enumerate() {
@@ -164,6 +220,10 @@ impl Workspace {
                     (outputs, None, window, 0.0)
                 }
             };
+            let Some(outputs) = outputs.host() else { continue };
+            let outputs = &outputs.slice()[window.start..];
+            let gradient = gradient.and_then(Storage::host_mut);
+            let gradient = gradient.map(|gradient| &mut gradient.slice_mut()[window.start..]);
             let targets = labels.targets();
             let weights = labels.weights();
             let width = window.width;
@@ -174,17 +234,65 @@ impl Workspace {
         Ok(())
     }
 
-    /// The sizes of a task's largest raw output and largest label; an output that is not finite is the largest.
-    pub fn extremes(&self, task: usize) -> [f32; 2] {
+    /// The same on any device: one number a task comes to the host, all at once.
+    fn add_losses_by_formula(
+        &mut self,
+        tasks: &[Task],
+        gradient: Option<(Pass, &[f64])>,
+        sums: &mut [f64],
+    ) -> Result<()> {
+        let mut losses = Vec::with_capacity(tasks.len());
+        for (j, (task, labels)) in tasks.iter().zip(&self.labels).enumerate() {
+            let Some(LabelTensors { labels, weights }) = &labels.away else { bail!("labels were not loaded") };
+            let raw = self.plan.output_tensor(j)?.f_detach()?.f_set_requires_grad(gradient.is_some())?;
+            let batch = TensorBatch { raw: &raw, labels, weights: weights.as_ref() };
+            let loss = tch::with_grad(|| task.loss.sums(&batch))?.loss;
+            losses.push(loss.f_detach()?.f_to_kind(Kind::Double)?);
+            let Some((pass, scales)) = gradient else { continue };
+            let Some(mut slopes) = self.plan.gradient_tensor(j, pass)? else { continue };
+            let along = tch::with_grad(|| loss.f_add(&raw.f_narrow(0, 0, 0)?.f_sum(raw.kind())?))?;
+            let slope = Tensor::f_run_backward(&[along], &[&raw], false, false)?.remove(0);
+            slopes.f_copy_(&slope.f_mul_scalar(scales[j])?)?;
+        }
+        let losses = fetch::<f64>(&Tensor::f_stack(&losses, 0)?)?;
+        sums.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
+        Ok(())
+    }
+
+    /// One task's raw outputs for the host, and where its rows stand in them.
+    fn outputs(&self, task: usize) -> Result<(Cow<'_, [f32]>, Window)> {
         let (outputs, window) = self.plan.output(task);
+        match outputs.host() {
+            Some(outputs) => Ok((Cow::Borrowed(outputs.slice()), window)),
+            None => {
+                let own = self.plan.raw(task)?;
+                Ok((Cow::Owned(own), Window { start: 0, stride: window.width, ..window }))
+            }
+        }
+    }
+
+    /// The sizes of a task's largest raw output and largest label; an output that is not finite is the largest.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn extremes(&self, task: usize) -> Result<[f32; 2]> {
+        let (outputs, window) = self.outputs(task)?;
+        let outputs = &outputs[window.start..];
         let rows = (0..self.plan.rows).flat_map(|row| &outputs[row * window.stride..][..window.width]);
         let output = rows.fold(0.0_f32, |most, x| if x.is_finite() { most.max(x.abs()) } else { f32::INFINITY });
-        [output, self.labels[task].values.iter().fold(0.0_f32, |most, x| most.max(x.abs()))]
+        Ok([output, self.labels[task].values.iter().fold(0.0_f32, |most, x| most.max(x.abs()))])
     }
 
     /// Counts one task's metrics.
-    pub fn measure(&self, index: usize, task: &Task, meter: &mut Meter) {
-        let (outputs, window) = self.plan.output(index);
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn measure(&self, index: usize, task: &Task, meter: &mut Meter) -> Result<()> {
+        if !meter.counts() {
+            return Ok(());
+        }
+        let (outputs, window) = self.outputs(index)?;
+        let outputs = &outputs[window.start..];
         let labels = &self.labels[index];
         let rows = self.plan.rows;
         let width = window.width;
@@ -192,15 +300,29 @@ impl Workspace {
         let targets = labels.targets();
         let weights = labels.weights();
         meter.add(task, &Batch { rows, width, outputs, gradient: None, stride, targets, weights, scale: 0.0 });
+        Ok(())
     }
 
     /// Multiplies the gradient of one task's outputs.
-    pub fn scale_gradient(&mut self, task: usize, pass: Pass, factor: f32) {
-        let rows = self.plan.rows;
-        let (_, Some(gradient), window) = self.plan.output_and_gradient(task, pass) else { return };
-        for row in 0..rows {
-            gradient[row * window.stride..][..window.width].iter_mut().for_each(|g| *g *= factor);
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn scale_gradient(&mut self, task: usize, pass: Pass, factor: f32) -> Result<()> {
+        if self.plan.backend() != Backend::Loops {
+            if let Some(mut gradient) = self.plan.gradient_tensor(task, pass)? {
+                let _ = gradient.f_mul_scalar_(f64::from(factor))?;
+            }
+            return Ok(());
         }
+        let rows = self.plan.rows;
+        let (_, gradient, window) = self.plan.output_and_gradient(task, pass);
+        if let Some(gradient) = gradient.and_then(Storage::host_mut) {
+            let gradient = &mut gradient.slice_mut()[window.start..];
+            for row in 0..rows {
+                gradient[row * window.stride..][..window.width].iter_mut().for_each(|g| *g *= factor);
+            }
+        }
+        Ok(())
     }
 
     /// The gradients of what the last forward gave: adds each task's sum of weighted losses to `sums`, has them looked at
@@ -231,21 +353,29 @@ impl Workspace {
     }
 
     /// Appends one task's raw outputs `[rows, width]`.
-    pub fn append_outputs(&self, task: usize, out: &mut Vec<f32>) {
-        let (outputs, window) = self.plan.output(task);
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn append_outputs(&self, task: usize, out: &mut Vec<f32>) -> Result<()> {
+        let (outputs, window) = self.outputs(task)?;
         for row in 0..self.plan.rows {
-            out.extend_from_slice(&outputs[row * window.stride..][..window.width]);
+            out.extend_from_slice(&outputs[window.start + row * window.stride..][..window.width]);
         }
+        Ok(())
     }
 
     /// Copies one task's raw outputs to the rows of `out` they belong to.
-    pub fn scatter_outputs(&self, task: usize, rows: Rows<'_>, out: &mut [f32]) {
-        let (outputs, window) = self.plan.output(task);
-        let mut from = 0;
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn scatter_outputs(&self, task: usize, rows: Rows<'_>, out: &mut [f32]) -> Result<()> {
+        let (outputs, window) = self.outputs(task)?;
+        let mut from = window.start;
         rows.for_each(|to| {
             out[to * window.width..][..window.width].copy_from_slice(&outputs[from..from + window.width]);
             from += window.stride;
         });
+        Ok(())
     }
 
     /// Runs some nodes backwards.
@@ -262,9 +392,10 @@ impl Workspace {
     }
 
     /// Adds a row of a parameter's part of the Jacobian, where it is kept.
-    pub fn add_row(&self, param: usize, task: usize, into: &mut [f32]) {
-        if let Some(slabs) = self.plan.slabs() {
-            slabs.add_row(param, task, into);
-        }
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn add_row(&self, param: usize, task: usize, into: &mut [f32]) -> Result<()> {
+        self.plan.slabs().map_or(Ok(()), |slabs| slabs.add_row(param, task, into))
     }
 }

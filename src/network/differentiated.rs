@@ -1,11 +1,13 @@
 //! A kernel for any node, from its formula: forward under libtorch's autograd, backward by it, lane by lane.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
 use super::Network;
 use super::entrance::{TaskColumns, task_columns};
+use super::fed::Fed;
 use super::formula::{Computed, Operands};
 use super::gradient::Tiled;
 use super::node::{Kernel, Node};
@@ -14,10 +16,11 @@ use super::pass::{Pass, PerPass, Step};
 use super::prepare::{InputGradient, ParamGradient, Prepare};
 use crate::bail;
 use crate::error::Result;
-use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::buffer::Layout;
 use crate::machine::draws::Draws;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
+use crate::machine::storage::Storage;
 use crate::parameters::{Reach, TaskId};
 
 /// A node's kernel by its formula; costs what autograd costs, and everything around it stays static.
@@ -28,11 +31,12 @@ pub struct Differentiated<T> {
     params: Vec<Tensor>,
     /// Whether a gradient is wanted, of each input and each parameter.
     wanted: Vec<bool>,
-    state: Buffer<T>,
+    state: Storage<T>,
     frozen: Vec<usize>,
-    columns: usize,
-    y: Buffer<T>,
-    terms: Vec<f64>,
+    fed: Fed,
+    y: Storage<T>,
+    /// Of the last forward, while training.
+    terms: Vec<Tensor>,
     graph: Option<Graph>,
     owner: Owner,
     passes: PerPass<Backward<T>>,
@@ -48,22 +52,24 @@ struct Graph {
 
 /// The views of one pass.
 struct Backward<T> {
-    dy: Buffer<T>,
+    dy: Storage<T>,
+    /// A task's factor where its gradient enters what all tasks reach.
+    weights: Tensor,
     /// All tasks, if they reach the output.
     shared: Option<usize>,
     /// What of the output belongs to which task, if it is told apart on its way to an input.
     pieces: Vec<TaskColumns>,
     /// Of those that learn.
-    inputs: Vec<Option<InputGradient<T>>>,
+    inputs: Vec<Option<InputGradient<T, Storage<T>>>>,
     /// Of those that learn.
     params: Vec<ParamSink<T>>,
 }
 
 /// Where a parameter's gradient goes.
 enum ParamSink<T> {
-    Whole(ParamGradient<T>),
+    Whole(ParamGradient<T, Storage<T>>),
     /// Into the Gramian alone.
-    Gramian(Tiled),
+    Gramian(Tiled<Storage<f64>>),
 }
 
 /// A part of the output's gradient that goes back by itself.
@@ -91,30 +97,38 @@ impl<T: Real> Differentiated<T> {
         let mut inputs = Vec::with_capacity(ids.len());
         let mut wanted = Vec::with_capacity(ids.len());
         for &id in &ids {
-            let x = at.value(id);
-            inputs.push(x.shaped(&[x.layout.groups, x.layout.rows, x.layout.width])?);
+            let Layout { groups, rows, width, .. } = at.values[id].layout();
+            inputs.push(at.values[id].shaped(&[groups, rows, width])?);
             wanted.push(values[id].learns);
         }
         let mut own = Vec::new();
         for id in node.params() {
-            own.push(at.param(id)?.shaped(&params[id].shape)?);
+            own.push(at.param_anywhere(id)?.shaped(&params[id].shape)?);
             wanted.push(params[id].learns);
         }
-        let y = at.value(node.output());
+        let y = at.values[node.output()].share();
+        let fed = match at.fed.get() {
+            Some(fed) => fed.share(),
+            None => {
+                let new = Fed::new(at.net, at.rows, at.params.values.range(&(0..0))?.device())?;
+                at.fed.get_or_init(|| new).share()
+            }
+        };
         let learning = |count: usize, from: usize| (0..count).filter(|&k| wanted[from + k]).collect::<Vec<_>>();
         let inputs_that_learn = learning(ids.len(), 0);
         let params_that_learn = learning(own.len(), ids.len());
         let shared = values[node.output()].reach == Reach::All;
         let passes = at.each_pass(|pass| {
-            let param = |&k: &usize| match at.tiled(k, pass)? {
+            let param = |&k: &usize| match at.tiled_anywhere(k, pass)? {
                 Some(tiled) => Ok(ParamSink::Gramian(tiled)),
-                None => Ok(ParamSink::Whole(at.param_gradient(k, pass)?)),
+                None => Ok(ParamSink::Whole(at.param_gradient_anywhere(k, pass)?)),
             };
             Ok(Backward {
-                dy: at.arriving(node.output(), pass),
+                dy: at.arriving_anywhere(node.output(), pass),
+                weights: fed.weights(),
                 shared: shared.then(|| at.net.tasks()),
                 pieces: if at.enters_any() { task_columns(at.net, node.output(), 1) } else { Vec::new() },
-                inputs: inputs_that_learn.iter().map(|&k| at.leaving(k, pass)).collect(),
+                inputs: inputs_that_learn.iter().map(|&k| at.leaving_anywhere(k, pass)).collect(),
                 params: params_that_learn.iter().map(param).collect::<Result<_>>()?,
             })
         })?;
@@ -125,8 +139,8 @@ impl<T: Real> Differentiated<T> {
             wanted,
             state: at.whole_state(),
             frozen: at.net.frozen_state(),
-            columns: at.net.categorical.len(),
-            terms: vec![0.0; node.terms().len()],
+            fed,
+            terms: Vec::new(),
             graph: None,
             owner: at.net.owner(node.output()),
             passes,
@@ -143,18 +157,15 @@ impl<T: Real> Kernel for Differentiated<T> {
             leaves.push(tensor.f_detach()?.f_set_requires_grad(wanted)?);
         }
         let (inputs, params) = leaves.split_at(self.inputs.len());
-        let Layout { groups, rows, width, .. } = self.y.layout;
-        let codes: Vec<_> = step.codes.iter().map(|&code| i64::from(code)).collect();
-        let codes = Tensor::from_slice(&codes).f_reshape([rows as i64, self.columns as i64])?;
-        let state = self.state.shaped(&[self.state.layout.len()])?.f_detach()?;
-        let number = Tensor::from(step.number as i64);
+        let Layout { groups, rows, width, .. } = self.y.layout();
+        let state = self.state.shaped(&[self.state.layout().len()])?.f_detach()?;
         let given = Operands {
             inputs,
             params,
-            codes: &codes,
+            codes: self.fed.codes(),
             state: &state,
             frozen: &self.frozen,
-            draws: Draws { seed: step.seed, number: &number, node: self.index },
+            draws: Draws { seed: step.seed, number: self.fed.number(), node: self.index },
             training: step.training,
             share: step.share,
         };
@@ -165,8 +176,9 @@ impl<T: Real> Kernel for Differentiated<T> {
             let len = new.numel();
             self.state.view(&[len], &[1], start)?.f_copy_(&new)?;
         }
-        for (sum, term) in self.terms.iter_mut().zip(&terms) {
-            *sum = if step.training { term.f_sum(Kind::Double)?.f_double_value(&[])? } else { 0.0 };
+        self.terms.clear();
+        for term in terms.iter().filter(|_| step.training) {
+            self.terms.push(term.f_detach()?.f_sum(Kind::Double)?);
         }
         leaves.retain(Tensor::requires_grad);
         self.graph = Some(Graph { output, terms, leaves });
@@ -187,8 +199,9 @@ impl<T: Real> Kernel for Differentiated<T> {
         back.store(step, &parts, &gradients)
     }
 
-    fn terms(&self) -> &[f64] {
-        &self.terms
+    fn terms(&self) -> Result<Cow<'_, [f64]>> {
+        let each = self.terms.iter().map(|term| Ok(term.f_double_value(&[])?));
+        Ok(Cow::Owned(each.collect::<Result<_>>()?))
     }
 }
 
@@ -198,7 +211,7 @@ impl Graph {
         tch::with_grad(|| {
             let mut along = self.output.f_mul(&part.seed)?.f_sum(self.output.kind())?;
             for term in self.terms.iter().filter(|_| training) {
-                let factors = Tensor::from_slice(&part.terms).f_to_kind(term.kind())?;
+                let factors = Tensor::from_slice(&part.terms).f_to_kind(term.kind())?.f_to_device(term.device())?;
                 along = along.f_add(&term.f_mul(&factors)?.f_sum(term.kind())?)?;
             }
             // What takes no part keeps its place in the graph by a zero.
@@ -214,7 +227,7 @@ impl<T: Real> Backward<T> {
     /// The output's gradient in the parts that go back by themselves: lane by lane, or, where it enters what all tasks
     /// reach, task by task.
     fn parts(&self, step: &Step<'_>, pass: Pass, owner: Owner) -> Result<Vec<Part>> {
-        let Layout { groups, rows, lanes, width } = self.dy.layout;
+        let Layout { groups, rows, lanes, width } = self.dy.layout();
         let lane = |lane: usize| {
             let strides = [rows * lanes * width, lanes * width, 1];
             self.dy.view(&[groups, rows, width], &strides, lane * width)
@@ -253,7 +266,7 @@ impl<T: Real> Backward<T> {
             match param {
                 ParamSink::Whole(slab) => {
                     // A slab has a lane each, the flat gradient the sum.
-                    let Layout { groups, lanes, width, .. } = slab.buffer.layout;
+                    let Layout { groups, lanes, width, .. } = slab.buffer.layout();
                     let mut written = vec![false; lanes];
                     for (part, gradient) in parts.iter().zip(of_parts) {
                         let lane = if lanes == 1 { 0 } else { part.lane };
@@ -265,7 +278,7 @@ impl<T: Real> Backward<T> {
                 ParamSink::Gramian(tiled) => {
                     let rows: Vec<_> = of_parts.iter().map(|row| row.reshape([-1])).collect();
                     let rows = Tensor::f_stack(&rows, 0)?.f_to_kind(Kind::Double)?;
-                    let Layout { lanes, width, .. } = tiled.gramian.layout;
+                    let Layout { lanes, width, .. } = tiled.gramian.layout();
                     let _ = tiled.gramian.shaped(&[lanes, width])?.f_add_(&rows.f_matmul(&rows.f_tr()?)?)?;
                 }
             }
@@ -276,11 +289,11 @@ impl<T: Real> Backward<T> {
     fn store_input<'a>(
         &self,
         step: &Step<'_>,
-        dx: &InputGradient<T>,
+        dx: &InputGradient<T, Storage<T>>,
         parts: &[Part],
         gradients: impl Iterator<Item = &'a Tensor>,
     ) -> Result<()> {
-        let Layout { groups, rows, lanes, width } = dx.buffer.layout;
+        let Layout { groups, rows, lanes, width } = dx.buffer.layout();
         let mut written = vec![false; lanes];
         for (part, gradient) in parts.iter().zip(gradients) {
             let lane = if lanes == 1 { 0 } else { part.lane };
@@ -289,7 +302,10 @@ impl<T: Real> Backward<T> {
             let first = !std::mem::replace(&mut written[lane], true);
             let mode = if first { dx.mode } else { Mode::Add };
             match part.task.filter(|_| dx.is_weighed(step)) {
-                Some(task) => put(to, &gradient.f_mul_scalar(step.weight::<f64>(task))?, mode)?,
+                Some(task) => {
+                    let weight = self.weights.f_select(0, task as i64)?.f_to_kind(T::KIND)?;
+                    put(to, &gradient.f_mul(&weight)?, mode)?;
+                }
                 None => put(to, gradient, mode)?,
             }
         }

@@ -2,13 +2,16 @@
 
 use std::ops::Range;
 
+use tch::Tensor;
+
 use super::pass::{BUDGET, Pass, Store};
 use super::{Network, ValueId};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
-use crate::machine::gram::{Square, combine};
+use crate::machine::gram::{self, Square, combine};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
+use crate::machine::storage::{Backend, Storage};
 use crate::parameters::{ParamId, Reach};
 
 /// How contributions to value gradients combine in one pass.
@@ -103,25 +106,25 @@ pub struct Slabs<T> {
     tile: usize,
     slabs: Vec<Option<Slab<T>>>,
     /// One a parameter.
-    gramians: Buffer<f64>,
+    gramians: Storage<f64>,
 }
 
 #[derive(Debug)]
 struct Slab<T> {
     /// None for a parameter whose node works in tiles.
-    buffer: Option<Buffer<T>>,
+    memory: Option<Storage<T>>,
     /// Its frozen pieces, which stay zero: group, and columns within that.
     frozen: Vec<(usize, Range<usize>)>,
-    /// Its products, a group at a time.
+    /// Its products, a group at a time, where it is the host's.
     squares: Vec<Square<T>>,
     last: usize,
 }
 
 /// Where a node that works in tiles adds products, and how large tiles may be.
 #[derive(Debug)]
-pub(crate) struct Tiled {
+pub(crate) struct Tiled<B = Buffer<f64>> {
     /// The parameter's Gramian `[tasks, tasks]`.
-    pub gramian: Buffer<f64>,
+    pub gramian: B,
     /// Most elements of a tile.
     pub size: usize,
     /// Whether products are to run in bfloat16.
@@ -130,19 +133,32 @@ pub(crate) struct Tiled {
 
 impl<T: Real> Slab<T> {
     /// Zeroes the gradients of frozen pieces, in all lanes.
-    fn zero_frozen(&mut self) {
-        let Some(buffer) = &mut self.buffer else { return };
-        let Layout { lanes, width, .. } = buffer.layout;
+    fn zero_frozen(&mut self) -> Result<()> {
+        let Some(memory) = &mut self.memory else { return Ok(()) };
+        let Layout { lanes, width, .. } = memory.layout();
         for (group, columns) in &self.frozen {
-            let group = &mut buffer.slice_mut()[group * lanes * width..][..lanes * width];
-            group.chunks_exact_mut(width).for_each(|row| row[columns.clone()].fill(T::ZERO));
+            for lane in 0..lanes {
+                let start = (group * lanes + lane) * width;
+                memory.clear(start + columns.start..start + columns.end)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Adds its products to `gramian` `[tasks, tasks]`, a tensor of its device.
+    fn add_by_formula(&self, mut gramian: Tensor) -> Result<()> {
+        if let Some(memory) = &self.memory {
+            let Layout { groups, lanes, width, .. } = memory.layout();
+            let rows = memory.shaped(&[groups, lanes, width])?.f_transpose(0, 1)?.f_reshape([lanes as i64, -1])?;
+            let _ = gramian.f_add_(&gram::formula(&rows)?)?;
+        }
+        Ok(())
     }
 }
 
 impl<T: Real> Slabs<T> {
     /// Memory for all shared parameters of a network.
-    pub fn new(net: &Network, store: Store) -> Result<Self> {
+    pub fn new(net: &Network, store: Store, backend: Backend) -> Result<Self> {
         let tasks = net.tasks();
         let shared: Vec<ParamId> = net.shared().into_iter().filter(|&p| net.params[p].reach == Reach::All).collect();
         let total: usize = shared.iter().map(|&p| tasks * net.params[p].range.len()).sum();
@@ -170,8 +186,8 @@ impl<T: Real> Slabs<T> {
                 frozen.push((at / layout.width, first..first + range.len()));
             }
             let tiled = !kept && frozen.is_empty() && users[p].len() == 1 && net.ops[last].tiles(p);
-            let buffer = (!tiled).then(|| Buffer::zeros(layout)).transpose()?;
-            let squares = match &buffer {
+            let memory = (!tiled).then(|| Storage::zeros(layout, backend)).transpose()?;
+            let squares = match memory.as_ref().and_then(Storage::host) {
                 Some(buffer) => {
                     let group = Layout { groups: 1, ..layout };
                     let parts = (0..groups).map(|g| buffer.part(g * group.len(), group));
@@ -179,22 +195,23 @@ impl<T: Real> Slabs<T> {
                 }
                 None => Vec::new(),
             };
-            slabs[p] = Some(Slab { buffer, frozen, squares, last });
+            slabs[p] = Some(Slab { memory, frozen, squares, last });
         }
         let layout = Layout { groups: slabs.len(), rows: 1, lanes: tasks, width: tasks };
-        Ok(Self { tasks, kept, halves: store == Store::Halves, tile, slabs, gramians: Buffer::zeros(layout)? })
+        let gramians = Storage::zeros(layout, backend)?;
+        Ok(Self { tasks, kept, halves: store == Store::Halves, tile, slabs, gramians })
     }
 
     /// A parameter's slab, if all tasks reach it and its node does not work in tiles.
-    pub(crate) fn of(&self, param: ParamId) -> Option<Buffer<T>> {
-        self.slabs[param].as_ref()?.buffer.as_ref().map(Buffer::share)
+    pub(crate) fn of(&self, param: ParamId) -> Option<Storage<T>> {
+        self.slabs[param].as_ref()?.memory.as_ref().map(Storage::share)
     }
 
     /// What a node needs to work through a parameter's slab in tiles, if it should.
-    pub(crate) fn tiled(&self, param: ParamId) -> Result<Option<Tiled>> {
+    pub(crate) fn tiled(&self, param: ParamId) -> Result<Option<Tiled<Storage<f64>>>> {
         match &self.slabs[param] {
-            Some(Slab { buffer: None, .. }) => {
-                let layout = Layout { groups: 1, ..self.gramians.layout };
+            Some(Slab { memory: None, .. }) => {
+                let layout = Layout { groups: 1, ..self.gramians.layout() };
                 let gramian = self.gramians.part(param * layout.len(), layout)?;
                 Ok(Some(Tiled { gramian, size: self.tile, halves: self.halves }))
             }
@@ -208,65 +225,112 @@ impl<T: Real> Slabs<T> {
     }
 
     /// Starts a new Gramian.
-    pub fn clear(&mut self) {
-        self.gramians.slice_mut().fill(0.0);
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn clear(&mut self) -> Result<()> {
+        self.gramians.clear_all()
     }
 
     /// Adds what is complete once node `op` has run its backward.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
     pub fn after(&mut self, op: usize) -> Result<()> {
-        let each = self.slabs.iter_mut().zip(self.gramians.slice_mut().chunks_exact_mut(self.tasks * self.tasks));
-        for (slab, gramian) in each.filter_map(|(slab, gramian)| Some((slab.as_mut()?, gramian))) {
-            if slab.last == op {
-                slab.zero_frozen();
-                slab.squares.iter().try_for_each(|square| square.add(gramian))?;
+        let Self { tasks, slabs, gramians, .. } = self;
+        for (param, slab) in slabs.iter_mut().enumerate() {
+            let Some(slab) = slab.as_mut().filter(|slab| slab.last == op) else { continue };
+            slab.zero_frozen()?;
+            let own = param * *tasks * *tasks;
+            match gramians {
+                Storage::Host(gramians) => {
+                    let gramian = &mut gramians.slice_mut()[own..][..*tasks * *tasks];
+                    slab.squares.iter().try_for_each(|square| square.add(gramian))?;
+                }
+                Storage::Away(_) => slab.add_by_formula(gramians.view(&[*tasks, *tasks], &[*tasks, 1], own)?)?,
             }
         }
         Ok(())
     }
 
     /// Adds the Gramian `[tasks, tasks]` of the parameters of which `wanted` says so; of all that all tasks reach.
-    pub fn add_gramian(&self, wanted: impl Fn(ParamId) -> bool, into: &mut [f64]) {
-        let each = self.gramians.slice().chunks_exact(self.tasks * self.tasks).enumerate();
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn add_gramian(&self, wanted: impl Fn(ParamId) -> bool, into: &mut [f64]) -> Result<()> {
+        let gramians = self.gramians.all()?;
+        let each = gramians.chunks_exact(self.tasks * self.tasks).enumerate();
         for (_, gramian) in each.filter(|(param, _)| self.slabs[*param].is_some() && wanted(*param)) {
             for (sum, x) in into.iter_mut().zip(gramian) {
                 *sum += x;
             }
         }
+        Ok(())
     }
 
     /// `[tasks, tasks]`, of the parameters all tasks reach.
-    pub fn gramian(&self) -> Vec<f64> {
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn gramian(&self) -> Result<Vec<f64>> {
         let mut gramian = vec![0.0; self.tasks * self.tasks];
-        self.add_gramian(|_| true, &mut gramian);
-        gramian
+        self.add_gramian(|_| true, &mut gramian)?;
+        Ok(gramian)
     }
 
-    /// The sum of a parameter's rows with one weight a task; only of a Jacobian that was kept.
-    pub fn combine(&self, param: ParamId, weights: &[f64], out: &mut [T]) {
-        let Some(Slab { buffer: Some(buffer), .. }) = &self.slabs[param] else { return };
-        let Layout { lanes, width, .. } = buffer.layout;
-        let groups = buffer.slice().chunks_exact(lanes * width).zip(out.chunks_exact_mut(width));
-        for (slab, out) in groups {
-            combine(slab, weights, out);
+    /// Makes a parameter's place in the flat gradient the sum of its rows with one weight a task; only of a Jacobian that was
+    /// kept.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn combine(
+        &self,
+        param: ParamId,
+        weights: &[f64],
+        gradient: &mut Storage<T>,
+        flat: Range<usize>,
+    ) -> Result<()> {
+        let Some(Slab { memory: Some(memory), .. }) = &self.slabs[param] else { return Ok(()) };
+        let Layout { groups, lanes, width, .. } = memory.layout();
+        if let (Storage::Host(buffer), Storage::Host(gradient)) = (memory, &mut *gradient) {
+            let out = gradient.slice_mut()[flat].chunks_exact_mut(width);
+            for (slab, out) in buffer.slice().chunks_exact(lanes * width).zip(out) {
+                combine(slab, weights, out);
+            }
+            return Ok(());
         }
+        let rows = memory.shaped(&[groups, lanes, width])?;
+        let weights = Tensor::from_slice(weights).f_to_kind(T::KIND)?.f_to_device(rows.device())?;
+        let sum = weights.f_reshape([1, 1, lanes as i64])?.f_matmul(&rows)?;
+        gradient.range(&flat)?.f_copy_(&sum.f_reshape([-1])?)?;
+        Ok(())
     }
 
     /// Adds row `task` of a parameter's part of the Jacobian, in the parameter's own order; only of a Jacobian that was kept.
-    pub fn add_row(&self, param: ParamId, task: usize, into: &mut [T]) {
-        let Some(Slab { buffer: Some(buffer), .. }) = &self.slabs[param] else { return };
-        let Layout { lanes, width, .. } = buffer.layout;
-        for (slab, into) in buffer.slice().chunks_exact(lanes * width).zip(into.chunks_exact_mut(width)) {
-            for (sum, &x) in into.iter_mut().zip(&slab[task * width..]) {
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn add_row(&self, param: ParamId, task: usize, into: &mut [T]) -> Result<()> {
+        let Some(Slab { memory: Some(memory), .. }) = &self.slabs[param] else { return Ok(()) };
+        let Layout { groups, lanes, width, .. } = memory.layout();
+        for (group, into) in (0..groups).zip(into.chunks_exact_mut(width)) {
+            let start = (group * lanes + task) * width;
+            for (sum, &x) in into.iter_mut().zip(memory.numbers(start..start + width)?.iter()) {
                 *sum += x;
             }
         }
+        Ok(())
     }
 
     /// Row `task` of a parameter's part of the Jacobian, in the parameter's own order; none if it was not kept.
-    pub fn row(&self, param: ParamId, task: usize) -> Option<Vec<T>> {
-        let slab = self.slabs[param].as_ref().filter(|_| self.kept)?.buffer.as_ref()?;
-        let mut row = vec![T::ZERO; slab.layout.groups * slab.layout.width];
-        self.add_row(param, task, &mut row);
-        Some(row)
+    pub fn row(&self, param: ParamId, task: usize) -> Result<Option<Vec<T>>> {
+        let Some(memory) = self.slabs[param].as_ref().filter(|_| self.kept).and_then(|slab| slab.memory.as_ref())
+        else {
+            return Ok(None);
+        };
+        let Layout { groups, width, .. } = memory.layout();
+        let mut row = vec![T::ZERO; groups * width];
+        self.add_row(param, task, &mut row)?;
+        Ok(Some(row))
     }
 }

@@ -4,6 +4,7 @@ mod blocks;
 pub mod builder;
 pub mod differentiated;
 pub mod entrance;
+mod fed;
 pub mod formula;
 pub mod gradient;
 pub mod node;

@@ -1,5 +1,6 @@
 //! What a node is: a description, and a kernel for each number type that plans work in.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 use super::formula::{Computed, Operands};
@@ -98,7 +99,10 @@ pub trait Kernel: Send {
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()>;
     /// The terms of the objective that the last forward gave, in the order of the node's names of them: while training,
     /// times the step's share. Backward adds their gradients.
-    fn terms(&self) -> &[f64] {
-        &[]
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    fn terms(&self) -> Result<Cow<'_, [f64]>> {
+        Ok(Cow::Borrowed(&[]))
     }
 }

@@ -1,8 +1,12 @@
 //! A plan: every buffer and view of a network for one number of rows, and the passes over them.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 
+use tch::Tensor;
+
 use super::differentiated::Differentiated;
+use super::fed::Fed;
 use super::gradient::{Contributions, Slabs, lanes};
 use super::node::{Kernel, Number};
 use super::pass::{Pass, Purpose, Step};
@@ -10,9 +14,10 @@ use super::prepare::Prepare;
 use super::representation::HeadProducts;
 use super::{Network, ValueId};
 use crate::error::Result;
-use crate::machine::buffer::{Buffer, Layout};
-use crate::machine::gram::add_products;
+use crate::machine::buffer::Layout;
+use crate::machine::gram::{self, add_products};
 use crate::machine::real::Real;
+use crate::machine::storage::{Backend, Storage, fetch};
 use crate::parameters::flat::Params;
 use crate::parameters::{Reach, TaskId};
 
@@ -27,21 +32,14 @@ pub struct Window {
     pub width: usize,
 }
 
-/// How nodes are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backend {
-    /// By their loops; by libtorch's autograd where a node has none.
-    Loops,
-    /// By their formulas and autograd alone.
-    Formulas,
-}
-
 /// A network's buffers and kernels for one number of rows.
 pub struct Plan<T> {
     /// Rows.
     pub rows: usize,
-    values: Vec<Buffer<T>>,
-    gradients: [Vec<Option<Buffer<T>>>; 2],
+    values: Vec<Storage<T>>,
+    gradients: [Vec<Option<Storage<T>>>; 2],
+    /// What kernels by formulas read, if there are any.
+    fed: Option<Fed>,
     clear: [Vec<ValueId>; 2],
     kernels: Vec<Box<dyn Kernel>>,
     /// For each term of each node, which of the network's it is.
@@ -49,7 +47,7 @@ pub struct Plan<T> {
     /// Whether a backward comes through each node.
     learns: Vec<bool>,
     /// The flat gradient of frozen pieces of parameters that learn elsewhere, which stays zero.
-    frozen: Vec<Buffer<T>>,
+    frozen: Vec<Storage<T>>,
     slabs: Option<Slabs<T>>,
     heads: Option<HeadProducts<T>>,
     representation: ValueId,
@@ -63,51 +61,40 @@ impl<T> std::fmt::Debug for Plan<T> {
 }
 
 impl<T: Number> Plan<T> {
-    /// Allocates everything; parameters, their gradients and the state are those of `params`, which the plan reads and writes
-    /// where they are.
-    ///
-    /// # Safety
-    /// As long as the plan lives, no method of it may run while anybody else has a slice of `params`, or while another
-    /// plan over `params` runs, but that plans which only run forward, to evaluate, may do so side by side.
-    pub unsafe fn new(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose) -> Result<Self> {
-        // SAFETY: what is asked of the caller is asked of ours.
-        unsafe { Self::by(Backend::Loops, net, params, rows, purpose) }
-    }
-
-    /// The same by loops, where nodes have some, or by formulas alone.
+    /// Allocates everything where the parameters are; these, their gradients and the state are those of `params`, which the
+    /// plan reads and writes where they are. In the host's memory nodes work by loops, where they have some; elsewhere by
+    /// formulas alone.
     ///
     /// # Errors
     /// What libtorch refuses; a node that has no formula for what it is.
     ///
     /// # Safety
-    /// As of [`Plan::new`].
-    pub unsafe fn by(
-        backend: Backend,
-        net: &Network,
-        params: &Params<T>,
-        rows: usize,
-        purpose: Purpose,
-    ) -> Result<Self> {
-        let values = net.values.iter().map(|v| Buffer::zeros(layout(v.groups, rows, 1, v.width)));
+    /// As long as the plan lives, no method of it may run while anybody else has a slice of `params`, or while another
+    /// plan over `params` runs, but that plans which only run forward, to evaluate, may do so side by side.
+    pub unsafe fn new(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose) -> Result<Self> {
+        let backend = params.backend();
+        let values = net.values.iter().map(|v| Storage::zeros(layout(v.groups, rows, 1, v.width), backend));
         let values = values.collect::<Result<Vec<_>>>()?;
-        let summed = gradients(net, rows, purpose, Pass::Summed, None)?;
-        let per_task = gradients(net, rows, purpose, Pass::PerTask, Some(&summed))?;
+        let summed = gradients(net, rows, purpose, Pass::Summed, backend, None)?;
+        let per_task = gradients(net, rows, purpose, Pass::PerTask, backend, Some(&summed))?;
         let gradients = [summed, per_task];
         let contributions =
             [Pass::Summed, Pass::PerTask].map(|p| purpose.passes().contains(&p).then(|| Contributions::new(net, p)));
         let slabs = match purpose {
-            Purpose::PerTask(store) => Some(Slabs::new(net, store)?),
+            Purpose::PerTask(store) => Some(Slabs::new(net, store, backend)?),
             _ => None,
         };
+        let fed = OnceCell::new();
         let kernels = (0..net.ops.len()).map(|node| {
+            let fed = &fed;
             let values = &values;
             let gradients = &gradients;
             let contributions = &contributions;
             let slabs = slabs.as_ref();
-            let at = Prepare { net, rows, node, purpose, params, values, gradients, contributions, slabs };
+            let at = Prepare { net, rows, node, purpose, params, values, gradients, fed, contributions, slabs };
             let loops = match backend {
                 Backend::Loops => T::kernel(net.ops[node].as_ref(), &at)?,
-                Backend::Formulas => None,
+                Backend::Formulas(_) => None,
             };
             Ok(match loops {
                 Some(kernel) => kernel,
@@ -146,6 +133,7 @@ impl<T: Number> Plan<T> {
             rows,
             values,
             gradients,
+            fed: fed.into_inner(),
             clear,
             kernels,
             terms,
@@ -158,56 +146,91 @@ impl<T: Number> Plan<T> {
         })
     }
 
+    /// Where it computes.
+    pub fn backend(&self) -> Backend {
+        self.values[0].backend()
+    }
+
     /// The numeric features `[rows, numeric]`, to be filled before a forward.
-    pub fn numeric(&mut self) -> &mut [T] {
-        self.values[0].slice_mut()
+    pub fn numeric(&mut self) -> &mut Storage<T> {
+        &mut self.values[0]
     }
 
     /// Runs the nodes in order.
     pub fn forward(&mut self, step: &Step<'_>) -> Result<()> {
         let _guard = tch::no_grad_guard();
+        if let Some(fed) = &mut self.fed {
+            fed.feed(step)?;
+        }
         self.kernels.iter_mut().try_for_each(|kernel| kernel.forward(step))
     }
 
     /// Adds the terms of the objective that the last forward gave, in the order of [`Network::terms`].
-    pub fn add_terms(&self, into: &mut [f64]) {
+    pub fn add_terms(&self, into: &mut [f64]) -> Result<()> {
         for (kernel, places) in self.kernels.iter().zip(&self.terms) {
-            for (term, &place) in kernel.terms().iter().zip(places) {
-                into[place] += term;
+            if !places.is_empty() {
+                for (term, &place) in kernel.terms()?.iter().zip(places) {
+                    into[place] += term;
+                }
             }
         }
+        Ok(())
     }
 
-    /// One task's raw outputs.
-    pub fn output(&self, task: TaskId) -> (&[T], Window) {
-        let window = self.window(task);
-        (&self.values[self.outputs[task].value].slice()[window.start..], Window { start: 0, ..window })
+    /// Where one task's raw outputs are.
+    pub fn output(&self, task: TaskId) -> (&Storage<T>, Window) {
+        (&self.values[self.outputs[task].value], self.window(task))
     }
 
-    /// One task's raw outputs and where their gradient goes, if anything before them learns; call [`Plan::clear`] first.
-    pub fn output_and_gradient(&mut self, task: TaskId, pass: Pass) -> (&[T], Option<&mut [T]>, Window) {
+    /// Where one task's raw outputs are, and in the same places of other memory their gradient, if anything before them
+    /// learns; call [`Plan::clear`] first.
+    pub fn output_and_gradient(&mut self, task: TaskId, pass: Pass) -> (&Storage<T>, Option<&mut Storage<T>>, Window) {
         let value = self.outputs[task].value;
         let window = self.window(task);
-        let outputs = &self.values[value].slice()[window.start..];
-        let gradients = self.gradients[pass as usize][value].as_mut();
-        let gradients = gradients.map(|gradients| &mut gradients.slice_mut()[window.start..]);
-        (outputs, gradients, Window { start: 0, ..window })
+        (&self.values[value], self.gradients[pass as usize][value].as_mut(), window)
+    }
+
+    /// One task's raw outputs `[rows, width]`, where they are.
+    pub(crate) fn output_tensor(&self, task: TaskId) -> Result<Tensor> {
+        let (outputs, window) = self.output(task);
+        seen_through(outputs, window, self.rows)
+    }
+
+    /// Where the gradient of these goes, if anything before them learns; call [`Plan::clear`] first.
+    pub(crate) fn gradient_tensor(&mut self, task: TaskId, pass: Pass) -> Result<Option<Tensor>> {
+        let rows = self.rows;
+        let (_, gradient, window) = self.output_and_gradient(task, pass);
+        gradient.map(|gradient| seen_through(gradient, window, rows)).transpose()
+    }
+
+    /// One task's raw outputs `[rows, width]`, row by row.
+    pub fn raw(&self, task: TaskId) -> Result<Vec<T>> {
+        fetch(&self.output_tensor(task)?)
+    }
+
+    /// Sets the gradient of one task's raw outputs `[rows, width]`, if anything before them learns; call [`Plan::clear`] first.
+    pub fn set_gradient(&mut self, task: TaskId, pass: Pass, numbers: &[T]) -> Result<()> {
+        if let Some(mut gradient) = self.gradient_tensor(task, pass)? {
+            gradient.f_copy_(&Tensor::from_slice(numbers).f_view_as(&gradient)?)?;
+        }
+        Ok(())
     }
 
     /// A value, for a look inside.
-    pub fn value(&self, id: ValueId) -> &[T] {
-        self.values[id].slice()
+    pub fn value(&self, id: ValueId) -> &Storage<T> {
+        &self.values[id]
     }
 
     /// Zeroes the gradients that contributions do not tile; before the losses fill theirs.
-    pub fn clear(&mut self, pass: Pass) {
+    pub fn clear(&mut self, pass: Pass) -> Result<()> {
         for &value in &self.clear[pass as usize] {
             if let Some(gradient) = &mut self.gradients[pass as usize][value] {
-                gradient.slice_mut().fill(T::ZERO);
+                gradient.clear_all()?;
             }
         }
-        if let (Pass::PerTask, Some(slabs)) = (pass, &mut self.slabs) {
-            slabs.clear();
+        match (pass, &mut self.slabs) {
+            (Pass::PerTask, Some(slabs)) => slabs.clear(),
+            _ => Ok(()),
         }
     }
 
@@ -219,6 +242,9 @@ impl<T: Number> Plan<T> {
     /// Runs some of the nodes backwards.
     pub fn backward_over(&mut self, step: &Step<'_>, pass: Pass, nodes: Range<usize>) -> Result<()> {
         let _guard = tch::no_grad_guard();
+        if let Some(fed) = &mut self.fed {
+            fed.weigh(step)?;
+        }
         let kernels = self.kernels.iter_mut().enumerate().take(nodes.end).skip(nodes.start);
         for (i, kernel) in kernels.rev().filter(|(i, _)| self.learns[*i]) {
             kernel.backward(step, pass)?;
@@ -226,8 +252,7 @@ impl<T: Number> Plan<T> {
                 slabs.after(i)?;
             }
         }
-        self.frozen.iter_mut().for_each(|gradient| gradient.slice_mut().fill(T::ZERO));
-        Ok(())
+        self.frozen.iter_mut().try_for_each(Storage::clear_all)
     }
 
     /// Adds the Gramian of the tasks' gradients at the representation, in the passes of a plan made for it: from the outputs'
@@ -238,16 +263,23 @@ impl<T: Number> Plan<T> {
         }
         let gradient = self.gradients[Pass::PerTask as usize][self.representation].as_ref();
         let gradient = gradient.expect("a plan without fused heads carries the tasks' gradients");
-        let Layout { lanes, width, .. } = gradient.layout;
-        gradient.slice().chunks_exact(lanes * width).for_each(|row| add_products(row, tasks, into));
+        let Layout { rows, lanes, width, .. } = gradient.layout();
+        match gradient.host() {
+            Some(gradient) => {
+                gradient.slice().chunks_exact(lanes * width).for_each(|row| add_products(row, tasks, into));
+            }
+            None => {
+                let of_tasks = gradient.view(&[lanes, rows, width], &[width, lanes * width, 1], 0)?;
+                let gramian = gram::formula(&of_tasks.f_reshape([lanes as i64, -1])?)?;
+                into.iter_mut().zip(fetch::<f64>(&gramian)?).for_each(|(sum, x)| *sum += x);
+            }
+        }
         Ok(())
     }
 
-    /// The gradient of a value in a pass, and its layout.
-    pub fn gradient(&mut self, id: ValueId, pass: Pass) -> Option<(&mut [T], Layout)> {
-        let gradient = self.gradients[pass as usize][id].as_mut()?;
-        let layout = gradient.layout;
-        Some((gradient.slice_mut(), layout))
+    /// The gradient of a value in a pass.
+    pub fn gradient(&mut self, id: ValueId, pass: Pass) -> Option<&mut Storage<T>> {
+        self.gradients[pass as usize][id].as_mut()
     }
 
     /// The per-task gradients of the last [`Pass::PerTask`].
@@ -257,10 +289,15 @@ impl<T: Number> Plan<T> {
 
     fn window(&self, task: TaskId) -> Window {
         let output = &self.outputs[task];
-        let Layout { rows, width, .. } = self.values[output.value].layout;
+        let Layout { rows, width, .. } = self.values[output.value].layout();
         let start = output.group * rows * width + output.columns.start;
         Window { start, stride: width, width: output.columns.len() }
     }
+}
+
+/// A window of memory as a tensor `[rows, width]`, which writes where it lies.
+fn seen_through<T: Real>(memory: &Storage<T>, window: Window, rows: usize) -> Result<Tensor> {
+    memory.view(&[rows, window.width], &[window.stride, 1], window.start)
 }
 
 fn layout(groups: usize, rows: usize, lanes: usize, width: usize) -> Layout {
@@ -273,8 +310,9 @@ fn gradients<T: Real>(
     rows: usize,
     purpose: Purpose,
     pass: Pass,
-    other: Option<&Vec<Option<Buffer<T>>>>,
-) -> Result<Vec<Option<Buffer<T>>>> {
+    backend: Backend,
+    other: Option<&Vec<Option<Storage<T>>>>,
+) -> Result<Vec<Option<Storage<T>>>> {
     let wanted = purpose.passes().contains(&pass);
     let mut gradients = Vec::with_capacity(net.values.len());
     for (id, value) in net.values.iter().enumerate() {
@@ -286,7 +324,7 @@ fn gradients<T: Real>(
         let of_other = other.and_then(|other| other[id].as_ref());
         gradients.push(Some(match of_other.filter(|_| value.reach != Reach::All) {
             Some(buffer) => buffer.share(),
-            None => Buffer::zeros(layout(value.groups, rows, lanes(net, id, pass), value.width))?,
+            None => Storage::zeros(layout(value.groups, rows, lanes(net, id, pass), value.width), backend)?,
         }));
     }
     Ok(gradients)

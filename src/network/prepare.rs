@@ -1,6 +1,10 @@
 //! What a node sees while its kernel is made.
 
+use std::cell::OnceCell;
+use std::marker::PhantomData;
+
 use super::entrance::{Entrance, task_columns};
+use super::fed::Fed;
 use super::gradient::{Contributions, Slabs, Tiled};
 use super::pass::{Pass, PerPass, Purpose, Step};
 use super::{Network, ValueId};
@@ -8,6 +12,7 @@ use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
+use crate::machine::storage::Storage;
 use crate::parameters::flat::Params;
 use crate::parameters::touched::SparseGradient;
 use crate::parameters::{Param, ParamId, Reach, TaskId};
@@ -23,24 +28,28 @@ pub struct Prepare<'a, T> {
     pub node: usize,
     pub(super) purpose: Purpose,
     pub(super) params: &'a Params<T>,
-    pub(super) values: &'a [Buffer<T>],
-    pub(super) gradients: &'a [Vec<Option<Buffer<T>>>; 2],
+    pub(super) values: &'a [Storage<T>],
+    pub(super) gradients: &'a [Vec<Option<Storage<T>>>; 2],
+    pub(super) fed: &'a OnceCell<Fed>,
     pub(super) contributions: &'a [Option<Contributions>; 2],
     pub(super) slabs: Option<&'a Slabs<T>>,
 }
 
-/// A value's gradient, as one of the nodes that contribute to it sees it.
+/// A value's gradient, as one of the nodes that contribute to it sees it: memory of the host for loops, of any device for
+/// formulas.
 #[derive(Debug)]
-pub(crate) struct InputGradient<T> {
+pub(crate) struct InputGradient<T, B = Buffer<T>> {
     /// The memory.
-    pub buffer: Buffer<T>,
+    pub buffer: B,
     /// Whether this node replaces or adds.
     pub mode: Mode,
     /// Whether this pass weighs what goes there: a task's gradient enters a value that all tasks reach.
     pub enters: bool,
+    /// Of which numbers.
+    pub of: PhantomData<T>,
 }
 
-impl<T> InputGradient<T> {
+impl<T, B> InputGradient<T, B> {
     /// A task's factor on what goes there.
     #[inline(always)]
     pub fn weight<F: Real>(&self, step: &Step<'_>, task: TaskId) -> F {
@@ -53,17 +62,26 @@ impl<T> InputGradient<T> {
     }
 }
 
-/// A parameter's gradient: `[groups, lanes, size of a group]`.
+/// A parameter's gradient: `[groups, lanes, size of a group]`; memory as of [`InputGradient`].
 #[derive(Debug)]
-pub(crate) struct ParamGradient<T> {
+pub(crate) struct ParamGradient<T, B = Buffer<T>> {
     /// The memory.
-    pub buffer: Buffer<T>,
+    pub buffer: B,
     mode: Mode,
     /// Whether it is a part of the flat gradient, not a slab.
     flat: bool,
+    of: PhantomData<T>,
 }
 
-impl<T> ParamGradient<T> {
+/// Memory of the host.
+fn host<T: Real>(storage: Storage<T>) -> Buffer<T> {
+    match storage {
+        Storage::Host(buffer) => buffer,
+        Storage::Away(_) => unreachable!("a plan asks for loops where memory is the host's alone"),
+    }
+}
+
+impl<T, B> ParamGradient<T, B> {
     /// Whether this node replaces or adds in a step.
     pub fn mode(&self, step: &Step<'_>) -> Mode {
         if self.flat && step.accumulate { Mode::Add } else { self.mode }
@@ -73,11 +91,16 @@ impl<T> ParamGradient<T> {
 impl<T: Real> Prepare<'_, T> {
     /// A value.
     pub(crate) fn value(&self, id: ValueId) -> Buffer<T> {
-        self.values[id].share()
+        host(self.values[id].share())
     }
 
     /// The gradient that arrives at a value in a pass.
     pub(crate) fn arriving(&self, id: ValueId, pass: Pass) -> Buffer<T> {
+        host(self.arriving_anywhere(id, pass))
+    }
+
+    /// The same on any device.
+    pub(super) fn arriving_anywhere(&self, id: ValueId, pass: Pass) -> Storage<T> {
         self.gradients[pass as usize][id]
             .as_ref()
             .expect("a node's output learns if its inputs or parameters do")
@@ -86,10 +109,16 @@ impl<T: Real> Prepare<'_, T> {
 
     /// The gradient of this node's `k`-th input; none if nothing upstream learns.
     pub(crate) fn leaving(&self, k: usize, pass: Pass) -> Option<InputGradient<T>> {
+        let InputGradient { buffer, mode, enters, of } = self.leaving_anywhere(k, pass)?;
+        Some(InputGradient { buffer: host(buffer), mode, enters, of })
+    }
+
+    /// The same on any device.
+    pub(super) fn leaving_anywhere(&self, k: usize, pass: Pass) -> Option<InputGradient<T, Storage<T>>> {
         let id = self.input(k);
         let mode = self.contributions[pass as usize].as_ref()?.inputs[self.node][k];
         let buffer = self.gradients[pass as usize][id].as_ref()?.share();
-        Some(InputGradient { buffer, mode, enters: pass == Pass::Summed && self.enters(k) })
+        Some(InputGradient { buffer, mode, enters: pass == Pass::Summed && self.enters(k), of: PhantomData })
     }
 
     /// Whether this node's output belongs to single tasks while its `k`-th input is reached by all.
@@ -115,9 +144,18 @@ impl<T: Real> Prepare<'_, T> {
 
     /// A parameter.
     pub(crate) fn param(&self, id: ParamId) -> Result<Buffer<T>> {
-        let param = &self.net.params[id];
-        let layout = Layout { groups: param.groups, rows: 1, lanes: 1, width: param.range.len() / param.groups };
-        self.params.values.part(param.range.start, layout)
+        self.param_anywhere(id).map(host)
+    }
+
+    /// The same on any device.
+    pub(super) fn param_anywhere(&self, id: ParamId) -> Result<Storage<T>> {
+        self.params.values.part(self.net.params[id].range.start, self.layout_of(id))
+    }
+
+    /// The layout of a parameter, and of its flat gradient.
+    fn layout_of(&self, id: ParamId) -> Layout {
+        let Param { groups, ref range, .. } = self.net.params[id];
+        Layout { groups, rows: 1, lanes: 1, width: range.len() / groups }
     }
 
     /// Whether this node's `k`-th parameter learns.
@@ -127,22 +165,28 @@ impl<T: Real> Prepare<'_, T> {
 
     /// The gradient of this node's `k`-th parameter; of a frozen one in memory that nobody reads.
     pub(crate) fn param_gradient(&self, k: usize, pass: Pass) -> Result<ParamGradient<T>> {
+        let ParamGradient { buffer, mode, flat, of } = self.param_gradient_anywhere(k, pass)?;
+        Ok(ParamGradient { buffer: host(buffer), mode, flat, of })
+    }
+
+    /// The same on any device.
+    pub(super) fn param_gradient_anywhere(&self, k: usize, pass: Pass) -> Result<ParamGradient<T, Storage<T>>> {
         let id = self.net.ops[self.node].params()[k];
+        let layout = self.layout_of(id);
         if !self.net.params[id].learns {
-            let Param { groups, ref range, .. } = self.net.params[id];
-            let lanes = self.arriving(self.net.ops[self.node].output(), pass).layout.lanes;
-            let buffer = Buffer::zeros(Layout { groups, rows: 1, lanes, width: range.len() / groups })?;
-            return Ok(ParamGradient { buffer, mode: Mode::Write, flat: false });
+            let arriving = self.gradients[pass as usize][self.net.ops[self.node].output()].as_ref();
+            let lanes = arriving.map_or(1, |arriving| arriving.layout().lanes);
+            let buffer = Storage::zeros(Layout { lanes, ..layout }, self.params.backend())?;
+            return Ok(ParamGradient { buffer, mode: Mode::Write, flat: false, of: PhantomData });
         }
         let mode = self.contributions[pass as usize]
             .as_ref()
             .map_or(Mode::Write, |contributions| contributions.params[self.node][k]);
         if let (Pass::PerTask, Some(buffer)) = (pass, self.slabs.and_then(|slabs| slabs.of(id))) {
-            return Ok(ParamGradient { buffer, mode, flat: false });
+            return Ok(ParamGradient { buffer, mode, flat: false, of: PhantomData });
         }
-        let param = &self.net.params[id];
-        let layout = Layout { groups: param.groups, rows: 1, lanes: 1, width: param.range.len() / param.groups };
-        Ok(ParamGradient { buffer: self.params.gradients.part(param.range.start, layout)?, mode, flat: true })
+        let buffer = self.params.gradients.part(self.net.params[id].range.start, layout)?;
+        Ok(ParamGradient { buffer, mode, flat: true, of: PhantomData })
     }
 
     /// The gradient of a sparse table, where this pass brings it: one that keeps no Jacobian leaves it to the summed pass
@@ -154,23 +198,32 @@ impl<T: Real> Prepare<'_, T> {
 
     /// How to work through the slab of this node's `k`-th parameter in tiles, if this pass should.
     pub(crate) fn tiled(&self, k: usize, pass: Pass) -> Result<Option<Tiled>> {
+        Ok(self.tiled_anywhere(k, pass)?.map(|Tiled { gramian, size, halves }| Tiled {
+            gramian: host(gramian),
+            size,
+            halves,
+        }))
+    }
+
+    /// The same on any device.
+    pub(super) fn tiled_anywhere(&self, k: usize, pass: Pass) -> Result<Option<Tiled<Storage<f64>>>> {
         let id = self.net.ops[self.node].params()[k];
         self.slabs.filter(|_| pass == Pass::PerTask).map_or(Ok(None), |slabs| slabs.tiled(id))
     }
 
     /// A piece of the flat state.
     pub(crate) fn state(&self, offset: usize, groups: usize, width: usize) -> Result<Buffer<T>> {
-        self.params.state.part(offset, Layout { groups, rows: 1, lanes: 1, width })
+        self.params.state.part(offset, Layout { groups, rows: 1, lanes: 1, width }).map(host)
     }
 
     /// The flat state.
-    pub(super) fn whole_state(&self) -> Buffer<T> {
+    pub(super) fn whole_state(&self) -> Storage<T> {
         self.params.state.share()
     }
 
     /// Scratch memory of a value's layout.
     pub(crate) fn scratch(&self, id: ValueId) -> Result<Buffer<T>> {
-        Buffer::zeros(self.values[id].layout)
+        Buffer::zeros(self.values[id].layout())
     }
 
     /// Whether a group of statistics of the flat state is frozen.

@@ -7,36 +7,95 @@ use tch::Tensor;
 use super::{Network, ValueId};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
-use crate::machine::gram::SUMMED;
+use crate::machine::gram::{self, SUMMED};
 use crate::machine::product::{Mode, Product};
 use crate::machine::real::Real;
+use crate::machine::storage::{Storage, fetch};
 
 /// The Gramian of linear heads over the representation: a row's gradient there is `sum_c dy_c W_c` over a task's columns, so
 /// that products of two tasks' gradients are sums of `(W W^T) * (dY^T dY)` over the pair's columns.
 #[derive(Debug)]
-pub struct HeadProducts<T> {
+pub enum HeadProducts<T> {
+    /// In the host's memory.
+    Loops(Blocks<T>),
+    /// On any device.
+    Formula(HeadTensors),
+}
+
+/// Products block by block, and where they go.
+#[derive(Debug)]
+pub struct Blocks<T> {
     weights: (Vec<Product>, Buffer<T>),
     gradients: (Vec<Product>, Buffer<T>),
     columns: Vec<Range<usize>>,
 }
 
+/// What the formula reads of heads.
+#[derive(Debug)]
+pub struct HeadTensors {
+    /// `[outputs, width]`.
+    weight: Tensor,
+    /// `[rows, outputs]`.
+    dy: Tensor,
+    /// 1 where an output is a task's, `[tasks, outputs]`.
+    owners: Tensor,
+}
+
 impl<T: Real> HeadProducts<T> {
     /// The views, for heads that fill `outputs` by a weight `[outputs, width]` and whose gradients `dy` `[rows, outputs]` arrive.
-    pub(crate) fn new(net: &Network, outputs: ValueId, weight: &Buffer<T>, dy: &Buffer<T>) -> Result<Self> {
-        let Layout { rows, width: outer, .. } = dy.layout;
+    pub(crate) fn new(net: &Network, outputs: ValueId, weight: &Storage<T>, dy: &Storage<T>) -> Result<Self> {
+        let Layout { rows, width: outer, .. } = dy.layout();
         let inner = net.values[net.representation].width;
-        let square = Layout { groups: 1, rows: outer, lanes: 1, width: outer };
-        let of_weights = Buffer::zeros(square)?;
-        let of_gradients = Buffer::zeros(square)?;
-        let weights = in_blocks(&of_weights.shaped(&[outer, outer])?, &weight.shaped(&[outer, inner])?)?;
-        let dy = dy.shaped(&[rows, outer])?.f_transpose(0, 1)?;
-        let gradients = in_blocks(&of_gradients.shaped(&[outer, outer])?, &dy)?;
         let columns = net.values[outputs].columns.clone();
-        Ok(Self { weights: (weights, of_weights), gradients: (gradients, of_gradients), columns })
+        let weight = weight.shaped(&[outer, inner])?;
+        let rows_of_dy = dy.shaped(&[rows, outer])?;
+        if dy.host().is_some() {
+            let square = Layout { groups: 1, rows: outer, lanes: 1, width: outer };
+            let of_weights = Buffer::zeros(square)?;
+            let of_gradients = Buffer::zeros(square)?;
+            let weights = in_blocks(&of_weights.shaped(&[outer, outer])?, &weight)?;
+            let gradients = in_blocks(&of_gradients.shaped(&[outer, outer])?, &rows_of_dy.f_transpose(0, 1)?)?;
+            return Ok(Self::Loops(Blocks {
+                weights: (weights, of_weights),
+                gradients: (gradients, of_gradients),
+                columns,
+            }));
+        }
+        let mut owners = vec![0.0; columns.len() * outer];
+        for (task, columns) in columns.iter().enumerate() {
+            owners[task * outer..][columns.clone()].fill(1.0);
+        }
+        let owners = Tensor::from_slice(&owners).f_reshape([columns.len() as i64, outer as i64])?;
+        let owners = owners.f_to_device(weight.device())?;
+        Ok(Self::Formula(HeadTensors { weight, dy: rows_of_dy, owners }))
     }
 
     /// Adds the Gramian `[tasks, tasks]`.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
     pub fn add_gramian(&self, into: &mut [f64]) -> Result<()> {
+        match self {
+            Self::Loops(blocks) => blocks.add_gramian(into),
+            Self::Formula(operands) => {
+                let gramian = fetch::<f64>(&operands.gramian()?)?;
+                into.iter_mut().zip(gramian).for_each(|(sum, x)| *sum += x);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl HeadTensors {
+    /// The Gramian by tensor algebra, in double precision.
+    fn gramian(&self) -> Result<Tensor> {
+        let products = gram::formula(&self.weight)?.f_mul(&gram::formula(&self.dy.f_tr()?)?)?;
+        Ok(self.owners.f_matmul(&products)?.f_matmul(&self.owners.f_tr()?)?)
+    }
+}
+
+impl<T: Real> Blocks<T> {
+    fn add_gramian(&self, into: &mut [f64]) -> Result<()> {
         for products in [&self.weights.0, &self.gradients.0] {
             for (block, product) in products.iter().enumerate() {
                 product.run(if block == 0 { Mode::Write } else { Mode::Add })?;

@@ -7,6 +7,7 @@ use crate::machine::parallel;
 use crate::machine::parallel::Disjoint;
 use crate::machine::random::{Stream, coarse};
 use crate::machine::real::Real;
+use crate::machine::storage::{Backend, Storage};
 use crate::parameters::touched::SparseGradient;
 use crate::vectorised;
 
@@ -20,20 +21,20 @@ const LOT: usize = 1 << 14;
 #[derive(Debug)]
 pub struct Params<T> {
     /// The parameters, sparse tables last.
-    pub values: Buffer<T>,
+    pub values: Storage<T>,
     /// The gradients of all but sparse tables.
-    pub gradients: Buffer<T>,
+    pub gradients: Storage<T>,
     /// The gradients of sparse tables, by parameter.
     pub tables: Vec<Option<SparseGradient<T>>>,
     /// Batch-norm statistics.
-    pub state: Buffer<T>,
+    pub state: Storage<T>,
 }
 
 impl<T: Real> Params<T> {
     /// Fresh parameters, and state that starts from these numbers; the same seed gives the same numbers.
     pub fn new(params: &[Param], state: &[f64], seed: u64) -> Result<Self> {
         let mut values = flat(size(params))?;
-        let gradients = flat(dense(params))?;
+        let gradients = Storage::Host(flat(dense(params))?);
         for param in params {
             let stream = Stream::new(seed, &[INIT, param.start.stream as u64]);
             start(param, stream, &mut values.slice_mut()[param.range.clone()]);
@@ -46,12 +47,39 @@ impl<T: Real> Params<T> {
         for param in params {
             tables.push(param.sparse.then(|| SparseGradient::new(param.shape[1])));
         }
-        Ok(Self { values, gradients, tables, state: statistics })
+        Ok(Self { values: Storage::Host(values), gradients, tables, state: Storage::Host(statistics) })
+    }
+
+    /// Where they are.
+    pub fn backend(&self) -> Backend {
+        self.values.backend()
+    }
+
+    /// Brings them to another backend, in the same memory where that is the processor's.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn bring_to(&mut self, backend: Backend) -> Result<()> {
+        *self = self.seen_by(backend)?;
+        Ok(())
+    }
+
+    /// The same for another backend: on the processor in the same memory, on another device in new memory.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub(crate) fn seen_by(&self, backend: Backend) -> Result<Self> {
+        Ok(Self {
+            values: self.values.seen_by(backend)?,
+            gradients: self.gradients.seen_by(backend)?,
+            tables: self.tables.iter().map(|table| table.as_ref().map(SparseGradient::share)).collect(),
+            state: self.state.seen_by(backend)?,
+        })
     }
 }
 
 fn flat<T: Real>(len: usize) -> Result<Buffer<T>> {
-    Buffer::zeros(Layout { groups: 1, rows: 1, lanes: 1, width: len })
+    Buffer::zeros(Layout::flat(len))
 }
 
 /// Every number depends on its place alone, so that threads may share the work.

@@ -127,9 +127,9 @@ impl PyModel {
     fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let all = self.with(py, |model| {
             let copy = |(i, e): (usize, &crate::parameters::Entry)| {
-                (e.name.to_string(), e.shape.clone(), model.entry(i).to_vec())
+                Ok((e.name.to_string(), e.shape.clone(), model.entry(i)?.into_owned()))
             };
-            Ok(model.entries().iter().enumerate().map(copy).collect::<Vec<_>>())
+            model.entries().iter().enumerate().map(copy).collect::<Result<Vec<_>>>()
         })?;
         let state = PyDict::new(py);
         for (name, shape, values) in all {
@@ -161,10 +161,7 @@ impl PyModel {
                 new.push((index, numbers(array, name, shape)?));
             }
         }
-        self.change(py, |model| {
-            new.iter().for_each(|(index, values)| model.entry_mut(*index).copy_from_slice(values));
-            Ok(())
-        })?;
+        self.change(py, |model| new.iter().try_for_each(|(index, values)| model.set_entry(*index, values)))?;
         Ok((missing, unexpected))
     }
 
@@ -174,9 +171,14 @@ impl PyModel {
         let places = slf.get().with(py, |model| {
             let learned = model.entries().iter().enumerate().filter(|(_, e)| e.param.is_some());
             let place = |(i, e): (usize, &crate::parameters::Entry)| {
-                (e.name.to_string(), e.shape.clone(), model.entry(i).as_ptr() as usize)
+                let Some(there) = model.place(i) else {
+                    bail!(
+                        "`parameters`: live views are of the processor's memory alone: use `state_dict`, which copies"
+                    );
+                };
+                Ok((e.name.to_string(), e.shape.clone(), there.as_ptr() as usize))
             };
-            Ok(learned.map(place).collect::<Vec<_>>())
+            learned.map(place).collect::<Result<Vec<_>>>()
         })?;
         let views = PyDict::new(py);
         for (name, shape, address) in places {

@@ -268,7 +268,7 @@ impl PyTrainer {
     /// The loss of an evaluation, from each task's sum of weighted losses and of label weights.
     #[allow(clippy::needless_pass_by_value)]
     fn evaluated(&self, py: Python<'_>, sums: Vec<f64>, weights: Vec<f64>) -> PyResult<f64> {
-        self.with(py, |trainer, model| Ok(trainer.evaluated(model, &sums, &weights)))
+        self.with(py, |trainer, model| trainer.evaluated(model, &sums, &weights))
     }
 
     /// Shows the schedule what it watches.

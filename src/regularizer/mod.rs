@@ -9,6 +9,7 @@ use tch::Tensor;
 use crate::component::Described;
 use crate::error::Result;
 use crate::machine::real::Real;
+use crate::machine::storage::Storage;
 
 mod formula;
 pub mod places;
@@ -112,14 +113,44 @@ impl Term {
         self.places = self.regularizer.learning(&self.all, frozen);
     }
 
-    /// Its part of a step.
-    pub fn add(&mut self, parameters: &[f32], gradient: &mut [f32]) -> f64 {
-        self.value = self.regularizer.add(&self.places, parameters, Some(gradient));
-        self.value
+    /// Its part of a step: adds to the gradient of the first `dense` parameters; gives its value.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn add(&mut self, parameters: &Storage<f32>, dense: usize, gradient: &mut Storage<f32>) -> Result<f64> {
+        self.value = match (parameters, &mut *gradient) {
+            (Storage::Host(parameters), Storage::Host(gradient)) => {
+                self.regularizer.add(&self.places, &parameters.slice()[..dense], Some(gradient.slice_mut()))
+            }
+            _ => {
+                let flat = parameters.range(&(0..dense))?.f_detach()?;
+                self.regularizer.learn(&self.places, &flat);
+                let leaf = flat.f_set_requires_grad(true)?;
+                let (value, slope) = tch::with_grad(|| {
+                    // What it is not about keeps its place by a sum of nothing.
+                    let none = leaf.f_narrow(0, 0, 0)?.f_sum(leaf.kind())?;
+                    let value = self.regularizer.formula(&self.places, &leaf).f_add(&none)?;
+                    let slope = Tensor::f_run_backward(&[&value], &[&leaf], false, false)?.remove(0);
+                    Ok::<_, crate::error::Error>((value, slope))
+                })?;
+                let _ = gradient.range(&(0..dense))?.f_add_(&slope)?;
+                value.f_double_value(&[])?
+            }
+        };
+        Ok(self.value)
     }
 
     /// Its value at these parameters, of which it learns nothing.
-    pub fn look(&mut self, parameters: &[f32]) -> f64 {
-        self.regularizer.add(&self.places, parameters, None)
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn look(&mut self, parameters: &Storage<f32>, dense: usize) -> Result<f64> {
+        match parameters.host() {
+            Some(parameters) => Ok(self.regularizer.add(&self.places, &parameters.slice()[..dense], None)),
+            None => {
+                let flat = parameters.range(&(0..dense))?.f_detach()?;
+                Ok(self.regularizer.formula(&self.places, &flat).f_double_value(&[])?)
+            }
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::file::format::CHECKPOINT;
 use crate::file::{self, Contents};
 use crate::loss::Loss;
+use crate::machine::storage::Storage;
 use crate::meter::Meter;
 use crate::model::description::read_frozen;
 use crate::model::{Model, description};
@@ -100,9 +101,9 @@ impl Trainer {
             );
         }
         let mut contents = Contents::new(&CHECKPOINT);
-        model.store(&mut contents);
+        model.store(&mut contents)?;
         for (name, slot) in self.updater.optimizer.slots().iter().zip(&self.updater.slots) {
-            contents.tensor(&format!("optimizer/{name}"), &[slot.len()], slot.as_slice());
+            contents.tensor(&format!("optimizer/{name}"), &[slot.layout().len()], slot.all()?);
         }
         self.updater.tables.store(&mut contents);
         for (name, array) in self.decider.weighting.state().arrays {
@@ -162,7 +163,7 @@ impl Trainer {
     pub fn take_over(&mut self, model: &mut Model, checkpoint: Checkpoint) -> Result<()> {
         let Checkpoint { trainer, parameters, frozen, losses, relation, .. } = checkpoint;
         model.freeze_only(&frozen)?;
-        model.assign(&parameters.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        model.assign(&parameters.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
         model.relation = relation;
         model.assign_losses(losses);
         let validation = self.decider.validation.take();
@@ -196,8 +197,11 @@ impl Trainer {
         let observe = self.decider.observed.wanted();
         let threads = Threads::new(&self.threads.describe())?;
         let mut fresh = Self::new(model, Settings { observe, threads, ..Settings::of(&self.settings())? })?;
-        let slot =
-            |name: &&str| contents.get_tensor(&format!("optimizer/{name}"), &[model.net.dense()]).map(<[f32]>::to_vec);
+        let slot = |name: &&str| {
+            contents
+                .get_tensor(&format!("optimizer/{name}"), &[model.net.dense()])
+                .and_then(|slot| Storage::of(slot, model.backend()))
+        };
         fresh.updater.slots = fresh.updater.optimizer.slots().iter().map(slot).collect::<Result<_>>()?;
         fresh.updater.tables.check(contents)?;
         fresh.updater.tables.restore(contents);

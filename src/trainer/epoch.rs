@@ -282,9 +282,10 @@ impl Trainer {
                 let all = data.rows();
                 for (j, out) in kept.iter_mut().enumerate().filter(|(_, out)| !out.is_empty()) {
                     let width = out.len() / all;
-                    work.scatter_outputs(j, rows.clone(), &mut out[before * width..]);
+                    work.scatter_outputs(j, rows.clone(), &mut out[before * width..])?;
                 }
             }
+            Ok(())
         });
         let count = parts.batches.len();
         let rows = (0..count).map(|index| parts.rows(index).1.len()).sum();
@@ -333,10 +334,15 @@ impl Trainer {
     }
 
     /// The same of an evaluation's sums, with the regularizers of the parameters at hand, who learn nothing of them.
-    pub fn evaluated(&mut self, model: &Model, sums: &[f64], weights: &[f64]) -> f64 {
-        let parameters = &model.params.values.slice()[..model.net.dense()];
-        let added = self.updater.regularizers.iter_mut().map(|term| term.look(parameters)).sum();
-        self.total(sums, weights, added)
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn evaluated(&mut self, model: &Model, sums: &[f64], weights: &[f64]) -> Result<f64> {
+        let mut added = 0.0;
+        for term in &mut self.updater.regularizers {
+            added += term.look(&model.params.values, model.net.dense())?;
+        }
+        Ok(self.total(sums, weights, added))
     }
 
     /// Closes the epoch: `{"loss", "objective", "tasks", "labels", "lr", "regularizers", "terms", "observed", "metrics"}`,

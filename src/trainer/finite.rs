@@ -13,7 +13,7 @@ pub(super) fn finite(tasks: &[Task], sums: &[f64], work: &Workspace, steps: u64,
             tasks[j].name,
             sums[j],
             steps + 1,
-            why(&tasks[j], work.extremes(j), steps)
+            why(&tasks[j], work.extremes(j)?, steps)
         ),
         None => Ok(()),
     }

@@ -64,7 +64,8 @@ impl Trainer {
         let names: Vec<_> = model.tasks.iter().map(|task| task.name.as_str()).collect();
         let places = regularized::places(&model.net, &names);
         let terms = regularizers.into_iter().map(|regularizer| Term::new(regularizer, &places));
-        let updater = Updater::new(&model.net, optimizer, schedule, terms.collect::<Result<_>>()?, clip_norm)?;
+        let updater =
+            Updater::new(&model.net, optimizer, schedule, terms.collect::<Result<_>>()?, clip_norm, model.backend())?;
         let terms = model.net.terms().len();
         Ok(Self {
             clock: Clock { seed, accumulate, steps: 0, epochs: 0, total_steps: None },
@@ -73,7 +74,7 @@ impl Trainer {
             updater,
             threads,
             balanced: false,
-            scratch: Scratch::new(tasks, terms),
+            scratch: Scratch::new(tasks, terms, model.params.state.alike()?),
         })
     }
 
@@ -86,6 +87,10 @@ impl Trainer {
             self.decider.freeze(model, self.clock.accumulate)?;
             self.updater.freeze(&model.net);
             self.threads.forget();
+        }
+        if self.scratch.state.backend() != model.backend() {
+            self.scratch.state = model.params.state.alike()?;
+            self.updater.move_to(model.backend())?;
         }
         Ok(())
     }

@@ -89,16 +89,16 @@ impl Probe<'_> {
         rows_of: &str,
     ) -> Result<Probed> {
         let params = &mut self.model.params;
-        let state = params.state.slice().to_vec();
-        let gradients = params.gradients.slice().to_vec();
+        let state = params.state.all()?.into_owned();
+        let gradients = params.gradients.all()?.into_owned();
         let tables: Vec<_> = params.tables.iter().map(|table| table.as_ref().map(|t| t.open().clone())).collect();
-        let values = params.values.slice()[..shift.len()].to_vec();
-        params.values.slice_mut().iter_mut().zip(shift).for_each(|(value, by)| *value += by);
+        let values = params.values.numbers(0..shift.len())?.into_owned();
+        params.values.add(shift)?;
         let done = self.run(batches, indices, columns, rows_of);
         let params = &mut self.model.params;
-        params.state.slice_mut().copy_from_slice(&state);
-        params.gradients.slice_mut().copy_from_slice(&gradients);
-        params.values.slice_mut()[..values.len()].copy_from_slice(&values);
+        params.state.put(0, &state)?;
+        params.gradients.put(0, &gradients)?;
+        params.values.put(0, &values)?;
         for (table, before) in params.tables.iter().zip(tables) {
             table.iter().zip(before).for_each(|(table, before)| *table.open() = before);
         }
@@ -120,7 +120,7 @@ impl Probe<'_> {
         let filled: Vec<_> = batches.iter().filter(|(_, range)| !range.is_empty()).collect();
         for (data, range) in &filled {
             let mut work = self.model.workspace(range.len(), purpose)?;
-            work.load_labels(data, Rows::Index(&indices[range.clone()]));
+            work.load_labels(data, Rows::Index(&indices[range.clone()]))?;
             work.add_weights(&self.model.tasks, &mut weights);
             self.model.give_back(work);
         }
@@ -129,7 +129,7 @@ impl Probe<'_> {
         let rows: usize = filled.iter().map(|(_, range)| range.len()).sum();
         for (index, (data, range)) in filled.iter().enumerate() {
             let mut work = self.model.workspace(range.len(), purpose)?;
-            work.load(data, Rows::Index(&indices[range.clone()]), true);
+            work.load(data, Rows::Index(&indices[range.clone()]), true)?;
             let step = Step {
                 codes: &[],
                 seed: self.clock.seed,
@@ -143,11 +143,11 @@ impl Probe<'_> {
             let check =
                 |work: &Workspace, sums: &[f64]| finite(&self.model.tasks, sums, work, self.clock.steps, rows_of);
             work.differentiate(&self.model.tasks, step, Pass::PerTask, &scales, &mut sums, check)?;
-            columns.add(&work, 0..tasks, &mut jacobian);
+            columns.add(&work, 0..tasks, &mut jacobian)?;
             self.model.give_back(work);
         }
         if !filled.is_empty() {
-            columns.copy_own(self.model.params.gradients.slice(), 0..tasks, &mut jacobian);
+            columns.copy_own(&self.model.params.gradients, 0..tasks, &mut jacobian)?;
         }
         let loss = |(task, &sum): (TaskId, &f64)| self.model.tasks[task].weight * sum / weights[task];
         let losses = sums.iter().enumerate().map(loss).collect();

@@ -1,13 +1,15 @@
 //! Numbers of the running step, which its parts hand on to each other.
 
+use crate::error::Result;
 use crate::machine::lent::Lent;
+use crate::machine::storage::Storage;
 use crate::model::workspace::Workspace;
 use crate::parameters::TaskId;
 use crate::task::Task;
 use crate::weighting::Decision;
 
 /// A look at each micro-batch's outputs.
-pub(super) type Look<'a> = dyn FnMut(&Workspace, usize) + 'a;
+pub(super) type Look<'a> = dyn FnMut(&Workspace, usize) -> Result<()> + 'a;
 
 /// Numbers of the running step; a row is a task that has labels in it.
 #[derive(Debug)]
@@ -17,7 +19,7 @@ pub struct Scratch {
     pub gradients: TaskGradients,
     pub factors: Factors,
     /// Batch statistics as they were before the step.
-    pub state: Vec<f32>,
+    pub state: Storage<f32>,
 }
 
 /// Labels of all micro-batches of a step.
@@ -73,25 +75,27 @@ pub struct Factors {
 }
 
 impl Scratch {
-    pub fn new(tasks: usize, terms: usize) -> Self {
+    pub fn new(tasks: usize, terms: usize, state: Storage<f32>) -> Self {
         let zeros = || vec![0.0; tasks];
         Self {
             labels: LabelCounts { weights: zeros(), scales: zeros(), rows: Vec::with_capacity(tasks) },
             losses: Losses { sums: zeros(), again: zeros(), terms: vec![0.0; terms], rows: zeros() },
             gradients: TaskGradients::default(),
             factors: Factors { losses: zeros(), outputs: zeros(), boundary: zeros() },
-            state: Vec::new(),
+            state,
         }
     }
 
     /// Begins a step.
-    pub fn begin(&mut self, state: &[f32]) {
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn begin(&mut self, state: &Storage<f32>) -> Result<()> {
         self.labels.weights.fill(0.0);
         self.losses.sums.fill(0.0);
         self.losses.terms.fill(0.0);
         self.gradients.begin();
-        self.state.clear();
-        self.state.extend_from_slice(state);
+        self.state.copy_from(state)
     }
 }
 

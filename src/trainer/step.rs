@@ -78,7 +78,8 @@ impl Trainer {
         let mut held = self.threads.begin();
         let totals = self.step_on(model, &Wholes(&pending), |work, _| {
             let kept = kept.iter_mut().zip(&keeps).enumerate().filter(|(_, (_, keeps))| **keeps);
-            kept.for_each(|(task, (out, _))| work.append_outputs(task, out));
+            let mut kept = kept;
+            kept.try_for_each(|(task, (out, _))| work.append_outputs(task, out))
         });
         self.epoch.kept = kept;
         let Totals { loss, objective } = totals?;
@@ -98,17 +99,17 @@ impl Trainer {
         &mut self,
         model: &mut Model,
         parts: &dyn MicroBatches,
-        mut look: impl FnMut(&Workspace, usize),
+        mut look: impl FnMut(&Workspace, usize) -> Result<()>,
     ) -> Result<Totals> {
         self.notice(model)?;
         if self.updater.segments.is_empty() {
             bail!("there is nothing to train: all parameters of the model are frozen; see `model.unfreeze`");
         }
-        self.scratch.begin(model.params.state.slice());
+        self.scratch.begin(&model.params.state)?;
         let done = self.attempt(model, parts, &mut look);
         if done.is_err() {
             // Batch statistics of a step that failed are forgotten with it.
-            model.params.state.slice_mut().copy_from_slice(&self.scratch.state);
+            model.params.state.copy_from(&self.scratch.state)?;
         }
         let totals = done?;
         if self.decider.requirements.claims.looks_back && !self.scratch.labels.rows.is_empty() {
@@ -135,9 +136,7 @@ impl Trainer {
             let turn = Turn { index, last: index + 1 == parts.count(), decided: ahead, rows_before };
             rows_before += work.rows();
             let done = self.micro_batch(model, parts, &mut work, way, turn);
-            if done.is_ok() {
-                self.look(model, &work, index, look);
-            }
+            let done = done.and_then(|()| self.look(model, &work, index, look));
             model.give_back(work);
             done?;
         }
@@ -157,7 +156,7 @@ impl Trainer {
                 false => {
                     let (data, rows) = parts.part(index);
                     let mut work = model.workspace(rows.len(), Purpose::Train)?;
-                    work.load_labels(data, rows);
+                    work.load_labels(data, rows)?;
                     work
                 }
             };
@@ -176,7 +175,7 @@ impl Trainer {
     fn load(&mut self, model: &mut Model, parts: &dyn MicroBatches, index: usize, way: Way) -> Result<Workspace> {
         let (data, rows) = parts.part(index);
         let mut work = model.workspace(rows.len(), self.purpose(way))?;
-        work.load(data, rows, true);
+        work.load(data, rows, true)?;
         Ok(work)
     }
 
@@ -196,8 +195,7 @@ impl Trainer {
         if way == Way::Representation {
             self.settle_representation();
         }
-        model.params.state.slice_mut().copy_from_slice(&self.scratch.state);
-        Ok(())
+        model.params.state.copy_from(&self.scratch.state)
     }
 
     /// Lets the weighting decide on what was seen of all micro-batches.
@@ -237,7 +235,7 @@ impl Trainer {
                 if !turn.last {
                     return Ok(());
                 }
-                self.settle_shared(model, work);
+                self.settle_shared(model, work)?;
                 self.decide(model, parts)?;
                 self.backward_at_shared(model, work, step)
             }
@@ -261,12 +259,12 @@ impl Trainer {
     }
 
     /// What is taken down of a micro-batch that went through.
-    fn look(&mut self, model: &Model, work: &Workspace, index: usize, look: &mut Look<'_>) {
-        work.add_terms(&mut self.scratch.losses.terms);
+    fn look(&mut self, model: &Model, work: &Workspace, index: usize, look: &mut Look<'_>) -> Result<()> {
+        work.add_terms(&mut self.scratch.losses.terms)?;
         for (j, (meter, task)) in self.epoch.meters.iter_mut().zip(&model.tasks).enumerate() {
-            work.measure(j, task, meter);
+            work.measure(j, task, meter)?;
         }
-        look(work, index);
+        look(work, index)
     }
 
     /// The passes over micro-batch `index`. Without any label nothing may change, not even batch statistics.
@@ -303,7 +301,8 @@ impl Trainer {
 
     /// The losses of the batch after the step, for a weighting that looks back.
     fn look_back(&mut self, model: &mut Model, parts: &dyn MicroBatches) -> Result<()> {
-        let state = Lent::from(model.params.state.slice());
+        // The step is through: what its state was is not needed any more.
+        self.scratch.state.copy_from(&model.params.state)?;
         self.scratch.losses.again.fill(0.0);
         for index in 0..parts.count() {
             let mut work = self.load(model, parts, index, Way::Losses { looks: true })?;
@@ -312,7 +311,7 @@ impl Trainer {
             model.give_back(work);
             done?;
         }
-        model.params.state.slice_mut().copy_from_slice(&state);
+        model.params.state.copy_from(&self.scratch.state)?;
         let Scratch { labels, losses, .. } = &self.scratch;
         let mean = |&j: &usize| model.tasks[j].weight * losses.again[j] / labels.weights[j];
         let after: Lent<f64> = labels.rows.iter().map(mean).collect();

@@ -2,10 +2,10 @@
 
 use crate::error::Result;
 use crate::file::Contents;
+use crate::machine::buffer::Buffer;
 use crate::machine::memory::filled;
 use crate::network::Network;
 use crate::optim::{Optimizer, SLOTS};
-use crate::parameters::flat::Params;
 use crate::parameters::touched::SparseGradient;
 use crate::parameters::{Block, ParamId, Segment};
 
@@ -56,11 +56,12 @@ impl Tables {
         step: u64,
         scale: f32,
         segments: &[Segment],
-        params: &mut Params<f32>,
+        values: &mut Buffer<f32>,
+        gradients: &[Option<SparseGradient<f32>>],
     ) {
         for (table, segment) in self.0.iter_mut().zip(segments) {
-            let Some(gradient) = &params.tables[table.param] else { continue };
-            let values = &mut params.values.slice_mut()[table.block.range.clone()];
+            let Some(gradient) = &gradients[table.param] else { continue };
+            let values = &mut values.slice_mut()[table.block.range.clone()];
             let mut slots = table.state.iter_mut();
             let mut state: [&mut [f32]; SLOTS] =
                 std::array::from_fn(|_| slots.next().map_or(&mut [][..], |(_, _, slot)| slot));

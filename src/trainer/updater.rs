@@ -2,14 +2,18 @@
 
 use std::ops::Range;
 
+use tch::Tensor;
+
 use super::tables::Tables;
 use crate::error::Result;
+use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::real::LANES;
+use crate::machine::storage::{Backend, Storage};
 use crate::model::Model;
 use crate::network::Network;
-use crate::optim::{Optimizer, SLOTS};
-use crate::parameters::Segments;
+use crate::optim::{Optimizer, SLOTS, TensorStep};
 use crate::parameters::flat::Params;
+use crate::parameters::{Segment, Segments};
 use crate::regularizer::{Relation, Term};
 use crate::schedule::{Position, Schedule};
 use crate::{bail, vectorised};
@@ -26,7 +30,7 @@ pub(super) struct Updater {
     /// Parameters by learning rate and decay; what is frozen has none.
     pub segments: Segments,
     /// The optimizer's state, one flat buffer a slot.
-    pub slots: Vec<Vec<f32>>,
+    pub slots: Vec<Storage<f32>>,
     pub tables: Tables,
     /// What does not learn, in the flat parameters.
     frozen: Vec<Range<usize>>,
@@ -43,11 +47,12 @@ impl Updater {
         schedule: Box<dyn Schedule>,
         regularizers: Vec<Term>,
         clip_norm: Option<f64>,
+        backend: Backend,
     ) -> Result<Self> {
         let tables = Tables::new(net, optimizer.as_ref());
         let segments = Segments::new(optimizer.rates(), &net.blocks(), &tables.blocks())?;
-        let slot = |slot| vec![optimizer.initial(slot); net.dense()];
-        let slots = (0..optimizer.slots().len()).map(slot).collect();
+        let slots = (0..optimizer.slots().len()).map(|slot| first(optimizer.as_ref(), slot, net.dense(), backend));
+        let slots = slots.collect::<Result<_>>()?;
         let lr = 0.0;
         let frozen = Vec::new();
         let mut new = Self { optimizer, schedule, regularizers, clip_norm, lr, segments, slots, tables, frozen };
@@ -65,6 +70,17 @@ impl Updater {
         self.segments = Segments::of(self.optimizer.rates(), &net.learning(), &self.tables.blocks());
     }
 
+    /// Brings the optimizer's state to another backend.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn move_to(&mut self, backend: Backend) -> Result<()> {
+        for slot in &mut self.slots {
+            *slot = slot.seen_by(backend)?;
+        }
+        Ok(())
+    }
+
     /// Makes a step against the gradient in `model`; gives the value of the regularizers.
     ///
     /// # Errors
@@ -73,47 +89,56 @@ impl Updater {
         let step = position.step + 1;
         let factor = self.schedule.factor(position)?;
         let dense = model.net.dense();
-        let added = self.regularize(&mut model.params, dense);
+        let added = self.regularize(&mut model.params, dense)?;
         let scale = self.clip(&model.params, step)?;
         let (segments, of_tables) = self.segments.at(factor);
         self.lr = segments.first().map_or(0.0, |segment| segment.lr);
         let params = &mut model.params;
-        self.tables.update(self.optimizer.as_ref(), step, scale, of_tables, params);
-        let values = &mut params.values.slice_mut()[..dense];
-        let gradients = params.gradients.slice();
+        let (Storage::Host(values), Storage::Host(gradients)) = (&mut params.values, &params.gradients) else {
+            by_formula(self.optimizer.as_ref(), step, scale, segments, params, &self.slots)?;
+            return Ok(added);
+        };
         let count = self.slots.len();
-        let mut slots = self.slots.iter_mut();
-        let mut state: [&mut [f32]; SLOTS] = std::array::from_fn(|_| slots.next().map_or(&mut [][..], |slot| slot));
-        self.optimizer.update(step, scale, segments, values, gradients, &mut state[..count]);
+        let mut slots = self.slots.iter_mut().filter_map(Storage::host_mut);
+        let mut state: [&mut [f32]; SLOTS] =
+            std::array::from_fn(|_| slots.next().map_or(&mut [][..], Buffer::slice_mut));
+        let values_of = &mut values.slice_mut()[..dense];
+        self.optimizer.update(step, scale, segments, values_of, gradients.slice(), &mut state[..count]);
+        self.tables.update(self.optimizer.as_ref(), step, scale, of_tables, values, &params.tables);
         Ok(added)
     }
 
     /// Adds the regularizers to the gradient; gives their value.
-    fn regularize(&mut self, params: &mut Params<f32>, dense: usize) -> f64 {
+    fn regularize(&mut self, params: &mut Params<f32>, dense: usize) -> Result<f64> {
         if self.regularizers.is_empty() {
-            return 0.0;
+            return Ok(0.0);
         }
         let mut value = 0.0;
         for term in &mut self.regularizers {
-            value += term.add(&params.values.slice()[..dense], params.gradients.slice_mut());
+            value += term.add(&params.values, dense, &mut params.gradients)?;
         }
         for range in &self.frozen {
-            params.gradients.slice_mut()[range.clone()].fill(0.0);
+            params.gradients.clear(range.clone())?;
         }
-        value
+        Ok(value)
     }
 
     /// The factor that brings the gradient's norm down to `clip_norm`.
     fn clip(&self, params: &Params<f32>, step: u64) -> Result<f32> {
         let Some(limit) = self.clip_norm else { return Ok(1.0) };
-        let norm_by = |squares: fn(&[f32]) -> f64| {
-            let of_tables = params.tables.iter().flatten().map(|table| squares(table.open().rows()));
-            (squares(params.gradients.slice()) + of_tables.sum::<f64>()).sqrt()
+        let norm = match params.gradients.host() {
+            Some(gradients) => {
+                let norm_by = |squares: fn(&[f32]) -> f64| {
+                    let of_tables = params.tables.iter().flatten().map(|table| squares(table.open().rows()));
+                    (squares(gradients.slice()) + of_tables.sum::<f64>()).sqrt()
+                };
+                let quick = norm_by(square_sum);
+                // Squares of single precision end where clipping is wanted most.
+                let wide = || norm_by(|gradients| gradients.iter().map(|&x| f64::from(x).powi(2)).sum());
+                if quick.is_finite() { quick } else { wide() }
+            }
+            None => params.gradients.add_squares(0..params.gradients.layout().len(), 0.0)?.sqrt(),
         };
-        let quick = norm_by(square_sum);
-        // Squares of single precision end where clipping is wanted most.
-        let wide = || norm_by(|gradients| gradients.iter().map(|&x| f64::from(x).powi(2)).sum());
-        let norm = if quick.is_finite() { quick } else { wide() };
         if !norm.is_finite() {
             bail!("the gradient's norm is {norm} at step {step}: try a smaller learning rate");
         }
@@ -133,6 +158,45 @@ impl Updater {
             }
         }
     }
+}
+
+/// A slot of an optimizer's state before the first step.
+fn first(optimizer: &dyn Optimizer, slot: usize, len: usize, backend: Backend) -> Result<Storage<f32>> {
+    match optimizer.initial(slot) {
+        0.0 => Storage::zeros(Layout::flat(len), backend),
+        initial => Storage::of(&vec![initial; len], backend),
+    }
+}
+
+/// A step by the optimizer's formula; gradients count `scale` times.
+fn by_formula(
+    optimizer: &dyn Optimizer,
+    step: u64,
+    scale: f32,
+    segments: &[Segment],
+    params: &Params<f32>,
+    slots: &[Storage<f32>],
+) -> Result<()> {
+    let _guard = tch::no_grad_guard();
+    for Segment { range, lr, weight_decay } in segments {
+        let mut values = params.values.range(range)?;
+        let device = values.device();
+        let scalar = |number: f64| Tensor::from(number).f_to_device(device);
+        let mut state = slots.iter().map(|slot| slot.range(range)).collect::<Result<Vec<_>>>()?;
+        let updated = optimizer.formula(&TensorStep {
+            number: &scalar(step as f64)?,
+            lr: &scalar(*lr)?,
+            weight_decay: &scalar(*weight_decay)?,
+            parameters: &values,
+            gradients: &params.gradients.range(range)?.f_mul_scalar(f64::from(scale))?,
+            state: &state,
+        });
+        values.f_copy_(&updated.parameters)?;
+        for (slot, new) in state.iter_mut().zip(&updated.state) {
+            slot.f_copy_(new)?;
+        }
+    }
+    Ok(())
 }
 
 vectorised! {

@@ -1,5 +1,7 @@
 //! A term of the objective that keeps an event from being likelier than the one before.
 
+use std::borrow::Cow;
+
 use super::concat::Pieces;
 use super::route::Route;
 use super::segments::covers;
@@ -125,8 +127,8 @@ impl<T: Real> Kernel for CalibrateKernel<T> {
         Ok(())
     }
 
-    fn terms(&self) -> &[f64] {
-        &self.term
+    fn terms(&self) -> Result<Cow<'_, [f64]>> {
+        Ok(Cow::Borrowed(&self.term))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Gates that select few experts and can be differentiated.
 
+use std::borrow::Cow;
+
 use tch::Tensor;
 
 use crate::error::Result;
@@ -267,8 +269,8 @@ impl<T: Real> Kernel for SelectorsKernel<T> {
         Ok(())
     }
 
-    fn terms(&self) -> &[f64] {
-        &self.terms
+    fn terms(&self) -> Result<Cow<'_, [f64]>> {
+        Ok(Cow::Borrowed(&self.terms))
     }
 }
 

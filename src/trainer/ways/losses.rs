@@ -25,25 +25,22 @@ impl Trainer {
     ) -> Result<()> {
         let factors = &self.scratch.factors;
         for (task, &factor) in factors.outputs.iter().enumerate().filter(|(_, factor)| **factor != 1.0) {
-            work.scale_gradient(task, Pass::Summed, factor as f32);
+            work.scale_gradient(task, Pass::Summed, factor as f32)?;
         }
         let plain = factors.boundary.iter().all(|&weight| weight == 1.0);
         let weights = if plain { &[][..] } else { &factors.boundary };
         work.backward(Step { weights, ..step }, Pass::Summed)?;
-        if last && !plain {
-            self.weigh_separate(model);
-        }
-        Ok(())
+        if last && !plain { self.weigh_separate(model) } else { Ok(()) }
     }
 
     /// Where no value is shared, weights apply to the tasks' own encoders.
-    fn weigh_separate(&self, model: &mut Model) {
-        let gradient = model.params.gradients.slice_mut();
+    fn weigh_separate(&self, model: &mut Model) -> Result<()> {
         let boundary = self.scratch.factors.boundary.iter();
         for (own, &weight) in self.decider.requirements.columns.own.iter().zip(boundary) {
             for own in own.iter().filter(|_| weight != 1.0) {
-                gradient[own.flat.clone()].iter_mut().for_each(|x| *x *= weight as f32);
+                model.params.gradients.scale(own.flat.clone(), weight as f32)?;
             }
         }
+        Ok(())
     }
 }

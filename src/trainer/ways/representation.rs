@@ -31,8 +31,9 @@ impl Trainer {
         }
         let Scratch { labels, gradients, .. } = &mut self.scratch;
         if self.decider.requirements.claims.needs == Needs::Jacobian {
-            let (gradient, layout) = work.plan().gradient(model.net.representation, pass).expect("it learns");
-            let Layout { lanes, width, .. } = layout;
+            let gradient = work.plan().gradient(model.net.representation, pass).expect("it learns");
+            let Layout { lanes, width, .. } = gradient.layout();
+            let gradient = gradient.all()?;
             let mut rows = Lent::with_capacity(labels.rows.len() * gradient.len() / lanes);
             for &task in &labels.rows {
                 for row in gradient.chunks_exact(lanes * width) {
@@ -83,14 +84,15 @@ impl Trainer {
         };
         // Heads learn from their own gradients, everything before the representation from the direction.
         for (task, &factor) in self.scratch.factors.outputs.iter().enumerate().filter(|(_, factor)| **factor != 1.0) {
-            work.scale_gradient(task, Pass::Summed, factor as f32);
+            work.scale_gradient(task, Pass::Summed, factor as f32)?;
         }
         let behind = model.net.behind();
         let rows = work.rows();
         work.backward_over(step, Pass::Summed, behind..model.net.ops.len())?;
-        let (gradient, _) = work.plan().gradient(model.net.representation, Pass::Summed).expect("it learns");
-        let first = turn.rows_before * (gradient.len() / rows);
-        gradient.copy_from_slice(&direction[first..][..gradient.len()]);
+        let gradient = work.plan().gradient(model.net.representation, Pass::Summed).expect("it learns");
+        let count = gradient.layout().len();
+        let first = turn.rows_before * (count / rows);
+        gradient.put(0, &direction[first..][..count])?;
         work.backward_over(step, Pass::Summed, 0..behind)
     }
 }

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::machine::gram::{add_products, combine};
 use crate::machine::lent::Lent;
+use crate::machine::storage::Storage;
 use crate::model::Model;
 use crate::model::columns::Columns;
 use crate::model::workspace::Workspace;
@@ -28,19 +29,19 @@ impl Trainer {
         let requirements = &self.decider.requirements;
         if requirements.gathers {
             gradients.jacobian.resize(labels.rows.len() * requirements.columns.width, 0.0);
-            requirements.columns.add(work, labels.rows.iter().copied(), &mut gradients.jacobian);
+            requirements.columns.add(work, labels.rows.iter().copied(), &mut gradients.jacobian)?;
         }
         Ok(())
     }
 
     /// What follows from the gradients of all micro-batches: their products, and, if wanted, those in each layer.
-    pub(in crate::trainer) fn settle_shared(&mut self, model: &Model, work: &mut Workspace) {
+    pub(in crate::trainer) fn settle_shared(&mut self, model: &Model, work: &mut Workspace) -> Result<()> {
         let requirements = &self.decider.requirements;
-        let gradient = model.params.gradients.slice();
+        let gradient = &model.params.gradients;
         let Scratch { labels, gradients, .. } = &mut self.scratch;
         let columns = &requirements.columns;
         if requirements.gathers {
-            columns.copy_own(gradient, labels.rows.iter().copied(), &mut gradients.jacobian);
+            columns.copy_own(gradient, labels.rows.iter().copied(), &mut gradients.jacobian)?;
         }
         gradients.layers.resize_with(if requirements.per_layer { columns.layers } else { 0 }, Vec::new);
         let TaskGradients { gramian, layers, jacobian, of_all, columns: room, .. } = gradients;
@@ -60,17 +61,18 @@ impl Trainer {
                 Some(slabs) => {
                     of_all.clear();
                     of_all.resize(model.tasks.len() * model.tasks.len(), 0.0);
-                    add_layer(slabs, columns, layer, of_all);
+                    add_layer(slabs, columns, layer, of_all)?;
                     for (i, &s) in rows.iter().enumerate() {
                         for (j, &t) in rows.iter().enumerate() {
                             gramian[i * rows.len() + j] = of_all[s * model.tasks.len() + t];
                         }
                         // Where every task has parameters of its own alone, these count.
-                        gramian[i * rows.len() + i] += columns.own_squares(gradient, s, layer);
+                        gramian[i * rows.len() + i] += columns.own_squares(gradient, s, layer)?;
                     }
                 }
             }
         }
+        Ok(())
     }
 
     /// Makes the flat gradient of the tasks' gradients and what was decided.
@@ -86,25 +88,24 @@ impl Trainer {
             self.once_more(model, work)?;
             return self.backward(model, work, step, true);
         }
-        self.combine(model, work);
+        self.combine(model, work)?;
         self.combine_tables(model);
-        let gradient = model.params.gradients.slice_mut();
         for (task, range) in &self.decider.requirements.heads {
             let factor = self.scratch.factors.outputs[*task];
             if factor != 1.0 {
-                gradient[range.clone()].iter_mut().for_each(|x| *x *= factor as f32);
+                model.params.gradients.scale(range.clone(), factor as f32)?;
             }
         }
         Ok(())
     }
 
     /// The gradient of shared parameters from the tasks' gradients.
-    fn combine(&mut self, model: &mut Model, work: &mut Workspace) {
+    fn combine(&mut self, model: &mut Model, work: &mut Workspace) -> Result<()> {
         let Scratch { labels, factors, gradients, .. } = &mut self.scratch;
         let requirements = &self.decider.requirements;
         let columns = &requirements.columns;
         let rows = &labels.rows;
-        let gradient = model.params.gradients.slice_mut();
+        let gradient = &mut model.params.gradients;
         let decision = self.decider.decision();
         let weight = |row: usize, layer: usize| match decision {
             Decision::Layers { layers, .. } => layers[layer * rows.len() + row],
@@ -112,31 +113,40 @@ impl Trainer {
         };
         if let Decision::Direction { direction, .. } = decision {
             for column in &columns.params {
-                gradient[column.flat.clone()].copy_from_slice(&direction[column.at.clone()]);
+                gradient.put(column.flat.start, &direction[column.at.clone()])?;
             }
-            return;
+            return Ok(());
         }
         if columns.separate() {
             for (row, &task) in rows.iter().enumerate() {
                 for own in &columns.own[task] {
                     let factor = weight(row, own.layer) as f32;
-                    gradient[own.flat.clone()].iter_mut().for_each(|x| *x *= factor);
+                    gradient.scale(own.flat.clone(), factor)?;
                 }
             }
-            return;
+            return Ok(());
         }
         for column in &columns.params {
-            let out = &mut gradient[column.flat.clone()];
             if requirements.gathers {
                 let weights: Lent<f64> = (0..rows.len()).map(|row| weight(row, column.layer)).collect();
                 pick(&gradients.jacobian, columns.width, column.at.clone(), &mut gradients.columns);
-                combine(&gradients.columns, &weights, out);
+                match &mut *gradient {
+                    Storage::Host(gradient) => {
+                        combine(&gradients.columns, &weights, &mut gradient.slice_mut()[column.flat.clone()]);
+                    }
+                    away => {
+                        let mut sum = Lent::zeros(column.flat.len());
+                        combine(&gradients.columns, &weights, &mut sum);
+                        away.put(column.flat.start, &sum)?;
+                    }
+                }
             } else if let Some(slabs) = work.plan().slabs() {
                 let mut weights = Lent::zeros(model.tasks.len());
                 rows.iter().enumerate().for_each(|(row, &task)| weights[task] = weight(row, column.layer));
-                slabs.combine(column.param, &weights, out);
+                slabs.combine(column.param, &weights, gradient, column.flat.clone())?;
             }
         }
+        Ok(())
     }
 
     /// The gradient of sparse tables. A table has no layers and no direction of its own: it takes the mean of the layers'
@@ -154,9 +164,9 @@ impl Trainer {
 }
 
 /// Adds the Gramian of the columns in a layer, or of all.
-fn add_layer(slabs: &Slabs<f32>, columns: &Columns, layer: Option<usize>, into: &mut [f64]) {
+fn add_layer(slabs: &Slabs<f32>, columns: &Columns, layer: Option<usize>, into: &mut [f64]) -> Result<()> {
     let Some(layer) = layer else { return slabs.add_gramian(|_| true, into) };
-    slabs.add_gramian(|param| columns.params.iter().any(|column| column.param == param && column.layer == layer), into);
+    slabs.add_gramian(|param| columns.params.iter().any(|column| column.param == param && column.layer == layer), into)
 }
 
 /// Some columns `[rows, size]` of a Jacobian `[rows, width]`.

@@ -154,7 +154,8 @@ impl<T: Real> Kernel for Differentiated<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
         let mut leaves = Vec::with_capacity(self.wanted.len());
         for (tensor, &wanted) in self.inputs.iter().chain(&self.params).zip(&self.wanted) {
-            leaves.push(tensor.f_detach()?.f_set_requires_grad(wanted)?);
+            // Not `detach`: looks beside a step move parameters and bring them back, which autograd would take amiss.
+            leaves.push(tensor.f_data()?.f_set_requires_grad(wanted)?);
         }
         let (inputs, params) = leaves.split_at(self.inputs.len());
         let Layout { groups, rows, width, .. } = self.y.layout();

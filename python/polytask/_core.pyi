@@ -138,6 +138,13 @@ class Model:
     def load_state(self, state: Mapping[str, _Array], strict: bool = True) -> tuple[list[str], list[str]]:
         """Takes over arrays by path; gives the paths that were missing and those that are unknown."""
 
+    @property
+    def device(self) -> str:
+        """Where it is: "cpu", or "cuda:0" and the like."""
+
+    def to(self, device: str) -> None:
+        """Brings parameters and computation to a device of this name."""
+
     def parameters(self) -> dict[str, _Floats]:
         """Live, writable views of the parameters, by path; each keeps the model alive."""
 

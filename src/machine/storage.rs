@@ -22,6 +22,38 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// Of a device's name: `cpu`, or `cuda` with a number; for tests also `loops` and `formulas`, on the processor.
+    ///
+    /// # Errors
+    /// Another name; a device that libtorch does not find.
+    pub fn of_device(name: &str) -> Result<Self> {
+        let number = name.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or("0").parse::<usize>());
+        match (name, number) {
+            ("cpu", _) => Ok(Self::asked()),
+            ("loops", _) => Ok(Self::Loops),
+            ("formulas", _) => Ok(Self::Formulas(Device::Cpu)),
+            (_, Some(Ok(number))) => match usize::try_from(tch::Cuda::device_count()) {
+                Ok(count) if number < count => Ok(Self::Formulas(Device::Cuda(number))),
+                Ok(count) if count > 0 => bail!("`device`: there is no {name:?}; torch finds {count} CUDA devices"),
+                _ => bail!("`device`: there is no {name:?}; torch finds no CUDA device here"),
+            },
+            _ => bail!("`device` should be \"cpu\" or \"cuda\", with a number or without; got {name:?}"),
+        }
+    }
+
+    /// The name of its device.
+    pub fn device(self) -> String {
+        match self {
+            Self::Formulas(Device::Cuda(number)) => format!("cuda:{number}"),
+            Self::Loops | Self::Formulas(_) => "cpu".to_owned(),
+        }
+    }
+
+    /// Whether it works in the processor's memory.
+    pub fn on_processor(self) -> bool {
+        matches!(self, Self::Loops | Self::Formulas(Device::Cpu))
+    }
+
     /// What the environment variable `POLYTASK_BACKEND` asks for, which is for tests: `formulas`, on the processor.
     pub fn asked() -> Self {
         static ASKED: LazyLock<bool> =

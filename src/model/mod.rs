@@ -13,7 +13,6 @@ use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tch::Device;
 
 pub use description::Description;
 pub use gradients::Jacobian;
@@ -187,8 +186,7 @@ impl Model {
         let Self { net, home, .. } = self;
         let entry = &net.entries[index];
         let flat = if entry.param.is_some() { &home.values } else { &home.state };
-        let on_host = matches!(self.backend(), Backend::Loops | Backend::Formulas(Device::Cpu));
-        flat.host().filter(|_| on_host).map(|flat| &flat.slice()[entry.range.clone()])
+        flat.host().filter(|_| self.backend().on_processor()).map(|flat| &flat.slice()[entry.range.clone()])
     }
 
     /// Replaces an entry's numbers.
@@ -219,8 +217,10 @@ impl Model {
         {
             bail!("`device`: the sparse table {} learns on the processor alone: use sparse=False", table.name);
         }
-        self.home.values.copy_from(&self.params.values)?;
-        self.home.state.copy_from(&self.params.state)?;
+        if !self.backend().on_processor() {
+            self.home.values.copy_from(&self.params.values)?;
+            self.home.state.copy_from(&self.params.state)?;
+        }
         self.params = self.home.seen_by(backend)?;
         self.kept().clear();
         Ok(())

@@ -18,6 +18,7 @@ use super::meters::PyMeters;
 use super::{arrays, door, loss, values};
 use crate::component::list;
 use crate::error::Result;
+use crate::machine::storage::Backend;
 use crate::machine::threads::Held;
 use crate::meter::{self, Meter};
 use crate::model::inspection::Shown;
@@ -163,6 +164,17 @@ impl PyModel {
         }
         self.change(py, |model| new.iter().try_for_each(|(index, values)| model.set_entry(*index, values)))?;
         Ok((missing, unexpected))
+    }
+
+    /// Where it is: "cpu", or "cuda:0" and the like.
+    #[getter]
+    fn device(&self, py: Python<'_>) -> PyResult<String> {
+        self.with(py, |model| Ok(model.backend().device()))
+    }
+
+    /// Brings parameters and computation to a device of this name.
+    fn to(&self, py: Python<'_>, device: &str) -> PyResult<()> {
+        self.change(py, |model| model.bring_to(Backend::of_device(device)?))
     }
 
     /// Live, writable views of the parameters, by path; each keeps the model alive.

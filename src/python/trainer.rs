@@ -13,6 +13,7 @@ use super::door::Shared;
 use super::model::PyModel;
 use super::{arrays, door, values};
 use crate::error::{Error, Result};
+use crate::machine::storage::Backend;
 use crate::model::Model;
 use crate::trainer::Trainer;
 use crate::trainer::checkpoint::Checkpoint;
@@ -51,7 +52,15 @@ impl PyTrainer {
         let settings = values::read(settings, "`settings`")?;
         let shared = model.get();
         let trainer = shared.with(py, |model| Trainer::new(model, Settings::of(&settings)?))?;
-        Ok(Self { model: shared.model.clone(), trainer: Mutex::new(trainer) })
+        let new = Self { model: shared.model.clone(), trainer: Mutex::new(trainer) };
+        if let Some(device) = settings["device"].as_str() {
+            new.with(py, |trainer, model| {
+                let backend = Backend::of_device(device)?;
+                trainer.check_device(backend)?;
+                model.bring_to(backend)
+            })?;
+        }
+        Ok(new)
     }
 
     /// The settings with every default filled in.

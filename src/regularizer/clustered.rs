@@ -85,6 +85,12 @@ impl Regularizer for Clustered {
         self.relate(places.tasks);
     }
 
+    fn look(&self, places: &Places, parameters: &Tensor) -> Tensor {
+        let mut fresh = Self { on: self.on.clone(), state: self.state.clone(), ..*self };
+        fresh.learn(places, parameters);
+        fresh.formula(places, parameters)
+    }
+
     fn relation(&self) -> Option<&[f64]> {
         Some(self.state.sigma.as_slice()).filter(|sigma| !sigma.is_empty())
     }

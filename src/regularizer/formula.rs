@@ -53,12 +53,15 @@ pub(super) fn spread(rows: &Tensor) -> Tensor {
     (rows - rows.mean_dim(0_i64, true, rows.kind())).square().sum(rows.kind())
 }
 
-/// `sum sqrt(s^2 + smoothing)` over the singular values of a matrix, by the smaller of its two Gramians.
+/// `sum sqrt(s^2 + smoothing)` over the singular values of a matrix, by the smaller of its two Gramians, in double precision:
+/// it is of low rank, or becomes so.
 pub(super) fn trace_norm(matrix: &Tensor, smoothing: f64) -> Tensor {
+    let kind = matrix.kind();
+    let matrix = matrix.to_kind(Kind::Double);
     let (rows, columns) = matrix.size2().expect("a matrix");
-    let gramian = if rows > columns { matrix.tr().matmul(matrix) } else { matrix.matmul(&matrix.tr()) };
+    let gramian = if rows > columns { matrix.tr().matmul(&matrix) } else { matrix.matmul(&matrix.tr()) };
     let squares = gramian.linalg_eigvalsh("L").clamp_min(0.0);
-    (squares + smoothing).sqrt().sum(matrix.kind())
+    (squares + smoothing).sqrt().sum(Kind::Double).to_kind(kind)
 }
 
 /// The sum of tensors without dimensions, of one at least.

@@ -44,6 +44,11 @@ pub trait Regularizer: Penalty<f32> + Penalty<f64> + Described + Debug + Send + 
         let _ = (places, parameters);
     }
 
+    /// The same for a look between steps, of which it learns nothing.
+    fn look(&self, places: &Places, parameters: &Tensor) -> Tensor {
+        self.formula(places, parameters)
+    }
+
     /// What is left of its places when these ranges of the flat parameters are frozen: penalties of size forget them, what
     /// compares parameters goes on comparing others with them.
     fn learning(&self, places: &Places, frozen: &[Range<usize>]) -> Places {
@@ -149,7 +154,7 @@ impl Term {
             Some(parameters) => Ok(self.regularizer.add(&self.places, &parameters.slice()[..dense], None)),
             None => {
                 let flat = parameters.range(&(0..dense))?.f_detach()?;
-                Ok(self.regularizer.formula(&self.places, &flat).f_double_value(&[])?)
+                Ok(self.regularizer.look(&self.places, &flat).f_double_value(&[])?)
             }
         }
     }

@@ -9,11 +9,12 @@ use super::requirements::Requirements;
 use super::scratch::Scratch;
 use crate::data::Data;
 use crate::error::Result;
+use crate::machine::storage::Backend;
 use crate::machine::lent::Lent;
 use crate::model::Model;
 use crate::task::Task;
-use crate::value_error;
-use crate::weighting::{Combination, Decision, Moment, Notice, Weighting};
+use crate::{bail, value_error};
+use crate::weighting::{Combination, Decision, Moment, Needs, Notice, Weighting};
 
 /// What decides how the tasks share a step.
 #[derive(Debug)]
@@ -111,6 +112,20 @@ impl Decider {
         factors.take(decision, &labels.rows);
         self.observed.add(&labels.rows, decision, gramian);
         Ok(())
+    }
+
+    /// Whether its evidence can be gathered there.
+    ///
+    /// # Errors
+    /// A weighting that works on the processor alone.
+    pub fn check_device(&self, backend: Backend) -> Result<()> {
+        let claims = &self.requirements.claims;
+        let looks_beside = claims.parts > 1 || claims.validates;
+        if backend.on_processor() || !(looks_beside || claims.needs == Needs::Jacobian) {
+            return Ok(());
+        }
+        let name = self.weighting.describe();
+        bail!("`device`: the weighting {} computes on the processor alone: use device=\"cpu\"", name["name"]);
     }
 
     /// What was decided last.

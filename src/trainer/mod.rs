@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 
 use crate::data::Data;
 use crate::error::Result;
+use crate::machine::storage::Backend;
 use crate::meter::{Meter, Wanted};
 use crate::model::Model;
 use crate::regularizer::Term;
@@ -60,13 +61,15 @@ impl Trainer {
         let Settings { optimizer, schedule, weighting, regularizers, clip_norm, accumulate, seed, threads, observe } =
             settings;
         let tasks = model.tasks.len();
+        let backend = model.backend();
         let decider = Decider::new(weighting, model, accumulate, Observed::new(observe, tasks))?;
         let names: Vec<_> = model.tasks.iter().map(|task| task.name.as_str()).collect();
         let places = regularized::places(&model.net, &names);
         let terms = regularizers.into_iter().map(|regularizer| Term::new(regularizer, &places));
         let updater =
-            Updater::new(&model.net, optimizer, schedule, terms.collect::<Result<_>>()?, clip_norm, model.backend())?;
+            Updater::new(&model.net, optimizer, schedule, terms.collect::<Result<_>>()?, clip_norm, backend)?;
         let terms = model.net.terms().len();
+        decider.check_device(backend)?;
         Ok(Self {
             clock: Clock { seed, accumulate, steps: 0, epochs: 0, total_steps: None },
             epoch: Epoch::new(tasks, updater.regularizers.len(), terms),
@@ -89,10 +92,19 @@ impl Trainer {
             self.threads.forget();
         }
         if self.scratch.state.backend() != model.backend() {
+            self.check_device(model.backend())?;
             self.scratch.state = model.params.state.alike()?;
             self.updater.move_to(model.backend())?;
         }
         Ok(())
+    }
+
+    /// Whether its steps can be made there.
+    ///
+    /// # Errors
+    /// A weighting that works on the processor alone.
+    pub fn check_device(&self, backend: Backend) -> Result<()> {
+        self.decider.check_device(backend)
     }
 
     /// The settings with every default filled in, as [`Settings::of`] reads them.

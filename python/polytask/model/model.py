@@ -9,6 +9,7 @@ from os import PathLike, fspath
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 
 from .. import _core
 from .. import metrics as _metrics
@@ -22,7 +23,7 @@ from ..data.inputs import Inputs
 from ..data.scale import Scale
 from ..data.task import Task
 from ..metrics import Metric
-from ..process import interrupts
+from ..process import devices, interrupts
 from ..results.inspection import Inspection
 from ..results.relation import Relation
 from ..results.summary import Summary
@@ -198,8 +199,31 @@ class MultiTaskModel:
         read = {name: arrays.single(value, f"`state[{name!r}]`") for name, value in state.items()}
         return Mismatch(*self._core.load_state(read, bool(strict)))
 
+    def to(self, device: Any) -> "MultiTaskModel":
+        """Brings the model to a device, "cpu" or "cuda" or a `torch.device`, and gives it back.
+
+        There it trains, predicts and is looked into; its numbers stay what they are, but that a device adds up in another
+        order. On a card every component is computed by its formula, by libtorch's operations; sparse tables and the
+        weightings that look at whole gradients or beside a step work on the processor alone. Files hold no device: a model
+        that is loaded is on the processor.
+
+        Raises:
+            ValueError: a device that there is none of, or a model with sparse tables.
+        """
+        self._core.to(devices.name(device))
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return torch.device(self._core.device)
+
     def parameters(self) -> dict[str, np.ndarray]:
-        """Live views of the parameters by path: writing to them changes the model."""
+        """Live views of the parameters by path: writing to them changes the model.
+
+        Raises:
+            ValueError: the model is not on the processor.
+        """
         return self._core.parameters()
 
     def inspect(self, x: Any, *, batch_size: int = 4096) -> Inspection:
@@ -270,6 +294,7 @@ class MultiTaskModel:
         names = [*self.inputs.names, *self.reader.names.known.get("x", ())]
         model._take(transfer.rebuilt(self._core, names, tasks), self.inputs, tasks)
         model._relearn(self._learned())
+        model._core.to(self._core.device)
         fresh = transfer.copy(self._core, model._core)
         if fresh:
             _log.info("%s: %s start fresh, the rest is copied", call, listed(fresh))
@@ -367,6 +392,7 @@ class MultiTaskModel:
         foreign = [task for task in self.tasks if any(not metric.named for metric in task.metrics or ())]
         return {
             "file": self._core.to_bytes(),
+            "device": self._core.device,
             "losses": {task.name: task.loss for task in self.tasks if task.custom},
             "metrics": {task.name: [metric.given for metric in task.metrics or ()] for task in foreign},
             "own": {name: value for name, value in vars(self).items() if name not in _PARTS},
@@ -375,6 +401,11 @@ class MultiTaskModel:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._open(partial(_core.Model.from_bytes, state["file"]), state["losses"], state["metrics"])
         vars(self).update(state["own"])
+        device = state.get("device", "cpu")
+        if device != "cpu" and torch.cuda.is_available():
+            self.to(device)
+        elif device != "cpu":
+            _log.warning("the model was on %s, which is not here: it is on the processor now", device)
 
     def __copy__(self) -> "MultiTaskModel":
         # A shallow copy would share the parameters: training one would change the other.

@@ -1,1 +1,1 @@
-"""What a process has one of: the handler of Ctrl-C, the global random generators."""
+"""What a process has one of: the handler of Ctrl-C, the global random generators, devices."""

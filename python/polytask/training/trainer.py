@@ -19,7 +19,7 @@ from ..components.registry import describe
 from ..data import Mixed, Rows, Split, Stream, in_memory, labels
 from ..data.split import divide, rows_of
 from ..model.model import MultiTaskModel
-from ..process import interrupts, randomness
+from ..process import devices, interrupts, randomness
 from ..results import observation
 from ..results.history import History
 from ..results.results import Results
@@ -47,7 +47,8 @@ class Trainer:
             shared parameters (norms, cosines, share of conflicting pairs), or both; means over the steps of an epoch.
             Observing gradients takes a backward pass a task, which weightings from gradients take anyhow.
         callbacks: see `pt.Callback`.
-        device: "cpu".
+        device: where to train, "cpu" or "cuda" or a `torch.device`; the model is brought there, as by `model.to`. Where
+            the model is, if none is given.
         threads: a number, with which the same seed and data give the same bits whatever the machine does; or "auto",
             which takes as many as `torch.set_num_threads` or `OMP_NUM_THREADS` says, and fewer as long as other
             processes keep the processor so busy that steps take more than twice what they took at first. It looks
@@ -70,14 +71,12 @@ class Trainer:
         accumulate: int = 1,
         observe: Iterable[str] | str = (),
         callbacks: Iterable[Callback] = (),
-        device: str = "cpu",
+        device: Any = None,
         threads: int | str = "auto",
         seed: int = 0,
     ) -> None:
         if not isinstance(model, MultiTaskModel):
             raise TypeError(f"`model` should be a pt.MultiTaskModel; got {type(model).__name__}")
-        if str(device) != "cpu":
-            raise ValueError(f'`device` should be "cpu", the one this version trains on; got {device!r}')
         self.model = model
         self.callbacks = sorted(_callbacks(callbacks), key=lambda each: each.last)
         self.seed = whole(seed, "`seed`", 0)
@@ -93,6 +92,7 @@ class Trainer:
             "observe": self.observe,
             "threads": self.threads,
             "seed": self.seed,
+            "device": None if device is None else devices.name(device),
         }
         self._core = _core.Trainer(model._core, settings)
         self._foreign = any(task.custom for task in model.tasks)

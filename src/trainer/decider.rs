@@ -9,12 +9,12 @@ use super::requirements::Requirements;
 use super::scratch::Scratch;
 use crate::data::Data;
 use crate::error::Result;
-use crate::machine::storage::Backend;
 use crate::machine::lent::Lent;
+use crate::machine::storage::Backend;
 use crate::model::Model;
 use crate::task::Task;
-use crate::{bail, value_error};
 use crate::weighting::{Combination, Decision, Moment, Needs, Notice, Weighting};
+use crate::{bail, value_error};
 
 /// What decides how the tasks share a step.
 #[derive(Debug)]

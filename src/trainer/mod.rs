@@ -66,8 +66,7 @@ impl Trainer {
         let names: Vec<_> = model.tasks.iter().map(|task| task.name.as_str()).collect();
         let places = regularized::places(&model.net, &names);
         let terms = regularizers.into_iter().map(|regularizer| Term::new(regularizer, &places));
-        let updater =
-            Updater::new(&model.net, optimizer, schedule, terms.collect::<Result<_>>()?, clip_norm, backend)?;
+        let updater = Updater::new(&model.net, optimizer, schedule, terms.collect::<Result<_>>()?, clip_norm, backend)?;
         let terms = model.net.terms().len();
         decider.check_device(backend)?;
         Ok(Self {

@@ -35,8 +35,13 @@ def trainer(where, weighting="equal", sharing="hard", lr=0.05, regularizers=(), 
     model = pt.MultiTaskModel(6, tasks=tasks, encoder=encoder, sharing=sharing, seed=2)
     model._core.to(where)
     return pt.Trainer(
-        model, pt.optim.SGD(lr=lr), weighting=weighting, regularizers=regularizers, observe=("weights", "gradients"),
-        seed=4, **more,
+        model,
+        pt.optim.SGD(lr=lr),
+        weighting=weighting,
+        regularizers=regularizers,
+        observe=("weights", "gradients"),
+        seed=4,
+        **more,
     )
 
 
@@ -213,7 +218,9 @@ def test_devices_that_are_not_there_are_named(device, error, said):
 def test_a_sparse_table_stays_on_the_processor():
     inputs = pt.Inputs(2, [50], embedding=[4], sparse=[True])
     model = pt.MultiTaskModel(inputs, tasks=[pt.Task("y")])
-    with pytest.raises(ValueError, match=r"`device`: the sparse table .* learns on the processor alone: use sparse=False"):
+    with pytest.raises(
+        ValueError, match=r"`device`: the sparse table .* learns on the processor alone: use sparse=False"
+    ):
         model._core.to("formulas")
 
 
@@ -250,5 +257,5 @@ def test_a_card_is_a_device():
     assert copy.deepcopy(model).device == model.device
     with pytest.raises(ValueError, match="live views are of the processor's memory alone"):
         model.parameters()
-    with pytest.raises(ValueError, match="the weighting .* computes on the processor alone"):
+    with pytest.raises(ValueError, match=r"the weighting .* computes on the processor alone"):
         pt.Trainer(make_model(), weighting="graddrop", device="cuda")

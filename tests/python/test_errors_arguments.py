@@ -44,7 +44,7 @@ def test_bad_arguments_of_fit(data, arguments, error, message):
         ({"clip_norm": 0}, ValueError, "`clip_norm` should be a number above 0 or None; got 0"),
         ({"clip_norm": "1"}, TypeError, "`clip_norm` should be a number above 0 or None; got '1'"),
         ({"accumulate": 0}, ValueError, "`accumulate` should be a whole number of at least 1; got 0"),
-        ({"device": "cuda"}, ValueError, '`device` should be "cpu"'),
+        ({"device": "mps"}, ValueError, '`device` should be "cpu" or "cuda"'),
         ({"seed": -1}, ValueError, "`seed` should be a whole number of at least 0; got -1"),
         ({"seed": "a"}, TypeError, "`seed` should be a whole number of at least 0; got 'a'"),
         ({"callbacks": 3}, TypeError, "`callbacks` should be a list of pt.Callback; got 3"),

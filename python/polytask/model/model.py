@@ -202,10 +202,10 @@ class MultiTaskModel:
     def to(self, device: Any) -> "MultiTaskModel":
         """Brings the model to a device, "cpu" or "cuda" or a `torch.device`, and gives it back.
 
-        There it trains, predicts and is looked into; its numbers stay what they are, but that a device adds up in another
-        order. On a card every component is computed by its formula, by libtorch's operations; sparse tables and the
-        weightings that look at whole gradients or beside a step work on the processor alone. Files hold no device: a model
-        that is loaded is on the processor.
+        There it trains, predicts and is looked into; its numbers stay what they are, but a device adds up in an order
+        of its own. On a card every component is computed by its formula, in libtorch's operations. Sparse tables, and
+        weightings that look at whole gradients or beside a step, work on the processor alone. Files hold no device: a
+        model that is loaded is on the processor.
 
         Raises:
             ValueError: a device that there is none of, or a model with sparse tables.

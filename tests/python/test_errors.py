@@ -269,14 +269,3 @@ def test_bad_features_for_predict(model, data):
     with pytest.raises(ValueError, match=r"`x` should have shape \[0, \d+\]; got \[0, 3\]"):
         model.predict(data.x[:0, :3])
     assert {name: len(p) for name, p in model.predict(data.x[:0]).items()} == dict.fromkeys(data.targets, 0)
-
-
-def test_another_torch_is_refused_in_one_line(monkeypatch):
-    from polytask import _torch
-
-    monkeypatch.setattr(torch, "__version__", "1.2.3")
-    with pytest.raises(ImportError) as raised:
-        _torch.core()
-    assert str(raised.value).startswith("polytask needs torch 2.")
-    assert "found torch 1.2.3" in str(raised.value)
-    assert "\n" not in str(raised.value)

@@ -11,7 +11,7 @@ FIT = {"batch_size": 32, "progress": False, "train_metrics": False}
 
 def memory_events(trainer, data, epochs):
     """How often libtorch allocated or freed while so many epochs of 10 steps ran."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         trainer.fit(data.whole, epochs=epochs, **FIT)
     return sum(event.name() == "[memory]" for event in profiler.profiler.kineto_results.events())
 

@@ -20,7 +20,7 @@ export LIBTORCH_USE_PYTORCH := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test test-rust test-python interrupts fuzz bounds compare counts lint fmt stubs methods docs clean
+.PHONY: demo test test-rust test-python test-formulas interrupts fuzz bounds compare counts lint fmt stubs methods docs clean
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-census bench-tables bench-threads bench-serving compare-times
@@ -39,6 +39,10 @@ test-levels: $(VENV)/.extension
 	@failed=; for level in $$($(BIN)/python -c 'from polytask import _core; print(*_core.levels)'); do \
 	echo "level $$level"; $(MAKE) test-level-$$level || failed="$$failed $$level"; done; \
 	if [ -n "$$failed" ]; then echo "failed at the levels:$$failed"; exit 1; fi
+
+# Both halves by formulas alone, on the processor.
+test-formulas: export POLYTASK_BACKEND := formulas
+test-formulas: test
 
 test-level-none: export ATEN_CPU_CAPABILITY := default
 test-level-none: export ONEDNN_MAX_CPU_ISA := SSE41

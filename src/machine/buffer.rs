@@ -25,6 +25,16 @@ pub fn as_i64(numbers: &[usize]) -> Vec<i64> {
     numbers.iter().map(|&number| number as i64).collect()
 }
 
+/// Refuses a view of this shape and strides (in elements), `offset` elements in, that leaves memory of so many.
+pub(crate) fn check_view(shape: &[usize], strides: &[usize], offset: usize, len: usize) -> Result<()> {
+    let reach = |(&n, &s): (&usize, &usize)| n.saturating_sub(1).saturating_mul(s);
+    let last = shape.iter().zip(strides).map(reach).fold(offset, usize::saturating_add);
+    match last >= len.max(1) && !shape.contains(&0) {
+        true => bail!("a view of {shape:?} by {strides:?} at {offset} leaves its memory of {len} elements"),
+        false => Ok(()),
+    }
+}
+
 /// The strides of contiguous memory of a shape.
 pub(crate) fn strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
@@ -151,11 +161,7 @@ impl<T: Real> Buffer<T> {
 
     /// A tensor of the given shape and strides (in elements) over this memory, `offset` elements in.
     pub(crate) fn view(&self, shape: &[usize], strides: &[usize], offset: usize) -> Result<Tensor> {
-        let reach = |(&n, &s): (&usize, &usize)| n.saturating_sub(1).saturating_mul(s);
-        let last = shape.iter().zip(strides).map(reach).fold(offset, usize::saturating_add);
-        if last >= self.len.max(1) && !shape.contains(&0) {
-            bail!("a view of {shape:?} by {strides:?} at {offset} leaves its buffer of {} elements", self.len);
-        }
+        check_view(shape, strides, offset, self.len)?;
         Ok(self.storage.f_as_strided(as_i64(shape), as_i64(strides), (self.base + offset) as i64)?)
     }
 

@@ -3,12 +3,12 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::machine::buffer::{Memory, as_i64};
+use crate::machine::buffer::{Memory, as_i64, check_view};
 use crate::machine::level::{Level, level};
 use crate::machine::parallel::{Disjoint, split, threads};
 use crate::machine::product::Mode;
 use crate::machine::real::{LANES, Real};
-use crate::{bail, vectorised};
+use crate::vectorised;
 
 /// A buffer of bfloat16 numbers, as libtorch and as loops of our own see it.
 #[derive(Debug)]
@@ -28,11 +28,7 @@ pub fn supported() -> bool {
 
 impl Memory for Halves {
     fn view(&self, shape: &[usize], strides: &[usize], offset: usize) -> Result<Tensor> {
-        let reach = |(&n, &s): (&usize, &usize)| n.saturating_sub(1).saturating_mul(s);
-        let last = shape.iter().zip(strides).map(reach).fold(offset, usize::saturating_add);
-        if last >= self.len.max(1) {
-            bail!("a view of {shape:?} by {strides:?} at {offset} leaves its buffer of {} elements", self.len);
-        }
+        check_view(shape, strides, offset, self.len)?;
         Ok(self.storage.f_as_strided(as_i64(shape), as_i64(strides), offset as i64)?)
     }
 }

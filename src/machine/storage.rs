@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::bail;
 use crate::error::Result;
-use crate::machine::buffer::{Buffer, Layout, as_i64, strides};
+use crate::machine::buffer::{Buffer, Layout, as_i64, check_view, strides};
 use crate::machine::real::Real;
 
 /// Where numbers are, and so how they are computed with.
@@ -102,10 +102,12 @@ impl<T: Real> Away<T> {
     }
 
     fn view(&self, shape: &[usize], strides: &[usize], offset: usize) -> Result<Tensor> {
+        check_view(shape, strides, offset, self.layout.len())?;
         Ok(self.memory.f_as_strided(as_i64(shape), as_i64(strides), (self.base + offset) as i64)?)
     }
 
     fn range(&self, range: &Range<usize>) -> Result<Tensor> {
+        check_view(&[range.len()], &[1], range.start, self.layout.len())?;
         Ok(self.memory.f_narrow(0, (self.base + range.start) as i64, range.len() as i64)?)
     }
 }
@@ -367,6 +369,10 @@ mod tests {
             memory.clear_all().unwrap();
             assert_eq!(copy.numbers(1..3).unwrap(), &[-4.0, -6.0][..]);
             assert!(memory.part(3, Layout::flat(2)).is_err() && memory.part(usize::MAX, Layout::flat(2)).is_err());
+            let part = memory.part(1, Layout::flat(2)).unwrap();
+            assert!(part.range(&(1..2)).is_ok() && part.range(&(1..3)).is_err());
+            assert!(part.view(&[2], &[1], 0).is_ok() && part.view(&[2], &[1], 1).is_err());
+            assert!(part.view(&[2, 1], &[2, 1], 0).is_err() && part.view(&[1], &[1], usize::MAX).is_err());
             assert_eq!(memory.host().is_some(), backend == Backend::Loops);
         }
     }

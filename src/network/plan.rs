@@ -263,13 +263,13 @@ impl<T: Number> Plan<T> {
         }
         let gradient = self.gradients[Pass::PerTask as usize][self.representation].as_ref();
         let gradient = gradient.expect("a plan without fused heads carries the tasks' gradients");
-        let Layout { rows, lanes, width, .. } = gradient.layout();
+        let Layout { groups, rows, lanes, width } = gradient.layout();
         match gradient.host() {
             Some(gradient) => {
                 gradient.slice().chunks_exact(lanes * width).for_each(|row| add_products(row, tasks, into));
             }
             None => {
-                let of_tasks = gradient.view(&[lanes, rows, width], &[width, lanes * width, 1], 0)?;
+                let of_tasks = gradient.view(&[lanes, groups * rows, width], &[width, lanes * width, 1], 0)?;
                 let gramian = gram::formula(&of_tasks.f_reshape([lanes as i64, -1])?)?;
                 into.iter_mut().zip(fetch::<f64>(&gramian)?).for_each(|(sum, x)| *sum += x);
             }

@@ -169,7 +169,7 @@ impl Loss for PyLoss {
         let mut slope = vec![0.0; outputs.len()];
         let width = self.width;
         let weights = weights.as_deref();
-        let gradient = Some(&mut slope[..]);
+        let gradient = raw.requires_grad().then_some(&mut slope[..]);
         let known = Batch { rows, width, outputs: &outputs, gradient, stride: width, targets, weights, scale: 1.0 };
         let sum = self.ask(known).map_err(foreign)?;
         let slope = Tensor::from_slice(&slope).view_as(raw).to_device(raw.device());

@@ -401,11 +401,10 @@ class MultiTaskModel:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._open(partial(_core.Model.from_bytes, state["file"]), state["losses"], state["metrics"])
         vars(self).update(state["own"])
-        device = state.get("device", "cpu")
-        if device != "cpu" and torch.cuda.is_available():
-            self.to(device)
-        elif device != "cpu":
-            _log.warning("the model was on %s, which is not here: it is on the processor now", device)
+        try:
+            self.to(state.get("device", "cpu"))
+        except ValueError as error:
+            _log.warning("the model stays on the processor: %s", error)
 
     def __copy__(self) -> "MultiTaskModel":
         # A shallow copy would share the parameters: training one would change the other.

@@ -6,6 +6,7 @@ mod files;
 mod freezing;
 mod gradients;
 pub mod inspection;
+mod labels;
 pub(crate) mod summary;
 pub mod workspace;
 

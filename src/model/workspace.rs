@@ -2,13 +2,12 @@
 
 use std::borrow::Cow;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use crate::bail;
+use super::labels::TaskLabels;
 use crate::data::{Data, Rows};
 use crate::error::Result;
-use crate::label::{Labels, Targets};
-use crate::loss::{Batch, Loops, TensorBatch};
+use crate::loss::{Batch, Loops};
 use crate::machine::storage::{Backend, Storage, fetch};
 use crate::meter::Meter;
 use crate::network::Network;
@@ -26,61 +25,6 @@ pub struct Workspace {
     labels: Vec<TaskLabels>,
     /// Numeric features on their way to another device.
     numeric: Vec<f32>,
-}
-
-/// One task's labels and row weights of the batch.
-#[derive(Debug)]
-struct TaskLabels {
-    kind: Labels,
-    classes: Vec<i32>,
-    values: Vec<f32>,
-    weights: Vec<f32>,
-    weighted: bool,
-    present: bool,
-    /// The same on the plan's device, where that is not the host.
-    away: Option<LabelTensors>,
-}
-
-/// A task's labels as its loss's formula reads them.
-#[derive(Debug)]
-struct LabelTensors {
-    labels: Tensor,
-    weights: Option<Tensor>,
-}
-
-// SAFETY: these are only read, and libtorch counts handles of tensors atomically.
-unsafe impl Sync for LabelTensors {}
-
-impl TaskLabels {
-    fn new(rows: usize, labels: Labels) -> Self {
-        let (classes, values) = match labels {
-            Labels::Classes(_) => (vec![-1; rows], Vec::new()),
-            Labels::Values { columns, .. } => (Vec::new(), vec![f32::NAN; rows * columns]),
-        };
-        Self { kind: labels, classes, values, weights: vec![1.0; rows], weighted: false, present: false, away: None }
-    }
-
-    fn targets(&self) -> Targets<'_, f32> {
-        if self.classes.is_empty() { Targets::Values(&self.values) } else { Targets::Classes(&self.classes) }
-    }
-
-    fn weights(&self) -> Option<&[f32]> {
-        self.weighted.then_some(&self.weights)
-    }
-
-    /// Brings them to a device.
-    fn send(&mut self, device: Device) -> Result<()> {
-        let rows = self.weights.len() as i64;
-        let labels = match self.targets() {
-            Targets::Classes(classes) => Tensor::from_slice(classes).f_to_kind(Kind::Int64)?,
-            Targets::Values(values) => {
-                Tensor::from_slice(values).f_reshape([rows, values.len() as i64 / rows.max(1)])?
-            }
-        };
-        let weights = self.weights().map(|weights| Tensor::from_slice(weights).f_to_device(device)).transpose()?;
-        self.away = Some(LabelTensors { labels: labels.f_to_device(device)?, weights });
-        Ok(())
-    }
 }
 
 impl Workspace {
@@ -136,25 +80,8 @@ impl Workspace {
     /// What libtorch refuses.
     pub fn load_labels(&mut self, data: &Data, rows: Rows<'_>) -> Result<()> {
         let backend = self.plan.backend();
-        for (task, labels) in self.labels.iter_mut().enumerate() {
-            labels.present = data.has_targets(task);
-            labels.weighted = data.has_weights(task);
-            if labels.weighted {
-                data.gather_weights(task, rows.clone(), &mut labels.weights);
-            }
-            match (labels.present, labels.classes.is_empty()) {
-                (true, false) => data.gather_classes(task, rows.clone(), &mut labels.classes),
-                (true, true) => data.gather_values(task, labels.kind, rows.clone(), &mut labels.values),
-                (false, _) => {
-                    labels.classes.fill(-1);
-                    labels.values.fill(f32::NAN);
-                }
-            }
-            if let Backend::Formulas(device) = backend {
-                labels.send(device)?;
-            }
-        }
-        Ok(())
+        let mut each = self.labels.iter_mut().enumerate();
+        each.try_for_each(|(task, labels)| labels.load(data, task, rows.clone(), backend))
     }
 
     /// Runs the network.
@@ -243,9 +170,8 @@ impl Workspace {
     ) -> Result<()> {
         let mut losses = Vec::with_capacity(tasks.len());
         for (j, (task, labels)) in tasks.iter().zip(&self.labels).enumerate() {
-            let Some(LabelTensors { labels, weights }) = &labels.away else { bail!("labels were not loaded") };
             let raw = self.plan.output_tensor(j)?.f_detach()?.f_set_requires_grad(gradient.is_some())?;
-            let batch = TensorBatch { raw: &raw, labels, weights: weights.as_ref() };
+            let batch = labels.batch(&raw)?;
             let loss = tch::with_grad(|| task.loss.sums(&batch))?.loss;
             losses.push(loss.f_detach()?.f_to_kind(Kind::Double)?);
             let Some((pass, scales)) = gradient else { continue };
@@ -280,7 +206,7 @@ impl Workspace {
         let outputs = &outputs[window.start..];
         let rows = (0..self.plan.rows).flat_map(|row| &outputs[row * window.stride..][..window.width]);
         let output = rows.fold(0.0_f32, |most, x| if x.is_finite() { most.max(x.abs()) } else { f32::INFINITY });
-        Ok([output, self.labels[task].values.iter().fold(0.0_f32, |most, x| most.max(x.abs()))])
+        Ok([output, self.labels[task].largest()])
     }
 
     /// Counts one task's metrics.

@@ -1,0 +1,104 @@
+//! One task's labels and row weights of a batch: on the host, and on the device of a plan that is elsewhere.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::bail;
+use crate::data::{Data, Rows};
+use crate::error::Result;
+use crate::label::{Labels, Targets};
+use crate::loss::TensorBatch;
+use crate::machine::storage::Backend;
+
+/// One task's labels and row weights of the batch.
+#[derive(Debug)]
+pub(super) struct TaskLabels {
+    kind: Labels,
+    classes: Vec<i32>,
+    values: Vec<f32>,
+    weights: Vec<f32>,
+    weighted: bool,
+    /// The same on the plan's device, where that is not the host.
+    away: Option<LabelTensors>,
+}
+
+/// A task's labels as its loss's formula reads them.
+#[derive(Debug)]
+struct LabelTensors {
+    labels: Tensor,
+    weights: Option<Tensor>,
+}
+
+// SAFETY: these are only read, and libtorch counts handles of tensors atomically.
+unsafe impl Sync for LabelTensors {}
+
+impl TaskLabels {
+    /// Of so many rows, all missing.
+    pub fn new(rows: usize, labels: Labels) -> Self {
+        let (classes, values) = match labels {
+            Labels::Classes(_) => (vec![-1; rows], Vec::new()),
+            Labels::Values { columns, .. } => (Vec::new(), vec![f32::NAN; rows * columns]),
+        };
+        Self { kind: labels, classes, values, weights: vec![1.0; rows], weighted: false, away: None }
+    }
+
+    /// Gathers those of a task, for a plan of this backend.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn load(&mut self, data: &Data, task: usize, rows: Rows<'_>, backend: Backend) -> Result<()> {
+        self.weighted = data.has_weights(task);
+        if self.weighted {
+            data.gather_weights(task, rows.clone(), &mut self.weights);
+        }
+        match (data.has_targets(task), self.classes.is_empty()) {
+            (true, false) => data.gather_classes(task, rows, &mut self.classes),
+            (true, true) => data.gather_values(task, self.kind, rows, &mut self.values),
+            (false, _) => {
+                self.classes.fill(-1);
+                self.values.fill(f32::NAN);
+            }
+        }
+        match backend {
+            Backend::Loops => Ok(()),
+            Backend::Formulas(device) => self.send(device),
+        }
+    }
+
+    /// The labels.
+    pub fn targets(&self) -> Targets<'_, f32> {
+        if self.classes.is_empty() { Targets::Values(&self.values) } else { Targets::Classes(&self.classes) }
+    }
+
+    /// The row weights, if there are any.
+    pub fn weights(&self) -> Option<&[f32]> {
+        self.weighted.then_some(&self.weights)
+    }
+
+    /// The size of the largest label that is a number.
+    pub fn largest(&self) -> f32 {
+        self.values.iter().fold(0.0_f32, |most, x| most.max(x.abs()))
+    }
+
+    /// These labels and raw outputs as a formula reads them.
+    ///
+    /// # Errors
+    /// Nothing was loaded for another device.
+    pub fn batch<'a>(&'a self, raw: &'a Tensor) -> Result<TensorBatch<'a>> {
+        let Some(LabelTensors { labels, weights }) = &self.away else { bail!("labels were not loaded") };
+        Ok(TensorBatch { raw, labels, weights: weights.as_ref() })
+    }
+
+    /// Brings them to a device.
+    fn send(&mut self, device: Device) -> Result<()> {
+        let rows = self.weights.len() as i64;
+        let labels = match self.targets() {
+            Targets::Classes(classes) => Tensor::from_slice(classes).f_to_kind(Kind::Int64)?,
+            Targets::Values(values) => {
+                Tensor::from_slice(values).f_reshape([rows, values.len() as i64 / rows.max(1)])?
+            }
+        };
+        let weights = self.weights().map(|weights| Tensor::from_slice(weights).f_to_device(device)).transpose()?;
+        self.away = Some(LabelTensors { labels: labels.f_to_device(device)?, weights });
+        Ok(())
+    }
+}

@@ -22,14 +22,15 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Of a device's name: `cpu`, or `cuda` with a number; for tests also `loops` and `formulas`, on the processor.
+    /// Of a device's name: `cpu`, which means the one given for it, or `cuda` with a number; for tests also `loops` and
+    /// `formulas`, on the processor.
     ///
     /// # Errors
     /// Another name; a device that libtorch does not find.
-    pub fn of_device(name: &str) -> Result<Self> {
+    pub fn of_device(name: &str, processor: Self) -> Result<Self> {
         let number = name.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or("0").parse::<usize>());
         match (name, number) {
-            ("cpu", _) => Ok(Self::asked()),
+            ("cpu", _) => Ok(processor),
             ("loops", _) => Ok(Self::Loops),
             ("formulas", _) => Ok(Self::Formulas(Device::Cpu)),
             (_, Some(Ok(number))) => match usize::try_from(tch::Cuda::device_count()) {

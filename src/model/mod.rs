@@ -127,9 +127,7 @@ impl Model {
         let home = params.seen_by(Backend::Loops)?;
         let mut model = Self { tasks, net, params, home, relation: None, parts, notes, limit, workspaces };
         model.freeze_only(&frozen)?;
-        if !model.net.params.iter().any(|param| param.sparse) {
-            model.bring_to(Backend::asked())?;
-        }
+        model.bring_to(model.of_processor())?;
         Ok(model)
     }
 
@@ -203,6 +201,19 @@ impl Model {
     /// Where it is.
     pub fn backend(&self) -> Backend {
         self.params.backend()
+    }
+
+    /// What it is computed by on the processor: what was asked for, but sparse tables learn by loops alone.
+    fn of_processor(&self) -> Backend {
+        if self.net.params.iter().any(|param| param.sparse) { Backend::Loops } else { Backend::asked() }
+    }
+
+    /// The backend of a device's name, as [`Backend::of_device`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn backend_of(&self, device: &str) -> Result<Backend> {
+        Backend::of_device(device, self.of_processor())
     }
 
     /// Brings it to another backend; the numbers are the same.

@@ -18,7 +18,6 @@ use super::meters::PyMeters;
 use super::{arrays, door, loss, values};
 use crate::component::list;
 use crate::error::Result;
-use crate::machine::storage::Backend;
 use crate::machine::threads::Held;
 use crate::meter::{self, Meter};
 use crate::model::inspection::Shown;
@@ -174,7 +173,7 @@ impl PyModel {
 
     /// Brings parameters and computation to a device of this name.
     fn to(&self, py: Python<'_>, device: &str) -> PyResult<()> {
-        self.change(py, |model| model.bring_to(Backend::of_device(device)?))
+        self.change(py, |model| model.bring_to(model.backend_of(device)?))
     }
 
     /// Live, writable views of the parameters, by path; each keeps the model alive.

@@ -13,7 +13,6 @@ use super::door::Shared;
 use super::model::PyModel;
 use super::{arrays, door, values};
 use crate::error::{Error, Result};
-use crate::machine::storage::Backend;
 use crate::model::Model;
 use crate::trainer::Trainer;
 use crate::trainer::checkpoint::Checkpoint;
@@ -55,7 +54,7 @@ impl PyTrainer {
         let new = Self { model: shared.model.clone(), trainer: Mutex::new(trainer) };
         if let Some(device) = settings["device"].as_str() {
             new.with(py, |trainer, model| {
-                let backend = Backend::of_device(device)?;
+                let backend = model.backend_of(device)?;
                 trainer.check_device(backend)?;
                 model.bring_to(backend)
             })?;

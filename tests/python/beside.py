@@ -5,6 +5,7 @@ pip finds it as it finds any other.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -18,15 +19,29 @@ def install(wheel: Path, folder: Path, *options: str) -> Path:
     venv.create(folder, clear=True, with_pip=False)
     python = folder / "bin" / "python"
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    # Paths that are written into such a file show packages, not those that these lend in turn: no polytask of ours.
-    lent = [path for path in sys.path if path.endswith("site-packages")]
-    (site / "lent.pth").write_text("\n".join(lent))
+    (site / "lent.pth").write_text(str(lent(folder.with_name(f"{folder.name}-lent"))))
     before = run(python, "-c", TORCH)
     run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", *options, wheel)
     after = run(python, "-c", TORCH)
     if after != before:
         raise SystemExit(f"pip should leave torch {before.strip()} as it is; now it is {after.strip()}")
     return python
+
+
+def lent(folder: Path) -> Path:
+    """A folder that shows the packages of this Python, but for a polytask that may be among them.
+
+    It lies outside of the environment that reads it, so that pip removes nothing here.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    sites = [Path(path) for path in sys.path if path.endswith("site-packages")]
+    for entry in (entry for site in reversed(sites) for entry in site.iterdir()):
+        if not entry.name.startswith("polytask"):
+            link = folder / entry.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(entry.resolve())
+    return folder
 
 
 def run(*command: object, **more: str) -> str:

@@ -23,7 +23,7 @@ unexport PYTHONHOME
 .PHONY: demo test test-rust test-python test-formulas interrupts fuzz bounds compare counts lint fmt stubs methods docs clean
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
-.PHONY: bench-census bench-tables bench-threads bench-serving compare-times
+.PHONY: bench-census bench-tables bench-threads bench-serving bench-module compare-times
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -120,7 +120,7 @@ docs: $(VENV)/.extension
 	@echo "target/docs/index.html"
 
 bench: bench-speed bench-weightings bench-sharing bench-tables bench-census bench-sharing-census
-bench: bench-correlation bench-relation bench-threads bench-serving
+bench: bench-correlation bench-relation bench-threads bench-serving bench-module
 
 bench-speed: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/speed.py
@@ -154,6 +154,10 @@ bench-threads: $(VENV)/.extension
 # Eight threads that predict with one model, against one.
 bench-serving: $(VENV)/.extension
 	$(BIN)/python benches/serving.py
+
+# A PyTorch module as encoder, against a plain PyTorch loop.
+bench-module: $(VENV)/.extension
+	$(BIN)/python benches/module.py
 
 # One wheel with an extension for each torch; every torch is installed for it, in an environment of its own.
 wheel: $(VENV)/.torch

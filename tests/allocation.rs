@@ -8,7 +8,7 @@ use std::cell::Cell;
 use polytask::data::Data;
 use polytask::data::array::Array;
 use polytask::machine::random::Stream;
-use polytask::model::{Description, Model};
+use polytask::model::{Description, Model, Own};
 use polytask::trainer::Trainer;
 use polytask::trainer::epoch::Run;
 use polytask::trainer::settings::Settings;
@@ -63,7 +63,7 @@ fn calls_with(encoder: Value, sharing: Value, head: Value, settings: Value, how:
                   {"name": "c", "loss": "binary_cross_entropy", "outputs": 2, "weight": 0.5}],
         "encoder": encoder, "sharing": sharing, "head": head,
     });
-    let mut model = Description::of(&description, Vec::new()).and_then(Model::new).unwrap();
+    let mut model = Description::of(&description, Own::default()).and_then(Model::new).unwrap();
     let mut trainer = Trainer::new(&model, Settings::of(&settings).unwrap()).unwrap();
     let s = Stream::new(1, &[]);
     let rows = 40 * 16 - 5;
@@ -100,7 +100,7 @@ fn calls_with_tables(settings: Value, how: Run) -> usize {
         "inputs": {"numeric": 2, "categorical": [9, bag, 1000], "embedding": 4, "sparse": [false, true, true]},
         "tasks": [{"name": "a", "loss": "mean_squared"}, {"name": "b", "loss": "mean_squared"}],
     });
-    let mut model = Description::of(&description, Vec::new()).and_then(Model::new).unwrap();
+    let mut model = Description::of(&description, Own::default()).and_then(Model::new).unwrap();
     let mut trainer = Trainer::new(&model, Settings::of(&settings).unwrap()).unwrap();
     let (s, rows) = (Stream::new(2, &[]), 40 * 16 - 5);
     let codes = (0..rows * 5).map(|i| match i % 5 {

@@ -15,7 +15,7 @@ use polytask::machine::product::Mode;
 use polytask::machine::random::Stream;
 use polytask::machine::real::Real;
 use polytask::machine::{gram, level, parallel};
-use polytask::model::{Description, Model, assemble};
+use polytask::model::{Description, Model, Own, assemble};
 use polytask::network::Network;
 use polytask::network::builder::Limit;
 use polytask::network::node::Number;
@@ -465,7 +465,7 @@ fn training() {
     ];
     let data = data(rows, x, targets);
     compare("a run", 1e-3, || {
-        let mut model = Description::of(&described, Vec::new()).and_then(Model::new).unwrap();
+        let mut model = Description::of(&described, Own::default()).and_then(Model::new).unwrap();
         let mut trainer = Trainer::new(&model, Settings::of(&settings).unwrap()).unwrap();
         let how = Run { batch_size: 40, shuffle: true, keep_outputs: false, drop_last: false };
         trainer.run(&mut model, &data, how, None, &mut |_, _, _| Ok(())).unwrap();

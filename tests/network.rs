@@ -1,6 +1,7 @@
 //! Every node, in all three backwards, against libtorch's autograd in `f64`.
 
 use polytask::input::{Bag, Combine, NOTHING};
+use polytask::machine::foreign::{Foreign, Received, Tensors, Tied};
 use polytask::machine::half as halves;
 use polytask::machine::random::Stream;
 use polytask::machine::storage::{Backend, Storage};
@@ -560,6 +561,69 @@ impl Module for Gate {
     fn forward(&self, inputs: &[Tensor], parameters: &[Tensor], _: bool) -> polytask::error::Result<Tensor> {
         let z = inputs[0].f_matmul(&parameters[0])?;
         Ok(z.f_tanh()?.f_mul(&z)?)
+    }
+}
+
+/// The same as code of the caller's own, which differentiates itself.
+#[derive(Debug)]
+struct ForeignGate(Gate);
+
+impl Module for ForeignGate {
+    fn width(&self) -> usize {
+        self.0.width()
+    }
+
+    fn parameters(&self) -> Vec<(String, Vec<usize>, Init)> {
+        self.0.parameters()
+    }
+
+    fn buffers(&self) -> Vec<(String, Vec<usize>, Vec<f64>)> {
+        vec![("forwards".into(), vec![2], vec![0.0, 5.0])]
+    }
+
+    fn forward(&self, _: &[Tensor], _: &[Tensor], _: bool) -> polytask::error::Result<Tensor> {
+        unreachable!("it is foreign")
+    }
+
+    fn foreign(&self) -> Option<&dyn Foreign> {
+        Some(self)
+    }
+}
+
+impl Foreign for ForeignGate {
+    fn tie(&self, tensors: Tensors) -> polytask::error::Result<Box<dyn Tied>> {
+        assert_eq!((tensors.inputs.len(), tensors.parameters.len(), tensors.buffers[0].size()), (1, 1, vec![2]));
+        Ok(Box::new(TiedGate { tensors, done: true }))
+    }
+}
+
+/// It at work in a plan.
+struct TiedGate {
+    tensors: Tensors,
+    /// No backward may come before the next forward.
+    done: bool,
+}
+
+impl Tied for TiedGate {
+    fn forward(&mut self, training: bool, _: u64) -> polytask::error::Result<()> {
+        let Tensors { inputs, output, parameters, buffers, .. } = &mut self.tensors;
+        let z = inputs[0].matmul(&parameters[0]);
+        output.copy_(&(z.tanh() * &z));
+        if training {
+            let _ = buffers[0].g_add_scalar_(1.0);
+        }
+        self.done = false;
+        Ok(())
+    }
+
+    fn backward(&mut self, along: &Tensor, last: bool) -> polytask::error::Result<Vec<Received>> {
+        assert!(!std::mem::replace(&mut self.done, last));
+        let Tensors { inputs, parameters, wanted, .. } = &self.tensors;
+        let z = inputs[0].matmul(&parameters[0]);
+        let slope: Tensor = 1.0 - z.tanh().square();
+        let dz = along * (z.tanh() + &z * slope);
+        let both = [dz.matmul(&parameters[0].tr()), inputs[0].tr().matmul(&dz)];
+        Ok(both.into_iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(gradient, _)| gradient.into()).collect())
     }
 }
 
@@ -1188,6 +1252,48 @@ fn islands_run_under_autograd() {
             heads(r, &Tensor::cat(&[&(z.tanh() * &z), &h], 1), tasks)
         });
     }
+}
+
+#[test]
+fn code_of_the_callers_own_gives_its_gradients_itself() {
+    for seed in 0..10 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let foreign = |inner: usize, outer: usize| Arc::new(ForeignGate(Gate(inner, outer))) as Arc<dyn Module>;
+        let mut b = Builder::new(inputs, &[]);
+        let first = b.island(&paths(&["first"]), &[b.numeric()], &foreign(inputs, hidden)).unwrap();
+        let h = b.linear(&paths(&["a"]), first, hidden, Some(Activation::Tanh));
+        let i = b.island(&paths(&["island"]), &[h], &foreign(hidden, 3)).unwrap();
+        let each = b.each(i, tasks, Reach::Own);
+        let own = b.island(&numbered("own", tasks), &[each], &foreign(3, 4)).unwrap();
+        add_own_heads(&mut b, own, tasks);
+        let net = b.finish().unwrap();
+        let names: Vec<_> = net.foreign_entries().into_iter().map(|entry| entry.name.to_string()).collect();
+        assert_eq!(names[..4], ["first.matrix", "first.forwards", "island.matrix", "island.forwards"]);
+        assert_eq!(names.len(), 4 + 2 * tasks);
+        Case::new(net, rows, seed).check(true, |r| {
+            let gate = |x: &Tensor, path: &str| {
+                let z = x.matmul(r.param(&format!("{path}.matrix")));
+                z.tanh() * &z
+            };
+            let h = r.linear(&gate(&r.numeric, "first"), "a").tanh();
+            let h = gate(&h, "island");
+            (0..tasks).map(|t| r.linear(&gate(&h, &format!("own{t}")), &format!("heads.{t}"))).collect()
+        });
+    }
+}
+
+#[test]
+fn buffers_of_the_callers_own_code_move_in_training() {
+    let mut b = Builder::new(3, &[]);
+    let module: Arc<dyn Module> = Arc::new(ForeignGate(Gate(3, 4)));
+    let h = b.island(&paths(&["m"]), &[b.numeric()], &module).unwrap();
+    add_heads(&mut b, h, 2);
+    let mut case = Case::new(b.finish().unwrap(), 5, 1);
+    assert_eq!(case.params.state.all().unwrap(), &[0.0, 5.0][..]);
+    case.run(Pass::Summed, true);
+    assert_eq!(case.params.state.all().unwrap(), &[1.0, 6.0][..]);
+    case.run(Pass::Summed, false);
+    assert_eq!(case.params.state.all().unwrap(), &[1.0, 6.0][..]);
 }
 
 #[test]

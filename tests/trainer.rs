@@ -7,7 +7,7 @@ use std::sync::Arc;
 use polytask::data::Data;
 use polytask::data::array::{Array, Dtype};
 use polytask::machine::random::Stream;
-use polytask::model::{Description, Model};
+use polytask::model::{Description, Model, Own};
 use polytask::trainer::Trainer;
 use polytask::trainer::epoch::Run;
 use polytask::trainer::settings::Settings;
@@ -34,7 +34,7 @@ fn description() -> Value {
 fn model(change: impl FnOnce(&mut Value)) -> Model {
     let mut description = description();
     change(&mut description);
-    Description::of(&description, Vec::new()).and_then(Model::new).unwrap()
+    Description::of(&description, Own::default()).and_then(Model::new).unwrap()
 }
 
 /// Features and three targets; of each task every third row lacks its label.
@@ -385,7 +385,7 @@ fn a_saved_model_is_the_same_model() {
     epoch(&mut Trainer::new(&model, Settings::default()).unwrap(), &mut model, &training(true), how(16));
     model.set_notes(serde_json::from_str("{\"a\": [1]}").unwrap());
     model.save(&path).unwrap();
-    let again = Model::open(&path, |_| Ok(Vec::new())).unwrap();
+    let again = Model::open(&path, |_| Ok(Own::default())).unwrap();
     assert_eq!((bits(&again), again.describe()), (bits(&model), model.describe()));
     std::fs::remove_file(&path).unwrap();
 }
@@ -395,7 +395,7 @@ fn sizes_and_seeds_that_cannot_be_are_refused() {
     let message = |change: &dyn Fn(&mut Value)| {
         let mut description = description();
         change(&mut description);
-        Description::of(&description, Vec::new()).and_then(Model::new).unwrap_err().to_string()
+        Description::of(&description, Own::default()).and_then(Model::new).unwrap_err().to_string()
     };
     for size in [json!(1_000_000_000_000_u64), json!(u64::MAX)] {
         assert!(message(&|d| d["inputs"]["numeric"] = size.clone()).contains("parameters"));

@@ -21,6 +21,7 @@ __all__ = [
     "check",
     "components",
     "course",
+    "features",
     "interrupted",
     "level",
     "levels",
@@ -33,9 +34,9 @@ _Array = np.ndarray[Any, Any]
 _Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]
 _Bytes = npt.NDArray[np.uint8]
-#: `loss(outputs [n, width], targets, weights [n])` -> sum of weighted losses, total weight, gradient `[n, width]`.
+#: `loss(outputs [n, width], targets, weights [n], gradient [n, width], factor)` -> sum of weighted losses, over memory.
 #: Targets are int64 `[n]`, -1 where missing, or float32 `[n, outputs]`, NaN where missing; rows without label weigh 0.
-_Loss = Callable[[_Floats, _Array, _Floats, _Doubles, bool], tuple[float, _Floats | None]]
+_Loss = Callable[[Any, Any, Any, Any, float], float]
 
 __version__: str
 torch_version: str
@@ -53,6 +54,9 @@ def components() -> list[dict[str, Any]]:
 
 def check(family: str, description: Mapping[str, Any]) -> None:
     """Builds a component from its description and forgets it: for its errors."""
+
+def features(inputs: Mapping[str, Any]) -> int:
+    """Numbers a row of these inputs as an encoder is given them: numeric features, then embeddings."""
 
 def meant(name: str, names: Sequence[str]) -> str:
     """The question whether one of these names was meant, as errors ask it; nothing if none is close."""
@@ -103,7 +107,8 @@ class Model:
     def __new__(
         cls,
         description: Mapping[str, Any],
-        callables: Sequence[_Loss | None] = ...,
+        losses: Sequence[_Loss | None] = ...,
+        encoder: Any = None,
         max_parameters: int | None = ...,
     ) -> Model: ...
     @property
@@ -131,6 +136,9 @@ class Model:
 
     def names(self) -> list[tuple[str, list[int], str]]:
         """Path, shape and kind (`"parameter"` or `"state"`) of every entry."""
+
+    def own_names(self) -> list[str]:
+        """Paths of what the caller's own encoder has: its parameters, then its buffers, in its order."""
 
     def state(self) -> dict[str, _Floats]:
         """Copies of all parameters and state, by path."""
@@ -199,11 +207,11 @@ class Model:
         """What `save` writes, in memory."""
 
     @staticmethod
-    def load(path: str, callables: Sequence[_Loss | None] = ...) -> Model:
+    def load(path: str, losses: Sequence[_Loss | None] = ..., encoder: Any = None) -> Model:
         """Reads a model that `save` wrote."""
 
     @staticmethod
-    def from_bytes(data: bytes, callables: Sequence[_Loss | None] = ...) -> Model:
+    def from_bytes(data: bytes, losses: Sequence[_Loss | None] = ..., encoder: Any = None) -> Model:
         """Reads a model that `to_bytes` gave."""
 
 @final

@@ -60,6 +60,24 @@ pub trait Loops<T: Real> {
     fn evaluate(&self, batch: Batch<'_, T>) -> f64;
 }
 
+/// A loss that is code of the caller's own.
+pub trait ForeignLoss {
+    /// The sum over labelled rows (or cells) of weight times loss; fills the gradient, if one is wanted.
+    ///
+    /// # Errors
+    /// What that code raises.
+    fn sum(&self, batch: &TensorBatch<'_>, gradient: Option<ScaledGradient<'_>>) -> Result<f64>;
+}
+
+/// Where a gradient at raw outputs goes, times a factor; rows without a label get zeros.
+#[derive(Debug)]
+pub struct ScaledGradient<'a> {
+    /// Laid out as the raw outputs.
+    pub into: &'a Tensor,
+    /// The factor.
+    pub scale: f64,
+}
+
 /// A loss: what its labels look like, how raw outputs become predictions, its formula, and loops that compute it.
 ///
 /// A task is described by `classes` (the number of classes, if its labels are classes) and `outputs` (labels a row).
@@ -83,11 +101,8 @@ pub trait Loss: Loops<f32> + Loops<f64> + Described + Debug + Send + Sync {
     }
 
     /// The sum over labelled rows (or cells) of weight times loss, by the formula, and the sum of these weights.
-    ///
-    /// # Errors
-    /// What code of the caller's own making raises.
-    fn sums(&self, batch: &TensorBatch<'_>) -> Result<Sums> {
-        Ok(formula::sums(self, batch))
+    fn sums(&self, batch: &TensorBatch<'_>) -> Sums {
+        formula::sums(self, batch)
     }
 
     /// Raw outputs a row.
@@ -106,17 +121,9 @@ pub trait Loss: Loops<f32> + Loops<f64> + Described + Debug + Send + Sync {
         predicted.copy_from_slice(raw);
     }
 
-    /// Whether the loss is code of the caller's, which a description cannot bring back.
-    fn is_foreign(&self) -> bool {
-        false
-    }
-
-    /// What went wrong in the last [`Loops::evaluate`], for a loss that is code of the caller's.
-    ///
-    /// # Errors
-    /// What that code raised.
-    fn failure(&self) -> Result<()> {
-        Ok(())
+    /// The code of the caller's own that is asked instead of formula and loops, which a description cannot bring back.
+    fn foreign(&self) -> Option<&dyn ForeignLoss> {
+        None
     }
 
     /// Replaces what is `"balanced"` by numbers, which [`Described::describe`] then shows; counts only if it must.

@@ -2,6 +2,7 @@
 
 pub mod buffer;
 pub mod draws;
+pub mod foreign;
 pub mod gram;
 pub mod half;
 pub mod lent;

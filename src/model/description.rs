@@ -46,21 +46,30 @@ pub struct Parts {
     pub seed: u64,
 }
 
+/// What is code of the caller's own, which no description holds.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// Of each task its loss, or none if it is one that a description holds.
+    pub losses: Vec<Option<Box<dyn Loss>>>,
+    /// The encoder.
+    pub encoder: Option<Box<dyn Encoder>>,
+}
+
 impl Description {
     /// Reads `{"tasks", "inputs", "encoder", "sharing", "head", "seed", "frozen", "face"}`, where what is missing or null has its
-    /// default; `custom[j]` is task `j`'s loss where the caller brings one.
+    /// default, and what is the caller's own is taken as it is.
     ///
     /// # Errors
     /// Whatever is missing, unknown or out of range.
-    pub fn of(description: &Value, custom: Vec<Option<Box<dyn Loss>>>) -> Result<Self> {
-        let tasks = read_tasks(&description["tasks"], custom)?;
+    pub fn of(description: &Value, own: Own) -> Result<Self> {
+        let tasks = read_tasks(&description["tasks"], own.losses)?;
         let inputs = read_inputs(&description["inputs"])?;
         let seed = read_seed(&description["seed"])?;
         let or = |key: &str, default: &str| match &description[key] {
             Value::Null => Value::from(default),
             given => given.clone(),
         };
-        let encoder = encoder::build(&or("encoder", "mlp"))?;
+        let encoder = own.encoder.map_or_else(|| encoder::build(&or("encoder", "mlp")), Ok)?;
         let sharing = sharing::build(&or("sharing", "hard"))?;
         let head = head::build(&or("head", "linear"))?;
         let widths = embedding_widths(&inputs.categorical, &description["inputs"]["embedding"])?;
@@ -87,10 +96,17 @@ impl Parts {
     }
 }
 
+/// Whether a component's description is of code of the caller's own, which is in no file.
+pub(crate) fn is_own(component: &Value) -> bool {
+    component["name"] == "custom"
+}
+
 /// A stored description of a model as this version would write it: what was added since has its defaults.
 pub(crate) fn renewed(stored: &Value) -> Result<Value> {
     let mut renewed = stored.clone();
-    renewed["encoder"] = encoder::build(&stored["encoder"])?.describe();
+    if !is_own(&stored["encoder"]) {
+        renewed["encoder"] = encoder::build(&stored["encoder"])?.describe();
+    }
     renewed["sharing"] = sharing::build(&stored["sharing"])?.describe();
     renewed["head"] = head::build(&stored["head"])?.describe();
     let inputs = read_inputs(&stored["inputs"])?;
@@ -101,8 +117,7 @@ pub(crate) fn renewed(stored: &Value) -> Result<Value> {
             bail!("a task's description should be an object; got {task}");
         }
         let loss = task["loss"].take();
-        // A loss of the caller's own is in no file.
-        let own = loss["name"] == "custom";
+        let own = is_own(&loss);
         task["loss"] = if own { json!("mean_squared") } else { loss.clone() };
         *task = Task::read(task, None)?.describe();
         if own {
@@ -170,6 +185,16 @@ pub(crate) fn read_inputs(description: &Value) -> Result<Inputs> {
     let mut inputs = Inputs { numeric, categorical };
     read_sparse(&mut inputs.categorical, &description["sparse"])?;
     Ok(inputs)
+}
+
+/// Numbers a row of described inputs as an encoder is given them: numeric features, then embeddings.
+///
+/// # Errors
+/// Inputs that are none.
+pub fn features(description: &Value) -> Result<usize> {
+    let inputs = read_inputs(description)?;
+    let widths = embedding_widths(&inputs.categorical, &description["embedding"])?;
+    Ok(widths.into_iter().fold(inputs.numeric, usize::saturating_add))
 }
 
 /// A number of categories, or `{"categories", "length", "combine"}` for a feature of several codes.

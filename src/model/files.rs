@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Description, Model};
+use super::{Description, Model, Own};
 use crate::component::list;
 use crate::error::Result;
 use crate::file::format::MODEL;
@@ -46,29 +46,29 @@ impl Model {
         Ok(contents)
     }
 
-    /// Reads what [`Model::save`] wrote; `custom` gives the caller's own losses for a description.
+    /// Reads what [`Model::save`] wrote; `own` gives what is the caller's own for a description.
     ///
     /// # Errors
     /// A file that cannot be read, is not a model, or is damaged.
-    pub fn open(path: &Path, custom: impl FnOnce(&Value) -> Result<Vec<Option<Box<dyn Loss>>>>) -> Result<Self> {
-        Self::of(&file::read(path, &MODEL)?, custom).map_err(|error| error.within(&path.display().to_string()))
+    pub fn open(path: &Path, own: impl FnOnce(&Value) -> Result<Own>) -> Result<Self> {
+        Self::of(&file::read(path, &MODEL)?, own).map_err(|error| error.within(&path.display().to_string()))
     }
 
     /// Reads what [`Model::to_bytes`] wrote; otherwise as [`Model::open`].
     ///
     /// # Errors
     /// As [`Model::open`].
-    pub fn from_bytes(bytes: &[u8], custom: impl FnOnce(&Value) -> Result<Vec<Option<Box<dyn Loss>>>>) -> Result<Self> {
-        Self::of(&file::parse(&mut &bytes[..], bytes.len() as u64, "a model in memory", &MODEL)?, custom)
+    pub fn from_bytes(bytes: &[u8], own: impl FnOnce(&Value) -> Result<Own>) -> Result<Self> {
+        Self::of(&file::parse(&mut &bytes[..], bytes.len() as u64, "a model in memory", &MODEL)?, own)
     }
 
-    fn of(contents: &Contents<'_>, custom: impl FnOnce(&Value) -> Result<Vec<Option<Box<dyn Loss>>>>) -> Result<Self> {
+    fn of(contents: &Contents<'_>, own: impl FnOnce(&Value) -> Result<Own>) -> Result<Self> {
         let description = contents.get_text("description")?;
         let parsed =
             serde_json::from_str(description).map_err(|error| value_error!("damaged description ({error})"))?;
         let limit = Limit { numbers: contents.size(PREFIX), of_file: true };
-        let custom = custom(&parsed)?;
-        let mut model = Self::within(limit, Description::of(&parsed, custom)?)?;
+        let own = own(&parsed)?;
+        let mut model = Self::within(limit, Description::of(&parsed, own)?)?;
         let parameters = model.fetch(contents)?;
         model.assign(&parameters)?;
         model.relation = model.fetch_relation(contents)?;
@@ -127,9 +127,9 @@ impl Model {
     /// # Errors
     /// A loss that is unknown or out of range.
     pub fn read_losses(&self, stored: &Value) -> Result<Vec<Option<Box<dyn Loss>>>> {
-        let built = |(task, stored): (&Task, &Value)| match task.loss.is_foreign() {
-            true => Ok(None),
-            false => loss::build(&stored["loss"]).map(Some),
+        let built = |(task, stored): (&Task, &Value)| match task.loss.foreign() {
+            Some(_) => Ok(None),
+            None => loss::build(&stored["loss"]).map(Some),
         };
         let stored = stored["tasks"].as_array().map_or(&[][..], Vec::as_slice);
         self.tasks.iter().zip(stored).map(built).collect()

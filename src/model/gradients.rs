@@ -89,12 +89,12 @@ impl Model {
         let purpose = if pass == Pass::Summed { Purpose::Train } else { Purpose::BOTH };
         let mut work = self.workspace(data.rows(), purpose)?;
         work.load(data, Rows::Range(0..data.rows()), true)?;
-        work.forward(Step::EVALUATION)?;
+        work.forward(self, Step::EVALUATION)?;
         let weights = work.weights(&self.tasks);
         let scales = self.tasks.iter().zip(&weights).map(|(task, &weight)| task.scale(weight));
         let scales: Vec<_> = scales.collect();
         let mut sums = vec![0.0; self.tasks.len()];
-        work.differentiate(&self.tasks, Step::EVALUATION, pass, &scales, &mut sums, |_, _| Ok(()))?;
+        work.differentiate(self, Step::EVALUATION, pass, &scales, &mut sums, |_, _| Ok(()))?;
         Ok(work)
     }
 }

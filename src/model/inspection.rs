@@ -33,7 +33,7 @@ impl Model {
             let range = first..rows.min(first + batch.max(1));
             let mut work = self.workspace(range.len(), Purpose::Evaluate)?;
             work.load(data, Rows::Range(range.clone()), false)?;
-            work.forward(Step::EVALUATION)?;
+            work.forward(self, Step::EVALUATION)?;
             for Shown { view, values } in &mut shown {
                 let Source::Value(value) = view.source else { continue };
                 let width = view.columns.len();

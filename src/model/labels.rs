@@ -2,7 +2,6 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::bail;
 use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
@@ -23,7 +22,7 @@ pub(super) struct TaskLabels {
 
 /// A task's labels as its loss's formula reads them.
 #[derive(Debug)]
-struct LabelTensors {
+pub(super) struct LabelTensors {
     labels: Tensor,
     weights: Option<Tensor>,
 }
@@ -59,9 +58,10 @@ impl TaskLabels {
             }
         }
         match backend {
-            Backend::Loops => Ok(()),
-            Backend::Formulas(device) => self.send(device),
+            Backend::Loops => {}
+            Backend::Formulas(device) => self.away = Some(self.sent(device)?),
         }
+        Ok(())
     }
 
     /// The labels.
@@ -79,17 +79,22 @@ impl TaskLabels {
         self.values.iter().fold(0.0_f32, |most, x| most.max(x.abs()))
     }
 
-    /// These labels and raw outputs as a formula reads them.
+    /// These labels as tensors where the plan is.
     ///
     /// # Errors
-    /// Nothing was loaded for another device.
-    pub fn batch<'a>(&'a self, raw: &'a Tensor) -> Result<TensorBatch<'a>> {
-        let Some(LabelTensors { labels, weights }) = &self.away else { bail!("labels were not loaded") };
-        Ok(TensorBatch { raw, labels, weights: weights.as_ref() })
+    /// What libtorch refuses.
+    pub fn tensors(&self) -> Result<LabelTensors> {
+        match &self.away {
+            Some(LabelTensors { labels, weights }) => {
+                let weights = weights.as_ref().map(Tensor::shallow_clone);
+                Ok(LabelTensors { labels: labels.shallow_clone(), weights })
+            }
+            None => self.sent(Device::Cpu),
+        }
     }
 
-    /// Brings them to a device.
-    fn send(&mut self, device: Device) -> Result<()> {
+    /// The same in memory of a device.
+    fn sent(&self, device: Device) -> Result<LabelTensors> {
         let rows = self.weights.len() as i64;
         let labels = match self.targets() {
             Targets::Classes(classes) => Tensor::from_slice(classes).f_to_kind(Kind::Int64)?,
@@ -98,7 +103,13 @@ impl TaskLabels {
             }
         };
         let weights = self.weights().map(|weights| Tensor::from_slice(weights).f_to_device(device)).transpose()?;
-        self.away = Some(LabelTensors { labels: labels.f_to_device(device)?, weights });
-        Ok(())
+        Ok(LabelTensors { labels: labels.f_to_device(device)?, weights })
+    }
+}
+
+impl LabelTensors {
+    /// With the raw outputs that they are of.
+    pub fn batch<'a>(&'a self, raw: &'a Tensor) -> TensorBatch<'a> {
+        TensorBatch { raw, labels: &self.labels, weights: self.weights.as_ref() }
     }
 }

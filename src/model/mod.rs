@@ -1,12 +1,13 @@
 //! The network, its parameters and its description.
 
 pub mod columns;
-pub(crate) mod description;
+pub mod description;
 mod files;
 mod freezing;
 mod gradients;
 pub mod inspection;
 mod labels;
+mod lending;
 pub(crate) mod summary;
 pub mod workspace;
 
@@ -15,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-pub use description::Description;
+pub use description::{Description, Own};
 pub use gradients::Jacobian;
 
 use crate::bail;
@@ -106,6 +107,19 @@ pub fn assemble(
     net.finish()
 }
 
+/// Code of the caller's own is one function with one set of parameters.
+fn check_own(net: &Network, parts: &Parts) -> Result<()> {
+    let count = net.ops.iter().filter(|op| op.foreign().is_some()).count();
+    if count > 1 {
+        let sharing = parts.sharing.describe();
+        bail!(
+            "`encoder`: {} wants {count} encoders, and a module of your own is one: use \"hard\" sharing with it",
+            sharing["name"]
+        );
+    }
+    Ok(())
+}
+
 impl Model {
     /// Builds the network that a description asks for, with new parameters.
     ///
@@ -122,6 +136,7 @@ impl Model {
     pub fn within(limit: Limit, description: Description) -> Result<Self> {
         let Description { tasks, parts, frozen, notes } = description;
         let net = parts.network(&tasks, parts.sharing.as_ref(), limit)?;
+        check_own(&net, &parts)?;
         let params = Params::new(&net.params, &net.state, parts.seed)?;
         let workspaces = Mutex::default();
         let home = params.seen_by(Backend::Loops)?;
@@ -297,14 +312,14 @@ impl Model {
             let range = first..rows.min(first + batch.max(1));
             let mut work = self.workspace(range.len(), Purpose::Evaluate)?;
             work.load(data, Rows::Range(range), meters.is_some())?;
-            work.forward(Step::EVALUATION)?;
+            work.forward(self, Step::EVALUATION)?;
             let keeps = |task: usize| meters.as_deref().is_none_or(|meters| meters[task].keeps());
             (0..out.len())
                 .filter(|&task| keeps(task))
                 .try_for_each(|task| work.append_outputs(task, &mut out[task]))?;
             if let Some(meters) = meters.as_deref_mut() {
                 let weights = work.weights(&self.tasks);
-                let losses = work.losses(&self.tasks, None)?;
+                let losses = work.losses(self, None)?;
                 for (j, (meter, task)) in meters.iter_mut().zip(&self.tasks).enumerate() {
                     work.measure(j, task, meter)?;
                 }

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use tch::{Kind, Tensor};
 
+use super::Model;
 use super::labels::TaskLabels;
 use crate::data::{Data, Rows};
 use crate::error::Result;
-use crate::loss::{Batch, Loops};
+use crate::loss::{Batch, ForeignLoss, Loops, ScaledGradient};
 use crate::machine::storage::{Backend, Storage, fetch};
 use crate::meter::Meter;
 use crate::network::Network;
@@ -84,12 +85,12 @@ impl Workspace {
         each.try_for_each(|(task, labels)| labels.load(data, task, rows.clone(), backend))
     }
 
-    /// Runs the network.
+    /// Runs the network of the model whose workspace it is.
     ///
     /// # Errors
-    /// What libtorch refuses.
-    pub fn forward(&mut self, step: Step<'_>) -> Result<()> {
-        self.plan.forward(&Step { codes: &self.codes, ..step })
+    /// What libtorch refuses, or code of the caller's own raises.
+    pub fn forward(&mut self, model: &Model, step: Step<'_>) -> Result<()> {
+        model.lend(|| self.plan.forward(&Step { codes: &self.codes, ..step }))
     }
 
     /// Adds the terms of the objective that the last forward gave, in the order of [`Network::terms`].
@@ -118,9 +119,9 @@ impl Workspace {
     ///
     /// # Errors
     /// What a loss of the caller's own making raises.
-    pub fn losses(&mut self, tasks: &[Task], gradient: Option<(Pass, &[f64])>) -> Result<Vec<f64>> {
-        let mut sums = vec![0.0; tasks.len()];
-        self.add_losses(tasks, gradient, &mut sums)?;
+    pub fn losses(&mut self, model: &Model, gradient: Option<(Pass, &[f64])>) -> Result<Vec<f64>> {
+        let mut sums = vec![0.0; model.tasks.len()];
+        self.add_losses(model, gradient, &mut sums)?;
         Ok(sums)
     }
 
@@ -128,61 +129,79 @@ impl Workspace {
     ///
     /// # Errors
     /// What a loss of the caller's own making raises.
-    pub fn add_losses(&mut self, tasks: &[Task], gradient: Option<(Pass, &[f64])>, sums: &mut [f64]) -> Result<()> {
+    pub fn add_losses(&mut self, model: &Model, gradient: Option<(Pass, &[f64])>, sums: &mut [f64]) -> Result<()> {
         if let Some((pass, _)) = gradient {
             self.plan.clear(pass)?;
         }
-        if self.plan.backend() != Backend::Loops {
-            return self.add_losses_by_formula(tasks, gradient, sums);
+        let by_loops = self.plan.backend() == Backend::Loops;
+        let mut by_formula = Vec::new();
+        for (j, (task, sum)) in model.tasks.iter().zip(&mut *sums).enumerate() {
+            let gradient = gradient.map(|(pass, scales)| (pass, scales[j]));
+            match task.loss.foreign() {
+                Some(code) => *sum += model.lend(|| self.foreign_loss(j, code, gradient))?,
+                None if by_loops => *sum += self.loss_by_loops(j, task, gradient),
+                None => by_formula.push((j, self.loss_by_formula(j, task, gradient)?)),
+            }
         }
-        let rows = self.plan.rows;
-        for (j, ((task, labels), sum)) in tasks.iter().zip(&self.labels).zip(sums).enumerate() {
-            let (outputs, gradient, window, scale) = match gradient {
-                Some((pass, scales)) => {
-                    let (outputs, gradient, window) = self.plan.output_and_gradient(j, pass);
-                    (outputs, gradient, window, scales[j] as f32)
-                }
-                None => {
-                    let (outputs, window) = self.plan.output(j);
-                    (outputs, None, window, 0.0)
-                }
-            };
-            let Some(outputs) = outputs.host() else { continue };
-            let outputs = &outputs.slice()[window.start..];
-            let gradient = gradient.and_then(Storage::host_mut);
-            let gradient = gradient.map(|gradient| &mut gradient.slice_mut()[window.start..]);
-            let targets = labels.targets();
-            let weights = labels.weights();
-            let width = window.width;
-            let stride = window.stride;
-            *sum += task.loss.evaluate(Batch { rows, width, outputs, gradient, stride, targets, weights, scale });
-            task.loss.failure()?;
+        if by_formula.is_empty() {
+            return Ok(());
         }
+        // One number a task comes to the host, all at once.
+        let losses: Vec<_> = by_formula.iter().map(|(_, loss)| loss).collect();
+        let losses = fetch::<f64>(&Tensor::f_stack(&losses, 0)?)?;
+        by_formula.iter().zip(losses).for_each(|(&(j, _), loss)| sums[j] += loss);
         Ok(())
     }
 
-    /// The same on any device: one number a task comes to the host, all at once.
-    fn add_losses_by_formula(
-        &mut self,
-        tasks: &[Task],
-        gradient: Option<(Pass, &[f64])>,
-        sums: &mut [f64],
-    ) -> Result<()> {
-        let mut losses = Vec::with_capacity(tasks.len());
-        for (j, (task, labels)) in tasks.iter().zip(&self.labels).enumerate() {
-            let raw = self.plan.output_tensor(j)?.f_detach()?.f_set_requires_grad(gradient.is_some())?;
-            let batch = labels.batch(&raw)?;
-            let loss = tch::with_grad(|| task.loss.sums(&batch))?.loss;
-            losses.push(loss.f_detach()?.f_to_kind(Kind::Double)?);
-            let Some((pass, scales)) = gradient else { continue };
-            let Some(mut slopes) = self.plan.gradient_tensor(j, pass)? else { continue };
+    /// One task's sum of weighted losses, in the host's memory; with a pass and a factor, also its outputs' gradient.
+    fn loss_by_loops(&mut self, j: usize, task: &Task, gradient: Option<(Pass, f64)>) -> f64 {
+        let rows = self.plan.rows;
+        let labels = &self.labels[j];
+        let (outputs, gradient, window, scale) = match gradient {
+            Some((pass, scale)) => {
+                let (outputs, gradient, window) = self.plan.output_and_gradient(j, pass);
+                (outputs, gradient, window, scale as f32)
+            }
+            None => {
+                let (outputs, window) = self.plan.output(j);
+                (outputs, None, window, 0.0)
+            }
+        };
+        let outputs = &outputs.host().expect("loops work in the host's memory").slice()[window.start..];
+        let gradient = gradient.and_then(Storage::host_mut);
+        let gradient = gradient.map(|gradient| &mut gradient.slice_mut()[window.start..]);
+        let targets = labels.targets();
+        let weights = labels.weights();
+        let width = window.width;
+        let stride = window.stride;
+        task.loss.evaluate(Batch { rows, width, outputs, gradient, stride, targets, weights, scale })
+    }
+
+    /// The same on any device; the sum stays there.
+    fn loss_by_formula(&mut self, j: usize, task: &Task, gradient: Option<(Pass, f64)>) -> Result<Tensor> {
+        let raw = self.plan.output_tensor(j)?.f_detach()?.f_set_requires_grad(gradient.is_some())?;
+        let labels = self.labels[j].tensors()?;
+        let loss = tch::with_grad(|| task.loss.sums(&labels.batch(&raw))).loss;
+        if let Some((pass, scale)) = gradient
+            && let Some(mut slopes) = self.plan.gradient_tensor(j, pass)?
+        {
             let along = tch::with_grad(|| loss.f_add(&raw.f_narrow(0, 0, 0)?.f_sum(raw.kind())?))?;
             let slope = Tensor::f_run_backward(&[along], &[&raw], false, false)?.remove(0);
-            slopes.f_copy_(&slope.f_mul_scalar(scales[j])?)?;
+            slopes.f_copy_(&slope.f_mul_scalar(scale)?)?;
         }
-        let losses = fetch::<f64>(&Tensor::f_stack(&losses, 0)?)?;
-        sums.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
-        Ok(())
+        Ok(loss.f_detach()?.f_to_kind(Kind::Double)?)
+    }
+
+    /// The same by code of the caller's own, which sees memory where it is.
+    fn foreign_loss(&mut self, j: usize, code: &dyn ForeignLoss, gradient: Option<(Pass, f64)>) -> Result<f64> {
+        let raw = self.plan.output_tensor(j)?;
+        let labels = self.labels[j].tensors()?;
+        let into = match gradient {
+            Some((pass, _)) => self.plan.gradient_tensor(j, pass)?,
+            None => None,
+        };
+        let scale = gradient.map_or(0.0, |(_, scale)| scale);
+        code.sum(&labels.batch(&raw), into.as_ref().map(|into| ScaledGradient { into, scale }))
     }
 
     /// One task's raw outputs for the host, and where its rows stand in them.
@@ -258,24 +277,24 @@ impl Workspace {
     /// What a loss of the caller's own making raises, `check`, or libtorch.
     pub fn differentiate(
         &mut self,
-        tasks: &[Task],
+        model: &Model,
         step: Step<'_>,
         pass: Pass,
         scales: &[f64],
         sums: &mut [f64],
         check: impl FnOnce(&Self, &[f64]) -> Result<()>,
     ) -> Result<()> {
-        self.add_losses(tasks, Some((pass, scales)), sums)?;
+        self.add_losses(model, Some((pass, scales)), sums)?;
         check(self, sums)?;
-        self.backward(step, pass)
+        self.backward(model, step, pass)
     }
 
     /// Runs the network backwards.
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn backward(&mut self, step: Step<'_>, pass: Pass) -> Result<()> {
-        self.plan.backward(&Step { codes: &self.codes, ..step }, pass)
+    pub fn backward(&mut self, model: &Model, step: Step<'_>, pass: Pass) -> Result<()> {
+        self.backward_over(model, step, pass, 0..model.net.ops.len())
     }
 
     /// Appends one task's raw outputs `[rows, width]`.
@@ -308,8 +327,14 @@ impl Workspace {
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn backward_over(&mut self, step: Step<'_>, pass: Pass, nodes: std::ops::Range<usize>) -> Result<()> {
-        self.plan.backward_over(&Step { codes: &self.codes, ..step }, pass, nodes)
+    pub fn backward_over(
+        &mut self,
+        model: &Model,
+        step: Step<'_>,
+        pass: Pass,
+        nodes: std::ops::Range<usize>,
+    ) -> Result<()> {
+        model.lend(|| self.plan.backward_over(&Step { codes: &self.codes, ..step }, pass, nodes))
     }
 
     /// The plan.

@@ -1,53 +1,46 @@
-//! A kernel for any node, from its formula: forward under libtorch's autograd, backward by it, lane by lane.
+//! A kernel for any node without loops: from its formula, under libtorch's autograd, or from code of the caller's own. It goes
+//! back lane by lane.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
 use super::Network;
 use super::entrance::{TaskColumns, task_columns};
 use super::fed::Fed;
-use super::formula::{Computed, Operands};
 use super::gradient::Tiled;
-use super::node::{Kernel, Node};
+use super::node::{ForeignCode, Kernel};
 use super::owner::Owner;
 use super::pass::{Pass, PerPass, Step};
 use super::prepare::{InputGradient, ParamGradient, Prepare};
+use super::recorded::{Given, Recorded};
 use crate::bail;
 use crate::error::Result;
-use crate::machine::buffer::Layout;
-use crate::machine::draws::Draws;
+use crate::machine::buffer::{Layout, as_i64};
+use crate::machine::foreign::{Received, Tensors, Tied};
 use crate::machine::product::Mode;
+use crate::machine::random::Stream;
 use crate::machine::real::Real;
 use crate::machine::storage::Storage;
 use crate::parameters::{Reach, TaskId};
 
-/// A node's kernel by its formula; costs what autograd costs, and everything around it stays static.
+/// Stream of what code of the caller's own draws within a seed.
+const FOREIGN: u64 = 10;
+
+/// A node's kernel by its function; costs what autograd costs, and everything around it stays static.
 pub struct Differentiated<T> {
-    node: Arc<dyn Node>,
     index: u64,
-    inputs: Vec<Tensor>,
-    params: Vec<Tensor>,
-    /// Whether a gradient is wanted, of each input and each parameter.
-    wanted: Vec<bool>,
-    state: Storage<T>,
-    frozen: Vec<usize>,
-    fed: Fed,
-    y: Storage<T>,
-    /// Of the last forward, while training.
-    terms: Vec<Tensor>,
-    graph: Option<Graph>,
+    function: Function<T>,
+    /// Whether a gradient is wanted of anything.
+    learns: bool,
     owner: Owner,
     passes: PerPass<Backward<T>>,
 }
 
-/// What the last forward leaves for the backward.
-struct Graph {
-    output: Tensor,
-    terms: Vec<Tensor>,
-    /// The inputs and parameters whose gradients are wanted.
-    leaves: Vec<Tensor>,
+/// What computes a node, and gives the gradients of all inputs and parameters that learn along one of the output.
+enum Function<T> {
+    Formula(Box<Recorded<T>>),
+    Foreign(Box<dyn Tied>),
 }
 
 /// The views of one pass.
@@ -86,37 +79,35 @@ impl<T: Real> Differentiated<T> {
     /// For a node of a plan.
     ///
     /// # Errors
-    /// A sparse table, whose gradient no formula gives; what libtorch refuses.
+    /// A sparse table, whose gradient no formula gives; what libtorch refuses; what code of the caller's own raises.
     pub fn new(at: &Prepare<'_, T>) -> Result<Self> {
         let Network { ops, values, params, .. } = at.net;
-        let node = ops[at.node].clone();
+        let node = &ops[at.node];
         if node.params().into_iter().any(|param| params[param].sparse) {
             bail!("a sparse table has no gradient by its formula: use sparse=False");
         }
         let ids = node.inputs();
-        let mut inputs = Vec::with_capacity(ids.len());
-        let mut wanted = Vec::with_capacity(ids.len());
-        for &id in &ids {
-            let Layout { groups, rows, width, .. } = at.values[id].layout();
-            inputs.push(at.values[id].shaped(&[groups, rows, width])?);
-            wanted.push(values[id].learns);
-        }
-        let mut own = Vec::new();
-        for id in node.params() {
-            own.push(at.param_anywhere(id)?.shaped(&params[id].shape)?);
-            wanted.push(params[id].learns);
-        }
-        let y = at.values[node.output()].share();
-        let fed = match at.fed.get() {
-            Some(fed) => fed.share(),
-            None => {
-                let new = Fed::new(at.net, at.rows, at.params.values.range(&(0..0))?.device())?;
-                at.fed.get_or_init(|| new).share()
-            }
+        let mut given = Given {
+            inputs: Vec::with_capacity(ids.len()),
+            params: Vec::new(),
+            wanted: Vec::new(),
+            state: at.whole_state(),
+            fed: Self::fed(at)?,
+            y: at.value_anywhere(node.output()),
         };
-        let learning = |count: usize, from: usize| (0..count).filter(|&k| wanted[from + k]).collect::<Vec<_>>();
+        for &id in &ids {
+            let value = at.value_anywhere(id);
+            let Layout { groups, rows, width, .. } = value.layout();
+            given.inputs.push(value.shaped(&[groups, rows, width])?);
+            given.wanted.push(values[id].learns);
+        }
+        for id in node.params() {
+            given.params.push(at.param_anywhere(id)?.shaped(&params[id].shape)?);
+            given.wanted.push(params[id].learns);
+        }
+        let learning = |count: usize, from: usize| (0..count).filter(|&k| given.wanted[from + k]).collect::<Vec<_>>();
         let inputs_that_learn = learning(ids.len(), 0);
-        let params_that_learn = learning(own.len(), ids.len());
+        let params_that_learn = learning(given.params.len(), ids.len());
         let shared = values[node.output()].reach == Reach::All;
         let passes = at.each_pass(|pass| {
             let param = |&k: &usize| match at.tiled_anywhere(k, pass)? {
@@ -125,102 +116,97 @@ impl<T: Real> Differentiated<T> {
             };
             Ok(Backward {
                 dy: at.arriving_anywhere(node.output(), pass),
-                weights: fed.weights(),
+                weights: given.fed.weights(),
                 shared: shared.then(|| at.net.tasks()),
                 pieces: if at.enters_any() { task_columns(at.net, node.output(), 1) } else { Vec::new() },
                 inputs: inputs_that_learn.iter().map(|&k| at.leaving_anywhere(k, pass)).collect(),
                 params: params_that_learn.iter().map(param).collect::<Result<_>>()?,
             })
         })?;
+        if passes.0.iter().all(Option::is_none) {
+            given.wanted.fill(false);
+        }
         Ok(Self {
             index: at.node as u64,
-            inputs,
-            params: own,
-            wanted,
-            state: at.whole_state(),
-            frozen: at.net.frozen_state(),
-            fed,
-            terms: Vec::new(),
-            graph: None,
+            learns: given.wanted.contains(&true),
+            function: match node.foreign() {
+                Some(code) => Function::Foreign(tied(at.net, &code, given)?),
+                None => Function::Formula(Box::new(Recorded::new(at.net, at.node, given))),
+            },
             owner: at.net.owner(node.output()),
             passes,
-            node,
-            y,
         })
     }
+
+    /// What all kernels of the plan read.
+    fn fed(at: &Prepare<'_, T>) -> Result<Fed> {
+        if let Some(fed) = at.fed.get() {
+            return Ok(fed.share());
+        }
+        let new = Fed::new(at.net, at.rows, at.params.values.range(&(0..0))?.device())?;
+        Ok(at.fed.get_or_init(|| new).share())
+    }
+}
+
+/// Code of the caller's own at work on a node's tensors.
+fn tied<T: Real>(net: &Network, code: &ForeignCode<'_>, given: Given<T>) -> Result<Box<dyn Tied>> {
+    let Given { inputs, params, wanted, state, y, .. } = given;
+    let Layout { rows, width, .. } = y.layout();
+    let still = net.frozen_state();
+    let mut buffers = Vec::with_capacity(code.buffers.len());
+    for piece in code.buffers {
+        let size: usize = piece.shape.iter().product();
+        buffers.push(state.range(&(piece.start..piece.start + size))?.f_view(as_i64(&piece.shape).as_slice())?);
+    }
+    code.function.tie(Tensors {
+        inputs: inputs.iter().map(|x| x.f_squeeze_dim(0)).collect::<Result<_, _>>()?,
+        output: y.shaped(&[rows, width])?,
+        parameters: params,
+        wanted,
+        buffers,
+        frozen: code.buffers.iter().map(|piece| still.contains(&piece.start)).collect(),
+    })
 }
 
 impl<T: Real> Kernel for Differentiated<T> {
     fn forward(&mut self, step: &Step<'_>) -> Result<()> {
-        let mut leaves = Vec::with_capacity(self.wanted.len());
-        for (tensor, &wanted) in self.inputs.iter().chain(&self.params).zip(&self.wanted) {
-            // Not `detach`: looks beside a step move parameters and bring them back, which autograd would take amiss.
-            leaves.push(tensor.f_data()?.f_set_requires_grad(wanted)?);
+        match &mut self.function {
+            Function::Formula(formula) => formula.forward(step),
+            Function::Foreign(code) => {
+                let seed = Stream::new(step.seed, &[FOREIGN, step.number, self.index]).key();
+                code.forward(step.training, seed)
+            }
         }
-        let (inputs, params) = leaves.split_at(self.inputs.len());
-        let Layout { groups, rows, width, .. } = self.y.layout();
-        let state = self.state.shaped(&[self.state.layout().len()])?.f_detach()?;
-        let given = Operands {
-            inputs,
-            params,
-            codes: self.fed.codes(),
-            state: &state,
-            frozen: &self.frozen,
-            draws: Draws { seed: step.seed, number: self.fed.number(), node: self.index },
-            training: step.training,
-            share: step.share,
-        };
-        // Batch statistics and masks come from this one forward, so all lanes share them.
-        let Computed { output, terms, state } = tch::with_grad(|| self.node.formula(&given))?;
-        self.y.shaped(&[groups, rows, width])?.f_copy_(&output.f_detach()?)?;
-        for (start, new) in state {
-            let len = new.numel();
-            self.state.view(&[len], &[1], start)?.f_copy_(&new)?;
-        }
-        self.terms.clear();
-        for term in terms.iter().filter(|_| step.training) {
-            self.terms.push(term.f_detach()?.f_sum(Kind::Double)?);
-        }
-        leaves.retain(Tensor::requires_grad);
-        self.graph = Some(Graph { output, terms, leaves });
-        Ok(())
     }
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
-        let Some(graph) = &self.graph else { bail!("a backward needs a forward before it") };
-        let back = self.passes.of(pass);
-        if graph.leaves.is_empty() {
+        if !self.learns {
             return Ok(());
         }
+        let back = self.passes.of(pass);
         let parts = back.parts(step, pass, self.owner)?;
-        let mut gradients = Vec::with_capacity(parts.len());
-        for part in &parts {
-            gradients.push(graph.along(part, step.training)?);
+        let mut tiled: Vec<Vec<Received>> = Vec::new();
+        for (index, part) in parts.iter().enumerate() {
+            let gradients = match &mut self.function {
+                Function::Formula(formula) => formula.along(&part.seed, &part.terms, step.training)?,
+                Function::Foreign(code) => {
+                    let last = pass == Pass::Summed && index + 1 == parts.len();
+                    code.backward(&part.seed.f_squeeze_dim(0)?, last)?
+                }
+            };
+            back.store(step, index, part, &gradients)?;
+            tiled.resize_with(gradients.len(), Vec::new);
+            let kept = gradients.into_iter().enumerate().filter(|(k, _)| back.tiled(*k).is_some());
+            kept.for_each(|(k, gradient)| tiled[k].push(gradient));
         }
-        back.store(step, &parts, &gradients)
+        let products = tiled.iter().enumerate().filter_map(|(k, of_parts)| Some((back.tiled(k)?, of_parts)));
+        products.into_iter().try_for_each(|(tiled, of_parts)| Backward::<T>::add_products(tiled, of_parts))
     }
 
     fn terms(&self) -> Result<Cow<'_, [f64]>> {
-        let each = self.terms.iter().map(|term| Ok(term.f_double_value(&[])?));
+        let Function::Formula(formula) = &self.function else { return Ok(Cow::Borrowed(&[])) };
+        let each = formula.terms().iter().map(|term| Ok(term.f_double_value(&[])?));
         Ok(Cow::Owned(each.collect::<Result<_>>()?))
-    }
-}
-
-impl Graph {
-    /// The gradients of all leaves along a part of the output's gradient.
-    fn along(&self, part: &Part, training: bool) -> Result<Vec<Tensor>> {
-        tch::with_grad(|| {
-            let mut along = self.output.f_mul(&part.seed)?.f_sum(self.output.kind())?;
-            for term in self.terms.iter().filter(|_| training) {
-                let factors = Tensor::from_slice(&part.terms).f_to_kind(term.kind())?.f_to_device(term.device())?;
-                along = along.f_add(&term.f_mul(&factors)?.f_sum(term.kind())?)?;
-            }
-            // What takes no part keeps its place in the graph by a zero.
-            for leaf in &self.leaves {
-                along = along.f_add(&leaf.f_narrow(0, 0, 0)?.f_sum(leaf.kind())?)?;
-            }
-            Ok(Tensor::f_run_backward(&[along], &self.leaves, true, false)?)
-        })
     }
 }
 
@@ -255,62 +241,71 @@ impl<T: Real> Backward<T> {
         Ok(parts)
     }
 
-    fn store(&self, step: &Step<'_>, parts: &[Part], gradients: &[Vec<Tensor>]) -> Result<()> {
-        for (k, dx) in self.inputs.iter().enumerate() {
+    /// Puts the gradients along one part, the `index`-th of the pass, where they belong.
+    fn store(&self, step: &Step<'_>, index: usize, part: &Part, gradients: &[Received]) -> Result<()> {
+        let (of_inputs, of_params) = gradients.split_at(self.inputs.len());
+        for (dx, gradient) in self.inputs.iter().zip(of_inputs) {
             if let Some(dx) = dx {
-                self.store_input(step, dx, parts, gradients.iter().map(|of_part| &of_part[k]))?;
+                self.store_input(step, dx, index, part, gradient)?;
             }
         }
-        for (k, param) in self.params.iter().enumerate() {
-            let k = self.inputs.len() + k;
-            let of_parts: Vec<_> = gradients.iter().map(|of_part| &of_part[k]).collect();
-            match param {
-                ParamSink::Whole(slab) => {
-                    // A slab has a lane each, the flat gradient the sum.
-                    let Layout { groups, lanes, width, .. } = slab.buffer.layout();
-                    let mut written = vec![false; lanes];
-                    for (part, gradient) in parts.iter().zip(of_parts) {
-                        let lane = if lanes == 1 { 0 } else { part.lane };
-                        let to = slab.buffer.view(&[groups, width], &[lanes * width, 1], lane * width)?;
-                        let first = !std::mem::replace(&mut written[lane], true);
-                        put(to, gradient, if first { slab.mode(step) } else { Mode::Add })?;
-                    }
-                }
-                ParamSink::Gramian(tiled) => {
-                    let rows: Vec<_> = of_parts.iter().map(|row| row.reshape([-1])).collect();
-                    let rows = Tensor::f_stack(&rows, 0)?.f_to_kind(Kind::Double)?;
-                    let Layout { lanes, width, .. } = tiled.gramian.layout();
-                    let _ = tiled.gramian.shaped(&[lanes, width])?.f_add_(&rows.f_matmul(&rows.f_tr()?)?)?;
-                }
+        for (param, gradient) in self.params.iter().zip(of_params) {
+            if let ParamSink::Whole(slab) = param {
+                // A slab has a lane each, the flat gradient the sum.
+                let Layout { groups, lanes, width, .. } = slab.buffer.layout();
+                let (lane, mode) = place(lanes, index, part, slab.mode(step));
+                put(slab.buffer.view(&[groups, width], &[lanes * width, 1], lane * width)?, gradient, mode)?;
             }
         }
         Ok(())
     }
 
-    fn store_input<'a>(
+    fn store_input(
         &self,
         step: &Step<'_>,
         dx: &InputGradient<T, Storage<T>>,
-        parts: &[Part],
-        gradients: impl Iterator<Item = &'a Tensor>,
+        index: usize,
+        part: &Part,
+        gradient: &Tensor,
     ) -> Result<()> {
         let Layout { groups, rows, lanes, width } = dx.buffer.layout();
-        let mut written = vec![false; lanes];
-        for (part, gradient) in parts.iter().zip(gradients) {
-            let lane = if lanes == 1 { 0 } else { part.lane };
-            let strides = [rows * lanes * width, lanes * width, 1];
-            let to = dx.buffer.view(&[groups, rows, width], &strides, lane * width)?;
-            let first = !std::mem::replace(&mut written[lane], true);
-            let mode = if first { dx.mode } else { Mode::Add };
-            match part.task.filter(|_| dx.is_weighed(step)) {
-                Some(task) => {
-                    let weight = self.weights.f_select(0, task as i64)?.f_to_kind(T::KIND)?;
-                    put(to, &gradient.f_mul(&weight)?, mode)?;
-                }
-                None => put(to, gradient, mode)?,
+        let (lane, mode) = place(lanes, index, part, dx.mode);
+        let strides = [rows * lanes * width, lanes * width, 1];
+        let to = dx.buffer.view(&[groups, rows, width], &strides, lane * width)?;
+        match part.task.filter(|_| dx.is_weighed(step)) {
+            Some(task) => {
+                let weight = self.weights.f_select(0, task as i64)?.f_to_kind(T::KIND)?;
+                put(to, &gradient.f_mul(&weight)?, mode)
             }
+            None => put(to, gradient, mode),
         }
+    }
+
+    /// Whether the `k`-th of the gradients goes into the Gramian alone, which takes those of all parts together.
+    fn tiled(&self, k: usize) -> Option<&Tiled<Storage<f64>>> {
+        match self.params.get(k.checked_sub(self.inputs.len())?)? {
+            ParamSink::Gramian(tiled) => Some(tiled),
+            ParamSink::Whole(_) => None,
+        }
+    }
+
+    /// Adds the products of a parameter's gradients along all parts.
+    fn add_products(tiled: &Tiled<Storage<f64>>, of_parts: &[Received]) -> Result<()> {
+        let rows = of_parts.iter().map(|row| row.f_reshape([-1])).collect::<Result<Vec<_>, _>>()?;
+        let rows = Tensor::f_stack(&rows, 0)?.f_to_kind(Kind::Double)?;
+        let Layout { lanes, width, .. } = tiled.gramian.layout();
+        let _ = tiled.gramian.shaped(&[lanes, width])?.f_add_(&rows.f_matmul(&rows.f_tr()?)?)?;
         Ok(())
+    }
+}
+
+/// The lane in which a part's gradient goes, and whether it replaces or adds: parts have lanes of their own, or share the only
+/// one.
+fn place(lanes: usize, index: usize, part: &Part, mode: Mode) -> (usize, Mode) {
+    match (lanes, index) {
+        (1, 0) => (0, mode),
+        (1, _) => (0, Mode::Add),
+        _ => (part.lane, mode),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod owner;
 pub mod pass;
 pub mod plan;
 pub mod prepare;
+mod recorded;
 pub mod representation;
 
 use std::ops::Range;
@@ -158,6 +159,19 @@ impl Network {
     pub fn frozen_pieces(&self, param: ParamId) -> impl Iterator<Item = Range<usize>> + '_ {
         let pieces = self.entries.iter().filter(move |entry| entry.param == Some(param) && entry.frozen);
         pieces.filter(move |_| self.params[param].learns).map(|entry| entry.range.clone())
+    }
+
+    /// The entries of code of the caller's own: its parameters, then its buffers.
+    pub fn foreign_entries(&self) -> Vec<&Entry> {
+        let mut found = Vec::new();
+        for op in &self.ops {
+            let Some(code) = op.foreign() else { continue };
+            let of_param = |id| self.entries.iter().filter(move |entry| entry.param == Some(id));
+            found.extend(op.params().into_iter().flat_map(of_param));
+            let of_piece = |at| self.entries.iter().find(move |entry| entry.param.is_none() && entry.range.start == at);
+            found.extend(code.buffers.iter().filter_map(|piece| of_piece(piece.start)));
+        }
+        found
     }
 
     /// Size of the flat parameter buffer, padding included.

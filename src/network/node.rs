@@ -8,6 +8,7 @@ use super::pass::{Pass, Step};
 use super::prepare::Prepare;
 use super::{Network, ValueId};
 use crate::error::Result;
+use crate::machine::foreign::Foreign;
 use crate::machine::real::Real;
 use crate::parameters::ParamId;
 
@@ -27,6 +28,10 @@ pub trait Node: Prepares<f32> + Prepares<f64> + Debug + Send + Sync {
     /// The parameters it uses.
     fn params(&self) -> Vec<ParamId> {
         Vec::new()
+    }
+    /// The caller's own code that computes it instead of a formula, if there is some.
+    fn foreign(&self) -> Option<ForeignCode<'_>> {
+        None
     }
     /// Names of the terms that it adds to the objective.
     fn terms(&self) -> Vec<&'static str> {
@@ -48,6 +53,24 @@ pub trait Node: Prepares<f32> + Prepares<f64> + Debug + Send + Sync {
     fn affine(&self) -> bool {
         false
     }
+}
+
+/// Code of the caller's own as a node's function.
+#[derive(Debug)]
+pub struct ForeignCode<'a> {
+    /// The function.
+    pub function: &'a dyn Foreign,
+    /// Its buffers in the flat state.
+    pub buffers: &'a [Piece],
+}
+
+/// A piece of the flat state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it starts.
+    pub start: usize,
+    /// Its shape.
+    pub shape: Vec<usize>,
 }
 
 /// A kernel of loops, if a node has some.

@@ -91,7 +91,12 @@ impl<T, B> ParamGradient<T, B> {
 impl<T: Real> Prepare<'_, T> {
     /// A value.
     pub(crate) fn value(&self, id: ValueId) -> Buffer<T> {
-        host(self.values[id].share())
+        host(self.value_anywhere(id))
+    }
+
+    /// The same on any device.
+    pub(super) fn value_anywhere(&self, id: ValueId) -> Storage<T> {
+        self.values[id].share()
     }
 
     /// The gradient that arrives at a value in a pass.

@@ -8,12 +8,26 @@ use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use crate::error::{Error, Result};
 use crate::model::Model;
 
-/// Runs a core call without the GIL.
+/// Runs a core call without the GIL, and outside of torch's inference mode, whose tensors nobody may write to later: memory
+/// made in a call is kept for the next.
 pub fn run<R: Send>(py: Python<'_>, call: impl FnOnce() -> Result<R> + Send) -> PyResult<R> {
+    static ENABLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if !ENABLED.import(py, "torch", "is_inference_mode_enabled")?.call0()?.is_truthy()? {
+        return run_as_it_is(py, call);
+    }
+    let left = py.import("torch")?.call_method1("inference_mode", (false,))?;
+    left.call_method0("__enter__")?;
+    let done = run_as_it_is(py, call);
+    left.call_method1("__exit__", (py.None(), py.None(), py.None()))?;
+    done
+}
+
+fn run_as_it_is<R: Send>(py: Python<'_>, call: impl FnOnce() -> Result<R> + Send) -> PyResult<R> {
     match py.detach(|| catch_unwind(AssertUnwindSafe(call))) {
         Ok(done) => done.map_err(exception),
         Err(panic) => {
@@ -27,6 +41,8 @@ pub fn run<R: Send>(py: Python<'_>, call: impl FnOnce() -> Result<R> + Send) -> 
 /// A model that trainers share: several threads may read it side by side, one may change it.
 pub struct Shared {
     model: RwLock<Box<Model>>,
+    /// Of the model, which stays in its box.
+    address: usize,
     /// Held by who changes the model, and by who waits for its readers in order to.
     changes: Mutex<()>,
 }
@@ -34,7 +50,9 @@ pub struct Shared {
 impl Shared {
     /// Of a model that nobody else has.
     pub fn new(model: Model) -> Self {
-        Self { model: RwLock::new(Box::new(model)), changes: Mutex::new(()) }
+        let model = Box::new(model);
+        let address = (&raw const *model).addr();
+        Self { model: RwLock::new(model), address, changes: Mutex::new(()) }
     }
 }
 
@@ -151,8 +169,17 @@ impl std::ops::DerefMut for Changing<'_> {
     }
 }
 
+/// Reads a model, beside other threads that read it; while it is trained or changed it is busy, but for code of the caller's
+/// own that this very call runs: such code sees the model as it is before the step.
+pub fn look_into<V>(shared: &Shared, read: impl FnOnce(&Model) -> Result<V>) -> Result<V> {
+    match self::read(shared) {
+        Ok(reading) => read(&reading),
+        Err(busy) => Model::borrowed(shared.address, read).unwrap_or(Err(busy)),
+    }
+}
+
 /// A model to read, beside other threads that read it; while it is trained or changed it is busy.
-pub fn read(shared: &Shared) -> Result<Reading<'_>> {
+fn read(shared: &Shared) -> Result<Reading<'_>> {
     let model = match shared.model.try_read() {
         Ok(model) => model,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),

@@ -3,7 +3,9 @@
 mod arrays;
 mod data;
 mod door;
+mod foreign;
 mod loss;
+mod memory;
 mod meters;
 mod model;
 mod trainer;
@@ -18,6 +20,7 @@ use crate::error::Result;
 use crate::machine::level::Level;
 use crate::meter::Metric;
 use crate::meter::metrics::ALL;
+use crate::model::description;
 use crate::{encoder, head, loss as losses, optim, regularizer, schedule, sharing, weighting as weightings};
 
 /// The compiled core: models, data and the training loop over NumPy arrays.
@@ -36,7 +39,7 @@ mod core {
     #[pymodule_export]
     use super::weighting::PyWeighting;
     #[pymodule_export]
-    use super::{check, components, meant, metrics};
+    use super::{check, components, features, meant, metrics};
 
     use pyo3::prelude::*;
 
@@ -94,6 +97,13 @@ fn components(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 #[pyfunction]
 fn meant(name: &str, names: Vec<String>) -> String {
     crate::component::meant(name, &names)
+}
+
+/// Numbers a row of these inputs as an encoder is given them: numeric features, then embeddings.
+#[pyfunction]
+fn features(py: Python<'_>, inputs: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let inputs = values::read(inputs, "`inputs`")?;
+    door::run(py, || description::features(&inputs))
 }
 
 /// Builds a component from its description and forgets it: for its errors.

@@ -11,17 +11,21 @@ use numpy::{
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use serde_json::Value;
 
 use super::data::PyData;
 use super::door::Shared;
+use super::foreign::PyEncoder;
 use super::meters::PyMeters;
 use super::{arrays, door, loss, values};
 use crate::component::list;
+use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::machine::threads::Held;
 use crate::meter::{self, Meter};
+use crate::model::description::is_own;
 use crate::model::inspection::Shown;
-use crate::model::{Description, Model};
+use crate::model::{Description, Model, Own};
 use crate::network::Source;
 use crate::network::builder::Limit;
 use crate::regularizer::Relation;
@@ -54,25 +58,26 @@ impl PyModel {
 
     /// Runs a call that reads the model, without the GIL and beside others that read it.
     pub fn with<R: Send>(&self, py: Python<'_>, call: impl FnOnce(&Model) -> Result<R> + Send) -> PyResult<R> {
-        door::run(py, || call(&*door::read(&self.model)?))
+        door::run(py, || door::look_into(&self.model, call))
     }
 }
 
 #[pymethods]
 impl PyModel {
     #[new]
-    #[pyo3(signature = (description, callables=Vec::new(), max_parameters=None))]
+    #[pyo3(signature = (description, losses=Vec::new(), encoder=None, max_parameters=None))]
     fn new(
         py: Python<'_>,
         description: &Bound<'_, PyAny>,
-        callables: Calls,
+        losses: Calls,
+        encoder: Option<Py<PyAny>>,
         max_parameters: Option<usize>,
     ) -> PyResult<Self> {
         let description = values::read(description, "`description`")?;
         door::run(py, || {
             let limit = max_parameters.map_or_else(Limit::default, |numbers| Limit { numbers, of_file: false });
-            let custom = loss::custom(&description, &callables)?;
-            Model::within(limit, Description::of(&description, custom)?).map(Self::of)
+            let own = own(&description, &losses, encoder)?;
+            Model::within(limit, Description::of(&description, own)?).map(Self::of)
         })
     }
 
@@ -123,6 +128,11 @@ impl PyModel {
         })
     }
 
+    /// Paths of what the caller's own encoder has: its parameters, then its buffers, in its order.
+    fn own_names(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.with(py, |model| Ok(model.net.foreign_entries().into_iter().map(|e| e.name.to_string()).collect()))
+    }
+
     /// Copies of all parameters and state, by path.
     fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let all = self.with(py, |model| {
@@ -147,6 +157,8 @@ impl PyModel {
         strict: bool,
     ) -> PyResult<(Vec<String>, Vec<String>)> {
         let known = self.names(py)?;
+        // What a module of the caller's own keeps beside parameters may be anything: a mask of infinities.
+        let own: HashSet<_> = self.own_names(py)?.into_iter().collect();
         let missing: Vec<_> = known.iter().map(|k| k.0.clone()).filter(|name| !state.contains_key(name)).collect();
         let names: HashSet<_> = known.iter().map(|k| &k.0).collect();
         let mut unexpected: Vec<_> = state.keys().filter(|name| !names.contains(name)).cloned().collect();
@@ -156,9 +168,10 @@ impl PyModel {
             return Err(PyValueError::new_err(what));
         }
         let mut new = Vec::new();
-        for (index, (name, shape, _)) in known.iter().enumerate() {
+        for (index, (name, shape, kind)) in known.iter().enumerate() {
             if let Some(array) = state.get(name) {
-                new.push((index, numbers(array, name, shape)?));
+                let finite = kind == "parameter" || !own.contains(name);
+                new.push((index, numbers(array, name, shape, finite)?));
             }
         }
         self.change(py, |model| new.iter().try_for_each(|(index, values)| model.set_entry(*index, values)))?;
@@ -393,17 +406,27 @@ impl PyModel {
 
     /// Reads a model that `save` wrote.
     #[staticmethod]
-    #[pyo3(signature = (path, callables=Vec::new()))]
-    fn load(py: Python<'_>, path: PathBuf, callables: Calls) -> PyResult<Self> {
-        door::run(py, || Model::open(&path, |description| loss::custom(description, &callables)).map(Self::of))
+    #[pyo3(signature = (path, losses=Vec::new(), encoder=None))]
+    fn load(py: Python<'_>, path: PathBuf, losses: Calls, encoder: Option<Py<PyAny>>) -> PyResult<Self> {
+        door::run(py, || Model::open(&path, |description| own(description, &losses, encoder)).map(Self::of))
     }
 
     /// Reads a model that `to_bytes` gave.
     #[staticmethod]
-    #[pyo3(signature = (data, callables=Vec::new()))]
-    fn from_bytes(py: Python<'_>, data: &[u8], callables: Calls) -> PyResult<Self> {
-        door::run(py, || Model::from_bytes(data, |description| loss::custom(description, &callables)).map(Self::of))
+    #[pyo3(signature = (data, losses=Vec::new(), encoder=None))]
+    fn from_bytes(py: Python<'_>, data: &[u8], losses: Calls, encoder: Option<Py<PyAny>>) -> PyResult<Self> {
+        door::run(py, || Model::from_bytes(data, |description| own(description, &losses, encoder)).map(Self::of))
     }
+}
+
+/// What of a description is code of the caller's own.
+fn own(description: &Value, losses: &Calls, encoder: Option<Py<PyAny>>) -> Result<Own> {
+    let described = &description["encoder"];
+    let encoder = is_own(described).then(|| PyEncoder::new(described, encoder)).transpose()?;
+    Ok(Own {
+        losses: loss::custom(description, losses)?,
+        encoder: encoder.map(|encoder| Box::new(encoder) as Box<dyn Encoder>),
+    })
 }
 
 /// Memory for the raw outputs of so many rows; rows that take no memory themselves may ask for more than there is.
@@ -425,8 +448,8 @@ fn give_all<'py>(py: Python<'py>, outputs: Vec<Vec<f32>>, widths: &[usize]) -> P
     outputs.into_iter().zip(widths).map(give).collect()
 }
 
-/// The finite `f32` numbers of an array of the expected shape.
-fn numbers(array: &Bound<'_, PyAny>, name: &str, shape: &[usize]) -> PyResult<Vec<f32>> {
+/// The `f32` numbers of an array of the expected shape, if need be all finite.
+fn numbers(array: &Bound<'_, PyAny>, name: &str, shape: &[usize], finite: bool) -> PyResult<Vec<f32>> {
     let Ok(array) = array.extract::<PyReadonlyArrayDyn<'_, f32>>() else {
         let got = match array.cast::<PyUntypedArray>() {
             Ok(array) => array.dtype().to_string(),
@@ -439,7 +462,7 @@ fn numbers(array: &Bound<'_, PyAny>, name: &str, shape: &[usize]) -> PyResult<Ve
         return Err(PyValueError::new_err(what));
     }
     let values: Vec<f32> = array.as_array().iter().copied().collect();
-    match values.iter().find(|x| !x.is_finite()) {
+    match values.iter().find(|x| finite && !x.is_finite()) {
         Some(x) => Err(PyValueError::new_err(format!("`state`: `{name}` should hold finite numbers; got {x}"))),
         None => Ok(values),
     }

@@ -16,7 +16,7 @@ use crate::file::{self, Contents};
 use crate::loss::Loss;
 use crate::machine::storage::Storage;
 use crate::meter::Meter;
-use crate::model::description::read_frozen;
+use crate::model::description::{is_own, read_frozen};
 use crate::model::{Model, description};
 use crate::regularizer::Relation;
 use crate::{bail, optim, regularizer, schedule, value_error, weighting};
@@ -314,12 +314,15 @@ fn same(ours: &Value, theirs: &Value, what: &str) -> Result<()> {
     }
 }
 
-/// Models are the same if all but the losses' resolved weights, what is frozen and Python's notes agree.
+/// Models are the same if all but the losses' resolved weights, what is frozen, Python's notes and the name of a class agree.
 fn same_model(ours: &Value, theirs: &Value) -> Result<()> {
     let bare = |description: &Value| {
         let mut bare = description.clone();
         bare["face"] = Value::Null;
         bare["frozen"] = Value::Null;
+        if is_own(&bare["encoder"]) {
+            bare["encoder"]["class"] = Value::Null;
+        }
         for task in bare["tasks"].as_array_mut().into_iter().flatten() {
             task["loss"] = task["loss"]["name"].clone();
         }

@@ -32,7 +32,7 @@ fn why(task: &Task, [output, target]: [f32; 2], steps: u64) -> String {
         () if target > HUGE && target >= output => {
             format!("its targets go up to {target:e}: give them in a larger unit, or standardise them")
         }
-        () if task.loss.is_foreign() => {
+        () if task.loss.foreign().is_some() => {
             format!("that is what its loss function made of outputs up to {output:e} and targets up to {target:e}")
         }
         () => format!("its outputs go up to {output:e}: try a smaller learning rate"),

@@ -139,10 +139,10 @@ impl Probe<'_> {
                 weights: &[],
                 share: range.len() as f64 / rows as f64,
             };
-            work.forward(step)?;
+            work.forward(self.model, step)?;
             let check =
                 |work: &Workspace, sums: &[f64]| finite(&self.model.tasks, sums, work, self.clock.steps, rows_of);
-            work.differentiate(&self.model.tasks, step, Pass::PerTask, &scales, &mut sums, check)?;
+            work.differentiate(self.model, step, Pass::PerTask, &scales, &mut sums, check)?;
             columns.add(&work, 0..tasks, &mut jacobian)?;
             self.model.give_back(work);
         }

@@ -185,7 +185,7 @@ impl Trainer {
         for index in 0..parts.count() {
             let mut work = self.load(model, parts, index, way)?;
             let step = self.pass(parts, index);
-            let done = work.forward(step).and_then(|()| match way {
+            let done = work.forward(model, step).and_then(|()| match way {
                 Way::Representation => self.see_representation(model, &mut work, step),
                 _ => self.add_losses(model, &mut work, None),
             });
@@ -214,7 +214,7 @@ impl Trainer {
         turn: Turn,
     ) -> Result<()> {
         let step = self.pass(parts, turn.index);
-        work.forward(step)?;
+        work.forward(model, step)?;
         if self.scratch.labels.rows.is_empty() {
             return Ok(());
         }
@@ -254,7 +254,7 @@ impl Trainer {
     pub(super) fn add_losses(&mut self, model: &Model, work: &mut Workspace, pass: Option<Pass>) -> Result<()> {
         let Scratch { labels, losses, .. } = &mut self.scratch;
         let gradient = pass.map(|pass| (pass, &labels.scales[..]));
-        work.add_losses(&model.tasks, gradient, &mut losses.sums)?;
+        work.add_losses(model, gradient, &mut losses.sums)?;
         finite(&model.tasks, &losses.sums, work, self.clock.steps, "at")
     }
 
@@ -306,8 +306,8 @@ impl Trainer {
         self.scratch.losses.again.fill(0.0);
         for index in 0..parts.count() {
             let mut work = self.load(model, parts, index, Way::Losses { looks: true })?;
-            let done = work.forward(self.pass(parts, index));
-            let done = done.and_then(|()| work.add_losses(&model.tasks, None, &mut self.scratch.losses.again));
+            let done = work.forward(model, self.pass(parts, index));
+            let done = done.and_then(|()| work.add_losses(model, None, &mut self.scratch.losses.again));
             model.give_back(work);
             done?;
         }

@@ -50,3 +50,11 @@ def test_the_speed_benchmark_prints_a_row():
     ours, floor, eager = (float(cell.split()[0]) for cell in cells)
     assert np.isfinite([ours, floor, eager]).all()
     assert min(ours, floor, eager) > 0
+
+
+def test_the_benchmark_of_modules_prints_a_row():
+    out = run("benches/module.py", "--quick")
+    row = next(line for line in out.splitlines() if line.startswith("| one layer of 20"))
+    cells = [cell.strip() for cell in row.split("|")[2:-1]]
+    assert all(float(cells[k]) > 0 for k in (0, 1, 2, 5))
+    assert float(cells[-1]) < 1e-5

@@ -26,6 +26,7 @@ def run(code: str, names: dict[str, object]) -> None:
             exec(compile(ast.Module([statement], []), text, "exec"), names)
 
 
+@pytest.mark.usefixtures("own_seed")
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_the_page_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -143,3 +143,23 @@ def test_no_rows_have_an_empty_answer_of_the_usual_shape():
         usual, none = model.predict(x, raw=raw), model.predict(x[:0], raw=raw)
         assert {name: (0, *p.shape[1:]) for name, p in usual.items()} == {name: p.shape for name, p in none.items()}
         assert [p.dtype for p in usual.values()] == [p.dtype for p in none.values()]
+
+
+def test_inference_mode_leaves_later_calls_alone():
+    """What a call makes and keeps is no tensor of inference mode, which nobody may write to afterwards."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 4)).astype(np.float32), rng.integers(0, 2, 64)
+    ends = []
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            model = pt.MultiTaskModel(4, 8, [2])
+            model.predict(x)
+            trainer = pt.Trainer(model)
+            trainer.fit((x, y), epochs=1, progress=False)
+            assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+            with pytest.raises(ValueError, match=r"`x` should have shape \[64, 4\]; got \[64, 3\]"):
+                model.predict(x[:, :3])
+            assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+        trainer.fit((x, y), epochs=1, progress=False)
+        ends.append(model.predict(x)["task1"])
+    np.testing.assert_array_equal(*ends)

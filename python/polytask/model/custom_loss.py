@@ -7,42 +7,45 @@ import numpy as np
 import torch
 
 from ..data.task import Task
+from ..values import memory
 
-Wrapped = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool], tuple[float, np.ndarray | None]]
+#: Gives the weighted sum of losses, from memory of raw outputs, labels, row weights and the gradient, and its factor.
+Wrapped = Callable[[Any, Any, Any, Any, float], float]
 
 
 def wrap(task: Task) -> Wrapped | None:
     """What the core calls for a task's loss; `None` if its loss is the core's own.
 
-    It is given raw outputs `[rows, width]`, targets, row weights, each row's share of labelled cells (what it counts
-    beside its weight), and whether the gradient at the outputs is wanted; it gives the weighted sum of losses, and the
-    gradient.
+    It is lent memory of the core: raw outputs `[rows, width]`, classes `[rows]` or numbers `[rows, outputs]`, row
+    weights `[rows]` if there are any, and, if it is wanted, of the gradient at the outputs, which it fills times a
+    factor. It gives the sum of losses, in which a row counts its weight times its share of labelled cells.
     """
     if not task.custom:
         return None
 
-    def call(
-        outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray, shares: np.ndarray, wanted: bool
-    ) -> tuple[float, np.ndarray | None]:
-        gradient = np.zeros_like(outputs) if wanted else None
-        rows = np.flatnonzero(weights * shares > 0)
+    def call(lent: Any, labels: Any, weights: Any, slope: Any, factor: float) -> float:
+        outputs = memory.tensor(lent)
+        targets = memory.tensor(labels)
+        known = targets >= 0 if task.classes else ~targets.isnan().all(1)
+        w = torch.ones(len(outputs), device=outputs.device) if weights is None else memory.tensor(weights)
+        rows = (known & (w > 0)).nonzero()[:, 0]
+        gradient = None if slope is None else memory.tensor(slope).zero_()
         if len(rows) == 0:
-            return 0.0, gradient
+            return 0.0
         with torch.enable_grad():
-            leaf = torch.from_numpy(outputs[rows]).requires_grad_()
-            y = torch.from_numpy(targets[rows])
-            w = torch.from_numpy(weights[rows])
-            complete = bool((shares[rows] == 1).all())
-            summed = (_sum_over_rows if complete else _sum_over_cells)(task, leaf, y, w)
+            leaf = outputs[rows].requires_grad_()
+            y = targets[rows]
+            complete = bool(task.classes) or not bool(y.isnan().any())
+            summed = (_sum_over_rows if complete else _sum_over_cells)(task, leaf, y, w[rows])
             value = float(summed.detach())
             if gradient is not None:
-                gradient[rows] = _gradient(task, summed, leaf, value)
-        return value, gradient
+                gradient[rows] = _gradient(task, summed, leaf, value) * factor
+        return value
 
     return call
 
 
-def _gradient(task: Task, summed: torch.Tensor, outputs: torch.Tensor, value: float) -> np.ndarray:
+def _gradient(task: Task, summed: torch.Tensor, outputs: torch.Tensor, value: float) -> torch.Tensor:
     (gradient,) = torch.autograd.grad(summed, outputs, allow_unused=True)
     if gradient is None:
         raise ValueError(f"{_called(task)} should depend on the outputs; it does not")
@@ -51,7 +54,7 @@ def _gradient(task: Task, summed: torch.Tensor, outputs: torch.Tensor, value: fl
         at = int((~gradient.isfinite()).flatten(1).any(1).nonzero()[0])
         seen = outputs[at].detach().tolist()
         raise ValueError(f"{_called(task)} has a gradient that is not finite where its value is: at the outputs {seen}")
-    return gradient.numpy()
+    return gradient
 
 
 def _sum_over_rows(task: Task, outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from .. import _core
 from .. import metrics as _metrics
@@ -17,7 +18,7 @@ from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
 from ..components.component import Component
-from ..components.registry import describe, make
+from ..components.registry import component, describe, make
 from ..data import Names, Reader
 from ..data.inputs import Inputs
 from ..data.scale import Scale
@@ -28,12 +29,13 @@ from ..results.inspection import Inspection
 from ..results.relation import Relation
 from ..results.summary import Summary
 from ..values import arrays
-from . import custom_loss, predictions, transfer
+from . import custom_encoder, custom_loss, predictions, transfer
+from .custom_encoder import Encoder
 
 _log = logging.getLogger("polytask")
 _NOT_SAID = object()
 #: The attributes that `_take` gives a model.
-_PARTS = frozenset(("_core", "inputs", "kinds", "metrics", "reader", "tasks"))
+_PARTS = frozenset(("_core", "_encoder", "inputs", "kinds", "metrics", "reader", "tasks"))
 Part = TypeVar("Part")
 
 
@@ -54,7 +56,11 @@ class MultiTaskModel:
     Arguments:
         inputs: `pt.Inputs`, or the number of numeric features.
         tasks: the tasks, each a `pt.Task`.
-        encoder: one of `pt.encoder`, or its name.
+        encoder: one of `pt.encoder`, its name, or a `torch.nn.Module` from features `[rows, features]` (numbers, then
+            embeddings) to a representation `[rows, any width]`, with hard sharing. The model works on a copy, whose
+            parameters and buffers are the model's under the names they have in its state dict: optimizers, weightings,
+            regularizers, freezing and checkpoints treat them as any other. Those that require no gradient are frozen.
+            What it draws at random while training follows from the trainer's seed.
         sharing: one of `pt.sharing`, or its name.
         head: one of `pt.head`, or its name.
         seed: of the initial weights.
@@ -71,7 +77,7 @@ class MultiTaskModel:
         output_sizes: Sequence[int] | None = None,
         *,
         tasks: Sequence[Task] | None = None,
-        encoder: Component | str | None = None,
+        encoder: Component | nn.Module | str | None = None,
         sharing: Component | str = "hard",
         head: Component | str = "linear",
         seed: int = 0,
@@ -97,20 +103,24 @@ class MultiTaskModel:
         described = _read_inputs(inputs)
         checked = _read_tasks(tasks)
         described = described.without(checked)
+        own = _own_encoder(encoder, described)
         description = {
             "inputs": described.describe(),
             "tasks": [task.describe() for task in checked],
-            "encoder": describe("encoder", "mlp" if encoder is None else encoder, "encoder"),
+            "encoder": (own or component("encoder", "mlp" if encoder is None else encoder, "encoder")).describe(),
             "sharing": describe("sharing", sharing, "sharing"),
             "head": describe("head", head, "head"),
             "seed": whole(seed, "`seed`", 0),
         }
         most = None if max_parameters is None else whole(max_parameters, "`max_parameters`")
-        core = _core.Model(description, [custom_loss.wrap(task) for task in checked], most)
-        self._take(core, described, checked)
+        core = _core.Model(description, [custom_loss.wrap(task) for task in checked], own, most)
+        if own is not None:
+            transfer.begin(core, own)
+        self._take(core, described, checked, own)
 
-    def _take(self, core: _core.Model, inputs: Inputs, tasks: Sequence[Task]) -> None:
+    def _take(self, core: _core.Model, inputs: Inputs, tasks: Sequence[Task], encoder: Encoder | None) -> None:
         self._core = core
+        self._encoder = encoder
         # What is learned of data is a model's own: inputs and tasks may serve several models.
         self.inputs = _twin(inputs)
         self.tasks = tuple(_twin(task) for task in tasks)
@@ -144,8 +154,8 @@ class MultiTaskModel:
     def _each(self, x: Any, call: Callable[[_core.Data], Part]) -> list[Part]:
         """What the core says of each batch of features in any form."""
         parts = []
-        # note: reading an array runs nobody else's code, and a handler costs half as much as a row's prediction.
-        with nullcontext() if isinstance(x, np.ndarray) else interrupts.held():
+        # note: here nobody else's code may run, and a handler costs half as much as a row's prediction.
+        with nullcontext() if isinstance(x, np.ndarray) and self._encoder is None else interrupts.held():
             for rows in self.reader.feature_batches(x):
                 parts.append(call(rows.core()))
                 interrupts.look()
@@ -212,6 +222,11 @@ class MultiTaskModel:
         """
         self._core.to(devices.name(device))
         return self
+
+    @property
+    def _foreign(self) -> bool:
+        """Whether training it runs code of the caller's own."""
+        return self._encoder is not None or any(task.custom for task in self.tasks)
 
     @property
     def device(self) -> torch.device:
@@ -292,7 +307,8 @@ class MultiTaskModel:
     def _with(self, tasks: list[Task], call: str) -> "MultiTaskModel":
         model = type(self).__new__(type(self))
         names = [*self.inputs.names, *self.reader.names.known.get("x", ())]
-        model._take(transfer.rebuilt(self._core, names, tasks), self.inputs, tasks)
+        own = None if self._encoder is None else Encoder(self._encoder.module, self._encoder.features)
+        model._take(transfer.rebuilt(self._core, names, tasks, own), self.inputs, tasks, own)
         model._relearn(self._learned())
         model._core.to(self._core.device)
         fresh = transfer.copy(self._core, model._core)
@@ -355,9 +371,13 @@ class MultiTaskModel:
 
     @classmethod
     def load(
-        cls, path: str | PathLike[str], losses: Mapping[str, Callable[..., Any]] | None = None
+        cls,
+        path: str | PathLike[str],
+        losses: Mapping[str, Callable[..., Any]] | None = None,
+        encoder: nn.Module | None = None,
     ) -> "MultiTaskModel":
-        """The model of a file that `save` wrote; `losses` gives tasks their Python losses back.
+        """The model of a file that `save` wrote; `losses` gives tasks their Python losses back, `encoder` the module
+        that it was made with, whose numbers are those of the file. Without them it opens too, and says what it needs.
 
         Raises:
             OSError: the file cannot be read.
@@ -365,7 +385,7 @@ class MultiTaskModel:
         """
         model = cls.__new__(cls)
         try:
-            model._open(partial(_core.Model.load, fspath(path)), losses or {})
+            model._open(partial(_core.Model.load, fspath(path)), losses or {}, encoder=encoder)
         except (LookupError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path}: damaged description ({error!r})") from None
         return model
@@ -375,15 +395,17 @@ class MultiTaskModel:
         read: Callable[..., _core.Model],
         losses: Mapping[str, Callable[..., Any]],
         metrics: Mapping[str, Sequence[Any]] | None = None,
+        encoder: nn.Module | None = None,
     ) -> None:
-        """Becomes the model that `read` reads; with losses and lists of metrics by task that are none of our own."""
+        """Becomes the model that `read` reads; with losses, lists of metrics by task and an encoder of the caller's."""
         core = read()
         description = core.description
         notes = description.get("face") or {}
         inputs = Inputs.restore(description["inputs"], notes.get("inputs"))
         tasks = predictions.restored(description["tasks"], notes.get("tasks"), losses, metrics or {})
         wrapped = [custom_loss.wrap(task) for task in tasks]
-        self._take(read(wrapped) if any(wrapped) else core, inputs, tasks)
+        own = None if encoder is None else custom_encoder.again(encoder, description)
+        self._take(read(wrapped, own) if any(wrapped) or own is not None else core, inputs, tasks, own)
         self._relearn(notes.get("learned") or {})
 
     def __getstate__(self) -> dict[str, Any]:
@@ -395,11 +417,13 @@ class MultiTaskModel:
             "device": self._core.device,
             "losses": {task.name: task.loss for task in self.tasks if task.custom},
             "metrics": {task.name: [metric.given for metric in task.metrics or ()] for task in foreign},
+            "encoder": None if self._encoder is None else self._encoder.module,
             "own": {name: value for name, value in vars(self).items() if name not in _PARTS},
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._open(partial(_core.Model.from_bytes, state["file"]), state["losses"], state["metrics"])
+        read = partial(_core.Model.from_bytes, state["file"])
+        self._open(read, state["losses"], state["metrics"], state.get("encoder"))
         vars(self).update(state["own"])
         try:
             self.to(state.get("device", "cpu"))
@@ -438,7 +462,8 @@ class MultiTaskModel:
 
     def __repr__(self) -> str:
         description = self._core.description
-        parts = {family: make(family, description[family]) for family in ("encoder", "sharing", "head")}
+        parts: dict[str, Any] = {family: make(family, description[family]) for family in ("encoder", "sharing", "head")}
+        parts["encoder"] = parts["encoder"] or self._encoder or custom_encoder.Missing(description["encoder"]["class"])
         shown = "".join(f"    {family}={part!r},\n" for family, part in parts.items())
         tasks = "".join(f"        {task!r},\n" for task in self.tasks)
         return f"MultiTaskModel(\n    {self.inputs!r},\n    tasks=[\n{tasks}    ],\n{shown})"
@@ -474,6 +499,12 @@ def _short_encoder(hidden: Any, activation: Any) -> Component | None:
     sizes = [hidden] if not hasattr(hidden, "__iter__") or isinstance(hidden, str) else list(hidden)
     sizes = [whole(size, "`hidden_size`") for size in sizes]
     return make("encoder", {"name": "mlp", "hidden": sizes, "activation": activation})
+
+
+def _own_encoder(encoder: Any, inputs: Inputs) -> Encoder | None:
+    if isinstance(encoder, type) and issubclass(encoder, nn.Module):
+        raise TypeError(f"`encoder` should be a module, not its class; write {encoder.__name__}(...)")
+    return Encoder(encoder, _core.features(inputs.describe())) if isinstance(encoder, nn.Module) else None
 
 
 def _read_inputs(inputs: Any) -> Inputs:

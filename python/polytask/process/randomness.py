@@ -1,6 +1,9 @@
 """Everybody else's random generators, kept with a checkpoint where other people's code draws from them."""
 
 import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,27 @@ def restore(state: dict[str, Any], loader: torch.Generator | None) -> None:
     random.setstate((version, tuple(internal), gauss))
     if loader is not None and state["loader"] is not None:
         loader.set_state(_bytes(state["loader"]))
+
+
+#: Whose turn it is to draw: a process has one generator a device.
+_turn = threading.RLock()
+
+
+@contextmanager
+def drawing(seed: int, device: torch.device) -> Iterator[None]:
+    """What is drawn from torch's generators within follows from the seed; then they go on from where they were."""
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index])
+    with _turn:
+        before = [generator.get_state() for generator in generators]
+        for generator in generators:
+            generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            for generator, state in zip(generators, before, strict=True):
+                generator.set_state(state)
 
 
 def _hex(state: torch.Tensor) -> str:

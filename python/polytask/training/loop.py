@@ -75,7 +75,7 @@ class Loop:
     @property
     def foreign(self) -> bool:
         """Whether other people's code runs in the loop, which may draw random numbers."""
-        return self.rows is None or any(task.custom for task in self.model.tasks)
+        return self.rows is None or self.model._foreign
 
     @property
     def generator(self) -> torch.Generator | None:
@@ -242,7 +242,7 @@ class Loop:
         sets = in_memory(self.data)
         if self.core.steps > 0 or len(self.names) < 2 or self.core.constant_weights is None or sets is None:
             return
-        if any(task.custom for task in self.model.tasks):  # people's own losses see training and evaluation alone
+        if self.model._foreign:  # people's own code sees training and evaluation alone
             return
         sums = np.zeros((2, len(self.names)))
         for rows in sets:

@@ -95,7 +95,6 @@ class Trainer:
             "device": None if device is None else devices.name(device),
         }
         self._core = _core.Trainer(model._core, settings)
-        self._foreign = any(task.custom for task in model.tasks)
         self.history = History()
         self.stopping = False
         self._done = 0
@@ -183,7 +182,7 @@ class Trainer:
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came; the model is then unchanged.
         """
-        with interrupts.held() if self._foreign else nullcontext(), self.model._attempt():
+        with interrupts.held() if self.model._foreign else nullcontext(), self.model._attempt():
             self.model.reader.scales.are_known()
             rows = self.model.reader.rows(batch, learn=True)
             loss, objective, losses = self._core.step(rows.core())

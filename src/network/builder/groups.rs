@@ -123,8 +123,12 @@ impl Builder {
                 self.parameter(vec![(format!("{path}.{name}"), shape.clone())], &shape, 1, role, init)
             })
             .collect();
+        let mut buffers = Vec::new();
+        for (name, shape, start) in module.buffers() {
+            buffers.push(self.piece_of_state(&format!("{path}.{name}"), shape, &start));
+        }
         let output = self.fresh(1, module.width(), reach, true);
-        self.push(Island { inputs, output, params, module: module.clone() })
+        self.push(Island { inputs, output, params, buffers, module: module.clone() })
     }
 
     /// Everything that `build` adds starts from the same numbers in each group.

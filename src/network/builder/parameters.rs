@@ -1,6 +1,7 @@
 //! Places for parameters and state in the flat buffers.
 
 use super::{ALIGN, Builder};
+use crate::network::node::Piece;
 use crate::network::{Value, ValueId};
 use crate::parameters::path::Path;
 use crate::parameters::{Entry, Init, Param, ParamId, Reach, Role, Start};
@@ -106,6 +107,26 @@ impl Builder {
         }
         self.net.state.resize(offset + groups * width, start);
         offset
+    }
+
+    /// State of any shape, from these numbers on.
+    pub(super) fn piece_of_state(&mut self, path: &str, shape: Vec<usize>, start: &[f64]) -> Piece {
+        let offset = self.net.state.len();
+        let size = shape.iter().fold(1, |product: usize, &n| product.saturating_mul(n));
+        self.wanted = self.wanted.saturating_add(size);
+        if !self.full() {
+            let entry = Entry {
+                name: Path::new(path),
+                shape: shape.clone(),
+                range: offset..offset + size,
+                param: None,
+                frozen: false,
+            };
+            self.state_entries.push(entry);
+            self.net.state.extend_from_slice(start);
+            self.net.state.resize(offset + size, 0.0);
+        }
+        Piece { start: offset, shape }
     }
 
     /// Moves sparse tables behind all other parameters.

@@ -1,4 +1,4 @@
-//! What is not worth a node: one node whose forward runs under libtorch's autograd.
+//! What is not worth a node: one node whose forward runs under libtorch's autograd, or is code of the caller's own.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use tch::Tensor;
 
 use crate::bail;
 use crate::error::Result;
+use crate::machine::foreign::Foreign;
 use crate::machine::real::Real;
 use crate::network::ValueId;
 use crate::network::formula::{Computed, Operands};
-use crate::network::node::{Node, Prepares};
+use crate::network::node::{ForeignCode, Node, Piece, Prepares};
 use crate::parameters::{Init, ParamId};
 
 /// A differentiable function of tensors with parameters of its own.
@@ -19,11 +20,19 @@ pub trait Module: Debug + Send + Sync {
     fn width(&self) -> usize;
     /// Name, shape and start of each parameter.
     fn parameters(&self) -> Vec<(String, Vec<usize>, Init)>;
+    /// Name, shape and start of each buffer, which code of the caller's own keeps from step to step.
+    fn buffers(&self) -> Vec<(String, Vec<usize>, Vec<f64>)> {
+        Vec::new()
+    }
     /// From inputs `[rows, width]` and parameters to `[rows, self.width()]`.
     ///
     /// # Errors
     /// Whatever libtorch refuses.
     fn forward(&self, inputs: &[Tensor], parameters: &[Tensor], training: bool) -> Result<Tensor>;
+    /// The code of the caller's own that is asked instead of [`Module::forward`].
+    fn foreign(&self) -> Option<&dyn Foreign> {
+        None
+    }
 }
 
 /// A [`Module`] as a node; costs what autograd costs, everything around it stays static.
@@ -35,13 +44,15 @@ pub struct Island {
     pub output: ValueId,
     /// Its parameters.
     pub params: Vec<ParamId>,
+    /// Its buffers in the flat state.
+    pub buffers: Vec<Piece>,
     /// The function.
     pub module: Arc<dyn Module>,
 }
 
 impl Node for Island {
     fn name(&self) -> &'static str {
-        "Island"
+        if self.module.foreign().is_some() { "Module" } else { "Island" }
     }
 
     fn inputs(&self) -> Vec<ValueId> {
@@ -69,6 +80,10 @@ impl Node for Island {
 
     fn params(&self) -> Vec<ParamId> {
         self.params.clone()
+    }
+
+    fn foreign(&self) -> Option<ForeignCode<'_>> {
+        Some(ForeignCode { function: self.module.foreign()?, buffers: &self.buffers })
     }
 }
 

@@ -12,7 +12,7 @@ impl Trainer {
     pub(in crate::trainer) fn once_more(&mut self, model: &Model, work: &mut Workspace) -> Result<()> {
         let Scratch { labels, losses, .. } = &mut self.scratch;
         losses.again.fill(0.0);
-        work.add_losses(&model.tasks, Some((Pass::Summed, &labels.scales)), &mut losses.again)
+        work.add_losses(model, Some((Pass::Summed, &labels.scales)), &mut losses.again)
     }
 
     /// The summed backward of one micro-batch, with the weights that were decided on; `last` of all.
@@ -29,7 +29,7 @@ impl Trainer {
         }
         let plain = factors.boundary.iter().all(|&weight| weight == 1.0);
         let weights = if plain { &[][..] } else { &factors.boundary };
-        work.backward(Step { weights, ..step }, Pass::Summed)?;
+        work.backward(model, Step { weights, ..step }, Pass::Summed)?;
         if last && !plain { self.weigh_separate(model) } else { Ok(()) }
     }
 

@@ -27,7 +27,7 @@ impl Trainer {
         self.add_losses(model, work, Some(pass))?;
         if lanes {
             let behind = model.net.behind()..model.net.ops.len();
-            work.backward_over(Step { accumulate: false, ..step }, pass, behind)?;
+            work.backward_over(model, Step { accumulate: false, ..step }, pass, behind)?;
         }
         let Scratch { labels, gradients, .. } = &mut self.scratch;
         if self.decider.requirements.claims.needs == Needs::Jacobian {
@@ -88,11 +88,11 @@ impl Trainer {
         }
         let behind = model.net.behind();
         let rows = work.rows();
-        work.backward_over(step, Pass::Summed, behind..model.net.ops.len())?;
+        work.backward_over(model, step, Pass::Summed, behind..model.net.ops.len())?;
         let gradient = work.plan().gradient(model.net.representation, Pass::Summed).expect("it learns");
         let count = gradient.layout().len();
         let first = turn.rows_before * (count / rows);
         gradient.put(0, &direction[first..][..count])?;
-        work.backward_over(step, Pass::Summed, 0..behind)
+        work.backward_over(model, step, Pass::Summed, 0..behind)
     }
 }

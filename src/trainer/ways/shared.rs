@@ -25,7 +25,7 @@ impl Trainer {
         let Scratch { labels, losses, gradients, .. } = &mut self.scratch;
         let steps = self.clock.steps;
         let check = |work: &Workspace, sums: &[f64]| finite(&model.tasks, sums, work, steps, "at");
-        work.differentiate(&model.tasks, step, Pass::PerTask, &labels.scales, &mut losses.sums, check)?;
+        work.differentiate(model, step, Pass::PerTask, &labels.scales, &mut losses.sums, check)?;
         let requirements = &self.decider.requirements;
         if requirements.gathers {
             gradients.jacobian.resize(labels.rows.len() * requirements.columns.width, 0.0);

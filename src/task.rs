@@ -74,9 +74,9 @@ impl Task {
         Ok(Self { name, loss, classes, outputs, weight, labels })
     }
 
-    /// What a weighting may know of it. Labels between 0 and 1 are decisions, other numbers a regression's.
+    /// What a weighting may know of it.
     pub fn about(&self) -> About {
-        let regression = matches!(self.labels, Labels::Values { high, .. } if high > 1.0);
+        let regression = matches!(self.labels, Labels::Counts { .. } | Labels::Numbers { .. });
         About { name: self.name.clone(), regression }
     }
 

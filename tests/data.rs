@@ -9,9 +9,9 @@ use polytask::input::{Category, Inputs};
 use polytask::label::{Counts, Labels};
 use polytask::machine::random::Stream;
 
-const NUMBERS: Labels = Labels::Values { columns: 1, low: f64::NEG_INFINITY, high: f64::INFINITY };
-const BINARY: Labels = Labels::Values { columns: 1, low: 0.0, high: 1.0 };
-const COUNTS: Labels = Labels::Values { columns: 1, low: 0.0, high: f64::INFINITY };
+const NUMBERS: Labels = Labels::Numbers { columns: 1 };
+const BINARY: Labels = Labels::Binary { columns: 1 };
+const COUNTS: Labels = Labels::Counts { columns: 1 };
 
 /// How an array of `[rows, columns]` lies in memory: byte offset of its first element, and strides.
 struct Layout {
@@ -133,7 +133,7 @@ fn classes_come_with_minus_one_where_missing_whatever_their_type() {
 
 #[test]
 fn values_come_as_nan_where_missing() {
-    let two = Labels::Values { columns: 2, low: 0.0, high: 1.0 };
+    let two = Labels::Binary { columns: 2 };
     let mut data = rows_of(Array::own(vec![0_i16, 1, -1, 1, 1, 0], 2));
     let mut out = [7.0; 6];
     data.gather_values(0, two, Rows::Index(&[1, 2, 0]), &mut out);
@@ -154,7 +154,7 @@ fn labels_are_counted_without_the_missing_ones() {
     assert_eq!(data.count(0, Labels::Classes(3)).unwrap(), Counts::Classes(vec![1.0, 0.0, 3.0]));
     data.masks = vec![Some(Array::own(vec![0_u8, 1, 0, 0, 0], 1))];
     assert_eq!(data.count(0, Labels::Classes(3)).unwrap(), Counts::Classes(vec![1.0, 0.0, 2.0]));
-    let two = Labels::Values { columns: 2, low: 0.0, high: 1.0 };
+    let two = Labels::Binary { columns: 2 };
     let data = rows_of(Array::own(vec![0.0_f32, 1.0, f32::NAN, 1.0, 1.0, -1.0], 2));
     assert_eq!(data.count(0, two).unwrap(), Counts::Values(vec![[1.0, 1.0], [0.0, 2.0]]));
     assert!(Data::default().count(0, two).is_err());

@@ -96,9 +96,9 @@ fn judged<T: Real>(loss: &dyn Loops<T>, labels: Labels, width: usize, rows: usiz
     let classes: Vec<i32> = (0..rows as i32).map(|row| row * 31 % (labels.width() as i32 + 1) - 1).collect();
     let number = |i: usize| if i % 7 == 3 { f64::NAN } else { (i * 31 % 2) as f64 };
     let values: Vec<T> = (0..rows * labels.width()).map(|i| T::of(number(i))).collect();
-    let targets = match labels {
-        Labels::Classes(_) => Targets::Classes(&classes),
-        Labels::Values { .. } => Targets::Values(&values),
+    let targets = match labels.columns() {
+        None => Targets::Classes(&classes),
+        Some(_) => Targets::Values(&values),
     };
     let weights = Some(weights.as_slice());
     let batch = Batch {

@@ -50,7 +50,7 @@ impl Case {
         let stride = width + dice.index(3);
         let truth = match loss.labels(classes, outputs).unwrap() {
             Labels::Classes(k) => Truth::Classes((0..rows).map(|_| dice.index(k + 1) as i32 - 1).collect()),
-            Labels::Values { low, high, .. } => Truth::Values(values(dice, rows * outputs, low, high)),
+            labels => Truth::Values(values(dice, rows * outputs, labels)),
         };
         let weights = (dice.index(2) == 0).then(|| dice.numbers(rows, 0.0, 2.0));
         let raw = dice.numbers(rows * stride, -4.0, 4.0);
@@ -147,9 +147,9 @@ impl Case {
 }
 
 /// Labels within bounds, some of them missing, some of them at the bounds.
-fn values(dice: &mut Dice, count: usize, low: f64, high: f64) -> Vec<f64> {
-    let (low, high) = (low.max(-5.0), high.min(5.0));
-    let whole = low == 0.0 && dice.index(3) > 0;
+fn values(dice: &mut Dice, count: usize, labels: Labels) -> Vec<f64> {
+    let (low, high) = (labels.bounds().start().max(-5.0), labels.bounds().end().min(5.0));
+    let whole = matches!(labels, Labels::Binary { .. } | Labels::Counts { .. }) && dice.index(3) > 0;
     (0..count)
         .map(|_| if dice.index(4) == 0 { f64::NAN } else { dice.number(low, high) })
         .map(|y| if whole { y.round() } else { y })

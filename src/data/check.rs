@@ -1,7 +1,7 @@
 //! Every check of rows at the door: what is wrong with which argument.
 
 use super::array::{Array, Dtype, Element};
-use super::{Data, minus_one_is_missing, of};
+use super::{Data, of};
 use crate::bail;
 use crate::error::Result;
 use crate::input::{Codes, Inputs};
@@ -108,27 +108,22 @@ impl Data {
     fn check_targets(&self, task: usize, name: &str, labels: Labels, doubts: &mut Vec<String>) -> Result<bool> {
         let called = self.name(2 + task, &format!("the targets of task `{name}`"));
         let Some(array) = of(&self.targets, task) else { return Ok(false) };
-        let columns = match labels {
-            Labels::Values { columns, .. } if columns > 1 => Some(columns),
-            Labels::Values { .. } if array.shape().len() == 2 => Some(1),
-            _ => None,
-        };
-        self.shape(&called, array, columns)?;
+        let flat = array.shape().len() == 1;
+        self.shape(&called, array, labels.columns().filter(|&columns| columns > 1 || !flat))?;
         let mask = of(&self.masks, task);
         if let Some(mask) = mask.filter(|mask| mask.shape() != array.shape()) {
             bail!("the mask of {called} should have shape {:?}; got {:?}", array.shape(), mask.shape());
         }
         let mut seen = Seen::default();
         let wrong = array.find(|row, column, x| {
-            if mask.is_some_and(|mask| mask.at(row, column) != 0.0) {
-                return None;
-            }
-            seen.look(labels, x).map(|wanted| (row, wanted, x))
+            let hidden = mask.is_some_and(|mask| mask.at(row, column) != 0.0);
+            (!hidden && !seen.fits(labels, x)).then_some((row, x))
         });
-        if let Some((row, wanted, x)) = wrong {
-            bail!("{called} should be {wanted}; got {x} at row {row}{}", counted_from_one(labels, x));
+        if let Some((row, x)) = wrong {
+            let advice = counted_from_one(labels, x);
+            bail!("{called} should be {}; got {x} at row {row}{advice}", labels.words());
         }
-        if seen.minus_one && seen.one && !seen.zero && minus_one_is_missing(labels) {
+        if matches!(labels, Labels::Binary { .. }) && seen.minus_one && seen.one && !seen.zero {
             doubts.push(format!(
                 "{called} hold -1 and 1 but no 0: binary labels are 0 and 1, and -1 means missing \
                  (where nothing but 1 is known, mark what is missing by NaN)"
@@ -169,33 +164,24 @@ struct Seen {
 }
 
 impl Seen {
-    /// Notes one target; gives what was expected if it cannot be one.
-    fn look(&mut self, labels: Labels, x: f64) -> Option<String> {
+    /// Notes one target; gives whether it is a label or says that there is none.
+    fn fits(&mut self, labels: Labels, x: f64) -> bool {
         if x.is_nan() {
-            return None;
+            return true;
         }
-        match labels {
-            Labels::Classes(k) => {
-                if x == -1.0 {
-                    return None;
-                }
-                self.label = true;
-                let fits = x.is_code(k);
-                (!fits).then(|| format!("classes 0..{k}, or -1 or NaN where missing"))
-            }
-            Labels::Values { low, high, .. } => {
-                let missing = x == -1.0 && minus_one_is_missing(labels);
-                self.minus_one |= missing;
-                self.zero |= x == 0.0;
-                self.one |= x == 1.0;
-                self.label |= !missing;
-                let fits = missing || (x >= low && x <= high && (x as f32).is_finite());
-                (!fits).then(|| match (low.is_finite(), high.is_finite()) {
-                    (true, true) => format!("between {low} and {high}, or -1 or NaN where missing"),
-                    (true, false) => format!("finite and at least {low}, or NaN where missing"),
-                    _ => "finite, or NaN where missing".to_owned(),
-                })
-            }
-        }
+        let missing = x == -1.0 && labels.minus_one_is_missing();
+        self.minus_one |= missing;
+        self.zero |= x == 0.0;
+        self.one |= x == 1.0;
+        self.label |= !missing;
+        missing || is_label(labels, x)
+    }
+}
+
+/// Whether a number is one of these labels, in `f32` too.
+fn is_label(labels: Labels, x: f64) -> bool {
+    match labels {
+        Labels::Classes(k) => x.is_code(k),
+        _ => labels.bounds().contains(&x) && (x as f32).is_finite(),
     }
 }

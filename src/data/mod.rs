@@ -98,7 +98,7 @@ impl Data {
     pub fn gather_values(&self, task: usize, labels: Labels, rows: Rows<'_>, out: &mut [f32]) {
         let Some(array) = of(&self.targets, task) else { return };
         narrow(array, rows.clone(), out);
-        if minus_one_is_missing(labels) {
+        if labels.minus_one_is_missing() {
             out.iter_mut().filter(|x| **x == -1.0).for_each(|x| *x = f32::NAN);
         }
         self.mask(task, rows, out, f32::NAN);
@@ -120,13 +120,13 @@ impl Data {
         if !self.has_targets(task) {
             crate::bail!("class weights cannot be balanced without labels of task {task}");
         }
-        match labels {
-            Labels::Classes(_) => {
+        match labels.columns() {
+            None => {
                 let mut classes = vec![-1; self.rows];
                 self.gather_classes(task, Rows::Range(0..self.rows), &mut classes);
                 counts.add(Targets::Classes(&classes));
             }
-            Labels::Values { columns, .. } => {
+            Some(columns) => {
                 let mut values = vec![f32::NAN; self.rows * columns];
                 self.gather_values(task, labels, Rows::Range(0..self.rows), &mut values);
                 counts.add(Targets::Values(&values));
@@ -140,11 +140,6 @@ impl Data {
         let Some(mask) = of(&self.masks, task) else { return };
         mask.overwrite(rows, out, missing);
     }
-}
-
-/// Whether a target of -1 stands for a missing one: where labels lie between 0 and 1.
-fn minus_one_is_missing(labels: Labels) -> bool {
-    matches!(labels, Labels::Values { low, high, .. } if low == 0.0 && high == 1.0)
 }
 
 fn of(arrays: &[Option<Array>], task: usize) -> Option<&Array> {

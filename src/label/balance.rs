@@ -165,7 +165,7 @@ impl Counts {
     pub fn new(labels: Labels) -> Self {
         match labels {
             Labels::Classes(k) => Counts::Classes(vec![0.0; k]),
-            Labels::Values { columns, .. } => Counts::Values(vec![[0.0; 2]; columns]),
+            _ => Counts::Values(vec![[0.0; 2]; labels.width()]),
         }
     }
 
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn positive_weights_are_negatives_over_positives() {
-        let mut counts = Counts::new(Labels::Values { columns: 2, low: 0.0, high: 1.0 });
+        let mut counts = Counts::new(Labels::Binary { columns: 2 });
         counts.add(Targets::Values(&[0.0, 1.0, 0.0, f32::NAN, 1.0, 1.0, 0.0, 1.0]));
         let mut weights = LabelWeights::Balanced(Balanced::Balanced);
         weights.balance(&mut || Ok(counts.clone())).unwrap();
@@ -243,7 +243,7 @@ mod tests {
 
     /// Columns with both sides, negatives only, positives only, and no label at all.
     fn one_sided() -> Counts {
-        let mut counts = Counts::new(Labels::Values { columns: 4, low: 0.0, high: 1.0 });
+        let mut counts = Counts::new(Labels::Binary { columns: 4 });
         let nan = f32::NAN;
         counts.add(Targets::Values(&[0.0, 0.0, 1.0, nan, 0.0, 0.0, 1.0, nan, 1.0, nan, 1.0, nan]));
         counts

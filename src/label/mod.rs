@@ -2,21 +2,29 @@
 
 mod balance;
 
+use std::ops::RangeInclusive;
+
 pub use balance::{ClassWeights, Counts, LabelWeights};
 
-/// What a task's labels look like.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What a task's labels are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Labels {
-    /// Class indices `0..k`; `-1` is missing.
+    /// One of so many classes a row, by its index.
     Classes(usize),
-    /// Numbers within bounds, so many a row; NaN is missing.
-    Values {
+    /// Decisions: 0 or 1, or a number between them.
+    Binary {
+        /// Decisions a row.
+        columns: usize,
+    },
+    /// Counts: numbers from 0 on, whole ones or not.
+    Counts {
+        /// Counts a row.
+        columns: usize,
+    },
+    /// Any numbers.
+    Numbers {
         /// Numbers a row.
         columns: usize,
-        /// Smallest allowed.
-        low: f64,
-        /// Largest allowed.
-        high: f64,
     },
 }
 
@@ -25,8 +33,41 @@ impl Labels {
     pub fn width(self) -> usize {
         match self {
             Labels::Classes(classes) => classes,
-            Labels::Values { columns, .. } => columns,
+            Labels::Binary { columns } | Labels::Counts { columns } | Labels::Numbers { columns } => columns,
         }
+    }
+
+    /// Numbers a row; none where labels are classes.
+    pub fn columns(self) -> Option<usize> {
+        (!matches!(self, Labels::Classes(_))).then(|| self.width())
+    }
+
+    /// The least label and the greatest one.
+    pub fn bounds(self) -> RangeInclusive<f64> {
+        match self {
+            Labels::Classes(classes) => 0.0..=classes as f64 - 1.0,
+            Labels::Binary { .. } => 0.0..=1.0,
+            Labels::Counts { .. } => 0.0..=f64::INFINITY,
+            Labels::Numbers { .. } => f64::NEG_INFINITY..=f64::INFINITY,
+        }
+    }
+
+    /// Whether a target of -1 is a missing label, as NaN always is.
+    pub fn minus_one_is_missing(self) -> bool {
+        matches!(self, Labels::Classes(_) | Labels::Binary { .. })
+    }
+
+    /// What a target should be, in words.
+    pub fn words(self) -> String {
+        let bounds = self.bounds();
+        let label = match self {
+            Labels::Classes(classes) => format!("classes 0..{classes}"),
+            Labels::Binary { .. } => format!("between {} and {}", bounds.start(), bounds.end()),
+            Labels::Counts { .. } => format!("finite and at least {}", bounds.start()),
+            Labels::Numbers { .. } => "finite".to_owned(),
+        };
+        let missing = if self.minus_one_is_missing() { "-1 or NaN" } else { "NaN" };
+        format!("{label}, or {missing} where missing")
     }
 }
 
@@ -53,6 +94,49 @@ impl<'a, T> Targets<'a, T> {
         match self {
             Targets::Values(values) => values,
             Targets::Classes(_) => panic!("this loss asked for values"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::loss;
+
+    const CLASSES: Labels = Labels::Classes(3);
+    const BINARY: Labels = Labels::Binary { columns: 2 };
+    const COUNTS: Labels = Labels::Counts { columns: 2 };
+    const NUMBERS: Labels = Labels::Numbers { columns: 2 };
+
+    #[test]
+    fn every_loss_names_its_labels() {
+        for info in loss::infos() {
+            let expected = match info.name.as_str() {
+                "cross_entropy" => [Some(CLASSES), None],
+                "focal" => [Some(CLASSES), Some(BINARY)],
+                "binary_cross_entropy" => [None, Some(BINARY)],
+                "poisson" => [None, Some(COUNTS)],
+                _ => [None, Some(NUMBERS)],
+            };
+            let loss = loss::build(&json!(info.name)).unwrap();
+            let named = [loss.labels(Some(3), 1).ok(), loss.labels(None, 2).ok()];
+            assert_eq!(named, expected, "{}", info.name);
+        }
+    }
+
+    #[test]
+    fn the_rest_follows_from_the_kind() {
+        for (labels, columns, bounds, words) in [
+            (CLASSES, None, 0.0..=2.0, "classes 0..3, or -1 or NaN where missing"),
+            (BINARY, Some(2), 0.0..=1.0, "between 0 and 1, or -1 or NaN where missing"),
+            (COUNTS, Some(2), 0.0..=f64::INFINITY, "finite and at least 0, or NaN where missing"),
+            (NUMBERS, Some(2), f64::NEG_INFINITY..=f64::INFINITY, "finite, or NaN where missing"),
+        ] {
+            assert_eq!((labels.columns(), labels.bounds(), labels.words().as_str()), (columns, bounds, words));
+            assert_eq!(labels.width(), columns.unwrap_or(3));
+            assert!(!(labels.minus_one_is_missing() && labels.bounds().contains(&-1.0)), "{labels:?}");
         }
     }
 }

@@ -54,11 +54,11 @@ impl<T: Real> Loops<T> for BinaryCrossEntropy {
 
 impl Loss for BinaryCrossEntropy {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
-        let labels = super::value_labels("BinaryCrossEntropy", classes, outputs, 0.0, 1.0)?;
+        let columns = super::columns("BinaryCrossEntropy", classes, outputs)?;
         if let Some(weights) = &self.pos_weight {
-            weights.check("BinaryCrossEntropy: argument `pos_weight`", outputs)?;
+            weights.check("BinaryCrossEntropy: argument `pos_weight`", columns)?;
         }
-        Ok(labels)
+        Ok(Labels::Binary { columns })
     }
 
     fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {

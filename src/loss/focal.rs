@@ -142,15 +142,15 @@ impl Loss for Focal {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
         let labels = match classes {
             Some(_) => super::class_labels("Focal", classes, outputs)?,
-            None => super::value_labels("Focal", classes, outputs, 0.0, 1.0)?,
+            None => Labels::Binary { columns: super::columns("Focal", classes, outputs)? },
         };
         match (&self.alpha, labels) {
             (Some(LabelWeights::All(alpha)), Labels::Classes(k)) => {
                 crate::bail!("Focal: argument `alpha` should be a list of {k} weights, one a class; got {alpha}")
             }
             (Some(alpha), Labels::Classes(k)) => alpha.check("Focal: argument `alpha`", k)?,
-            (Some(alpha), Labels::Values { columns, .. }) => {
-                alpha.check("Focal: argument `alpha`", columns)?;
+            (Some(alpha), _) => {
+                alpha.check("Focal: argument `alpha`", outputs)?;
                 if !crate::component::Argument::within(alpha, &(0.0..=1.0)) {
                     crate::bail!("Focal: argument `alpha` should lie in 0.0..=1.0 for binary labels");
                 }
@@ -167,7 +167,7 @@ impl Loss for Focal {
     fn link(&self, labels: Labels, raw: &[f32], predicted: &mut [f32]) {
         match labels {
             Labels::Classes(classes) => softmax::link(classes, raw, predicted),
-            Labels::Values { .. } => cells::sigmoid(raw, predicted),
+            _ => cells::sigmoid(raw, predicted),
         }
     }
 

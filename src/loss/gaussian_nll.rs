@@ -46,7 +46,7 @@ impl<T: Real> Loops<T> for GaussianNll {
 
 impl Loss for GaussianNll {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
-        super::value_labels("GaussianNLL", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+        Ok(Labels::Numbers { columns: super::columns("GaussianNLL", classes, outputs)? })
     }
 
     fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {

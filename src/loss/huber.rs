@@ -40,7 +40,7 @@ impl<T: Real> Loops<T> for Huber {
 
 impl Loss for Huber {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
-        super::value_labels("Huber", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+        Ok(Labels::Numbers { columns: super::columns("Huber", classes, outputs)? })
     }
 
     fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {

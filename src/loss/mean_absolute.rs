@@ -33,7 +33,7 @@ impl<T: Real> Loops<T> for MeanAbsolute {
 
 impl Loss for MeanAbsolute {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
-        super::value_labels("MeanAbsolute", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+        Ok(Labels::Numbers { columns: super::columns("MeanAbsolute", classes, outputs)? })
     }
 
     fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {

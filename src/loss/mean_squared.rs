@@ -33,7 +33,7 @@ impl<T: Real> Loops<T> for MeanSquared {
 
 impl Loss for MeanSquared {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
-        super::value_labels("MeanSquared", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+        Ok(Labels::Numbers { columns: super::columns("MeanSquared", classes, outputs)? })
     }
 
     fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {

@@ -160,13 +160,13 @@ fn class_labels(class: &str, classes: Option<usize>, outputs: usize) -> Result<L
     }
 }
 
-/// The labels of a loss of numbers.
-fn value_labels(class: &str, classes: Option<usize>, outputs: usize, low: f64, high: f64) -> Result<Labels> {
+/// How many numbers a row the labels of a loss of numbers are.
+fn columns(class: &str, classes: Option<usize>, outputs: usize) -> Result<usize> {
     if let Some(k) = classes {
         crate::bail!("{class}: the task's labels are numbers, not classes; got classes={k} (use `outputs`)");
     }
     if outputs == 0 {
         crate::bail!("{class}: `outputs` should be at least 1; got 0");
     }
-    Ok(Labels::Values { columns: outputs, low, high })
+    Ok(outputs)
 }

@@ -40,7 +40,7 @@ impl<T: Real> Loops<T> for Poisson {
 
 impl Loss for Poisson {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
-        super::value_labels("Poisson", classes, outputs, 0.0, f64::INFINITY)
+        Ok(Labels::Counts { columns: super::columns("Poisson", classes, outputs)? })
     }
 
     fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {

@@ -68,7 +68,7 @@ impl<T: Real> Loops<T> for Quantile {
 
 impl Loss for Quantile {
     fn labels(&self, classes: Option<usize>, outputs: usize) -> Result<Labels> {
-        super::value_labels("Quantile", classes, outputs, f64::NEG_INFINITY, f64::INFINITY)
+        Ok(Labels::Numbers { columns: super::columns("Quantile", classes, outputs)? })
     }
 
     fn formula(&self, raw: &Tensor, labels: &Tensor) -> Tensor {

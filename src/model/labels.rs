@@ -33,9 +33,9 @@ unsafe impl Sync for LabelTensors {}
 impl TaskLabels {
     /// Of so many rows, all missing.
     pub fn new(rows: usize, labels: Labels) -> Self {
-        let (classes, values) = match labels {
-            Labels::Classes(_) => (vec![-1; rows], Vec::new()),
-            Labels::Values { columns, .. } => (Vec::new(), vec![f32::NAN; rows * columns]),
+        let (classes, values) = match labels.columns() {
+            None => (vec![-1; rows], Vec::new()),
+            Some(columns) => (Vec::new(), vec![f32::NAN; rows * columns]),
         };
         Self { kind: labels, classes, values, weights: vec![1.0; rows], weighted: false, away: None }
     }

@@ -33,8 +33,7 @@ pub fn custom(description: &Value, calls: &[Option<Py<PyAny>>]) -> Result<Vec<Op
             bail!("a loss of your own needs `width`, its number of raw outputs; got {}", task["loss"]["width"]);
         };
         let columns = whole(&task["outputs"]).unwrap_or(1);
-        let numbers = Labels::Values { columns, low: f64::NEG_INFINITY, high: f64::INFINITY };
-        let labels = whole(&task["classes"]).map_or(numbers, Labels::Classes);
+        let labels = whole(&task["classes"]).map_or(Labels::Numbers { columns }, Labels::Classes);
         let call = Python::attach(|py| calls.get(j).and_then(Option::as_ref).map(|call| call.clone_ref(py)));
         Ok(Some(Box::new(PyLoss { call, width, labels }) as Box<dyn Loss>))
     };
@@ -45,12 +44,9 @@ impl PyLoss {
     /// Each row's share of labelled cells.
     fn shares(&self, targets: Targets<'_, f32>) -> Vec<f64> {
         let share = |row: &[f32]| row.iter().filter(|x| !x.is_nan()).count() as f64 / row.len() as f64;
-        match (targets, self.labels) {
-            (Targets::Classes(classes), _) => classes.iter().map(|&class| f64::from(class >= 0)).collect(),
-            (Targets::Values(values), Labels::Values { columns, .. }) => {
-                values.chunks_exact(columns).map(share).collect()
-            }
-            (Targets::Values(values), Labels::Classes(_)) => values.chunks_exact(1).map(share).collect(),
+        match targets {
+            Targets::Classes(classes) => classes.iter().map(|&class| f64::from(class >= 0)).collect(),
+            Targets::Values(values) => values.chunks_exact(self.labels.width()).map(share).collect(),
         }
     }
 }

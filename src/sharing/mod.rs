@@ -103,8 +103,7 @@ fn near_identity(count: usize, own: f64) -> impl Fn(usize, usize) -> f64 {
 
 /// Refuses tasks that are no steps of a funnel: one binary label each.
 fn funnel(scheme: &str, tasks: &[Task]) -> Result<()> {
-    let binary = Labels::Values { columns: 1, low: 0.0, high: 1.0 };
-    match tasks.iter().find(|task| task.labels != binary || task.width() != 1) {
+    match tasks.iter().find(|task| task.labels != Labels::Binary { columns: 1 } || task.width() != 1) {
         Some(task) => bail!(
             "`sharing`: {scheme} needs tasks with one binary label each, such as loss=\"binary_cross_entropy\"; task `{}` has \
              another",

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::label::Labels;
+use crate::label::{Kind, Labels};
 use crate::loss::Loss;
 use crate::parameters::path::WITHIN;
 use crate::{bail, loss, value_error};
@@ -76,8 +76,7 @@ impl Task {
 
     /// What a weighting may know of it.
     pub fn about(&self) -> About {
-        let regression = matches!(self.labels, Labels::Counts { .. } | Labels::Numbers { .. });
-        About { name: self.name.clone(), regression }
+        About { name: self.name.clone(), regression: self.labels.kind() == Kind::Values }
     }
 
     /// lambda over the total label weight: the factor on the gradient of its sum of losses; 0 without a label.
@@ -99,5 +98,25 @@ impl Task {
     pub fn describe(&self) -> Value {
         json!({"name": self.name, "loss": self.loss.describe(), "classes": self.classes,
                "outputs": self.outputs, "weight": self.weight})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_regression_has_counts_or_numbers() {
+        for (loss, classes, regression) in [
+            ("cross_entropy", Some(2), false),
+            ("focal", Some(2), false),
+            ("focal", None, false),
+            ("binary_cross_entropy", None, false),
+            ("poisson", None, true),
+            ("huber", None, true),
+        ] {
+            let task = Task::read(&json!({"name": "a", "loss": loss, "classes": classes}), None).unwrap();
+            assert_eq!(task.about(), About { name: "a".to_owned(), regression }, "{loss}");
+        }
     }
 }

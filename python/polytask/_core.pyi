@@ -123,6 +123,10 @@ class Model:
         """Replaces Python's own notes in the description."""
 
     @property
+    def kinds(self) -> list[str]:
+        """The kind of each task's labels: `"classes"`, `"binary"` or `"values"`."""
+
+    @property
     def widths(self) -> list[int]:
         """Raw outputs a row, for each task."""
 
@@ -178,7 +182,7 @@ class Model:
         """Predictions of each task, `[rows, predicted width]`; with `raw` its raw outputs."""
 
     def meters(self, wanted: Sequence[Mapping[str, Any]]) -> Meters:
-        """Metrics to be counted: what is wanted, `[{"kind", "metrics", "keep"}, ...]`, of each task."""
+        """Metrics to be counted: what is wanted, `[{"metrics", "keep", "scale"}, ...]`, of each task."""
 
     def evaluate(
         self, data: Data, batch_size: int = ..., meters: Meters | None = None, threads: int | None = None
@@ -307,7 +311,7 @@ class Trainer:
         """What is to be said of the steps so far, once a run."""
 
     def measure(self, wanted: Sequence[Mapping[str, Any]]) -> None:
-        """Counts metrics of training from here on: `[{"kind", "metrics", "keep"}, ...]`, of each task or none."""
+        """Counts metrics of training from here on: `[{"metrics", "keep", "scale"}, ...]`, of each task or none."""
 
     def validate_on(self, data: Data) -> None:
         """Rows that the weighting may learn from."""

@@ -5,7 +5,7 @@ use super::{Data, of};
 use crate::bail;
 use crate::error::Result;
 use crate::input::{Codes, Inputs};
-use crate::label::Labels;
+use crate::label::{Kind, Labels};
 
 impl Data {
     /// Checks features, and with `require_labels` that there is at least one label; targets and weights that are there
@@ -123,7 +123,7 @@ impl Data {
             let advice = counted_from_one(labels, x);
             bail!("{called} should be {}; got {x} at row {row}{advice}", labels.words());
         }
-        if matches!(labels, Labels::Binary { .. }) && seen.minus_one && seen.one && !seen.zero {
+        if labels.kind() == Kind::Binary && seen.minus_one && seen.one && !seen.zero {
             doubts.push(format!(
                 "{called} hold -1 and 1 but no 0: binary labels are 0 and 1, and -1 means missing \
                  (where nothing but 1 is known, mark what is missing by NaN)"

@@ -4,7 +4,21 @@ mod balance;
 
 use std::ops::RangeInclusive;
 
+use serde::{Deserialize, Serialize};
+
 pub use balance::{ClassWeights, Counts, LabelWeights};
+
+/// What labels say, as predictions, metrics and weightings tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// One of several classes.
+    Classes,
+    /// 0 or 1, as many a row as there are outputs; others count as what they are nearer to.
+    Binary,
+    /// How much or how many: a regression's.
+    Values,
+}
 
 /// What a task's labels are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +43,15 @@ pub enum Labels {
 }
 
 impl Labels {
+    /// Their kind.
+    pub fn kind(self) -> Kind {
+        match self {
+            Labels::Classes(_) => Kind::Classes,
+            Labels::Binary { .. } => Kind::Binary,
+            Labels::Counts { .. } | Labels::Numbers { .. } => Kind::Values,
+        }
+    }
+
     /// Classes, or numbers a row.
     pub fn width(self) -> usize {
         match self {
@@ -39,7 +62,7 @@ impl Labels {
 
     /// Numbers a row; none where labels are classes.
     pub fn columns(self) -> Option<usize> {
-        (!matches!(self, Labels::Classes(_))).then(|| self.width())
+        (self.kind() != Kind::Classes).then(|| self.width())
     }
 
     /// The least label and the greatest one.
@@ -54,7 +77,7 @@ impl Labels {
 
     /// Whether a target of -1 is a missing label, as NaN always is.
     pub fn minus_one_is_missing(self) -> bool {
-        matches!(self, Labels::Classes(_) | Labels::Binary { .. })
+        self.kind() != Kind::Values
     }
 
     /// What a target should be, in words.
@@ -128,14 +151,14 @@ mod tests {
 
     #[test]
     fn the_rest_follows_from_the_kind() {
-        for (labels, columns, bounds, words) in [
-            (CLASSES, None, 0.0..=2.0, "classes 0..3, or -1 or NaN where missing"),
-            (BINARY, Some(2), 0.0..=1.0, "between 0 and 1, or -1 or NaN where missing"),
-            (COUNTS, Some(2), 0.0..=f64::INFINITY, "finite and at least 0, or NaN where missing"),
-            (NUMBERS, Some(2), f64::NEG_INFINITY..=f64::INFINITY, "finite, or NaN where missing"),
+        for (labels, kind, columns, bounds, words) in [
+            (CLASSES, Kind::Classes, None, 0.0..=2.0, "classes 0..3, or -1 or NaN where missing"),
+            (BINARY, Kind::Binary, Some(2), 0.0..=1.0, "between 0 and 1, or -1 or NaN where missing"),
+            (COUNTS, Kind::Values, Some(2), 0.0..=f64::INFINITY, "finite and at least 0, or NaN where missing"),
+            (NUMBERS, Kind::Values, Some(2), f64::NEG_INFINITY..=f64::INFINITY, "finite, or NaN where missing"),
         ] {
-            assert_eq!((labels.columns(), labels.bounds(), labels.words().as_str()), (columns, bounds, words));
-            assert_eq!(labels.width(), columns.unwrap_or(3));
+            assert_eq!((labels.kind(), labels.bounds(), labels.words().as_str()), (kind, bounds, words));
+            assert_eq!((labels.columns(), labels.width()), (columns, columns.unwrap_or(3)));
             assert!(!(labels.minus_one_is_missing() && labels.bounds().contains(&-1.0)), "{labels:?}");
         }
     }

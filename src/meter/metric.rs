@@ -1,20 +1,7 @@
 //! What a metric is that is counted here.
 
-use serde::{Deserialize, Serialize};
-
 use super::column::Column;
-
-/// What a task's labels are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// One of several classes.
-    Classes,
-    /// 0 or 1, as many a row as there are outputs; others count as what they are nearer to.
-    Binary,
-    /// Numbers.
-    Values,
-}
+use crate::label::Kind;
 
 /// A metric that follows from what is counted of a column of labels.
 #[derive(Debug, Clone, Copy)]

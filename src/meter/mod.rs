@@ -7,11 +7,11 @@ pub mod metrics;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use self::metric::{Kind, Metric};
+pub use self::metric::Metric;
 
 use self::column::{Column, sort};
 use crate::error::Result;
-use crate::label::Targets;
+use crate::label::{Kind, Labels, Targets};
 use crate::loss::Batch;
 use crate::task::Task;
 use crate::{bail, value_error};
@@ -19,7 +19,6 @@ use crate::{bail, value_error};
 /// What is wanted of one task.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Wanted {
-    kind: Kind,
     #[serde(deserialize_with = "metrics::read")]
     metrics: Vec<&'static Metric>,
     /// Whether raw outputs are wanted too, for other metrics.
@@ -60,6 +59,8 @@ impl Scale {
 /// Counts of one task.
 #[derive(Debug, Default)]
 pub struct Meter {
+    /// That of the labels, once they are known.
+    kind: Option<Kind>,
     wanted: Option<Wanted>,
     columns: Vec<Column>,
     /// Whether the epoch began before anything was counted.
@@ -71,7 +72,7 @@ pub struct Meter {
     room: Vec<u32>,
 }
 
-/// Reads what is wanted of each task: `[{"kind", "metrics", "keep"}, ...]` as JSON.
+/// Reads what is wanted of each task: `[{"metrics", "keep", "scale"}, ...]` as JSON.
 ///
 /// # Errors
 /// Something else.
@@ -82,17 +83,15 @@ pub fn read(wanted: &Value) -> Result<Vec<Wanted>> {
 impl Meter {
     /// Counts what is wanted from here on; what was counted stays if it is of the same columns.
     pub fn want(&mut self, wanted: Option<&Wanted>, task: &Task) {
-        let columns = match wanted {
-            None => self.columns.len(),
-            Some(wanted) if wanted.kind == Kind::Classes => match task.labels.width() {
-                classes if classes > 2 && wanted.ranks() => classes,
-                _ => 1,
-            },
-            Some(_) => task.labels.width(),
+        let columns = match (wanted, task.labels) {
+            (None, _) => self.columns.len(),
+            (Some(wanted), Labels::Classes(classes)) if classes > 2 && wanted.ranks() => classes,
+            (Some(_), labels) => labels.columns().unwrap_or(1),
         };
         if columns != self.columns.len() {
             self.columns = vec![Column::default(); columns];
         }
+        self.kind = Some(task.labels.kind());
         // A scale of other columns is none of this task's.
         self.wanted = wanted.filter(|wanted| wanted.has_scale_of(columns)).cloned();
     }
@@ -134,10 +133,9 @@ impl Meter {
     pub fn add(&mut self, task: &Task, batch: &Batch<'_, f32>) {
         let Some(wanted) = self.wanted.take() else { return };
         if !wanted.metrics.is_empty() {
-            match (wanted.kind, batch.targets) {
-                (Kind::Classes, Targets::Classes(classes)) => self.add_classes(task, &wanted, batch, classes),
-                (_, Targets::Values(values)) => self.add_values(task, &wanted, batch, values),
-                _ => {}
+            match batch.targets {
+                Targets::Classes(classes) => self.add_classes(task, &wanted, batch, classes),
+                Targets::Values(values) => self.add_values(task, &wanted, batch, values),
             }
         }
         self.wanted = Some(wanted);
@@ -181,9 +179,9 @@ impl Meter {
                 let weighs = batch.weights.is_none_or(|w| w[row] != 0.0);
                 (f64::from(predicted), f64::from(known), !known.is_nan() & weighs)
             };
-            match (wanted.kind, &wanted.scale) {
-                (Kind::Values, None) => column.errors(batch.rows, cell),
-                (Kind::Values, Some(scale)) => column.errors(batch.rows, |row| {
+            match (self.kind, &wanted.scale) {
+                (Some(Kind::Values), None) => column.errors(batch.rows, cell),
+                (Some(Kind::Values), Some(scale)) => column.errors(batch.rows, |row| {
                     let (p, y, there) = cell(row);
                     (scale.inverse(k, p), scale.inverse(k, y), there)
                 }),
@@ -195,8 +193,8 @@ impl Meter {
     /// One that is given predictions so wide instead of raw outputs.
     pub fn of_predictions(kind: Kind, metric: &'static Metric, width: usize) -> Self {
         let columns = if kind == Kind::Classes && width == 2 { 1 } else { width.max(1) };
-        let wanted = Wanted { kind, metrics: vec![metric], keep: false, scale: None };
-        Self { wanted: Some(wanted), columns: vec![Column::default(); columns], ..Self::default() }
+        let wanted = Wanted { metrics: vec![metric], keep: false, scale: None };
+        Self { kind: Some(kind), wanted: Some(wanted), columns: vec![Column::default(); columns], ..Self::default() }
     }
 
     /// Counts predictions `[rows, width]`: probabilities of classes, with classes `[rows]`, -1 where they are missing, or
@@ -211,7 +209,7 @@ impl Meter {
         width: usize,
     ) -> Result<()> {
         let Some(wanted) = &self.wanted else { return Ok(()) };
-        let classes = wanted.kind == Kind::Classes;
+        let classes = self.kind == Some(Kind::Classes);
         let ranks = wanted.ranks();
         let fits = [width, if width == 2 { 1 } else { width }][usize::from(classes)] == self.columns.len();
         if width == 0 || !fits || predicted.len() != known.len() * if classes { width } else { 1 } {
@@ -234,8 +232,8 @@ impl Meter {
                 let y = known[row * width + k];
                 (p, y, !y.is_nan())
             };
-            match wanted.kind {
-                Kind::Values => column.errors(rows, cell),
+            match self.kind {
+                Some(Kind::Values) => column.errors(rows, cell),
                 _ => column.decide(rows, (0..rows).map(cell), ranks),
             }
         }
@@ -265,7 +263,7 @@ impl Meter {
     /// The wanted metrics, means over the columns where they are defined; NaN where they are nowhere.
     pub fn values(&mut self) -> Vec<f64> {
         let metrics = self.wanted.as_ref().map_or(Vec::new(), |wanted| wanted.metrics.clone());
-        let classes = self.wanted.as_ref().is_some_and(|wanted| wanted.kind == Kind::Classes);
+        let classes = self.kind == Some(Kind::Classes);
         self.columns.iter_mut().for_each(|column| sort(&mut column.scores, &mut self.room));
         let mut values = Vec::with_capacity(metrics.len());
         for metric in metrics {
@@ -365,7 +363,7 @@ mod tests {
     // sklearn.metrics.r2_score([1, 2, 4, 9], [2, 2, 3, 9]) == 0.947...; the third row weighs nothing.
     #[test]
     fn errors_of_parts_are_those_of_the_whole() {
-        let wanted = json!({"kind": "values", "metrics": ["mae", "mse", "rmse", "r2"], "keep": false});
+        let wanted = json!({"metrics": ["mae", "mse", "rmse", "r2"], "keep": false});
         let (task, mut meter) = meter(json!({"name": "a", "loss": "mean_squared"}), wanted);
         let weights = [1.0, 2.0, 0.0];
         meter.add(&task, &batch(&[2.0, 2.0, 50.0], 1, Targets::Values(&[1.0, 2.0, 7.0]), Some(&weights)));
@@ -380,7 +378,7 @@ mod tests {
     // sklearn.metrics.r2_score([1e8 + 8, 1e8 + 16, 1e8 + 24], [1e8 + 8, 1e8 + 16, 1e8 + 32]) == 0.5
     #[test]
     fn large_targets_do_not_lose_their_variance() {
-        let wanted = json!({"kind": "values", "metrics": ["r2"], "keep": false});
+        let wanted = json!({"metrics": ["r2"], "keep": false});
         let (task, mut meter) = meter(json!({"name": "a", "loss": "mean_squared"}), wanted);
         for (p, y) in [(1e8 + 8.0, 1e8 + 8.0), (1e8 + 16.0, 1e8 + 16.0), (1e8 + 32.0, 1e8 + 24.0)] {
             meter.add(&task, &batch(&[p], 1, Targets::Values(&[y]), None));
@@ -391,7 +389,7 @@ mod tests {
     // sklearn.metrics: roc_auc_score([1, 0, 1, 0, 0], [3, 1, 1, 1, 0]) == 5/6; average_precision_score == 0.75
     #[test]
     fn equal_scores_count_half() {
-        let wanted = json!({"kind": "binary", "metrics": ["auroc", "average_precision", "accuracy"], "keep": false});
+        let wanted = json!({"metrics": ["auroc", "average_precision", "accuracy"], "keep": false});
         let (task, mut meter) = meter(json!({"name": "a", "loss": "binary_cross_entropy"}), wanted);
         meter.add(&task, &batch(&[3.0, 1.0, 1.0], 1, Targets::Values(&[1.0, 0.0, 1.0]), None));
         meter.add(&task, &batch(&[1.0, 0.0, 9.0], 1, Targets::Values(&[0.0, 0.0, f32::NAN]), None));
@@ -405,8 +403,7 @@ mod tests {
 
     #[test]
     fn one_side_has_no_curve_and_half_an_epoch_no_metric() {
-        let wanted: Wanted =
-            serde_json::from_value(json!({"kind": "classes", "metrics": ["auroc", "accuracy"], "keep": true})).unwrap();
+        let wanted: Wanted = serde_json::from_value(json!({"metrics": ["auroc", "accuracy"], "keep": true})).unwrap();
         let task = Task::read(&json!({"name": "a", "loss": "cross_entropy", "classes": 2}), None).unwrap();
         for (mut meter, expected) in [(Meter::default(), [f64::NAN, 0.5]), (Meter::partial(), [f64::NAN; 2])] {
             meter.want(Some(&wanted), &task);

@@ -11,7 +11,7 @@ use numpy::{
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::data::PyData;
 use super::door::Shared;
@@ -100,6 +100,13 @@ impl PyModel {
             model.set_notes(notes);
             Ok(())
         })
+    }
+
+    /// The kind of each task's labels: `"classes"`, `"binary"` or `"values"`.
+    #[getter]
+    fn kinds<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let kinds: Vec<_> = self.with(py, |model| Ok(model.tasks.iter().map(|task| task.labels.kind()).collect()))?;
+        values::give(py, &json!(kinds))
     }
 
     /// Raw outputs a row, for each task.
@@ -268,7 +275,7 @@ impl PyModel {
         give_all(py, outputs, &widths)
     }
 
-    /// Metrics to be counted in each `evaluate` that is given them: what is wanted, `[{"kind", "metrics", "keep"}, ...]`,
+    /// Metrics to be counted in each `evaluate` that is given them: what is wanted, `[{"metrics", "keep", "scale"}, ...]`,
     /// of each task.
     fn meters(&self, py: Python<'_>, wanted: &Bound<'_, PyAny>) -> PyResult<PyMeters> {
         let wanted = values::read(wanted, "`wanted`")?;

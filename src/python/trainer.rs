@@ -158,7 +158,7 @@ impl PyTrainer {
         self.look(py, Trainer::compares)
     }
 
-    /// Counts metrics of training from here on: `[{"kind", "metrics", "keep"}, ...]`, of each task or none.
+    /// Counts metrics of training from here on: `[{"metrics", "keep", "scale"}, ...]`, of each task or none.
     fn measure(&self, py: Python<'_>, wanted: &Bound<'_, PyAny>) -> PyResult<()> {
         let wanted = values::read(wanted, "`wanted`")?;
         self.with(py, |trainer, model| {

@@ -1,7 +1,8 @@
 //! Share of wrong decisions.
 
+use crate::label::Kind;
 use crate::meter::column::Column;
-use crate::meter::metric::{Kind, Metric};
+use crate::meter::metric::Metric;
 
 /// As users type it.
 pub const METRIC: Metric =

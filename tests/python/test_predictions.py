@@ -28,7 +28,16 @@ TASKS = {
     "level": (pt.Task("level", loss=pt.loss.Quantile([0.1, 0.5, 0.9])), (5, 3), (5, 3), lambda z: z),
     "levels": (pt.Task("levels", loss=pt.loss.Quantile([0.1, 0.9]), outputs=3), (5, 3, 2), (5, 3, 2), lambda z: z),
     "own": (pt.Task("own", classes=3, loss=torch.nn.functional.cross_entropy), (5, 3), (5, 3), softmax),
+    "error": (pt.Task("error", loss=torch.nn.functional.mse_loss), (5,), (5,), lambda z: z),
 }
+
+
+def test_kinds_of_labels_are_those_of_links():
+    model = pt.MultiTaskModel(4, tasks=[task for task, *_ in TASKS.values()])
+    kinds = {softmax: "classes", sigmoid: "binary"}
+    assert dict(zip(TASKS, model.kinds, strict=True)) == {
+        name: kinds.get(link, "values") for name, (*_, link) in TASKS.items()
+    }
 
 
 @pytest.mark.parametrize("name", TASKS)

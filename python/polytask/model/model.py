@@ -124,7 +124,7 @@ class MultiTaskModel:
         # What is learned of data is a model's own: inputs and tasks may serve several models.
         self.inputs = _twin(inputs)
         self.tasks = tuple(_twin(task) for task in tasks)
-        self.kinds = [predictions.kind(core, j, task) for j, task in enumerate(tasks)]
+        self.kinds = core.kinds
         pairs = zip(self.tasks, self.kinds, strict=True)
         self.metrics: list[list[Metric]] = [_metrics.for_kind(task.metrics, kind, task.name) for task, kind in pairs]
         self.reader = Reader(self.inputs, self.tasks, self.kinds)

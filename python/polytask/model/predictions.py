@@ -10,17 +10,6 @@ from ..arguments.messages import none_of
 from ..data.task import Task
 
 
-def kind(core: _core.Model, index: int, task: Task) -> str:
-    """What a task's labels are: "classes", "binary" (0 and 1) or "values".
-
-    The core's own link says which: where an output of 0 means a probability of one half, labels are binary.
-    """
-    if task.classes is not None:
-        return "classes"
-    middle = core.link(index, np.zeros((1, core.widths[index]), np.float32))
-    return "binary" if bool((middle == 0.5).all()) else "values"
-
-
 def linked(task: Task, outputs: np.ndarray) -> np.ndarray:
     """What the core predicts, in the units of the targets; a Python loss over classes works on logits, which the core
     hands on as they are.

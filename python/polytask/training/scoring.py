@@ -43,15 +43,10 @@ class Scores:
     @property
     def wanted(self) -> list[dict[str, Any]]:
         """What the core is to count and to keep."""
-        each = zip(self._model.tasks, self._model.kinds, self._counted, self._others, strict=True)
+        each = zip(self._model.tasks, self._counted, self._others, strict=True)
         return [
-            {
-                "kind": kind,
-                "metrics": names,
-                "keep": bool(others.metrics),
-                "scale": task.scaling and task.scaling.affine,
-            }
-            for task, kind, names, others in each
+            {"metrics": names, "keep": bool(others.metrics), "scale": task.scaling and task.scaling.affine}
+            for task, names, others in each
         ]
 
     def add(self, rows: Rows, raw: Sequence[np.ndarray]) -> None:

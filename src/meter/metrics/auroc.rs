@@ -1,8 +1,9 @@
 //! Area under the curve of true against false positives: the chance that a positive has a higher score than a negative, equal
 //! ones counted half (Hanley & McNeil, Radiology 1982).
 
+use crate::label::Kind;
 use crate::meter::column::Column;
-use crate::meter::metric::{Kind, Metric};
+use crate::meter::metric::Metric;
 
 /// As users type it.
 pub const METRIC: Metric =

@@ -1,7 +1,8 @@
 //! Area under the curve of precision against recall, in steps: the mean over positives of the precision at their score.
 
+use crate::label::Kind;
 use crate::meter::column::Column;
-use crate::meter::metric::{Kind, Metric};
+use crate::meter::metric::Metric;
 
 /// As users type it.
 pub const METRIC: Metric = Metric {

@@ -1,7 +1,8 @@
 //! Mean absolute error.
 
+use crate::label::Kind;
 use crate::meter::column::Column;
-use crate::meter::metric::{Kind, Metric};
+use crate::meter::metric::Metric;
 
 /// As users type it.
 pub const METRIC: Metric = Metric { name: "mae", kinds: &[Kind::Values], higher_is_better: false, ranks: false, value };

@@ -1,7 +1,8 @@
 //! Mean squared error.
 
+use crate::label::Kind;
 use crate::meter::column::Column;
-use crate::meter::metric::{Kind, Metric};
+use crate::meter::metric::Metric;
 
 /// As users type it.
 pub const METRIC: Metric = Metric { name: "mse", kinds: &[Kind::Values], higher_is_better: false, ranks: false, value };

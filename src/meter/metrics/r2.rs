@@ -1,7 +1,8 @@
 //! Explained share of the variance; not defined for targets that do not differ.
 
+use crate::label::Kind;
 use crate::meter::column::Column;
-use crate::meter::metric::{Kind, Metric};
+use crate::meter::metric::Metric;
 
 /// As users type it.
 pub const METRIC: Metric = Metric { name: "r2", kinds: &[Kind::Values], higher_is_better: true, ranks: false, value };

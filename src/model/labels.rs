@@ -11,7 +11,7 @@ use crate::machine::storage::Backend;
 /// One task's labels and row weights of the batch.
 #[derive(Debug)]
 pub(super) struct TaskLabels {
-    kind: Labels,
+    labels: Labels,
     classes: Vec<i32>,
     values: Vec<f32>,
     weights: Vec<f32>,
@@ -37,7 +37,7 @@ impl TaskLabels {
             None => (vec![-1; rows], Vec::new()),
             Some(columns) => (Vec::new(), vec![f32::NAN; rows * columns]),
         };
-        Self { kind: labels, classes, values, weights: vec![1.0; rows], weighted: false, away: None }
+        Self { labels, classes, values, weights: vec![1.0; rows], weighted: false, away: None }
     }
 
     /// Gathers those of a task, for a plan of this backend.
@@ -49,9 +49,9 @@ impl TaskLabels {
         if self.weighted {
             data.gather_weights(task, rows.clone(), &mut self.weights);
         }
-        match (data.has_targets(task), self.classes.is_empty()) {
-            (true, false) => data.gather_classes(task, rows, &mut self.classes),
-            (true, true) => data.gather_values(task, self.kind, rows, &mut self.values),
+        match (data.has_targets(task), self.labels.columns()) {
+            (true, None) => data.gather_classes(task, rows, &mut self.classes),
+            (true, Some(_)) => data.gather_values(task, self.labels, rows, &mut self.values),
             (false, _) => {
                 self.classes.fill(-1);
                 self.values.fill(f32::NAN);
@@ -66,7 +66,10 @@ impl TaskLabels {
 
     /// The labels.
     pub fn targets(&self) -> Targets<'_, f32> {
-        if self.classes.is_empty() { Targets::Values(&self.values) } else { Targets::Classes(&self.classes) }
+        match self.labels.columns() {
+            None => Targets::Classes(&self.classes),
+            Some(_) => Targets::Values(&self.values),
+        }
     }
 
     /// The row weights, if there are any.

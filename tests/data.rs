@@ -4,8 +4,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use polytask::data::array::{Array, Dtype, Element};
-use polytask::data::{Data, Rows};
-use polytask::input::{Category, Inputs};
+use polytask::data::float16::Float16;
+use polytask::data::{Along, Data, Field, Offsets, Rows, check_lengths, rows_of};
+use polytask::input::{Category, Codes, Inputs, NOTHING};
 use polytask::label::{Counts, Labels};
 use polytask::machine::random::Stream;
 
@@ -98,6 +99,7 @@ fn every_element_type_is_read_in_every_layout() {
     check_layouts::<i32>(Dtype::I32, &bytes, rows, columns);
     check_layouts::<u64>(Dtype::U64, &bytes, rows, columns);
     check_layouts::<i64>(Dtype::I64, &bytes, rows, columns);
+    check_layouts::<Float16>(Dtype::F16, &whole_halves(bytes.len() / 2), rows, columns);
     // Random bits may be signalling NaN, whose bits change in a conversion: numbers instead.
     let singles: Vec<u8> = (0..200).flat_map(|i| (s.normal(i) as f32).to_ne_bytes()).collect();
     let doubles: Vec<u8> = (0..100).flat_map(|i| s.normal(i).to_ne_bytes()).collect();
@@ -121,7 +123,7 @@ fn classes_come_with_minus_one_where_missing_whatever_their_type() {
         Array::own(vec![2.0_f64, -1.0, -0.0, 1.0], 1),
     ];
     for target in targets {
-        let mut data = rows_of(target);
+        let mut data = labelled(target);
         let mut out = [7; 4];
         data.gather_classes(0, Rows::Range(0..4), &mut out);
         assert_eq!(out, [2, -1, 0, 1]);
@@ -134,7 +136,7 @@ fn classes_come_with_minus_one_where_missing_whatever_their_type() {
 #[test]
 fn values_come_as_nan_where_missing() {
     let two = Labels::Binary { columns: 2 };
-    let mut data = rows_of(Array::own(vec![0_i16, 1, -1, 1, 1, 0], 2));
+    let mut data = labelled(Array::own(vec![0_i16, 1, -1, 1, 1, 0], 2));
     let mut out = [7.0; 6];
     data.gather_values(0, two, Rows::Index(&[1, 2, 0]), &mut out);
     assert!(out[0].is_nan());
@@ -144,18 +146,18 @@ fn values_come_as_nan_where_missing() {
     assert_eq!(out.map(|x| x.is_nan()), [false, true, true, false, true, false]);
     // Where labels are any numbers, -1 is one of them.
     let mut out = [7.0; 3];
-    rows_of(Array::own(vec![-1.0_f64, f64::NAN, 3.5], 1)).gather_values(0, NUMBERS, Rows::Range(0..3), &mut out);
+    labelled(Array::own(vec![-1.0_f64, f64::NAN, 3.5], 1)).gather_values(0, NUMBERS, Rows::Range(0..3), &mut out);
     assert!(out[0] == -1.0 && out[1].is_nan() && out[2] == 3.5);
 }
 
 #[test]
 fn labels_are_counted_without_the_missing_ones() {
-    let mut data = rows_of(Array::own(vec![0_i64, 2, 2, -1, 2], 1));
+    let mut data = labelled(Array::own(vec![0_i64, 2, 2, -1, 2], 1));
     assert_eq!(data.count(0, Labels::Classes(3)).unwrap(), Counts::Classes(vec![1.0, 0.0, 3.0]));
     data.masks = vec![Some(Array::own(vec![0_u8, 1, 0, 0, 0], 1))];
     assert_eq!(data.count(0, Labels::Classes(3)).unwrap(), Counts::Classes(vec![1.0, 0.0, 2.0]));
     let two = Labels::Binary { columns: 2 };
-    let data = rows_of(Array::own(vec![0.0_f32, 1.0, f32::NAN, 1.0, 1.0, -1.0], 2));
+    let data = labelled(Array::own(vec![0.0_f32, 1.0, f32::NAN, 1.0, 1.0, -1.0], 2));
     assert_eq!(data.count(0, two).unwrap(), Counts::Values(vec![[1.0, 1.0], [0.0, 2.0]]));
     assert!(Data::default().count(0, two).is_err());
 }
@@ -163,7 +165,7 @@ fn labels_are_counted_without_the_missing_ones() {
 #[test]
 #[should_panic(expected = "rows outside of")]
 fn rows_outside_of_an_array_are_never_read() {
-    rows_of(Array::own(vec![1_i64, 2, 0], 1)).gather_classes(0, Rows::Index(&[0, 3]), &mut [0; 2]);
+    labelled(Array::own(vec![1_i64, 2, 0], 1)).gather_classes(0, Rows::Index(&[0, 3]), &mut [0; 2]);
 }
 
 #[test]
@@ -173,7 +175,7 @@ fn an_array_is_never_read_as_another_type() {
 }
 
 /// Data of one task and no features.
-fn rows_of(target: Array) -> Data {
+fn labelled(target: Array) -> Data {
     Data { rows: target.rows(), targets: vec![Some(target)], ..Data::default() }
 }
 
@@ -326,4 +328,391 @@ fn labels_are_needed_only_for_training() {
     assert!(data.check(&inputs, &tasks, true).unwrap_err().to_string().contains("no row has a label"));
     let two = said(NUMBERS, |d| d.targets.push(None));
     assert_eq!(two, "targets should be one a task, 1 in all; got 2");
+}
+
+/// Bytes of numbers in half precision, all finite.
+fn whole_halves(count: usize) -> Vec<u8> {
+    let s = Stream::new(12, &[]);
+    (0..count as u64).flat_map(|i| (s.bits(i) as u16 & 0xbfff).to_ne_bytes()).collect()
+}
+
+/// A number below `end` at random.
+fn below(s: Stream, index: u64, end: usize) -> usize {
+    (s.uniform(index) * end as f64) as usize
+}
+
+/// An array of this shape, whose axes lie in memory in any order, in steps, from any end; and the byte offset of each of
+/// its numbers, in their order, from the start of the memory.
+fn view(s: Stream, dtype: Dtype, memory: &Arc<Vec<u8>>, size: usize, shape: &[usize]) -> (Array, Vec<usize>) {
+    let mut order: Vec<_> = (0..shape.len()).collect();
+    order.sort_by_key(|&axis| s.bits(axis as u64));
+    let mut strides = vec![0_isize; shape.len()];
+    let mut start = below(s, 50, 3) as isize;
+    let mut step = size as isize;
+    for axis in order {
+        step *= 1 + below(s, 10 + axis as u64, 2) as isize;
+        strides[axis] = step;
+        step *= shape[axis].max(1) as isize;
+        if s.bits(20 + axis as u64).is_multiple_of(3) {
+            start += strides[axis] * (shape[axis].max(1) as isize - 1);
+            strides[axis] *= -1;
+        }
+    }
+    let mut places = vec![start];
+    for (&length, &stride) in shape.iter().zip(&strides) {
+        let along = |place: isize| (0..length as isize).map(move |i| place + i * stride);
+        places = places.into_iter().flat_map(along).collect();
+    }
+    let owner: Arc<dyn Any + Send + Sync> = memory.clone();
+    // SAFETY: all places lie within the memory, which the test checks as it reads them.
+    let array = unsafe { Array::borrow(memory[start as usize..].as_ptr(), dtype, shape, &strides, owner) }.unwrap();
+    (array, places.into_iter().map(|place| place as usize).collect())
+}
+
+/// Runs a test for every element type, with bytes that are numbers of it.
+macro_rules! each_type {
+    ($memory:ident, $t:ident => $body:expr) => {{
+        let s = Stream::new(11, &[]);
+        let size = 1 << 16;
+        macro_rules! run {
+            ($type:ty, $bytes:expr) => {{
+                type $t = $type;
+                let $memory: Arc<Vec<u8>> = Arc::new($bytes);
+                $body
+            }};
+        }
+        run!(u8, (0..size).map(|i| s.bits(i) as u8).collect());
+        run!(i8, (0..size).map(|i| s.bits(i) as u8).collect());
+        run!(u16, (0..size).map(|i| s.bits(i) as u8).collect());
+        run!(i16, (0..size).map(|i| s.bits(i) as u8).collect());
+        run!(u32, (0..size).map(|i| s.bits(i) as u8).collect());
+        run!(i32, (0..size).map(|i| s.bits(i) as u8).collect());
+        run!(u64, (0..size).map(|i| s.bits(i) as u8).collect());
+        run!(i64, (0..size).map(|i| s.bits(i) as u8).collect());
+        run!(Float16, whole_halves(size as usize / 2));
+        // Such bytes make numbers of moderate size, whichever of them a number begins with.
+        run!(f32, (0..size).map(|i| 0x3b + (s.bits(i) % 5) as u8).collect());
+        run!(f64, (0..size).map(|i| 0x3b + (s.bits(i) % 5) as u8).collect());
+    }};
+}
+
+fn number<T: Element>(memory: &[u8], place: usize) -> T {
+    // SAFETY: the slice lies within the memory; any bytes are a number.
+    unsafe { memory[place..place + size_of::<T>()].as_ptr().cast::<T>().read_unaligned() }
+}
+
+#[test]
+fn rows_of_any_shape_are_read_in_any_layout() {
+    for (draw, shape) in [&[5_usize][..], &[5, 1, 3], &[4, 3, 2], &[4, 1, 1], &[3, 2, 3, 4], &[3, 2, 0, 4], &[0, 2, 3]]
+        .into_iter()
+        .cycle()
+        .take(70)
+        .enumerate()
+    {
+        let s = Stream::new(3, &[draw as u64]);
+        each_type!(memory, T => {
+            let (array, places) = view(s, T::DTYPE, &memory, size_of::<T>(), shape);
+            let width = shape[1..].iter().product::<usize>();
+            assert_eq!((array.shape(), array.rows(), array.columns()), (shape, shape[0], width));
+            let picked: Vec<u32> = (0..6 * shape[0].min(1)).map(|i| below(s, 80 + i as u64, shape[0]) as u32).collect();
+            let expected: Vec<f32> = picked
+                .iter()
+                .flat_map(|&row| &places[row as usize * width..][..width])
+                .map(|&place| number::<T>(&memory, place).narrow())
+                .collect();
+            let data = Data { numeric: Some(array.clone()), ..Data::default() };
+            let mut out = vec![-7.0; expected.len()];
+            data.gather_numeric(Rows::Index(&picked), &mut out);
+            assert_eq!(bits(&out), bits(&expected), "{shape:?} {}", T::DTYPE.name());
+            let places = places.iter().map(|&place| number::<T>(&memory, place).wide().to_bits());
+            let all = (0..shape[0]).flat_map(|row| (0..width).map(move |column| (row, column)));
+            assert!(all.map(|(row, column)| array.at(row, column).to_bits()).eq(places));
+            let Data { numeric: copy, .. } = data.detach();
+            let copy = copy.unwrap();
+            assert_eq!((copy.shape(), copy.dtype()), (shape, T::DTYPE));
+            let same = |row, column| copy.at(row, column).to_bits() == array.at(row, column).to_bits();
+            assert!((0..shape[0]).all(|row| (0..width).all(|column| same(row, column))));
+        });
+    }
+}
+
+#[test]
+fn masks_of_any_layout_hide_what_they_should() {
+    let memory: Arc<Vec<u8>> = Arc::new((0..999).map(|i| (i % 3 == 0) as u8).collect());
+    for draw in 0..20 {
+        let (mask, places) = view(Stream::new(4, &[draw]), Dtype::Bool, &memory, 1, &[4, 2, 3]);
+        let mut out = [1.0; 24];
+        mask.overwrite(Rows::Index(&[2, 0, 1, 3]), &mut out, 0.0);
+        let order = [2, 0, 1, 3].into_iter().flat_map(|row| &places[row * 6..][..6]);
+        assert!(order.map(|&place| f64::from(memory[place] == 0)).eq(out));
+    }
+}
+
+#[test]
+#[should_panic(expected = "numbers for an array of shape")]
+fn an_array_has_the_numbers_that_its_shape_says() {
+    Array::of(vec![0_u8; 8], &[usize::MAX, 2, 4]);
+}
+
+/// Offsets of so many rows at random, empty ones among them, into fewer positions than `end`.
+fn offsets(s: Stream, rows: usize, first: usize) -> Vec<i64> {
+    let lengths =
+        (0..rows as u64).map(|row| if s.bits(row).is_multiple_of(4) { 0 } else { below(s, 100 + row, 6) as i64 });
+    std::iter::once(first as i64)
+        .chain(lengths.scan(first as i64, |end, length| {
+            *end += length;
+            Some(*end)
+        }))
+        .collect()
+}
+
+/// Offsets as one of the types that they come in, in steps of two.
+fn offset_array(offsets: &[i64], wide: bool) -> Array {
+    let shape = [offsets.len()];
+    if wide {
+        let spread: Vec<i64> = offsets.iter().flat_map(|&x| [x, -1]).collect();
+        let memory = Arc::new(spread);
+        // SAFETY: every second number of the memory, which the array keeps.
+        return unsafe { Array::borrow(memory.as_ptr().cast(), Dtype::I64, &shape, &[16], memory) }.unwrap();
+    }
+    let memory: Arc<Vec<i32>> = Arc::new(offsets.iter().flat_map(|&x| [x as i32, -1]).collect());
+    // SAFETY: as above.
+    unsafe { Array::borrow(memory.as_ptr().cast(), Dtype::I32, &shape, &[8], memory) }.unwrap()
+}
+
+#[test]
+fn ragged_rows_are_laid_end_to_end() {
+    for draw in 0..40 {
+        let s = Stream::new(5, &[draw]);
+        let (rows, first) = (1 + below(s, 0, 8), below(s, 1, 3));
+        let offsets = offsets(s.part(1), rows, first);
+        let shape = [&[offsets[rows] as usize + below(s, 2, 3)][..], [&[][..], &[1], &[3], &[2, 2]][draw as usize % 4]]
+            .concat();
+        let width: usize = shape[1..].iter().product();
+        let picked: Vec<u32> = (0..7).map(|i| below(s, 200 + i, rows) as u32).collect();
+        let (from, to) = (below(s, 3, rows), rows);
+        each_type!(memory, T => {
+            let (values, places) = view(s.part(2), T::DTYPE, &memory, size_of::<T>(), &shape);
+            let field = Field::ragged(values, offset_array(&offsets, draw % 2 == 0), "`x`").unwrap();
+            let neighbours: Vec<u32> = (from as u32..to as u32).collect();
+            for (kind, order) in [(Rows::Index(&picked), &picked), (Rows::Range(from..to), &neighbours)] {
+                check_ragged::<T>(&field, &offsets, &memory, &places, kind.clone(), order);
+                let copied: Vec<usize> = places[first * width..offsets[rows] as usize * width].to_vec();
+                let moved: Vec<i64> = offsets.iter().map(|x| x - first as i64).collect();
+                check_ragged::<T>(&field.detach(), &moved, &memory, &copied, kind, order);
+            }
+        });
+    }
+}
+
+/// Compares all that is gathered of some rows with a loop over them.
+fn check_ragged<T: Element>(
+    field: &Field,
+    offsets: &[i64],
+    memory: &[u8],
+    places: &[usize],
+    rows: Rows<'_>,
+    order: &[u32],
+) {
+    let entries = field.entries();
+    let width = entries.width();
+    let (mut numbers, mut starts, mut owners) = (Vec::<T>::new(), vec![0], Vec::new());
+    for (at, &row) in order.iter().enumerate() {
+        for position in offsets[row as usize]..offsets[row as usize + 1] {
+            let place = &places[position as usize * width..][..width];
+            numbers.extend(place.iter().map(|&place| number::<T>(memory, place)));
+            owners.push(at as i32);
+        }
+        starts.push(owners.len() as i32);
+    }
+    let count = owners.len();
+    assert_eq!(entries.count(rows.clone()), count);
+    let (mut found_starts, mut found_owners) = (vec![7; order.len() + 1], vec![7; count + 2]);
+    field.offsets().unwrap().starts(rows.clone(), &mut found_starts);
+    rows_of(&found_starts, &mut found_owners, -1);
+    owners.extend([-1, -1]);
+    assert_eq!((found_starts, found_owners), (starts, owners));
+    let mut out = vec![7.0; count * width + 3];
+    entries.numbers(rows.clone(), &mut out, -7.5);
+    let narrow = numbers.iter().map(|x| x.narrow()).chain([-7.5; 3]).collect::<Vec<_>>();
+    assert_eq!(bits(&out), bits(&narrow), "{}", T::DTYPE.name());
+    let mut codes = vec![7; count * width + 1];
+    entries.codes(rows.clone(), &mut codes, NOTHING);
+    assert!(codes.into_iter().eq(numbers.iter().map(|x| x.whole() as u32).chain([NOTHING])));
+    entries.labels(Labels::Numbers { columns: width }, rows.clone(), &mut out);
+    assert!(out[..count * width].iter().zip(&narrow).all(|(x, y)| x.to_bits() == y.to_bits()));
+    assert!(out[count * width..].iter().all(|x| x.is_nan()));
+    let mut classes = vec![7; count * width + 1];
+    entries.classes(rows, &mut classes);
+    let class = |x: &T| match x.wide() {
+        wide if wide.is_nan() => -1,
+        wide if T::DTYPE.is_float() => wide as i32,
+        _ => x.whole() as i32,
+    };
+    assert!(classes.into_iter().eq(numbers.iter().map(class).chain([-1])), "{}", T::DTYPE.name());
+}
+
+/// One task of labels of positions, in rows of 2, 0, 1 and 2 positions.
+fn tagged(target: Array) -> Data {
+    let offsets = Offsets::new(Array::own(vec![1_i32, 3, 3, 4, 6], 1), target.rows(), "`y`").unwrap();
+    Data { rows: 4, offsets: vec![Some(offsets)], ..labelled(target) }
+}
+
+#[test]
+fn labels_of_positions_are_missing_where_they_are_missing_and_beyond() {
+    let mut data = tagged(Array::own(vec![9_i64, 2, -1, 0, 1, 1, 9], 1));
+    let rows = [3, 1, 0];
+    let mut classes = [7; 6];
+    data.gather_classes(0, Rows::Index(&rows), &mut classes);
+    assert_eq!(classes, [1, 1, 2, -1, -1, -1]);
+    data.masks = vec![Some(Array::own(vec![0_u8, 1, 0, 0, 0, 1, 0], 1))];
+    data.gather_classes(0, Rows::Index(&rows), &mut classes);
+    assert_eq!(classes, [1, -1, -1, -1, -1, -1]);
+    let mut copy = [7; 6];
+    data.detach().gather_classes(0, Rows::Index(&rows), &mut copy);
+    assert_eq!(copy, classes);
+    let mut values = [7.0; 5];
+    data.gather_values(0, BINARY, Rows::Range(2..4), &mut values);
+    assert!(values[0] == 0.0 && values[1] == 1.0 && values[2..].iter().all(|x| x.is_nan()));
+    assert_eq!(data.count(0, Labels::Classes(3)).unwrap(), Counts::Classes(vec![1.0, 1.0, 0.0]));
+}
+
+#[test]
+fn weights_of_rows_reach_their_positions() {
+    let mut data = tagged(Array::own(vec![0_i64; 6], 1));
+    data.weights = vec![Some(Array::own(vec![0.5_f64, 9.0, 2.0, 3.0], 1))];
+    let mut weights = [7.0; 6];
+    data.gather_weights(0, Rows::Index(&[3, 1, 0]), &mut weights);
+    assert_eq!(weights, [3.0, 3.0, 0.5, 0.5, 0.0, 0.0]);
+    data.gather_weights(0, Rows::Range(0..4), &mut weights);
+    assert_eq!(weights, [0.5, 0.5, 2.0, 3.0, 3.0, 0.0]);
+}
+
+/// What is said of offsets into five positions.
+fn said_of_offsets(array: Array) -> String {
+    Offsets::new(array, 5, "`tokens`").map_or_else(|error| error.to_string(), |_| "nothing".to_owned())
+}
+
+#[test]
+fn wrong_offsets_are_named() {
+    assert_eq!(said_of_offsets(Array::own(vec![0_i32, 2, 2, 5], 1)), "nothing");
+    assert_eq!(said_of_offsets(Array::own(vec![3_i64], 1)), "nothing");
+    let form = "the offsets of `tokens` should be int32 or int64 of shape [rows + 1]; got";
+    assert_eq!(said_of_offsets(Array::own(vec![0.0, 2.0], 1)), format!("{form} float64 of shape [2]"));
+    assert_eq!(said_of_offsets(Array::own(vec![0_i64; 4], 2)), format!("{form} int64 of shape [2, 2]"));
+    assert_eq!(said_of_offsets(Array::own(Vec::<i64>::new(), 1)), format!("{form} int64 of shape [0]"));
+    let down = "the offsets of `tokens` should not go down; got 2 after 3 at 2";
+    assert_eq!(said_of_offsets(Array::own(vec![0_i32, 3, 2, 5], 1)), down);
+    let outside = |got: &str| format!("the offsets of `tokens` should lie within its 5 positions; got {got}");
+    assert_eq!(said_of_offsets(Array::own(vec![-1_i32, 3], 1)), outside("-1 at 0"));
+    assert_eq!(said_of_offsets(Array::own(vec![0_i64, 3, 1 << 40], 1)), outside("1099511627776 at 2"));
+}
+
+#[test]
+#[should_panic(expected = "rows outside of")]
+fn offsets_that_change_behind_our_back_lead_nowhere() {
+    let memory = Arc::new([std::sync::atomic::AtomicI64::new(0), std::sync::atomic::AtomicI64::new(3)]);
+    // SAFETY: two numbers of the memory, which the array keeps.
+    let borrowed = unsafe { Array::borrow(memory.as_ptr().cast(), Dtype::I64, &[2], &[8], memory.clone()) }.unwrap();
+    let field = Field::ragged(Array::own(vec![1.0_f32; 3], 1), borrowed, "`x`").unwrap();
+    memory[1].store(4, std::sync::atomic::Ordering::Relaxed);
+    field.entries().numbers(Rows::Range(0..1), &mut [0.0; 4], 0.0);
+}
+
+/// A field of rows of 2, 0, 1 and 2 positions, and one position before and after them.
+fn ragged<T: Element + Send + Sync + 'static>(values: Vec<T>, shape: &[usize]) -> Field {
+    Field::ragged(Array::of(values, shape), Array::own(vec![1_i64, 3, 3, 4, 6], 1), "`x`").unwrap()
+}
+
+#[test]
+fn wrong_numbers_of_fields_are_named() {
+    let said = |field: &Field, along, shape: &[usize]| match field.check_numbers("`x`", 4, along, shape) {
+        Ok(()) => "nothing".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let flat = ragged(vec![f64::NAN, 0.0, 1.0, 2.0, f64::INFINITY, 0.0, f64::NAN], &[7]);
+    let finite = "`x` should hold finite numbers; got";
+    assert_eq!(said(&flat, Along::Positions, &[]), format!("{finite} inf at row 3, position 0"));
+    let mut wide = vec![0.0_f32; 14];
+    assert_eq!(said(&ragged(wide.clone(), &[7, 2]), Along::Positions, &[2]), "nothing");
+    wide[5] = f32::NAN;
+    assert_eq!(
+        said(&ragged(wide, &[7, 2]), Along::Positions, &[2]),
+        format!("{finite} NaN at row 0, position 1, column 1")
+    );
+    let mut images = vec![Float16(0); 48];
+    let plain = |images: &Vec<Float16>| Field::plain(Array::of(images.clone(), &[4, 3, 2, 2]));
+    assert_eq!(said(&plain(&images), Along::Rows, &[3, 2, 2]), "nothing");
+    images[12 + 6] = Float16(0x7c00);
+    assert_eq!(said(&plain(&images), Along::Rows, &[3, 2, 2]), format!("{finite} inf at row 1, index [1, 1, 0]"));
+    let shape = "`x` should have shape [4, 3, 4]; got [4, 3, 2, 2]";
+    assert_eq!(said(&plain(&images), Along::Rows, &[3, 4]), shape);
+    assert_eq!(
+        said(&plain(&images), Along::Positions, &[]),
+        "`x` should have positions in each row, and offsets; got an entry a row, of shape [4, 3, 2, 2]"
+    );
+    let rows = "`x` should have an entry a row; got positions in each row";
+    assert_eq!(said(&flat, Along::Rows, &[]), rows);
+    assert_eq!(
+        said(&ragged(vec![0_u8; 7], &[7]), Along::Positions, &[2]),
+        "`x` should have shape [positions, 2]; got [7]"
+    );
+    assert_eq!(said(&ragged(vec![0_u8; 7], &[7, 1]), Along::Positions, &[]), "nothing");
+    let short = Field::ragged(Array::own(vec![0_u8; 7], 1), Array::own(vec![0_i32, 7], 1), "`x`").unwrap();
+    assert_eq!(said(&short, Along::Positions, &[]), "`x` should have 4 rows; got 1");
+}
+
+#[test]
+fn wrong_codes_and_labels_of_positions_are_named() {
+    let codes = Codes { count: 5, gaps: false };
+    let said = |field: Field, shape: &[usize]| match field.check_codes("`tokens`", 4, Along::Positions, shape, codes) {
+        Ok(()) => "nothing".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    // What lies before the first row and behind the last one does not count.
+    assert_eq!(said(ragged(vec![99_i64, 0, 1, 2, 3, 4, -99], &[7]), &[]), "nothing");
+    let text = "`tokens` should hold codes 0..5";
+    let wrong = ragged(vec![99_i64, 0, 1, 2, 3, 5, -99], &[7]);
+    assert_eq!(said(wrong, &[]), format!("{text}; got 5 at row 3, position 1"));
+    let wide = ragged(vec![0_i32, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[7, 2]);
+    assert_eq!(said(wide, &[2]), format!("{text} in column 1; got -1 at row 0, position 0"));
+
+    let said = |labels, data: Data| match data.check(&no_inputs(), &[("a".to_owned(), labels)], true) {
+        Ok(doubts) => doubts.first().map_or("nothing".to_owned(), Clone::clone),
+        Err(error) => error.to_string(),
+    };
+    let classes = |x: i64| tagged(Array::own(vec![99, 2, -1, x, 1, 1, 99], 1));
+    assert_eq!(said(Labels::Classes(3), classes(0)), "nothing");
+    let task = "the targets of task `a`";
+    let wanted = format!("{task} should be classes 0..3, or -1 or NaN where missing");
+    assert_eq!(said(Labels::Classes(3), classes(-2)), format!("{wanted}; got -2 at row 2, position 0"));
+    let pairs = || tagged(Array::own(vec![0_i8; 14], 2));
+    assert_eq!(said(Labels::Numbers { columns: 2 }, pairs()), "nothing");
+    assert_eq!(said(NUMBERS, pairs()), format!("{task} should have shape [7, 1]; got [7, 2]"));
+    let rows = Data { rows: 5, ..classes(0) };
+    assert_eq!(said(Labels::Classes(3), rows), format!("{task} should have 5 rows; got 4"));
+    let short = Data { targets: vec![Some(Array::own(vec![0_i64; 5], 1))], ..classes(0) };
+    assert_eq!(
+        said(Labels::Classes(3), short),
+        format!("the offsets of {task} should lie within its 5 positions; got 6 at 4")
+    );
+    let field = Data { fields: vec![("words".to_owned(), Field::plain(Array::own(vec![0_i8; 3], 1)))], ..classes(0) };
+    assert_eq!(said(Labels::Classes(3), field), "`words` should have 4 rows; got 3");
+}
+
+fn no_inputs() -> Inputs {
+    Inputs { numeric: 0, categorical: Vec::new() }
+}
+
+#[test]
+fn fields_of_the_same_positions_are_as_long_in_each_row() {
+    let of = |offsets: Vec<i32>| Offsets::new(Array::own(offsets, 1), 9, "`x`").unwrap();
+    let said = |one: Vec<i32>, other: Vec<i32>| match check_lengths("the tags", &of(one), "`tokens`", &of(other)) {
+        Ok(()) => "nothing".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(said(vec![0, 2, 2, 5], vec![3, 5, 5, 8]), "nothing");
+    let text = "the tags should have 2 positions in row 0, as `tokens`; got 1";
+    assert_eq!(said(vec![0, 1, 3], vec![0, 2, 3]), text);
+    assert_eq!(said(vec![0, 1, 3], vec![0, 2]), "the tags should have 1 rows, as `tokens`; got 2");
 }

@@ -1,7 +1,8 @@
 //! Every check of rows at the door: what is wrong with which argument.
 
-use super::array::{Array, Dtype, Element};
-use super::{Data, of};
+use super::array::Element;
+use super::check_field::check_shape;
+use super::{Data, Entries, of};
 use crate::bail;
 use crate::error::Result;
 use crate::input::{Codes, Inputs};
@@ -23,9 +24,16 @@ impl Data {
         if self.rows > u32::MAX as usize {
             bail!("{} has {} rows; at most {} are possible", self.name(0, "`x`"), self.rows, u32::MAX);
         }
-        for (what, given) in [("targets", &self.targets), ("masks", &self.masks), ("row weights", &self.weights)] {
-            if given.len() > tasks.len() {
-                bail!("{what} should be one a task, {} in all; got {}", tasks.len(), given.len());
+        let arrays = [("targets", &self.targets), ("masks", &self.masks), ("row weights", &self.weights)];
+        let counts = arrays.map(|(what, given)| (what, given.len()));
+        for (what, given) in counts.into_iter().chain([("offsets", self.offsets.len())]) {
+            if given > tasks.len() {
+                bail!("{what} should be one a task, {} in all; got {given}", tasks.len());
+            }
+        }
+        for (name, field) in &self.fields {
+            if field.rows() != self.rows {
+                bail!("`{name}` should have {} rows; got {}", self.rows, field.rows());
             }
         }
         self.check_numeric(inputs.numeric)?;
@@ -46,24 +54,6 @@ impl Data {
         self.names.get(index).filter(|name| !name.is_empty()).map_or_else(|| default.to_owned(), Clone::clone)
     }
 
-    fn shape(&self, name: &str, array: &Array, columns: Option<usize>) -> Result<()> {
-        let fits = match columns {
-            Some(columns) => {
-                array.columns() == columns && array.rows() == self.rows && (array.shape().len() == 2 || columns == 1)
-            }
-            None => array.shape() == [self.rows],
-        };
-        if !fits {
-            let wanted = columns.map_or(format!("[{}]", self.rows), |columns| format!("[{}, {columns}]", self.rows));
-            let got = array.shape();
-            if columns == Some(got[0]) && got.len() == 1 {
-                bail!("{name} should have shape [rows, {}]; got {got:?}: one row is [1, {0}]", got[0]);
-            }
-            bail!("{name} should have shape {wanted}; got {got:?}");
-        }
-        Ok(())
-    }
-
     fn check_numeric(&self, width: usize) -> Result<()> {
         let name = self.name(0, "`x`");
         let Some(array) = &self.numeric else {
@@ -72,15 +62,8 @@ impl Data {
             }
             return Ok(());
         };
-        self.shape(&name, array, Some(width))?;
-        if !matches!(array.dtype(), Dtype::F32 | Dtype::F64) {
-            return Ok(());
-        }
-        // What is finite as f64 may still overflow f32, in which the network computes.
-        match array.find(|row, column, x| (!(x as f32).is_finite()).then_some((row, column, x))) {
-            Some((row, column, x)) => bail!("{name} should hold finite numbers; got {x} at row {row}, column {column}"),
-            None => Ok(()),
-        }
+        check_shape(&name, array, self.rows, Some(width))?;
+        Entries::of(array).check_numbers(&name)
     }
 
     fn check_codes(&self, columns: &[Codes]) -> Result<()> {
@@ -91,37 +74,29 @@ impl Data {
             }
             return Ok(());
         };
-        self.shape(&name, array, Some(columns.len()))?;
-        if array.holds_codes(columns) {
-            return Ok(());
-        }
-        let wrong = array.find(|row, column, x| (!columns[column].holds(x)).then_some((row, column, x)));
-        if let Some((row, column, x)) = wrong {
-            let Codes { count, gaps } = columns[column];
-            let or = if gaps { ", or -1 for none," } else { "" };
-            bail!("{name} should hold codes 0..{count}{or} in column {column}; got {x} at row {row}");
-        }
-        Ok(())
+        check_shape(&name, array, self.rows, Some(columns.len()))?;
+        Entries::of(array).check_codes(&name, columns)
     }
 
     /// Checks a task's targets and mask; gives whether there is any label.
     fn check_targets(&self, task: usize, name: &str, labels: Labels, doubts: &mut Vec<String>) -> Result<bool> {
         let called = self.name(2 + task, &format!("the targets of task `{name}`"));
-        let Some(array) = of(&self.targets, task) else { return Ok(false) };
+        let Some(targets) = self.targets(task) else { return Ok(false) };
+        let array = targets.values;
         let flat = array.shape().len() == 1;
-        self.shape(&called, array, labels.columns().filter(|&columns| columns > 1 || !flat))?;
-        let mask = of(&self.masks, task);
-        if let Some(mask) = mask.filter(|mask| mask.shape() != array.shape()) {
+        let entries = targets.check_rows(&called, self.rows)?;
+        check_shape(&called, array, entries, labels.columns().filter(|&columns| columns > 1 || !flat))?;
+        if let Some(mask) = targets.mask.filter(|mask| mask.shape() != array.shape()) {
             bail!("the mask of {called} should have shape {:?}; got {:?}", array.shape(), mask.shape());
         }
         let mut seen = Seen::default();
-        let wrong = array.find(|row, column, x| {
-            let hidden = mask.is_some_and(|mask| mask.at(row, column) != 0.0);
-            (!hidden && !seen.fits(labels, x)).then_some((row, x))
+        let wrong = targets.find(|entry, column, x| {
+            let hidden = targets.mask.is_some_and(|mask| mask.at(entry, column) != 0.0);
+            (!hidden && !seen.fits(labels, x)).then_some((entry, x))
         });
-        if let Some((row, x)) = wrong {
+        if let Some((entry, x)) = wrong {
             let advice = counted_from_one(labels, x);
-            bail!("{called} should be {}; got {x} at row {row}{advice}", labels.words());
+            bail!("{called} should be {}; got {x} at {}{advice}", labels.words(), targets.place(entry));
         }
         if labels.kind() == Kind::Binary && seen.minus_one && seen.one && !seen.zero {
             doubts.push(format!(
@@ -135,8 +110,8 @@ impl Data {
     fn check_weights(&self, task: usize, tasks: usize, name: &str) -> Result<()> {
         let called = self.name(2 + tasks + task, &format!("the row weights of task `{name}`"));
         let Some(array) = of(&self.weights, task) else { return Ok(()) };
-        self.shape(&called, array, None)?;
-        match array.find(|row, _, x| (!(x >= 0.0 && (x as f32).is_finite())).then_some((row, x))) {
+        check_shape(&called, array, self.rows, None)?;
+        match array.find(0..self.rows, |row, _, x| (!(x >= 0.0 && (x as f32).is_finite())).then_some((row, x))) {
             Some((row, x)) => bail!("{called} should be finite and at least 0; got {x} at row {row}"),
             None => Ok(()),
         }

@@ -2,16 +2,23 @@
 
 pub mod array;
 mod check;
+mod check_field;
+mod field;
+pub mod float16;
 mod mix;
 mod order;
+mod ragged;
 mod rows;
 
 use crate::error::Result;
 use crate::label::{Counts, Labels, Targets};
 
-use array::{Array, Dtype, Element, with_dtype};
+use array::Array;
+pub use check_field::check_lengths;
+pub use field::{Along, Entries, Field};
 pub use mix::Mix;
 pub use order::{Order, Pace};
+pub use ragged::{Offsets, rows_of};
 pub use rows::Rows;
 
 /// Features, targets and row weights of the same rows.
@@ -23,18 +30,19 @@ pub struct Data {
     pub numeric: Option<Array>,
     /// `[rows, columns]` of codes.
     pub categorical: Option<Array>,
-    /// Of each task `[rows]` or `[rows, outputs]`; none if it has no labels here.
+    /// Inputs beside these, by name.
+    pub fields: Vec<(String, Field)>,
+    /// Of each task `[rows]` or `[rows, outputs]`; none if it has no labels here. With offsets `[positions]` or
+    /// `[positions, outputs]`.
     pub targets: Vec<Option<Array>>,
+    /// Of each task whose labels are of positions, where those of each row lie.
+    pub offsets: Vec<Option<Offsets>>,
     /// Of each task, true where a label is missing; shaped as the target.
     pub masks: Vec<Option<Array>>,
     /// Of each task `[rows]`.
     pub weights: Vec<Option<Array>>,
     /// What errors call the numeric features, the categorical ones, then each task's targets and weights.
     pub names: Vec<String>,
-}
-
-fn detach_each(arrays: &[Option<Array>]) -> Vec<Option<Array>> {
-    arrays.iter().map(|array| array.as_ref().map(Array::detach)).collect()
 }
 
 impl Data {
@@ -49,11 +57,27 @@ impl Data {
             rows: self.rows,
             numeric: self.numeric.as_ref().map(Array::detach),
             categorical: self.categorical.as_ref().map(Array::detach),
-            targets: detach_each(&self.targets),
-            masks: detach_each(&self.masks),
-            weights: detach_each(&self.weights),
+            fields: self.fields.iter().map(|(name, field)| (name.clone(), field.detach())).collect(),
+            targets: self.detach_entries(&self.targets),
+            offsets: self.offsets.iter().map(|offsets| offsets.as_ref().map(Offsets::detach)).collect(),
+            masks: self.detach_entries(&self.masks),
+            weights: self.weights.iter().map(|array| array.as_ref().map(Array::detach)).collect(),
             names: self.names.clone(),
         }
+    }
+
+    /// A copy of each task's targets or masks, as far as its rows have entries.
+    fn detach_entries(&self, arrays: &[Option<Array>]) -> Vec<Option<Array>> {
+        let detach = |(task, array): (usize, &Option<Array>)| {
+            let array = array.as_ref()?;
+            Some(of(&self.offsets, task).map_or_else(|| array.detach(), |offsets| array.detach_rows(offsets.all())))
+        };
+        arrays.iter().enumerate().map(detach).collect()
+    }
+
+    /// The input of a name.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|(known, _)| known == name).map(|(_, field)| field)
     }
 
     /// Whether a task has labels here.
@@ -66,48 +90,46 @@ impl Data {
         of(&self.weights, task).is_some()
     }
 
+    /// A task's targets, if it has labels here.
+    pub fn targets(&self, task: usize) -> Option<Entries<'_>> {
+        let values = of(&self.targets, task)?;
+        Some(Entries { values, offsets: of(&self.offsets, task), mask: of(&self.masks, task) })
+    }
+
     /// Numeric features of some rows, `[rows, numeric]`.
     pub fn gather_numeric(&self, rows: Rows<'_>, out: &mut [f32]) {
         if let Some(array) = &self.numeric {
-            narrow(array, rows, out);
+            Entries::of(array).numbers(rows, out, 0.0);
         }
     }
 
     /// Codes of some rows, `[rows, columns]`; -1 becomes [`NOTHING`](crate::input::NOTHING).
     pub fn gather_codes(&self, rows: Rows<'_>, out: &mut [u32]) {
         if let Some(array) = &self.categorical {
-            // A cast from a float to a whole number without sign would make 0 of -1, which stands for nothing.
-            with_dtype!(array.dtype(), T => array.gather(rows, out, |x: T| x as i64 as u32));
+            Entries::of(array).codes(rows, out, 0);
         }
     }
 
-    /// Class indices of some rows, `[rows]`, -1 where missing.
+    /// Class indices of some rows, `[entries]`, -1 where missing.
     pub fn gather_classes(&self, task: usize, rows: Rows<'_>, out: &mut [i32]) {
-        let Some(array) = of(&self.targets, task) else { return };
-        // NaN becomes 0 when cast: floats say themselves what is missing.
-        let class = |x: f64| if x.is_nan() { -1 } else { x as i32 };
-        match array.dtype() {
-            Dtype::F32 => array.gather(rows.clone(), out, |x: f32| class(x.wide())),
-            Dtype::F64 => array.gather(rows.clone(), out, class),
-            dtype => with_dtype!(dtype, T => array.gather(rows.clone(), out, |x: T| x as i32)),
+        if let Some(targets) = self.targets(task) {
+            targets.classes(rows, out);
         }
-        self.mask(task, rows, out, -1);
     }
 
-    /// Numbers of some rows, `[rows, outputs]`, NaN where missing; `labels` says whether -1 is missing too.
+    /// Numbers of some rows, `[entries, outputs]`, NaN where missing; `labels` says whether -1 is missing too.
     pub fn gather_values(&self, task: usize, labels: Labels, rows: Rows<'_>, out: &mut [f32]) {
-        let Some(array) = of(&self.targets, task) else { return };
-        narrow(array, rows.clone(), out);
-        if labels.minus_one_is_missing() {
-            out.iter_mut().filter(|x| **x == -1.0).for_each(|x| *x = f32::NAN);
+        if let Some(targets) = self.targets(task) {
+            targets.labels(labels, rows, out);
         }
-        self.mask(task, rows, out, f32::NAN);
     }
 
-    /// Row weights of some rows, `[rows]`.
+    /// Row weights of some rows, `[entries]`: each entry of a task's targets has its row's.
     pub fn gather_weights(&self, task: usize, rows: Rows<'_>, out: &mut [f32]) {
-        if let Some(array) = of(&self.weights, task) {
-            narrow(array, rows, out);
+        let Some(weights) = of(&self.weights, task) else { return };
+        match self.targets(task) {
+            Some(targets) => targets.repeat(weights, rows, out, 0.0),
+            None => Entries::of(weights).numbers(rows, out, 0.0),
         }
     }
 
@@ -117,38 +139,27 @@ impl Data {
     /// A task without labels here.
     pub fn count(&self, task: usize, labels: Labels) -> Result<Counts> {
         let mut counts = Counts::new(labels);
-        if !self.has_targets(task) {
+        let Some(targets) = self.targets(task) else {
             crate::bail!("class weights cannot be balanced without labels of task {task}");
-        }
+        };
+        let all = Rows::Range(0..self.rows);
+        let entries = targets.count(all.clone());
         match labels.columns() {
             None => {
-                let mut classes = vec![-1; self.rows];
-                self.gather_classes(task, Rows::Range(0..self.rows), &mut classes);
+                let mut classes = vec![-1; entries];
+                targets.classes(all, &mut classes);
                 counts.add(Targets::Classes(&classes));
             }
             Some(columns) => {
-                let mut values = vec![f32::NAN; self.rows * columns];
-                self.gather_values(task, labels, Rows::Range(0..self.rows), &mut values);
+                let mut values = vec![f32::NAN; entries * columns];
+                targets.labels(labels, all, &mut values);
                 counts.add(Targets::Values(&values));
             }
         }
         Ok(counts)
     }
-
-    /// Overwrites what a mask declares missing.
-    fn mask<O: Copy>(&self, task: usize, rows: Rows<'_>, out: &mut [O], missing: O) {
-        let Some(mask) = of(&self.masks, task) else { return };
-        mask.overwrite(rows, out, missing);
-    }
 }
 
-fn of(arrays: &[Option<Array>], task: usize) -> Option<&Array> {
-    arrays.get(task)?.as_ref()
-}
-
-fn narrow(array: &Array, rows: Rows<'_>, out: &mut [f32]) {
-    if array.is_plain() {
-        return array.copy(rows, out);
-    }
-    with_dtype!(array.dtype(), T => array.gather(rows, out, |x: T| x.narrow()));
+fn of<T>(each: &[Option<T>], task: usize) -> Option<&T> {
+    each.get(task)?.as_ref()
 }

@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 _Array = np.ndarray[Any, Any]
+#: Values of rows; or of their positions, with offsets `[rows + 1]`.
+_Entries = _Array | tuple[_Array, _Array]
 _Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]
 _Bytes = npt.NDArray[np.uint8]
@@ -74,12 +76,15 @@ class Data:
         *,
         numeric: _Array | None = None,
         categorical: _Array | None = None,
-        targets: Sequence[_Array | None] = ...,
+        targets: Sequence[_Entries | None] = ...,
+        fields: Sequence[tuple[str, _Entries]] = ...,
         masks: Sequence[_Array | None] = ...,
         weights: Sequence[_Array | None] = ...,
         names: Sequence[str] = ...,
     ) -> Data: ...
     def __len__(self) -> int: ...
+    def entries(self, name: str, rows: Sequence[int]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        """The numbers of one of the `fields` in some rows, one entry after the other, and where each row's start."""
 
 @final
 class Mix:

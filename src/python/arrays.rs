@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 use crate::data::array::{Array, Dtype};
 
-/// Borrows a NumPy array of one or two dimensions, keeping it alive; nothing is copied.
+/// Borrows a NumPy array of one or more dimensions, keeping it alive; nothing is copied.
 pub fn borrow(array: &Bound<'_, PyUntypedArray>, name: &str) -> PyResult<Array> {
     let Some(dtype) = dtype(array) else {
         return Err(PyTypeError::new_err(format!("{name} should hold numbers; got dtype {}", array.dtype())));
@@ -24,8 +24,7 @@ pub fn borrow(array: &Bound<'_, PyUntypedArray>, name: &str) -> PyResult<Array> 
         let address = (*array.as_array_ptr()).fields.data as *const u8;
         Array::borrow(address, dtype, &shape, &strides, Arc::new(array.clone().unbind()))
     };
-    borrowed
-        .ok_or_else(|| PyValueError::new_err(format!("{name} should have one or two dimensions; got shape {shape:?}")))
+    borrowed.ok_or_else(|| PyValueError::new_err(format!("{name} should have rows; got shape {shape:?}")))
 }
 
 fn dtype(array: &Bound<'_, PyUntypedArray>) -> Option<Dtype> {
@@ -43,6 +42,7 @@ fn dtype(array: &Bound<'_, PyUntypedArray>) -> Option<Dtype> {
         (b'u', 2) => Dtype::U16,
         (b'u', 4) => Dtype::U32,
         (b'u', 8) => Dtype::U64,
+        (b'f', 2) => Dtype::F16,
         (b'f', 4) => Dtype::F32,
         (b'f', 8) => Dtype::F64,
         _ => return None,

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use numpy::{PyArray1, PyUntypedArray};
-use pyo3::exceptions::PyValueError;
+use numpy::{PyArray1, PyArrayDyn, PyUntypedArray};
+use pyo3::exceptions::{PyIndexError, PyKeyError, PyValueError};
 use pyo3::prelude::*;
 
-use super::arrays::borrow;
+use super::arrays::{borrow, give};
 use super::door::{self, Shared};
 use crate::data::array::Array;
-use crate::data::{Data, Mix, Order, Pace};
+use crate::data::{Data, Field, Mix, Offsets, Order, Pace, Rows};
 use crate::error::Result;
 use crate::model::Model;
 
@@ -24,17 +24,48 @@ pub struct PyData {
 }
 
 type Checked = (Weak<Shared>, bool, Vec<String>);
+/// Numbers of entries, and where each row's start.
+type Numbers<'py> = (Bound<'py, PyArrayDyn<f32>>, Bound<'py, PyArray1<i32>>);
 type Given<'py> = Vec<Option<Bound<'py, PyUntypedArray>>>;
+
+/// Values of rows; or of their positions, with offsets `[rows + 1]`.
+#[derive(FromPyObject)]
+enum Entries<'py> {
+    Ragged(Bound<'py, PyUntypedArray>, Bound<'py, PyUntypedArray>),
+    #[pyo3(transparent)]
+    Plain(Bound<'py, PyUntypedArray>),
+}
+
+impl Entries<'_> {
+    fn field(&self, name: &str) -> PyResult<Field> {
+        match self {
+            Self::Plain(values) => Ok(Field::plain(borrow(values, name)?)),
+            Self::Ragged(values, starts) => {
+                let offsets = borrow(starts, &format!("the offsets of {name}"))?;
+                let values = borrow(values, name)?;
+                door::run(starts.py(), || Field::ragged(values, offsets, name))
+            }
+        }
+    }
+}
+
+/// Values and offsets of each task apart.
+fn parts(fields: Vec<Option<Field>>) -> (Vec<Option<Array>>, Vec<Option<Offsets>>) {
+    let each = fields.into_iter().map(|field| field.map(Field::parts));
+    each.map(|parts| parts.map_or((None, None), |(values, offsets)| (Some(values), offsets))).unzip()
+}
 
 #[pymethods]
 impl PyData {
     #[new]
-    #[pyo3(signature = (rows, *, numeric=None, categorical=None, targets=Vec::new(), masks=Vec::new(), weights=Vec::new(), names=Vec::new()))]
+    #[pyo3(signature = (rows, *, numeric=None, categorical=None, targets=Vec::new(), fields=Vec::new(), masks=Vec::new(), weights=Vec::new(), names=Vec::new()))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         rows: usize,
         numeric: Option<Bound<'_, PyUntypedArray>>,
         categorical: Option<Bound<'_, PyUntypedArray>>,
-        targets: Given<'_>,
+        targets: Vec<Option<Entries<'_>>>,
+        fields: Vec<(String, Entries<'_>)>,
         masks: Given<'_>,
         weights: Given<'_>,
         names: Vec<String>,
@@ -50,11 +81,21 @@ impl PyData {
             arrays.into_iter().enumerate().map(|(j, array)| one(array, first + j, &format!("{what} {j}"))).collect()
         };
         let first_weight = 2 + targets.len();
+        let target = |(j, entries): (usize, Option<Entries<'_>>)| {
+            entries.map(|entries| entries.field(&name(2 + j, &format!("targets {j}")))).transpose()
+        };
+        let (targets, offsets) = parts(targets.into_iter().enumerate().map(target).collect::<PyResult<_>>()?);
+        let field = |(name, entries): (String, Entries<'_>)| {
+            let field = entries.field(&format!("`{name}`"))?;
+            Ok((name, field))
+        };
         let data = Data {
             rows,
             numeric: one(numeric, 0, "`x`")?,
             categorical: one(categorical, 1, "the categorical features")?,
-            targets: all(targets, 2, "targets")?,
+            fields: fields.into_iter().map(field).collect::<PyResult<_>>()?,
+            targets,
+            offsets,
             masks: all(masks, 2, "mask")?,
             weights: all(weights, first_weight, "row weights")?,
             names,
@@ -68,6 +109,25 @@ impl PyData {
 
     fn __repr__(&self) -> String {
         format!("Data({} rows)", self.data.rows)
+    }
+
+    /// The numbers of one of the `fields` in some rows, one entry after the other, and where each row's start.
+    fn entries<'py>(&self, py: Python<'py>, name: &str, rows: Vec<u32>) -> PyResult<Numbers<'py>> {
+        let field = self.data.field(name).ok_or_else(|| PyKeyError::new_err(name.to_owned()))?;
+        let rows = Rows::Index(&rows);
+        if !rows.lie_within(field.rows()) {
+            return Err(PyIndexError::new_err(format!("rows should be below {}", field.rows())));
+        }
+        let entries = field.entries();
+        let count = entries.count(rows.clone());
+        let mut values = vec![0.0; count * entries.width()];
+        entries.numbers(rows.clone(), &mut values, 0.0);
+        let mut starts: Vec<i32> = (0..=rows.len() as i32).collect();
+        if let Some(offsets) = field.offsets() {
+            offsets.starts(rows, &mut starts);
+        }
+        let shape = [&[count], entries.shape()].concat();
+        Ok((give(py, values, &shape)?, PyArray1::from_vec(py, starts)))
     }
 }
 

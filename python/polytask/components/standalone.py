@@ -110,8 +110,8 @@ class Weighting(Component):
 def _numbers(value: Any, name: str, missing: bool = False) -> np.ndarray:
     """The array as the core reads it; where it is masked, its numbers are missing."""
     array, mask = arrays.to_numpy(value, f"`{name}`")
-    if array.dtype.kind != "f":
-        array = array.astype(np.float64)
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
     if mask is None or not mask.any():
         return array
     if not missing:

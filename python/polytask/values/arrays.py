@@ -8,7 +8,7 @@ import torch
 from . import frames
 
 #: Types that the core reads as they are.
-_READ = {np.dtype(name) for name in ("bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")}
+_READ = {np.dtype(name) for name in ("bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")}
 
 
 def to_numpy(value: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -19,9 +19,18 @@ def to_numpy(value: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         ValueError: rows of different lengths.
     """
     array, mask = unwrap(value, name)
+    return numeric(array, name), mask
+
+
+def numeric(array: np.ndarray, name: str) -> np.ndarray:
+    """An array of numbers as the core reads it.
+
+    Raises:
+        TypeError: no numbers in it.
+    """
     if array.dtype.kind in "OSUTMmcV" and not _is_brain_float(array):
         refuse(array, name)
-    return readable(array), mask
+    return readable(array)
 
 
 def single(value: Any, name: str) -> np.ndarray:
@@ -91,7 +100,7 @@ def _tensor(tensor: torch.Tensor, name: str) -> np.ndarray:
     if tensor.is_complex():
         raise TypeError(f"{name} should hold numbers that are real; got {tensor.dtype}")
     tensor = tensor.detach().cpu().resolve_neg()
-    if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
+    if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
         tensor = tensor.float()
     return tensor.numpy()
 

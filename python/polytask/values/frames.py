@@ -11,24 +11,30 @@ from . import measures, tables
 from .tables import Table
 
 
+def is_of(value: Any, library: str, *kinds: str) -> bool:
+    """Whether it is one of a library's kinds of objects; the library is not imported for it."""
+    module = sys.modules.get(library)
+    return module is not None and isinstance(value, tuple(getattr(module, kind) for kind in kinds))
+
+
 def is_frame(value: Any) -> bool:
     """Whether it is a frame of pandas or polars, or a table of ours."""
-    return isinstance(value, Table) or _is(value, "pandas", "DataFrame") or _is(value, "polars", "DataFrame")
+    return isinstance(value, Table) or is_of(value, "pandas", "DataFrame") or is_of(value, "polars", "DataFrame")
 
 
 def is_series(value: Any) -> bool:
     """Whether it is a pandas or polars column."""
-    return any(_is(value, "pandas", kind) for kind in ("Series", "Index")) or _is(value, "polars", "Series")
+    return is_of(value, "pandas", "Series", "Index") or is_of(value, "polars", "Series")
 
 
 def is_lazy(value: Any) -> bool:
     """Whether it is a polars frame that was not computed yet."""
-    return _is(value, "polars", "LazyFrame")
+    return is_of(value, "polars", "LazyFrame")
 
 
 def is_row(value: Any, columns: Sequence[Any]) -> bool:
     """Whether it is a pandas series that is one row with these columns."""
-    return bool(columns) and _is(value, "pandas", "Series") and all(name in value.index for name in columns)
+    return bool(columns) and is_of(value, "pandas", "Series") and all(name in value.index for name in columns)
 
 
 def are_records(value: Any) -> bool:
@@ -50,11 +56,6 @@ def framed(value: Any) -> Any:
     return Table.of_columns(value) if isinstance(value, Mapping) and value else value
 
 
-def _is(value: Any, library: str, kind: str) -> bool:
-    module = sys.modules.get(library)
-    return module is not None and isinstance(value, getattr(module, kind))
-
-
 def names(frame: Any) -> list[str]:
     """The names of its columns, strings or whole numbers.
 
@@ -74,10 +75,15 @@ def column(frame: Any, name: str, argument: str) -> np.ndarray:
     Raises:
         ValueError: there is no such column, or several.
     """
-    return values(_series(frame, name, argument))
+    return values(stored(frame, name, argument))
 
 
-def _series(frame: Any, name: str, argument: str) -> Any:
+def stored(frame: Any, name: str, argument: str) -> Any:
+    """One column as the frame holds it.
+
+    Raises:
+        ValueError: there is no such column, or several.
+    """
     have = names(frame)
     if have.count(name) != 1:
         problem = "has no column" if name not in have else "has several columns"
@@ -92,10 +98,10 @@ def cells(frame: Any, name: str, argument: str) -> list[Any]:
     Raises:
         ValueError: there is no such column, or several.
     """
-    series = _series(frame, name, argument)
+    series = stored(frame, name, argument)
     if isinstance(frame, Table):
         return list(values(series))
-    return list(series.to_list() if _is(series, "polars", "Series") else series.tolist())
+    return list(series.to_list() if is_of(series, "polars", "Series") else series.tolist())
 
 
 def matrix(frame: Any, columns: Sequence[str], argument: str) -> np.ndarray:
@@ -134,7 +140,7 @@ def kind(series: Any) -> str:
 
 def values(series: Any) -> np.ndarray:
     """A column's values."""
-    if _is(series, "polars", "Series"):
+    if is_of(series, "polars", "Series"):
         numeric = series.dtype.is_numeric() or str(series.dtype).startswith(("Date", "Duration"))
         numeric = numeric or (str(series.dtype) == "Boolean" and series.null_count() == 0)
         if series.dtype.is_decimal() or "128" in str(series.dtype):  # what NumPy has no type for

@@ -674,6 +674,8 @@ fn wrong_codes_and_labels_of_positions_are_named() {
     let text = "`tokens` should hold codes 0..5";
     let wrong = ragged(vec![99_i64, 0, 1, 2, 3, 5, -99], &[7]);
     assert_eq!(said(wrong, &[]), format!("{text}; got 5 at row 3, position 1"));
+    let none = Field::plain(Array::of(Vec::<i64>::new(), &[4, 0]));
+    assert!(none.check_codes("`x`", 4, Along::Rows, &[0], codes).is_ok());
     let wide = ragged(vec![0_i32, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[7, 2]);
     assert_eq!(said(wide, &[2]), format!("{text} in column 1; got -1 at row 0, position 0"));
 

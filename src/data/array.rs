@@ -267,7 +267,7 @@ impl Array {
     /// An array of this shape that owns its memory, whose numbers lie in their order.
     ///
     /// # Panics
-    /// If there are fewer numbers than the shape says.
+    /// If there are fewer numbers than the shape says, or it has no dimension.
     pub fn of<T: Element + Send + Sync + 'static>(values: Vec<T>, shape: &[usize]) -> Self {
         let needed = shape.iter().try_fold(1_usize, |all, &length| all.checked_mul(length));
         let there = values.len();
@@ -279,7 +279,7 @@ impl Array {
         let owner = Arc::new(values);
         // SAFETY: asserted above; the owner never touches the numbers again.
         let array = unsafe { Self::borrow(owner.as_ptr().cast(), T::DTYPE, shape, &strides, owner) };
-        array.expect("a shape of numbers that exist can be counted")
+        array.expect("an array has a dimension")
     }
 
     /// A copy that does not depend on the owner's memory.
@@ -425,7 +425,7 @@ impl Array {
     /// Whether each column of some neighbouring rows holds nothing but its codes.
     pub fn holds_codes(&self, rows: Range<usize>, columns: &[Codes]) -> bool {
         assert_eq!(columns.len(), self.columns, "one kind of codes a column");
-        with_dtype!(self.dtype, T => self.holds_codes_as::<T>(rows, columns))
+        columns.is_empty() || with_dtype!(self.dtype, T => self.holds_codes_as::<T>(rows, columns))
     }
 
     fn holds_codes_as<T: Element + Default>(&self, rows: Range<usize>, columns: &[Codes]) -> bool {

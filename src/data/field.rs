@@ -74,7 +74,7 @@ impl Field {
 /// Borrowed values of rows or positions, and which of them are missing.
 ///
 /// Entries of some rows are gathered one after the other, the positions of a row in their order; what a longer buffer
-/// has beyond them is filled.
+/// has beyond them is filled, and a shorter one panics.
 #[derive(Debug, Clone, Copy)]
 pub struct Entries<'a> {
     pub(super) values: &'a Array,

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -274,7 +275,20 @@ def test_none_at_all():
             assert read(column).values.dtype == np.int8
 
 
+def test_any_sequence_of_rows_will_do():
+    class Column(Sequence):
+        def __len__(self):
+            return len(ROWS)
+
+        def __getitem__(self, index):
+            return ROWS[index]
+
+    assert unpacked(read(Column())) == ROWS
+
+
 def test_what_has_no_positions_is_named():
+    assert said([np.array(3), [1]]) == "`x`: row 0 should be a list or an array of positions; got array(3)"
+    assert said("abc") == "`x` should be an array of numbers; got str"
     assert said([[1], 3]) == "`x`: row 1 should be a list or an array of positions; got 3"
     assert said([[1], "abc"]) == "`x`: row 1 should be an array of numbers; got str"
     assert said(np.arange(3)) == "`x` should have positions in each row; got an array of shape [3]"

@@ -13,7 +13,7 @@ from .known import is_missing
 from .lists import Lists
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ragged:
     """Rows of different lengths: row `i` has the positions from `offsets[i]` to below `offsets[i + 1]`."""
 
@@ -100,7 +100,7 @@ def read(value: Any, name: str, *, lengths: Any = None, mask: Any = None) -> Rag
         return Ragged.of(lists.read(value, name))
     if frames.is_series(value):
         value = value.to_list()
-    if isinstance(value, list | tuple):
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return _rows(value, name)
     array, hidden = arrays.unwrap(value, name)
     return _rows(array.tolist(), name) if array.dtype.kind == "O" and array.ndim == 1 else _even(array, hidden, name)
@@ -181,7 +181,7 @@ def _mask_of(lengths: Any, array: np.ndarray, name: str) -> np.ndarray:
 def _nested(tensor: Any, name: str) -> Ragged:
     if tensor.layout != torch.jagged:
         return _rows(tensor.unbind(), name)
-    if tensor._ragged_idx != 1:
+    if not isinstance(tensor.shape[1], torch.SymInt):
         shape = ", ".join(map(str, tensor.shape))
         raise ValueError(f"{name} should have its positions in the second dimension; got a nested tensor of [{shape}]")
     values, _ = arrays.unwrap(tensor.values(), name)
@@ -222,7 +222,7 @@ def _of_lists(rows: Sequence[tuple[int, Sequence[Any]]], name: str) -> Joined:
 
 
 def _of_arrays(rows: Sequence[tuple[int, Any]], name: str) -> Joined:
-    read = [_row(row, f"{name}: row {at}") for at, row in rows]
+    read = [_row(row, at, name) for at, row in rows]
     full = [(at, array) for (at, _), (array, _) in zip(rows, read, strict=True) if len(array)]
     other = next(((at, array) for at, array in full if array.shape[1:] != full[0][1].shape[1:]), None)
     if other is not None:
@@ -242,10 +242,15 @@ def _joined_mask(read: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> np.nda
     return np.concatenate(masks)
 
 
-def _row(row: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+def _row(row: Any, at: int, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    if type(row) is np.ndarray and row.ndim:
+        return row, None
+    name = f"{name}: row {at}"
     try:
         array, mask = arrays.unwrap(row, name)
     except ValueError:
+        if not isinstance(row, list | tuple):
+            raise
         shapes = [_shape(each) for each in row]
         other = next((at for at, shape in enumerate(shapes) if shape != shapes[0]), None)
         if other is None:

@@ -254,8 +254,8 @@ fn differentiated<T: Number>(net: &Network, rows: usize, purpose: Purpose) -> Pi
     params.values.put(0, &moved).unwrap();
     // SAFETY: no slice of the parameters is held while the plan runs.
     let mut plan = unsafe { Plan::new(net, &params, rows, purpose) }.unwrap();
-    let step = Step { codes: &[], seed: 1, number: 1, training: true, accumulate: false, weights: &[], share: 1.0 };
-    plan.numeric().put(0, &normal::<T>(3, rows * INPUTS)).unwrap();
+    let step = Step { seed: 1, number: 1, training: true, accumulate: false, weights: &[], share: 1.0 };
+    plan.real(0).put(0, &normal::<T>(3, rows * INPUTS)).unwrap();
     plan.forward(&step).unwrap();
     let mut pieces = Vec::new();
     for pass in [Pass::Summed, Pass::PerTask] {

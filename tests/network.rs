@@ -13,7 +13,7 @@ use polytask::network::nodes::mixture::Experts;
 use polytask::network::nodes::stitch::{MixRule, Mixing};
 use polytask::network::pass::{Pass, Purpose, Step, Store};
 use polytask::network::plan::Plan;
-use polytask::network::{Network, ValueId};
+use polytask::network::{InputKind, Network, ValueId};
 use polytask::parameters::flat::Params;
 use polytask::parameters::touched::SparseGradient;
 use polytask::parameters::{Entry, Init, Reach};
@@ -75,10 +75,10 @@ impl Case {
         }
         // SAFETY: no slice of the parameters is held while the plan runs.
         let plan = unsafe { Plan::new(&net, &params, rows, Purpose::BOTH) }.unwrap();
-        let numeric = random(stream(1), rows * net.numeric);
-        let columns = net.categorical.len();
-        let code = |i: usize| (stream(2).bits(i as u64) % net.categorical[i % columns] as u64) as u32;
-        let codes = (0..rows * columns).map(code).collect();
+        let numeric = random(stream(1), rows * net.width_of(0));
+        let InputKind::Codes(columns) = &net.inputs[1].kind else { panic!("a table's codes") };
+        let code = |i: usize| (stream(2).bits(i as u64) % columns[i % columns.len()] as u64) as u32;
+        let codes = (0..rows * columns.len()).map(code).collect();
         let seeds = net.outputs.iter().enumerate().map(|(t, output)| {
             let width = output.columns.len();
             let mut seed = random(stream(3 + t as u64), rows * width);
@@ -91,8 +91,7 @@ impl Case {
     }
 
     fn step(&self, training: bool) -> Step<'static> {
-        let codes = self.codes.clone().leak();
-        Step { codes, seed: 5, number: 3, training, accumulate: false, weights: &[], share: 1.0 }
+        Step { seed: 5, number: 3, training, accumulate: false, weights: &[], share: 1.0 }
     }
 
     fn run(&mut self, pass: Pass, training: bool) -> Vec<Vec<f64>> {
@@ -101,7 +100,9 @@ impl Case {
     }
 
     fn run_step(&mut self, pass: Pass, step: &Step<'_>) -> Vec<Vec<f64>> {
-        self.plan.numeric().put(0, &self.numeric).unwrap();
+        self.plan.real(0).put(0, &self.numeric).unwrap();
+        let codes: Vec<_> = self.codes.iter().map(|&code| code as i32).collect();
+        self.plan.codes(1).put(0, &codes).unwrap();
         self.plan.forward(step).unwrap();
         // What a step before left in the values' gradients must not matter, not even what is no number.
         for value in 0..self.net.values.len() {
@@ -128,10 +129,10 @@ impl Case {
         let params =
             named.map(|e| (e.name.to_string(), tensor(&values[e.range.clone()], &e.shape).set_requires_grad(true)));
         let codes: Vec<_> = self.codes.iter().map(|&c| i64::from(c)).collect();
-        let columns = self.net.categorical.len() as i64;
+        let columns = self.net.width_of(1) as i64;
         Reference {
             params: params.collect(),
-            numeric: tensor(&self.numeric, &[self.rows, self.net.numeric]),
+            numeric: tensor(&self.numeric, &[self.rows, self.net.width_of(0)]),
             codes: Tensor::from_slice(&codes).reshape([self.rows as i64, columns]),
         }
     }
@@ -1022,7 +1023,7 @@ fn funnels_neither_overflow_nor_lose_digits() {
     let params = Params::<f32>::new(&net.params, &net.state, 1).unwrap();
     // SAFETY: no slice of the parameters is held while the plan runs.
     let mut plan = unsafe { Plan::new(&net, &params, 5, Purpose::Evaluate) }.unwrap();
-    plan.numeric().put(0, &[1000.0, 5.0, -1000.0, 5.0, 1000.0, 1000.0, -600.0, -700.0, 0.0, 0.0]).unwrap();
+    plan.real(0).put(0, &[1000.0, 5.0, -1000.0, 5.0, 1000.0, 1000.0, -600.0, -700.0, 0.0, 0.0]).unwrap();
     plan.forward(&Step::EVALUATION).unwrap();
     let want = [5.0, -1000.0 - (1.0 + (-5.0_f64).exp()).ln(), 1000.0 - 2.0_f64.ln(), -1300.0, -(3.0_f64.ln())];
     for (got, want) in plan.value(y).all().unwrap().iter().zip(want) {

@@ -95,10 +95,10 @@ fn run(net: &Network) -> (Vec<f64>, Vec<(String, Vec<f64>)>) {
     fill(net, &mut params);
     // SAFETY: no slice of the parameters is held while the plan runs.
     let mut plan = unsafe { Plan::new(net, &params, ROWS, Purpose::BOTH) }.unwrap();
-    let step = Step { codes: &[], seed: 1, number: 1, training: false, accumulate: false, weights: &[], share: 1.0 };
-    let count = plan.numeric().layout().len();
+    let step = Step { seed: 1, number: 1, training: false, accumulate: false, weights: &[], share: 1.0 };
+    let count = plan.real(0).layout().len();
     let numbers: Vec<_> = (0..count).map(|i| Stream::new(3, &[]).normal(i as u64)).collect();
-    plan.numeric().put(0, &numbers).unwrap();
+    plan.real(0).put(0, &numbers).unwrap();
     plan.forward(&step).unwrap();
     let (mut outputs, mut gradients) = (Vec::new(), Vec::new());
     for pass in [Pass::Summed, Pass::PerTask] {

@@ -5,7 +5,7 @@ use tch::{Device, Tensor};
 use crate::bail;
 use crate::error::Result;
 use crate::machine::memory;
-use crate::machine::real::Real;
+use crate::machine::real::Cell;
 
 /// How a buffer is laid out: element `(g, r, l, c)` stands at `((g * rows + r) * lanes + l) * width + c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,10 +111,10 @@ pub struct Buffer<T> {
 }
 
 // SAFETY: the memory belongs to the tensor, which is `Send`; a plan and its kernels move between threads together.
-unsafe impl<T: Real> Send for Buffer<T> {}
+unsafe impl<T: Cell> Send for Buffer<T> {}
 // SAFETY: through a shared reference a buffer is only read, and libtorch counts its handles atomically. Who writes, through
 // `&mut` of this handle or of another, has the model to itself, or the plan whose buffers they are.
-unsafe impl<T: Real> Sync for Buffer<T> {}
+unsafe impl<T: Cell> Sync for Buffer<T> {}
 
 /// Memory that libtorch can see in any shape.
 pub(crate) trait Memory {
@@ -125,13 +125,13 @@ pub(crate) trait Memory {
     fn view(&self, shape: &[usize], strides: &[usize], offset: usize) -> Result<Tensor>;
 }
 
-impl<T: Real> Memory for Buffer<T> {
+impl<T: Cell> Memory for Buffer<T> {
     fn view(&self, shape: &[usize], strides: &[usize], offset: usize) -> Result<Tensor> {
         self.view(shape, strides, offset)
     }
 }
 
-impl<T: Real> Buffer<T> {
+impl<T: Cell> Buffer<T> {
     /// New memory, zeroed.
     pub fn zeros(layout: Layout) -> Result<Self> {
         let len = layout.len();
@@ -187,6 +187,18 @@ impl<T: Real> Buffer<T> {
     }
 }
 
+/// Numbers of 32 bits as codes, which may have all of them.
+pub fn codes(numbers: &[i32]) -> &[u32] {
+    // SAFETY: the same memory; `i32` and `u32` have one size and alignment, and all their bits mean something.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), numbers.len()) }
+}
+
+/// The same, to write.
+pub fn codes_mut(numbers: &mut [i32]) -> &mut [u32] {
+    // SAFETY: as `codes`; the borrow of the numbers goes on.
+    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), numbers.len()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,5 +236,12 @@ mod tests {
             (&[2.0, 5.0][..], 5.0)
         );
         assert!(Buffer::<f32>::zeros(Layout { rows: 0, ..FOUR }).unwrap().slice_mut().is_empty());
+    }
+
+    #[test]
+    fn codes_have_all_bits() {
+        let mut memory = Buffer::<i32>::zeros(Layout::flat(3)).unwrap();
+        codes_mut(memory.slice_mut()).copy_from_slice(&[7, u32::MAX, 1 << 31]);
+        assert_eq!((memory.slice(), codes(memory.slice())), (&[7, -1, i32::MIN][..], &[7, u32::MAX, 1 << 31][..]));
     }
 }

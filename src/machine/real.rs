@@ -1,4 +1,4 @@
-//! The two element types of the core.
+//! The element types of the core.
 
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign};
@@ -6,16 +6,18 @@ use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign};
 /// Rows that a block kernel treats at once: one AVX-512 register of `f32`.
 pub const LANES: usize = 16;
 
+/// What memory of libtorch holds: numbers, or codes and places.
+pub trait Cell: tch::kind::Element + Copy + Send + Sync + Debug + Default + 'static {}
+
+impl Cell for f32 {}
+impl Cell for f64 {}
+impl Cell for i32 {}
+
 /// `f32` for training, `f64` for checks against autograd.
 ///
 /// The transcendental functions of `f32` are branch-free so that loops over them vectorise.
 pub trait Real:
-    tch::kind::Element
-    + Copy
-    + Send
-    + Sync
-    + Debug
-    + Default
+    Cell
     + PartialOrd
     + Add<Output = Self>
     + Sub<Output = Self>
@@ -24,7 +26,6 @@ pub trait Real:
     + Neg<Output = Self>
     + AddAssign
     + SubAssign
-    + 'static
 {
     /// 1.
     const ONE: Self;

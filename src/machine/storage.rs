@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 use crate::bail;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout, as_i64, check_view, strides};
-use crate::machine::real::Real;
+use crate::machine::real::{Cell, Real};
 
 /// Where numbers are, and so how they are computed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub struct Away<T> {
 
 // SAFETY: there is no address here, only a tensor, whose handles libtorch counts atomically; who writes has the model, or the
 // plan whose memory it is, to itself.
-unsafe impl<T: Real> Sync for Away<T> {}
+unsafe impl<T: Cell> Sync for Away<T> {}
 
 /// Memory of the host or of a device. Only what is the host's gives slices.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ pub enum Storage<T> {
     Away(Away<T>),
 }
 
-impl<T: Real> Away<T> {
+impl<T: Cell> Away<T> {
     fn zeros(layout: Layout, device: Device) -> Result<Self> {
         let memory = Tensor::f_zeros([layout.len() as i64], (T::KIND, device))?;
         Ok(Self { memory, base: 0, layout, of: PhantomData })
@@ -113,7 +113,7 @@ impl<T: Real> Away<T> {
     }
 }
 
-impl<T: Real> Storage<T> {
+impl<T: Cell> Storage<T> {
     /// New memory, zeroed.
     ///
     /// # Errors
@@ -262,21 +262,6 @@ impl<T: Real> Storage<T> {
         Ok(())
     }
 
-    /// Adds numbers of the host to the first elements.
-    ///
-    /// # Errors
-    /// What libtorch refuses.
-    pub fn add(&mut self, numbers: &[T]) -> Result<()> {
-        match self {
-            Self::Host(buffer) => buffer.slice_mut().iter_mut().zip(numbers).for_each(|(x, &by)| *x += by),
-            Self::Away(away) => {
-                let by = Tensor::from_slice(numbers).f_to_device(away.memory.device())?;
-                let _ = away.range(&(0..numbers.len()))?.f_add_(&by)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Takes over the numbers of other memory of the same length.
     ///
     /// # Errors
@@ -311,6 +296,23 @@ impl<T: Real> Storage<T> {
     pub fn clear_all(&mut self) -> Result<()> {
         self.clear(0..self.layout().len())
     }
+}
+
+impl<T: Real> Storage<T> {
+    /// Adds numbers of the host to the first elements.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn add(&mut self, numbers: &[T]) -> Result<()> {
+        match self {
+            Self::Host(buffer) => buffer.slice_mut().iter_mut().zip(numbers).for_each(|(x, &by)| *x += by),
+            Self::Away(away) => {
+                let by = Tensor::from_slice(numbers).f_to_device(away.memory.device())?;
+                let _ = away.range(&(0..numbers.len()))?.f_add_(&by)?;
+            }
+        }
+        Ok(())
+    }
 
     /// Multiplies some elements.
     ///
@@ -343,7 +345,7 @@ impl<T: Real> Storage<T> {
 ///
 /// # Errors
 /// What libtorch refuses.
-pub fn fetch<T: Real>(tensor: &Tensor) -> Result<Vec<T>> {
+pub fn fetch<T: Cell>(tensor: &Tensor) -> Result<Vec<T>> {
     let host = tensor.f_detach()?.f_to_kind(T::KIND)?.f_to_device(Device::Cpu)?.f_contiguous()?;
     let mut numbers = vec![T::ZERO; host.numel()];
     host.f_copy_data(&mut numbers, host.numel())?;

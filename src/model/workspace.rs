@@ -9,11 +9,13 @@ use super::labels::TaskLabels;
 use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::loss::{Batch, ForeignLoss, Loops, ScaledGradient};
+use crate::machine::buffer::codes_mut;
+use crate::machine::real::Cell;
 use crate::machine::storage::{Backend, Storage, fetch};
 use crate::meter::Meter;
-use crate::network::Network;
 use crate::network::pass::{Pass, Purpose, Step};
 use crate::network::plan::{Plan, Window};
+use crate::network::{InputKind, Network};
 use crate::parameters::flat::Params;
 use crate::task::Task;
 
@@ -22,10 +24,23 @@ use crate::task::Task;
 pub struct Workspace {
     plan: Plan<f32>,
     purpose: Purpose,
-    codes: Vec<u32>,
     labels: Vec<TaskLabels>,
-    /// Numeric features on their way to another device.
-    numeric: Vec<f32>,
+    /// Features on their way to another device.
+    numbers: Vec<f32>,
+    codes: Vec<i32>,
+}
+
+/// Has memory written: the host's where it is, another device's by way of the host's.
+fn fill<T: Cell>(to: &mut Storage<T>, way: &mut Vec<T>, write: impl FnOnce(&mut [T])) -> Result<()> {
+    match to {
+        Storage::Host(buffer) => write(buffer.slice_mut()),
+        away => {
+            way.resize(away.layout().len(), T::ZERO);
+            write(way);
+            away.put(0, way)?;
+        }
+    }
+    Ok(())
 }
 
 impl Workspace {
@@ -45,8 +60,7 @@ impl Workspace {
         // parameters is held across a call of the workspace.
         let plan = unsafe { Plan::new(net, params, rows, purpose) }?;
         let labels = tasks.iter().map(|task| TaskLabels::new(rows, task.labels)).collect();
-        let numeric = if plan.backend() == Backend::Loops { Vec::new() } else { vec![0.0; rows * net.numeric] };
-        Ok(Self { plan, purpose, codes: vec![0; rows * net.categorical.len()], labels, numeric })
+        Ok(Self { plan, purpose, labels, numbers: Vec::new(), codes: Vec::new() })
     }
 
     /// Rows it is made for.
@@ -64,14 +78,16 @@ impl Workspace {
     /// # Errors
     /// What libtorch refuses.
     pub fn load(&mut self, data: &Data, rows: Rows<'_>, labels: bool) -> Result<()> {
-        match self.plan.numeric() {
-            Storage::Host(numeric) => data.gather_numeric(rows.clone(), numeric.slice_mut()),
-            away => {
-                data.gather_numeric(rows.clone(), &mut self.numeric);
-                away.put(0, &self.numeric)?;
+        for input in 0..self.plan.inputs().len() {
+            match self.plan.inputs()[input].kind {
+                InputKind::Real(_) => {
+                    fill(self.plan.real(input), &mut self.numbers, |to| data.gather_numeric(rows.clone(), to))?;
+                }
+                InputKind::Codes(_) => fill(self.plan.codes(input), &mut self.codes, |to| {
+                    data.gather_codes(rows.clone(), codes_mut(to));
+                })?,
             }
         }
-        data.gather_codes(rows.clone(), &mut self.codes);
         if labels { self.load_labels(data, rows) } else { Ok(()) }
     }
 
@@ -90,7 +106,7 @@ impl Workspace {
     /// # Errors
     /// What libtorch refuses, or code of the caller's own raises.
     pub fn forward(&mut self, model: &Model, step: Step<'_>) -> Result<()> {
-        model.lend(|| self.plan.forward(&Step { codes: &self.codes, ..step }))
+        model.lend(|| self.plan.forward(&step))
     }
 
     /// Adds the terms of the objective that the last forward gave, in the order of [`Network::terms`].
@@ -334,7 +350,7 @@ impl Workspace {
         pass: Pass,
         nodes: std::ops::Range<usize>,
     ) -> Result<()> {
-        model.lend(|| self.plan.backward_over(&Step { codes: &self.codes, ..step }, pass, nodes))
+        model.lend(|| self.plan.backward_over(&step, pass, nodes))
     }
 
     /// The plan.

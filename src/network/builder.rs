@@ -14,12 +14,21 @@ use super::nodes::activation::{self, Activation};
 use super::nodes::embedding::{Embedding, Feature};
 use super::nodes::linear::{Linear, Wiring};
 use super::nodes::{add, concat, dropout, norm, select};
-use super::{Network, Output, Source, Value, ValueId};
+use super::{Input, InputId, InputKind, Network, Output, Source, Value, ValueId};
 use crate::bail;
 use crate::error::Result;
 use crate::parameters::{Entry, Init, Reach, Role};
 pub use limit::Limit;
 use parameters::LayerSize;
+
+/// The inputs of a table: the value of its numeric features, and its codes.
+struct Table {
+    value: ValueId,
+    codes: InputId,
+}
+
+/// What [`Builder::new`] adds first.
+const TABLE: Table = Table { value: 0, codes: 1 };
 
 /// Parameters start on a cache line.
 const ALIGN: usize = 16;
@@ -55,13 +64,11 @@ struct Repeated {
 }
 
 impl Builder {
-    /// A network over numeric features and columns of codes of the given numbers of categories.
-    pub fn new(numeric: usize, categorical: &[usize]) -> Self {
-        let input = Value { groups: 1, width: numeric, reach: Reach::All, learns: false, columns: Vec::new() };
+    /// A network without inputs yet.
+    pub fn empty() -> Self {
         let net = Network {
-            numeric,
-            categorical: categorical.to_vec(),
-            values: vec![input],
+            inputs: Vec::new(),
+            values: Vec::new(),
             ops: Vec::new(),
             params: Vec::new(),
             entries: Vec::new(),
@@ -84,6 +91,28 @@ impl Builder {
         }
     }
 
+    /// A network over the inputs of a table: `numeric` features, and `categorical` columns of codes of the given numbers of
+    /// categories.
+    pub fn new(numeric: usize, categorical: &[usize]) -> Self {
+        let mut new = Self::empty();
+        new.real_input("numeric", numeric);
+        new.code_input("categorical", categorical);
+        new
+    }
+
+    /// An input of so many real numbers a row.
+    pub fn real_input(&mut self, name: &str, width: usize) -> ValueId {
+        let value = self.fresh(1, width, Reach::All, false);
+        self.net.inputs.push(Input { name: name.to_owned(), kind: InputKind::Real(value) });
+        value
+    }
+
+    /// An input of columns of codes of the given numbers of categories.
+    pub fn code_input(&mut self, name: &str, columns: &[usize]) -> InputId {
+        self.net.inputs.push(Input { name: name.to_owned(), kind: InputKind::Codes(columns.to_vec()) });
+        self.net.inputs.len() - 1
+    }
+
     /// The same within other limits.
     pub fn within(self, limit: Limit) -> Self {
         Self { limit, ..self }
@@ -94,9 +123,9 @@ impl Builder {
         Self { tasks: Some(tasks), ..self }
     }
 
-    /// The numeric features.
+    /// The numeric features of a table.
     pub fn numeric(&self) -> ValueId {
-        0
+        TABLE.value
     }
 
     /// A value's description.
@@ -111,10 +140,13 @@ impl Builder {
         if features.is_empty() {
             return self.numeric();
         }
+        let InputKind::Codes(columns) = self.net.inputs[TABLE.codes].kind.clone() else {
+            unreachable!("a table's second input is its codes")
+        };
         let mut first = 0;
         let mut tables = Vec::with_capacity(features.len());
         for (j, feature) in features.iter().enumerate() {
-            let shape = [self.net.categorical[first], feature.width];
+            let shape = [columns[first], feature.width];
             let deviation = 1.0 / (feature.width as f64).sqrt();
             let init = if feature.sparse { Init::Coarse(3f64.sqrt() * deviation) } else { Init::Normal(deviation) };
             let pieces = vec![(format!("embedding.{j}.weight"), shape.to_vec())];
@@ -123,9 +155,10 @@ impl Builder {
             tables.push(table);
             first += feature.columns();
         }
-        let width = features.iter().fold(self.net.numeric, |sum, feature| sum.saturating_add(feature.width));
+        let numeric = self.numeric();
+        let width = features.iter().fold(self.value(numeric).width, |sum, feature| sum.saturating_add(feature.width));
         let output = self.fresh(1, width, Reach::All, true);
-        self.push(Embedding { numeric: 0, tables, features: features.to_vec(), output })
+        self.push(Embedding { numeric, codes: TABLE.codes, tables, features: features.to_vec(), output })
     }
 
     /// A linear layer with its activation; one path a group.

@@ -90,6 +90,7 @@ impl<T: Real> Differentiated<T> {
         let mut given = Given {
             inputs: Vec::with_capacity(ids.len()),
             params: Vec::new(),
+            codes: Vec::new(),
             wanted: Vec::new(),
             state: at.whole_state(),
             fed: Self::fed(at)?,
@@ -100,6 +101,11 @@ impl<T: Real> Differentiated<T> {
             let Layout { groups, rows, width, .. } = value.layout();
             given.inputs.push(value.shaped(&[groups, rows, width])?);
             given.wanted.push(values[id].learns);
+        }
+        for input in node.codes() {
+            let codes = at.codes_anywhere(input);
+            let Layout { rows, width, .. } = codes.layout();
+            given.codes.push(codes.shaped(&[rows, width])?);
         }
         for id in node.params() {
             given.params.push(at.param_anywhere(id)?.shaped(&params[id].shape)?);
@@ -143,7 +149,7 @@ impl<T: Real> Differentiated<T> {
         if let Some(fed) = at.fed.get() {
             return Ok(fed.share());
         }
-        let new = Fed::new(at.net, at.rows, at.params.values.range(&(0..0))?.device())?;
+        let new = Fed::new(at.net, at.params.values.range(&(0..0))?.device())?;
         Ok(at.fed.get_or_init(|| new).share())
     }
 }

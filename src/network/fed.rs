@@ -9,8 +9,6 @@ use crate::error::Result;
 /// What changes from step to step, on the device: all kernels of a plan read the same tensors.
 #[derive(Debug)]
 pub(crate) struct Fed {
-    /// Codes of the categorical features, `[rows, columns]` of `i64`.
-    codes: Tensor,
     /// The step's number, `i64` without dimensions.
     number: Tensor,
     /// In the summed pass, a task's factor where its gradient enters what all tasks reach, `[tasks]` of `f64`.
@@ -18,11 +16,9 @@ pub(crate) struct Fed {
 }
 
 impl Fed {
-    /// For so many rows.
-    pub fn new(net: &Network, rows: usize, device: Device) -> Result<Self> {
-        let codes = [rows as i64, net.categorical.len() as i64];
+    /// For a network on a device.
+    pub fn new(net: &Network, device: Device) -> Result<Self> {
         Ok(Self {
-            codes: Tensor::f_zeros(codes, (Kind::Int64, device))?,
             number: Tensor::f_zeros([], (Kind::Int64, device))?,
             weights: Tensor::f_ones([net.tasks() as i64], (Kind::Double, device))?,
         })
@@ -30,16 +26,12 @@ impl Fed {
 
     /// Other handles on the same tensors.
     pub fn share(&self) -> Self {
-        let Self { codes, number, weights } = self;
-        Self { codes: codes.shallow_clone(), number: number.shallow_clone(), weights: weights.shallow_clone() }
+        let Self { number, weights } = self;
+        Self { number: number.shallow_clone(), weights: weights.shallow_clone() }
     }
 
     /// Before a forward.
     pub fn feed(&mut self, step: &Step<'_>) -> Result<()> {
-        if !step.codes.is_empty() {
-            let codes: Vec<_> = step.codes.iter().map(|&code| i64::from(code)).collect();
-            self.codes.f_copy_(&Tensor::from_slice(&codes).f_view_as(&self.codes)?)?;
-        }
         let _ = self.number.f_fill_(step.number as i64)?;
         Ok(())
     }
@@ -50,11 +42,6 @@ impl Fed {
             self.weights.f_copy_(&Tensor::from_slice(step.weights))?;
         }
         Ok(())
-    }
-
-    /// Codes of the categorical features.
-    pub fn codes(&self) -> &Tensor {
-        &self.codes
     }
 
     /// The step's number.

@@ -12,8 +12,8 @@ pub struct Operands<'a> {
     pub inputs: &'a [Tensor],
     /// The node's parameters, in shapes of their own.
     pub params: &'a [Tensor],
-    /// Codes of the categorical features, `[rows, columns]` of `i64`.
-    pub codes: &'a Tensor,
+    /// The codes of the node's inputs of codes, `[rows, columns]` of `i32` each, whose 32 bits are those of a `u32`.
+    pub codes: &'a [Tensor],
     /// The flat state of the network.
     pub state: &'a Tensor,
     /// Where frozen pieces of the state start.
@@ -52,6 +52,11 @@ impl Operands<'_> {
     /// The `k`-th parameter, group by group: `[groups, ...]`.
     pub fn grouped(&self, k: usize, shape: &[i64]) -> Tensor {
         self.params[k].reshape(shape)
+    }
+
+    /// The codes of the node's `k`-th input of codes, `[rows, columns]` of `i64`.
+    pub fn codes(&self, k: usize) -> Tensor {
+        self.codes[k].to_kind(Kind::Int64).bitwise_and(i64::from(u32::MAX))
     }
 
     /// The kind of the network's numbers.

@@ -26,6 +26,27 @@ use owner::Owner;
 
 /// Index of a value.
 pub type ValueId = usize;
+/// Index of an input.
+pub type InputId = usize;
+
+/// What a network is given of each batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// Its name.
+    pub name: String,
+    /// What it consists of.
+    pub kind: InputKind,
+}
+
+/// What an input consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputKind {
+    /// Real numbers, which fill a value.
+    Real(ValueId),
+    /// Codes, `[rows, columns]`: the number of categories of each column.
+    Codes(Vec<usize>),
+}
+
 /// What flows between nodes: `[rows, width]`, or `[groups, rows, width]` for equal networks side by side.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
@@ -81,11 +102,9 @@ pub enum Source {
 /// A finished network: nodes in forward order, and everything a plan needs to know of them.
 #[derive(Debug)]
 pub struct Network {
-    /// Numeric features a row.
-    pub numeric: usize,
-    /// Number of categories of each column of codes.
-    pub categorical: Vec<usize>,
-    /// Value 0 is the numeric features.
+    /// What it is given of each batch.
+    pub inputs: Vec<Input>,
+    /// What flows between nodes.
     pub values: Vec<Value>,
     /// The nodes in forward order.
     pub ops: Vec<Arc<dyn Node>>,
@@ -109,6 +128,14 @@ impl Network {
     /// Number of tasks.
     pub fn tasks(&self) -> usize {
         self.outputs.len()
+    }
+
+    /// Numbers or codes a row of an input.
+    pub fn width_of(&self, input: InputId) -> usize {
+        match &self.inputs[input].kind {
+            InputKind::Real(value) => self.values[*value].width,
+            InputKind::Codes(columns) => columns.len(),
+        }
     }
 
     /// Where frozen pieces of parameters stand, but for sparse tables.

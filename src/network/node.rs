@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use super::formula::{Computed, Operands};
 use super::pass::{Pass, Step};
 use super::prepare::Prepare;
-use super::{Network, ValueId};
+use super::{InputId, Network, ValueId};
 use crate::error::Result;
 use crate::machine::foreign::Foreign;
 use crate::machine::real::Real;
@@ -20,6 +20,10 @@ pub trait Node: Prepares<f32> + Prepares<f64> + Debug + Send + Sync {
     fn inputs(&self) -> Vec<ValueId>;
     /// The value it fills.
     fn output(&self) -> ValueId;
+    /// The inputs whose codes it reads.
+    fn codes(&self) -> Vec<InputId> {
+        Vec::new()
+    }
     /// What it computes, as tensor algebra that libtorch can differentiate.
     ///
     /// # Errors

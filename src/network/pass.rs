@@ -77,8 +77,6 @@ impl Purpose {
 /// What a pass needs to know beside the buffers.
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'a> {
-    /// Codes of the categorical features, `[rows, columns]`.
-    pub codes: &'a [u32],
     /// Seed of dropout.
     pub seed: u64,
     /// Which step this is, for dropout.
@@ -97,7 +95,7 @@ pub struct Step<'a> {
 impl Step<'_> {
     /// Of an evaluation: nothing is drawn, weighed or added to what was there.
     pub const EVALUATION: Step<'static> =
-        Step { codes: &[], seed: 0, number: 0, training: false, accumulate: false, weights: &[], share: 1.0 };
+        Step { seed: 0, number: 0, training: false, accumulate: false, weights: &[], share: 1.0 };
 
     /// A task's factor in the summed pass.
     pub fn weight<T: Real>(&self, task: TaskId) -> T {

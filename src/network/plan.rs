@@ -12,7 +12,7 @@ use super::node::{Kernel, Number};
 use super::pass::{Pass, Purpose, Step};
 use super::prepare::Prepare;
 use super::representation::HeadProducts;
-use super::{Network, ValueId};
+use super::{Input, InputId, InputKind, Network, ValueId};
 use crate::error::Result;
 use crate::machine::buffer::Layout;
 use crate::machine::gram::{self, add_products};
@@ -37,6 +37,9 @@ pub struct Plan<T> {
     /// Rows.
     pub rows: usize,
     values: Vec<Storage<T>>,
+    inputs: Vec<Input>,
+    /// Of inputs of codes.
+    codes: Vec<Option<Storage<i32>>>,
     gradients: [Vec<Option<Storage<T>>>; 2],
     /// What kernels by formulas read, if there are any.
     fed: Option<Fed>,
@@ -75,6 +78,11 @@ impl<T: Number> Plan<T> {
         let backend = params.backend();
         let values = net.values.iter().map(|v| Storage::zeros(layout(v.groups, rows, 1, v.width), backend));
         let values = values.collect::<Result<Vec<_>>>()?;
+        let codes = net.inputs.iter().map(|input| match &input.kind {
+            InputKind::Real(_) => Ok(None),
+            InputKind::Codes(columns) => Storage::zeros(layout(1, rows, 1, columns.len()), backend).map(Some),
+        });
+        let codes = codes.collect::<Result<Vec<_>>>()?;
         let summed = gradients(net, rows, purpose, Pass::Summed, backend, None)?;
         let per_task = gradients(net, rows, purpose, Pass::PerTask, backend, Some(&summed))?;
         let gradients = [summed, per_task];
@@ -88,10 +96,11 @@ impl<T: Number> Plan<T> {
         let kernels = (0..net.ops.len()).map(|node| {
             let fed = &fed;
             let values = &values;
+            let codes = &codes[..];
             let gradients = &gradients;
             let contributions = &contributions;
             let slabs = slabs.as_ref();
-            let at = Prepare { net, rows, node, purpose, params, values, gradients, fed, contributions, slabs };
+            let at = Prepare { net, rows, node, purpose, params, values, codes, gradients, fed, contributions, slabs };
             let loops = match backend {
                 Backend::Loops => T::kernel(net.ops[node].as_ref(), &at)?,
                 Backend::Formulas(_) => None,
@@ -132,6 +141,8 @@ impl<T: Number> Plan<T> {
         Ok(Self {
             rows,
             values,
+            inputs: net.inputs.clone(),
+            codes,
             gradients,
             fed: fed.into_inner(),
             clear,
@@ -151,9 +162,20 @@ impl<T: Number> Plan<T> {
         self.values[0].backend()
     }
 
-    /// The numeric features `[rows, numeric]`, to be filled before a forward.
-    pub fn numeric(&mut self) -> &mut Storage<T> {
-        &mut self.values[0]
+    /// An input of real numbers `[rows, width]`, to be filled before a forward.
+    pub fn real(&mut self, input: InputId) -> &mut Storage<T> {
+        let InputKind::Real(value) = self.inputs[input].kind else { unreachable!("an input of real numbers") };
+        &mut self.values[value]
+    }
+
+    /// An input of codes `[rows, columns]`, to be filled before a forward.
+    pub fn codes(&mut self, input: InputId) -> &mut Storage<i32> {
+        self.codes[input].as_mut().expect("an input of codes")
+    }
+
+    /// The inputs of the network.
+    pub fn inputs(&self) -> &[Input] {
+        &self.inputs
     }
 
     /// Runs the nodes in order.

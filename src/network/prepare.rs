@@ -7,11 +7,11 @@ use super::entrance::{Entrance, task_columns};
 use super::fed::Fed;
 use super::gradient::{Contributions, Slabs, Tiled};
 use super::pass::{Pass, PerPass, Purpose, Step};
-use super::{Network, ValueId};
+use super::{InputId, Network, ValueId};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
-use crate::machine::real::Real;
+use crate::machine::real::{Cell, Real};
 use crate::machine::storage::Storage;
 use crate::parameters::flat::Params;
 use crate::parameters::touched::SparseGradient;
@@ -29,6 +29,8 @@ pub struct Prepare<'a, T> {
     pub(super) purpose: Purpose,
     pub(super) params: &'a Params<T>,
     pub(super) values: &'a [Storage<T>],
+    /// Of inputs of codes.
+    pub(super) codes: &'a [Option<Storage<i32>>],
     pub(super) gradients: &'a [Vec<Option<Storage<T>>>; 2],
     pub(super) fed: &'a OnceCell<Fed>,
     pub(super) contributions: &'a [Option<Contributions>; 2],
@@ -74,7 +76,7 @@ pub(crate) struct ParamGradient<T, B = Buffer<T>> {
 }
 
 /// Memory of the host.
-fn host<T: Real>(storage: Storage<T>) -> Buffer<T> {
+fn host<T: Cell>(storage: Storage<T>) -> Buffer<T> {
     match storage {
         Storage::Host(buffer) => buffer,
         Storage::Away(_) => unreachable!("a plan asks for loops where memory is the host's alone"),
@@ -97,6 +99,16 @@ impl<T: Real> Prepare<'_, T> {
     /// The same on any device.
     pub(super) fn value_anywhere(&self, id: ValueId) -> Storage<T> {
         self.values[id].share()
+    }
+
+    /// The codes of an input of codes, `[rows, columns]`.
+    pub(crate) fn codes(&self, input: InputId) -> Buffer<i32> {
+        host(self.codes_anywhere(input))
+    }
+
+    /// The same on any device.
+    pub(super) fn codes_anywhere(&self, input: InputId) -> Storage<i32> {
+        self.codes[input].as_ref().expect("an input of codes").share()
     }
 
     /// The gradient that arrives at a value in a pass.

@@ -23,6 +23,7 @@ pub(super) struct Recorded<T> {
     index: u64,
     inputs: Vec<Tensor>,
     params: Vec<Tensor>,
+    codes: Vec<Tensor>,
     /// Whether a gradient is wanted, of each input and each parameter.
     wanted: Vec<bool>,
     state: Storage<T>,
@@ -40,6 +41,8 @@ pub(super) struct Given<T> {
     pub inputs: Vec<Tensor>,
     /// In shapes of their own.
     pub params: Vec<Tensor>,
+    /// `[rows, columns]` each.
+    pub codes: Vec<Tensor>,
     /// Whether a gradient is wanted, of each input and each parameter.
     pub wanted: Vec<bool>,
     /// The flat state of the network.
@@ -61,12 +64,13 @@ struct Graph {
 impl<T: Real> Recorded<T> {
     /// Over these inputs `[groups, rows, width]` and parameters, in the order of `wanted`, to `y`.
     pub fn new(net: &Network, index: usize, operands: Given<T>) -> Self {
-        let Given { inputs, params, wanted, state, fed, y } = operands;
+        let Given { inputs, params, codes, wanted, state, fed, y } = operands;
         Self {
             node: net.ops[index].clone(),
             index: index as u64,
             inputs,
             params,
+            codes,
             wanted,
             state,
             frozen: net.frozen_state(),
@@ -90,7 +94,7 @@ impl<T: Real> Recorded<T> {
         let given = Operands {
             inputs,
             params,
-            codes: self.fed.codes(),
+            codes: &self.codes,
             state: &state,
             frozen: &self.frozen,
             draws: Draws { seed: step.seed, number: self.fed.number(), node: self.index },

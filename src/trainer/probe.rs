@@ -131,7 +131,6 @@ impl Probe<'_> {
             let mut work = self.model.workspace(range.len(), purpose)?;
             work.load(data, Rows::Index(&indices[range.clone()]), true)?;
             let step = Step {
-                codes: &[],
                 seed: self.clock.seed,
                 number: self.clock.number(index),
                 training: true,

@@ -271,7 +271,6 @@ impl Trainer {
     fn pass(&self, parts: &dyn MicroBatches, index: usize) -> Step<'static> {
         let rows = |index| parts.part(index).1.len() as f64;
         Step {
-            codes: &[],
             seed: self.clock.seed,
             number: self.clock.number(index),
             training: !self.scratch.labels.rows.is_empty(),

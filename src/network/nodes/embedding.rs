@@ -4,17 +4,17 @@ use tch::Tensor;
 
 use crate::error::Result;
 use crate::input::{Bag, Combine, NOTHING};
-use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::buffer::{Buffer, Layout, codes};
 use crate::machine::gram::add_products;
 use crate::machine::memory;
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
-use crate::network::ValueId;
 use crate::network::formula::{Computed, Operands};
 use crate::network::gradient::Tiled;
 use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{ParamGradient, Prepare};
+use crate::network::{InputId, ValueId};
 use crate::parameters::ParamId;
 use crate::parameters::touched::{SparseGradient, Touched};
 
@@ -70,6 +70,8 @@ impl Feature {
 pub struct Embedding {
     /// The numeric features; they have no gradient.
     pub numeric: ValueId,
+    /// The input that has the codes of all features in turn.
+    pub codes: InputId,
     /// One table `[codes, width]` a categorical feature.
     pub tables: Vec<ParamId>,
     /// The features.
@@ -80,6 +82,7 @@ pub struct Embedding {
 
 struct EmbeddingKernel<T> {
     numeric: Buffer<T>,
+    codes: Buffer<i32>,
     tables: Vec<Buffer<T>>,
     spots: Vec<Spot>,
     y: Buffer<T>,
@@ -138,14 +141,19 @@ impl Node for Embedding {
         self.output
     }
 
+    fn codes(&self) -> Vec<InputId> {
+        vec![self.codes]
+    }
+
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let numeric = given.input(0);
         let rows = numeric.size()[1];
+        let all = given.codes(0);
         let mut parts = vec![numeric.shallow_clone()];
         let mut first = 0;
         for (feature, table) in self.features.iter().zip(given.params) {
             let columns = feature.columns() as i64;
-            let codes = given.codes.narrow(1, first, columns);
+            let codes = all.narrow(1, first, columns);
             let there = codes.ne(i64::from(NOTHING));
             let picked = table.index_select(0, &(&codes * &there).reshape([-1]));
             let there = there.to_kind(given.kind()).unsqueeze(2);
@@ -184,7 +192,8 @@ impl<T: Real> Prepares<T> for Embedding {
         let numeric = at.value(self.numeric);
         let y = at.value(self.output);
         let spots = Spot::all(&self.features, numeric.layout.width);
-        by_loops(EmbeddingKernel { numeric, tables, spots, y, passes })
+        let codes = at.codes(self.codes);
+        by_loops(EmbeddingKernel { numeric, codes, tables, spots, y, passes })
     }
 }
 
@@ -201,7 +210,7 @@ impl Embedding {
         };
         let lanes = gramian.layout.lanes;
         let width = self.features[k].width;
-        let most = at.rows * self.features[k].columns();
+        let most = at.codes(self.codes).layout.rows * self.features[k].columns();
         let codes = (size / (lanes * width).max(1)).clamp(1, most);
         let tile = Buffer::zeros(Layout { groups: 1, rows: 1, lanes, width: codes * width })?;
         Ok(Gradient::Tiles { tile, gramian, entries: Vec::with_capacity(most) })
@@ -209,7 +218,8 @@ impl Embedding {
 }
 
 impl<T: Real> Kernel for EmbeddingKernel<T> {
-    fn forward(&mut self, step: &Step<'_>) -> Result<()> {
+    fn forward(&mut self, _: &Step<'_>) -> Result<()> {
+        let codes = codes(self.codes.slice());
         let first = self.numeric.layout.width;
         let whole = self.y.layout.width;
         let y = self.y.slice_mut();
@@ -218,7 +228,7 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
             y[..first].copy_from_slice(&numeric[r * first..(r + 1) * first]);
         }
         let count = self.spots.first().map_or(1, |spot| spot.count);
-        for (y, codes) in y.chunks_mut(BLOCK * whole).zip(step.codes.chunks(BLOCK * count)) {
+        for (y, codes) in y.chunks_mut(BLOCK * whole).zip(codes.chunks(BLOCK * count)) {
             for (table, spot) in self.tables.iter().zip(&self.spots).filter(|(_, spot)| spot.feature.is_near()) {
                 let places = FeatureRows { codes, spot: *spot, whole };
                 let width = spot.feature.width;
@@ -226,7 +236,7 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
             }
         }
         for (table, spot) in self.tables.iter().zip(&self.spots).filter(|(_, spot)| !spot.feature.is_near()) {
-            let places = FeatureRows { codes: step.codes, spot: *spot, whole };
+            let places = FeatureRows { codes, spot: *spot, whole };
             let width = spot.feature.width;
             with_width!(width, W => places.combine::<T, W>(table.slice(), y, width));
         }
@@ -234,11 +244,12 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
     }
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
+        let all = codes(self.codes.slice());
         let (dy, gradients) = self.passes.of(pass);
         let lanes = dy.layout.lanes;
         let whole = dy.layout.width;
         for (gradient, spot) in gradients.iter_mut().zip(&self.spots) {
-            let places = FeatureRows { codes: step.codes, spot: *spot, whole };
+            let places = FeatureRows { codes: all, spot: *spot, whole };
             match gradient {
                 Gradient::Whole(slab) => {
                     if slab.mode(step) == Mode::Write {
@@ -262,7 +273,7 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
             }
         }
         let count = self.spots.first().map_or(1, |spot| spot.count);
-        for (dy, codes) in dy.slice().chunks(BLOCK * lanes * whole).zip(step.codes.chunks(BLOCK * count)) {
+        for (dy, codes) in dy.slice().chunks(BLOCK * lanes * whole).zip(all.chunks(BLOCK * count)) {
             for (gradient, spot) in gradients.iter_mut().zip(&self.spots).filter(|(_, spot)| spot.feature.is_near()) {
                 let Gradient::Whole(slab) = gradient else { continue };
                 let size = slab.buffer.layout.width;

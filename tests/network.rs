@@ -5,7 +5,7 @@ use polytask::machine::foreign::{Foreign, Received, Tensors, Tied};
 use polytask::machine::half as halves;
 use polytask::machine::random::Stream;
 use polytask::machine::storage::{Backend, Storage};
-use polytask::network::builder::Builder;
+use polytask::network::builder::{Builder, Pool};
 use polytask::network::nodes::activation::Activation;
 use polytask::network::nodes::embedding::Feature;
 use polytask::network::nodes::island::Module;
@@ -13,7 +13,8 @@ use polytask::network::nodes::mixture::Experts;
 use polytask::network::nodes::stitch::{MixRule, Mixing};
 use polytask::network::pass::{Pass, Purpose, Step, Store};
 use polytask::network::plan::Plan;
-use polytask::network::{InputKind, Network, ValueId};
+use polytask::network::positions::Extents;
+use polytask::network::{InputKind, Network, ROWS, ValueId};
 use polytask::parameters::flat::Params;
 use polytask::parameters::touched::SparseGradient;
 use polytask::parameters::{Entry, Init, Reach};
@@ -36,6 +37,19 @@ struct Reference {
     params: Vec<(String, Tensor)>,
     numeric: Tensor,
     codes: Tensor,
+    /// Of positions: each one's code and numbers, and how many each row has.
+    tokens: Tensor,
+    frames: Tensor,
+    lengths: Vec<i64>,
+}
+
+/// Rows of different lengths: two inputs of positions, a code and numbers, on the axis behind that of rows.
+struct Ragged {
+    lengths: Vec<usize>,
+    /// Positions that a plan has room for.
+    room: usize,
+    tokens: Vec<u32>,
+    frames: Vec<f64>,
 }
 
 impl Reference {
@@ -55,6 +69,7 @@ struct Case {
     plan: Plan<f64>,
     codes: Vec<u32>,
     numeric: Vec<f64>,
+    ragged: Option<Ragged>,
     seeds: Vec<Vec<f64>>,
 }
 
@@ -62,8 +77,51 @@ fn random(stream: Stream, len: usize) -> Vec<f64> {
     (0..len).map(|i| stream.normal(i as u64)).collect()
 }
 
+impl Ragged {
+    fn new(net: &Network, lengths: &[usize], spare: usize, seed: u64) -> Self {
+        let count: usize = lengths.iter().sum();
+        let InputKind::Codes(columns) = &net.inputs[2].kind else { panic!("tokens") };
+        let token = |i: u64| (Stream::new(seed, &[98, 1]).bits(i) % columns[0] as u64) as u32;
+        Self {
+            lengths: lengths.to_vec(),
+            room: count + spare,
+            tokens: (0..count as u64).map(token).collect(),
+            frames: random(Stream::new(seed, &[98, 2]), count * net.width_of(3)),
+        }
+    }
+
+    /// Where each row's positions begin, and the last row's end.
+    fn starts(&self) -> Vec<i32> {
+        let ends = self.lengths.iter().scan(0, |end, &length| {
+            *end += length as i32;
+            Some(*end)
+        });
+        std::iter::once(0).chain(ends).collect()
+    }
+
+    /// Fills a plan's inputs, zeros beyond the last position.
+    fn load(&self, plan: &mut Plan<f64>) {
+        plan.positions(1).place(&self.starts()).unwrap();
+        let tokens: Vec<_> = self.tokens.iter().map(|&token| token as i32).collect();
+        plan.codes(2).clear_all().unwrap();
+        plan.codes(2).put(0, &tokens).unwrap();
+        fill(plan.real(3), 0.0);
+        plan.real(3).put(0, &self.frames).unwrap();
+    }
+}
+
 impl Case {
     fn new(net: Network, rows: usize, seed: u64) -> Self {
+        Self::with(net, rows, None, seed)
+    }
+
+    /// Of a network with positions, of so many in each row, and room for some more.
+    fn of_positions(net: Network, lengths: &[usize], spare: usize, seed: u64) -> Self {
+        let ragged = Ragged::new(&net, lengths, spare, seed);
+        Self::with(net, lengths.len(), Some(ragged), seed)
+    }
+
+    fn with(net: Network, rows: usize, ragged: Option<Ragged>, seed: u64) -> Self {
         let stream = |k| Stream::new(seed, &[99, k]);
         let mut params = Params::<f64>::new(&net.params, &net.state, seed).unwrap();
         for entry in net.entries.iter().filter(|e| e.param.is_some()) {
@@ -74,20 +132,21 @@ impl Case {
             params.values.put(entry.range.start, &values).unwrap();
         }
         // SAFETY: no slice of the parameters is held while the plan runs.
-        let plan = unsafe { Plan::new(&net, &params, rows, Purpose::BOTH) }.unwrap();
+        let plan = unsafe { Plan::new(&net, &params, extents(rows, ragged.as_ref()), Purpose::BOTH) }.unwrap();
         let numeric = random(stream(1), rows * net.width_of(0));
         let InputKind::Codes(columns) = &net.inputs[1].kind else { panic!("a table's codes") };
         let code = |i: usize| (stream(2).bits(i as u64) % columns[i % columns.len()] as u64) as u32;
         let codes = (0..rows * columns.len()).map(code).collect();
         let seeds = net.outputs.iter().enumerate().map(|(t, output)| {
             let width = output.columns.len();
+            let rows = if net.values[output.value].axis == ROWS { rows } else { ragged.as_ref().unwrap().tokens.len() };
             let mut seed = random(stream(3 + t as u64), rows * width);
             // Rows without a label.
             (0..rows).filter(|r| (r + t) % 3 == 0).for_each(|r| seed[r * width..(r + 1) * width].fill(0.0));
             seed
         });
         let seeds = seeds.collect();
-        Self { net, rows, params, plan, codes, numeric, seeds }
+        Self { net, rows, params, plan, codes, numeric, ragged, seeds }
     }
 
     fn step(&self, training: bool) -> Step<'static> {
@@ -103,6 +162,9 @@ impl Case {
         self.plan.real(0).put(0, &self.numeric).unwrap();
         let codes: Vec<_> = self.codes.iter().map(|&code| code as i32).collect();
         self.plan.codes(1).put(0, &codes).unwrap();
+        if let Some(ragged) = &self.ragged {
+            ragged.load(&mut self.plan);
+        }
         self.plan.forward(step).unwrap();
         // What a step before left in the values' gradients must not matter, not even what is no number.
         for value in 0..self.net.values.len() {
@@ -113,8 +175,14 @@ impl Case {
         self.plan.clear(pass).unwrap();
         let mut outputs = Vec::new();
         for (task, seed) in self.seeds.iter().enumerate() {
-            outputs.push(self.plan.raw(task).unwrap());
-            self.plan.set_gradient(task, pass, seed).unwrap();
+            let mut output = self.plan.raw(task).unwrap();
+            let mut seed = seed.clone();
+            // Beyond the last position an output may be anything, and its gradient is zero.
+            let room = output.len();
+            output.truncate(seed.len());
+            outputs.push(output);
+            seed.resize(room, 0.0);
+            self.plan.set_gradient(task, pass, &seed).unwrap();
         }
         self.plan.backward(step, pass).unwrap();
         outputs
@@ -134,6 +202,20 @@ impl Case {
             params: params.collect(),
             numeric: tensor(&self.numeric, &[self.rows, self.net.width_of(0)]),
             codes: Tensor::from_slice(&codes).reshape([self.rows as i64, columns]),
+            tokens: Tensor::from_slice(
+                &self
+                    .ragged
+                    .as_ref()
+                    .map_or(Vec::new(), |ragged| ragged.tokens.iter().map(|&token| i64::from(token)).collect()),
+            ),
+            frames: match &self.ragged {
+                Some(Ragged { frames, tokens, .. }) => tensor(frames, &[tokens.len(), self.net.width_of(3)]),
+                None => tensor(&[], &[0]),
+            },
+            lengths: self
+                .ragged
+                .as_ref()
+                .map_or(Vec::new(), |ragged| ragged.lengths.iter().map(|&length| length as i64).collect()),
         }
     }
 
@@ -177,7 +259,7 @@ impl Case {
 
     fn plan_for(&self, purpose: Purpose) -> Plan<f64> {
         // SAFETY: no slice of the parameters is held while the plan runs.
-        unsafe { Plan::new(&self.net, &self.params, self.rows, purpose) }.unwrap()
+        unsafe { Plan::new(&self.net, &self.params, extents(self.rows, self.ragged.as_ref()), purpose) }.unwrap()
     }
 
     /// What a plan gives against outputs, terms and each task's gradients of every parameter.
@@ -297,6 +379,11 @@ impl Case {
         }
         close(&slabs.gramian().unwrap(), &gramian, "Gramian");
     }
+}
+
+/// Room for rows, and for positions if there are any.
+fn extents(rows: usize, ragged: Option<&Ragged>) -> Extents {
+    Extents(std::iter::once(rows).chain(ragged.map(|ragged| ragged.room)).collect())
 }
 
 /// 1 for what learns, 0 for what is frozen.
@@ -1253,6 +1340,135 @@ fn islands_run_under_autograd() {
             heads(r, &Tensor::cat(&[&(z.tanh() * &z), &h], 1), tasks)
         });
     }
+}
+
+/// Each row's part of a tensor of positions.
+fn rows_of(x: &Tensor, lengths: &[i64]) -> Vec<Tensor> {
+    x.split_with_sizes(lengths, 0)
+}
+
+/// A network over rows and positions before its heads: numbers a row, a code and numbers a position.
+fn tokens(inputs: usize, frames: usize) -> (Builder, [ValueId; 2]) {
+    let mut b = Builder::new(inputs, &[]);
+    let axis = b.positions("tokens");
+    let codes = b.code_input("tokens", axis, &[7]);
+    let frames = b.real_input("frames", axis, frames);
+    let x = b.embedding(&paths(&["words"]), frames, codes, &[Feature::plain(3)]);
+    (b, [x, axis])
+}
+
+#[test]
+fn values_move_between_rows_and_their_positions() {
+    let shapes: [&[usize]; 5] = [&[3, 1, 4], &[1], &[0, 5, 0, 0, 2], &[2, 2, 2, 2], &[0, 1]];
+    for (seed, lengths) in shapes.iter().cycle().take(20).enumerate() {
+        let (_, inputs, hidden, tasks) = sizes(seed as u64);
+        let pool = [Pool::Mean, Pool::Sum, Pool::Max][seed % 3];
+        let (mut b, [x, axis]) = tokens(inputs, 1 + seed % 3);
+        let r = b.linear(&paths(&["row"]), b.numeric(), 2, Some(Activation::Tanh));
+        let r = b.spread(r, axis).unwrap();
+        let x = b.concat(&[x, r]).unwrap();
+        let w = b.window(x, 1).unwrap();
+        let h = b.linear(&paths(&["a"]), w, hidden, Some(Activation::Gelu));
+        // The first task is of positions, the others of rows by a pool each or by one for all.
+        let tagger = b.narrow("heads.0", h, 2, None, Reach::One(0));
+        b.output(tagger, 0, 0..2);
+        let common = b.pool(h, pool, Reach::All).unwrap();
+        for task in 1..tasks.max(2) {
+            let own = task % 2 == 1;
+            let pooled = if own { b.pool(h, pool, Reach::One(task)).unwrap() } else { common };
+            let head = b.narrow(&format!("heads.{task}"), pooled, task, None, Reach::One(task));
+            b.output(head, 0, 0..task);
+        }
+        let net = b.finish().unwrap();
+        Case::of_positions(net, lengths, seed % 4, seed as u64).check(true, |r| {
+            let words = r.param("words.weight").index_select(0, &r.tokens);
+            let row = r.linear(&r.numeric, "row").tanh();
+            let lengths = Tensor::from_slice(&r.lengths);
+            let x = Tensor::cat(&[&r.frames, &words, &row.repeat_interleave_self_tensor(&lengths, 0, None)], 1);
+            let width = x.size()[1];
+            let windows: Vec<_> = rows_of(&x, &r.lengths)
+                .iter()
+                .map(|x| {
+                    let none = Tensor::zeros([1, width], (Kind::Double, Device::Cpu));
+                    let count = x.size()[0];
+                    let padded = Tensor::cat(&[&none, x, &none], 0);
+                    Tensor::cat(&[padded.narrow(0, 0, count), x.shallow_clone(), padded.narrow(0, 2, count)], 1)
+                })
+                .collect();
+            let h = r.linear(&Tensor::cat(&windows, 0), "a").gelu("none");
+            let pooled: Vec<_> = rows_of(&h, &r.lengths)
+                .iter()
+                .map(|h| match pool {
+                    _ if h.size()[0] == 0 => Tensor::zeros([h.size()[1]], (Kind::Double, Device::Cpu)),
+                    Pool::Mean => h.mean_dim(0, false, Kind::Double),
+                    Pool::Sum => h.sum_dim_intlist(0, false, Kind::Double),
+                    Pool::Max => h.amax(0, false),
+                })
+                .collect();
+            let pooled = Tensor::stack(&pooled, 0);
+            let head = |task: usize| r.linear(if task == 0 { &h } else { &pooled }, &format!("heads.{task}"));
+            (0..tasks.max(2)).map(head).collect()
+        });
+    }
+}
+
+#[test]
+fn groups_of_positions_are_pooled_by_attention() {
+    for seed in 0..10 {
+        let (_, inputs, hidden, tasks) = sizes(seed);
+        let (mut b, [x, axis]) = tokens(inputs, 2);
+        let h = b.linear(&paths(&["a"]), x, hidden, Some(Activation::Tanh));
+        let e = b.fan_out(&numbered("expert", 2), h, 4, Some(Activation::Tanh), Reach::All);
+        let s = b.linear(&numbered("score", 2), e, 1, None);
+        let p = b.attention_pool(s, e).unwrap();
+        let p = b.join(p);
+        let common = b.pool(h, Pool::Mean, Reach::All).unwrap();
+        let again = b.spread(common, axis).unwrap();
+        let again = b.pool(again, Pool::Max, Reach::All).unwrap();
+        let p = b.concat(&[p, again]).unwrap();
+        add_heads(&mut b, p, tasks);
+        Case::of_positions(b.finish().unwrap(), &[4, 0, 1, 3], 2, seed).check(true, |r| {
+            let words = r.param("words.weight").index_select(0, &r.tokens);
+            let h = r.linear(&Tensor::cat(&[&r.frames, &words], 1), "a").tanh();
+            let zeros = |width: i64| Tensor::zeros([width], (Kind::Double, Device::Cpu));
+            let attended = |k: usize| {
+                let e = r.linear(&h, &format!("expert{k}")).tanh();
+                let s = r.linear(&e, &format!("score{k}"));
+                let pairs = rows_of(&e, &r.lengths).into_iter().zip(rows_of(&s, &r.lengths));
+                let pooled = pairs.map(|(e, s)| match e.size()[0] {
+                    0 => zeros(4),
+                    _ => (e * s.softmax(0, Kind::Double)).sum_dim_intlist(0, false, Kind::Double),
+                });
+                Tensor::stack(&pooled.collect::<Vec<_>>(), 0)
+            };
+            let means = rows_of(&h, &r.lengths).into_iter().map(|h| match h.size()[0] {
+                0 => zeros(h.size()[1]),
+                _ => h.mean_dim(0, false, Kind::Double),
+            });
+            let means = Tensor::stack(&means.collect::<Vec<_>>(), 0);
+            heads(r, &Tensor::cat(&[attended(0), attended(1), means], 1), tasks)
+        });
+    }
+}
+
+#[test]
+fn what_mixes_axes_is_refused() {
+    let refused = |build: &dyn Fn(&mut Builder, ValueId, ValueId)| {
+        let (mut b, [x, axis]) = tokens(3, 2);
+        build(&mut b, x, axis);
+        b.finish().unwrap_err().to_string()
+    };
+    let mixed = refused(&|b, x, _| {
+        b.concat(&[x, b.numeric()]).unwrap();
+    });
+    assert_eq!(mixed, "Concat of `tokens` and `rows` at once: spread or pool one of them");
+    let normed = refused(&|b, x, _| {
+        b.batch_norm(&paths(&["n"]), x);
+    });
+    assert_eq!(normed, "BatchNorm takes means over rows of the batch, and cannot over `tokens`");
+    let (mut b, [x, axis]) = tokens(3, 2);
+    assert!(b.spread(x, axis).is_err() && b.pool(b.numeric(), Pool::Sum, Reach::All).is_err());
+    assert!(b.window(b.numeric(), 1).is_err());
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod limit;
 mod mixing;
 mod numbered;
 mod parameters;
+mod positions;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,12 +15,13 @@ use super::nodes::activation::{self, Activation};
 use super::nodes::embedding::{Embedding, Feature};
 use super::nodes::linear::{Linear, Wiring};
 use super::nodes::{add, concat, dropout, norm, select};
-use super::{Input, InputId, InputKind, Network, Output, Source, Value, ValueId};
+use super::{Axis, AxisId, Input, InputId, InputKind, Network, Output, ROWS, Source, Value, ValueId};
 use crate::bail;
 use crate::error::Result;
 use crate::parameters::{Entry, Init, Reach, Role};
 pub use limit::Limit;
 use parameters::LayerSize;
+pub use positions::Pool;
 
 /// The inputs of a table: the value of its numeric features, and its codes.
 struct Table {
@@ -51,6 +53,8 @@ pub struct Builder {
     limit: Limit,
     /// Where the weights of the last stitch are.
     mix: Option<Source>,
+    /// What cannot work, said when the network is finished.
+    refused: Option<String>,
 }
 
 /// Each group of a value several times in turn.
@@ -67,6 +71,7 @@ impl Builder {
     /// A network without inputs yet.
     pub fn empty() -> Self {
         let net = Network {
+            axes: vec![Axis { name: "rows".to_owned() }],
             inputs: Vec::new(),
             values: Vec::new(),
             ops: Vec::new(),
@@ -88,6 +93,7 @@ impl Builder {
             end: 0,
             limit: Limit::default(),
             mix: None,
+            refused: None,
         }
     }
 
@@ -95,21 +101,28 @@ impl Builder {
     /// categories.
     pub fn new(numeric: usize, categorical: &[usize]) -> Self {
         let mut new = Self::empty();
-        new.real_input("numeric", numeric);
-        new.code_input("categorical", categorical);
+        new.real_input("numeric", ROWS, numeric);
+        new.code_input("categorical", ROWS, categorical);
         new
     }
 
-    /// An input of so many real numbers a row.
-    pub fn real_input(&mut self, name: &str, width: usize) -> ValueId {
+    /// An axis of positions within rows.
+    pub fn positions(&mut self, name: &str) -> AxisId {
+        self.net.axes.push(Axis { name: name.to_owned() });
+        self.net.axes.len() - 1
+    }
+
+    /// An input of so many real numbers a row of an axis.
+    pub fn real_input(&mut self, name: &str, axis: AxisId, width: usize) -> ValueId {
         let value = self.fresh(1, width, Reach::All, false);
-        self.net.inputs.push(Input { name: name.to_owned(), kind: InputKind::Real(value) });
+        self.net.values[value].axis = axis;
+        self.net.inputs.push(Input { name: name.to_owned(), axis, kind: InputKind::Real(value) });
         value
     }
 
-    /// An input of columns of codes of the given numbers of categories.
-    pub fn code_input(&mut self, name: &str, columns: &[usize]) -> InputId {
-        self.net.inputs.push(Input { name: name.to_owned(), kind: InputKind::Codes(columns.to_vec()) });
+    /// An input of columns of codes, of the given numbers of categories, a row of an axis.
+    pub fn code_input(&mut self, name: &str, axis: AxisId, columns: &[usize]) -> InputId {
+        self.net.inputs.push(Input { name: name.to_owned(), axis, kind: InputKind::Codes(columns.to_vec()) });
         self.net.inputs.len() - 1
     }
 
@@ -140,25 +153,30 @@ impl Builder {
         if features.is_empty() {
             return self.numeric();
         }
-        let InputKind::Codes(columns) = self.net.inputs[TABLE.codes].kind.clone() else {
-            unreachable!("a table's second input is its codes")
+        let paths: Vec<_> = (0..features.len()).map(|j| format!("embedding.{j}")).collect();
+        self.embedding(&paths, self.numeric(), TABLE.codes, features)
+    }
+
+    /// The same of any input of codes, after numbers on its axis, which have no gradient; a path a feature.
+    pub fn embedding(&mut self, paths: &[String], numeric: ValueId, codes: InputId, features: &[Feature]) -> ValueId {
+        let InputKind::Codes(columns) = self.net.inputs[codes].kind.clone() else {
+            unreachable!("an embedding is of codes")
         };
         let mut first = 0;
         let mut tables = Vec::with_capacity(features.len());
-        for (j, feature) in features.iter().enumerate() {
+        for (path, feature) in paths.iter().zip(features) {
             let shape = [columns[first], feature.width];
             let deviation = 1.0 / (feature.width as f64).sqrt();
             let init = if feature.sparse { Init::Coarse(3f64.sqrt() * deviation) } else { Init::Normal(deviation) };
-            let pieces = vec![(format!("embedding.{j}.weight"), shape.to_vec())];
+            let pieces = vec![(format!("{path}.weight"), shape.to_vec())];
             let table = self.parameter(pieces, &shape, 1, Role::Embedding, init);
             self.net.params[table].sparse = feature.sparse;
             tables.push(table);
             first += feature.columns();
         }
-        let numeric = self.numeric();
         let width = features.iter().fold(self.value(numeric).width, |sum, feature| sum.saturating_add(feature.width));
         let output = self.fresh(1, width, Reach::All, true);
-        self.push(Embedding { numeric, codes: TABLE.codes, tables, features: features.to_vec(), output })
+        self.push(Embedding { numeric, codes, tables, features: features.to_vec(), output })
     }
 
     /// A linear layer with its activation; one path a group.
@@ -327,6 +345,9 @@ impl Builder {
     /// of one name.
     pub fn finish(mut self) -> Result<Network> {
         self.check()?;
+        if let Some(what) = self.refused {
+            bail!("{what}");
+        }
         let tasks = self.net.outputs.len();
         if let Some(task) = self.net.outputs.iter().position(|o| tasks > 1 && self.value(o.value).reach == Reach::All) {
             bail!("task {task} needs outputs of its own");
@@ -346,8 +367,31 @@ impl Builder {
         Ok(self.net)
     }
 
+    /// Adds a node; what it fills is on the axis of what it reads, unless it moves along one.
     fn push(&mut self, op: impl Node + 'static) -> ValueId {
         let output = op.output();
+        if op.along().is_none() {
+            let inputs = op.inputs();
+            let axis = self.net.values[inputs[0]].axis;
+            self.net.values[output].axis = axis;
+            let elsewhere = inputs.iter().find(|&&x| self.net.values[x].axis != axis).map(|&x| self.net.values[x].axis);
+            let elsewhere =
+                elsewhere.or(op.codes().into_iter().map(|input| self.net.inputs[input].axis).find(|&a| a != axis));
+            let named = |axis: AxisId| &self.net.axes[axis].name;
+            if let Some(other) = elsewhere {
+                let what = format!(
+                    "{} of `{}` and `{}` at once: spread or pool one of them",
+                    op.name(),
+                    named(axis),
+                    named(other)
+                );
+                self.refused.get_or_insert(what);
+            } else if axis != ROWS && op.counts_rows() {
+                let what =
+                    format!("{} takes means over rows of the batch, and cannot over `{}`", op.name(), named(axis));
+                self.refused.get_or_insert(what);
+            }
+        }
         let reach = self.net.values[output].reach;
         for param in op.params() {
             self.net.params[param].reach = reach;
@@ -357,7 +401,7 @@ impl Builder {
     }
 
     fn fresh(&mut self, groups: usize, width: usize, reach: Reach, learns: bool) -> ValueId {
-        self.net.values.push(Value { groups, width, reach, learns, columns: Vec::new() });
+        self.net.values.push(Value { axis: ROWS, groups, width, reach, learns, columns: Vec::new() });
         self.net.values.len() - 1
     }
 

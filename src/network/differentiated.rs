@@ -91,6 +91,7 @@ impl<T: Real> Differentiated<T> {
             inputs: Vec::with_capacity(ids.len()),
             params: Vec::new(),
             codes: Vec::new(),
+            places: node.along().map(|axis| at.place_tensors(axis)).transpose()?,
             wanted: Vec::new(),
             state: at.whole_state(),
             fed: Self::fed(at)?,

@@ -3,6 +3,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::positions::PlaceTensors;
 use crate::machine::draws::Draws;
 
 /// What a node's formula is given.
@@ -14,6 +15,8 @@ pub struct Operands<'a> {
     pub params: &'a [Tensor],
     /// The codes of the node's inputs of codes, `[rows, columns]` of `i32` each, whose 32 bits are those of a `u32`.
     pub codes: &'a [Tensor],
+    /// Where positions are, of a node that moves along them.
+    pub places: Option<&'a PlaceTensors>,
     /// The flat state of the network.
     pub state: &'a Tensor,
     /// Where frozen pieces of the state start.
@@ -57,6 +60,14 @@ impl Operands<'_> {
     /// The codes of the node's `k`-th input of codes, `[rows, columns]` of `i64`.
     pub fn codes(&self, k: usize) -> Tensor {
         self.codes[k].to_kind(Kind::Int64).bitwise_and(i64::from(u32::MAX))
+    }
+
+    /// Where the positions are that the node moves along.
+    ///
+    /// # Panics
+    /// A node that does not say along what.
+    pub fn places(&self) -> &PlaceTensors {
+        self.places.expect("a node along an axis of positions")
     }
 
     /// The kind of the network's numbers.

@@ -12,6 +12,7 @@ pub mod nodes;
 pub mod owner;
 pub mod pass;
 pub mod plan;
+pub mod positions;
 pub mod prepare;
 mod recorded;
 pub mod representation;
@@ -29,11 +30,26 @@ pub type ValueId = usize;
 /// Index of an input.
 pub type InputId = usize;
 
+/// Index of an axis.
+pub type AxisId = usize;
+
+/// The axis of the batch's rows, the first of every network.
+pub const ROWS: AxisId = 0;
+
+/// What the rows of a value are: rows of the batch, or positions within them (tokens, frames), as many as each row has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Axis {
+    /// Its name.
+    pub name: String,
+}
+
 /// What a network is given of each batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
     /// Its name.
     pub name: String,
+    /// Whose rows it has.
+    pub axis: AxisId,
     /// What it consists of.
     pub kind: InputKind,
 }
@@ -47,9 +63,11 @@ pub enum InputKind {
     Codes(Vec<usize>),
 }
 
-/// What flows between nodes: `[rows, width]`, or `[groups, rows, width]` for equal networks side by side.
+/// What flows between nodes: `[rows, width]`, or `[groups, rows, width]` for equal networks side by side; rows of an axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
+    /// What its rows are.
+    pub axis: AxisId,
     /// Equal networks side by side; 1 for an ordinary value.
     pub groups: usize,
     /// Numbers a row.
@@ -102,6 +120,8 @@ pub enum Source {
 /// A finished network: nodes in forward order, and everything a plan needs to know of them.
 #[derive(Debug)]
 pub struct Network {
+    /// What rows of values are; first the rows of the batch.
+    pub axes: Vec<Axis>,
     /// What it is given of each batch.
     pub inputs: Vec<Input>,
     /// What flows between nodes.

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use super::formula::{Computed, Operands};
 use super::pass::{Pass, Step};
 use super::prepare::Prepare;
-use super::{InputId, Network, ValueId};
+use super::{AxisId, InputId, Network, ValueId};
 use crate::error::Result;
 use crate::machine::foreign::Foreign;
 use crate::machine::real::Real;
@@ -23,6 +23,14 @@ pub trait Node: Prepares<f32> + Prepares<f64> + Debug + Send + Sync {
     /// The inputs whose codes it reads.
     fn codes(&self) -> Vec<InputId> {
         Vec::new()
+    }
+    /// The axis of positions that it moves along, to or from: its output need not be on the axis of its inputs.
+    fn along(&self) -> Option<AxisId> {
+        None
+    }
+    /// Whether it takes means over all rows of a value, and so would count room beyond the last position.
+    fn counts_rows(&self) -> bool {
+        false
     }
     /// What it computes, as tensor algebra that libtorch can differentiate.
     ///

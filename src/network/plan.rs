@@ -10,9 +10,11 @@ use super::fed::Fed;
 use super::gradient::{Contributions, Slabs, lanes};
 use super::node::{Kernel, Number};
 use super::pass::{Pass, Purpose, Step};
+use super::positions::{Extents, Positions};
 use super::prepare::Prepare;
 use super::representation::HeadProducts;
-use super::{Input, InputId, InputKind, Network, ValueId};
+use super::{AxisId, Input, InputId, InputKind, Network, ROWS, ValueId};
+use crate::bail;
 use crate::error::Result;
 use crate::machine::buffer::Layout;
 use crate::machine::gram::{self, add_products};
@@ -26,6 +28,8 @@ use crate::parameters::{Reach, TaskId};
 pub struct Window {
     /// First element.
     pub start: usize,
+    /// Rows of its axis.
+    pub rows: usize,
     /// Distance between rows.
     pub stride: usize,
     /// Numbers a row.
@@ -40,6 +44,8 @@ pub struct Plan<T> {
     inputs: Vec<Input>,
     /// Of inputs of codes.
     codes: Vec<Option<Storage<i32>>>,
+    /// Of axes of positions.
+    positions: Vec<Option<Positions>>,
     gradients: [Vec<Option<Storage<T>>>; 2],
     /// What kernels by formulas read, if there are any.
     fed: Option<Fed>,
@@ -74,17 +80,35 @@ impl<T: Number> Plan<T> {
     /// # Safety
     /// As long as the plan lives, no method of it may run while anybody else has a slice of `params`, or while another
     /// plan over `params` runs, but that plans which only run forward, to evaluate, may do so side by side.
-    pub unsafe fn new(net: &Network, params: &Params<T>, rows: usize, purpose: Purpose) -> Result<Self> {
+    pub unsafe fn new(
+        net: &Network,
+        params: &Params<T>,
+        extents: impl Into<Extents>,
+        purpose: Purpose,
+    ) -> Result<Self> {
         let backend = params.backend();
-        let values = net.values.iter().map(|v| Storage::zeros(layout(v.groups, rows, 1, v.width), backend));
+        let extents = extents.into();
+        let rows = extents.rows();
+        if extents.0.len() != net.axes.len() {
+            bail!("a plan needs the extents of {} axes; got {extents:?}", net.axes.len());
+        }
+        let positions = extents.0.iter().enumerate().map(|(axis, &count)| match axis {
+            ROWS => Ok(None),
+            _ => Positions::new(rows, count, backend).map(Some),
+        });
+        let positions = positions.collect::<Result<Vec<_>>>()?;
+        let values =
+            net.values.iter().map(|v| Storage::zeros(layout(v.groups, extents.0[v.axis], 1, v.width), backend));
         let values = values.collect::<Result<Vec<_>>>()?;
         let codes = net.inputs.iter().map(|input| match &input.kind {
             InputKind::Real(_) => Ok(None),
-            InputKind::Codes(columns) => Storage::zeros(layout(1, rows, 1, columns.len()), backend).map(Some),
+            InputKind::Codes(columns) => {
+                Storage::zeros(layout(1, extents.0[input.axis], 1, columns.len()), backend).map(Some)
+            }
         });
         let codes = codes.collect::<Result<Vec<_>>>()?;
-        let summed = gradients(net, rows, purpose, Pass::Summed, backend, None)?;
-        let per_task = gradients(net, rows, purpose, Pass::PerTask, backend, Some(&summed))?;
+        let summed = gradients(net, &extents, purpose, Pass::Summed, backend, None)?;
+        let per_task = gradients(net, &extents, purpose, Pass::PerTask, backend, Some(&summed))?;
         let gradients = [summed, per_task];
         let contributions =
             [Pass::Summed, Pass::PerTask].map(|p| purpose.passes().contains(&p).then(|| Contributions::new(net, p)));
@@ -97,10 +121,12 @@ impl<T: Number> Plan<T> {
             let fed = &fed;
             let values = &values;
             let codes = &codes[..];
+            let positions = &positions[..];
             let gradients = &gradients;
             let contributions = &contributions;
             let slabs = slabs.as_ref();
-            let at = Prepare { net, rows, node, purpose, params, values, codes, gradients, fed, contributions, slabs };
+            let at =
+                Prepare { net, node, purpose, params, values, codes, positions, gradients, fed, contributions, slabs };
             let loops = match backend {
                 Backend::Loops => T::kernel(net.ops[node].as_ref(), &at)?,
                 Backend::Formulas(_) => None,
@@ -143,6 +169,7 @@ impl<T: Number> Plan<T> {
             values,
             inputs: net.inputs.clone(),
             codes,
+            positions,
             gradients,
             fed: fed.into_inner(),
             clear,
@@ -171,6 +198,11 @@ impl<T: Number> Plan<T> {
     /// An input of codes `[rows, columns]`, to be filled before a forward.
     pub fn codes(&mut self, input: InputId) -> &mut Storage<i32> {
         self.codes[input].as_mut().expect("an input of codes")
+    }
+
+    /// Where the positions of an axis are, to be said before a forward.
+    pub fn positions(&mut self, axis: AxisId) -> &mut Positions {
+        self.positions[axis].as_mut().expect("an axis of positions")
     }
 
     /// The inputs of the network.
@@ -215,14 +247,13 @@ impl<T: Number> Plan<T> {
     /// One task's raw outputs `[rows, width]`, where they are.
     pub(crate) fn output_tensor(&self, task: TaskId) -> Result<Tensor> {
         let (outputs, window) = self.output(task);
-        seen_through(outputs, window, self.rows)
+        seen_through(outputs, window)
     }
 
     /// Where the gradient of these goes, if anything before them learns; call [`Plan::clear`] first.
     pub(crate) fn gradient_tensor(&mut self, task: TaskId, pass: Pass) -> Result<Option<Tensor>> {
-        let rows = self.rows;
         let (_, gradient, window) = self.output_and_gradient(task, pass);
-        gradient.map(|gradient| seen_through(gradient, window, rows)).transpose()
+        gradient.map(|gradient| seen_through(gradient, window)).transpose()
     }
 
     /// One task's raw outputs `[rows, width]`, row by row.
@@ -313,13 +344,13 @@ impl<T: Number> Plan<T> {
         let output = &self.outputs[task];
         let Layout { rows, width, .. } = self.values[output.value].layout();
         let start = output.group * rows * width + output.columns.start;
-        Window { start, stride: width, width: output.columns.len() }
+        Window { start, rows, stride: width, width: output.columns.len() }
     }
 }
 
 /// A window of memory as a tensor `[rows, width]`, which writes where it lies.
-fn seen_through<T: Real>(memory: &Storage<T>, window: Window, rows: usize) -> Result<Tensor> {
-    memory.view(&[rows, window.width], &[window.stride, 1], window.start)
+fn seen_through<T: Real>(memory: &Storage<T>, window: Window) -> Result<Tensor> {
+    memory.view(&[window.rows, window.width], &[window.stride, 1], window.start)
 }
 
 fn layout(groups: usize, rows: usize, lanes: usize, width: usize) -> Layout {
@@ -329,7 +360,7 @@ fn layout(groups: usize, rows: usize, lanes: usize, width: usize) -> Layout {
 /// Gradients of all values that learn; where a pass has one lane it shares the other pass's memory.
 fn gradients<T: Real>(
     net: &Network,
-    rows: usize,
+    extents: &Extents,
     purpose: Purpose,
     pass: Pass,
     backend: Backend,
@@ -346,7 +377,9 @@ fn gradients<T: Real>(
         let of_other = other.and_then(|other| other[id].as_ref());
         gradients.push(Some(match of_other.filter(|_| value.reach != Reach::All) {
             Some(buffer) => buffer.share(),
-            None => Storage::zeros(layout(value.groups, rows, lanes(net, id, pass), value.width), backend)?,
+            None => {
+                Storage::zeros(layout(value.groups, extents.0[value.axis], lanes(net, id, pass), value.width), backend)?
+            }
         }));
     }
     Ok(gradients)

@@ -7,7 +7,8 @@ use super::entrance::{Entrance, task_columns};
 use super::fed::Fed;
 use super::gradient::{Contributions, Slabs, Tiled};
 use super::pass::{Pass, PerPass, Purpose, Step};
-use super::{InputId, Network, ValueId};
+use super::positions::{PlaceTensors, Places, Positions};
+use super::{AxisId, InputId, Network, ValueId};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
@@ -22,8 +23,6 @@ use crate::parameters::{Param, ParamId, Reach, TaskId};
 pub struct Prepare<'a, T> {
     /// The network.
     pub net: &'a Network,
-    /// Rows of the plan.
-    pub rows: usize,
     /// Index of the node.
     pub node: usize,
     pub(super) purpose: Purpose,
@@ -31,6 +30,8 @@ pub struct Prepare<'a, T> {
     pub(super) values: &'a [Storage<T>],
     /// Of inputs of codes.
     pub(super) codes: &'a [Option<Storage<i32>>],
+    /// Of axes of positions; that of rows has none.
+    pub(super) positions: &'a [Option<Positions>],
     pub(super) gradients: &'a [Vec<Option<Storage<T>>>; 2],
     pub(super) fed: &'a OnceCell<Fed>,
     pub(super) contributions: &'a [Option<Contributions>; 2],
@@ -109,6 +110,17 @@ impl<T: Real> Prepare<'_, T> {
     /// The same on any device.
     pub(super) fn codes_anywhere(&self, input: InputId) -> Storage<i32> {
         self.codes[input].as_ref().expect("an input of codes").share()
+    }
+
+    /// Where the positions of an axis are.
+    pub(crate) fn places(&self, axis: AxisId) -> Places {
+        let places = self.positions[axis].as_ref().and_then(Positions::places);
+        places.expect("a plan asks for loops where memory is the host's alone")
+    }
+
+    /// The same on any device.
+    pub(super) fn place_tensors(&self, axis: AxisId) -> Result<PlaceTensors> {
+        self.positions[axis].as_ref().expect("an axis of positions").tensors()
     }
 
     /// The gradient that arrives at a value in a pass.

@@ -9,6 +9,7 @@ use super::fed::Fed;
 use super::formula::{Computed, Operands};
 use super::node::Node;
 use super::pass::Step;
+use super::positions::PlaceTensors;
 use crate::bail;
 use crate::error::Result;
 use crate::machine::buffer::Layout;
@@ -24,6 +25,7 @@ pub(super) struct Recorded<T> {
     inputs: Vec<Tensor>,
     params: Vec<Tensor>,
     codes: Vec<Tensor>,
+    places: Option<PlaceTensors>,
     /// Whether a gradient is wanted, of each input and each parameter.
     wanted: Vec<bool>,
     state: Storage<T>,
@@ -43,6 +45,8 @@ pub(super) struct Given<T> {
     pub params: Vec<Tensor>,
     /// `[rows, columns]` each.
     pub codes: Vec<Tensor>,
+    /// Of a node along an axis of positions.
+    pub places: Option<PlaceTensors>,
     /// Whether a gradient is wanted, of each input and each parameter.
     pub wanted: Vec<bool>,
     /// The flat state of the network.
@@ -64,13 +68,14 @@ struct Graph {
 impl<T: Real> Recorded<T> {
     /// Over these inputs `[groups, rows, width]` and parameters, in the order of `wanted`, to `y`.
     pub fn new(net: &Network, index: usize, operands: Given<T>) -> Self {
-        let Given { inputs, params, codes, wanted, state, fed, y } = operands;
+        let Given { inputs, params, codes, places, wanted, state, fed, y } = operands;
         Self {
             node: net.ops[index].clone(),
             index: index as u64,
             inputs,
             params,
             codes,
+            places,
             wanted,
             state,
             frozen: net.frozen_state(),
@@ -95,6 +100,7 @@ impl<T: Real> Recorded<T> {
             inputs,
             params,
             codes: &self.codes,
+            places: self.places.as_ref(),
             state: &state,
             frozen: &self.frozen,
             draws: Draws { seed: step.seed, number: self.fed.number(), node: self.index },

@@ -49,6 +49,10 @@ impl Node for Calibrate {
         "Calibrate"
     }
 
+    fn counts_rows(&self) -> bool {
+        true
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         self.inputs.to_vec()
     }

@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod add;
 pub mod calibrate;
+pub mod carry;
 pub mod concat;
 pub mod dot;
 pub mod dropout;

@@ -290,6 +290,10 @@ impl Node for BatchNorm {
         "BatchNorm"
     }
 
+    fn counts_rows(&self) -> bool {
+        true
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.input]
     }

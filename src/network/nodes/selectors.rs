@@ -135,6 +135,10 @@ impl Node for Selectors {
         "Selectors"
     }
 
+    fn counts_rows(&self) -> bool {
+        self.gate.has_terms()
+    }
+
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.bits, self.mix]
     }

@@ -1,0 +1,317 @@
+//! Between rows and the positions within them: spread to positions, pooled over them, or from neighbour to neighbour.
+
+use tch::Tensor;
+
+use super::segments::{covers, take_times};
+use crate::error::Result;
+use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::product::Mode;
+use crate::machine::real::Real;
+use crate::network::entrance::Entrance;
+use crate::network::formula::{Computed, Operands};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
+use crate::network::owner::Owner;
+use crate::network::pass::{Pass, PerPass, Step};
+use crate::network::positions::Places;
+use crate::network::prepare::{InputGradient, Prepare};
+use crate::network::{AxisId, Network, ValueId};
+
+/// What goes where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// A row's numbers to each of its positions.
+    Spread,
+    /// The sum over a row's positions; 0 of none.
+    Sum,
+    /// Their mean; 0 of none.
+    Mean,
+    /// To each position the numbers of the one so many further on in the same row; 0 beyond its ends.
+    Neighbour(i64),
+}
+
+/// Carries a value along an axis of positions.
+#[derive(Debug)]
+pub struct Carry {
+    /// What it reads.
+    pub input: ValueId,
+    /// What it fills.
+    pub output: ValueId,
+    /// The axis of positions.
+    pub axis: AxisId,
+    /// What goes where.
+    pub way: Way,
+}
+
+struct CarryKernel<T> {
+    x: Buffer<T>,
+    y: Buffer<T>,
+    places: Places,
+    way: Way,
+    owner: Owner,
+    entrance: Option<Entrance>,
+    passes: PerPass<Option<(Buffer<T>, InputGradient<T>)>>,
+}
+
+impl Node for Carry {
+    fn name(&self) -> &'static str {
+        match self.way {
+            Way::Spread => "Spread",
+            Way::Sum | Way::Mean => "Pool",
+            Way::Neighbour(_) => "Neighbour",
+        }
+    }
+
+    fn inputs(&self) -> Vec<ValueId> {
+        vec![self.input]
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn along(&self) -> Option<AxisId> {
+        Some(self.axis)
+    }
+
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
+        let x = given.input(0);
+        let places = given.places();
+        let picked = |index: &Tensor, there: &Tensor| {
+            let picked = x.index_select(1, index);
+            picked.where_self(&there.reshape([1, -1, 1]), &picked.zeros_like())
+        };
+        Ok(match self.way {
+            Way::Spread => picked(&places.rows(), &places.there()),
+            Way::Neighbour(by) => {
+                let (further, same) = places.neighbours(by);
+                picked(&further, &same)
+            }
+            Way::Sum | Way::Mean => {
+                let counts = places.counts();
+                let (groups, _, width) = x.size3()?;
+                let there = x.where_self(&places.there().reshape([1, -1, 1]), &x.zeros_like());
+                let sums = Tensor::zeros([groups, counts.size()[0], width], (x.kind(), x.device()));
+                let sums = sums.index_add(1, &places.rows(), &there);
+                match self.way {
+                    Way::Mean => sums / counts.clamp_min(1).to_kind(x.kind()).reshape([1, -1, 1]),
+                    _ => sums,
+                }
+            }
+        }
+        .into())
+    }
+
+    fn covers_input(&self, net: &Network) -> bool {
+        covers(net, &[self.input], self.output)
+    }
+}
+
+impl<T: Real> Prepares<T> for Carry {
+    fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
+        let passes =
+            at.each_pass(|pass| Ok(at.leaving(0, pass).map(|leaving| (at.arriving(self.output, pass), leaving))))?;
+        by_loops(CarryKernel {
+            x: at.value(self.input),
+            y: at.value(self.output),
+            places: at.places(self.axis),
+            way: self.way,
+            owner: at.net.owner(self.output),
+            entrance: at.entrance(0),
+            passes,
+        })
+    }
+}
+
+impl<T: Real> CarryKernel<T> {
+    /// A factor and a pair of rows, of the output and of the input, wherever something goes from one to the other.
+    fn pairs(way: Way, places: &Places) -> impl Iterator<Item = (T, usize, usize)> + '_ {
+        let starts = places.starts.slice();
+        let rows = places.rows.slice();
+        let last = starts[starts.len() - 1] as usize;
+        let pair = move |(position, &row): (usize, &i32)| match way {
+            Way::Spread => Some((T::ONE, position, row as usize)),
+            Way::Sum => Some((T::ONE, row as usize, position)),
+            Way::Mean => {
+                let count = starts[row as usize + 1] - starts[row as usize];
+                Some((T::of(1.0 / f64::from(count)), row as usize, position))
+            }
+            Way::Neighbour(by) => {
+                let other = position.checked_add_signed(by as isize)?;
+                (rows.get(other) == Some(&row)).then_some((T::ONE, position, other))
+            }
+        };
+        rows[..last].iter().enumerate().filter_map(pair)
+    }
+}
+
+impl<T: Real> Kernel for CarryKernel<T> {
+    fn forward(&mut self, _: &Step<'_>) -> Result<()> {
+        let Layout { groups, rows: from, width, .. } = self.x.layout;
+        let to = self.y.layout.rows;
+        let x = self.x.slice();
+        let y = self.y.slice_mut();
+        y.fill(T::ZERO);
+        for group in 0..groups {
+            for (factor, o, i) in Self::pairs(self.way, &self.places) {
+                let y = &mut y[(group * to + o) * width..][..width];
+                take_times(y, &x[(group * from + i) * width..][..width], factor, true);
+            }
+        }
+        Ok(())
+    }
+
+    fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
+        let Some((dy, dx)) = self.passes.of(pass) else { return Ok(()) };
+        if let (Pass::Summed, Some(entrance)) = (pass, &self.entrance) {
+            entrance.weigh(step, dy.layout, dy.slice_mut());
+        }
+        let from = dy.layout;
+        let to = dx.buffer.layout;
+        let width = from.width;
+        for group in 0..from.groups {
+            // Lane by lane, or from the one lane into that of the task.
+            let same = from.lanes == to.lanes;
+            let lanes = if same { 0..to.lanes } else { self.owner.task(group)..self.owner.task(group) + 1 };
+            let dx_rows =
+                &mut dx.buffer.slice_mut()[group * to.rows * to.lanes * width..][..to.rows * to.lanes * width];
+            if dx.mode == Mode::Write {
+                for row in dx_rows.chunks_exact_mut(to.lanes * width) {
+                    row[lanes.start * width..lanes.end * width].fill(T::ZERO);
+                }
+            }
+            let dy_rows = &dy.slice()[group * from.rows * from.lanes * width..][..from.rows * from.lanes * width];
+            let count = lanes.len() * width;
+            for (factor, o, i) in Self::pairs(self.way, &self.places) {
+                let dx = &mut dx_rows[(i * to.lanes + lanes.start) * width..][..count];
+                take_times(dx, &dy_rows[o * from.lanes * width..][..count], factor, true);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The largest number over a row's positions, column by column; 0 of none. Equal ones share the gradient.
+#[derive(Debug)]
+pub struct MaxPool {
+    /// What it reads, on the axis.
+    pub input: ValueId,
+    /// What it fills, by rows.
+    pub output: ValueId,
+    /// The axis of positions.
+    pub axis: AxisId,
+}
+
+impl Node for MaxPool {
+    fn name(&self) -> &'static str {
+        "Pool"
+    }
+
+    fn inputs(&self) -> Vec<ValueId> {
+        vec![self.input]
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn along(&self) -> Option<AxisId> {
+        Some(self.axis)
+    }
+
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
+        let x = given.input(0);
+        let places = given.places();
+        let counts = places.counts();
+        let (groups, _, width) = x.size3()?;
+        let least = Tensor::full([], f64::NEG_INFINITY, (x.kind(), x.device()));
+        let there = x.where_self(&places.there().reshape([1, -1, 1]), &least);
+        let largest = least.expand([groups, counts.size()[0], width], false).contiguous();
+        let largest = largest.index_reduce(1, &places.rows(), &there, "amax", true);
+        Ok(largest.where_self(&counts.gt(0).reshape([1, -1, 1]), &largest.zeros_like()).into())
+    }
+
+    fn covers_input(&self, net: &Network) -> bool {
+        covers(net, &[self.input], self.output)
+    }
+}
+
+impl<T: Real> Prepares<T> for MaxPool {}
+
+/// A mean over a row's positions whose weights are the softmax of scores, one a position; 0 of none.
+#[derive(Debug)]
+pub struct AttentionPool {
+    /// The scores, of width 1, and what is pooled, both on the axis.
+    pub inputs: [ValueId; 2],
+    /// What it fills, by rows.
+    pub output: ValueId,
+    /// The axis of positions.
+    pub axis: AxisId,
+}
+
+impl Node for AttentionPool {
+    fn name(&self) -> &'static str {
+        "Pool"
+    }
+
+    fn inputs(&self) -> Vec<ValueId> {
+        self.inputs.to_vec()
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn along(&self) -> Option<AxisId> {
+        Some(self.axis)
+    }
+
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
+        let scores = given.input(0);
+        let x = given.input(1);
+        let places = given.places();
+        let rows = places.counts().size()[0];
+        let there = places.there().reshape([1, -1, 1]);
+        let index = places.rows();
+        let (groups, _, width) = x.size3()?;
+        let zeros = |width: i64| Tensor::zeros([groups, rows, width], (x.kind(), x.device()));
+        // A row's largest score is taken off, as a constant: it changes no weight.
+        let least = Tensor::full([], f64::NEG_INFINITY, (x.kind(), x.device()));
+        let largest = least.expand([groups, rows, 1], false).contiguous();
+        let largest = largest.index_reduce(1, &index, &scores.detach().where_self(&there, &least), "amax", true);
+        let shifted = (scores - largest.index_select(1, &index)).where_self(&there, &scores.zeros_like());
+        let weights = shifted.exp() * there.to_kind(x.kind());
+        let whole = zeros(1).index_add(1, &index, &weights);
+        let clean = x.where_self(&there, &x.zeros_like());
+        let sums = zeros(width).index_add(1, &index, &(clean * &weights));
+        Ok((sums / whole.where_self(&whole.gt(0.0), &whole.ones_like())).into())
+    }
+
+    fn covers_input(&self, net: &Network) -> bool {
+        covers(net, &self.inputs, self.output)
+    }
+}
+
+impl<T: Real> Prepares<T> for AttentionPool {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_stay_within_rows() {
+        let numbers = |numbers: &[i32]| {
+            let mut memory = Buffer::<i32>::zeros(Layout::flat(numbers.len())).unwrap();
+            memory.slice_mut().copy_from_slice(numbers);
+            memory
+        };
+        // Rows of 2, 0 and 3 positions, and room for one more.
+        let places = Places { starts: numbers(&[0, 2, 2, 5]), rows: numbers(&[0, 0, 2, 2, 2, -1]) };
+        let pairs = |way| CarryKernel::<f64>::pairs(way, &places).collect::<Vec<_>>();
+        assert_eq!(pairs(Way::Spread), [(1.0, 0, 0), (1.0, 1, 0), (1.0, 2, 2), (1.0, 3, 2), (1.0, 4, 2)]);
+        assert_eq!(pairs(Way::Mean)[1..3], [(0.5, 0, 1), (1.0 / 3.0, 2, 2)]);
+        assert_eq!(pairs(Way::Neighbour(1)), [(1.0, 0, 1), (1.0, 2, 3), (1.0, 3, 4)]);
+        assert_eq!(pairs(Way::Neighbour(-2)), [(1.0, 4, 2)]);
+        assert_eq!(pairs(Way::Neighbour(i64::MAX)), []);
+        assert_eq!(pairs(Way::Neighbour(i64::MIN)), []);
+    }
+}

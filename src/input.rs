@@ -12,16 +12,53 @@ pub struct Inputs {
     pub numeric: usize,
     /// The categorical features.
     pub categorical: Vec<Category>,
+    /// Features of positions within rows.
+    pub positions: Vec<PositionInputs>,
+}
+
+/// Features of the positions of one axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PositionInputs {
+    /// What the positions are called: tokens.
+    pub name: String,
+    /// Numeric features a position.
+    pub numeric: usize,
+    /// The categorical features.
+    pub categorical: Vec<Category>,
+    /// Width of each one's embedding.
+    pub widths: Vec<usize>,
+}
+
+impl PositionInputs {
+    /// What the numeric features are called.
+    pub fn numbers(&self) -> String {
+        format!("{}/numeric", self.name)
+    }
+
+    /// What the codes are called.
+    pub fn codes(&self) -> String {
+        format!("{}/categorical", self.name)
+    }
+
+    /// What any of its features are called.
+    pub fn first(&self) -> String {
+        if self.numeric > 0 { self.numbers() } else { self.codes() }
+    }
+}
+
+/// The columns of codes of categorical features.
+pub fn columns(categorical: &[Category]) -> Vec<Codes> {
+    let columns = |category: &Category| {
+        let codes = Codes { count: category.categories, gaps: category.bag.is_some() };
+        std::iter::repeat_n(codes, category.bag.map_or(1, |bag| bag.length))
+    };
+    categorical.iter().flat_map(columns).collect()
 }
 
 impl Inputs {
     /// The columns of codes.
     pub fn columns(&self) -> Vec<Codes> {
-        let columns = |category: &Category| {
-            let codes = Codes { count: category.categories, gaps: category.bag.is_some() };
-            std::iter::repeat_n(codes, category.bag.map_or(1, |bag| bag.length))
-        };
-        self.categorical.iter().flat_map(columns).collect()
+        columns(&self.categorical)
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Task {
     pub weight: f64,
     /// What its labels look like.
     pub labels: Labels,
+    /// The positions that have a label each; none where rows have one.
+    pub per: Option<String>,
 }
 
 impl Task {
@@ -71,7 +73,12 @@ impl Task {
         let within = |error| value_error!("task `{name}`: {error}");
         let loss = loss.map_err(within)?;
         let labels = loss.labels(classes, outputs).map_err(|error| value_error!("task `{name}`: {error}"))?;
-        Ok(Self { name, loss, classes, outputs, weight, labels })
+        let per = match &description["per"] {
+            Value::Null => None,
+            Value::String(per) => Some(per.clone()),
+            other => bail!("task `{name}`: `per` should be the name of positions; got {other}"),
+        };
+        Ok(Self { name, loss, classes, outputs, weight, labels, per })
     }
 
     /// What a weighting may know of it.
@@ -96,8 +103,12 @@ impl Task {
 
     /// The description with every default filled in.
     pub fn describe(&self) -> Value {
-        json!({"name": self.name, "loss": self.loss.describe(), "classes": self.classes,
-               "outputs": self.outputs, "weight": self.weight})
+        let mut described = json!({"name": self.name, "loss": self.loss.describe(), "classes": self.classes,
+                                   "outputs": self.outputs, "weight": self.weight});
+        if let Some(per) = &self.per {
+            described["per"] = json!(per);
+        }
+        described
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use polytask::data::array::{Array, Dtype, Element};
 use polytask::data::float16::Float16;
-use polytask::data::{Along, Data, Field, Offsets, Rows, check_lengths, rows_of};
-use polytask::input::{Category, Codes, Inputs, NOTHING};
+use polytask::data::{Along, Asked, Data, Field, Offsets, Rows, check_lengths, rows_of};
+use polytask::input::{Category, Codes, Inputs, NOTHING, PositionInputs};
 use polytask::label::{Counts, Labels};
 use polytask::machine::random::Stream;
 
@@ -190,12 +190,18 @@ fn good() -> Data {
     }
 }
 
+/// A task of rows.
+fn asked(labels: Labels) -> Asked {
+    Asked { name: "a".to_owned(), labels, per: None }
+}
+
 /// What is said of rows that were good until `spoil`, for a task of these labels.
 fn said(labels: Labels, spoil: impl FnOnce(&mut Data)) -> String {
     let mut data = good();
     spoil(&mut data);
-    let inputs = Inputs { numeric: 2, categorical: vec![Category::plain(3), Category::plain(5)] };
-    match data.check(&inputs, &[("a".to_owned(), labels)], true) {
+    let inputs =
+        Inputs { numeric: 2, categorical: vec![Category::plain(3), Category::plain(5)], positions: Vec::new() };
+    match data.check(&inputs, &[asked(labels)], true) {
         Ok(doubts) => doubts.first().map_or("nothing".to_owned(), Clone::clone),
         Err(error) => error.to_string(),
     }
@@ -322,8 +328,9 @@ fn wrong_row_weights_are_named() {
 #[test]
 fn labels_are_needed_only_for_training() {
     let data = Data { targets: vec![None], ..good() };
-    let inputs = Inputs { numeric: 2, categorical: vec![Category::plain(3), Category::plain(5)] };
-    let tasks = [("a".to_owned(), NUMBERS)];
+    let inputs =
+        Inputs { numeric: 2, categorical: vec![Category::plain(3), Category::plain(5)], positions: Vec::new() };
+    let tasks = [asked(NUMBERS)];
     assert!(data.check(&inputs, &tasks, false).is_ok());
     assert!(data.check(&inputs, &tasks, true).unwrap_err().to_string().contains("no row has a label"));
     let two = said(NUMBERS, |d| d.targets.push(None));
@@ -555,7 +562,8 @@ fn check_ragged<T: Element>(
 /// One task of labels of positions, in rows of 2, 0, 1 and 2 positions.
 fn tagged(target: Array) -> Data {
     let offsets = Offsets::new(Array::own(vec![1_i32, 3, 3, 4, 6], 1), target.rows(), "`y`").unwrap();
-    Data { rows: 4, offsets: vec![Some(offsets)], ..labelled(target) }
+    let fields = vec![("words".to_owned(), ragged(vec![0_i8; 7], &[7]))];
+    Data { rows: 4, offsets: vec![Some(offsets)], fields, ..labelled(target) }
 }
 
 #[test]
@@ -679,7 +687,11 @@ fn wrong_codes_and_labels_of_positions_are_named() {
     let wide = ragged(vec![0_i32, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[7, 2]);
     assert_eq!(said(wide, &[2]), format!("{text} in column 1; got -1 at row 0, position 0"));
 
-    let said = |labels, data: Data| match data.check(&no_inputs(), &[("a".to_owned(), labels)], true) {
+    let said = |labels, data: Data| match data.check(
+        &no_inputs(),
+        &[Asked { per: Some("words".into()), ..asked(labels) }],
+        true,
+    ) {
         Ok(doubts) => doubts.first().map_or("nothing".to_owned(), Clone::clone),
         Err(error) => error.to_string(),
     };
@@ -692,7 +704,21 @@ fn wrong_codes_and_labels_of_positions_are_named() {
     assert_eq!(said(Labels::Numbers { columns: 2 }, pairs()), "nothing");
     assert_eq!(said(NUMBERS, pairs()), format!("{task} should have shape [7, 1]; got [7, 2]"));
     let rows = Data { rows: 5, ..classes(0) };
-    assert_eq!(said(Labels::Classes(3), rows), format!("{task} should have 5 rows; got 4"));
+    assert_eq!(said(Labels::Classes(3), rows), "`words` should have 5 rows; got 4");
+    let of_rows = Data { offsets: Vec::new(), ..classes(0) };
+    assert_eq!(
+        said(Labels::Classes(3), of_rows),
+        format!("{task} should be labels of the positions of words; got one a row")
+    );
+    assert_eq!(said(Labels::Classes(3), Data { fields: Vec::new(), ..classes(0) }), "`x` of words is missing");
+    let offsets = Offsets::new(Array::own(vec![1_i32, 2, 3, 4, 6], 1), 7, "`y`").unwrap();
+    let shifted = Data { offsets: vec![Some(offsets)], ..classes(0) };
+    assert_eq!(
+        said(Labels::Classes(3), shifted),
+        format!("{task} should have 2 positions in row 0, as `x` of words; got 1")
+    );
+    let ragged = classes(0).check(&no_inputs(), &[asked(Labels::Classes(3))], true).unwrap_err().to_string();
+    assert_eq!(ragged, format!("{task} should be one a row; got labels of positions"));
     let short = Data { targets: vec![Some(Array::own(vec![0_i64; 5], 1))], ..classes(0) };
     assert_eq!(
         said(Labels::Classes(3), short),
@@ -703,7 +729,7 @@ fn wrong_codes_and_labels_of_positions_are_named() {
 }
 
 fn no_inputs() -> Inputs {
-    Inputs { numeric: 0, categorical: Vec::new() }
+    Inputs { numeric: 0, categorical: Vec::new(), positions: Vec::new() }
 }
 
 #[test]
@@ -717,4 +743,31 @@ fn fields_of_the_same_positions_are_as_long_in_each_row() {
     let text = "the tags should have 2 positions in row 0, as `tokens`; got 1";
     assert_eq!(said(vec![0, 1, 3], vec![0, 2, 3]), text);
     assert_eq!(said(vec![0, 1, 3], vec![0, 2]), "the tags should have 1 rows, as `tokens`; got 2");
+}
+
+#[test]
+fn features_of_positions_are_checked_where_they_enter() {
+    let words = || PositionInputs {
+        name: "words".to_owned(),
+        numeric: 1,
+        categorical: vec![Category::plain(4), Category::plain(2)],
+        widths: vec![2, 2],
+    };
+    let inputs = Inputs { positions: vec![words()], ..no_inputs() };
+    let codes = || ragged(vec![9_i64, 9, 3, 1, 0, 0, 1, 1, 2, 0, 3, 1, 9, 9], &[7, 2]);
+    let said = |fields: Vec<(&str, Field)>| {
+        let fields = fields.into_iter().map(|(name, field)| (format!("words/{name}"), field)).collect();
+        let data = Data { rows: 4, fields, ..Data::default() };
+        data.check(&inputs, &[asked(NUMBERS)], false).map_or_else(|error| error.to_string(), |_| "nothing".to_owned())
+    };
+    let numbers = || ragged(vec![0.0_f32; 7], &[7]);
+    assert_eq!(said(vec![("numeric", numbers()), ("categorical", codes())]), "nothing");
+    assert_eq!(said(vec![("categorical", codes())]), "`x` of words/numeric is missing");
+    let wrong = ragged(vec![0_i64, 0, 3, 1, 0, 2, 1, 1, 2, 0, 3, 1, 0, 0], &[7, 2]);
+    let message = "`x` of words/categorical should hold codes 0..2 in column 1; got 2 at row 0, position 1";
+    assert_eq!(said(vec![("numeric", numbers()), ("categorical", wrong)]), message);
+    let other = Array::own(vec![0_i64, 2, 2, 4, 5], 1);
+    let other = Field::ragged(Array::own(vec![0.0_f32; 7], 1), other, "`x`").unwrap();
+    let message = "`x` of words/categorical should have 2 positions in row 2, as `x` of words/numeric; got 1";
+    assert_eq!(said(vec![("numeric", other), ("categorical", codes())]), message);
 }

@@ -383,7 +383,7 @@ impl Case {
 
 /// Room for rows, and for positions if there are any.
 fn extents(rows: usize, ragged: Option<&Ragged>) -> Extents {
-    Extents(std::iter::once(rows).chain(ragged.map(|ragged| ragged.room)).collect())
+    ragged.iter().fold(rows.into(), |extents: Extents, ragged| extents.and(ragged.room).unwrap())
 }
 
 /// 1 for what learns, 0 for what is frozen.

@@ -2,21 +2,21 @@
 
 use super::array::Element;
 use super::check_field::check_shape;
-use super::{Data, Entries, of};
+use super::{Along, Asked, Data, Entries, Field, check_lengths, of};
 use crate::bail;
 use crate::error::Result;
-use crate::input::{Codes, Inputs};
+use crate::input::{Codes, Inputs, PositionInputs, columns};
 use crate::label::{Kind, Labels};
 
 impl Data {
     /// Checks features, and with `require_labels` that there is at least one label; targets and weights that are there
-    /// are checked in any case. `tasks` are names and kinds of labels.
+    /// are checked in any case.
     ///
     /// Gives doubts: what may be right in some rows, such as a batch, and is somebody's mistake in a whole data set.
     ///
     /// # Errors
     /// Which argument is wrong, what was expected and what came.
-    pub fn check(&self, inputs: &Inputs, tasks: &[(String, Labels)], require_labels: bool) -> Result<Vec<String>> {
+    pub fn check(&self, inputs: &Inputs, tasks: &[Asked], require_labels: bool) -> Result<Vec<String>> {
         // note: nothing can be trained on or measured by no rows, but the answer to none is none.
         if self.rows == 0 && (require_labels || !self.targets.is_empty()) {
             bail!("{} has no rows", self.name(0, "`x`"));
@@ -38,11 +38,12 @@ impl Data {
         }
         self.check_numeric(inputs.numeric)?;
         self.check_codes(&inputs.columns())?;
+        inputs.positions.iter().try_for_each(|positions| self.check_positions(positions))?;
         let mut labelled = false;
         let mut doubts = Vec::new();
-        for (task, (name, labels)) in tasks.iter().enumerate() {
-            labelled |= self.check_targets(task, name, *labels, &mut doubts)?;
-            self.check_weights(task, tasks.len(), name)?;
+        for (task, asked) in tasks.iter().enumerate() {
+            labelled |= self.check_targets(task, asked, &mut doubts)?;
+            self.check_weights(task, tasks.len(), &asked.name)?;
         }
         if require_labels && !labelled {
             bail!("no row has a label for any task; at least one is needed");
@@ -78,10 +79,51 @@ impl Data {
         Entries::of(array).check_codes(&name, columns)
     }
 
+    /// Checks the features of positions, which are of the same ones.
+    fn check_positions(&self, inputs: &PositionInputs) -> Result<()> {
+        let mut first: Option<(String, &Field)> = None;
+        let columns = columns(&inputs.categorical);
+        let fields = [(inputs.numbers(), inputs.numeric), (inputs.codes(), columns.len())];
+        for (name, width) in fields.into_iter().filter(|(_, width)| *width > 0) {
+            let called = format!("`x` of {name}");
+            let Some(field) = self.field(&name) else { bail!("{called} is missing") };
+            if name == inputs.codes() {
+                field.check_columns(&called, self.rows, &columns)?;
+            } else {
+                field.check_numbers(&called, self.rows, Along::Positions, &[width])?;
+            }
+            match &first {
+                None => first = Some((called, field)),
+                Some((other, known)) => {
+                    let [ours, theirs] = [field, known].map(|field| field.offsets().expect("it was checked"));
+                    check_lengths(&called, ours, other, theirs)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that labels are of rows, or of the positions of a field.
+    fn check_along(&self, called: &str, targets: &Entries<'_>, per: Option<&str>) -> Result<()> {
+        let of_positions = per.map(|per| (per, self.field(per).and_then(Field::offsets)));
+        match (of_positions, targets.offsets) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => bail!("{called} should be one a row; got labels of positions"),
+            (Some((per, _)), None) => bail!("{called} should be labels of the positions of {per}; got one a row"),
+            (Some((per, Some(known))), Some(offsets)) => {
+                check_lengths(called, offsets, &format!("`x` of {per}"), known)
+            }
+            (Some((per, None)), Some(_)) => bail!("`x` of {per} is missing"),
+        }
+    }
+
     /// Checks a task's targets and mask; gives whether there is any label.
-    fn check_targets(&self, task: usize, name: &str, labels: Labels, doubts: &mut Vec<String>) -> Result<bool> {
+    fn check_targets(&self, task: usize, asked: &Asked, doubts: &mut Vec<String>) -> Result<bool> {
+        let Asked { name, labels, per } = asked;
+        let labels = *labels;
         let called = self.name(2 + task, &format!("the targets of task `{name}`"));
         let Some(targets) = self.targets(task) else { return Ok(false) };
+        self.check_along(&called, &targets, per.as_deref())?;
         let array = targets.values;
         let flat = array.shape().len() == 1;
         let entries = targets.check_rows(&called, self.rows)?;

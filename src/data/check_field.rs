@@ -28,6 +28,15 @@ impl Field {
         entries.check_codes(name, &vec![codes; entries.width()])
     }
 
+    /// The same of positions where each column has a kind of its own.
+    ///
+    /// # Errors
+    /// As [`Field::check_numbers`].
+    pub fn check_columns(&self, name: &str, rows: usize, columns: &[Codes]) -> Result<()> {
+        self.check_form(name, rows, Along::Positions, &[columns.len()])?;
+        self.entries().check_codes(name, columns)
+    }
+
     fn check_form(&self, name: &str, rows: usize, along: Along, shape: &[usize]) -> Result<()> {
         let entries = self.entries();
         let got = entries.values.shape();

@@ -21,6 +21,17 @@ pub use order::{Order, Pace};
 pub use ragged::{Offsets, rows_of};
 pub use rows::Rows;
 
+/// A task whose labels are checked.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Its name.
+    pub name: String,
+    /// What its labels look like.
+    pub labels: Labels,
+    /// The field whose positions have a label each; none where rows have one.
+    pub per: Option<String>,
+}
+
 /// Features, targets and row weights of the same rows.
 #[derive(Debug, Clone, Default)]
 pub struct Data {

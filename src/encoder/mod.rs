@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use crate::component::Described;
 use crate::error::Result;
 use crate::network::ValueId;
-use crate::network::builder::Builder;
+use crate::network::builder::{Builder, Pool};
 
 /// Builds the layers that turn features into a representation; never writes a backward.
 pub trait Encoder: Debug + Send + Sync + Described {
@@ -28,6 +28,11 @@ pub trait Encoder: Debug + Send + Sync + Described {
         (0..self.stages()).try_fold(x, |x, stage| self.stage(net, stage, paths, x))
     }
 
+    /// What a task of rows sees of positions.
+    fn pool(&self) -> Pool {
+        Pool::Mean
+    }
+
     /// What gates look at instead of the encoder's input `x`: a summary of it, where it is an image or a sound.
     ///
     /// # Errors
@@ -41,4 +46,5 @@ pub trait Encoder: Debug + Send + Sync + Described {
 crate::family!(
     Encoder, "encoder":
     mlp::Mlp,
+    window::Window,
 );

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use crate::component::Described;
 use crate::error::Result;
 use crate::network::builder::Builder;
-use crate::network::{Output, ValueId};
+use crate::network::{Output, Value, ValueId};
 use crate::parameters::Reach;
 
 /// A task's features: one group of a value.
@@ -52,12 +52,13 @@ fn common(net: &Builder, targets: &[Target]) -> Option<ValueId> {
     (same && net.value(value).groups == 1).then_some(value)
 }
 
-/// All tasks' features as the groups of one value, a task each, where they have one width.
+/// All tasks' features as the groups of one value, a task each, where they are of one axis and width.
 fn side_by_side(net: &mut Builder, targets: &[Target]) -> Option<ValueId> {
-    let width = net.value(targets.first()?.features.value).width;
-    let alike = targets
-        .iter()
-        .all(|target| matches!(target.reach, Reach::One(_)) && net.value(target.features.value).width == width);
+    let Value { axis, width, .. } = *net.value(targets.first()?.features.value);
+    let alike = targets.iter().all(|target| {
+        let features = net.value(target.features.value);
+        matches!(target.reach, Reach::One(_)) && (features.axis, features.width) == (axis, width)
+    });
     if targets.len() < 2 || !alike {
         return None;
     }

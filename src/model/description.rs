@@ -7,11 +7,12 @@ use crate::component::list;
 use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::Head;
-use crate::input::{Bag, Category, Combine, Inputs, NOTHING};
+use crate::input::{Bag, Category, Combine, Inputs, NOTHING, PositionInputs};
 use crate::loss::Loss;
 use crate::model::assemble;
 use crate::network::Network;
 use crate::network::builder::Limit;
+use crate::parameters::path::WITHIN;
 use crate::sharing::Sharing;
 use crate::task::Task;
 use crate::{bail, encoder, head, sharing, value_error};
@@ -73,12 +74,34 @@ impl Description {
         let sharing = sharing::build(&or("sharing", "hard"))?;
         let head = head::build(&or("head", "linear"))?;
         let widths = embedding_widths(&inputs.categorical, &description["inputs"]["embedding"])?;
-        if inputs.numeric + inputs.categorical.len() == 0 {
+        if inputs.numeric + inputs.categorical.len() == 0 && inputs.positions.is_empty() {
             bail!("`inputs`: a model needs at least one feature");
         }
+        check_positions(&inputs, &tasks, encoder.as_ref(), &sharing.describe())?;
         let parts = Parts { inputs, widths, encoder, sharing, head, seed };
         Ok(Self { tasks, parts, frozen: read_frozen(description)?, notes: description["face"].clone() })
     }
+}
+
+/// What positions within rows ask of the other parts.
+fn check_positions(inputs: &Inputs, tasks: &[Task], encoder: &dyn Encoder, sharing: &Value) -> Result<()> {
+    let names: Vec<_> = inputs.positions.iter().map(|positions| positions.name.as_str()).collect();
+    for task in tasks {
+        if let Some(per) = task.per.as_deref().filter(|per| !names.contains(per)) {
+            bail!(
+                "task `{}`: `per` should be one of the positions of `inputs`, {}; got {per:?}",
+                task.name,
+                list(&names)
+            );
+        }
+    }
+    if !names.is_empty() && sharing["name"] != "hard" {
+        bail!("`sharing`: positions within rows go with \"hard\" sharing; got {}", sharing["name"]);
+    }
+    if !names.is_empty() && is_own(&encoder.describe()) {
+        bail!("`encoder`: a module of your own takes features of rows, not of positions");
+    }
+    Ok(())
 }
 
 impl Parts {
@@ -182,9 +205,39 @@ pub(crate) fn read_inputs(description: &Value) -> Result<Inputs> {
     if places.fold(0, usize::saturating_add) > PLACES {
         bail!("`inputs`: rows should have at most {PLACES} codes; make the bags shorter");
     }
-    let mut inputs = Inputs { numeric, categorical };
+    let mut inputs = Inputs { numeric, categorical, positions: read_positions(&description["positions"])? };
     read_sparse(&mut inputs.categorical, &description["sparse"])?;
     Ok(inputs)
+}
+
+/// Features of positions: a list of `{"name", "numeric", "categorical", "embedding"}`.
+fn read_positions(description: &Value) -> Result<Vec<PositionInputs>> {
+    let described = match description {
+        Value::Null => &[][..],
+        Value::Array(described) => described,
+        other => bail!("`inputs`: `positions` should be a list; got {other}"),
+    };
+    if described.len() > 1 {
+        bail!("`inputs`: a model may have positions of one kind; got {}", described.len());
+    }
+    let read = |each: &Value| {
+        let name = each["name"].as_str().filter(|name| !name.is_empty() && !name.contains(['/', WITHIN]));
+        let Some(name) = name else {
+            bail!("`inputs`: positions need a name without `/` and U+{:04X}; got {}", u32::from(WITHIN), each["name"]);
+        };
+        if !each["positions"].is_null() {
+            bail!("`inputs`: positions have none within them");
+        }
+        let mut dense = each.clone();
+        dense["sparse"] = Value::Bool(false);
+        let Inputs { numeric, categorical, .. } = read_inputs(&dense)?;
+        if numeric + categorical.len() == 0 {
+            bail!("`inputs`: positions need at least one feature");
+        }
+        let widths = embedding_widths(&categorical, &each["embedding"])?;
+        Ok(PositionInputs { name: name.to_owned(), numeric, categorical, widths })
+    };
+    described.iter().map(read).collect()
 }
 
 /// Numbers a row of described inputs as an encoder is given them: numeric features, then embeddings.
@@ -247,7 +300,20 @@ pub(crate) fn describe_inputs(inputs: &Inputs, widths: &[usize]) -> Value {
     };
     let categorical: Vec<_> = inputs.categorical.iter().map(category).collect();
     let sparse: Vec<_> = inputs.categorical.iter().map(|category| category.sparse).collect();
-    json!({"numeric": inputs.numeric, "categorical": categorical, "embedding": widths, "sparse": sparse})
+    let mut described =
+        json!({"numeric": inputs.numeric, "categorical": categorical, "embedding": widths, "sparse": sparse});
+    if !inputs.positions.is_empty() {
+        described["positions"] = inputs.positions.iter().map(describe_positions).collect();
+    }
+    described
+}
+
+fn describe_positions(positions: &PositionInputs) -> Value {
+    let PositionInputs { name, numeric, categorical, widths } = positions;
+    let inputs = Inputs { numeric: *numeric, categorical: categorical.clone(), positions: Vec::new() };
+    let mut described = describe_inputs(&inputs, widths);
+    described["name"] = json!(name);
+    described
 }
 
 /// Widths of the embeddings: as given, or `min(50, round(1.6 n^0.56))` for `n` categories (fast.ai's rule).

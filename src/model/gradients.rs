@@ -87,7 +87,7 @@ impl Model {
 
     fn differentiate(&mut self, data: &Data, pass: Pass) -> Result<Workspace> {
         let purpose = if pass == Pass::Summed { Purpose::Train } else { Purpose::BOTH };
-        let mut work = self.workspace(data.rows(), purpose)?;
+        let mut work = self.workspace(self.extents(data, Rows::Range(0..data.rows()))?, purpose)?;
         work.load(data, Rows::Range(0..data.rows()), true)?;
         work.forward(self, Step::EVALUATION)?;
         let weights = work.weights(&self.tasks);

@@ -31,7 +31,7 @@ impl Model {
         let mut shown: Vec<_> = views.into_iter().map(empty).collect();
         for first in (0..rows).step_by(batch.max(1)) {
             let range = first..rows.min(first + batch.max(1));
-            let mut work = self.workspace(range.len(), Purpose::Evaluate)?;
+            let mut work = self.workspace(self.extents(data, Rows::Range(range.clone()))?, Purpose::Evaluate)?;
             work.load(data, Rows::Range(range.clone()), false)?;
             work.forward(self, Step::EVALUATION)?;
             for Shown { view, values } in &mut shown {

@@ -31,7 +31,7 @@ pub(super) struct LabelTensors {
 unsafe impl Sync for LabelTensors {}
 
 impl TaskLabels {
-    /// Of so many rows, all missing.
+    /// Of so many rows or positions, all missing.
     pub fn new(rows: usize, labels: Labels) -> Self {
         let (classes, values) = match labels.columns() {
             None => (vec![-1; rows], Vec::new()),
@@ -40,7 +40,7 @@ impl TaskLabels {
         Self { labels, classes, values, weights: vec![1.0; rows], weighted: false, away: None }
     }
 
-    /// Gathers those of a task, for a plan of this backend.
+    /// Gathers those of a task, for a plan of this backend; where there is room for more they are missing.
     ///
     /// # Errors
     /// What libtorch refuses.

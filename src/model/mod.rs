@@ -20,11 +20,11 @@ pub use description::{Description, Own};
 pub use gradients::Jacobian;
 
 use crate::bail;
-use crate::data::{Data, Rows};
+use crate::data::{Asked, Data, Entries, Field, Rows};
 use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::{Feature, Head, Target};
-use crate::input::{Category, Inputs};
+use crate::input::{Category, Inputs, PositionInputs, columns};
 use crate::machine::storage::Backend;
 use crate::meter::Meter;
 use crate::model::description::Parts;
@@ -33,7 +33,8 @@ use crate::network::builder::{Builder, Limit};
 use crate::network::node::Node;
 use crate::network::nodes::embedding;
 use crate::network::pass::{Purpose, Step};
-use crate::network::{Network, Output};
+use crate::network::positions::Extents;
+use crate::network::{Network, Output, ROWS, ValueId};
 use crate::parameters::Entry;
 use crate::parameters::flat::Params;
 use crate::parameters::path::part;
@@ -44,6 +45,8 @@ use crate::task::Task;
 
 /// Kinds of workspaces that are kept, for row counts seen before.
 const KEPT: usize = 6;
+/// The same where they differ by room for positions too.
+const KEPT_OF_POSITIONS: usize = 24;
 /// Workspaces of one kind that are kept: threads that read a model side by side.
 const SIDE_BY_SIDE: usize = 64;
 
@@ -86,13 +89,18 @@ pub fn assemble(
 ) -> Result<Network> {
     let columns: Vec<_> = inputs.columns().iter().map(|column| column.count).collect();
     let mut net = Builder::new(inputs.numeric, &columns).serving(tasks.len()).within(limit);
-    let table = |(category, &width): (&Category, &usize)| embedding::Feature {
-        width,
-        bag: category.bag,
-        sparse: category.sparse,
+    let x = net.features(&tables(&inputs.categorical, widths));
+    let x = match inputs.positions.first() {
+        Some(positions) => features_of_positions(&mut net, positions, x)?,
+        None => x,
     };
-    let x = net.features(&inputs.categorical.iter().zip(widths).map(table).collect::<Vec<_>>());
-    let features = sharing.build(&mut net, &Context { x, encoder, tasks })?;
+    let mut features = sharing.build(&mut net, &Context { x, encoder, tasks })?;
+    for (j, (task, feature)) in tasks.iter().zip(&mut features).enumerate() {
+        // A task of rows enters what it shares with tasks of positions through a pool of its own.
+        if task.per.is_none() && net.value(feature.value).axis != ROWS {
+            feature.value = net.pool(feature.value, encoder.pool(), sharing.head_reach(j, tasks.len()))?;
+        }
+    }
     let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
         path: format!("heads.{}", part(&task.name)),
         features,
@@ -105,6 +113,32 @@ pub fn assemble(
         net.output(value, group, columns);
     }
     net.finish()
+}
+
+/// The tables of categorical features.
+fn tables(categorical: &[Category], widths: &[usize]) -> Vec<embedding::Feature> {
+    let table = |(category, &width): (&Category, &usize)| {
+        let &Category { bag, sparse, .. } = category;
+        embedding::Feature { width, bag, sparse }
+    };
+    categorical.iter().zip(widths).map(table).collect()
+}
+
+/// What positions have, and beside it what their row has.
+fn features_of_positions(net: &mut Builder, positions: &PositionInputs, of_rows: ValueId) -> Result<ValueId> {
+    let PositionInputs { name, numeric, categorical, widths } = positions;
+    let axis = net.positions(name);
+    let numbers = net.real_input(&positions.numbers(), axis, *numeric);
+    let counts: Vec<_> = columns(categorical).iter().map(|column| column.count).collect();
+    let codes = net.code_input(&positions.codes(), axis, &counts);
+    let tables = tables(categorical, widths);
+    let paths: Vec<_> = (0..tables.len()).map(|j| format!("embedding.{}.{j}", part(name))).collect();
+    let own = if tables.is_empty() { numbers } else { net.embedding(&paths, numbers, codes, &tables) };
+    if net.value(of_rows).width == 0 {
+        return Ok(own);
+    }
+    let spread = net.spread(of_rows, axis)?;
+    net.concat(&[own, spread])
 }
 
 /// Code of the caller's own is one function with one set of parameters.
@@ -289,7 +323,8 @@ impl Model {
     /// # Errors
     /// What is wrong with which argument.
     pub fn check(&self, data: &Data, labels: bool) -> Result<Vec<String>> {
-        let tasks: Vec<_> = self.tasks.iter().map(|task| (task.name.clone(), task.labels)).collect();
+        let about = |task: &Task| Asked { name: task.name.clone(), labels: task.labels, per: self.positions_of(task) };
+        let tasks: Vec<_> = self.tasks.iter().map(about).collect();
         data.check(&self.parts.inputs, &tasks, labels)
     }
 
@@ -310,8 +345,9 @@ impl Model {
         let rows = data.rows();
         for first in (0..rows).step_by(batch.max(1)) {
             let range = first..rows.min(first + batch.max(1));
-            let mut work = self.workspace(range.len(), Purpose::Evaluate)?;
-            work.load(data, Rows::Range(range), meters.is_some())?;
+            let rows = Rows::Range(range);
+            let mut work = self.workspace(self.extents(data, rows.clone())?, Purpose::Evaluate)?;
+            work.load(data, rows, meters.is_some())?;
             work.forward(self, Step::EVALUATION)?;
             let keeps = |task: usize| meters.as_deref().is_none_or(|meters| meters[task].keeps());
             (0..out.len())
@@ -339,28 +375,47 @@ impl Model {
         predicted
     }
 
+    /// A field whose positions a task has labels of, if it is not rows.
+    fn positions_of(&self, task: &Task) -> Option<String> {
+        let per = task.per.as_ref()?;
+        self.parts.inputs.positions.iter().find(|positions| positions.name == *per).map(PositionInputs::first)
+    }
+
+    /// Room for some rows and their positions.
+    ///
+    /// # Errors
+    /// More axes than a network may have.
+    pub(crate) fn extents(&self, data: &Data, rows: Rows<'_>) -> Result<Extents> {
+        let axes = self.parts.inputs.positions.iter();
+        let field = |positions: &PositionInputs| data.field(&positions.first()).map(Field::entries);
+        let count = |entries: Option<Entries<'_>>| entries.map_or(0, |entries| entries.count(rows.clone()));
+        let room = axes.map(|positions| Extents::bucket(count(field(positions)).max(rows.len())));
+        room.into_iter().try_fold(Extents::from(rows.len()), Extents::and)
+    }
+
     /// A workspace for so many rows, from those kept or new; hand it back with [`Model::give_back`].
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub(crate) fn workspace(&self, rows: usize, purpose: Purpose) -> Result<Workspace> {
+    pub(crate) fn workspace(&self, extents: Extents, purpose: Purpose) -> Result<Workspace> {
         let mut kept = self.kept();
-        match kept.iter().position(|work| (work.rows(), work.purpose()) == (rows, purpose)) {
+        match kept.iter().position(|work| (work.extents(), work.purpose()) == (extents, purpose)) {
             Some(found) => Ok(kept.remove(found)),
             None => {
                 drop(kept);
-                Workspace::new(&self.net, &self.params, &self.tasks, rows, purpose)
+                Workspace::new(&self.net, &self.params, &self.tasks, extents, purpose)
             }
         }
     }
 
     /// Keeps a workspace for the next time.
     pub(crate) fn give_back(&self, workspace: Workspace) {
-        let kind = |work: &Workspace| (work.rows(), work.purpose());
+        let kind = |work: &Workspace| (work.extents(), work.purpose());
         let mut kept = self.kept();
         let alike = kept.iter().filter(|work| kind(work) == kind(&workspace)).count();
         let first = |i: &usize| kept[..*i].iter().all(|before| kind(before) != kind(&kept[*i]));
-        if alike == 0 && (0..kept.len()).filter(first).count() >= KEPT {
+        let most = if self.net.axes.len() > 1 { KEPT_OF_POSITIONS } else { KEPT };
+        if alike == 0 && (0..kept.len()).filter(first).count() >= most {
             let oldest = kind(&kept[0]);
             kept.retain(|work| kind(work) != oldest);
         }

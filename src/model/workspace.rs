@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::Model;
 use super::labels::TaskLabels;
-use crate::data::{Data, Rows};
+use crate::data::{Data, Field, Rows};
 use crate::error::Result;
 use crate::loss::{Batch, ForeignLoss, Loops, ScaledGradient};
 use crate::machine::buffer::codes_mut;
@@ -15,7 +15,8 @@ use crate::machine::storage::{Backend, Storage, fetch};
 use crate::meter::Meter;
 use crate::network::pass::{Pass, Purpose, Step};
 use crate::network::plan::{Plan, Window};
-use crate::network::{InputKind, Network};
+use crate::network::positions::Extents;
+use crate::network::{AxisId, Input, InputKind, Network, ROWS};
 use crate::parameters::flat::Params;
 use crate::task::Task;
 
@@ -24,6 +25,10 @@ use crate::task::Task;
 pub struct Workspace {
     plan: Plan<f32>,
     purpose: Purpose,
+    /// Whose rows each task's outputs are.
+    axes: Vec<AxisId>,
+    /// Where each row's positions begin and the last row's end, of each axis behind that of rows.
+    starts: Vec<Vec<i32>>,
     labels: Vec<TaskLabels>,
     /// Features on their way to another device.
     numbers: Vec<f32>,
@@ -44,7 +49,7 @@ fn fill<T: Cell>(to: &mut Storage<T>, way: &mut Vec<T>, write: impl FnOnce(&mut 
 }
 
 impl Workspace {
-    /// Allocates everything for so many rows.
+    /// Allocates everything for so many rows and positions.
     ///
     /// # Errors
     /// What libtorch refuses.
@@ -52,20 +57,36 @@ impl Workspace {
         net: &Network,
         params: &Params<f32>,
         tasks: &[Task],
-        rows: usize,
+        extents: Extents,
         purpose: Purpose,
     ) -> Result<Self> {
         // SAFETY: a model makes workspaces of its own parameters alone, and they are used within the crate: by `Model` itself,
         // which reads while it evaluates and is `&mut` where it does more, or by a trainer, which has it as `&mut`. No slice of the
         // parameters is held across a call of the workspace.
-        let plan = unsafe { Plan::new(net, params, rows, purpose) }?;
-        let labels = tasks.iter().map(|task| TaskLabels::new(rows, task.labels)).collect();
-        Ok(Self { plan, purpose, labels, numbers: Vec::new(), codes: Vec::new() })
+        let plan = unsafe { Plan::new(net, params, extents, purpose) }?;
+        let axes: Vec<_> = net.outputs.iter().map(|output| net.values[output.value].axis).collect();
+        let labels = tasks.iter().zip(&axes).map(|(task, &axis)| TaskLabels::new(extents.each()[axis], task.labels));
+        let labels = labels.collect();
+        let starts = vec![vec![0; extents.rows() + 1]; net.axes.len() - 1];
+        Ok(Self { plan, purpose, axes, starts, labels, numbers: Vec::new(), codes: Vec::new() })
     }
 
     /// Rows it is made for.
     pub fn rows(&self) -> usize {
-        self.plan.rows
+        self.plan.extents.rows()
+    }
+
+    /// Rows and positions it is made for.
+    pub fn extents(&self) -> Extents {
+        self.plan.extents
+    }
+
+    /// Rows of a task's outputs that are some: all rows, or the positions of the batch.
+    fn count(&self, task: usize) -> usize {
+        match self.axes[task] {
+            ROWS => self.rows(),
+            axis => self.starts[axis - 1].last().map_or(0, |&end| end as usize),
+        }
     }
 
     /// What it is made for.
@@ -79,14 +100,33 @@ impl Workspace {
     /// What libtorch refuses.
     pub fn load(&mut self, data: &Data, rows: Rows<'_>, labels: bool) -> Result<()> {
         for input in 0..self.plan.inputs().len() {
-            match self.plan.inputs()[input].kind {
-                InputKind::Real(_) => {
-                    fill(self.plan.real(input), &mut self.numbers, |to| data.gather_numeric(rows.clone(), to))?;
+            let Input { axis, ref name, ref kind } = self.plan.inputs()[input];
+            let field = data.field(name);
+            if let (Some(starts), Some(offsets)) =
+                (self.starts.get_mut(axis.wrapping_sub(1)), field.and_then(Field::offsets))
+            {
+                offsets.starts(rows.clone(), starts);
+            }
+            let entries = field.map(Field::entries);
+            let rows = rows.clone();
+            match (kind, axis) {
+                (InputKind::Real(_), ROWS) => {
+                    fill(self.plan.real(input), &mut self.numbers, |to| data.gather_numeric(rows, to))?;
                 }
-                InputKind::Codes(_) => fill(self.plan.codes(input), &mut self.codes, |to| {
-                    data.gather_codes(rows.clone(), codes_mut(to));
+                (InputKind::Codes(_), ROWS) => {
+                    fill(self.plan.codes(input), &mut self.codes, |to| data.gather_codes(rows, codes_mut(to)))?;
+                }
+                // Where there is room beyond the last position numbers and codes are 0.
+                (InputKind::Real(_), _) => fill(self.plan.real(input), &mut self.numbers, |to| {
+                    entries.into_iter().for_each(|entries| entries.numbers(rows.clone(), to, 0.0));
+                })?,
+                (InputKind::Codes(_), _) => fill(self.plan.codes(input), &mut self.codes, |to| {
+                    entries.into_iter().for_each(|entries| entries.codes(rows.clone(), codes_mut(to), 0));
                 })?,
             }
+        }
+        for (axis, starts) in self.starts.iter().enumerate() {
+            self.plan.positions(axis + 1).place(starts)?;
         }
         if labels { self.load_labels(data, rows) } else { Ok(()) }
     }
@@ -171,7 +211,6 @@ impl Workspace {
 
     /// One task's sum of weighted losses, in the host's memory; with a pass and a factor, also its outputs' gradient.
     fn loss_by_loops(&mut self, j: usize, task: &Task, gradient: Option<(Pass, f64)>) -> f64 {
-        let rows = self.plan.rows;
         let labels = &self.labels[j];
         let (outputs, gradient, window, scale) = match gradient {
             Some((pass, scale)) => {
@@ -188,8 +227,7 @@ impl Workspace {
         let gradient = gradient.map(|gradient| &mut gradient.slice_mut()[window.start..]);
         let targets = labels.targets();
         let weights = labels.weights();
-        let width = window.width;
-        let stride = window.stride;
+        let Window { rows, width, stride, .. } = window;
         task.loss.evaluate(Batch { rows, width, outputs, gradient, stride, targets, weights, scale })
     }
 
@@ -239,7 +277,7 @@ impl Workspace {
     pub fn extremes(&self, task: usize) -> Result<[f32; 2]> {
         let (outputs, window) = self.outputs(task)?;
         let outputs = &outputs[window.start..];
-        let rows = (0..self.plan.rows).flat_map(|row| &outputs[row * window.stride..][..window.width]);
+        let rows = (0..self.count(task)).flat_map(|row| &outputs[row * window.stride..][..window.width]);
         let output = rows.fold(0.0_f32, |most, x| if x.is_finite() { most.max(x.abs()) } else { f32::INFINITY });
         Ok([output, self.labels[task].largest()])
     }
@@ -255,9 +293,7 @@ impl Workspace {
         let (outputs, window) = self.outputs(index)?;
         let outputs = &outputs[window.start..];
         let labels = &self.labels[index];
-        let rows = self.plan.rows;
-        let width = window.width;
-        let stride = window.stride;
+        let Window { rows, width, stride, .. } = window;
         let targets = labels.targets();
         let weights = labels.weights();
         meter.add(task, &Batch { rows, width, outputs, gradient: None, stride, targets, weights, scale: 0.0 });
@@ -275,11 +311,10 @@ impl Workspace {
             }
             return Ok(());
         }
-        let rows = self.plan.rows;
         let (_, gradient, window) = self.plan.output_and_gradient(task, pass);
         if let Some(gradient) = gradient.and_then(Storage::host_mut) {
             let gradient = &mut gradient.slice_mut()[window.start..];
-            for row in 0..rows {
+            for row in 0..window.rows {
                 gradient[row * window.stride..][..window.width].iter_mut().for_each(|g| *g *= factor);
             }
         }
@@ -313,13 +348,13 @@ impl Workspace {
         self.backward_over(model, step, pass, 0..model.net.ops.len())
     }
 
-    /// Appends one task's raw outputs `[rows, width]`.
+    /// Appends one task's raw outputs `[rows, width]`, or those of the batch's positions.
     ///
     /// # Errors
     /// What libtorch refuses.
     pub fn append_outputs(&self, task: usize, out: &mut Vec<f32>) -> Result<()> {
         let (outputs, window) = self.outputs(task)?;
-        for row in 0..self.plan.rows {
+        for row in 0..self.count(task) {
             out.extend_from_slice(&outputs[window.start + row * window.stride..][..window.width]);
         }
         Ok(())

@@ -38,8 +38,8 @@ pub struct Window {
 
 /// A network's buffers and kernels for one number of rows.
 pub struct Plan<T> {
-    /// Rows.
-    pub rows: usize,
+    /// Rows of the batch, and room for positions.
+    pub extents: Extents,
     values: Vec<Storage<T>>,
     inputs: Vec<Input>,
     /// Of inputs of codes.
@@ -65,7 +65,10 @@ pub struct Plan<T> {
 
 impl<T> std::fmt::Debug for Plan<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Plan").field("rows", &self.rows).field("nodes", &self.kernels.len()).finish_non_exhaustive()
+        f.debug_struct("Plan")
+            .field("extents", &self.extents)
+            .field("nodes", &self.kernels.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,21 +92,21 @@ impl<T: Number> Plan<T> {
         let backend = params.backend();
         let extents = extents.into();
         let rows = extents.rows();
-        if extents.0.len() != net.axes.len() {
+        if extents.each().len() != net.axes.len() {
             bail!("a plan needs the extents of {} axes; got {extents:?}", net.axes.len());
         }
-        let positions = extents.0.iter().enumerate().map(|(axis, &count)| match axis {
+        let positions = extents.each().iter().enumerate().map(|(axis, &count)| match axis {
             ROWS => Ok(None),
             _ => Positions::new(rows, count, backend).map(Some),
         });
         let positions = positions.collect::<Result<Vec<_>>>()?;
         let values =
-            net.values.iter().map(|v| Storage::zeros(layout(v.groups, extents.0[v.axis], 1, v.width), backend));
+            net.values.iter().map(|v| Storage::zeros(layout(v.groups, extents.each()[v.axis], 1, v.width), backend));
         let values = values.collect::<Result<Vec<_>>>()?;
         let codes = net.inputs.iter().map(|input| match &input.kind {
             InputKind::Real(_) => Ok(None),
             InputKind::Codes(columns) => {
-                Storage::zeros(layout(1, extents.0[input.axis], 1, columns.len()), backend).map(Some)
+                Storage::zeros(layout(1, extents.each()[input.axis], 1, columns.len()), backend).map(Some)
             }
         });
         let codes = codes.collect::<Result<Vec<_>>>()?;
@@ -165,7 +168,7 @@ impl<T: Number> Plan<T> {
             .map(|range| params.gradients.part(range.start, layout(1, 1, 1, range.len())));
         let frozen = frozen.collect::<Result<_>>()?;
         Ok(Self {
-            rows,
+            extents,
             values,
             inputs: net.inputs.clone(),
             codes,
@@ -377,9 +380,10 @@ fn gradients<T: Real>(
         let of_other = other.and_then(|other| other[id].as_ref());
         gradients.push(Some(match of_other.filter(|_| value.reach != Reach::All) {
             Some(buffer) => buffer.share(),
-            None => {
-                Storage::zeros(layout(value.groups, extents.0[value.axis], lanes(net, id, pass), value.width), backend)?
-            }
+            None => Storage::zeros(
+                layout(value.groups, extents.each()[value.axis], lanes(net, id, pass), value.width),
+                backend,
+            )?,
         }));
     }
     Ok(gradients)

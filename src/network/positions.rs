@@ -7,21 +7,50 @@ use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::storage::{Backend, Storage};
 
+/// Axes of the network with most of them.
+const MOST: usize = 4;
+
 /// How many rows the values of each axis have room for in a plan, in the order of the network's axes: first the rows of the
 /// batch, then the positions of each other axis.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Extents(pub Vec<usize>);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Extents {
+    sizes: [usize; MOST],
+    axes: usize,
+}
 
 impl Extents {
+    /// With an axis of so many positions more.
+    ///
+    /// # Errors
+    /// More axes than there may be.
+    pub fn and(mut self, positions: usize) -> Result<Self> {
+        if self.axes == MOST {
+            bail!("a network may have {} axes of positions", MOST - 1);
+        }
+        self.sizes[self.axes] = positions;
+        self.axes += 1;
+        Ok(self)
+    }
+
+    /// Of each axis.
+    pub fn each(&self) -> &[usize] {
+        &self.sizes[..self.axes]
+    }
+
     /// Rows of the batch.
     pub fn rows(&self) -> usize {
-        self.0[0]
+        self.sizes[0]
+    }
+
+    /// Room for so many positions, and up to an eighth more, so that few plans serve all batches.
+    pub fn bucket(positions: usize) -> usize {
+        positions.max(1).next_multiple_of((positions.next_power_of_two() / 16).max(16))
     }
 }
 
 impl From<usize> for Extents {
     fn from(rows: usize) -> Self {
-        Self(vec![rows])
+        Self { sizes: [rows, 0, 0, 0], axes: 1 }
     }
 }
 
@@ -75,12 +104,24 @@ impl Positions {
         if !fits || starts[rows] as usize > room {
             bail!("the positions of {rows} rows should begin one after the other from 0 on, and end within {room}");
         }
-        let mut row_of = vec![-1; room];
-        for (row, ends) in starts.windows(2).enumerate() {
-            row_of[ends[0] as usize..ends[1] as usize].fill(row as i32);
-        }
+        let tell = |rows: &mut [i32]| {
+            for (row, ends) in starts.windows(2).enumerate() {
+                rows[ends[0] as usize..ends[1] as usize].fill(row as i32);
+            }
+            rows[starts[starts.len() - 1] as usize..].fill(-1);
+        };
         self.starts.put(0, starts)?;
-        self.rows.put(0, &row_of)
+        match &mut self.rows {
+            Storage::Host(rows) => {
+                tell(rows.slice_mut());
+                Ok(())
+            }
+            away => {
+                let mut rows = vec![0; room];
+                tell(&mut rows);
+                away.put(0, &rows)
+            }
+        }
     }
 
     /// For loops, if it is the host's.

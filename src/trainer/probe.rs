@@ -119,8 +119,9 @@ impl Probe<'_> {
         let mut jacobian = vec![0.0; tasks * columns.width];
         let filled: Vec<_> = batches.iter().filter(|(_, range)| !range.is_empty()).collect();
         for (data, range) in &filled {
-            let mut work = self.model.workspace(range.len(), purpose)?;
-            work.load_labels(data, Rows::Index(&indices[range.clone()]))?;
+            let rows = Rows::Index(&indices[range.clone()]);
+            let mut work = self.model.workspace(self.model.extents(data, rows.clone())?, purpose)?;
+            work.load_labels(data, rows)?;
             work.add_weights(&self.model.tasks, &mut weights);
             self.model.give_back(work);
         }
@@ -128,8 +129,9 @@ impl Probe<'_> {
         let scales: Vec<_> = each.map(|(task, &weight)| task.scale(weight)).collect();
         let rows: usize = filled.iter().map(|(_, range)| range.len()).sum();
         for (index, (data, range)) in filled.iter().enumerate() {
-            let mut work = self.model.workspace(range.len(), purpose)?;
-            work.load(data, Rows::Index(&indices[range.clone()]), true)?;
+            let rows_here = Rows::Index(&indices[range.clone()]);
+            let mut work = self.model.workspace(self.model.extents(data, rows_here.clone())?, purpose)?;
+            work.load(data, rows_here, true)?;
             let step = Step {
                 seed: self.clock.seed,
                 number: self.clock.number(index),

@@ -61,6 +61,8 @@ pub struct TaskGradients {
     pub(super) columns: Vec<f32>,
     /// Gradients at the representation, `[rows, numbers]` of each micro-batch.
     pub(super) pieces: Vec<Lent<f32>>,
+    /// How much of a direction at the representation the micro-batches so far have taken.
+    pub(super) used: usize,
 }
 
 /// What a decision makes of each task's part of the backward.

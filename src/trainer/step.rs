@@ -22,8 +22,6 @@ pub(super) struct Turn {
     pub last: bool,
     /// Whether all were looked at, and the weighting decided, before the first's turn.
     pub decided: bool,
-    /// Rows of those before it.
-    pub rows_before: usize,
 }
 
 /// What one step gave.
@@ -127,14 +125,12 @@ impl Trainer {
             self.see_ahead(model, parts, way)?;
             self.decide(model, parts)?;
         }
-        let mut rows_before = 0;
         for index in 0..parts.count() {
             let mut work = match loaded.take() {
                 Some(work) => work,
                 None => self.load(model, parts, index, way)?,
             };
-            let turn = Turn { index, last: index + 1 == parts.count(), decided: ahead, rows_before };
-            rows_before += work.rows();
+            let turn = Turn { index, last: index + 1 == parts.count(), decided: ahead };
             let done = self.micro_batch(model, parts, &mut work, way, turn);
             let done = done.and_then(|()| self.look(model, &work, index, look));
             model.give_back(work);
@@ -155,7 +151,7 @@ impl Trainer {
                 true => self.load(model, parts, index, way)?,
                 false => {
                     let (data, rows) = parts.part(index);
-                    let mut work = model.workspace(rows.len(), Purpose::Train)?;
+                    let mut work = model.workspace(model.extents(data, rows.clone())?, Purpose::Train)?;
                     work.load_labels(data, rows)?;
                     work
                 }
@@ -174,7 +170,7 @@ impl Trainer {
     /// A workspace filled with a micro-batch.
     fn load(&mut self, model: &mut Model, parts: &dyn MicroBatches, index: usize, way: Way) -> Result<Workspace> {
         let (data, rows) = parts.part(index);
-        let mut work = model.workspace(rows.len(), self.purpose(way))?;
+        let mut work = model.workspace(model.extents(data, rows.clone())?, self.purpose(way))?;
         work.load(data, rows, true)?;
         Ok(work)
     }

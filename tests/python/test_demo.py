@@ -58,3 +58,11 @@ def test_the_benchmark_of_modules_prints_a_row():
     cells = [cell.strip() for cell in row.split("|")[2:-1]]
     assert all(float(cells[k]) > 0 for k in (0, 1, 2, 5))
     assert float(cells[-1]) < 1e-5
+
+
+def test_the_benchmark_of_positions_prints_a_row():
+    out = run("benches/positions.py", "--quick")
+    row = next(line for line in out.splitlines() if line.startswith("| 16 sentences"))
+    cells = [cell.strip() for cell in row.split("|")[2:-1]]
+    assert all(float(cells[k]) > 0 for k in (0, 1, 2, 4))
+    assert float(cells[-1]) < 1e-5

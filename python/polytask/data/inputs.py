@@ -1,7 +1,7 @@
 """Features: numbers, categories, and what was learned from a frame about its columns."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,19 @@ class Inputs:
     that gives a direction instead of weights leaves them the plain sum). A table that should count there is dense:
     `sparse=False`.
 
+    Features of positions within rows, as many as each row has (tokens, frames), are inputs of their own:
+    `Inputs(positions={"tokens": pt.Inputs(categorical=[30_000], embedding=64)})`. Features are then
+    `{"tokens": [[5, 7, 2], [8], ...]}`, rows of different lengths in any form: lists, object arrays, nested tensors,
+    columns of lists. What a row has beside them each of its positions has too. Tasks are of rows, or of positions
+    (`pt.Task(per="tokens")`).
+
     Arguments:
         numeric: how many numeric features.
         categorical: number of categories of each categorical feature, whose codes count from 0; or a `pt.Bag`.
         embedding: width of the embeddings, one number or one a feature; by default they grow with the categories.
         sparse: which tables are sparse: `"auto"` for those of at least 100,000 categories, True, False, or a list with
             True or False a feature.
+        positions: inputs of positions within rows, by name; tables of theirs are not sparse.
     """
 
     @checked
@@ -47,10 +54,12 @@ class Inputs:
         categorical: Sequence[int | Bag] = (),
         embedding: int | Sequence[int] | None = None,
         sparse: str | bool | Sequence[bool] = "auto",
+        positions: "Mapping[str, Inputs] | None" = None,
     ) -> None:
         self.numeric = whole(numeric, "`numeric`", 0)
         self.categorical = _features(categorical)
-        if self.numeric + len(self.categorical) == 0:
+        self.positions = _positions(positions)
+        if self.numeric + len(self.categorical) == 0 and not self.positions:
             raise ValueError("`numeric` and `categorical` should be at least one feature together; got none")
         self.embedding = _embedding(embedding, len(self.categorical))
         self.sparse = _sparse(sparse, len(self.categorical))
@@ -168,14 +177,23 @@ class Inputs:
 
     def only(self, name: str, x: Any) -> str:
         """Which kind of features one array is."""
+        if self.positions:
+            raise TypeError(f"{name} should be a dict with the keys {listed(self.kinds)}; got {type(x).__name__}")
         if self.numeric and self.categorical:
             raise TypeError(f"{name} should be {{'numeric': ..., 'categorical': ...}}; got {type(x).__name__}")
         return "numeric" if self.numeric else "categorical"
+
+    @property
+    def kinds(self) -> list[str]:
+        """What features may be called in a dict."""
+        return ["numeric", "categorical", *self.positions]
 
     def describe(self) -> dict[str, Any]:
         """What the core reads."""
         features = [each.describe() if isinstance(each, Bag) else each for each in self.categorical]
         described: dict[str, Any] = {"numeric": self.numeric, "categorical": features, "sparse": self.sparse}
+        if self.positions:
+            described["positions"] = [{"name": name, **inner.describe()} for name, inner in self.positions.items()]
         return described if self.embedding is None else {**described, "embedding": self.embedding}
 
     def learned(self) -> dict[str, Any] | None:
@@ -195,13 +213,31 @@ class Inputs:
         embedding = core.get("embedding") or None
         sparse = core.get("sparse", "auto")
         if learned is None:
-            return cls(core["numeric"], [read(feature) for feature in core["categorical"]], embedding, sparse)
+            positions = {inner["name"]: cls.restore(inner, None) for inner in core.get("positions") or ()}
+            categorical = [read(feature) for feature in core["categorical"]]
+            return cls(core["numeric"], categorical, embedding, sparse, positions or None)
         return cls._of_columns(Columns.restore(learned), embedding, sparse)
 
     def __repr__(self) -> str:
         if self.columns is not None:
             return f"Inputs({self.columns})"
-        return f"Inputs(numeric={self.numeric}, categorical={self.categorical})"
+        positions = f", positions={self.positions}" if self.positions else ""
+        return f"Inputs(numeric={self.numeric}, categorical={self.categorical}{positions})"
+
+
+def _positions(positions: Any) -> dict[str, Inputs]:
+    if positions is None:
+        return {}
+    if not isinstance(positions, Mapping) or not all(isinstance(inner, Inputs) for inner in positions.values()):
+        example = '{"tokens": pt.Inputs(categorical=[30_000])}'
+        raise TypeError(f"`positions` should be a dict such as {example}; got {positions!r}")
+    for name, inner in positions.items():
+        if not isinstance(name, str) or not name or "/" in name or name in ("numeric", "categorical"):
+            raise ValueError("`positions` should have names other than `numeric` and `categorical`, without `/`; got "
+                             f"{name!r}")  # fmt: skip
+        if inner.positions or inner.columns is not None:
+            raise ValueError(f"`positions`: inputs of `{name}` should be numbers and codes; got {inner!r}")
+    return dict(positions)
 
 
 def _sizes(sizes: Any, argument: str) -> list[int]:

@@ -1,13 +1,14 @@
 """Targets: class names become indices, and what is missing is known."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arguments.messages import listed
-from ..values import arrays, measures
+from ..values import arrays, measures, ragged
 from ..values.known import Known, is_missing
+from ..values.ragged import Ragged
 from .rows import Rows
 
 if TYPE_CHECKING:
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 _ANSWERS = {"no": 0, "yes": 1}
 
 
-def read(value: Any, task: "Task", kind: str, argument: str) -> tuple[np.ndarray, np.ndarray | None]:
+def read(
+    value: Any, task: "Task", kind: str, argument: str, place: Callable[[int], str] = "row {}".format
+) -> tuple[np.ndarray, np.ndarray | None]:
     """A task's targets as the core reads them, and where they are masked. They are numbers, in any type that may hold
-    some, beside what is missing; the labels of the task's classes; or yes and no, where there are two sides.
+    some, beside what is missing; the labels of the task's classes; or yes and no, where there are two sides. `place`
+    says where one of them is.
 
     Raises:
         TypeError: no numbers where the task has no class names.
@@ -30,7 +34,7 @@ def read(value: Any, task: "Task", kind: str, argument: str) -> tuple[np.ndarray
     if array.dtype.kind == "O" and task.labels is not None:
         array = _numbers(array)
     if task.labels is not None and not _are_indices(array, task, argument):
-        array = _indices(array, mask, task, argument)
+        array = _indices(array, mask, task, argument, place)
     elif array.dtype.kind in "OUT":
         answers = _ANSWERS if kind == "binary" or task.classes == 2 else {}
         array, wrong = measures.numbers(array, mask, answers)
@@ -38,7 +42,7 @@ def read(value: Any, task: "Task", kind: str, argument: str) -> tuple[np.ndarray
             expected = "numbers (or yes and no)" if answers else "numbers"
             advice = "; labels of classes are listed: classes=[...]" if kind != "values" else ""
             raise TypeError(f"{argument} should hold {expected}; got dtype {array.dtype}, "
-                            f"with {array[wrong]!r} at {arrays.place(wrong)}{advice}")  # fmt: skip
+                            f"with {array[wrong]!r} at {_at(wrong, place)}{advice}")  # fmt: skip
     elif array.dtype.kind in "SMmcV":
         arrays.refuse(array, argument)
     array = arrays.readable(array)
@@ -47,8 +51,27 @@ def read(value: Any, task: "Task", kind: str, argument: str) -> tuple[np.ndarray
     return array, mask
 
 
+def of_positions(value: Any, task: "Task", kind: str, argument: str, lengths: np.ndarray) -> Ragged:
+    """A task's targets of positions with one sign of absence, for rows of so many positions; a row without any is
+    missing as a whole.
+
+    Raises:
+        TypeError, ValueError: as `read`, or rows that have no positions.
+    """
+    rows = ragged.read(value, argument)
+    flat = rows.values if rows.mask is None else np.ma.masked_array(rows.values, rows.mask)
+    array, mask = read(flat, task, kind, argument, rows.place)
+    known = unified(array, mask, kind)
+    assert known is not None
+    missing = np.zeros(known.shape, bool) if rows.absent is not None else None
+    whole = Ragged(known, rows.offsets, missing, rows.absent).stretched(lengths)
+    if whole.mask is not None and rows.absent is not None:
+        whole.values[whole.mask] = -1 if kind == "classes" else np.nan
+    return Ragged(whole.values, whole.offsets)
+
+
 def unified(
-    array: np.ndarray | None, mask: np.ndarray | None, kind: str, weights: np.ndarray | None = None
+    array: np.ndarray | Ragged | None, mask: np.ndarray | None, kind: str, weights: np.ndarray | None = None
 ) -> np.ndarray | None:
     """Targets with one sign of absence: classes `[n]` with -1, values `[n, outputs]` with NaN.
 
@@ -56,6 +79,8 @@ def unified(
     """
     if array is None:
         return None
+    if isinstance(array, Ragged):
+        return array.values[array.offsets[0] : array.offsets[-1]]
     if weights is not None and not weights.all():
         absent = np.broadcast_to((weights == 0).reshape(-1, *[1] * (array.ndim - 1)), array.shape)
         mask = absent if mask is None else mask.reshape(array.shape) | absent
@@ -91,6 +116,9 @@ def without_features(batches: Iterable[Rows], tasks: Sequence[tuple[str, int]], 
 def joined(parts: Sequence[Rows], tasks: Sequence[tuple[str, int]]) -> Rows:
     """Several data sets as one: a copy of their rows, with labels missing where a data set has none of a task."""
 
+    if any(isinstance(y, Ragged) for rows in parts for y in rows.targets):
+        raise ValueError("labels of positions cannot be joined: pass one data set where a weighting learns from it")
+
     def together(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
         there = [array.reshape(len(array), -1) for array in arrays if array is not None]
         return np.concatenate(there) if there else None
@@ -114,7 +142,7 @@ def joined(parts: Sequence[Rows], tasks: Sequence[tuple[str, int]]) -> Rows:
 def _unified(rows: Rows, tasks: Sequence[tuple[str, int]]) -> list[np.ndarray]:
     """Each task's targets with one sign of absence, which is everywhere where there are none."""
 
-    def task(target: np.ndarray | None, mask: np.ndarray | None, kind: str, outputs: int) -> np.ndarray:
+    def task(target: np.ndarray | Ragged | None, mask: np.ndarray | None, kind: str, outputs: int) -> np.ndarray:
         there = unified(target, mask, kind)
         if there is not None:
             return there
@@ -146,7 +174,15 @@ def _are_indices(array: np.ndarray, task: "Task", argument: str) -> bool:
     return True
 
 
-def _indices(array: np.ndarray, mask: np.ndarray | None, task: "Task", argument: str) -> np.ndarray:
+def _at(index: tuple[int, ...], place: Callable[[int], str]) -> str:
+    """Where an element stands, in words."""
+    text = arrays.place(index)
+    return text.replace(f"row {index[0]}", place(index[0]), 1) if index else text
+
+
+def _indices(
+    array: np.ndarray, mask: np.ndarray | None, task: "Task", argument: str, place: Callable[[int], str]
+) -> np.ndarray:
     if array.ndim != 1 and array.shape[1:] != (1,):
         raise ValueError(f"{argument} should have shape [rows]; got {list(array.shape)}")
     index = Known(task.labels or ())
@@ -157,7 +193,7 @@ def _indices(array: np.ndarray, mask: np.ndarray | None, task: "Task", argument:
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(
-            f"{argument} should be one of {listed(map(repr, index.values))}; got {values[row]!r} at row {row}"
+            f"{argument} should be one of {listed(map(repr, index.values))}; got {values[row]!r} at {place(row)}"
         )
     codes[codes == -2] = -1
     return codes.reshape(array.shape)

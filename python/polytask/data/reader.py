@@ -7,7 +7,8 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from ..arguments.messages import listed, none_of
-from ..values import arrays, frames
+from ..values import arrays, frames, ragged
+from ..values.ragged import Ragged
 from . import forms, labels
 from .mix import Mix, Mixed
 from .names import Names
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .inputs import Inputs
     from .task import Task
 
-Features = tuple[int, np.ndarray | None, np.ndarray | None, str]
+Features = tuple[int, np.ndarray | None, np.ndarray | None, str, dict[str, Ragged]]
 
 
 class Reader:
@@ -124,8 +125,8 @@ class Reader:
 
     def features(self, x: Any, prefix: str = "") -> Rows:
         """Features alone."""
-        rows, numeric, categorical, name = self._features(x, prefix)
-        return Rows(rows, numeric, categorical, names=[name, f'{prefix}`x["categorical"]`'])
+        rows, numeric, categorical, name, fields = self._features(x, prefix)
+        return Rows(rows, numeric, categorical, names=[name, f'{prefix}`x["categorical"]`'], fields=fields)
 
     def feature_batches(self, x: Any) -> Iterator[Rows]:
         """Features of anything that can be predicted for: the targets of tuples and batches are left aside."""
@@ -134,6 +135,9 @@ class Reader:
         if isinstance(x, Dataset):
             x = Batches(x, 4096, False, 0)
         x = self._framed(x)
+        if self._are_kinds(x):
+            yield self.features(x)
+            return
         if isinstance(x, tuple) or _is_features(x):
             yield self.features(_first(x) if isinstance(x, tuple) else forms.features(x))
             return
@@ -144,6 +148,8 @@ class Reader:
         """What has columns by name as a frame, and the parts of a tuple; anything else as it is."""
         if isinstance(data, tuple):
             return tuple(part.collect() if frames.is_lazy(part) else part for part in data)
+        if self._are_kinds(data):
+            return data
         columns = self.inputs.names or self.names.known.get("x", [])
         if frames.is_row(data, columns):
             return frames.framed(dict(zip(data.index, data.tolist(), strict=True)))
@@ -153,6 +159,12 @@ class Reader:
             if forms.is_batch(first) or targets.issuperset(first):
                 return data
         return frames.framed(data)
+
+    def _are_kinds(self, x: Any) -> bool:
+        """Whether it is features of positions, and of rows beside them, by the names that the model's inputs have."""
+        if not isinstance(x, Mapping) or not self.inputs.positions:
+            return False
+        return set(x) <= set(self.inputs.kinds) or not forms.is_batch(x)
 
     def _parts(self, data: Any, prefix: str) -> tuple[Any, Mapping[str, Any], Any]:
         if forms.is_batch(data):
@@ -229,12 +241,17 @@ class Reader:
         return {task.name: target(task) for task in (self.tasks if tasks is None else tasks)}
 
     def _make(self, x: Any, targets: Mapping[str, Any], weights: Any, prefix: str, learn: bool) -> Rows:
-        rows, numeric, categorical, name = self._features(x, prefix, _columns_of(weights), learn)
-        each: list[np.ndarray | None] = []
+        rows, numeric, categorical, name, fields = self._features(x, prefix, _columns_of(weights), learn)
+        each: list[np.ndarray | Ragged | None] = []
         masks: list[np.ndarray | None] = []
         for task, kind in zip(self.tasks, self.kinds, strict=True):
             y = targets.get(task.name)
             called = f"{prefix}the targets of task `{task.name}`"
+            if y is not None and task.per is not None:
+                lengths = next(part.lengths for key, part in fields.items() if key.startswith(f"{task.per}/"))
+                each.append(labels.of_positions(y, task, kind, called, lengths))
+                masks.append(None)
+                continue
             if frames.is_frame(y):
                 y = self._ordered(task.name, y, task.columns, called, learn, frames.table)
             array, mask = (None, None) if y is None else labels.read(y, task, kind, called)
@@ -244,7 +261,7 @@ class Reader:
         names = [name, f'{prefix}`x["categorical"]`']
         names += [f"{prefix}the targets of task `{task.name}`" for task in self.tasks]
         names += [f"{prefix}the row weights of task `{task.name}`" for task in self.tasks]
-        read = Rows(rows, numeric, categorical, each, masks, self._weights(weights, x, prefix), names)
+        read = Rows(rows, numeric, categorical, each, masks, self._weights(weights, x, prefix), names, (), fields)
         self.scales.apply(read)
         return read
 
@@ -291,26 +308,40 @@ class Reader:
         x = self._framed(x)
         if frames.is_frame(x):
             numeric, categorical = self._of_frame(x, f"{prefix}the frame", apart, learn)
-            return len(x), numeric, categorical, f"{prefix}the numeric columns of the frame"
+            return len(x), numeric, categorical, f"{prefix}the numeric columns of the frame", {}
         if x is None:
             raise TypeError(f"{prefix}`x` should be features; got None")
         parts = x if isinstance(x, Mapping) else {self.inputs.only(f"{prefix}`x`", x): x}
-        unknown = [key for key in parts if key not in ("numeric", "categorical")]
+        unknown = [key for key in parts if key not in self.inputs.kinds]
         if unknown:
-            raise ValueError(f"{prefix}`x` should have the keys `numeric` and `categorical`; got {unknown[0]!r}")
+            raise ValueError(f"{prefix}`x` should have the keys {_and(self.inputs.kinds)}; got {unknown[0]!r}")
         keyed = isinstance(x, Mapping)
         name = f'{prefix}`x["numeric"]`' if keyed else f"{prefix}`x`"
         names = {"numeric": name, "categorical": f'{prefix}`x["categorical"]`' if keyed else name}
         given = {
             key: self._ordered(f"x[{key}]", part, (), names[key], learn) if frames.is_frame(part) else part
             for key, part in parts.items()
+            if key not in self.inputs.positions
         }
+        fields: dict[str, Ragged] = {}
+        for key in self.inputs.positions:
+            if key in parts:
+                fields |= self._of_positions(key, parts[key], f'{prefix}`x["{key}"]`')
         numeric = _unmasked(given.get("numeric"), names["numeric"])
         categorical = _unmasked(given.get("categorical"), names["categorical"])
-        first = numeric if numeric is not None else categorical
-        if first is None:
-            raise ValueError(f"{prefix}`x` should have the keys `numeric` and `categorical`; got none of them")
-        return len(first), numeric, categorical, name
+        there = [part for part in (numeric, categorical, *fields.values()) if part is not None]
+        if not there:
+            raise ValueError(f"{prefix}`x` should have the keys {_and(self.inputs.kinds)}; got none of them")
+        return len(there[0]), numeric, categorical, name, fields
+
+    def _of_positions(self, name: str, value: Any, called: str) -> dict[str, Ragged]:
+        """Numbers and codes of positions."""
+        inner = self.inputs.positions[name]
+        parts = value if isinstance(value, Mapping) else {inner.only(called, value): value}
+        unknown = [key for key in parts if key not in inner.kinds]
+        if unknown:
+            raise ValueError(f"{called} should have the keys {_and(inner.kinds)}; got {unknown[0]!r}")
+        return {f"{name}/{key}": ragged.numbers(part, called) for key, part in parts.items()}
 
     def _of_frame(self, frame: Any, argument: str, apart: Sequence[str], learn: bool) -> tuple[np.ndarray | None, ...]:
         """A frame's features: the columns that were learned, or all but targets and row weights."""
@@ -327,6 +358,11 @@ class Reader:
         if learn:
             self.names.learn("x", names)
         return features
+
+
+def _and(names: Sequence[str]) -> str:
+    *most, last = [f"`{name}`" for name in names]
+    return f"{', '.join(most)} and {last}"
 
 
 def _are_columns(weights: Any) -> bool:

@@ -1,13 +1,14 @@
 """Some rows in memory: features, targets, masks and row weights, borrowed from whoever owns them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .. import _core
+from ..values.ragged import Ragged
 
 Optional = np.ndarray | None
 #: Bytes that a fingerprint reads.
@@ -21,12 +22,14 @@ class Rows:
     rows: int
     numeric: Optional = None
     categorical: Optional = None
-    targets: Sequence[Optional] = ()
+    targets: Sequence[np.ndarray | Ragged | None] = ()
     masks: Sequence[Optional] = ()
     weights: Sequence[Optional] = ()
     names: Sequence[str] = field(default=())
     #: Targets that train in another scale; none of a task that does not.
     scaled: Sequence[Optional] = ()
+    #: Features of positions, by name.
+    fields: Mapping[str, Ragged] = field(default_factory=dict)
     _made: _core.Data | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -39,7 +42,8 @@ class Rows:
                 self.rows,
                 numeric=self.numeric,
                 categorical=self.categorical,
-                targets=self._trained(),
+                fields=[(name, (ragged.values, ragged.offsets)) for name, ragged in self.fields.items()],
+                targets=[(y.values, y.offsets) if isinstance(y, Ragged) else y for y in self._trained()],
                 masks=self.masks,
                 weights=self.weights,
                 names=self.names,
@@ -51,7 +55,8 @@ class Rows:
 
         Numbers count, not how they are stored: the core narrows them to `float32`.
         """
-        arrays = [self.numeric, self.categorical, *self.targets, *self.masks, *self.weights]
+        given = [self.numeric, self.categorical, *self.fields.values(), *self.targets, *self.masks, *self.weights]
+        arrays = [part for each in given for part in (_laid(each) if isinstance(each, Ragged) else [each])]
         digest = hashlib.blake2b(digest_size=8)
         size = 4 * max(1, sum(array[:1].size for array in arrays if array is not None))
         step = -(-self.rows * size // _READ) if self.rows else 1
@@ -68,7 +73,7 @@ class Rows:
         self.scaled = scaled
         self._made = None
 
-    def _trained(self) -> Sequence[Optional]:
+    def _trained(self) -> Sequence[np.ndarray | Ragged | None]:
         if not self.scaled:
             return self.targets
         pairs = zip(self.targets, self.scaled, strict=True)
@@ -84,7 +89,9 @@ class Rows:
         return self._at(slice(start, stop), stop - start)
 
     def _at(self, index: np.ndarray | slice, count: int) -> "Rows":
-        def part(array: Optional) -> Optional:
+        def part(array: Any) -> Any:
+            if isinstance(array, Ragged):
+                return array.part(index.start, index.stop) if isinstance(index, slice) else array.take(index)
             return None if array is None else array[index]
 
         return Rows(
@@ -96,6 +103,7 @@ class Rows:
             [part(array) for array in self.weights],
             self.names,
             [part(array) for array in self.scaled],
+            {name: part(ragged) for name, ragged in self.fields.items()},
         )
 
     def spread(self, at: Sequence[int], tasks: int) -> "Rows":
@@ -111,8 +119,13 @@ class Rows:
         names = [*self.names[:2], *each(self.names[2 : 2 + known], ""), *each(self.names[2 + known :], "")]
         targets, masks, weights = (each(part, None) for part in (self.targets, self.masks, self.weights))
         scaled = each(self.scaled, None) if self.scaled else ()
-        return Rows(self.rows, self.numeric, self.categorical, targets, masks, weights, names, scaled)
+        return Rows(self.rows, self.numeric, self.categorical, targets, masks, weights, names, scaled, self.fields)
 
     def labels(self, index: np.ndarray) -> "Rows":
         """Targets and weights of some rows, without their features."""
         return Rows(0, None, None, self.targets, self.masks, self.weights).take(index)
+
+
+def _laid(ragged: Ragged) -> list[np.ndarray]:
+    """Values of positions, and how many each row has."""
+    return [ragged.values[ragged.offsets[0] : ragged.offsets[-1]], ragged.lengths]

@@ -148,7 +148,7 @@ def _take(part: Any, index: np.ndarray, count: int) -> Any:
     if part is None or isinstance(part, str):
         return part
     if isinstance(part, Mapping):
-        return {name: _take(each, index, count) for name, each in part.items()}
+        return {name: _take_column(each, index, count) for name, each in part.items()}
     if _is_structure(part, count):
         taken = [_take(each, index, count) for each in part]
         return type(part)(*taken) if hasattr(part, "_fields") else type(part)(taken)
@@ -163,6 +163,13 @@ def _take(part: Any, index: np.ndarray, count: int) -> Any:
     if isinstance(part, np.ndarray) or frames.is_frame(part) or frames.is_series(part):
         return part[index]
     return (np.asarray(part) if hasattr(part, "__array__") else np.from_dlpack(part))[index]
+
+
+def _take_column(part: Any, index: np.ndarray, count: int) -> Any:
+    """What stands under a name: a list of one thing a row is rows, be they arrays themselves."""
+    if isinstance(part, list | tuple) and len(part) == count and not hasattr(part, "_fields"):
+        return type(part)(part[i] for i in index)
+    return _take(part, index, count)
 
 
 def _is_structure(part: Any, count: int) -> bool:
@@ -364,7 +371,10 @@ def _array(value: Any, argument: str) -> np.ndarray:
         value = value.detach().cpu().numpy()
     elif frames.is_series(value):
         value = frames.values(value)
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{argument} should be of rows; got rows of different lengths") from None
     if array.ndim not in (1, 2):
         raise ValueError(f"{argument} should be names, or arrays [rows] or [rows, labels]; got {type(value).__name__}")
     return array

@@ -48,6 +48,10 @@ class Task:
             model. Predictions and metrics are in the units of the targets; the losses (`income/loss`) are those of the
             scaled targets, and so are a loss's own arguments, such as Huber's `delta`. The inverse of a mean is that of
             the curve, not the mean of the inverse. For losses of a location, and for `GaussianNLL` the first two.
+        per: the positions that have a label each, as the model's inputs call them ("tokens"): a tagger beside tasks of
+            rows. Targets are then rows of labels, `[["B", "O"], ["O"], ...]` in any form that features of positions
+            have, and so are predictions. Weights of rows count for each of their positions. Metrics are those that are
+            counted as batches go by.
     """
 
     @checked
@@ -62,8 +66,10 @@ class Task:
         metrics: _metrics.Given | Sequence[_metrics.Given] | None = None,
         columns: Sequence[str | int] | str | int | None = None,
         scale: str | None = None,
+        per: str | None = None,
     ) -> None:
         self.name = _name(name)
+        self.per = _per(per, scale, self.name)
         self.classes, self.labels = _classes(classes, self.name)
         self.columns, self.outputs = _columns(columns, outputs, self.name)
         self.loss = (
@@ -85,6 +91,7 @@ class Task:
         own = {"name": "custom", "width": self.classes or self.outputs}
         loss = self.loss.describe() if isinstance(self.loss, Component) else own
         return {
+            **({} if self.per is None else {"per": self.per}),
             "name": self.name,
             "loss": loss,
             "classes": self.classes,
@@ -127,6 +134,7 @@ class Task:
             metrics=notes.get("metrics"),
             columns=notes.get("columns"),
             scale=notes.get("scale"),
+            per=core.get("per"),
         )
 
     def _loss(self, loss: Any) -> Component | Callable[..., Any]:
@@ -150,7 +158,16 @@ class Task:
         parts += [f"weight={self.weight:g}"] if self.weight != 1 else []
         parts += [f"metrics={[metric.name for metric in self.metrics]}"] if self.metrics is not None else []
         parts += [f"scale={self.scale!r}"] if self.scale is not None else []
+        parts += [f"per={self.per!r}"] if self.per is not None else []
         return f"Task({', '.join([repr(self.name), *parts])})"
+
+
+def _per(per: Any, scale: Any, name: str) -> str | None:
+    if per is not None and not isinstance(per, str):
+        raise TypeError(f"task `{name}`: `per` should be the name of positions; got {per!r}")
+    if per is not None and scale is not None:
+        raise ValueError(f"task `{name}`: `scale` is for targets of rows; those of positions train as they are")
+    return per
 
 
 def _name(name: Any) -> str:

@@ -19,7 +19,7 @@ from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
 from ..components.component import Component
 from ..components.registry import component, describe, make
-from ..data import Names, Reader
+from ..data import Names, Reader, Rows
 from ..data.inputs import Inputs
 from ..data.scale import Scale
 from ..data.task import Task
@@ -28,7 +28,7 @@ from ..process import devices, interrupts
 from ..results.inspection import Inspection
 from ..results.relation import Relation
 from ..results.summary import Summary
-from ..values import arrays
+from ..values import arrays, ragged
 from . import custom_encoder, custom_loss, predictions, transfer
 from .custom_encoder import Encoder
 
@@ -127,6 +127,7 @@ class MultiTaskModel:
         self.kinds = core.kinds
         pairs = zip(self.tasks, self.kinds, strict=True)
         self.metrics: list[list[Metric]] = [_metrics.for_kind(task.metrics, kind, task.name) for task, kind in pairs]
+        predictions.check_metrics(self.tasks, self.kinds, self.metrics)
         self.reader = Reader(self.inputs, self.tasks, self.kinds)
 
     @checked
@@ -136,7 +137,8 @@ class MultiTaskModel:
         Probabilities for classification: `[rows, classes]`, `[rows]` for one binary label, `[rows, labels]` for
         several; values for regression: `[rows]` or `[rows, outputs]`, in the units of the targets whatever the task's
         scale; a loss that predicts a distribution gives its parameters on the last axis. `raw=True` gives the network's
-        outputs: logits, or values in that scale.
+        outputs: logits, or values in that scale. A task of positions has an array of arrays, `[rows]` of what it would
+        have for the positions of the row.
 
         Several threads may predict with one model at the same time; while it trains they are refused.
 
@@ -144,20 +146,26 @@ class MultiTaskModel:
             ValueError, TypeError: features that do not fit the model's inputs; says what was expected and what came.
         """
         size = whole(batch_size, "`batch_size`")
-        parts = self._each(x, lambda rows: self._core.predict(rows, bool(raw), size))
-        whole_outputs = [np.concatenate(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True)]
-        return {
+        parts = self._each(x, lambda rows: (self._core.predict(rows.core(), bool(raw), size), rows.fields))
+        each = [outputs for outputs, _ in parts]
+        whole_outputs = [np.concatenate(part) if len(parts) > 1 else part[0] for part in zip(*each, strict=True)]
+        found = {
             task.name: predictions.shaped(task, outputs if raw else predictions.linked(task, outputs))
             for task, outputs in zip(self.tasks, whole_outputs, strict=True)
         }
+        for task in self.tasks:
+            if task.per is not None:
+                lengths = [part.lengths for _, fields in parts for part in predictions.of(task.per, fields)]
+                found[task.name] = predictions.by_rows(found[task.name], np.concatenate(lengths))
+        return found
 
-    def _each(self, x: Any, call: Callable[[_core.Data], Part]) -> list[Part]:
+    def _each(self, x: Any, call: Callable[[Rows], Part]) -> list[Part]:
         """What the core says of each batch of features in any form."""
         parts = []
         # note: here nobody else's code may run, and a handler costs half as much as a row's prediction.
         with nullcontext() if isinstance(x, np.ndarray) and self._encoder is None else interrupts.held():
             for rows in self.reader.feature_batches(x):
-                parts.append(call(rows.core()))
+                parts.append(call(rows))
                 interrupts.look()
         if not parts:
             raise ValueError("`x` has no batch")
@@ -181,11 +189,17 @@ class MultiTaskModel:
         unknown = [name for name in named if name not in tasks]
         if unknown:
             raise ValueError(f"unknown task {none_of(unknown[0], tasks, 'the model has')}")
-        return {
-            name: predictions.decided(*tasks[name], arrays.to_numpy(p, f"`predicted` of task `{name}`")[0], threshold)
-            for name, p in predicted.items()
-            if tasks[name][1] != "values"
-        }
+        decisions = [name for name in predicted if tasks[name][1] != "values"]
+        return {name: self._decided(*tasks[name], predicted[name], threshold) for name in decisions}
+
+    @staticmethod
+    def _decided(task: Task, kind: str, p: Any, threshold: float | Mapping[str, float]) -> np.ndarray:
+        called = f"`predicted` of task `{task.name}`"
+        if task.per is None:
+            return predictions.decided(task, kind, arrays.to_numpy(p, called)[0], threshold)
+        rows = ragged.read(p, called)
+        flat = rows.values[rows.offsets[0] : rows.offsets[-1]]
+        return predictions.by_rows(predictions.decided(task, kind, flat, threshold), rows.lengths)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and statistics by path: `encoder.0.weight` `[out, in]`, `heads.task1.bias`, ...
@@ -249,7 +263,7 @@ class MultiTaskModel:
             ValueError, TypeError: features that do not fit the model's inputs.
         """
         size = whole(batch_size, "`batch_size`")
-        parts = self._each(x, lambda rows: self._core.inspect(rows, size))
+        parts = self._each(x, lambda rows: self._core.inspect(rows.core(), size))
         found = self._core.relation()
         return Inspection.of(parts, None if found is None else Relation(*found))
 
@@ -504,7 +518,11 @@ def _short_encoder(hidden: Any, activation: Any) -> Component | None:
 def _own_encoder(encoder: Any, inputs: Inputs) -> Encoder | None:
     if isinstance(encoder, type) and issubclass(encoder, nn.Module):
         raise TypeError(f"`encoder` should be a module, not its class; write {encoder.__name__}(...)")
-    return Encoder(encoder, _core.features(inputs.describe())) if isinstance(encoder, nn.Module) else None
+    if not isinstance(encoder, nn.Module):
+        return None
+    if inputs.positions:
+        raise ValueError("`encoder`: a module of your own takes features of rows, not of positions")
+    return Encoder(encoder, _core.features(inputs.describe()))
 
 
 def _read_inputs(inputs: Any) -> Inputs:

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..arguments.messages import none_of
+from ..arguments.messages import listed, none_of
 from ..data.task import Task
+from ..metrics import COUNTED, Metric
+from ..values.ragged import Ragged
 
 
 def linked(task: Task, outputs: np.ndarray) -> np.ndarray:
@@ -30,6 +32,28 @@ def shaped(task: Task, outputs: np.ndarray) -> np.ndarray:
     each = outputs.shape[1] // task.outputs
     shape = [len(outputs)] + [task.outputs] * (task.outputs > 1) + [each] * (each > 1)
     return outputs.reshape(shape)
+
+
+def of(per: str, fields: Mapping[str, Ragged]) -> list[Ragged]:
+    """One of the features of these positions."""
+    return [part for key, part in fields.items() if key.startswith(f"{per}/")][:1]
+
+
+def by_rows(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """What positions have, an array a row, in an array of them."""
+    rows = np.empty(len(lengths), object)
+    for row, part in enumerate(np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else []):
+        rows[row] = part
+    return rows
+
+
+def check_metrics(tasks: Sequence[Task], kinds: Sequence[str], metrics: Sequence[Sequence[Metric]]) -> None:
+    """Refuses metrics of positions that are not counted as batches go by."""
+    for task, kind, each in zip(tasks, kinds, metrics, strict=True):
+        known = ("accuracy",) if task.custom and kind == "classes" else COUNTED[kind]
+        other = next((metric.name for metric in each if not (metric.named and metric.name in known)), None)
+        if task.per is not None and other is not None:
+            raise ValueError(f"task `{task.name}`: `metrics` of positions should be {listed(known)}; got {other!r}")
 
 
 def points(task: Task, outputs: np.ndarray) -> np.ndarray:

@@ -127,6 +127,9 @@ class Loop:
                 _log.warning("`data` has no targets of %s, whose heads stay as they are", listed(lacking))
         self._watched()
         if isinstance(self.data, Mixed):
+            if self.metrics and self.rows is not None and any(task.per for task in self.model.tasks):
+                raise ValueError("metrics of positions are not counted over several data sets while training: pass "
+                                 "`train_metrics=False`")  # fmt: skip
             self._check_mix(self.data)
         if self.core.needs_validation and in_memory(self.validation) is None:
             came = "none" if self.validation is None else "batches from outside"

@@ -87,12 +87,12 @@ impl Trainer {
             work.scale_gradient(task, Pass::Summed, factor as f32)?;
         }
         let behind = model.net.behind();
-        let rows = work.rows();
         work.backward_over(model, step, Pass::Summed, behind..model.net.ops.len())?;
         let gradient = work.plan().gradient(model.net.representation, Pass::Summed).expect("it learns");
         let count = gradient.layout().len();
-        let first = turn.rows_before * (count / rows);
-        gradient.put(0, &direction[first..][..count])?;
+        let used = if turn.index == 0 { 0 } else { self.scratch.gradients.used };
+        gradient.put(0, &direction[used..][..count])?;
+        self.scratch.gradients.used = used + count;
         work.backward_over(model, step, Pass::Summed, 0..behind)
     }
 }

@@ -1362,7 +1362,7 @@ fn values_move_between_rows_and_their_positions() {
     let shapes: [&[usize]; 5] = [&[3, 1, 4], &[1], &[0, 5, 0, 0, 2], &[2, 2, 2, 2], &[0, 1]];
     for (seed, lengths) in shapes.iter().cycle().take(20).enumerate() {
         let (_, inputs, hidden, tasks) = sizes(seed as u64);
-        let pool = [Pool::Mean, Pool::Sum, Pool::Max][seed % 3];
+        let pool = [Pool::Mean, Pool::Sum, Pool::Max, Pool::Attention][seed % 4];
         let (mut b, [x, axis]) = tokens(inputs, 1 + seed % 3);
         let r = b.linear(&paths(&["row"]), b.numeric(), 2, Some(Activation::Tanh));
         let r = b.spread(r, axis).unwrap();
@@ -1372,10 +1372,11 @@ fn values_move_between_rows_and_their_positions() {
         // The first task is of positions, the others of rows by a pool each or by one for all.
         let tagger = b.narrow("heads.0", h, 2, None, Reach::One(0));
         b.output(tagger, 0, 0..2);
-        let common = b.pool(h, pool, Reach::All).unwrap();
+        let common = (tasks > 2).then(|| b.pool("pool", h, pool, Reach::All).unwrap());
         for task in 1..tasks.max(2) {
             let own = task % 2 == 1;
-            let pooled = if own { b.pool(h, pool, Reach::One(task)).unwrap() } else { common };
+            let pooled =
+                if own { b.pool(&format!("pool{task}"), h, pool, Reach::One(task)).unwrap() } else { common.unwrap() };
             let head = b.narrow(&format!("heads.{task}"), pooled, task, None, Reach::One(task));
             b.output(head, 0, 0..task);
         }
@@ -1396,17 +1397,23 @@ fn values_move_between_rows_and_their_positions() {
                 })
                 .collect();
             let h = r.linear(&Tensor::cat(&windows, 0), "a").gelu("none");
-            let pooled: Vec<_> = rows_of(&h, &r.lengths)
-                .iter()
-                .map(|h| match pool {
+            let pooled = |path: &str| {
+                let pool = |h: &Tensor| match pool {
                     _ if h.size()[0] == 0 => Tensor::zeros([h.size()[1]], (Kind::Double, Device::Cpu)),
                     Pool::Mean => h.mean_dim(0, false, Kind::Double),
                     Pool::Sum => h.sum_dim_intlist(0, false, Kind::Double),
                     Pool::Max => h.amax(0, false),
-                })
-                .collect();
-            let pooled = Tensor::stack(&pooled, 0);
-            let head = |task: usize| r.linear(if task == 0 { &h } else { &pooled }, &format!("heads.{task}"));
+                    Pool::Attention => {
+                        (h * r.linear(h, path).softmax(0, Kind::Double)).sum_dim_intlist(0, false, Kind::Double)
+                    }
+                };
+                Tensor::stack(&rows_of(&h, &r.lengths).iter().map(pool).collect::<Vec<_>>(), 0)
+            };
+            let head = |task: usize| match task {
+                0 => r.linear(&h, "heads.0"),
+                _ if task % 2 == 1 => r.linear(&pooled(&format!("pool{task}")), &format!("heads.{task}")),
+                _ => r.linear(&pooled("pool"), &format!("heads.{task}")),
+            };
             (0..tasks.max(2)).map(head).collect()
         });
     }
@@ -1422,9 +1429,9 @@ fn groups_of_positions_are_pooled_by_attention() {
         let s = b.linear(&numbered("score", 2), e, 1, None);
         let p = b.attention_pool(s, e).unwrap();
         let p = b.join(p);
-        let common = b.pool(h, Pool::Mean, Reach::All).unwrap();
+        let common = b.pool("mean", h, Pool::Mean, Reach::All).unwrap();
         let again = b.spread(common, axis).unwrap();
-        let again = b.pool(again, Pool::Max, Reach::All).unwrap();
+        let again = b.pool("max", again, Pool::Max, Reach::All).unwrap();
         let p = b.concat(&[p, again]).unwrap();
         add_heads(&mut b, p, tasks);
         Case::of_positions(b.finish().unwrap(), &[4, 0, 1, 3], 2, seed).check(true, |r| {
@@ -1467,7 +1474,7 @@ fn what_mixes_axes_is_refused() {
     });
     assert_eq!(normed, "BatchNorm takes means over rows of the batch, and cannot over `tokens`");
     let (mut b, [x, axis]) = tokens(3, 2);
-    assert!(b.spread(x, axis).is_err() && b.pool(b.numeric(), Pool::Sum, Reach::All).is_err());
+    assert!(b.spread(x, axis).is_err() && b.pool("sum", b.numeric(), Pool::Sum, Reach::All).is_err());
     assert!(b.window(b.numeric(), 1).is_err());
 }
 

@@ -20,9 +20,11 @@ pub enum Pooling {
     Sum,
     /// By the largest number of each column.
     Max,
+    /// By their mean, weighed by what the task attends to.
+    Attention,
 }
 
-crate::choices!(Pooling: Mean, Sum, Max);
+crate::choices!(Pooling: Mean, Sum, Max, Attention);
 
 crate::component! {
     /// Each position together with its neighbours within the row, through layers of linear and activation (the window approach
@@ -38,7 +40,8 @@ crate::component! {
         activation: Option<Activation> = Some(Activation::Relu);
         /// Probability with which a number is zeroed while training, after each activation.
         dropout: f64 = 0.0, in 0.0..1.0;
-        /// `"mean"`, `"sum"` or `"max"`: what a task of rows sees of a row's positions.
+        /// `"mean"`, `"sum"`, `"max"` or `"attention"` (a mean whose weights are the softmax of a learned score each, one linear
+        /// layer a task; Yang et al., NAACL 2016, without their hidden layer): what a task of rows sees of a row's positions.
         pool: Pooling = Pooling::Mean;
     }
 }
@@ -64,6 +67,7 @@ impl Encoder for Window {
             Pooling::Mean => Pool::Mean,
             Pooling::Sum => Pool::Sum,
             Pooling::Max => Pool::Max,
+            Pooling::Attention => Pool::Attention,
         }
     }
 }

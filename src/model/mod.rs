@@ -98,7 +98,8 @@ pub fn assemble(
     for (j, (task, feature)) in tasks.iter().zip(&mut features).enumerate() {
         // A task of rows enters what it shares with tasks of positions through a pool of its own.
         if task.per.is_none() && net.value(feature.value).axis != ROWS {
-            feature.value = net.pool(feature.value, encoder.pool(), sharing.head_reach(j, tasks.len()))?;
+            let path = format!("heads.{}.attention", part(&task.name));
+            feature.value = net.pool(&path, feature.value, encoder.pool(), sharing.head_reach(j, tasks.len()))?;
         }
     }
     let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {

@@ -399,7 +399,7 @@ def test_losses_of_people_and_balanced_classes():
 
 def test_pools_and_frozen_tables():
     data = Sentences()
-    for pool in ("mean", "sum", "max"):
+    for pool in ("mean", "sum", "max", "attention"):
         model = make_model(pt.encoder.Window([8], radius=0, pool=pool))
         model.freeze("embedding")
         before = model.state_dict()
@@ -408,6 +408,7 @@ def test_pools_and_frozen_tables():
         assert np.array_equal(after["embedding.tokens.0.weight"], before["embedding.tokens.0.weight"])
         assert not np.array_equal(after["encoder.0.weight"], before["encoder.0.weight"])
     assert after["encoder.0.weight"].shape == (8, 6)
+    assert after["heads.mood.attention.weight"].shape == (1, 8)
 
 
 X = {"tokens": [[1, 2], [3]]}

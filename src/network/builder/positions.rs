@@ -16,21 +16,27 @@ pub enum Pool {
     Mean,
     /// The largest of each column.
     Max,
+    /// Their mean with weights that are the softmax of a score each, which is learned: attention of one query.
+    Attention,
 }
 
 impl Builder {
-    /// Rows from positions, from here on for `reach`; a row without any has zeros.
+    /// Rows from positions, from here on for `reach`; a row without any has zeros. What is learned for it has this path.
     ///
     /// # Errors
     /// A value of rows.
-    pub fn pool(&mut self, x: ValueId, pool: Pool, reach: Reach) -> Result<ValueId> {
+    pub fn pool(&mut self, path: &str, x: ValueId, pool: Pool, reach: Reach) -> Result<ValueId> {
         let input = self.materialize(x);
         let axis = self.of_positions(input)?;
+        if pool == Pool::Attention {
+            let scores = self.narrow(path, input, 1, None, reach);
+            return self.attention_pool(scores, input);
+        }
         let output = self.carried(input, ROWS, reach);
         Ok(match pool {
             Pool::Sum => self.push(Carry { input, output, axis, way: Way::Sum }),
             Pool::Mean => self.push(Carry { input, output, axis, way: Way::Mean }),
-            Pool::Max => self.push(MaxPool { input, output, axis }),
+            _ => self.push(MaxPool { input, output, axis }),
         })
     }
 

@@ -35,7 +35,7 @@ crate::component! {
         /// Width of each layer; a list, or one number for one layer.
         hidden: Sizes = Sizes(vec![128]), in 1.0..;
         /// Neighbours on each side.
-        radius: usize = 1;
+        radius: usize = 1, in 0.0..1001.0;
         /// `"relu"`, `"leaky_relu"`, `"elu"`, `"gelu"`, `"silu"`, `"tanh"`, `"sigmoid"`, or None for linear layers.
         activation: Option<Activation> = Some(Activation::Relu);
         /// Probability with which a number is zeroed while training, after each activation.

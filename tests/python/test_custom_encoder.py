@@ -205,6 +205,50 @@ def test_embeddings_before_it_learn(sparse):
     near(model.state_dict()["embedding.0.weight"] - table, -0.1 * leaf.grad.numpy(), "gradient")
 
 
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_module_may_write_on_what_it_is_given(inplace):
+    """Embeddings before it learn all the same, and the caller's features stay what they are."""
+    rng = np.random.default_rng(0)
+    x, codes = rng.normal(size=(64, 2)).astype(np.float32), rng.integers(0, 5, size=(64, 1))
+    given, y = x.copy(), rng.normal(size=64).astype(np.float32)
+    with seeded(0):
+        module = nn.Sequential(nn.ReLU(inplace=inplace), nn.Linear(5, 4))
+    inputs = pt.Inputs(numeric=2, categorical=[5], embedding=3)
+    model = pt.MultiTaskModel(inputs, tasks=[pt.Task("y")], encoder=module, seed=1)
+    plain, heads = copy.deepcopy(module), heads_of(model, {"y": 1})
+    table = model.state_dict()["embedding.0.weight"]
+    leaf = torch.from_numpy(table).clone().requires_grad_()
+    pt.Trainer(model, "sgd", lr=0.1).step(({"numeric": x, "categorical": codes}, y))
+    h = plain(torch.cat([torch.from_numpy(given), leaf[codes[:, 0]]], 1))
+    functional.mse_loss(heads["y"](h)[:, 0], torch.from_numpy(y)).backward()
+    near(model.state_dict()["embedding.0.weight"] - table, -0.1 * leaf.grad.numpy(), "gradient")
+    np.testing.assert_array_equal(x, given)
+    features = {"numeric": x, "categorical": codes}
+    np.testing.assert_array_equal(model.predict(features)["y"], model.predict(features)["y"])
+    np.testing.assert_array_equal(x, given)
+
+
+def test_autocast_sees_each_steps_parameters(data):
+    """It keeps what it has made of parameters until it ends, and the core moves them without its noticing."""
+    ends = []
+    for whole in (False, True):
+
+        class Casting(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = layers(8, 4)
+
+            def forward(self, x, whole=whole):
+                with torch.autocast("cpu", torch.bfloat16, enabled=True):
+                    return self.layer(x).float()
+
+        model = pt.MultiTaskModel(8, tasks=make_tasks(), encoder=Casting(), seed=1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=whole):
+            pt.Trainer(model, "sgd", lr=0.1).fit(data.whole, shuffle=False, **FIT)
+        ends.append(model.state_dict())
+    assert same_bits(*ends)
+
+
 @pytest.mark.parametrize("after", [1, 4, 7, 11])
 @pytest.mark.parametrize("weighting", ["equal", "upgrad", "famo"])
 def test_a_run_resumes_at_any_batch_with_the_same_bits(data, tmp_path, after, weighting):
@@ -566,6 +610,93 @@ def test_what_is_wrong_later_is_said_then(data, make, message):
     with pytest.raises(ValueError, match=message):
         pt.Trainer(model).fit(data.whole, **FIT)
     assert same_bits(model.state_dict(), before)
+
+
+class Changing(nn.Module):
+    """Puts something else in the place of its buffer while training."""
+
+    def __init__(self, new):
+        super().__init__()
+        with seeded(0):
+            self.layer = nn.Linear(8, 4)
+        self.register_buffer("mean", torch.zeros(2))
+        self.new = new
+
+    def forward(self, x):
+        if self.training:
+            self.mean = self.new
+        return self.layer(x)
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        (None, r"buffer `mean` of the module `Changing` should stay a tensor \[2\]; the module made it None"),
+        (torch.zeros(3), r"should stay a tensor \[2\]; the module made it float32 \[3\]"),
+    ],
+)
+def test_buffers_stay_what_they_are(data, new, message):
+    model = pt.MultiTaskModel(8, tasks=make_tasks(), encoder=Changing(new))
+    with pytest.raises(ValueError, match=message):
+        pt.Trainer(model).fit(data.whole, **FIT)
+
+
+def test_expanded_buffers_have_memory_of_their_own(data):
+    class Expanded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            with seeded(0):
+                self.layer = nn.Linear(8, 4)
+            self.register_buffer("steps", torch.zeros(1).expand(3))
+
+        def forward(self, x):
+            if self.training:
+                self.steps[0] += 1
+            return self.layer(x)
+
+    model = pt.MultiTaskModel(8, tasks=make_tasks(), encoder=Expanded())
+    pt.Trainer(model).fit(data.whole, **FIT)
+    assert model.state_dict()["encoder.steps"].tolist() == [15, 0, 0]
+
+
+def test_the_first_run_of_a_module_leaves_nothing_in_it():
+    class Keeping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            with seeded(0):
+                self.layer = nn.Linear(8, 4)
+            self.seen = []
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.seen.append(len(x))
+            self.calls += 1
+            return self.layer(x)
+
+    module = Keeping()
+    model = pt.MultiTaskModel(8, tasks=make_tasks(), encoder=module)
+    assert model.state_dict()["encoder.calls"] == 0
+    assert module.seen == []
+    torch.set_default_dtype(torch.float64)
+    try:
+        pt.MultiTaskModel(8, tasks=make_tasks(), encoder=module)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_module_that_computes_with_what_is_outside_is_refused():
+    class Outside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            with seeded(0):
+                layer = self.layer = nn.Linear(8, 4)
+            self.run = lambda x: layer(x)
+
+        def forward(self, x):
+            return self.run(x)
+
+    with pytest.raises(ValueError, match="the module `Outside` should compute with its own parameters, and"):
+        pt.MultiTaskModel(8, tasks=make_tasks(), encoder=Outside())
 
 
 def strange(change):

@@ -4,6 +4,7 @@ import copy
 import pickle
 
 import numpy as np
+import pandas
 import polars
 import polytask as pt
 import pyarrow
@@ -422,11 +423,11 @@ X = {"tokens": [[1, 2], [3]]}
         ((X, {"tag": [[0, 1], [3]]}), "classes 0..3, or -1 or NaN where missing; got 3 at row 1, position 0"),
         ((X, {"tag": [0, 1]}), "the targets of task `tag`"),
         ((X, {"mood": [[0, 1], [1, 1]]}), "the targets of task `mood` should have shape"),
-        (({"words": [[1]]}, {"tag": [[0]]}), "should have the keys `numeric`, `categorical` and `tokens`; got 'words'"),
+        (({"words": [[1]]}, {"tag": [[0]]}), "should have the keys `tokens`; got 'words'"),
         (({"tokens": [[1, 2.5], [3]]}, {"tag": [[0, 1], [2]]}), "hold codes"),
         (({"tokens": [[1, "a"], [3]]}, {"tag": [[0, 1], [2]]}), "should hold numbers; got 'a' at row 0, position 1"),
         (({"tokens": [[1, None], [3]]}, {"tag": [[0, 1], [2]]}), "should have a number at each position; it is miss"),
-        ((np.zeros((2, 3)), {"tag": [[0]]}), "a dict with the keys `numeric`, `categorical`, `tokens`; got ndarray"),
+        ((np.zeros((2, 3)), {"tag": [[0]]}), 'a dict with the keys `tokens`, such as {"tokens": ...}; got nd'),
     ],
 )
 def test_what_is_wrong_is_said(data, message):
@@ -444,6 +445,52 @@ def test_labels_that_are_none_are_named_by_row_and_position():
         pt.Trainer(model).step(({"tokens": [[1], [2, 3]]}, {"n": [[0.5], ["much", 1.0]]}))
 
 
+@pytest.mark.parametrize("missing", [None, -1, np.nan])
+def test_fractions_are_no_classes(missing):
+    tags = [np.array([1.0, 0.0 if missing is None else missing]), np.array([1.7, 2.0])]
+    with pytest.raises(ValueError, match=r"1\.7"):
+        pt.Trainer(make_model()).step(({"tokens": [[1, 2], [3, 4]]}, {"tag": tags}))
+    whole = [np.array([1.0, 0.0 if missing is None else missing]), np.array([1.0, 2.0])]
+    ends = []
+    for labels in (whole, [[1, 0 if missing is None else -1], [1, 2]]):
+        model = make_model()
+        pt.Trainer(model).step(({"tokens": [[1, 2], [3, 4]]}, {"tag": labels}))
+        ends.append(model.state_dict())
+    assert same_bits(*ends)
+
+
+@pytest.mark.parametrize("library", [polars, pandas])
+def test_columns_of_frames_are_inputs_and_targets_by_name(library):
+    data = Sentences()
+    lists = {"tokens": data.tokens, "tag": data.tags}
+    columns = {name: [row.tolist() for row in rows] for name, rows in lists.items()}
+    frame = library.DataFrame({**columns, "mood": data.mood})
+    want, got = make_model(), make_model()
+    pt.Trainer(want).fit(data.whole, validation=0.2, **FIT)
+    pt.Trainer(got).fit(frame, validation=0.2, **FIT)
+    assert same_bits(got.state_dict(), want.state_dict())
+    np.testing.assert_array_equal(got.predict(frame)["mood"], want.predict(data.whole[0])["mood"])
+    assert pt.Trainer(got).evaluate(frame) == pt.Trainer(want).evaluate(data.whole)
+    with pytest.raises(ValueError, match="has no column `tokens`"):
+        got.predict(library.DataFrame({"words": columns["tokens"]}))
+
+
+def test_batches_have_inputs_and_targets_by_name():
+    data = Sentences()
+    x, y = data.whole
+    want, got = make_model(), make_model()
+    pt.Trainer(want).fit(data.whole, shuffle=False, **FIT)
+    parts = [data.some(np.arange(k, min(k + 16, 60))) for k in range(0, 60, 16)]
+    batches = torch.utils.data.DataLoader([{**x, **y} for x, y in parts], batch_size=None, generator=torch.Generator())
+    pt.Trainer(got).fit(batches, epochs=3, progress=False)
+    assert same_bits(got.state_dict(), want.state_dict())
+    for each in ({**x, **y}, {**x, "labels": y}, batches):
+        assert same_bits(dict(enumerate(got.predict(each)["tag"])), dict(enumerate(got.predict(x)["tag"])))
+    model = make_model()
+    pt.Trainer(model).fit({**x, **y}, shuffle=False, **FIT)
+    assert same_bits(model.state_dict(), want.state_dict())
+
+
 def test_what_positions_cannot_be():
     tag = pt.Task("tag", classes=3, per="tokens")
     with pytest.raises(ValueError, match='`per` should be one of the positions of `inputs`, `tokens`; got "words"'):
@@ -454,6 +501,11 @@ def test_what_positions_cannot_be():
         pt.MultiTaskModel(INPUTS, tasks=[tag], encoder=pt.encoder.MLP([4], norm="batch"))
     with pytest.raises(ValueError, match="a module of your own takes features of rows, not of positions"):
         pt.MultiTaskModel(INPUTS, tasks=[tag], encoder=torch.nn.Identity())
+    with pytest.raises(ValueError, match=r"argument `radius` should lie in 0\.0\.\.1001\.0; got 100000"):
+        pt.encoder.Window([4], radius=100_000)
+    beside = make_model(inputs=pt.Inputs(2, positions=INPUTS.positions))
+    with pytest.raises(TypeError, match="the frame should be a dict with the keys `numeric` and `tokens`: which"):
+        beside.predict(polars.DataFrame({"tokens": [[1, 2], [3]]}))
     with pytest.raises(ValueError, match="Window: the inputs have no positions within rows; use MLP"):
         pt.MultiTaskModel(8, tasks=[pt.Task("a")], encoder=pt.encoder.Window([4]))
     with pytest.raises(ValueError, match="task `tag`: `metrics` of positions should be `accuracy`, `auroc`"):

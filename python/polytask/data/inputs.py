@@ -178,7 +178,9 @@ class Inputs:
     def only(self, name: str, x: Any) -> str:
         """Which kind of features one array is."""
         if self.positions:
-            raise TypeError(f"{name} should be a dict with the keys {listed(self.kinds)}; got {type(x).__name__}")
+            example = next(iter(self.positions))
+            raise TypeError(f'{name} should be a dict with the keys {listed(self.kinds)}, such as {{"{example}": ...}}'
+                            f"; got {type(x).__name__}")  # fmt: skip
         if self.numeric and self.categorical:
             raise TypeError(f"{name} should be {{'numeric': ..., 'categorical': ...}}; got {type(x).__name__}")
         return "numeric" if self.numeric else "categorical"
@@ -186,7 +188,10 @@ class Inputs:
     @property
     def kinds(self) -> list[str]:
         """What features may be called in a dict."""
-        return ["numeric", "categorical", *self.positions]
+        if not self.positions:
+            return ["numeric", "categorical"]
+        own = {"numeric": self.numeric, "categorical": self.categorical}
+        return [*(kind for kind, there in own.items() if there), *self.positions]
 
     def describe(self) -> dict[str, Any]:
         """What the core reads."""

@@ -61,12 +61,11 @@ def of_positions(value: Any, task: "Task", kind: str, argument: str, lengths: np
     rows = ragged.read(value, argument)
     flat = rows.values if rows.mask is None else np.ma.masked_array(rows.values, rows.mask)
     array, mask = read(flat, task, kind, argument, rows.place)
-    known = unified(array, mask, kind)
-    assert known is not None
+    known = _marked(array, mask, kind)
     missing = np.zeros(known.shape, bool) if rows.absent is not None else None
     whole = Ragged(known, rows.offsets, missing, rows.absent).stretched(lengths)
     if whole.mask is not None and rows.absent is not None:
-        whole.values[whole.mask] = -1 if kind == "classes" else np.nan
+        whole.values[whole.mask] = -1 if whole.values.dtype.kind == "i" else np.nan
     return Ragged(whole.values, whole.offsets)
 
 
@@ -93,6 +92,18 @@ def unified(
     if mask is not None:
         values[mask.reshape(values.shape)] = np.nan
     return values
+
+
+def _marked(array: np.ndarray, mask: np.ndarray | None, kind: str) -> np.ndarray:
+    """Targets with one sign of absence, for the core to check: numbers that are no class stay what they are."""
+    if kind == "classes" and array.dtype.kind == "f":
+        known = array if mask is None else np.where(mask, np.nan, array)
+        there = known[~np.isnan(known)]
+        if (there != np.trunc(there)).any() or np.isinf(there).any():
+            return known
+    found = unified(array, mask, kind)
+    assert found is not None
+    return found
 
 
 def any_known(rows: Rows, kinds: Sequence[str]) -> bool:

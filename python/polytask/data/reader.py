@@ -56,6 +56,7 @@ class Reader:
         Raises:
             TypeError, ValueError: nothing of the kind, or something is wrong with it; says what.
         """
+        data = self._gathered(data)
         how: dict[str, Any] = {"weights": weights, "learn": learn, "inherit": inherit}
         if isinstance(data, Mix) or forms.are_data_sets(data, [task.name for task in self.tasks], argument):
             order = {"batch_size": batch_size, "shuffle": shuffle, "seed": seed}
@@ -142,12 +143,13 @@ class Reader:
             yield self.features(_first(x) if isinstance(x, tuple) else forms.features(x))
             return
         for number, batch in enumerate(x):
-            yield self.features(_first(batch), f"batch {number}: ")
+            yield self.features(_first(self._gathered(batch)), f"batch {number}: ")
 
     def _framed(self, data: Any) -> Any:
         """What has columns by name as a frame, and the parts of a tuple; anything else as it is."""
         if isinstance(data, tuple):
             return tuple(part.collect() if frames.is_lazy(part) else part for part in data)
+        data = self._gathered(data)
         if self._are_kinds(data):
             return data
         columns = self.inputs.names or self.names.known.get("x", [])
@@ -159,6 +161,18 @@ class Reader:
             if forms.is_batch(first) or targets.issuperset(first):
                 return data
         return frames.framed(data)
+
+    def _gathered(self, data: Any) -> Any:
+        """A batch that has features of positions, by name, beside targets: with the features as its `x`."""
+        if not isinstance(data, Mapping) or any(name in data for name in forms.FEATURES):
+            return data
+        names = [task.name for task in self.tasks]
+        features = {name: data[name] for name in self.inputs.kinds if name in data and name not in names}
+        rest = {name: value for name, value in data.items() if name not in features}
+        if not any(name in self.inputs.positions for name in features):
+            return data
+        beside = any(name in rest for name in (*names, *forms.LABELS))
+        return {"x": features, **rest} if beside else data
 
     def _are_kinds(self, x: Any) -> bool:
         """Whether it is features of positions, and of rows beside them, by the names that the model's inputs have."""
@@ -233,7 +247,9 @@ class Reader:
         return self._targets_of(frame, prefix, [t for t in self.tasks if all(name in have for name in t.columns)])
 
     def _targets_of(self, frame: Any, prefix: str, tasks: Sequence["Task"] | None = None) -> dict[str, Any]:
-        def target(task: "Task") -> np.ndarray:
+        def target(task: "Task") -> Any:
+            if task.per is not None:
+                return frames.stored(frame, task.columns[0], f"{prefix}the frame")
             if task.outputs == 1:
                 return frames.column(frame, task.columns[0], f"{prefix}the frame")
             return frames.table(frame, task.columns, f"{prefix}the frame")
@@ -306,6 +322,8 @@ class Reader:
 
     def _features(self, x: Any, prefix: str, apart: Sequence[str] = (), learn: bool = False) -> Features:
         x = self._framed(x)
+        if frames.is_frame(x) and self.inputs.positions:
+            x = self._columns_of_positions(x, f"{prefix}the frame")
         if frames.is_frame(x):
             numeric, categorical = self._of_frame(x, f"{prefix}the frame", apart, learn)
             return len(x), numeric, categorical, f"{prefix}the numeric columns of the frame", {}
@@ -333,6 +351,14 @@ class Reader:
         if not there:
             raise ValueError(f"{prefix}`x` should have the keys {_and(self.inputs.kinds)}; got none of them")
         return len(there[0]), numeric, categorical, name, fields
+
+    def _columns_of_positions(self, frame: Any, argument: str) -> dict[str, Any]:
+        """Columns of lists, by the names of the model's inputs."""
+        beside = [kind for kind in self.inputs.kinds if kind not in self.inputs.positions]
+        if beside:
+            raise TypeError(f"{argument} should be a dict with the keys {_and(self.inputs.kinds)}: which of its "
+                            f"columns are {_and(beside)} is not known")  # fmt: skip
+        return {name: frames.stored(frame, name, argument) for name in self.inputs.positions}
 
     def _of_positions(self, name: str, value: Any, called: str) -> dict[str, Ragged]:
         """Numbers and codes of positions."""
@@ -362,7 +388,7 @@ class Reader:
 
 def _and(names: Sequence[str]) -> str:
     *most, last = [f"`{name}`" for name in names]
-    return f"{', '.join(most)} and {last}"
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _are_columns(weights: Any) -> bool:

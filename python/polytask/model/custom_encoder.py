@@ -38,6 +38,7 @@ class Encoder:
         with torch.inference_mode(False), torch.no_grad():
             self.module = _copied(module, self.called)
             self.width = self._width(features)
+            self._lay_out()
         self.parameters = dict(self.module.named_parameters())
         self._owners = self._owners_of_buffers()
         for name, parameter in self.parameters.items():
@@ -124,16 +125,36 @@ class Encoder:
 
     def put(self, numbers: Sequence[torch.Tensor]) -> None:
         """Fills the buffers; a graph that has seen them takes no notice."""
-        for buffer, new in zip(self.buffers.values(), numbers, strict=True):
+        for (name, buffer), new in zip(self.buffers.items(), numbers, strict=True):
+            self.check(name, buffer, new.shape)
             buffer.data.copy_(new)
 
+    def check(self, name: str, buffer: Any, shape: torch.Size) -> None:
+        """Refuses what a module has put in a buffer's place, where it is no such tensor."""
+        if not isinstance(buffer, torch.Tensor) or buffer.shape != shape:
+            found = _described(buffer) if isinstance(buffer, torch.Tensor) else repr(buffer)
+            raise ValueError(f"`encoder`: buffer `{name}` of the module `{self.called}` should stay a tensor "
+                             f"{list(shape)}; the module made it {found}")  # fmt: skip
+
+    def _lay_out(self) -> None:
+        """Gives each number of a buffer memory of its own, which expanded ones lack; what is tied stays so."""
+        whole: dict[torch.Tensor, torch.Tensor] = {}
+        for part in self.module.modules():
+            for own, buffer in part.named_buffers(recurse=False):
+                if any(size > 1 and stride == 0 for size, stride in zip(buffer.shape, buffer.stride(), strict=True)):
+                    part._buffers[own] = whole.setdefault(buffer, buffer.contiguous())
+
     def _width(self, features: int) -> int:
-        """Numbers a row of its output, found by running it once; lazy modules learn their sizes by that."""
-        x = torch.zeros(2, features)
-        self.module.train(False)
-        with torch.random.fork_rng(devices=[]):
+        """Numbers a row of its output, found by running it once; lazy modules learn their sizes by that. Of others a
+        copy runs: what they keep of it is not of the data.
+        """
+        lazy = any(nn.parameter.is_lazy(x) for x in (*self.module.parameters(), *self.module.buffers()))
+        module = self.module if lazy else _copied(self.module, self.called)
+        x = torch.zeros(2, features, dtype=torch.float32, device="cpu")
+        module.train(False)
+        with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(not lazy):
             try:
-                y = self.module(x)
+                y = module(x)
             except Exception as error:
                 what = f"on zeros of [2, {features}] it raised {type(error).__name__}: {error}"
                 expected = f"should take features [rows, {features}]"
@@ -141,7 +162,18 @@ class Encoder:
         if not isinstance(y, torch.Tensor) or y.dtype != torch.float32 or y.ndim != 2 or len(y) != 2 or y.shape[1] == 0:
             raise ValueError(f"`encoder`: the module `{self.called}` should give a float32 tensor [rows, width]; for "
                              f"zeros of [2, {features}] it gave {_described(y)}")  # fmt: skip
+        self._check_parameters(module, y)
         return y.shape[1]
+
+    def _check_parameters(self, module: nn.Module, y: torch.Tensor) -> None:
+        leaves = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        if not leaves or not y.requires_grad:
+            return
+        found = torch.autograd.grad(y, leaves, torch.ones_like(y), allow_unused=True)
+        if all(gradient is None for gradient in found):
+            raise ValueError(f"`encoder`: the module `{self.called}` should compute with its own parameters, and its "
+                             "output depends on none of them: a model has a copy of the module, and what functions "
+                             "hold that it was given is no part of the copy")  # fmt: skip
 
     def _owners_of_buffers(self) -> dict[str, tuple[dict[str, Any], str]]:
         """Where the buffers are that a state dict has, and what they are called there; others are constants."""
@@ -213,12 +245,14 @@ class Tied:
         encoder = self._encoder
         encoder.switch(training, self._frozen)
         encoder.put(self._buffers)
+        torch.clear_autocast_cache()  # which does not see that the core moves the parameters
         x = self._x.detach()
         with torch.set_grad_enabled(self._records):
             if self._records:
                 x.requires_grad_(self._learns)
                 encoder.record(self._wanted)
-            y = encoder.module(x)
+            # A module may write on what it is given, which a leaf that learns would not bear.
+            y = encoder.module(x.clone() if x.requires_grad else x)
         self._check(y)
         with torch.no_grad():
             self._y.copy_(y)
@@ -230,8 +264,9 @@ class Tied:
             self._output = y
 
     def _keep_buffers(self) -> None:
-        for buffer, kept, still in zip(self._encoder.buffers.values(), self._buffers, self._frozen, strict=True):
+        for (name, buffer), kept, still in zip(self._encoder.buffers.items(), self._buffers, self._frozen, strict=True):
             if not still:
+                self._encoder.check(name, buffer, kept.shape)
                 kept.copy_(buffer)
 
     def backward(self, along: Any, last: bool) -> list[tuple[torch.Tensor, int, torch.Size, tuple[int, ...]]]:

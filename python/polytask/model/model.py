@@ -59,8 +59,10 @@ class MultiTaskModel:
         encoder: one of `pt.encoder`, its name, or a `torch.nn.Module` from features `[rows, features]` (numbers, then
             embeddings) to a representation `[rows, any width]`, with hard sharing. The model works on a copy, whose
             parameters and buffers are the model's under the names they have in its state dict: optimizers, weightings,
-            regularizers, freezing and checkpoints treat them as any other. Those that require no gradient are frozen.
-            What it draws at random while training follows from the trainer's seed.
+            regularizers, freezing and checkpoints treat them as any other. Parameters that require no gradient are
+            frozen; `freeze` keeps statistics too. Its inputs are memory of the model's, which the next step fills
+            again: what it keeps of them it should clone. What it draws at random while training follows from the
+            trainer's seed.
         sharing: one of `pt.sharing`, or its name.
         head: one of `pt.head`, or its name.
         seed: of the initial weights.

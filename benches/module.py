@@ -121,12 +121,6 @@ class Problem:
         return timing.measure(ways, BATCHES * EPOCHS, TURNS)
 
 
-def interval(values: list[float]) -> str:
-    """The median, and where the middle half of the values is."""
-    low, _, high = statistics.quantiles(values, n=4)
-    return f"{statistics.median(values):.3f} [{low:.3f}, {high:.3f}]"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
@@ -147,7 +141,7 @@ def main() -> None:
         ratios = [ours / theirs for ours, theirs in zip(times["equal"], times["plain"], strict=True)]
         beyond = statistics.median(ours - alone for ours, alone in zip(times["equal"], times["bare"], strict=True))
         lines.append(
-            f"| {name}, {rows} | {bare:.1f} | {plain:.1f} | {equal:.1f} | **{interval(ratios)}** | {beyond:.1f} "
+            f"| {name}, {rows} | {bare:.1f} | {plain:.1f} | {equal:.1f} | **{timing.interval(ratios)}** | {beyond:.1f} "
             f"| {upgrad:.1f} | {apart:.0e} |"
         )
         print(lines[-1], flush=True)

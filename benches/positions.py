@@ -141,9 +141,8 @@ def main() -> None:
         times = problem.times()
         floor, plain, equal, upgrad = (statistics.median(times[way]) for way in ("floor", "plain", "equal", "upgrad"))
         ratios = [ours / theirs for ours, theirs in zip(times["equal"], times["plain"], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
         lines.append(
-            f"| {name} | {floor:.0f} | {plain:.0f} | {equal:.0f} | **{middle:.3f} [{low:.3f}, {high:.3f}]** "
+            f"| {name} | {floor:.0f} | {plain:.0f} | {equal:.0f} | **{timing.interval(ratios)}** "
             f"| {upgrad:.0f} | {apart:.0e} |"
         )
         print(lines[-1], flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,12 @@ def floor(rows: int, widths: list[int], first_gradient: bool) -> Callable[[], No
     for value in values:
         value.mul_(0.01)
     return step
+
+
+def interval(values: list[float]) -> str:
+    """The median, and where the middle half of the values is."""
+    low, _, high = statistics.quantiles(values, n=4)
+    return f"{statistics.median(values):.3f} [{low:.3f}, {high:.3f}]"
 
 
 def machine() -> str:

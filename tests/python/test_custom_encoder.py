@@ -6,7 +6,7 @@ import re
 import threading
 import traceback
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import polytask as pt
@@ -230,21 +230,23 @@ def test_a_module_may_write_on_what_it_is_given(inplace):
 
 def test_autocast_sees_each_steps_parameters(data):
     """It keeps what it has made of parameters until it ends, and the core moves them without its noticing."""
+
+    class Casting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layers(8, 4)
+
+        def forward(self, x):
+            return self.layer(x).float()
+
     ends = []
-    for whole in (False, True):
-
-        class Casting(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.layer = layers(8, 4)
-
-            def forward(self, x, whole=whole):
-                with torch.autocast("cpu", torch.bfloat16, enabled=True):
-                    return self.layer(x).float()
-
+    for around_all in (nullcontext(), torch.autocast("cpu", torch.bfloat16)):
         model = pt.MultiTaskModel(8, tasks=make_tasks(), encoder=Casting(), seed=1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=whole):
-            pt.Trainer(model, "sgd", lr=0.1).fit(data.whole, shuffle=False, **FIT)
+        trainer = pt.Trainer(model, "sgd", lr=0.1)
+        with around_all:
+            for _ in range(4):
+                with torch.autocast("cpu", torch.bfloat16):
+                    trainer.step(data.whole)
         ends.append(model.state_dict())
     assert same_bits(*ends)
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use polytask::data::array::{Array, Dtype, Element};
 use polytask::data::float16::Float16;
-use polytask::data::{Along, Asked, Data, Field, Offsets, Rows, check_lengths, rows_of};
+use polytask::data::{Along, Asked, Data, Field, Offsets, Rows, check_lengths};
 use polytask::input::{Category, Codes, Inputs, NOTHING, PositionInputs};
 use polytask::label::{Counts, Labels};
 use polytask::machine::random::Stream;
@@ -523,22 +523,24 @@ fn check_ragged<T: Element>(
 ) {
     let entries = field.entries();
     let width = entries.width();
-    let (mut numbers, mut starts, mut owners) = (Vec::<T>::new(), vec![0], Vec::new());
-    for (at, &row) in order.iter().enumerate() {
+    let mut numbers = Vec::<T>::new();
+    let mut starts = vec![0];
+    let mut count = 0;
+    for &row in order {
         for position in offsets[row as usize]..offsets[row as usize + 1] {
             let place = &places[position as usize * width..][..width];
             numbers.extend(place.iter().map(|&place| number::<T>(memory, place)));
-            owners.push(at as i32);
+            count += 1;
         }
-        starts.push(owners.len() as i32);
+        starts.push(count as i32);
     }
-    let count = owners.len();
     assert_eq!(entries.count(rows.clone()), count);
-    let (mut found_starts, mut found_owners) = (vec![7; order.len() + 1], vec![7; count + 2]);
-    field.offsets().unwrap().starts(rows.clone(), &mut found_starts);
-    rows_of(&found_starts, &mut found_owners, -1);
-    owners.extend([-1, -1]);
-    assert_eq!((found_starts, found_owners), (starts, owners));
+    let mut found = vec![7; order.len() + 1];
+    let of_rows = field.offsets().unwrap();
+    of_rows.starts(rows.clone(), &mut found);
+    assert_eq!(found, starts);
+    let squares = starts.windows(2).map(|ends| ((ends[1] - ends[0]) as usize).pow(2)).sum::<usize>();
+    assert_eq!(of_rows.sum(rows.clone(), |count| count * count), squares);
     let mut out = vec![7.0; count * width + 3];
     entries.numbers(rows.clone(), &mut out, -7.5);
     let narrow = numbers.iter().map(|x| x.narrow()).chain([-7.5; 3]).collect::<Vec<_>>();

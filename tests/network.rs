@@ -5,6 +5,7 @@ use polytask::machine::foreign::{Foreign, Received, Tensors, Tied};
 use polytask::machine::half as halves;
 use polytask::machine::random::Stream;
 use polytask::machine::storage::{Backend, Storage};
+use polytask::network::axis::{By, Extent, Link};
 use polytask::network::builder::{Builder, Pool};
 use polytask::network::nodes::activation::Activation;
 use polytask::network::nodes::embedding::Feature;
@@ -14,7 +15,7 @@ use polytask::network::nodes::stitch::{MixRule, Mixing};
 use polytask::network::pass::{Pass, Purpose, Step, Store};
 use polytask::network::plan::Plan;
 use polytask::network::positions::Extents;
-use polytask::network::{InputKind, Network, ROWS, ValueId};
+use polytask::network::{AxisId, InputKind, Network, ROWS, ValueId};
 use polytask::parameters::flat::Params;
 use polytask::parameters::touched::SparseGradient;
 use polytask::parameters::{Entry, Init, Reach};
@@ -41,6 +42,8 @@ struct Reference {
     tokens: Tensor,
     frames: Tensor,
     lengths: Vec<i64>,
+    /// Of the positions of a grid.
+    pixels: Tensor,
 }
 
 /// Rows of different lengths: two inputs of positions, a code and numbers, on the axis behind that of rows.
@@ -70,6 +73,8 @@ struct Case {
     codes: Vec<u32>,
     numeric: Vec<f64>,
     ragged: Option<Ragged>,
+    /// Numbers of the positions of a grid, if the last input is one's.
+    pixels: Vec<f64>,
     seeds: Vec<Vec<f64>>,
 }
 
@@ -101,7 +106,7 @@ impl Ragged {
 
     /// Fills a plan's inputs, zeros beyond the last position.
     fn load(&self, plan: &mut Plan<f64>) {
-        plan.positions(1).place(&self.starts()).unwrap();
+        plan.place(1, &self.starts()).unwrap();
         let tokens: Vec<_> = self.tokens.iter().map(|&token| token as i32).collect();
         plan.codes(2).clear_all().unwrap();
         plan.codes(2).put(0, &tokens).unwrap();
@@ -132,21 +137,29 @@ impl Case {
             params.values.put(entry.range.start, &values).unwrap();
         }
         // SAFETY: no slice of the parameters is held while the plan runs.
-        let plan = unsafe { Plan::new(&net, &params, extents(rows, ragged.as_ref()), Purpose::BOTH) }.unwrap();
+        let room = extents(&net, rows, ragged.as_ref());
+        // SAFETY: no slice of the parameters is held while the plan runs.
+        let mut plan = unsafe { Plan::new(&net, &params, room, Purpose::BOTH) }.unwrap();
+        if let Some(ragged) = &ragged {
+            ragged.load(&mut plan);
+        }
         let numeric = random(stream(1), rows * net.width_of(0));
         let InputKind::Codes(columns) = &net.inputs[1].kind else { panic!("a table's codes") };
         let code = |i: usize| (stream(2).bits(i as u64) % columns[i % columns.len()] as u64) as u32;
         let codes = (0..rows * columns.len()).map(code).collect();
         let seeds = net.outputs.iter().enumerate().map(|(t, output)| {
             let width = output.columns.len();
-            let rows = if net.values[output.value].axis == ROWS { rows } else { ragged.as_ref().unwrap().tokens.len() };
+            let rows = plan.count(net.values[output.value].axis);
             let mut seed = random(stream(3 + t as u64), rows * width);
             // Rows without a label.
             (0..rows).filter(|r| (r + t) % 3 == 0).for_each(|r| seed[r * width..(r + 1) * width].fill(0.0));
             seed
         });
         let seeds = seeds.collect();
-        Self { net, rows, params, plan, codes, numeric, ragged, seeds }
+        let grid = net.inputs.last().filter(|input| ragged.is_none() && input.axis != ROWS);
+        let pixels = grid.map_or(0, |input| plan.count(input.axis) * net.width_of(net.inputs.len() - 1));
+        let pixels = random(stream(90), pixels);
+        Self { net, rows, params, plan, codes, numeric, ragged, pixels, seeds }
     }
 
     fn step(&self, training: bool) -> Step<'static> {
@@ -164,6 +177,8 @@ impl Case {
         self.plan.codes(1).put(0, &codes).unwrap();
         if let Some(ragged) = &self.ragged {
             ragged.load(&mut self.plan);
+        } else if !self.pixels.is_empty() {
+            self.plan.real(self.net.inputs.len() - 1).put(0, &self.pixels).unwrap();
         }
         self.plan.forward(step).unwrap();
         // What a step before left in the values' gradients must not matter, not even what is no number.
@@ -216,6 +231,7 @@ impl Case {
                 .ragged
                 .as_ref()
                 .map_or(Vec::new(), |ragged| ragged.lengths.iter().map(|&length| length as i64).collect()),
+            pixels: Tensor::from_slice(&self.pixels),
         }
     }
 
@@ -259,7 +275,8 @@ impl Case {
 
     fn plan_for(&self, purpose: Purpose) -> Plan<f64> {
         // SAFETY: no slice of the parameters is held while the plan runs.
-        unsafe { Plan::new(&self.net, &self.params, extents(self.rows, self.ragged.as_ref()), purpose) }.unwrap()
+        unsafe { Plan::new(&self.net, &self.params, extents(&self.net, self.rows, self.ragged.as_ref()), purpose) }
+            .unwrap()
     }
 
     /// What a plan gives against outputs, terms and each task's gradients of every parameter.
@@ -381,9 +398,16 @@ impl Case {
     }
 }
 
-/// Room for rows, and for positions if there are any.
-fn extents(rows: usize, ragged: Option<&Ragged>) -> Extents {
-    ragged.iter().fold(rows.into(), |extents: Extents, ragged| extents.and(ragged.room).unwrap())
+/// Room for rows, and for positions if there are any: of ragged axes and of pairs as many as there are, and some more.
+fn extents(net: &Network, rows: usize, ragged: Option<&Ragged>) -> Extents {
+    net.axes[1..].iter().fold(rows.into(), |extents: Extents, axis| {
+        let room = match (axis.extent, ragged) {
+            (Extent::Grid { height, width }, _) => rows * height * width,
+            (Extent::Pairs(_), Some(ragged)) => ragged.lengths.iter().map(|n| n * n).sum::<usize>() + 3,
+            (_, ragged) => ragged.unwrap().room,
+        };
+        extents.and(room).unwrap()
+    })
 }
 
 /// 1 for what learns, 0 for what is frozen.
@@ -1458,6 +1482,250 @@ fn groups_of_positions_are_pooled_by_attention() {
     }
 }
 
+/// Pairs of positions from both, pooled over either one's, over both and by attention of each position to all.
+#[test]
+fn pairs_of_positions_are_made_and_pooled() {
+    let shapes: [&[usize]; 4] = [&[3, 1, 4], &[1], &[0, 2, 0, 3], &[2, 2]];
+    for (seed, lengths) in shapes.iter().cycle().take(16).enumerate() {
+        let (_, inputs, hidden, _) = sizes(seed as u64);
+        let (mut b, [x, tokens]) = tokens(inputs, 2);
+        let pairs = b.pairs(tokens).unwrap();
+        let [first, second] = [By::First, By::Second].map(|by| Link { fine: pairs, coarse: tokens, by });
+        let h = b.linear(&paths(&["a"]), x, hidden, Some(Activation::Tanh));
+        let both = [first, second].map(|link| b.spread_along(h, link).unwrap());
+        let both = b.concat(&both).unwrap();
+        let s = b.linear(&paths(&["pair"]), both, 3, Some(Activation::Tanh));
+        let of_pairs = b.narrow("heads.0", s, 2, None, Reach::One(0));
+        b.output(of_pairs, 0, 0..2);
+        // Two heads of attention: scores of pairs weigh the second one's numbers.
+        let scores = b.fan_out(&numbered("score", 2), s, 1, None, Reach::All);
+        let values = b.fan_out(&numbered("value", 2), h, 2, None, Reach::All);
+        let values = b.spread_along(values, second).unwrap();
+        let attended = b.attention_pool_along(scores, values, first).unwrap();
+        let attended = b.join(attended);
+        let of_tokens = b.narrow("heads.1", attended, 1, None, Reach::One(1));
+        b.output(of_tokens, 0, 0..1);
+        let pool = [Pool::Mean, Pool::Sum, Pool::Max][seed % 3];
+        let columns = b.pool_along("columns", s, second, pool, Reach::All).unwrap();
+        let sums = b.pool("sums", columns, Pool::Sum, Reach::One(2)).unwrap();
+        let means = b.pool("means", s, Pool::Mean, Reach::One(2)).unwrap();
+        let of_rows = b.concat(&[sums, means]).unwrap();
+        let of_rows = b.narrow("heads.2", of_rows, 2, None, Reach::One(2));
+        b.output(of_rows, 0, 0..2);
+        Case::of_positions(b.finish().unwrap(), lengths, seed % 4, seed as u64).check(true, |r| {
+            let words = r.param("words.weight").index_select(0, &r.tokens);
+            let h = r.linear(&Tensor::cat(&[&r.frames, &words], 1), "a").tanh();
+            let mut of_pairs = Vec::new();
+            let mut of_tokens = Vec::new();
+            let mut of_rows = Vec::new();
+            for h in rows_of(&h, &r.lengths) {
+                let (n, width) = h.size2().unwrap();
+                let first = h.unsqueeze(1).expand([n, n, width], false);
+                let second = h.unsqueeze(0).expand([n, n, width], false);
+                let s = r.linear(&Tensor::cat(&[first, second], 2), "pair").tanh();
+                of_pairs.push(r.linear(&s.reshape([n * n, 3]), "heads.0"));
+                let attended = (0..2).map(|head| {
+                    let weights = r.linear(&s, &format!("score{head}")).squeeze_dim(2).softmax(1, Kind::Double);
+                    weights.matmul(&r.linear(&h, &format!("value{head}")))
+                });
+                of_tokens.push(r.linear(&Tensor::cat(&attended.collect::<Vec<_>>(), 1), "heads.1"));
+                let zeros = Tensor::zeros([3], (Kind::Double, Device::Cpu));
+                let columns = match pool {
+                    _ if n == 0 => Tensor::zeros([0, 3], (Kind::Double, Device::Cpu)),
+                    Pool::Mean => s.mean_dim(0, false, Kind::Double),
+                    Pool::Sum => s.sum_dim_intlist(0, false, Kind::Double),
+                    _ => s.amax(0, false),
+                };
+                let sums = columns.sum_dim_intlist(0, false, Kind::Double);
+                let means = if n == 0 { zeros } else { s.mean_dim([0_i64, 1].as_slice(), false, Kind::Double) };
+                of_rows.push(r.linear(&Tensor::cat(&[sums, means], 0), "heads.2"));
+            }
+            vec![Tensor::cat(&of_pairs, 0), Tensor::cat(&of_tokens, 0), Tensor::stack(&of_rows, 0)]
+        });
+    }
+}
+
+/// Down a grid to its blocks and up again, and a number of positions that is the same for all rows.
+#[test]
+fn grids_are_sampled_down_and_up() {
+    for seed in 0..12 {
+        let (rows, inputs, hidden, _) = sizes(seed);
+        let (height, width) = [(4, 6), (1, 6), (2, 2)][seed as usize % 3];
+        let (lines, columns) = [(2, 3), (1, 2), (2, 1)][seed as usize % 3];
+        let pool = [Pool::Mean, Pool::Sum, Pool::Max, Pool::Attention][seed as usize % 4];
+        let mut b = Builder::new(inputs, &[]);
+        let grid = b.grid("pixels", height, width);
+        let pixels = b.real_input("pixels", grid, 2);
+        let blocks = b.blocks(grid, lines, columns).unwrap();
+        let link = Link { fine: grid, coarse: blocks, by: By::Block };
+        let h = b.linear(&paths(&["a"]), pixels, hidden, Some(Activation::Tanh));
+        let low = b.pool_along("pool", h, link, pool, Reach::All).unwrap();
+        let low = b.linear(&paths(&["b"]), low, 3, Some(Activation::Tanh));
+        let again = b.spread_along(low, link).unwrap();
+        let of_row = b.spread(b.numeric(), grid).unwrap();
+        let high = b.concat(&[h, again, of_row]).unwrap();
+        let of_pixels = b.narrow("heads.0", high, 2, None, Reach::One(0));
+        b.output(of_pixels, 0, 0..2);
+        let of_blocks = b.narrow("heads.1", low, 1, None, Reach::One(1));
+        b.output(of_blocks, 0, 0..1);
+        let of_rows = b.pool("rows", low, Pool::Max, Reach::One(2)).unwrap();
+        let of_rows = b.narrow("heads.2", of_rows, 2, None, Reach::One(2));
+        b.output(of_rows, 0, 0..2);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let rows = rows as i64;
+            let [height, width, lines, columns] = [height, width, lines, columns].map(|n| n as i64);
+            let h = r.linear(&r.pixels.reshape([-1, 2]), "a").tanh();
+            let blocked = h.reshape([rows, height / lines, lines, width / columns, columns, -1]).transpose(2, 3);
+            let blocked = blocked.reshape([rows * (height / lines) * (width / columns), lines * columns, -1]);
+            let low = match pool {
+                Pool::Mean => blocked.mean_dim(1, false, Kind::Double),
+                Pool::Sum => blocked.sum_dim_intlist(1, false, Kind::Double),
+                Pool::Max => blocked.amax(1, false),
+                Pool::Attention => {
+                    let weights = r.linear(&blocked, "pool").softmax(1, Kind::Double);
+                    (&blocked * weights).sum_dim_intlist(1, false, Kind::Double)
+                }
+            };
+            let low = r.linear(&low, "b").tanh();
+            let again = low.reshape([rows, height / lines, 1, width / columns, 1, 3]);
+            let again = again.expand([rows, height / lines, lines, width / columns, columns, 3], false);
+            let of_row = r.numeric.repeat_interleave_self_int(height * width, 0, None);
+            let high = Tensor::cat(&[h, again.reshape([-1, 3]), of_row], 1);
+            let of_rows = low.reshape([rows, -1, 3]).amax(1, false);
+            vec![r.linear(&high, "heads.0"), r.linear(&low, "heads.1"), r.linear(&of_rows, "heads.2")]
+        });
+    }
+}
+
+/// Positions that rows, or positions themselves, name by their numbers.
+#[test]
+fn positions_are_picked_by_name() {
+    let shapes: [&[usize]; 3] = [&[3, 0, 9], &[8], &[2, 5, 1, 7]];
+    for (seed, lengths) in shapes.iter().cycle().take(9).enumerate() {
+        let (_, inputs, hidden, _) = sizes(seed as u64);
+        let mut b = Builder::new(inputs, &[4]);
+        let axis = b.positions("tokens");
+        let codes = b.code_input("tokens", axis, &[7]);
+        let frames = b.real_input("frames", axis, 2);
+        let h = b.linear(&paths(&["a"]), frames, hidden, Some(Activation::Tanh));
+        let named = b.pick(h, codes).unwrap();
+        let both = b.concat(&[h, named]).unwrap();
+        let of_tokens = b.narrow("heads.0", both, 2, None, Reach::One(0));
+        b.output(of_tokens, 0, 0..2);
+        let of_rows = b.pick(h, 1).unwrap();
+        let of_rows = b.narrow("heads.1", of_rows, 3, None, Reach::One(1));
+        b.output(of_rows, 0, 0..3);
+        assert!(b.pick(b.numeric(), 1).is_err() && b.pick(h, 0).is_err());
+        Case::of_positions(b.finish().unwrap(), lengths, seed % 4, seed as u64).check(true, |r| {
+            let h = r.linear(&r.frames, "a").tanh();
+            let tokens = Vec::<i64>::try_from(&r.tokens).unwrap();
+            let of_rows = Vec::<i64>::try_from(r.codes.reshape([-1])).unwrap();
+            let zeros = Tensor::zeros([h.size()[1]], (Kind::Double, Device::Cpu));
+            let mut picked = Vec::new();
+            let mut start = 0;
+            let mut of_each = Vec::new();
+            for (&length, &of_row) in r.lengths.iter().zip(&of_rows) {
+                let pick = |name: i64| if name < length { h.get(start + name) } else { zeros.shallow_clone() };
+                of_each.push(pick(of_row));
+                picked.extend((start..start + length).map(|token| pick(tokens[token as usize])));
+                start += length;
+            }
+            let both = Tensor::cat(&[&h, &Tensor::stack(&picked, 0)], 1);
+            vec![r.linear(&both, "heads.0"), r.linear(&Tensor::stack(&of_each, 0), "heads.1")]
+        });
+    }
+}
+
+#[test]
+fn batch_norm_over_positions_counts_those_that_are() {
+    let shapes: [&[usize]; 5] = [&[3, 0, 4], &[1], &[0, 0], &[2, 5, 1], &[1, 1]];
+    for (seed, lengths) in shapes.iter().cycle().take(20).enumerate() {
+        let (_, inputs, hidden, tasks) = sizes(seed as u64);
+        let training = seed % 2 == 0;
+        let (mut b, [x, _]) = tokens(inputs, 2);
+        let h = b.linear(&paths(&["a"]), x, hidden, Some(Activation::Tanh));
+        let h = b.batch_norm(&paths(&["n"]), h);
+        add_heads(&mut b, h, tasks);
+        let mut case = Case::of_positions(b.finish().unwrap(), lengths, 1 + seed % 4, seed as u64);
+        let kind = (Kind::Double, Device::Cpu);
+        let (mean, variance) = (Tensor::zeros([hidden as i64], kind), Tensor::ones([hidden as i64], kind));
+        let counts = training && lengths.iter().sum::<usize>() > 1;
+        case.check(training, |r| {
+            let words = r.param("words.weight").index_select(0, &r.tokens);
+            let h = r.linear(&Tensor::cat(&[&r.frames, &words], 1), "a").tanh();
+            let (w, b) = (Some(r.param("n.weight")), Some(r.param("n.bias")));
+            heads(r, &h.batch_norm(w, b, Some(&mean), Some(&variance), counts, 0.1, 1e-5, false), tasks)
+        });
+        let running = Vec::<f64>::try_from(Tensor::cat(&[mean, variance], 0)).unwrap();
+        close(&case.params.state.all().unwrap(), &running, "running statistics");
+    }
+}
+
+#[test]
+fn terms_of_positions_are_means_over_those_that_are() {
+    for seed in 0..8 {
+        let lengths = [&[3_usize, 0, 4][..], &[1, 2]][seed % 2];
+        let (mut b, [x, _]) = tokens(2, 2);
+        let z = b.linear(&paths(&["z"]), x, 6, None);
+        let w = b.linear(&paths(&["w"]), x, 2, None);
+        let g = b.selectors(z, w, 2, 5, 4.0, 0.3).unwrap();
+        let [first, second] = [0, 1].map(|t| b.narrow(&format!("heads.{t}"), g, 1, None, Reach::One(t)));
+        let second = b.calibrate(first, second, 2.0, Reach::One(1)).unwrap();
+        b.output(first, 0, 0..1);
+        b.output(second, 0, 0..1);
+        let mut case = Case::of_positions(b.finish().unwrap(), lengths, 1 + seed % 4, seed as u64);
+        case.check_terms(true, |r| {
+            let words = r.param("words.weight").index_select(0, &r.tokens);
+            let x = Tensor::cat(&[&r.frames, &words], 1);
+            let [gates, entropy, spare] = select(&r.linear(&x, "z"), &r.linear(&x, "w"), 5, 4.0);
+            let [first, second] = [0, 1].map(|t| r.linear(&gates, &format!("heads.{t}")));
+            // What the gates add belongs to both tasks in equal parts, and of the excess what is each one's own.
+            let each = 0.5 * (0.3 * &entropy + &spare);
+            let excess = |a: &Tensor, b: &Tensor| 2.0 * beyond(a, b);
+            let of_tasks = vec![&each + excess(&first, &second.detach()), &each + excess(&first.detach(), &second)];
+            let terms = vec![0.3 * entropy, spare, excess(&first, &second)];
+            (vec![first, second], of_tasks, terms)
+        });
+    }
+}
+
+/// A batch needs room for the pairs of all its positions.
+#[test]
+fn room_follows_from_rows_and_their_positions() {
+    let (mut b, [x, axis]) = tokens(3, 2);
+    let pairs = b.pairs(axis).unwrap();
+    let grid = b.grid("pixels", 4, 6);
+    let blocks = b.blocks(grid, 2, 3).unwrap();
+    assert!(b.pairs(ROWS).is_err() && b.blocks(grid, 3, 3).is_err() && b.blocks(axis, 1, 1).is_err());
+    let wrong = |b: &mut Builder, fine: AxisId, coarse: AxisId, by: By| {
+        b.pool_along("p", x, Link { fine, coarse, by }, Pool::Sum, Reach::All).unwrap_err().to_string()
+    };
+    let name = "positions of `tokens` do not belong to those of `rows` by First";
+    assert_eq!(wrong(&mut b, axis, ROWS, By::First), name);
+    assert_eq!(wrong(&mut b, pairs, axis, By::First), "a value of `pairs of tokens` is wanted; got one of `tokens`");
+    add_heads(&mut b, 0, 1);
+    let net = b.finish().unwrap();
+    let lengths = [3_usize, 0, 50];
+    let sum = |asked: AxisId, of: &dyn Fn(usize) -> usize| {
+        assert_eq!(asked, axis);
+        lengths.into_iter().map(of).sum()
+    };
+    let extents = net.extents(3, sum).unwrap();
+    let [tokens, of_pairs] = [axis, pairs].map(|axis| extents.each()[axis]);
+    assert!((53..=64).contains(&tokens) && (2509..=2509 * 9 / 8).contains(&of_pairs), "{extents:?}");
+    assert_eq!([grid, blocks].map(|axis| extents.each()[axis]), [3 * 24, 3 * 4]);
+    assert!(net.extents(3, |_, of| of(1 << 20)).unwrap_err().to_string().contains("use a smaller `batch_size`"));
+    let params = Params::<f64>::new(&net.params, &net.state, 1).unwrap();
+    // SAFETY: no slice of the parameters is held while the plan runs.
+    let mut plan = unsafe { Plan::new(&net, &params, extents, Purpose::BOTH) }.unwrap();
+    plan.place(axis, &[0, 3, 3, 53]).unwrap();
+    assert_eq!([ROWS, axis, pairs, grid, blocks].map(|axis| plan.count(axis)), [3, 53, 9 + 2500, 72, 12]);
+    assert!(plan.place(axis, &[0, 60, 59, 61]).is_err() && plan.place(grid, &[0, 24, 48, 72]).is_err());
+    assert!(
+        plan.place(axis, &[0, 60, 60, 60]).unwrap_err().to_string().contains("`pairs of tokens`: there is room for")
+    );
+}
+
 #[test]
 fn what_mixes_axes_is_refused() {
     let refused = |build: &dyn Fn(&mut Builder, ValueId, ValueId)| {
@@ -1469,10 +1737,6 @@ fn what_mixes_axes_is_refused() {
         b.concat(&[x, b.numeric()]).unwrap();
     });
     assert_eq!(mixed, "Concat of `tokens` and `rows` at once: spread or pool one of them");
-    let normed = refused(&|b, x, _| {
-        b.batch_norm(&paths(&["n"]), x);
-    });
-    assert_eq!(normed, "BatchNorm takes means over rows of the batch, and cannot over `tokens`");
     let (mut b, [x, axis]) = tokens(3, 2);
     assert!(b.spread(x, axis).is_err() && b.pool("sum", b.numeric(), Pool::Sum, Reach::All).is_err());
     assert!(b.window(b.numeric(), 1).is_err());

@@ -103,7 +103,7 @@ impl<'a> Entries<'a> {
     pub fn count(&self, rows: Rows<'_>) -> usize {
         match self.offsets {
             None => rows.len(),
-            Some(offsets) => offsets.positions(rows),
+            Some(offsets) => offsets.sum(rows, |count| count),
         }
     }
 

@@ -18,7 +18,7 @@ pub use check_field::check_lengths;
 pub use field::{Along, Entries, Field};
 pub use mix::Mix;
 pub use order::{Order, Pace};
-pub use ragged::{Offsets, rows_of};
+pub use ragged::Offsets;
 pub use rows::Rows;
 
 /// A task whose labels are checked.

@@ -53,11 +53,11 @@ impl Offsets {
         self.at(0)..self.at(self.rows())
     }
 
-    /// How many positions some rows have in all.
-    pub fn positions(&self, rows: Rows<'_>) -> usize {
-        let mut positions = 0;
-        self.for_each_span(rows, |span| positions += span.len());
-        positions
+    /// The sum of what a function gives of how many positions each of some rows has.
+    pub fn sum(&self, rows: Rows<'_>, of: impl Fn(usize) -> usize) -> usize {
+        let mut sum = 0_usize;
+        rows.for_each(|row| sum = sum.saturating_add(of(self.span(row).len())));
+        sum
     }
 
     /// Where each of some rows starts once they are laid end to end, and where the last one ends: `[rows + 1]`.
@@ -114,14 +114,4 @@ impl Offsets {
     fn at(&self, row: usize) -> usize {
         self.signed(row) as usize
     }
-}
-
-/// Which row each position is of, for rows laid end to end that start there (see [`Offsets::starts`]); positions beyond
-/// the last row are `rest`.
-pub fn rows_of(starts: &[i32], out: &mut [i32], rest: i32) {
-    for (row, ends) in starts.windows(2).enumerate() {
-        out[ends[0] as usize..ends[1] as usize].fill(row as i32);
-    }
-    let end = starts.last().map_or(0, |&end| end as usize);
-    out[end..].fill(rest);
 }

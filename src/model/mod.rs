@@ -20,7 +20,7 @@ pub use description::{Description, Own};
 pub use gradients::Jacobian;
 
 use crate::bail;
-use crate::data::{Asked, Data, Entries, Field, Rows};
+use crate::data::{Asked, Data, Field, Rows};
 use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::{Feature, Head, Target};
@@ -387,11 +387,10 @@ impl Model {
     /// # Errors
     /// More axes than a network may have.
     pub(crate) fn extents(&self, data: &Data, rows: Rows<'_>) -> Result<Extents> {
-        let axes = self.parts.inputs.positions.iter();
-        let field = |positions: &PositionInputs| data.field(&positions.first()).map(Field::entries);
-        let count = |entries: Option<Entries<'_>>| entries.map_or(0, |entries| entries.count(rows.clone()));
-        let room = axes.map(|positions| Extents::bucket(count(field(positions)).max(rows.len())));
-        room.into_iter().try_fold(Extents::from(rows.len()), Extents::and)
+        self.net.extents(rows.len(), |axis, of| {
+            let field = data.field(&self.parts.inputs.positions[axis - 1].first());
+            field.and_then(Field::offsets).map_or(0, |offsets| offsets.sum(rows.clone(), of))
+        })
     }
 
     /// A workspace for so many rows, from those kept or new; hand it back with [`Model::give_back`].

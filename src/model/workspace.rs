@@ -13,10 +13,11 @@ use crate::machine::buffer::codes_mut;
 use crate::machine::real::Cell;
 use crate::machine::storage::{Backend, Storage, fetch};
 use crate::meter::Meter;
+use crate::network::axis::Extent;
 use crate::network::pass::{Pass, Purpose, Step};
 use crate::network::plan::{Plan, Window};
 use crate::network::positions::Extents;
-use crate::network::{AxisId, Input, InputKind, Network, ROWS};
+use crate::network::{Axis, AxisId, Input, InputKind, Network, ROWS};
 use crate::parameters::flat::Params;
 use crate::task::Task;
 
@@ -27,7 +28,7 @@ pub struct Workspace {
     purpose: Purpose,
     /// Whose rows each task's outputs are.
     axes: Vec<AxisId>,
-    /// Where each row's positions begin and the last row's end, of each axis behind that of rows.
+    /// Where each row's positions begin and the last row's end, of ragged axes.
     starts: Vec<Vec<i32>>,
     labels: Vec<TaskLabels>,
     /// Features on their way to another device.
@@ -67,7 +68,8 @@ impl Workspace {
         let axes: Vec<_> = net.outputs.iter().map(|output| net.values[output.value].axis).collect();
         let labels = tasks.iter().zip(&axes).map(|(task, &axis)| TaskLabels::new(extents.each()[axis], task.labels));
         let labels = labels.collect();
-        let starts = vec![vec![0; extents.rows() + 1]; net.axes.len() - 1];
+        let none = |axis: &Axis| if axis.extent == Extent::Ragged { vec![0; extents.rows() + 1] } else { Vec::new() };
+        let starts = net.axes.iter().map(none).collect();
         Ok(Self { plan, purpose, axes, starts, labels, numbers: Vec::new(), codes: Vec::new() })
     }
 
@@ -83,10 +85,7 @@ impl Workspace {
 
     /// Rows of a task's outputs that are some: all rows, or the positions of the batch.
     fn count(&self, task: usize) -> usize {
-        match self.axes[task] {
-            ROWS => self.rows(),
-            axis => self.starts[axis - 1].last().map_or(0, |&end| end as usize),
-        }
+        self.plan.count(self.axes[task])
     }
 
     /// What it is made for.
@@ -103,7 +102,7 @@ impl Workspace {
             let Input { axis, ref name, ref kind } = self.plan.inputs()[input];
             let field = data.field(name);
             if let (Some(starts), Some(offsets)) =
-                (self.starts.get_mut(axis.wrapping_sub(1)), field.and_then(Field::offsets))
+                (Some(&mut self.starts[axis]).filter(|starts| !starts.is_empty()), field.and_then(Field::offsets))
             {
                 offsets.starts(rows.clone(), starts);
             }
@@ -125,8 +124,8 @@ impl Workspace {
                 })?,
             }
         }
-        for (axis, starts) in self.starts.iter().enumerate() {
-            self.plan.positions(axis + 1).place(starts)?;
+        for (axis, starts) in self.starts.iter().enumerate().filter(|(_, starts)| !starts.is_empty()) {
+            self.plan.place(axis, starts)?;
         }
         if labels { self.load_labels(data, rows) } else { Ok(()) }
     }

@@ -10,6 +10,7 @@ mod positions;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::axis::Extent;
 use super::node::Node;
 use super::nodes::activation::{self, Activation};
 use super::nodes::embedding::{Embedding, Feature};
@@ -71,7 +72,7 @@ impl Builder {
     /// A network without inputs yet.
     pub fn empty() -> Self {
         let net = Network {
-            axes: vec![Axis { name: "rows".to_owned() }],
+            axes: vec![Axis { name: "rows".to_owned(), extent: Extent::Rows }],
             inputs: Vec::new(),
             values: Vec::new(),
             ops: Vec::new(),
@@ -104,12 +105,6 @@ impl Builder {
         new.real_input("numeric", ROWS, numeric);
         new.code_input("categorical", ROWS, categorical);
         new
-    }
-
-    /// An axis of positions within rows.
-    pub fn positions(&mut self, name: &str) -> AxisId {
-        self.net.axes.push(Axis { name: name.to_owned() });
-        self.net.axes.len() - 1
     }
 
     /// An input of so many real numbers a row of an axis.
@@ -370,7 +365,7 @@ impl Builder {
     /// Adds a node; what it fills is on the axis of what it reads, unless it moves along one.
     fn push(&mut self, op: impl Node + 'static) -> ValueId {
         let output = op.output();
-        if op.along().is_none() {
+        if op.along().is_empty() {
             let inputs = op.inputs();
             let axis = self.net.values[inputs[0]].axis;
             self.net.values[output].axis = axis;
@@ -385,10 +380,6 @@ impl Builder {
                     named(axis),
                     named(other)
                 );
-                self.refused.get_or_insert(what);
-            } else if axis != ROWS && op.counts_rows() {
-                let what =
-                    format!("{} takes means over rows of the batch, and cannot over `{}`", op.name(), named(axis));
                 self.refused.get_or_insert(what);
             }
         }

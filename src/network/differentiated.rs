@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use tch::{Kind, Tensor};
 
 use super::Network;
+use super::axis::{Link, ROWS};
 use super::entrance::{TaskColumns, task_columns};
 use super::fed::Fed;
 use super::gradient::Tiled;
@@ -91,7 +92,11 @@ impl<T: Real> Differentiated<T> {
             inputs: Vec::with_capacity(ids.len()),
             params: Vec::new(),
             codes: Vec::new(),
-            places: node.along().map(|axis| at.place_tensors(axis)).transpose()?,
+            places: node.along().into_iter().map(|link| at.place_tensors(link)).collect::<Result<_>>()?,
+            within: match values[node.output()].axis {
+                ROWS => None,
+                axis => Some(at.place_tensors(Link::rows(axis))?),
+            },
             wanted: Vec::new(),
             state: at.whole_state(),
             fed: Self::fed(at)?,

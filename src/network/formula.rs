@@ -15,8 +15,10 @@ pub struct Operands<'a> {
     pub params: &'a [Tensor],
     /// The codes of the node's inputs of codes, `[rows, columns]` of `i32` each, whose 32 bits are those of a `u32`.
     pub codes: &'a [Tensor],
-    /// Where positions are, of a node that moves along them.
-    pub places: Option<&'a PlaceTensors>,
+    /// Where positions are, a link of the node's each.
+    pub places: &'a [PlaceTensors],
+    /// Where positions of the output are, if it is of positions.
+    pub within: Option<&'a PlaceTensors>,
     /// The flat state of the network.
     pub state: &'a Tensor,
     /// Where frozen pieces of the state start.
@@ -62,12 +64,32 @@ impl Operands<'_> {
         self.codes[k].to_kind(Kind::Int64).bitwise_and(i64::from(u32::MAX))
     }
 
-    /// Where the positions are that the node moves along.
+    /// Where positions are, of the node's first link.
     ///
     /// # Panics
-    /// A node that does not say along what.
+    /// A node that has none.
     pub fn places(&self) -> &PlaceTensors {
-        self.places.expect("a node along an axis of positions")
+        &self.places[0]
+    }
+
+    /// How many rows there are, of the batch or positions, without dimensions; positions are counted on the device.
+    pub fn count(&self) -> Tensor {
+        let (_, rows, _) = sizes(self.input(0));
+        match self.within {
+            Some(places) => places.there().sum(Kind::Int64),
+            None => Tensor::full([], rows, (Kind::Int64, self.input(0).device())),
+        }
+    }
+
+    /// The mean over these rows of `[groups, rows, width]`, `[groups, 1, width]`; 0 of none.
+    pub fn mean_of_rows(&self, x: &Tensor) -> Tensor {
+        match self.within {
+            Some(places) => {
+                let there = x.where_self(&places.mask(), &x.zeros_like());
+                there.sum_dim_intlist(1_i64, true, x.kind()) / self.count().clamp_min(1)
+            }
+            None => x.mean_dim(1_i64, true, x.kind()),
+        }
     }
 
     /// The kind of the network's numbers.

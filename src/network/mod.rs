@@ -1,5 +1,6 @@
 //! The network as a static list of nodes over values, with flat parameters and three backwards.
 
+pub mod axis;
 mod blocks;
 pub mod builder;
 pub mod differentiated;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use crate::parameters;
 use crate::parameters::{Entry, Param, ParamId, Reach};
+pub use axis::{Axis, AxisId, ROWS};
 use node::Node;
 use owner::Owner;
 
@@ -29,19 +31,6 @@ use owner::Owner;
 pub type ValueId = usize;
 /// Index of an input.
 pub type InputId = usize;
-
-/// Index of an axis.
-pub type AxisId = usize;
-
-/// The axis of the batch's rows, the first of every network.
-pub const ROWS: AxisId = 0;
-
-/// What the rows of a value are: rows of the batch, or positions within them (tokens, frames), as many as each row has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Axis {
-    /// Its name.
-    pub name: String,
-}
 
 /// What a network is given of each batch.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::fmt::Debug;
 
+use super::axis::Link;
 use super::formula::{Computed, Operands};
 use super::pass::{Pass, Step};
 use super::prepare::Prepare;
-use super::{AxisId, InputId, Network, ValueId};
+use super::{InputId, Network, ValueId};
 use crate::error::Result;
 use crate::machine::foreign::Foreign;
 use crate::machine::real::Real;
@@ -24,13 +25,9 @@ pub trait Node: Prepares<f32> + Prepares<f64> + Debug + Send + Sync {
     fn codes(&self) -> Vec<InputId> {
         Vec::new()
     }
-    /// The axis of positions that it moves along, to or from: its output need not be on the axis of its inputs.
-    fn along(&self) -> Option<AxisId> {
-        None
-    }
-    /// Whether it takes means over all rows of a value, and so would count room beyond the last position.
-    fn counts_rows(&self) -> bool {
-        false
+    /// The links between axes along which it moves, to or from: its output need not be on the axis of its inputs.
+    fn along(&self) -> Vec<Link> {
+        Vec::new()
     }
     /// What it computes, as tensor algebra that libtorch can differentiate.
     ///

@@ -13,7 +13,7 @@ use super::pass::{Pass, Purpose, Step};
 use super::positions::{Extents, Positions};
 use super::prepare::Prepare;
 use super::representation::HeadProducts;
-use super::{AxisId, Input, InputId, InputKind, Network, ROWS, ValueId};
+use super::{AxisId, Input, InputId, InputKind, Network, ValueId};
 use crate::bail;
 use crate::error::Result;
 use crate::machine::buffer::Layout;
@@ -44,8 +44,7 @@ pub struct Plan<T> {
     inputs: Vec<Input>,
     /// Of inputs of codes.
     codes: Vec<Option<Storage<i32>>>,
-    /// Of axes of positions.
-    positions: Vec<Option<Positions>>,
+    positions: Positions,
     gradients: [Vec<Option<Storage<T>>>; 2],
     /// What kernels by formulas read, if there are any.
     fed: Option<Fed>,
@@ -91,15 +90,10 @@ impl<T: Number> Plan<T> {
     ) -> Result<Self> {
         let backend = params.backend();
         let extents = extents.into();
-        let rows = extents.rows();
         if extents.each().len() != net.axes.len() {
             bail!("a plan needs the extents of {} axes; got {extents:?}", net.axes.len());
         }
-        let positions = extents.each().iter().enumerate().map(|(axis, &count)| match axis {
-            ROWS => Ok(None),
-            _ => Positions::new(rows, count, backend).map(Some),
-        });
-        let positions = positions.collect::<Result<Vec<_>>>()?;
+        let positions = Positions::new(net, &extents, backend)?;
         let values =
             net.values.iter().map(|v| Storage::zeros(layout(v.groups, extents.each()[v.axis], 1, v.width), backend));
         let values = values.collect::<Result<Vec<_>>>()?;
@@ -124,7 +118,7 @@ impl<T: Number> Plan<T> {
             let fed = &fed;
             let values = &values;
             let codes = &codes[..];
-            let positions = &positions[..];
+            let positions = &positions;
             let gradients = &gradients;
             let contributions = &contributions;
             let slabs = slabs.as_ref();
@@ -203,9 +197,17 @@ impl<T: Number> Plan<T> {
         self.codes[input].as_mut().expect("an input of codes")
     }
 
-    /// Where the positions of an axis are, to be said before a forward.
-    pub fn positions(&mut self, axis: AxisId) -> &mut Positions {
-        self.positions[axis].as_mut().expect("an axis of positions")
+    /// Says where each row's positions on a ragged axis begin and the last row's end, `[rows + 1]`; before a forward.
+    ///
+    /// # Errors
+    /// Places that do not begin at 0, go down, or leave the room; another axis.
+    pub fn place(&mut self, axis: AxisId, starts: &[i32]) -> Result<()> {
+        self.positions.place(axis, starts)
+    }
+
+    /// How many rows of an axis there are: those of the batch, or as many positions as were said.
+    pub fn count(&self, axis: AxisId) -> usize {
+        self.positions.count(axis)
     }
 
     /// The inputs of the network.

@@ -1,14 +1,16 @@
-//! Positions within rows, as many as each row has: those of a batch lie end to end, row after row.
+//! Where the positions of a batch are in one plan, and to which of a coarser axis each belongs.
 
 use tch::{Kind, Tensor};
 
+use super::Network;
+use super::axis::{Axes, Axis, AxisId, Extent, Link};
 use crate::bail;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::storage::{Backend, Storage};
 
 /// Axes of the network with most of them.
-const MOST: usize = 4;
+const MOST: usize = 8;
 
 /// How many rows the values of each axis have room for in a plan, in the order of the network's axes: first the rows of the
 /// batch, then the positions of each other axis.
@@ -22,10 +24,13 @@ impl Extents {
     /// With an axis of so many positions more.
     ///
     /// # Errors
-    /// More axes than there may be.
+    /// More axes than there may be; more positions than can be numbered.
     pub fn and(mut self, positions: usize) -> Result<Self> {
         if self.axes == MOST {
             bail!("a network may have {} axes of positions", MOST - 1);
+        }
+        if i32::try_from(positions).is_err() {
+            bail!("a batch may have {} positions of one axis; got {positions}: use a smaller `batch_size`", i32::MAX);
         }
         self.sizes[self.axes] = positions;
         self.axes += 1;
@@ -44,123 +49,214 @@ impl Extents {
 
     /// Room for so many positions, and up to an eighth more, so that few plans serve all batches.
     pub fn bucket(positions: usize) -> usize {
-        positions.max(1).next_multiple_of((positions.next_power_of_two() / 16).max(16))
+        let step = (positions.checked_next_power_of_two().unwrap_or(usize::MAX) / 16).max(16);
+        positions.max(1).checked_next_multiple_of(step).unwrap_or(usize::MAX)
     }
 }
 
 impl From<usize> for Extents {
     fn from(rows: usize) -> Self {
-        Self { sizes: [rows, 0, 0, 0], axes: 1 }
+        let mut sizes = [0; MOST];
+        sizes[0] = rows;
+        Self { sizes, axes: 1 }
     }
 }
 
-/// Where the positions of one axis stand in one plan.
+/// The positions of one batch in one plan.
 #[derive(Debug)]
 pub struct Positions {
-    /// Where each row's begin and the last row's end, `[rows + 1]`.
-    starts: Storage<i32>,
-    /// The row of each position, `[positions]`; -1 beyond the last.
-    rows: Storage<i32>,
+    axes: Vec<Axis>,
+    rows: usize,
+    /// Where each row's begin and the last row's end, `[rows + 1]`, of ragged axes.
+    starts: Vec<Vec<i32>>,
+    links: Vec<Linked>,
+}
+
+/// To which position of the coarser axis each of the finer belongs.
+#[derive(Debug)]
+struct Linked {
+    link: Link,
+    /// `[fine]`; -1 beyond the last.
+    parents: Storage<i32>,
+    /// How many each of the coarser axis has, `[coarse]`.
+    counts: Storage<i32>,
 }
 
 /// The same for loops.
 #[derive(Debug)]
 pub(crate) struct Places {
-    /// Where each row's begin and the last row's end, `[rows + 1]`.
-    pub starts: Buffer<i32>,
-    /// The row of each position, `[positions]`; -1 beyond the last.
-    pub rows: Buffer<i32>,
+    /// The coarser position of each finer one, `[fine]`; -1 beyond the last.
+    pub parents: Buffer<i32>,
+    /// How many each of the coarser axis has, `[coarse]`.
+    pub counts: Buffer<i32>,
 }
 
 /// The same for formulas.
 #[derive(Debug)]
 pub struct PlaceTensors {
-    starts: Tensor,
-    rows: Tensor,
+    parents: Tensor,
+    counts: Tensor,
 }
 
 impl Positions {
-    /// For so many rows and at most so many positions; no row has any yet.
+    /// With room for so many; on ragged axes no row has any yet.
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn new(rows: usize, positions: usize, backend: Backend) -> Result<Self> {
+    pub(super) fn new(net: &Network, extents: &Extents, backend: Backend) -> Result<Self> {
+        let mut links: Vec<_> = (1..net.axes.len()).map(Link::rows).collect();
+        for link in net.ops.iter().flat_map(|op| op.along()) {
+            if !links.contains(&link) {
+                links.push(link);
+            }
+        }
+        let flat = |axis: AxisId| Storage::zeros(Layout::flat(extents.each()[axis]), backend);
+        let linked = |link: Link| Ok(Linked { link, parents: flat(link.fine)?, counts: flat(link.coarse)? });
+        let rows = extents.rows();
+        let none = |axis: &Axis| if axis.extent == Extent::Ragged { vec![0; rows + 1] } else { Vec::new() };
         let mut new = Self {
-            starts: Storage::zeros(Layout::flat(rows + 1), backend)?,
-            rows: Storage::zeros(Layout::flat(positions), backend)?,
+            axes: net.axes.clone(),
+            rows,
+            starts: net.axes.iter().map(none).collect(),
+            links: links.into_iter().map(linked).collect::<Result<_>>()?,
         };
-        new.place(&vec![0; rows + 1])?;
+        (0..new.links.len()).try_for_each(|link| new.tell(link))?;
         Ok(new)
     }
 
-    /// Says where each row's begin and the last row's end.
+    /// Says where each row's positions on a ragged axis begin and the last row's end.
     ///
     /// # Errors
-    /// Places that do not begin at 0, go down, or leave the room.
-    pub fn place(&mut self, starts: &[i32]) -> Result<()> {
-        let rows = self.starts.layout().len() - 1;
-        let room = self.rows.layout().len();
+    /// Places that do not begin at 0, go down, or leave the room; an axis that is not ragged.
+    pub(super) fn place(&mut self, axis: AxisId, starts: &[i32]) -> Result<()> {
+        let Self { rows, .. } = *self;
+        let room = |linked: &Linked| linked.parents.layout().len();
+        let Some(room) = self.links.iter().find(|linked| linked.link == Link::rows(axis)).map(room) else {
+            bail!("rows of the batch have no places");
+        };
         let fits = starts.len() == rows + 1 && starts[0] == 0 && starts.is_sorted();
-        if !fits || starts[rows] as usize > room {
+        if !fits || starts[rows] as usize > room || self.starts[axis].is_empty() {
             bail!("the positions of {rows} rows should begin one after the other from 0 on, and end within {room}");
         }
-        let tell = |rows: &mut [i32]| {
-            for (row, ends) in starts.windows(2).enumerate() {
-                rows[ends[0] as usize..ends[1] as usize].fill(row as i32);
-            }
-            rows[starts[starts.len() - 1] as usize..].fill(-1);
-        };
-        self.starts.put(0, starts)?;
-        match &mut self.rows {
-            Storage::Host(rows) => {
-                tell(rows.slice_mut());
-                Ok(())
-            }
-            away => {
-                let mut rows = vec![0; room];
-                tell(&mut rows);
-                away.put(0, &rows)
+        self.starts[axis].copy_from_slice(starts);
+        for link in 0..self.links.len() {
+            if Axes(&self.axes).base(self.links[link].link.fine) == Some(axis) {
+                self.tell(link)?;
             }
         }
+        Ok(())
     }
 
-    /// For loops, if it is the host's.
-    pub(super) fn places(&self) -> Option<Places> {
-        Some(Places { starts: self.starts.host()?.share(), rows: self.rows.host()?.share() })
+    /// Writes what a link says.
+    fn tell(&mut self, link: usize) -> Result<()> {
+        let Self { axes, starts, links, rows } = self;
+        let Linked { link, parents, counts } = &mut links[link];
+        let axes = Axes(axes);
+        let write = |parents: &mut [i32], counts: &mut [i32]| {
+            counts.fill(0);
+            let mut fine = 0;
+            let mut coarse = 0;
+            for row in 0..*rows {
+                let ragged = |axis: AxisId| (starts[axis][row + 1] - starts[axis][row]) as usize;
+                let count = axes.count(link.fine, &ragged);
+                let Some(of_row) = parents.get_mut(fine..fine + count) else { return false };
+                let mut places = of_row.iter_mut();
+                axes.walk(*link, &ragged, |of| {
+                    counts[coarse + of] += 1;
+                    if let Some(place) = places.next() {
+                        *place = (coarse + of) as i32;
+                    }
+                });
+                fine += count;
+                coarse += axes.count(link.coarse, &ragged);
+            }
+            parents[fine..].fill(-1);
+            true
+        };
+        let fits = match (&mut *parents, &mut *counts) {
+            (Storage::Host(parents), Storage::Host(counts)) => write(parents.slice_mut(), counts.slice_mut()),
+            (parents, counts) => {
+                let mut of_each = vec![0; parents.layout().len()];
+                let mut how_many = vec![0; counts.layout().len()];
+                let fits = write(&mut of_each, &mut how_many);
+                parents.put(0, &of_each)?;
+                counts.put(0, &how_many)?;
+                fits
+            }
+        };
+        if !fits {
+            let Axis { name, .. } = &axes.0[link.fine];
+            bail!("positions of `{name}`: there is room for {}, which is not enough", parents.layout().len());
+        }
+        Ok(())
+    }
+
+    /// How many positions an axis has.
+    pub(super) fn count(&self, axis: AxisId) -> usize {
+        (0..self.rows).map(|row| Axes(&self.axes).count(axis, &|axis| self.length(axis, row))).sum()
+    }
+
+    /// How many positions a row has on a ragged axis.
+    fn length(&self, axis: AxisId, row: usize) -> usize {
+        (self.starts[axis][row + 1] - self.starts[axis][row]) as usize
+    }
+
+    fn linked(&self, link: Link) -> &Linked {
+        self.links.iter().find(|linked| linked.link == link).expect("a link of a node, or to rows")
+    }
+
+    /// For loops, if they are the host's.
+    pub(super) fn places(&self, link: Link) -> Option<Places> {
+        let Linked { parents, counts, .. } = self.linked(link);
+        Some(Places { parents: parents.host()?.share(), counts: counts.host()?.share() })
     }
 
     /// For formulas.
-    pub(super) fn tensors(&self) -> Result<PlaceTensors> {
+    pub(super) fn tensors(&self, link: Link) -> Result<PlaceTensors> {
+        let Linked { parents, counts, .. } = self.linked(link);
         let of = |memory: &Storage<i32>| memory.shaped(&[memory.layout().len()]);
-        Ok(PlaceTensors { starts: of(&self.starts)?, rows: of(&self.rows)? })
+        Ok(PlaceTensors { parents: of(parents)?, counts: of(counts)? })
     }
 }
 
 impl PlaceTensors {
-    /// The row of each position, `[positions]` of `i64`; any row beyond the last.
-    pub fn rows(&self) -> Tensor {
-        self.rows.to_kind(Kind::Int64).clamp_min(0)
+    /// The coarser position of each finer one, `[fine]` of `i64`; any beyond the last.
+    pub fn parents(&self) -> Tensor {
+        self.parents.to_kind(Kind::Int64).clamp_min(0)
     }
 
-    /// Whether there is a position, `[positions]`.
+    /// Whether there is a position, `[fine]`.
     pub fn there(&self) -> Tensor {
-        self.rows.ge(0)
+        self.parents.ge(0)
     }
 
-    /// How many positions each row has, `[rows]` of `i64`.
+    /// The same for values, `[1, fine, 1]`.
+    pub fn mask(&self) -> Tensor {
+        self.there().reshape([1, -1, 1])
+    }
+
+    /// How many positions each coarser one has, `[coarse]` of `i64`.
     pub fn counts(&self) -> Tensor {
-        let starts = self.starts.to_kind(Kind::Int64);
-        let rows = starts.size()[0] - 1;
-        starts.narrow(0, 1, rows) - starts.narrow(0, 0, rows)
+        self.counts.to_kind(Kind::Int64)
     }
 
-    /// Of each position the one so many further on, `[positions]` of `i64`, and whether it is of the same row.
+    /// Of each position the one so many further on, `[fine]` of `i64`, and whether it belongs to the same.
     pub fn neighbours(&self, by: i64) -> (Tensor, Tensor) {
-        let count = self.rows.size()[0];
-        let further = Tensor::arange(count, (Kind::Int64, self.rows.device())) + by;
+        let count = self.parents.size()[0];
+        let further = Tensor::arange(count, (Kind::Int64, self.parents.device())) + by;
         let within = further.ge(0).logical_and(&further.lt(count));
         let further = further.clamp(0, (count - 1).max(0));
-        let same = self.rows.index_select(0, &further).eq_tensor(&self.rows);
+        let same = self.parents.index_select(0, &further).eq_tensor(&self.parents);
         (further, same.logical_and(&within).logical_and(&self.there()))
+    }
+
+    /// Of rows of another axis, which belong to these rows, the position that each names by its number in its row, `[fine]` of
+    /// `i64`, and whether there is one.
+    pub fn named(&self, rows: &Tensor, numbers: &Tensor) -> (Tensor, Tensor) {
+        let counts = self.counts();
+        let starts = counts.cumsum(0, Kind::Int64) - &counts;
+        let there = numbers.ge(0).logical_and(&numbers.lt_tensor(&counts.index_select(0, rows)));
+        let position = starts.index_select(0, rows) + numbers;
+        (position.where_self(&there, &numbers.zeros_like()), there)
     }
 }

@@ -3,12 +3,13 @@
 use std::cell::OnceCell;
 use std::marker::PhantomData;
 
+use super::axis::{Link, ROWS};
 use super::entrance::{Entrance, task_columns};
 use super::fed::Fed;
 use super::gradient::{Contributions, Slabs, Tiled};
 use super::pass::{Pass, PerPass, Purpose, Step};
 use super::positions::{PlaceTensors, Places, Positions};
-use super::{AxisId, InputId, Network, ValueId};
+use super::{InputId, Network, ValueId};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
@@ -30,8 +31,7 @@ pub struct Prepare<'a, T> {
     pub(super) values: &'a [Storage<T>],
     /// Of inputs of codes.
     pub(super) codes: &'a [Option<Storage<i32>>],
-    /// Of axes of positions; that of rows has none.
-    pub(super) positions: &'a [Option<Positions>],
+    pub(super) positions: &'a Positions,
     pub(super) gradients: &'a [Vec<Option<Storage<T>>>; 2],
     pub(super) fed: &'a OnceCell<Fed>,
     pub(super) contributions: &'a [Option<Contributions>; 2],
@@ -112,15 +112,14 @@ impl<T: Real> Prepare<'_, T> {
         self.codes[input].as_ref().expect("an input of codes").share()
     }
 
-    /// Where the positions of an axis are.
-    pub(crate) fn places(&self, axis: AxisId) -> Places {
-        let places = self.positions[axis].as_ref().and_then(Positions::places);
-        places.expect("a plan asks for loops where memory is the host's alone")
+    /// Where the positions of a link are.
+    pub(crate) fn places(&self, link: Link) -> Places {
+        self.positions.places(link).expect("a plan asks for loops where memory is the host's alone")
     }
 
     /// The same on any device.
-    pub(super) fn place_tensors(&self, axis: AxisId) -> Result<PlaceTensors> {
-        self.positions[axis].as_ref().expect("an axis of positions").tensors()
+    pub(super) fn place_tensors(&self, link: Link) -> Result<PlaceTensors> {
+        self.positions.tensors(link)
     }
 
     /// The gradient that arrives at a value in a pass.
@@ -248,6 +247,11 @@ impl<T: Real> Prepare<'_, T> {
     /// The flat state.
     pub(super) fn whole_state(&self) -> Storage<T> {
         self.params.state.share()
+    }
+
+    /// Whether a value is of positions: there may be room beyond the last one.
+    pub fn is_of_positions(&self, id: ValueId) -> bool {
+        self.net.values[id].axis != ROWS
     }
 
     /// Scratch memory of a value's layout.

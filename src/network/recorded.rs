@@ -25,7 +25,8 @@ pub(super) struct Recorded<T> {
     inputs: Vec<Tensor>,
     params: Vec<Tensor>,
     codes: Vec<Tensor>,
-    places: Option<PlaceTensors>,
+    places: Vec<PlaceTensors>,
+    within: Option<PlaceTensors>,
     /// Whether a gradient is wanted, of each input and each parameter.
     wanted: Vec<bool>,
     state: Storage<T>,
@@ -46,7 +47,9 @@ pub(super) struct Given<T> {
     /// `[rows, columns]` each.
     pub codes: Vec<Tensor>,
     /// Of a node along an axis of positions.
-    pub places: Option<PlaceTensors>,
+    pub places: Vec<PlaceTensors>,
+    /// Where positions of the output are, if it is of positions.
+    pub within: Option<PlaceTensors>,
     /// Whether a gradient is wanted, of each input and each parameter.
     pub wanted: Vec<bool>,
     /// The flat state of the network.
@@ -68,7 +71,7 @@ struct Graph {
 impl<T: Real> Recorded<T> {
     /// Over these inputs `[groups, rows, width]` and parameters, in the order of `wanted`, to `y`.
     pub fn new(net: &Network, index: usize, operands: Given<T>) -> Self {
-        let Given { inputs, params, codes, places, wanted, state, fed, y } = operands;
+        let Given { inputs, params, codes, places, within, wanted, state, fed, y } = operands;
         Self {
             node: net.ops[index].clone(),
             index: index as u64,
@@ -76,6 +79,7 @@ impl<T: Real> Recorded<T> {
             params,
             codes,
             places,
+            within,
             wanted,
             state,
             frozen: net.frozen_state(),
@@ -100,7 +104,8 @@ impl<T: Real> Recorded<T> {
             inputs,
             params,
             codes: &self.codes,
-            places: self.places.as_ref(),
+            places: &self.places,
+            within: self.within.as_ref(),
             state: &state,
             frozen: &self.frozen,
             draws: Draws { seed: step.seed, number: self.fed.number(), node: self.index },

@@ -49,10 +49,6 @@ impl Node for Calibrate {
         "Calibrate"
     }
 
-    fn counts_rows(&self) -> bool {
-        true
-    }
-
     fn inputs(&self) -> Vec<ValueId> {
         self.inputs.to_vec()
     }
@@ -65,7 +61,7 @@ impl Node for Calibrate {
         let b = given.input(0);
         let a = given.input(1);
         let excess = (b.sigmoid() - a.sigmoid()).relu();
-        let mean = excess.mean_dim([1_i64, 2].as_slice(), false, given.kind());
+        let mean = given.mean_of_rows(&excess).sum_dim_intlist([1_i64, 2].as_slice(), false, given.kind());
         let terms = vec![mean * (self.strength * given.share)];
         Ok(Computed { terms, ..b.shallow_clone().into() })
     }
@@ -81,6 +77,9 @@ impl Node for Calibrate {
 
 impl<T: Real> Prepares<T> for Calibrate {
     fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
+        if at.is_of_positions(self.output) {
+            return Ok(None);
+        }
         let learns = at.net.values[self.output].learns;
         let backward = |pass| Backward {
             through: Pieces::new(at, self.output, &[0], pass),

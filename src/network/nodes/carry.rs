@@ -1,43 +1,45 @@
-//! Between rows and the positions within them: spread to positions, pooled over them, or from neighbour to neighbour.
+//! Between a coarser axis and a finer one, such as rows and the positions within them: spread, pooled, or from neighbour to
+//! neighbour.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::segments::{covers, take_times};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
+use crate::network::axis::Link;
 use crate::network::entrance::Entrance;
 use crate::network::formula::{Computed, Operands};
 use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
 use crate::network::owner::Owner;
 use crate::network::pass::{Pass, PerPass, Step};
-use crate::network::positions::Places;
+use crate::network::positions::{PlaceTensors, Places};
 use crate::network::prepare::{InputGradient, Prepare};
-use crate::network::{AxisId, Network, ValueId};
+use crate::network::{InputId, Network, ValueId};
 
 /// What goes where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// A row's numbers to each of its positions.
+    /// A coarser position's numbers to each of its finer ones.
     Spread,
-    /// The sum over a row's positions; 0 of none.
+    /// The sum over a coarser position's finer ones; 0 of none.
     Sum,
     /// Their mean; 0 of none.
     Mean,
-    /// To each position the numbers of the one so many further on in the same row; 0 beyond its ends.
+    /// To each finer position the numbers of the one so many further on that belongs to the same; 0 beyond its ends.
     Neighbour(i64),
 }
 
-/// Carries a value along an axis of positions.
+/// Carries a value along a link between axes.
 #[derive(Debug)]
 pub struct Carry {
     /// What it reads.
     pub input: ValueId,
     /// What it fills.
     pub output: ValueId,
-    /// The axis of positions.
-    pub axis: AxisId,
+    /// The axes.
+    pub link: Link,
     /// What goes where.
     pub way: Way,
 }
@@ -69,8 +71,8 @@ impl Node for Carry {
         self.output
     }
 
-    fn along(&self) -> Option<AxisId> {
-        Some(self.axis)
+    fn along(&self) -> Vec<Link> {
+        vec![self.link]
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
@@ -81,7 +83,7 @@ impl Node for Carry {
             picked.where_self(&there.reshape([1, -1, 1]), &picked.zeros_like())
         };
         Ok(match self.way {
-            Way::Spread => picked(&places.rows(), &places.there()),
+            Way::Spread => picked(&places.parents(), &places.there()),
             Way::Neighbour(by) => {
                 let (further, same) = places.neighbours(by);
                 picked(&further, &same)
@@ -89,9 +91,9 @@ impl Node for Carry {
             Way::Sum | Way::Mean => {
                 let counts = places.counts();
                 let (groups, _, width) = x.size3()?;
-                let there = x.where_self(&places.there().reshape([1, -1, 1]), &x.zeros_like());
+                let there = x.where_self(&places.mask(), &x.zeros_like());
                 let sums = Tensor::zeros([groups, counts.size()[0], width], (x.kind(), x.device()));
-                let sums = sums.index_add(1, &places.rows(), &there);
+                let sums = sums.index_add(1, &places.parents(), &there);
                 match self.way {
                     Way::Mean => sums / counts.clamp_min(1).to_kind(x.kind()).reshape([1, -1, 1]),
                     _ => sums,
@@ -113,7 +115,7 @@ impl<T: Real> Prepares<T> for Carry {
         by_loops(CarryKernel {
             x: at.value(self.input),
             y: at.value(self.output),
-            places: at.places(self.axis),
+            places: at.places(self.link),
             way: self.way,
             owner: at.net.owner(self.output),
             entrance: at.entrance(0),
@@ -125,22 +127,21 @@ impl<T: Real> Prepares<T> for Carry {
 impl<T: Real> CarryKernel<T> {
     /// A factor and a pair of rows, of the output and of the input, wherever something goes from one to the other.
     fn pairs(way: Way, places: &Places) -> impl Iterator<Item = (T, usize, usize)> + '_ {
-        let starts = places.starts.slice();
-        let rows = places.rows.slice();
-        let last = starts[starts.len() - 1] as usize;
-        let pair = move |(position, &row): (usize, &i32)| match way {
-            Way::Spread => Some((T::ONE, position, row as usize)),
-            Way::Sum => Some((T::ONE, row as usize, position)),
-            Way::Mean => {
-                let count = starts[row as usize + 1] - starts[row as usize];
-                Some((T::of(1.0 / f64::from(count)), row as usize, position))
-            }
-            Way::Neighbour(by) => {
-                let other = position.checked_add_signed(by as isize)?;
-                (rows.get(other) == Some(&row)).then_some((T::ONE, position, other))
+        let parents = places.parents.slice();
+        let counts = places.counts.slice();
+        let pair = move |(position, &parent): (usize, &i32)| {
+            let of = usize::try_from(parent).ok()?;
+            match way {
+                Way::Spread => Some((T::ONE, position, of)),
+                Way::Sum => Some((T::ONE, of, position)),
+                Way::Mean => Some((T::of(1.0 / f64::from(counts[of])), of, position)),
+                Way::Neighbour(by) => {
+                    let other = position.checked_add_signed(by as isize)?;
+                    (parents.get(other) == Some(&parent)).then_some((T::ONE, position, other))
+                }
             }
         };
-        rows[..last].iter().enumerate().filter_map(pair)
+        parents.iter().enumerate().filter_map(pair)
     }
 }
 
@@ -190,15 +191,26 @@ impl<T: Real> Kernel for CarryKernel<T> {
     }
 }
 
-/// The largest number over a row's positions, column by column; 0 of none. Equal ones share the gradient.
+/// The largest number over each coarser position's finer ones, column by column; minus infinity of none.
+fn largest(x: &Tensor, places: &PlaceTensors) -> Result<Tensor> {
+    let (groups, _, width) = x.size3()?;
+    let coarse = places.counts().size()[0];
+    let least = Tensor::full([], f64::NEG_INFINITY, (x.kind(), x.device()));
+    let there = x.where_self(&places.mask(), &least);
+    let none = least.expand([groups, coarse, width], false).contiguous();
+    let parents = places.parents().reshape([1, -1, 1]).expand_as(x);
+    Ok(none.internal_scatter_reduce(1, &parents, &there, "amax", true))
+}
+
+/// The largest number over a coarser position's finer ones, column by column; 0 of none. Equal ones share the gradient.
 #[derive(Debug)]
 pub struct MaxPool {
-    /// What it reads, on the axis.
+    /// What it reads, on the finer axis.
     pub input: ValueId,
-    /// What it fills, by rows.
+    /// What it fills, on the coarser.
     pub output: ValueId,
-    /// The axis of positions.
-    pub axis: AxisId,
+    /// The axes.
+    pub link: Link,
 }
 
 impl Node for MaxPool {
@@ -214,20 +226,15 @@ impl Node for MaxPool {
         self.output
     }
 
-    fn along(&self) -> Option<AxisId> {
-        Some(self.axis)
+    fn along(&self) -> Vec<Link> {
+        vec![self.link]
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let x = given.input(0);
         let places = given.places();
-        let counts = places.counts();
-        let (groups, _, width) = x.size3()?;
-        let least = Tensor::full([], f64::NEG_INFINITY, (x.kind(), x.device()));
-        let there = x.where_self(&places.there().reshape([1, -1, 1]), &least);
-        let largest = least.expand([groups, counts.size()[0], width], false).contiguous();
-        let largest = largest.index_reduce(1, &places.rows(), &there, "amax", true);
-        Ok(largest.where_self(&counts.gt(0).reshape([1, -1, 1]), &largest.zeros_like()).into())
+        let largest = largest(x, places)?;
+        Ok(largest.where_self(&places.counts().gt(0).reshape([1, -1, 1]), &largest.zeros_like()).into())
     }
 
     fn covers_input(&self, net: &Network) -> bool {
@@ -237,15 +244,15 @@ impl Node for MaxPool {
 
 impl<T: Real> Prepares<T> for MaxPool {}
 
-/// A mean over a row's positions whose weights are the softmax of scores, one a position; 0 of none.
+/// A mean over a coarser position's finer ones whose weights are the softmax of scores, one each; 0 of none.
 #[derive(Debug)]
 pub struct AttentionPool {
-    /// The scores, of width 1, and what is pooled, both on the axis.
+    /// The scores, of width 1, and what is pooled, both on the finer axis.
     pub inputs: [ValueId; 2],
-    /// What it fills, by rows.
+    /// What it fills, on the coarser.
     pub output: ValueId,
-    /// The axis of positions.
-    pub axis: AxisId,
+    /// The axes.
+    pub link: Link,
 }
 
 impl Node for AttentionPool {
@@ -261,28 +268,25 @@ impl Node for AttentionPool {
         self.output
     }
 
-    fn along(&self) -> Option<AxisId> {
-        Some(self.axis)
+    fn along(&self) -> Vec<Link> {
+        vec![self.link]
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let scores = given.input(0);
         let x = given.input(1);
         let places = given.places();
-        let rows = places.counts().size()[0];
-        let there = places.there().reshape([1, -1, 1]);
-        let index = places.rows();
+        let parents = places.parents();
         let (groups, _, width) = x.size3()?;
-        let zeros = |width: i64| Tensor::zeros([groups, rows, width], (x.kind(), x.device()));
-        // A row's largest score is taken off, as a constant: it changes no weight.
-        let least = Tensor::full([], f64::NEG_INFINITY, (x.kind(), x.device()));
-        let largest = least.expand([groups, rows, 1], false).contiguous();
-        let largest = largest.index_reduce(1, &index, &scores.detach().where_self(&there, &least), "amax", true);
-        let shifted = (scores - largest.index_select(1, &index)).where_self(&there, &scores.zeros_like());
-        let weights = shifted.exp() * there.to_kind(x.kind());
-        let whole = zeros(1).index_add(1, &index, &weights);
-        let clean = x.where_self(&there, &x.zeros_like());
-        let sums = zeros(width).index_add(1, &index, &(clean * &weights));
+        let coarse = places.counts().size()[0];
+        let zeros = |width: i64| Tensor::zeros([groups, coarse, width], (x.kind(), x.device()));
+        // The largest score is taken off, as a constant: it changes no weight.
+        let largest = largest(&scores.detach(), places)?.index_select(1, &parents);
+        let shifted = (scores - largest).where_self(&places.mask(), &scores.zeros_like());
+        let weights = shifted.exp() * places.mask().to_kind(x.kind());
+        let whole = zeros(1).index_add(1, &parents, &weights);
+        let clean = x.where_self(&places.mask(), &x.zeros_like());
+        let sums = zeros(width).index_add(1, &parents, &(clean * &weights));
         Ok((sums / whole.where_self(&whole.gt(0.0), &whole.ones_like())).into())
     }
 
@@ -292,6 +296,64 @@ impl Node for AttentionPool {
 }
 
 impl<T: Real> Prepares<T> for AttentionPool {}
+
+/// For each row of one axis the numbers of the position of another that it names by its number in the row; 0 where it names
+/// none.
+#[derive(Debug)]
+pub struct Pick {
+    /// What it reads, on the axis of positions.
+    pub input: ValueId,
+    /// The names, one column of codes.
+    pub names: InputId,
+    /// What it fills, on the axis of the names.
+    pub output: ValueId,
+    /// Of the positions to their rows; then of the names to theirs, if they are not of rows themselves.
+    pub links: Vec<Link>,
+}
+
+impl Node for Pick {
+    fn name(&self) -> &'static str {
+        "Pick"
+    }
+
+    fn inputs(&self) -> Vec<ValueId> {
+        vec![self.input]
+    }
+
+    fn output(&self) -> ValueId {
+        self.output
+    }
+
+    fn codes(&self) -> Vec<InputId> {
+        vec![self.names]
+    }
+
+    fn along(&self) -> Vec<Link> {
+        self.links.clone()
+    }
+
+    fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
+        let x = given.input(0);
+        let names = given.codes(0).select(1, 0);
+        let rows = match given.places.get(1) {
+            Some(of_names) => of_names.parents(),
+            None => Tensor::arange(names.size()[0], (Kind::Int64, names.device())),
+        };
+        let (positions, there) = given.places().named(&rows, &names);
+        let there = match given.places.get(1) {
+            Some(of_names) => there.logical_and(&of_names.there()),
+            None => there,
+        };
+        let picked = x.index_select(1, &positions);
+        Ok(picked.where_self(&there.reshape([1, -1, 1]), &picked.zeros_like()).into())
+    }
+
+    fn covers_input(&self, net: &Network) -> bool {
+        covers(net, &[self.input], self.output)
+    }
+}
+
+impl<T: Real> Prepares<T> for Pick {}
 
 #[cfg(test)]
 mod tests {
@@ -305,7 +367,7 @@ mod tests {
             memory
         };
         // Rows of 2, 0 and 3 positions, and room for one more.
-        let places = Places { starts: numbers(&[0, 2, 2, 5]), rows: numbers(&[0, 0, 2, 2, 2, -1]) };
+        let places = Places { parents: numbers(&[0, 0, 2, 2, 2, -1]), counts: numbers(&[2, 0, 3]) };
         let pairs = |way| CarryKernel::<f64>::pairs(way, &places).collect::<Vec<_>>();
         assert_eq!(pairs(Way::Spread), [(1.0, 0, 0), (1.0, 1, 0), (1.0, 2, 2), (1.0, 3, 2), (1.0, 4, 2)]);
         assert_eq!(pairs(Way::Mean)[1..3], [(0.5, 0, 1), (1.0 / 3.0, 2, 2)]);

@@ -29,8 +29,8 @@ pub struct LayerNorm {
     pub eps: f64,
 }
 
-/// The same over each column of the batch; running averages of its statistics serve evaluation, batches of one row, and
-/// groups whose statistics are frozen.
+/// The same over each column of the batch, or of its positions; running averages of its statistics serve evaluation, batches
+/// of one row, and groups whose statistics are frozen. On positions it has no loops.
 #[derive(Debug)]
 pub struct BatchNorm {
     /// What it reads.
@@ -290,10 +290,6 @@ impl Node for BatchNorm {
         "BatchNorm"
     }
 
-    fn counts_rows(&self) -> bool {
-        true
-    }
-
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.input]
     }
@@ -318,11 +314,14 @@ impl Node for BatchNorm {
         };
         let frozen: Vec<_> = (0..groups as usize).map(is_frozen).collect();
         let frozen = Tensor::from_slice(&frozen).to_kind(Kind::Bool).to_device(x.device()).reshape([groups, 1, 1]);
-        let mean = x.mean_dim(1_i64, true, given.kind());
-        let variance = (x - &mean).square().mean_dim(1_i64, true, given.kind());
+        let count = given.count();
+        let frozen = frozen.logical_or(&count.le(1));
+        let mean = given.mean_of_rows(x);
+        let variance = given.mean_of_rows(&(x - &mean).square());
         let normal = (x - mean_before.where_self(&frozen, &mean))
             / (variance_before.where_self(&frozen, &variance) + self.eps).sqrt();
-        let unbiased = &variance * (rows as f64 / (rows - 1) as f64);
+        let count = count.to_kind(given.kind());
+        let unbiased = &variance * (&count / (&count - 1.0).clamp_min(1.0));
         let follow = |before: &Tensor, batch: &Tensor| {
             let moved = before + (batch - before) * self.momentum;
             before.where_self(&frozen, &moved).detach().reshape([-1])
@@ -339,6 +338,9 @@ impl Node for BatchNorm {
 
 impl<T: Real> Prepares<T> for BatchNorm {
     fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
+        if at.is_of_positions(self.output) {
+            return Ok(None);
+        }
         let y = at.value(self.output);
         let Layout { groups, width, .. } = y.layout;
         let columns = |lanes| Buffer::zeros(Layout { groups, rows: 1, lanes, width });

@@ -135,10 +135,6 @@ impl Node for Selectors {
         "Selectors"
     }
 
-    fn counts_rows(&self) -> bool {
-        self.gate.has_terms()
-    }
-
     fn inputs(&self) -> Vec<ValueId> {
         vec![self.bits, self.mix]
     }
@@ -165,8 +161,8 @@ impl Node for Selectors {
         let mix = given.input(1).softmax(2, given.kind()).unsqueeze(3);
         let output = (mix * &chosen).sum_dim_intlist(2_i64, false, given.kind());
         let mean = |of_selectors: Tensor| {
-            let sums = of_selectors.sum_dim_intlist(2_i64, false, given.kind());
-            sums.mean_dim(1_i64, false, given.kind()) * given.share
+            let sums = of_selectors.sum_dim_intlist(2_i64, true, given.kind());
+            given.mean_of_rows(&sums).reshape([-1]) * given.share
         };
         let mut terms = Vec::new();
         if entropy > 0.0 {
@@ -197,6 +193,9 @@ impl Node for Selectors {
 
 impl<T: Real> Prepares<T> for Selectors {
     fn prepare(&self, at: &Prepare<'_, T>) -> Result<MaybeKernel> {
+        if at.is_of_positions(self.output) && self.gate.has_terms() {
+            return Ok(None);
+        }
         let learns = at.net.values[self.output].learns;
         let backward =
             |pass| Backward { dy: at.arriving(self.output, pass), z: at.leaving(0, pass), w: at.leaving(1, pass) };

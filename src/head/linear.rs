@@ -1,6 +1,6 @@
 //! One linear layer a task.
 
-use super::{Head, Target, alone, common, side_by_side};
+use super::{Head, Target, common, side_by_side};
 use crate::error::Result;
 use crate::network::Output;
 use crate::network::builder::Builder;
@@ -27,7 +27,7 @@ impl Head for Linear {
         }
         let mut outputs = Vec::with_capacity(targets.len());
         for target in targets {
-            let features = alone(net, target);
+            let features = target.features.alone(net, target.reach);
             let value = net.narrow(&target.path, features, target.width, None, target.reach);
             outputs.push(Output { value, group: 0, columns: 0..target.width });
         }

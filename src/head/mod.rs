@@ -17,6 +17,14 @@ pub struct Feature {
     pub group: usize,
 }
 
+impl Feature {
+    /// The group by itself; where groups are tasks' own, from here on for `reach`.
+    pub fn alone(self, net: &mut Builder, reach: Reach) -> ValueId {
+        let reach = if net.value(self.value).reach == Reach::Own { reach } else { net.value(self.value).reach };
+        net.group_of(self.value, self.group, reach)
+    }
+}
+
 /// What a head has to fill.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -72,11 +80,4 @@ fn side_by_side(net: &mut Builder, targets: &[Target]) -> Option<ValueId> {
     }
     let picks: Vec<_> = targets.iter().map(|target| (target.features.value, target.features.group)).collect();
     Some(net.gather(&picks, Reach::Own))
-}
-
-/// A task's features by themselves.
-fn alone(net: &mut Builder, target: &Target) -> ValueId {
-    let Feature { value, group } = target.features;
-    let reach = if net.value(value).reach == Reach::Own { target.reach } else { net.value(value).reach };
-    net.group_of(value, group, reach)
 }

@@ -1,6 +1,6 @@
 //! A small network a task.
 
-use super::{Head, Target, alone, side_by_side};
+use super::{Head, Target, side_by_side};
 use crate::component::Sizes;
 use crate::error::Result;
 use crate::network::builder::Builder;
@@ -56,7 +56,7 @@ impl Tower {
     }
 
     fn apart(&self, net: &mut Builder, target: &Target) -> Result<Output> {
-        let mut x = alone(net, target);
+        let mut x = target.features.alone(net, target.reach);
         for (i, &width) in self.hidden.0.iter().enumerate() {
             net.check()?;
             x = net.narrow(&format!("{}.{i}", target.path), x, width, self.activation, target.reach);

@@ -77,14 +77,14 @@ impl Description {
         if inputs.numeric + inputs.categorical.len() == 0 && inputs.positions.is_empty() {
             bail!("`inputs`: a model needs at least one feature");
         }
-        check_positions(&inputs, &tasks, encoder.as_ref(), &sharing.describe())?;
+        check_positions(&inputs, &tasks, encoder.as_ref())?;
         let parts = Parts { inputs, widths, encoder, sharing, head, seed };
         Ok(Self { tasks, parts, frozen: read_frozen(description)?, notes: description["face"].clone() })
     }
 }
 
 /// What positions within rows ask of the other parts.
-fn check_positions(inputs: &Inputs, tasks: &[Task], encoder: &dyn Encoder, sharing: &Value) -> Result<()> {
+fn check_positions(inputs: &Inputs, tasks: &[Task], encoder: &dyn Encoder) -> Result<()> {
     let names: Vec<_> = inputs.positions.iter().map(|positions| positions.name.as_str()).collect();
     for task in tasks {
         if let Some(per) = task.per.as_deref().filter(|per| !names.contains(per)) {
@@ -94,9 +94,6 @@ fn check_positions(inputs: &Inputs, tasks: &[Task], encoder: &dyn Encoder, shari
                 list(&names)
             );
         }
-    }
-    if !names.is_empty() && sharing["name"] != "hard" {
-        bail!("`sharing`: positions within rows go with \"hard\" sharing; got {}", sharing["name"]);
     }
     if !names.is_empty() && is_own(&encoder.describe()) {
         bail!("`encoder`: a module of your own takes features of rows, not of positions");

@@ -11,7 +11,7 @@ use crate::network::{Source, View};
 pub struct Shown {
     /// What it is.
     pub view: View,
-    /// `[groups, rows of the data, columns]` for gates, `[groups, columns]` for mixes.
+    /// `[groups, rows of the data, columns]` for gates, or positions end to end; `[groups, columns]` for mixes.
     pub values: Vec<f32>,
 }
 
@@ -21,30 +21,30 @@ impl Model {
     /// # Errors
     /// What libtorch refuses, and what `look` returns.
     pub fn inspect(&self, data: &Data, batch: usize, look: Look<'_>) -> Result<Vec<Shown>> {
-        let views = self.net.views.clone();
         let rows = data.rows();
-        let size = |view: &View| match view.source {
-            Source::Value(_) => view.rows.len() * rows * view.columns.len(),
-            Source::Mix(_) | Source::Choice(_) => 0,
-        };
-        let empty = |view: View| Shown { values: vec![0.0; size(&view)], view };
-        let mut shown: Vec<_> = views.into_iter().map(empty).collect();
+        let mut shown: Vec<_> =
+            self.net.views.iter().map(|view| Shown { view: view.clone(), values: Vec::new() }).collect();
+        let mut gates: Vec<Vec<Vec<f32>>> =
+            self.net.views.iter().map(|view| vec![Vec::new(); view.rows.len()]).collect();
         for first in (0..rows).step_by(batch.max(1)) {
             let range = first..rows.min(first + batch.max(1));
             let mut work = self.workspace(self.extents(data, Rows::Range(range.clone()))?, Purpose::Evaluate)?;
-            work.load(data, Rows::Range(range.clone()), false)?;
+            work.load(data, Rows::Range(range), false)?;
             work.forward(self, Step::EVALUATION)?;
-            for Shown { view, values } in &mut shown {
+            for (view, groups) in self.net.views.iter().zip(&mut gates) {
                 let Source::Value(value) = view.source else { continue };
                 let width = view.columns.len();
-                let gates = work.plan().value(value).all()?;
-                for (to, from) in values.chunks_exact_mut(rows * width).zip(gates.chunks_exact(range.len() * width)) {
-                    to[range.start * width..range.end * width].copy_from_slice(from);
+                let there = work.plan().count(self.net.values[value].axis) * width;
+                let room = work.plan().value(value).layout().rows * width;
+                let numbers = work.plan().value(value).all()?;
+                for (of_group, numbers) in groups.iter_mut().zip(numbers.chunks_exact(room.max(1))) {
+                    of_group.extend_from_slice(&numbers[..there]);
                 }
             }
             self.give_back(work);
             look()?;
         }
+        shown.iter_mut().zip(gates).for_each(|(shown, groups)| shown.values = groups.concat());
         for Shown { view, values } in &mut shown {
             if let Source::Mix(param) | Source::Choice(param) = view.source {
                 values.extend_from_slice(&self.params.values.numbers(self.net.params[param].range.clone())?);

@@ -99,7 +99,9 @@ pub fn assemble(
         // A task of rows enters what it shares with tasks of positions through a pool of its own.
         if task.per.is_none() && net.value(feature.value).axis != ROWS {
             let path = format!("heads.{}.attention", part(&task.name));
-            feature.value = net.pool(&path, feature.value, encoder.pool(), sharing.head_reach(j, tasks.len()))?;
+            let reach = sharing.head_reach(j, tasks.len());
+            let own = feature.alone(&mut net, reach);
+            *feature = Feature { value: net.pool(&path, own, encoder.pool(), reach)?, group: 0 };
         }
     }
     let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {

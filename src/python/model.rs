@@ -382,7 +382,7 @@ impl PyModel {
             let groups = view.rows.len();
             let width = view.columns.len();
             let (kind, shape) = match view.source {
-                Source::Value(_) => ("gates", vec![groups, data.data.rows(), width]),
+                Source::Value(_) => ("gates", vec![groups, values.len() / (groups * width).max(1), width]),
                 Source::Mix(_) => ("mix", vec![groups, width]),
                 Source::Choice(_) => ("choice", vec![groups, width]),
             };

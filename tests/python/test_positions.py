@@ -117,9 +117,9 @@ def test_each_tasks_gradient_is_that_of_pytorch():
     near(gramian, jacobian @ jacobian.T, "Gramian")
 
 
-def change(data, weighting="equal", **more):
+def change(data, weighting="equal", model=None, **more):
     """What a step of SGD makes of the parameters."""
-    model = make_model()
+    model = make_model() if model is None else model
     before = model.state_dict()
     trainer = pt.Trainer(model, pt.optim.SGD(lr=1.0), weighting=weighting, **more)
     trainer.fit(data, epochs=1, batch_size=1000, shuffle=False, progress=False)
@@ -143,6 +143,121 @@ def test_the_order_of_rows_and_room_for_more_change_nothing(weighting):
             },
         )
         near(change(padded, weighting), want, more, 1e-6)
+
+
+FUNNELS = ("esmm", "aitm")
+
+
+def with_scheme(sharing, where="loops"):
+    """A model of that scheme, its data, and these with more room."""
+    data = Sentences()
+    none = [np.zeros(0, int)] * 40
+    x, y = data.whole
+    if sharing in FUNNELS:
+        tasks = [pt.Task(name, loss="binary_cross_entropy", per="tokens") for name in ("click", "buy")]
+        clicks = [np.where(tags < 0, np.nan, tags > 0) for tags in data.tags]
+        y = {"click": clicks, "buy": [np.where(tags < 0, np.nan, tags > 1) for tags in data.tags]}
+        encoder = pt.encoder.Window([12, 8], radius=1, activation="tanh")
+        model = pt.MultiTaskModel(INPUTS, tasks=tasks, encoder=encoder, sharing=sharing, seed=3)
+        more = {name: [*labels, *none] for name, labels in y.items()}
+    else:
+        encoder = pt.encoder.Window([8, 8], radius=1, activation="tanh", pool="attention")
+        branches = [[["tag", "mood"]], [["tag"], ["mood"]]]
+        model = make_model(encoder, sharing=pt.sharing.Branched(branches) if sharing == "branched" else sharing)
+        more = {"tag": data.tags + none, "mood": np.concatenate([data.mood, np.full(40, -1)])}
+    model._core.to(where)
+    return model, (x, y), ({"tokens": data.tokens + none}, more)
+
+
+@pytest.mark.parametrize("away", AWAY)
+@pytest.mark.parametrize("sharing", names("sharing"))
+def test_every_scheme_shares_positions(sharing, away):
+    model, data, more = with_scheme(sharing)
+    state = model.state_dict()
+    for weighting in ("equal", "upgrad"):
+        for weights in (state, None):
+            # The second step is from elsewhere; schemes whose loops draw do so alike.
+            if weights is None:
+                pt.Trainer(model, pt.optim.Adam(lr=0.02), seed=1).fit(data, epochs=2, progress=False)
+                state = model.state_dict()
+            want = change(data, weighting, model)
+            model.load_state_dict(state)
+            assert np.linalg.norm(want) > 0
+            other, _, _ = with_scheme(sharing, away)
+            other.load_state_dict(state)
+            near(change(data, weighting, other), want, "formulas")
+            # The terms of gates are means over positions, and labels beyond the last are none.
+            near(change(more, weighting, model), want, "room", 1e-6)
+            model.load_state_dict(state)
+    inspected = model.inspect(data[0])
+    count = sum(len(words) for words in data[0]["tokens"])
+    assert all(gates.values.shape[1] == count for gates in inspected.gates.values())
+    resumed = pickle.loads(pickle.dumps(model))
+    for name, predicted in model.predict(data[0], raw=True).items():
+        assert same_bits(dict(enumerate(resumed.predict(data[0], raw=True)[name])), dict(enumerate(predicted)))
+
+
+def test_experts_and_stitches_of_positions_are_those_of_pytorch():
+    data = Sentences()
+
+    def windows(state, words):
+        x = state["embedding.tokens.0.weight"][torch.as_tensor(words, dtype=torch.long)]
+        padded = functional.pad(x, (0, 0, 1, 1))
+        return x, torch.cat([padded[:-2], x, padded[2:]], 1)
+
+    def mmoe(state, words):
+        layer = lambda x, path: functional.linear(x, state[f"{path}.weight"], state[f"{path}.bias"])  # noqa: E731
+        x, h = windows(state, words)
+        experts = [torch.tanh(layer(torch.tanh(layer(h, f"experts.{e}.0")), f"experts.{e}.1")) for e in range(3)]
+        gates = {task: torch.softmax(layer(x, f"gates.{task}"), 1) for task in ("tag", "mood")}
+        mixed = {
+            task: sum(gate[:, e : e + 1] * expert for e, expert in enumerate(experts)) for task, gate in gates.items()
+        }
+        pooled = mixed["mood"].mean(0) if len(words) else x.new_zeros(8)
+        return layer(mixed["tag"], "heads.tag"), layer(pooled, "heads.mood")
+
+    def stitched(state, words):
+        layer = lambda x, path: functional.linear(x, state[f"{path}.weight"], state[f"{path}.bias"])  # noqa: E731
+        x, h = windows(state, words)
+        each = {"tag": h, "mood": h}
+        for stage in range(2):
+            each = {task: torch.tanh(layer(h, f"encoders.{task}.{stage}")) for task, h in each.items()}
+            mixes = {task: state[f"stitches.{stage}.{task}.weight"] for task in each}
+            each = {
+                task: sum(weight * h for weight, h in zip(mix.reshape(-1), each.values(), strict=True))
+                for task, mix in mixes.items()
+            }
+        pooled = each["mood"].mean(0) if len(words) else x.new_zeros(8)
+        return layer(each["tag"], "heads.tag"), layer(pooled, "heads.mood")
+
+    for sharing, forward in ((pt.sharing.MMoE(experts=3), mmoe), ("cross_stitch", stitched)):
+        model = make_model(sharing=sharing)
+        before = model.state_dict()
+        state = {name: torch.from_numpy(x).clone().requires_grad_() for name, x in before.items()}
+        tags, moods = zip(*[forward(state, words) for words in data.tokens], strict=True)
+        predicted = model.predict(data.whole[0], raw=True)
+        near(np.concatenate(predicted["tag"]), torch.cat(tags).detach().numpy(), "tags")
+        near(predicted["mood"], torch.stack(moods).detach().numpy(), "moods")
+        tag_loss = functional.cross_entropy(torch.cat(tags), torch.from_numpy(np.concatenate(data.tags)), ignore_index=-1)
+        mood_loss = functional.cross_entropy(torch.stack(moods), torch.from_numpy(data.mood), ignore_index=-1)
+        (tag_loss + 0.5 * mood_loss).backward()
+        # A step so long that the rounding of parameters hides nothing of the gradient.
+        pt.Trainer(model, pt.optim.SGD(lr=64.0)).step(data.whole)
+        for name, after in model.state_dict().items():
+            near((before[name] - after) / 64, state[name].grad.numpy(), name)
+
+
+def test_batch_norm_counts_positions():
+    data = Sentences()
+    model = make_model(pt.encoder.MLP([8], norm="batch", activation=None))
+    state = {name: torch.from_numpy(x).clone() for name, x in model.state_dict().items()}
+    pt.Trainer(model, pt.optim.SGD(lr=1.0)).step(data.whole)
+    words = torch.from_numpy(np.concatenate(data.tokens))
+    x = state["embedding.tokens.0.weight"][words]
+    h = functional.linear(x, state["encoder.0.weight"], state["encoder.0.bias"])
+    names = [name for name in state if "running" in name]
+    for name, moment in zip(sorted(names), (h.mean(0), h.var(0)), strict=True):
+        near(model.state_dict()[name], 0.9 * state[name].numpy() + 0.1 * moment.numpy(), name)
 
 
 def trainer(where="loops", weighting="equal", lr=0.05, **more):
@@ -495,10 +610,10 @@ def test_what_positions_cannot_be():
     tag = pt.Task("tag", classes=3, per="tokens")
     with pytest.raises(ValueError, match='`per` should be one of the positions of `inputs`, `tokens`; got "words"'):
         pt.MultiTaskModel(INPUTS, tasks=[pt.Task("tag", classes=3, per="words")])
-    with pytest.raises(ValueError, match='positions within rows go with "hard" sharing; got "mmoe"'):
-        pt.MultiTaskModel(INPUTS, tasks=[tag], sharing="mmoe")
-    with pytest.raises(ValueError, match="BatchNorm takes means over rows of the batch, and cannot over `tokens`"):
-        pt.MultiTaskModel(INPUTS, tasks=[tag], encoder=pt.encoder.MLP([4], norm="batch"))
+    with pytest.raises(ValueError, match="Funnel of `tokens` and `rows` at once: spread or pool one of them"):
+        binary = {"loss": "binary_cross_entropy"}
+        steps = [pt.Task("click", per="tokens", **binary), pt.Task("buy", **binary)]
+        pt.MultiTaskModel(INPUTS, tasks=steps, sharing="esmm")
     with pytest.raises(ValueError, match="a module of your own takes features of rows, not of positions"):
         pt.MultiTaskModel(INPUTS, tasks=[tag], encoder=torch.nn.Identity())
     with pytest.raises(ValueError, match=r"argument `radius` should lie in 0\.0\.\.1001\.0; got 100000"):

@@ -23,7 +23,7 @@ class Gates(NamedTuple):
         name: where: `gates`, `levels.0.shared_gate`, ...
         owners: whose gates these are: tasks, mostly.
         experts: `[owners][experts]` names; experts of single tasks differ from owner to owner.
-        values: `[owners, rows, experts]`, each row sums to 1.
+        values: `[owners, rows, experts]`, each row sums to 1; positions within rows lie end to end.
     """
 
     name: str

@@ -25,6 +25,12 @@ impl Builder {
         usize::MAX - (self.repeated.len() - 1)
     }
 
+    /// What a value repeats, how many times, and for whom, if it does.
+    pub(super) fn repetition(&self, x: ValueId) -> Option<(ValueId, usize, Reach)> {
+        let Repeated { source, copies, value, .. } = self.repeated.get(usize::MAX - x)?;
+        Some((*source, *copies, value.reach))
+    }
+
     /// A value that memory holds.
     pub(super) fn materialize(&mut self, x: ValueId) -> ValueId {
         let at = usize::MAX - x;

@@ -136,6 +136,10 @@ impl Builder {
     /// # Errors
     /// A value of rows.
     pub fn window(&mut self, x: ValueId, radius: usize) -> Result<ValueId> {
+        if let Some((source, copies, reach)) = self.repetition(x) {
+            let beside = self.window(source, radius)?;
+            return Ok(self.each(beside, copies, reach));
+        }
         let input = self.materialize(x);
         let link = Link::rows(self.value(input).axis);
         self.check_link(link, input, link.fine)?;

@@ -238,9 +238,10 @@ def test_experts_and_stitches_of_positions_are_those_of_pytorch():
         predicted = model.predict(data.whole[0], raw=True)
         near(np.concatenate(predicted["tag"]), torch.cat(tags).detach().numpy(), "tags")
         near(predicted["mood"], torch.stack(moods).detach().numpy(), "moods")
-        tag_loss = functional.cross_entropy(torch.cat(tags), torch.from_numpy(np.concatenate(data.tags)), ignore_index=-1)
-        mood_loss = functional.cross_entropy(torch.stack(moods), torch.from_numpy(data.mood), ignore_index=-1)
-        (tag_loss + 0.5 * mood_loss).backward()
+        labels = torch.from_numpy(np.concatenate(data.tags))
+        of_tags = functional.cross_entropy(torch.cat(tags), labels, ignore_index=-1)
+        of_moods = functional.cross_entropy(torch.stack(moods), torch.from_numpy(data.mood), ignore_index=-1)
+        (of_tags + 0.5 * of_moods).backward()
         # A step so long that the rounding of parameters hides nothing of the gradient.
         pt.Trainer(model, pt.optim.SGD(lr=64.0)).step(data.whole)
         for name, after in model.state_dict().items():
@@ -610,9 +611,9 @@ def test_what_positions_cannot_be():
     tag = pt.Task("tag", classes=3, per="tokens")
     with pytest.raises(ValueError, match='`per` should be one of the positions of `inputs`, `tokens`; got "words"'):
         pt.MultiTaskModel(INPUTS, tasks=[pt.Task("tag", classes=3, per="words")])
+    binary = {"loss": "binary_cross_entropy"}
+    steps = [pt.Task("click", per="tokens", **binary), pt.Task("buy", **binary)]
     with pytest.raises(ValueError, match="Funnel of `tokens` and `rows` at once: spread or pool one of them"):
-        binary = {"loss": "binary_cross_entropy"}
-        steps = [pt.Task("click", per="tokens", **binary), pt.Task("buy", **binary)]
         pt.MultiTaskModel(INPUTS, tasks=steps, sharing="esmm")
     with pytest.raises(ValueError, match="a module of your own takes features of rows, not of positions"):
         pt.MultiTaskModel(INPUTS, tasks=[tag], encoder=torch.nn.Identity())

@@ -1,8 +1,8 @@
 //! Axes: what the rows of values are, and how those of a finer one belong to those of a coarser.
 
 use super::Network;
+use crate::bail;
 use crate::error::Result;
-use crate::network::positions::Extents;
 
 /// Index of an axis.
 pub type AxisId = usize;
@@ -65,6 +65,59 @@ impl Link {
     /// Of positions to their rows.
     pub fn rows(fine: AxisId) -> Self {
         Self { fine, coarse: ROWS, by: By::Row }
+    }
+}
+
+/// Axes of the network with most of them.
+const MOST: usize = 8;
+
+/// How many rows the values of each axis have room for in a plan, in the order of the network's axes: first the rows of the
+/// batch, then the positions of each other axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Extents {
+    sizes: [usize; MOST],
+    axes: usize,
+}
+
+impl Extents {
+    /// With an axis of so many positions more.
+    ///
+    /// # Errors
+    /// More axes than there may be; more positions than can be numbered.
+    pub fn and(mut self, positions: usize) -> Result<Self> {
+        if self.axes == MOST {
+            bail!("a network may have {} axes of positions", MOST - 1);
+        }
+        if i32::try_from(positions).is_err() {
+            bail!("a batch may have {} positions of one axis; got {positions}: use a smaller `batch_size`", i32::MAX);
+        }
+        self.sizes[self.axes] = positions;
+        self.axes += 1;
+        Ok(self)
+    }
+
+    /// Of each axis.
+    pub fn each(&self) -> &[usize] {
+        &self.sizes[..self.axes]
+    }
+
+    /// Rows of the batch.
+    pub fn rows(&self) -> usize {
+        self.sizes[0]
+    }
+
+    /// Room for so many positions, and up to an eighth more, so that few plans serve all batches.
+    pub fn bucket(positions: usize) -> usize {
+        let step = (positions.checked_next_power_of_two().unwrap_or(usize::MAX) / 16).max(16);
+        positions.max(1).checked_next_multiple_of(step).unwrap_or(usize::MAX)
+    }
+}
+
+impl From<usize> for Extents {
+    fn from(rows: usize) -> Self {
+        let mut sizes = [0; MOST];
+        sizes[0] = rows;
+        Self { sizes, axes: 1 }
     }
 }
 

@@ -5,12 +5,13 @@ use std::ops::Range;
 
 use tch::Tensor;
 
+use super::axis::Extents;
 use super::differentiated::Differentiated;
 use super::fed::Fed;
 use super::gradient::{Contributions, Slabs, lanes};
 use super::node::{Kernel, Number};
 use super::pass::{Pass, Purpose, Step};
-use super::positions::{Extents, Positions};
+use super::positions::Positions;
 use super::prepare::Prepare;
 use super::representation::HeadProducts;
 use super::{AxisId, Input, InputId, InputKind, Network, ValueId};

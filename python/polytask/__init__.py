@@ -1,6 +1,8 @@
 """Multi-task learning over libtorch: shared and task-specific layers, trained by a static core."""
 
 import sys as _sys
+from importlib import import_module as _import_module
+from typing import Any as _Any
 
 from ._torch import core as _load
 
@@ -33,6 +35,14 @@ __version__ = _core.__version__
 for _class in (Bag, Callback, Checkpoint, Component, EarlyStopping, History, Inputs, MultiTaskModel, Relation, Results,
                Task, Trainer):  # fmt: skip
     _class.__module__ = __name__
+
+
+def __getattr__(name: str) -> _Any:
+    # Loaded on first use; `torch` itself goes by another name here.
+    if name == "torch":
+        return _import_module(f"{__name__}.torch")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "Bag",

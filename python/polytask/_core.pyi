@@ -397,6 +397,10 @@ class Weighting:
     def needs(self) -> str:
         """What it looks at: `"losses"`, `"gramian"` or `"jacobian"`."""
 
+    @property
+    def looks(self) -> bool:
+        """Whether it looks at anything at all, losses included."""
+
     def weigh(
         self,
         losses: _Array | None = None,
@@ -406,9 +410,9 @@ class Weighting:
         epoch: int | None = None,
         seed: int = 0,
         rounding: float | None = None,
-    ) -> tuple[_Doubles | None, _Doubles | None]:
-        """Decides and learns: weights `[tasks]` unless only the direction says it, and with a Jacobian the direction
-        `[parameters]`. A NaN among the losses is a task without a label. Each call is an epoch unless `epoch` is given.
+    ) -> tuple[_Doubles | None, _Doubles | None, _Doubles]:
+        """Decides and learns: weights `[tasks]` unless only the direction says it, with a Jacobian the direction
+        `[parameters]`, and factors `[tasks]` on the gradients of tasks' own parameters. A NaN among the losses is a task without a label. Each call is an epoch unless `epoch` is given.
         `rounding` says how far off cosines of a Gramian of less than double precision are.
         """
 

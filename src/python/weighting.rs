@@ -42,8 +42,14 @@ impl PyWeighting {
         Ok(needs.as_str().unwrap_or_default().to_owned())
     }
 
-    /// Decides and learns: weights `[tasks]` unless only the direction says it, and with a Jacobian the direction
-    /// `[parameters]`. A NaN among the losses is a task without a label. Each call is an epoch unless `epoch` is given.
+    /// Whether it looks at anything at all, losses included.
+    #[getter]
+    fn looks(&self, py: Python<'_>) -> PyResult<bool> {
+        self.with(py, |weighting| Ok(weighting.looks()))
+    }
+
+    /// Decides and learns: weights `[tasks]` unless only the direction says it, with a Jacobian the direction `[parameters]`,
+    /// and factors `[tasks]` on the gradients of tasks' own parameters. A NaN among the losses is a task without a label. Each call is an epoch unless `epoch` is given.
     /// `rounding` says how far off cosines of a Gramian of less than double precision are.
     #[pyo3(signature = (losses=None, gramian=None, jacobian=None, *, epoch=None, seed=0, rounding=None))]
     #[allow(clippy::too_many_arguments)]
@@ -56,7 +62,7 @@ impl PyWeighting {
         epoch: Option<u64>,
         seed: u64,
         rounding: Option<f64>,
-    ) -> PyResult<(Option<Floats<'py>>, Option<Floats<'py>>)> {
+    ) -> PyResult<(Option<Floats<'py>>, Option<Floats<'py>>, Floats<'py>)> {
         let matrix = |array: Option<&Bound<'py, PyAny>>, name: &str| {
             array.map(|array| floats(array, name).map(|(shape, values)| Matrix { shape, values })).transpose()
         };
@@ -70,7 +76,7 @@ impl PyWeighting {
         };
         let decision = self.with(py, |weighting| weighting.weigh(known))?;
         let give = |values: Option<Vec<f64>>| values.map(|values| PyArray1::from_vec(py, values));
-        Ok((give(decision.weights), give(decision.direction)))
+        Ok((give(decision.weights), give(decision.direction), PyArray1::from_vec(py, decision.own)))
     }
 
     /// Shows the losses before and after the step that was made with the last weights.

@@ -143,6 +143,8 @@ pub struct Answer {
     pub weights: Option<Vec<f64>>,
     /// `[parameters]`, where a Jacobian was given.
     pub direction: Option<Vec<f64>>,
+    /// The factor on the gradient of each task's own parameters, `[tasks]`: 1 for most, 0 for tasks without a label.
+    pub own: Vec<f64>,
 }
 
 /// A weighting with what it has learned over its calls.
@@ -190,6 +192,11 @@ impl Standalone {
         self.weighting.claims().needs
     }
 
+    /// Whether it looks at anything at all; if not, its weights are its constants.
+    pub fn looks(&self) -> bool {
+        self.weighting.claims().looks
+    }
+
     /// Decides, and learns from what it was shown. A call counts as a step.
     ///
     /// # Errors
@@ -201,7 +208,8 @@ impl Standalone {
         self.prepare(tasks)?;
         let width = shown.wide.as_ref().map(|jacobian| jacobian.shape[1]);
         if rows.is_empty() {
-            return Ok(Answer { weights: Some(vec![0.0; tasks]), direction: width.map(|width| vec![0.0; width]) });
+            let none = vec![0.0; tasks];
+            return Ok(Answer { weights: Some(none.clone()), direction: width.map(|w| vec![0.0; w]), own: none });
         }
         let before = shown.asked.is_some().then(|| self.weighting.state());
         self.combination.clear(rows.len());
@@ -214,12 +222,14 @@ impl Standalone {
         let gramian = shown.given.gramian.as_deref().unwrap_or_default();
         self.notice.look(self.weighting.as_ref(), &self.combination, |_| gramian);
         self.calls += 1;
-        let Combination { weights, direction, .. } = &self.combination;
+        let Combination { weights, direction, own: factors, .. } = &self.combination;
+        let factors = if self.needs() == Needs::Losses { weights } else { factors };
         let own = direction.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
         let said = !own.is_empty();
         Ok(Answer {
             direction: shown.wide.map(|jacobian| if said { own } else { jacobian.combine(weights) }),
             weights: (!said).then(|| spread(tasks, &rows, weights)),
+            own: spread(tasks, &rows, factors),
         })
     }
 

@@ -308,7 +308,7 @@ def main(count: int, seed: int = 0) -> int:
                     cores[key] = core(made)
                 held = cores[key]
                 held.reset()
-                weights, _ = held.weigh(losses=losses, gramian=seen.gramian, rounding=rounding(seen), seed=number)
+                weights, _, _ = held.weigh(losses=losses, gramian=seen.gramian, rounding=rounding(seen), seed=number)
                 direction = weights @ seen.rows
             problems = judge(method, seen, None if way == "trained" else weights, direction, found)
             if problems:

@@ -16,7 +16,7 @@ FLOORS = [
     ("values", "metrics", "plots"),
     ("components", "results"),
     ("encoder", "head", "loss", "optim", "regularizer", "schedule", "sharing", "weighting"),
-    ("data",),
+    ("data", "torch"),
     ("model",),
     ("training",),
     ("polytask", "datasets"),

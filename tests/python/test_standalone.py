@@ -116,7 +116,7 @@ def test_weights_say_the_same_as_directions(info):
     needs = info["traits"]["needs"]
     given = {"losses": np.array([2.0, 3.0]), "gramian": J @ J.T, "jacobian": J}[needs]
     losses = {} if needs == "losses" else {"losses": np.array([2.0, 3.0])}
-    said, direction = _core.Weighting(made(info).describe()).weigh(losses=np.array([2.0, 3.0]), jacobian=J)
+    said, direction, _ = _core.Weighting(made(info).describe()).weigh(losses=np.array([2.0, 3.0]), jacobian=J)
     if said is None:
         with pytest.raises(ValueError, match="is no weighted sum of the gradients: use `aggregate`"):
             made(info).weights(given, **losses)

@@ -52,9 +52,9 @@ class Weighting(Component):
             given = {"losses": _numbers(x, "losses", missing=True)}
         else:
             given = {needs: _numbers(x, needs)}
-            rounding = _rounding(x, given[needs])
+            rounding = cosine_rounding(getattr(x, "dtype", None), given[needs])
             given |= {} if losses is None else {"losses": _numbers(losses, "losses", missing=True)}
-        weights, _ = self._weigh(given, epoch, seed, rounding)
+        weights, _, _ = self._weigh(given, epoch, seed, rounding)
         if weights is None:
             raise ValueError(f"{type(self).__name__}'s direction is no weighted sum of the gradients: use `aggregate`")
         return _like(weights, x)
@@ -73,7 +73,7 @@ class Weighting(Component):
         """
         given = {"jacobian": _numbers(jacobian, "jacobian")}
         given |= {} if losses is None else {"losses": _numbers(losses, "losses", missing=True)}
-        _, direction = self._weigh(given, epoch, seed)
+        _, direction, _ = self._weigh(given, epoch, seed)
         assert direction is not None, "a Jacobian gives a direction"
         return _like(direction, jacobian)
 
@@ -91,7 +91,8 @@ class Weighting(Component):
 
     def _weigh(
         self, given: dict[str, np.ndarray], epoch: int | None, seed: int, rounding: float | None = None
-    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+    ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
+        """What the core decides of what it is given by name: weights, direction, factors on tasks' own gradients."""
         held = self._made()
         decided = held.weigh(**given, epoch=epoch, seed=seed, rounding=rounding)
         if warning := held.warning():
@@ -99,6 +100,7 @@ class Weighting(Component):
         return decided
 
     def _made(self) -> _core.Weighting:
+        """The core's weighting, with what it has learned from its calls."""
         if not hasattr(self, "_held"):
             object.__setattr__(self, "_held", _core.Weighting(self.describe()))
         return self._held
@@ -119,9 +121,8 @@ def _numbers(value: Any, name: str, missing: bool = False) -> np.ndarray:
     return np.where(mask, np.nan, array)
 
 
-def _rounding(given: Any, gramian: np.ndarray) -> float | None:
-    """How far off cosines may be that come from products in floats of this type, if it is told."""
-    dtype = getattr(given, "dtype", None)
+def cosine_rounding(dtype: Any, gramian: np.ndarray) -> float | None:
+    """How far off cosines may be that come from products in floats of this type, if it is one."""
     info: Any
     if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
         info = torch.finfo(dtype)

@@ -1,0 +1,8 @@
+"""Weightings in a PyTorch loop of the caller's own: `polytask.torch.backward` in the place of `loss.backward()`."""
+
+from .backward import Balancer, backward
+
+for _each in (Balancer, backward):
+    _each.__module__ = __name__
+
+__all__ = ["Balancer", "backward"]

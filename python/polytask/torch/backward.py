@@ -1,0 +1,408 @@
+"""A weighting in a training loop of the caller's own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..arguments.messages import listed
+from ..arguments.numbers import whole
+from ..components.registry import component
+from ..components.standalone import Weighting, cosine_rounding
+from . import gradients
+from .graph import Parts, Root, parts, roots
+from .rows import Rows
+
+Losses = Mapping[str, "torch.Tensor | None"] | Sequence["torch.Tensor | None"] | torch.Tensor
+
+#: The tasks' own gradients with their parameters, by the parameter's `id` and the task.
+Own = dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]]
+
+#: Calls of `backward`, so that weightings that draw at random draw anew in each.
+_CALLS = itertools.count()
+
+
+def backward(
+    losses: Losses,
+    *,
+    weighting: Weighting | str,
+    shared: Iterable[torch.Tensor] | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+    epoch: int | None = None,
+    retain_graph: bool = False,
+) -> None:
+    """Adds to `.grad` what a weighting makes of several losses' gradients, in the place of `loss.backward()`.
+
+    A weighting that learns from step to step keeps what it has learned: make it once, before the loop. See `Balancer`,
+    which has the same arguments and remembers more.
+
+    Arguments:
+        losses: the tasks' losses: a dict or a list of tensors with one number each, or one tensor `[tasks]`, such as
+            one of a loss a row. None, or NaN, is a task without a label in this batch. Entries of one tensor have all
+            their parameters in common, unless it is a `torch.stack` of losses.
+        weighting: a weighting, or its name. One of losses weighs all gradients, one of gradients those of shared
+            parameters; a task's own parameters keep their own gradient. With `at="representation"` it looks where the
+            gradients of single tasks enter what several reach, which takes one backward through that.
+        shared: the shared parameters; by default those that several losses reach. Frozen ones do not count.
+        scaler: the `torch.amp.GradScaler` that will make the step. Losses are given unscaled; the weighting sees them
+            and their gradients unscaled, and `.grad` gets scaled ones.
+        epoch: how many epochs are complete; each call counts as one if this is not said.
+        retain_graph: whether the graph may be gone through again.
+
+    Raises:
+        ValueError, TypeError: what is wrong, what was expected and what came; no `.grad` has changed then.
+    """
+    one = Balancer(weighting, shared=shared, scaler=scaler)
+    one._seed = next(_CALLS)
+    one.backward(losses, epoch=epoch, retain_graph=retain_graph)
+
+
+class Balancer:
+    """A weighting in a training loop of the caller's own, with what it has learned and seen.
+
+    Attributes:
+        weighting: the weighting.
+        weights: the weights of the last step that was decided, by the tasks' names or as a list; None before, and where
+            a direction is no weighted sum.
+        cosines: of the tasks' gradients in that step, `[tasks, tasks]` of NumPy; NaN without a label. None for a
+            weighting of losses.
+    """
+
+    def __init__(
+        self,
+        weighting: Weighting | str = "equal",
+        *,
+        shared: Iterable[torch.Tensor] | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+        accumulate: int = 1,
+        seed: int = 0,
+    ) -> None:
+        """
+        Arguments:
+            weighting, shared, scaler: as for `backward`.
+            accumulate: calls whose gradients are added up before the weighting sees them, as one step's; `.grad`
+                changes in the last of them.
+            seed: for weightings that draw random numbers.
+        """
+        made = component("weighting", weighting, "weighting")
+        assert isinstance(made, Weighting), "weightings are of this class"
+        if getattr(made, "per", "all") != "all":
+            raise ValueError(f'{made!r}: `per` should be "all" here; weights that differ between layers need a Trainer')
+        self.weighting = made
+        self.weights: dict[str, float] | list[float] | None = None
+        self.cosines: np.ndarray | None = None
+        self._shared = None if shared is None else _leaves(shared)
+        self._scaler = scaler
+        self._accumulate = whole(accumulate, "`accumulate`")
+        self._seed = whole(seed, "`seed`", 0)
+        self._names: list[str] | None = None
+        self._kept: _Kept | None = None
+
+    def backward(self, losses: Losses, *, epoch: int | None = None, retain_graph: bool = False) -> None:
+        """As `polytask.torch.backward`; the number and names of losses stay the same from call to call."""
+        given = _Given.read(losses)
+        if self._names is not None and given.names != self._names:
+            got = listed(given.names or [])
+            raise ValueError(f"`losses` should be those of {listed(self._names)}, as before; got {got}")
+        ones = torch.ones((), device=given.together.device)
+        scale = 1.0 if self._scaler is None else float(self._scaler.scale(ones))
+        if self.weighting._made().needs == "losses":
+            self._by_losses(given, scale, epoch, retain_graph)
+        else:
+            self._by_gradients(given, scale, epoch, retain_graph)
+        self._names = given.names
+
+    def look_back(self, before: Any, after: Any) -> None:
+        """As `Weighting.look_back`: a batch's losses before and after the step, for weightings that learn from them."""
+        self.weighting.look_back(before, after)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the weighting has learned, for `torch.save`, without the gradients of a step that is not complete."""
+        value, arrays = self.weighting._made().state()
+        return {"weighting": self.weighting.describe(), "state": value, "arrays": arrays}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from what `state_dict` gave.
+
+        Raises:
+            ValueError: it is of another weighting.
+        """
+        if state.get("weighting") != self.weighting.describe():
+            raise ValueError(f"`state` should be of {self.weighting!r}; got one of {state.get('weighting')}")
+        self.weighting._made().restore(state["state"], dict(state["arrays"]))
+
+    def _by_losses(self, given: _Given, scale: float, epoch: int | None, keep: bool) -> None:
+        weights, _, _ = self.weighting._weigh({"losses": given.values}, epoch, self._seed)
+        assert weights is not None, "a weighting of losses has weights"
+        given.backward(weights * scale, keep)
+        self._remember(given.names, weights)
+
+    def _by_gradients(self, given: _Given, scale: float, epoch: int | None, keep: bool) -> None:
+        at = given.roots()
+        found = parts([root.edge for root in at])
+        shared = found.shared if self._shared is None else [leaf for leaf in self._shared if leaf.requires_grad]
+        own = _others(found, shared)
+        seeds = given.seeds(at, torch.full((len(at),), scale))
+        sought = gradients.Sought(at, seeds, given.present, found, shared, own, keep)
+        if getattr(self.weighting, "at", "shared") == "representation":
+            self._at_representation(given, sought, scale, epoch)
+            return
+        rows = Rows(shared, len(given.values))
+        owned = gradients.at_parameters(sought, rows)
+        kept = _Kept(given.values, rows, _by_leaf(sought, owned))
+        if self._kept is not None:
+            kept = self._kept.joined(kept)
+        if kept.calls < self._accumulate:
+            self._kept = kept
+            return
+        self._kept = None
+        weights, direction, factors = self._decide(kept.losses, rows, scale, epoch)
+        if direction is not None:
+            pieces = rows.directed(torch.from_numpy(direction * scale))
+        else:
+            pieces = rows.combined(torch.from_numpy(weights))
+        for leaf, piece in zip(rows.tensors, pieces, strict=True):
+            if leaf.grad is None:
+                leaf.grad = piece
+            else:
+                leaf.grad.add_(piece)
+        _add(kept.weighed(factors))
+        self._remember(given.names, weights if direction is None else None)
+
+    def _at_representation(self, given: _Given, sought: gradients.Sought, scale: float, epoch: int | None) -> None:
+        if self._accumulate > 1:
+            raise ValueError('`accumulate`: with at="representation" each call is a step; the graph before it is gone')
+        if sought.parts.nested:
+            raise ValueError('at="representation": the tasks part at several places, one of which lies behind another')
+        several = {id(leaf) for leaf in sought.parts.shared}
+        if self._shared is not None and several - {id(leaf) for leaf in sought.shared}:
+            raise ValueError('`shared`: with at="representation" it is all parameters that several losses reach')
+        entered = gradients.at_entries(sought)
+        rows = Rows(entered.arrived[0], len(given.values))
+        for task, arrived in zip(sought.tasks, entered.arrived, strict=True):
+            rows.put(task, arrived)
+        weights, direction, factors = self._decide(given.values, rows, scale, epoch)
+        if direction is not None:
+            pieces = rows.directed(torch.from_numpy(direction * scale))
+        else:
+            pieces = rows.combined(torch.from_numpy(weights))
+        torch.autograd.backward(entered.edges, pieces, retain_graph=sought.keep, inputs=list(sought.shared))
+        _add(_Kept(given.values, rows, _by_leaf(sought, entered.own)).weighed(factors))
+        self._remember(given.names, weights if direction is None else None)
+
+    def _decide(
+        self, losses: np.ndarray, rows: Rows, scale: float, epoch: int | None
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Weights, the direction if the weights do not say it, and factors on the tasks' own gradients."""
+        gramian = rows.gramian() / scale**2
+        labelled = ~np.isnan(losses)
+        lengths = np.sqrt(np.diagonal(gramian))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cosines = gramian / np.outer(lengths, lengths)
+        if self._scaler is not None and not np.isfinite(gramian[np.ix_(labelled, labelled)]).all():
+            # The scaler sees what is not finite, and leaves the step out.
+            return np.where(labelled, 1.0, 0.0), None, np.where(labelled, 1.0, 0.0)
+        given: dict[str, np.ndarray] = {"losses": losses}
+        rounding = None
+        if self.weighting._made().needs == "gramian":
+            given["gramian"] = gramian
+            rounding = cosine_rounding(rows.dtype, gramian)
+        else:
+            given["jacobian"] = rows.matrix() / scale
+        weights, direction, factors = self.weighting._weigh(given, epoch, self._seed, rounding)
+        self.cosines = np.where(np.outer(labelled, labelled), cosines, np.nan)
+        if weights is not None:
+            return weights, None, factors
+        return np.full(len(losses), np.nan), direction, factors
+
+    def _remember(self, names: list[str] | None, weights: np.ndarray | None) -> None:
+        if weights is None:
+            self.weights = None
+        else:
+            each = weights.tolist()
+            self.weights = each if names is None else dict(zip(names, each, strict=True))
+
+
+class _Given:
+    """Losses as they were given.
+
+    Attributes:
+        names: the tasks' names, if they have some.
+        values: `[tasks]`, NaN without a label.
+        present: the tasks that have one.
+        together: the losses that were given, as one tensor; those of tasks that are present, if they came one by one.
+    """
+
+    def __init__(
+        self,
+        names: list[str] | None,
+        values: list[float],
+        losses: Sequence[Any] | torch.Tensor,
+        together: torch.Tensor,
+    ) -> None:
+        self.names = names
+        self.together = together
+        self.values = np.array(values)
+        self.present = [task for task, value in enumerate(values) if value == value]
+        self._losses = losses
+        if not self.present:
+            raise ValueError("`losses` should have at least one task with a label; got none")
+
+    @classmethod
+    def read(cls, losses: Losses) -> _Given:
+        if isinstance(losses, torch.Tensor):
+            if losses.dim() > 1:
+                raise ValueError(f"`losses` should be a tensor [tasks]; got one of shape {list(losses.shape)}")
+            if not losses.requires_grad:
+                raise ValueError("`losses` has no graph: it was computed without gradients")
+            flat = losses.reshape(-1) if losses.dim() == 0 else losses
+            return cls(None, flat.detach().tolist(), flat, flat)
+        names = None
+        if isinstance(losses, Mapping):
+            names = [str(name) for name in losses]
+            losses = list(losses.values())
+        elif not isinstance(losses, Sequence) or isinstance(losses, str):
+            kind = type(losses).__name__
+            raise TypeError(f"`losses` should be a dict or a list of tensors, or one tensor; got {kind}")
+        if not losses:
+            raise ValueError("`losses` should have at least one task; got none")
+        for task, loss in enumerate(losses):
+            if loss is not None and not isinstance(loss, torch.Tensor):
+                raise TypeError(f"the loss of {_called(names, task)} should be a tensor; got {type(loss).__name__}")
+            if loss is not None and loss.numel() != 1:
+                shape = list(loss.shape)
+                raise ValueError(f"the loss of {_called(names, task)} should be one number; got shape {shape}")
+        there = [loss for loss in losses if loss is not None]
+        if not there:
+            raise ValueError("`losses` should have at least one task with a label; got none")
+        # At once, since each look at a device waits for it.
+        together = _together(there)
+        numbers = iter(together.detach().tolist())
+        values = [float("nan") if loss is None else next(numbers) for loss in losses]
+        given = cls(names, values, losses, together)
+        labelled = [(task, loss) for task, loss in enumerate(losses) if loss is not None and task in given.present]
+        for task, loss in labelled:
+            if not loss.requires_grad:
+                raise ValueError(f"the loss of {_called(names, task)} has no graph: it was computed without gradients; "
+                                 "None stands for a task without a label")  # fmt: skip
+        if len(labelled) < len(there):
+            given.together = _together([loss for _, loss in labelled])
+        return given
+
+    def roots(self) -> list[Root]:
+        """Where the graphs of the losses that are there begin."""
+        if not isinstance(self._losses, torch.Tensor):
+            found = roots([self._losses[task] for task in self.present])
+        else:
+            found = roots(self._losses)
+            if len(self.present) < len(found) and found[0] is not None and found[0].entry is not None:
+                raise ValueError("`losses`: entries of one tensor cannot be left out; give a list, or a stack of it")
+            found = [found[task] for task in self.present]
+        there = [root for root in found if root is not None]
+        if len(there) < len(found):
+            raise ValueError("`losses`: an entry has no graph: it was computed without gradients")
+        return there
+
+    def seeds(self, at: Sequence[Root], factors: torch.Tensor) -> list[torch.Tensor]:
+        """The gradients of these losses where their graphs begin, times a factor each."""
+        factors = factors.to(self.together.device, self.together.dtype)
+        if at[0].entry is not None:
+            return list(torch.diag(factors))
+        if isinstance(self._losses, torch.Tensor):
+            return list(factors)
+        each = zip(self.present, factors, strict=True)
+        return [factor.to(self._losses[task]).reshape(self._losses[task].shape) for task, factor in each]
+
+    def backward(self, weights: np.ndarray, keep: bool) -> None:
+        """The gradient of the weighted losses, by autograd alone."""
+        along = torch.from_numpy(weights[self.present]).to(self.together.device, self.together.dtype)
+        if len(along) == len(self.together):
+            torch.autograd.backward([self.together], [along], retain_graph=keep)
+        else:
+            at = self.roots()
+            torch.autograd.backward([root.edge for root in at], self.seeds(at, along), retain_graph=keep)
+
+
+def _together(losses: Sequence[torch.Tensor]) -> torch.Tensor:
+    first = losses[0].device
+    return torch.stack([loss.reshape(()).to(first) if loss.dim() or loss.device != first else loss for loss in losses])
+
+
+class _Kept:
+    """Losses `[tasks]`, rows and the tasks' own gradients of the calls so far that make a step."""
+
+    def __init__(self, losses: np.ndarray, rows: Rows, own: Own, calls: int = 1) -> None:
+        self.losses = losses
+        self.rows = rows
+        self.own = own
+        self.calls = calls
+
+    def joined(self, other: _Kept) -> _Kept:
+        """These and those of another call, in the other's memory."""
+        if [id(leaf) for leaf in self.rows.tensors] != [id(leaf) for leaf in other.rows.tensors]:
+            raise ValueError("`accumulate`: calls of one step should share the same parameters; name them by `shared`")
+        other.rows.add(self.rows)
+        own = dict(self.own)
+        for key, (leaf, gradient) in other.own.items():
+            own[key] = (leaf, own[key][1] + gradient if key in own else gradient)
+        only = np.where(np.isnan(self.losses), other.losses, self.losses)
+        losses = np.where(np.isnan(other.losses) | np.isnan(self.losses), only, self.losses + other.losses)
+        return _Kept(losses, other.rows, own, self.calls + 1)
+
+    def weighed(self, factors: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The tasks' own gradients by their factors."""
+        return [(leaf, x if factors[task] == 1.0 else x * factors[task]) for (_, task), (leaf, x) in self.own.items()]
+
+
+def _called(names: list[str] | None, task: int) -> str:
+    return f"task {task}" if names is None else f"`{names[task]}`"
+
+
+def _leaves(shared: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    if isinstance(shared, torch.Tensor):
+        raise TypeError("`shared` should be parameters, such as `backbone.parameters()`; got one tensor")
+    leaves = list(shared)
+    for leaf in leaves:
+        if not isinstance(leaf, torch.Tensor):
+            kind = type(leaf).__name__
+            raise TypeError(f"`shared` should be parameters, such as `backbone.parameters()`; got {kind}")
+        if not leaf.is_leaf:
+            raise ValueError("`shared` should be parameters; got a tensor that was computed from others")
+    if not leaves:
+        raise ValueError("`shared` should be at least one parameter; got none: `parameters()` can be read once")
+    # One place under two names is one parameter.
+    return list({id(leaf): leaf for leaf in leaves}.values())
+
+
+def _others(found: Parts, shared: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """What each task reaches beside the shared parameters."""
+    named = {id(leaf) for leaf in shared}
+    common = [leaf for leaf in found.shared if id(leaf) not in named]
+    return [[*(leaf for leaf in own if id(leaf) not in named), *common] for own in found.own]
+
+
+def _by_leaf(sought: gradients.Sought, owned: Sequence[gradients.Gradients]) -> Own:
+    """The tasks' own gradients, by parameter and task."""
+    found = {}
+    for task, own, of_task in zip(sought.tasks, sought.own, owned, strict=True):
+        for leaf, gradient in zip(own, of_task, strict=True):
+            if gradient is not None:
+                found[id(leaf), task] = (leaf, gradient)
+    return found
+
+
+@torch.no_grad()
+def _add(found: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Adds gradients to those that the parameters have."""
+    for leaf, gradient in found:
+        if leaf.grad is not None:
+            leaf.grad.add_(gradient)
+        elif gradient.is_sparse:
+            leaf.grad = gradient.clone()
+        else:
+            # A copy: what autograd gives may be somebody's memory, the same for several, or stretched.
+            leaf.grad = torch.empty_like(leaf).copy_(gradient)

@@ -1,0 +1,479 @@
+"""`polytask.torch.backward` in a loop of the caller's own, against plain autograd and TorchJD."""
+
+import copy
+import subprocess
+import sys
+
+import numpy as np
+import polytask as pt
+import pytest
+import torch
+from polytask.components.registry import component
+from polytask.torch import gradients
+from test_standalone import ALONE, made, walk
+from torch import nn
+from torch._functorch import config as functorch_config
+from torch.nn.functional import cross_entropy, mse_loss
+from torch.utils.checkpoint import checkpoint
+
+TASKS = ("a", "b", "c")
+
+
+@pytest.fixture(autouse=True)
+def own_draws():
+    """Modules draw their parameters; the generator is as before afterwards."""
+    with torch.random.fork_rng([]):
+        yield
+
+
+class Network(nn.Module):
+    """A trunk and three heads of different losses."""
+
+    def __init__(self, trunk=None, width=8, dtype=torch.float64):
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, width)) if trunk is None else trunk
+        self.heads = nn.ModuleList(nn.Linear(width, out) for out in (1, 3, 2))
+        self.to(dtype)
+
+    def forward(self, x):
+        features = self.trunk(x)
+        features = features[0] if isinstance(features, tuple) else features
+        return [head(features.flatten(1)) for head in self.heads]
+
+
+def batch(shape=(12, 5), dtype=torch.float64):
+    rng = np.random.default_rng(1)
+    x = torch.from_numpy(rng.normal(size=shape)).to(dtype)
+    rows = shape[0]
+    number, classes = rng.normal(size=(rows, 1)), rng.integers(0, 3, rows)
+    return x, (torch.from_numpy(number).to(dtype), torch.from_numpy(classes), torch.from_numpy(classes % 2))
+
+
+def losses_of(network, x, y):
+    number, several, two = network(x)
+    return [mse_loss(number.to(y[0].dtype), y[0]), cross_entropy(several, y[1]), 2 * cross_entropy(two, y[2])]
+
+
+def rows_of(losses, parameters):
+    """Each loss's gradient as a row, by autograd alone."""
+    rows = []
+    for loss in losses:
+        found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        found = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+        rows.append(torch.cat([gradient.reshape(-1) for gradient in found]))
+    return torch.stack(rows)
+
+
+def flat(parameters):
+    return torch.cat([p.grad.reshape(-1) for p in parameters])
+
+
+def close(got, want, tolerance=1e-9):
+    got, want = torch.as_tensor(got).double(), torch.as_tensor(want).double()
+    assert torch.isfinite(want).all()
+    assert torch.linalg.norm(got - want) <= tolerance * max(torch.linalg.norm(want), 1e-3), (got, want)
+
+
+def check(weighting, network, losses, tolerance=1e-9, **more):
+    """`.grad` against what the weighting makes of rows that autograd gave one by one."""
+    shared, heads = list(network.trunk.parameters()), [list(head.parameters()) for head in network.heads]
+    jacobian = rows_of(losses, shared)
+    values = torch.stack([loss.detach() for loss in losses])
+    own = [rows_of([loss], head)[0] for loss, head in zip(losses, heads, strict=True)]
+    needs = weighting._made().needs
+    given = {"losses": values} if needs == "losses" else {"jacobian": jacobian, "losses": values}
+    given = {name: x.double().numpy() for name, x in given.items()}
+    weights, direction, factors = made_again(weighting)._weigh(given, None, 0)
+    direction = weights @ jacobian.double().numpy() if direction is None else direction
+    network.zero_grad()
+    pt.torch.Balancer(weighting, **more).backward(losses)
+    close(flat(shared), direction, tolerance)
+    for head, row, factor in zip(heads, own, factors, strict=True):
+        close(flat(head), factor * row, tolerance)
+
+
+def made_again(weighting):
+    return type(weighting)(**{name: value for name, value in vars(weighting).items() if name != "_held"})
+
+
+@walk(ALONE)
+@pytest.mark.parametrize("named", [False, True])
+def test_every_weighting_gives_what_it_makes_of_plain_gradients(info, named):
+    if info["name"] == "graddrop" and not named:
+        pytest.skip("what it draws for each parameter depends on their order, which is as they are named or found")
+    network = Network()
+    x, y = batch()
+    # Some keep gradients in single precision.
+    tolerance = 1e-9 if info["traits"]["needs"] != "jacobian" else 1e-6
+    shared = network.trunk.parameters() if named else None
+    check(made(info), network, losses_of(network, x, y), tolerance, shared=shared)
+
+
+# TorchJD's name, our weighting, and whether it says the same length too.
+RIVALS = {
+    "UPGrad": (pt.weighting.UPGrad(), True),
+    "DualProj": (pt.weighting.DualProj(), True),
+    "PCGrad": (pt.weighting.PCGrad(), True),
+    "Sum": (pt.weighting.Equal(), True),
+    "IMTLG": (pt.weighting.IMTLG(), False),
+    "AlignedMTL": (pt.weighting.AlignedMTL(), False),
+    "ConFIG": (pt.weighting.ConFIG(), False),
+}
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_torchjd_gives_the_same(name):
+    torchjd = pytest.importorskip("torchjd")
+    weighting, as_long = RIVALS[name]
+    arguments = {}
+    if name in ("UPGrad", "DualProj"):
+        # What it adds to Gramians, so that it can solve them, is no part of the method.
+        arguments["projector"] = torchjd.linalg.QuadprogProjector(reg_eps=1e-12)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        network = Network()
+        x, y = batch()
+        # PCGrad's order of tasks is random, and of two there is one.
+        losses = losses_of(network, x, y)[: 2 if name == "PCGrad" else 3]
+        shared = list(network.trunk.parameters())
+        torchjd.autojac.backward(losses, inputs=shared, retain_graph=True)
+        torchjd.autojac.jac_to_grad(shared, getattr(torchjd.aggregation, name)(**arguments))
+        want = flat(shared)
+        network.zero_grad()
+        pt.torch.backward(losses, weighting=weighting, shared=shared)
+        got = flat(shared)
+        close(got if as_long else got * torch.linalg.norm(want) / torch.linalg.norm(got), want, 1e-5)
+
+
+def trunks():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = nn.MultiheadAttention(6, 2, batch_first=True)
+
+        def forward(self, x):
+            return self.inside(x, x, x, need_weights=False)[0].mean(1)
+
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = nn.LSTM(6, 8, batch_first=True)
+
+        def forward(self, x):
+            return self.inside(x)[0][:, -1]
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx, gradient):
+            (x,) = ctx.saved_tensors
+            return 2 * x * gradient
+
+    class Custom(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = nn.Linear(5, 8)
+
+        def forward(self, x):
+            return Doubled.apply(self.inside(x))
+
+    class Checkpointed(nn.Sequential):
+        def forward(self, x):
+            return checkpoint(super().forward, x, use_reentrant=False)
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = nn.Linear(5, 5)
+
+        def forward(self, x):
+            return self.inside(torch.tanh(self.inside(x)))
+
+    images = lambda: nn.Sequential(  # noqa: E731
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    plain = lambda: nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 8))  # noqa: E731
+    return {
+        "mlp": (plain, (12, 5), 8),
+        "convolution": (images, (6, 3, 7, 7), 8),
+        "channels last": (lambda: images().to(memory_format=torch.channels_last), (6, 3, 7, 7), 8),
+        "lstm": (Recurrent, (6, 4, 6), 8),
+        "attention": (Attention, (6, 4, 6), 6),
+        "custom function": (Custom, (12, 5), 8),
+        "checkpoint": (lambda: Checkpointed(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 8)), (12, 5), 8),
+        "tied": (Tied, (12, 5), 5),
+        "compiled mlp": (lambda: torch.compile(plain(), backend="aot_eager"), (12, 5), 8),
+        "compiled convolution": (lambda: torch.compile(images(), backend="aot_eager"), (6, 3, 7, 7), 8),
+    }
+
+
+@pytest.mark.parametrize("few", [0, gradients.FEW])
+@pytest.mark.parametrize("name", trunks())
+def test_trunks_of_every_kind(name, few, monkeypatch):
+    monkeypatch.setattr(gradients, "FEW", few)
+    make, shape, width = trunks()[name]
+    network = Network(make(), width, torch.float32)
+    x, y = batch(shape, torch.float32)
+    x = x.to(memory_format=torch.channels_last) if name == "channels last" else x
+    # The second call knows what the first found out of such a graph.
+    with functorch_config.patch(donated_buffer=False):
+        for _ in range(2):
+            check(pt.weighting.UPGrad(), network, losses_of(network, x, y), 1e-4)
+    if name == "channels last":
+        assert network.trunk[0].weight.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_gradients_go_at_once_where_autograd_can():
+    network = Network()
+    x, y = batch()
+    gradients._PROVEN.clear()
+    pt.torch.backward(losses_of(network, x, y), weighting="upgrad")
+    assert len(gradients._PROVEN) == 1
+    compiled = Network(torch.compile(copy.deepcopy(network.trunk), backend="aot_eager"))
+    gradients._REFUSED.clear()
+    with functorch_config.patch(donated_buffer=False):
+        pt.torch.backward(losses_of(compiled, x, y), weighting="upgrad")
+    assert len(gradients._PROVEN) + len(gradients._REFUSED) == 2
+
+
+def test_a_compiled_part_that_gives_its_buffers_away_says_what_helps():
+    network = Network(torch.compile(trunks()["convolution"][0](), backend="aot_eager"), dtype=torch.float32)
+    x, y = batch((6, 3, 7, 7), torch.float32)
+    with pytest.raises(RuntimeError, match=r"set `torch\._functorch\.config\.donated_buffer = False` before"):
+        pt.torch.backward(losses_of(network, x, y), weighting="upgrad")
+    # One backward through it is all that these take.
+    for weighting in (pt.weighting.UPGrad(at="representation"), "dwa"):
+        network.zero_grad()
+        pt.torch.backward(losses_of(network, x, y), weighting=weighting)
+        assert all(torch.isfinite(p.grad).all() and p.grad.any() for p in network.trunk.parameters())
+
+
+def test_a_named_part_is_shared_and_the_rest_keeps_its_own():
+    network = Network()
+    x, y = batch()
+    losses = losses_of(network, x, y)
+    first, second = list(network.trunk[0].parameters()), list(network.trunk[2].parameters())
+    jacobian = rows_of(losses, first)
+    rest = rows_of([sum(losses)], second)[0]
+    pt.torch.backward(dict(zip(TASKS, losses, strict=True)), shared=iter(first), weighting=pt.weighting.UPGrad())
+    close(flat(first), pt.weighting.UPGrad().aggregate(jacobian))
+    close(flat(second), rest)
+
+
+def test_frozen_parameters_and_parameters_that_nobody_uses():
+    network = Network()
+    network.trunk[0].requires_grad_(False)
+    unused = nn.Linear(2, 2).double()
+    x, y = batch()
+    losses = losses_of(network, x, y)
+    shared = list(network.trunk[2].parameters())
+    want = pt.weighting.UPGrad().aggregate(rows_of(losses, shared))
+    named = [*network.trunk.parameters(), *unused.parameters()]
+    pt.torch.backward(losses, weighting="upgrad", shared=named)
+    close(flat(shared), want)
+    assert network.trunk[0].weight.grad is None
+    assert float(unused.weight.grad.abs().sum()) == 0
+
+
+def test_tasks_without_a_label_have_no_part():
+    network = Network()
+    x, y = batch()
+    shared = list(network.trunk.parameters())
+    losses = losses_of(network, x, y)
+    want = pt.weighting.UPGrad().aggregate(rows_of(losses[:2], shared))
+    nothing = cross_entropy(network(x)[2], torch.full((12,), -100))
+    assert torch.isnan(nothing)
+    for absent in (None, nothing, torch.tensor(float("nan"))):
+        network.zero_grad()
+        some = {"a": losses[0], "b": losses[1], "c": absent}
+        pt.torch.backward(some, weighting="upgrad", shared=shared, retain_graph=True)
+        close(flat(shared), want)
+        assert network.heads[2].weight.grad is None
+        network.zero_grad()
+        pt.torch.backward([losses[0], losses[1], absent], weighting="dwa", retain_graph=True)
+        close(flat(shared), rows_of([losses[0] + losses[1]], shared)[0])
+    stacked = torch.stack([*losses[:2], nothing])
+    network.zero_grad()
+    pt.torch.backward(stacked, weighting="upgrad", shared=shared)
+    close(flat(shared), want)
+
+
+def test_one_tensor_of_losses_has_a_task_each_entry():
+    network = Network()
+    x, y = batch()
+    shared = list(network.trunk.parameters())
+    everything = [*shared, *network.heads[1].parameters()]
+    # A loss a row: all parameters are common.
+    rows = cross_entropy(network(x)[1], y[1], reduction="none")
+    want = pt.weighting.UPGrad().aggregate(rows_of(list(rows), everything))
+    for _ in range(2):
+        network.zero_grad()
+        pt.torch.backward(rows, weighting="upgrad", retain_graph=True)
+        close(flat(everything), want)
+    network.zero_grad()
+    losses = losses_of(network, x, y)
+    pt.torch.backward(torch.stack(losses), weighting="upgrad", retain_graph=True)
+    close(flat(shared), pt.weighting.UPGrad().aggregate(rows_of(losses, shared)))
+    close(flat(network.heads[0].parameters()), rows_of(losses[:1], list(network.heads[0].parameters()))[0])
+    with pytest.raises(ValueError, match="entries of one tensor cannot be left out"):
+        pt.torch.backward(rows * torch.tensor([float("nan"), *[1.0] * 11]), weighting="upgrad")
+
+
+@pytest.mark.parametrize("name", ["upgrad", "mgda", "pcgrad", "nash_mtl"])
+def test_the_representation_is_where_the_tasks_part(name):
+    network = Network()
+    x, y = batch()
+    shared = list(network.trunk.parameters())
+    features = network.trunk(x)
+    features.retain_grad()
+    outputs = [head(features) for head in network.heads]
+    losses = [mse_loss(outputs[0], y[0]), cross_entropy(outputs[1], y[1]), 2 * cross_entropy(outputs[2], y[2])]
+    at = torch.stack([torch.autograd.grad(loss, features, retain_graph=True)[0] for loss in losses])
+    method = type(component("weighting", name, "name"))
+    weights = method().weights((at.flatten(1) @ at.flatten(1).T), losses=torch.stack(losses).detach())
+    want = torch.autograd.grad(features, shared, torch.einsum("t,trw->rw", weights, at), retain_graph=True)
+    network.zero_grad()
+    pt.torch.Balancer(method(at="representation")).backward(losses)
+    close(flat(shared), torch.cat([x.reshape(-1) for x in want]), 1e-6)
+    for head, loss in zip(network.heads, losses_of(network, x, y), strict=True):
+        close(flat(head.parameters()), rows_of([loss], list(head.parameters()))[0])
+
+
+@pytest.mark.parametrize("weighting", ["upgrad", "dwa", pt.weighting.UPGrad(at="representation"), "graddrop"], ids=str)
+def test_a_scaler_changes_nothing_but_the_scale(weighting):
+    network = Network(dtype=torch.float32)
+    x, y = batch(dtype=torch.float32)
+    plain = pt.torch.Balancer(weighting)
+    plain.backward(losses_of(network, x, y))
+    want = flat(network.parameters())
+    network.zero_grad()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    pt.torch.Balancer(made_again(plain.weighting), scaler=scaler).backward(losses_of(network, x, y))
+    close(flat(network.parameters()) / 2**10, want, 1e-5)
+    if weighting == "dwa":
+        return
+    # What overflows is left to the scaler, which leaves the step out.
+    before = copy.deepcopy(network.state_dict())
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    network.zero_grad()
+    losses = losses_of(network, x, y)
+    losses[0] = losses[0] * 3e38
+    pt.torch.Balancer(made_again(plain.weighting), scaler=scaler).backward(losses)
+    scaler.step(optimizer)
+    scaler.update()
+    assert all(torch.equal(x, before[name]) for name, x in network.state_dict().items())
+    assert scaler.get_scale() == 2.0**9
+
+
+def test_autocast():
+    network = Network(dtype=torch.float32)
+    x, y = batch(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = losses_of(network, x, y)
+    check(pt.weighting.UPGrad(normalize="l2"), network, losses, 1e-2)
+
+
+def test_calls_add_up_and_make_one_step_of_several():
+    network = Network()
+    x, y = batch()
+    parts = [(x[:5], [each[:5] for each in y]), (x[5:], [each[5:] for each in y])]
+    shared = list(network.trunk.parameters())
+    each = [rows_of(losses_of(network, *part), shared) for part in parts]
+    for part in parts:
+        pt.torch.backward(losses_of(network, *part), weighting="upgrad")
+    close(flat(shared), sum(pt.weighting.UPGrad().aggregate(rows) for rows in each))
+    own = flat(network.heads.parameters())
+    network.zero_grad()
+    balancer = pt.torch.Balancer("upgrad", accumulate=2)
+    balancer.backward(losses_of(network, *parts[0]))
+    assert shared[0].grad is None
+    assert balancer.weights is None
+    balancer.backward(losses_of(network, *parts[1]))
+    close(flat(shared), pt.weighting.UPGrad().aggregate(sum(each)))
+    close(flat(network.heads.parameters()), own)
+    with pytest.raises(ValueError, match="each call is a step"):
+        pt.torch.Balancer(pt.weighting.UPGrad(at="representation"), accumulate=2).backward(losses_of(network, x, y))
+
+
+@pytest.mark.parametrize("name", ["famo", "dwa", "uncertainty", "nash_mtl", "gradnorm", "db_mtl", "rlw", "pcgrad"])
+def test_what_was_learned_goes_on_from_a_state(name, tmp_path):
+    x, y = batch()
+
+    def run(balancer, network, steps):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            losses = losses_of(network, x, y)
+            balancer.backward(dict(zip(TASKS, losses, strict=True)))
+            optimizer.step()
+            if name == "famo":
+                balancer.look_back(torch.stack(losses).detach(), torch.stack(losses_of(network, x, y)).detach())
+        return flat(network.parameters())
+
+    one, network = pt.torch.Balancer(name, seed=3), Network()
+    want = run(one, network, 6)
+    half, other = pt.torch.Balancer(name, seed=3), Network()
+    run(half, other, 3)
+    torch.save(half.state_dict(), tmp_path / "state.pt")
+    again = pt.torch.Balancer(name, seed=3)
+    again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=False))
+    assert torch.equal(run(again, other, 3), want)
+    assert (again.weights is None) == (one.weights is None)
+    if one.weights is not None:
+        assert list(one.weights) == list(TASKS)
+        assert one.weights == again.weights
+    with pytest.raises(ValueError, match="should be of Equal"):
+        pt.torch.Balancer().load_state_dict(half.state_dict())
+
+
+def test_cosines_are_those_of_the_rows():
+    network = Network()
+    x, y = batch()
+    rows = rows_of(losses_of(network, x, y), list(network.trunk.parameters()))
+    balancer = pt.torch.Balancer("upgrad")
+    balancer.backward([*losses_of(network, x, y)[:2], None])
+    unit = rows[:2] / torch.linalg.norm(rows[:2], dim=1, keepdim=True)
+    close(balancer.cosines[:2, :2], unit @ unit.T)
+    assert np.isnan(balancer.cosines[2]).all()
+
+
+def test_wrong_input_is_named_and_changes_nothing():
+    network = Network()
+    x, y = batch()
+    shared = list(network.trunk.parameters())
+    wrong = [
+        (ValueError, "the loss of `b` has no graph", lambda a, b: {"a": a, "b": b.detach()}, {}),
+        (ValueError, "the loss of task 1 should be one number; got shape", lambda a, b: [a, b.expand(3)], {}),
+        (TypeError, "the loss of task 1 should be a tensor; got float", lambda a, b: [a, b.item()], {}),
+        (ValueError, "should have at least one task", lambda a, b: [], {}),
+        (ValueError, "at least one task with a label", lambda a, b: [None, None], {}),
+        (TypeError, "`losses` should be a dict or a list", lambda a, b: "ab", {}),
+        (ValueError, r"should be a tensor \[tasks\]", lambda a, b: torch.stack([a, b])[None], {}),
+        (ValueError, "got none: `parameters", lambda a, b: [a, b], {"shared": iter(())}),
+        (TypeError, "got one tensor", lambda a, b: [a, b], {"shared": shared[0]}),
+        (ValueError, "computed from others", lambda a, b: [a, b], {"shared": [shared[0] * 1]}),
+        (ValueError, "finite", lambda a, b: [a, b * float("inf")], {}),
+        (ValueError, "work.* in a Trainer", lambda a, b: [a, b], {"weighting": "auto_lambda"}),
+        (ValueError, "`per` should be", lambda a, b: [a, b], {"weighting": pt.weighting.UPGrad(per="layer")}),
+        (ValueError, "unknown|no weighting|upgrad", lambda a, b: [a, b], {"weighting": "upgradd"}),
+        (TypeError, "pt.weighting", lambda a, b: [a, b], {"weighting": pt.optim.SGD(lr=0.1)}),
+    ]
+    for kind, message, make, more in wrong:
+        losses = losses_of(network, x, y)
+        with pytest.raises(kind, match=message):
+            pt.torch.backward(make(*losses[:2]), **{"weighting": "upgrad", **more})
+        assert all(p.grad is None for p in network.parameters()), message
+    balancer = pt.torch.Balancer("upgrad")
+    balancer.backward(dict(zip(TASKS, losses_of(network, x, y), strict=True)))
+    with pytest.raises(ValueError, match="should be those of `a`, `b`, `c`, as before; got `a`"):
+        balancer.backward({"a": losses_of(network, x, y)[0]})
+
+
+def test_it_is_loaded_on_first_use():
+    code = "import sys, polytask as pt; assert 'polytask.torch' not in sys.modules; pt.torch.backward; import torch.nn"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

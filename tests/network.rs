@@ -1755,7 +1755,8 @@ fn code_of_the_callers_own_gives_its_gradients_itself() {
         let own = b.island(&numbered("own", tasks), &[each], &foreign(3, 4)).unwrap();
         add_own_heads(&mut b, own, tasks);
         let net = b.finish().unwrap();
-        let names: Vec<_> = net.foreign_entries().into_iter().map(|entry| entry.name.to_string()).collect();
+        let names: Vec<_> =
+            net.foreign().into_iter().flat_map(|node| node.entries).map(|entry| entry.name.to_string()).collect();
         assert_eq!(names[..4], ["first.matrix", "first.forwards", "island.matrix", "island.forwards"]);
         assert_eq!(names.len(), 4 + 2 * tasks);
         Case::new(net, rows, seed).check(true, |r| {

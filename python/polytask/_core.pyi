@@ -113,7 +113,7 @@ class Model:
         cls,
         description: Mapping[str, Any],
         losses: Sequence[_Loss | None] = ...,
-        encoder: Any = None,
+        modules: Mapping[str, Any] | None = None,
         max_parameters: int | None = ...,
     ) -> Model: ...
     @property
@@ -146,8 +146,16 @@ class Model:
     def names(self) -> list[tuple[str, list[int], str]]:
         """Path, shape and kind (`"parameter"` or `"state"`) of every entry."""
 
-    def own_names(self) -> list[str]:
-        """Paths of what the caller's own encoder has: its parameters, then its buffers, in its order."""
+    def own_modules(self) -> list[tuple[str, str, str | None, list[str]]]:
+        """Of each module of the caller's own: its path, the path of the first of those that start from the same numbers,
+        the task whose head it is, and the paths of its parameters and then its buffers, in its order.
+        """
+
+    @staticmethod
+    def head_sizes(description: Mapping[str, Any]) -> list[tuple[int, int, bool]]:
+        """What the head of each task of a description is between: numbers a row of its features, raw outputs, and whether
+        it has them of positions.
+        """
 
     def state(self) -> dict[str, _Floats]:
         """Copies of all parameters and state, by path."""
@@ -216,11 +224,13 @@ class Model:
         """What `save` writes, in memory."""
 
     @staticmethod
-    def load(path: str, losses: Sequence[_Loss | None] = ..., encoder: Any = None) -> Model:
+    def load(path: str, losses: Sequence[_Loss | None] = ..., modules: Mapping[str, Any] | None = None) -> Model:
         """Reads a model that `save` wrote."""
 
     @staticmethod
-    def from_bytes(data: bytes, losses: Sequence[_Loss | None] = ..., encoder: Any = None) -> Model:
+    def from_bytes(
+        data: bytes, losses: Sequence[_Loss | None] = ..., modules: Mapping[str, Any] | None = None
+    ) -> Model:
         """Reads a model that `to_bytes` gave."""
 
 @final

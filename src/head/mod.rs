@@ -1,5 +1,7 @@
 //! Heads: from a task's features to its raw outputs.
 
+pub mod own;
+
 use std::fmt::Debug;
 
 use crate::component::Described;
@@ -56,7 +58,9 @@ crate::family!(
 /// The one value that the heads of all tasks read, if it is one.
 fn common(net: &Builder, targets: &[Target]) -> Option<ValueId> {
     let Feature { value, .. } = targets.first()?.features;
-    let same = targets.iter().all(|target| target.features.value == value && matches!(target.reach, Reach::One(_)));
+    // Columns are told apart by the order of tasks.
+    let mut each = targets.iter().enumerate();
+    let same = each.all(|(task, target)| target.features.value == value && target.reach == Reach::One(task));
     (same && net.value(value).groups == 1).then_some(value)
 }
 

@@ -20,8 +20,14 @@ pub trait Foreign: Debug + Send + Sync {
 /// All that such a function reads and writes: tensors over memory that stays where it is.
 #[derive(Debug)]
 pub struct Tensors {
+    /// Where it stands in its network: `encoder`, `experts.3`, `heads.income`.
+    pub path: String,
     /// Its inputs, `[rows, width]` each.
     pub inputs: Vec<Tensor>,
+    /// Whether nothing else reads the inputs, which it may then write on.
+    pub alone: bool,
+    /// Of inputs that are positions within rows: how many each row has, `[rows]`.
+    pub lengths: Option<Tensor>,
     /// Where its output goes, `[rows, width]`.
     pub output: Tensor,
     /// Its parameters, in shapes of their own.

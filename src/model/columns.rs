@@ -62,12 +62,16 @@ impl Columns {
             let flat = net.params[param].range.clone();
             let at = all.width..all.width + flat.len();
             all.width = at.end;
-            if net.params[param].reach == Reach::Own {
-                let size = flat.len() / net.tasks();
-                for (task, own) in all.own.iter_mut().enumerate() {
-                    let part = |range: &Range<usize>| range.start + task * size..range.start + (task + 1) * size;
-                    own.push(Own { flat: part(&flat), at: part(&at), layer });
+            match net.params[param].reach {
+                Reach::Own => {
+                    let size = flat.len() / net.tasks();
+                    for (task, own) in all.own.iter_mut().enumerate() {
+                        let part = |range: &Range<usize>| range.start + task * size..range.start + (task + 1) * size;
+                        own.push(Own { flat: part(&flat), at: part(&at), layer });
+                    }
                 }
+                Reach::One(task) => all.own[task].push(Own { flat: flat.clone(), at: at.clone(), layer }),
+                Reach::All | Reach::Columns => (),
             }
             all.params.push(ParamColumns { param, flat, at, layer });
         }

@@ -1,17 +1,20 @@
 //! What a model is made of, and how files and callers write it.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::component::list;
+use crate::component::{Described, list};
 use crate::encoder::Encoder;
 use crate::error::Result;
-use crate::head::Head;
+use crate::head::own::Heads;
+use crate::head::{Head, Target};
 use crate::input::{Bag, Category, Combine, Inputs, NOTHING, PositionInputs};
 use crate::loss::Loss;
-use crate::model::assemble;
-use crate::network::Network;
+use crate::model::{assemble, trunk};
 use crate::network::builder::Limit;
+use crate::network::{Network, ROWS};
 use crate::parameters::path::WITHIN;
 use crate::sharing::Sharing;
 use crate::task::Task;
@@ -42,7 +45,7 @@ pub struct Parts {
     /// How tasks share it.
     pub sharing: Box<dyn Sharing>,
     /// What makes a task's outputs of features.
-    pub head: Box<dyn Head>,
+    pub heads: Heads,
     /// Seed of the first parameters.
     pub seed: u64,
 }
@@ -54,11 +57,24 @@ pub struct Own {
     pub losses: Vec<Option<Box<dyn Loss>>>,
     /// The encoder.
     pub encoder: Option<Box<dyn Encoder>>,
+    /// Heads of single tasks, by task.
+    pub heads: BTreeMap<String, Box<dyn Head>>,
+}
+
+/// What the head of a task is between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadSize {
+    /// Numbers a row of the task's features.
+    pub features: usize,
+    /// Raw outputs.
+    pub outputs: usize,
+    /// Whether it has one of each for each position within rows.
+    pub positions: bool,
 }
 
 impl Description {
-    /// Reads `{"tasks", "inputs", "encoder", "sharing", "head", "seed", "frozen", "face"}`, where what is missing or null has its
-    /// default, and what is the caller's own is taken as it is.
+    /// Reads `{"tasks", "inputs", "encoder", "sharing", "head", "heads", "seed", "frozen", "face"}`, where what is missing or
+    /// null has its default, and what is the caller's own is taken as it is.
     ///
     /// # Errors
     /// Whatever is missing, unknown or out of range.
@@ -72,19 +88,56 @@ impl Description {
         };
         let encoder = own.encoder.map_or_else(|| encoder::build(&or("encoder", "mlp")), Ok)?;
         let sharing = sharing::build(&or("sharing", "hard"))?;
-        let head = head::build(&or("head", "linear"))?;
+        let usual = head::build(&or("head", "linear"))?;
+        let heads = Heads::new(usual, read_heads(&description["heads"], &tasks, own.heads)?);
         let widths = embedding_widths(&inputs.categorical, &description["inputs"]["embedding"])?;
         if inputs.numeric + inputs.categorical.len() == 0 && inputs.positions.is_empty() {
             bail!("`inputs`: a model needs at least one feature");
         }
-        check_positions(&inputs, &tasks, encoder.as_ref())?;
-        let parts = Parts { inputs, widths, encoder, sharing, head, seed };
+        check_positions(&inputs, &tasks)?;
+        let parts = Parts { inputs, widths, encoder, sharing, heads, seed };
         Ok(Self { tasks, parts, frozen: read_frozen(description)?, notes: description["face"].clone() })
+    }
+
+    /// What the head of each task is between.
+    ///
+    /// # Errors
+    /// Parts that do not fit each other.
+    pub fn head_sizes(&self) -> Result<Vec<HeadSize>> {
+        let Parts { inputs, widths, encoder, sharing, .. } = &self.parts;
+        let (net, targets) = trunk(inputs, widths, &self.tasks, encoder.as_ref(), sharing.as_ref(), Limit::default())?;
+        let size = |target: &Target| {
+            let features = net.value(target.features.value);
+            HeadSize { features: features.width, outputs: target.width, positions: features.axis != ROWS }
+        };
+        Ok(targets.iter().map(size).collect())
     }
 }
 
+/// Heads of single tasks: `{task: head}`; `own` has those of the caller's own.
+fn read_heads(
+    description: &Value,
+    tasks: &[Task],
+    mut own: BTreeMap<String, Box<dyn Head>>,
+) -> Result<BTreeMap<String, Box<dyn Head>>> {
+    let described = match description {
+        Value::Null => return Ok(BTreeMap::new()),
+        Value::Object(described) => described,
+        other => bail!("`heads` should be heads by task; got {other}"),
+    };
+    let mut heads = BTreeMap::new();
+    for (name, described) in described {
+        if !tasks.iter().any(|task| task.name == *name) {
+            bail!("`heads`: the model has no task {name:?}");
+        }
+        let head = own.remove(name).map_or_else(|| head::build(described), Ok);
+        heads.insert(name.clone(), head.map_err(|error| value_error!("task `{name}`: {error}"))?);
+    }
+    Ok(heads)
+}
+
 /// What positions within rows ask of the other parts.
-fn check_positions(inputs: &Inputs, tasks: &[Task], encoder: &dyn Encoder) -> Result<()> {
+fn check_positions(inputs: &Inputs, tasks: &[Task]) -> Result<()> {
     let names: Vec<_> = inputs.positions.iter().map(|positions| positions.name.as_str()).collect();
     for task in tasks {
         if let Some(per) = task.per.as_deref().filter(|per| !names.contains(per)) {
@@ -95,24 +148,25 @@ fn check_positions(inputs: &Inputs, tasks: &[Task], encoder: &dyn Encoder) -> Re
             );
         }
     }
-    if !names.is_empty() && is_own(&encoder.describe()) {
-        bail!("`encoder`: a module of your own takes features of rows, not of positions");
-    }
     Ok(())
 }
 
 impl Parts {
     /// The network for these tasks, by a sharing scheme.
     pub(super) fn network(&self, tasks: &[Task], sharing: &dyn Sharing, limit: Limit) -> Result<Network> {
-        let Self { inputs, widths, encoder, head, .. } = self;
-        assemble(inputs, widths, tasks, encoder.as_ref(), sharing, head.as_ref(), limit)
+        let Self { inputs, widths, encoder, heads, .. } = self;
+        assemble(inputs, widths, tasks, encoder.as_ref(), sharing, heads, limit)
     }
 
     /// With every default filled in, as [`Description::of`] reads it.
     pub(super) fn describe(&self) -> Value {
-        let Self { inputs, widths, encoder, sharing, head, seed } = self;
-        json!({"inputs": describe_inputs(inputs, widths), "encoder": encoder.describe(), "sharing": sharing.describe(),
-               "head": head.describe(), "seed": seed})
+        let Self { inputs, widths, encoder, sharing, heads, seed } = self;
+        let mut described = json!({"inputs": describe_inputs(inputs, widths), "encoder": encoder.describe(),
+                                   "sharing": sharing.describe(), "head": heads.describe(), "seed": seed});
+        if let Some(own) = heads.describe_own() {
+            described["heads"] = own;
+        }
+        described
     }
 }
 
@@ -129,6 +183,11 @@ pub(crate) fn renewed(stored: &Value) -> Result<Value> {
     }
     renewed["sharing"] = sharing::build(&stored["sharing"])?.describe();
     renewed["head"] = head::build(&stored["head"])?.describe();
+    for head in renewed["heads"].as_object_mut().into_iter().flat_map(|heads| heads.values_mut()) {
+        if !is_own(head) {
+            *head = head::build(head)?.describe();
+        }
+    }
     let inputs = read_inputs(&stored["inputs"])?;
     let widths = embedding_widths(&inputs.categorical, &stored["inputs"]["embedding"])?;
     renewed["inputs"] = describe_inputs(&inputs, &widths);
@@ -237,14 +296,16 @@ fn read_positions(description: &Value) -> Result<Vec<PositionInputs>> {
     described.iter().map(read).collect()
 }
 
-/// Numbers a row of described inputs as an encoder is given them: numeric features, then embeddings.
+/// Numbers a row of described inputs as an encoder is given them: numeric features, then embeddings; of positions, if there
+/// are some, and then of their row.
 ///
 /// # Errors
 /// Inputs that are none.
 pub fn features(description: &Value) -> Result<usize> {
     let inputs = read_inputs(description)?;
     let widths = embedding_widths(&inputs.categorical, &description["embedding"])?;
-    Ok(widths.into_iter().fold(inputs.numeric, usize::saturating_add))
+    let of_positions = inputs.positions.iter().flat_map(|each| each.widths.iter().copied().chain([each.numeric]));
+    Ok(widths.into_iter().chain(of_positions).fold(inputs.numeric, usize::saturating_add))
 }
 
 /// A number of categories, or `{"categories", "length", "combine"}` for a feature of several codes.

@@ -39,9 +39,9 @@ use crate::parameters::Entry;
 use crate::parameters::flat::Params;
 use crate::parameters::path::part;
 use crate::regularizer::Relation;
-use crate::sharing;
 use crate::sharing::{Context, Sharing};
 use crate::task::Task;
+use crate::{head, sharing};
 
 /// Kinds of workspaces that are kept, for row counts seen before.
 const KEPT: usize = 6;
@@ -87,6 +87,23 @@ pub fn assemble(
     head: &dyn Head,
     limit: Limit,
 ) -> Result<Network> {
+    let (mut net, targets) = trunk(inputs, widths, tasks, encoder, sharing, limit)?;
+    let outputs = head.build(&mut net, &targets)?;
+    for Output { value, group, columns } in sharing.outputs(&mut net, outputs, tasks)? {
+        net.output(value, group, columns);
+    }
+    net.finish()
+}
+
+/// What comes before the heads, and what they have to fill.
+fn trunk(
+    inputs: &Inputs,
+    widths: &[usize],
+    tasks: &[Task],
+    encoder: &dyn Encoder,
+    sharing: &dyn Sharing,
+    limit: Limit,
+) -> Result<(Builder, Vec<Target>)> {
     let columns: Vec<_> = inputs.columns().iter().map(|column| column.count).collect();
     let mut net = Builder::new(inputs.numeric, &columns).serving(tasks.len()).within(limit);
     let x = net.features(&tables(&inputs.categorical, widths));
@@ -98,24 +115,20 @@ pub fn assemble(
     for (j, (task, feature)) in tasks.iter().zip(&mut features).enumerate() {
         // A task of rows enters what it shares with tasks of positions through a pool of its own.
         if task.per.is_none() && net.value(feature.value).axis != ROWS {
-            let path = format!("heads.{}.attention", part(&task.name));
+            let path = format!("{}.attention", head::own::path(&task.name));
             let reach = sharing.head_reach(j, tasks.len());
             let own = feature.alone(&mut net, reach);
             *feature = Feature { value: net.pool(&path, own, encoder.pool(), reach)?, group: 0 };
         }
     }
     let target = |(j, (task, &features)): (usize, (&Task, &Feature))| Target {
-        path: format!("heads.{}", part(&task.name)),
+        path: head::own::path(&task.name),
         features,
         width: task.width(),
         reach: sharing.head_reach(j, tasks.len()),
     };
-    let targets: Vec<_> = tasks.iter().zip(&features).enumerate().map(target).collect();
-    let outputs = head.build(&mut net, &targets)?;
-    for Output { value, group, columns } in sharing.outputs(&mut net, outputs, tasks)? {
-        net.output(value, group, columns);
-    }
-    net.finish()
+    let targets = tasks.iter().zip(&features).enumerate().map(target).collect();
+    Ok((net, targets))
 }
 
 /// The tables of categorical features.
@@ -144,19 +157,6 @@ fn features_of_positions(net: &mut Builder, positions: &PositionInputs, of_rows:
     net.concat(&[own, spread])
 }
 
-/// Code of the caller's own is one function with one set of parameters.
-fn check_own(net: &Network, parts: &Parts) -> Result<()> {
-    let count = net.ops.iter().filter(|op| op.foreign().is_some()).count();
-    if count > 1 {
-        let sharing = parts.sharing.describe();
-        bail!(
-            "`encoder`: {} wants {count} encoders, and a module of your own is one: use \"hard\" sharing with it",
-            sharing["name"]
-        );
-    }
-    Ok(())
-}
-
 impl Model {
     /// Builds the network that a description asks for, with new parameters.
     ///
@@ -173,7 +173,6 @@ impl Model {
     pub fn within(limit: Limit, description: Description) -> Result<Self> {
         let Description { tasks, parts, frozen, notes } = description;
         let net = parts.network(&tasks, parts.sharing.as_ref(), limit)?;
-        check_own(&net, &parts)?;
         let params = Params::new(&net.params, &net.state, parts.seed)?;
         let workspaces = Mutex::default();
         let home = params.seen_by(Backend::Loops)?;

@@ -142,7 +142,7 @@ impl<T: Real> Differentiated<T> {
             index: at.node as u64,
             learns: given.wanted.contains(&true),
             function: match node.foreign() {
-                Some(code) => Function::Foreign(tied(at.net, &code, given)?),
+                Some(code) => Function::Foreign(tied(at, &code, given)?),
                 None => Function::Formula(Box::new(Recorded::new(at.net, at.node, given))),
             },
             owner: at.net.owner(node.output()),
@@ -161,16 +161,21 @@ impl<T: Real> Differentiated<T> {
 }
 
 /// Code of the caller's own at work on a node's tensors.
-fn tied<T: Real>(net: &Network, code: &ForeignCode<'_>, given: Given<T>) -> Result<Box<dyn Tied>> {
+fn tied<T: Real>(at: &Prepare<'_, T>, code: &ForeignCode<'_>, given: Given<T>) -> Result<Box<dyn Tied>> {
     let Given { inputs, params, wanted, state, y, .. } = given;
     let Layout { rows, width, .. } = y.layout();
-    let still = net.frozen_state();
+    let still = at.net.frozen_state();
+    let axis = at.net.values[at.net.ops[at.node].output()].axis;
+    let ids = at.net.ops[at.node].inputs();
     let mut buffers = Vec::with_capacity(code.buffers.len());
     for piece in code.buffers {
         let size: usize = piece.shape.iter().product();
         buffers.push(state.range(&(piece.start..piece.start + size))?.f_view(as_i64(&piece.shape).as_slice())?);
     }
     code.function.tie(Tensors {
+        path: code.path.to_owned(),
+        alone: ids.iter().all(|id| at.net.ops.iter().filter(|op| op.inputs().contains(id)).count() == 1),
+        lengths: if axis == ROWS { None } else { Some(at.place_tensors(Link::rows(axis))?.lengths()) },
         inputs: inputs.iter().map(|x| x.f_squeeze_dim(0)).collect::<Result<_, _>>()?,
         output: y.shaped(&[rows, width])?,
         parameters: params,

@@ -80,6 +80,17 @@ pub struct Output {
     pub columns: Range<usize>,
 }
 
+/// A node that is code of the caller's own.
+#[derive(Debug)]
+pub struct ForeignNode<'a> {
+    /// Where it stands.
+    pub path: String,
+    /// Where the first of those stands that start from the same numbers; its own path if it is that.
+    pub like: String,
+    /// Its parameters, then its buffers.
+    pub entries: Vec<&'a Entry>,
+}
+
 /// Something inside that users want to see: gates, or how tasks' features are mixed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
@@ -197,17 +208,22 @@ impl Network {
         pieces.filter(move |_| self.params[param].learns).map(|entry| entry.range.clone())
     }
 
-    /// The entries of code of the caller's own: its parameters, then its buffers.
-    pub fn foreign_entries(&self) -> Vec<&Entry> {
-        let mut found = Vec::new();
+    /// The nodes that are code of the caller's own.
+    pub fn foreign(&self) -> Vec<ForeignNode<'_>> {
+        let mut found: Vec<(Option<u64>, ForeignNode<'_>)> = Vec::new();
         for op in &self.ops {
             let Some(code) = op.foreign() else { continue };
-            let of_param = |id| self.entries.iter().filter(move |entry| entry.param == Some(id));
-            found.extend(op.params().into_iter().flat_map(of_param));
+            let params = op.params();
+            let of_param = |&id: &ParamId| self.entries.iter().filter(move |entry| entry.param == Some(id));
+            let mut entries: Vec<_> = params.iter().flat_map(of_param).collect();
             let of_piece = |at| self.entries.iter().find(move |entry| entry.param.is_none() && entry.range.start == at);
-            found.extend(code.buffers.iter().filter_map(|piece| of_piece(piece.start)));
+            entries.extend(code.buffers.iter().filter_map(|piece| of_piece(piece.start)));
+            let stream = params.first().map(|&id| self.params[id].start.stream as u64);
+            let first = found.iter().find(|(known, _)| stream.is_some() && *known == stream);
+            let like = first.map_or_else(|| code.path.to_owned(), |(_, node)| node.path.clone());
+            found.push((stream, ForeignNode { path: code.path.to_owned(), like, entries }));
         }
-        found
+        found.into_iter().map(|(_, node)| node).collect()
     }
 
     /// Size of the flat parameter buffer, padding included.
@@ -264,7 +280,10 @@ impl Network {
     pub fn shared(&self) -> Vec<ParamId> {
         let dense: Vec<ParamId> = (0..self.params.len()).filter(|&p| !self.params[p].sparse).collect();
         let any = dense.iter().any(|&p| self.params[p].reach == Reach::All);
-        let reach = if any { Reach::All } else { Reach::Own };
-        dense.into_iter().filter(|&p| self.params[p].reach == reach && self.params[p].learns).collect()
+        let about = |param: &Param| match any {
+            true => param.reach == Reach::All,
+            false => param.reach == Reach::Own || param.side_by_side,
+        };
+        dense.into_iter().filter(|&p| about(&self.params[p]) && self.params[p].learns).collect()
     }
 }

@@ -69,6 +69,8 @@ pub trait Node: Prepares<f32> + Prepares<f64> + Debug + Send + Sync {
 pub struct ForeignCode<'a> {
     /// The function.
     pub function: &'a dyn Foreign,
+    /// Where its parameters and buffers stand.
+    pub path: &'a str,
     /// Its buffers in the flat state.
     pub buffers: &'a [Piece],
 }

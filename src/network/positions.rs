@@ -167,6 +167,11 @@ impl Positions {
 }
 
 impl PlaceTensors {
+    /// How many positions each coarser one has, `[coarse]` of `i32`: the memory itself.
+    pub fn lengths(&self) -> Tensor {
+        self.counts.shallow_clone()
+    }
+
     /// The coarser position of each finer one, `[fine]` of `i64`; any beyond the last.
     pub fn parents(&self) -> Tensor {
         self.parents.to_kind(Kind::Int64).clamp_min(0)

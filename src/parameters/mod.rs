@@ -82,6 +82,8 @@ pub struct Param {
     pub start: Start,
     /// Which tasks' gradients arrive here.
     pub reach: Reach,
+    /// Whether it is of one of equal networks side by side, a task each, that is a node by itself.
+    pub side_by_side: bool,
     /// Whether a piece of it is not frozen.
     pub learns: bool,
     /// Whether it is a table of which a step touches a few rows: it stands behind all others and has no flat gradient.

@@ -15,7 +15,7 @@ pub fn part(name: &str) -> String {
 }
 
 /// A path that is being put together as people read it.
-fn shown(path: &str) -> String {
+pub fn shown(path: &str) -> String {
     path.replace(WITHIN, ".")
 }
 

@@ -1,4 +1,4 @@
-//! An encoder that is a Python module.
+//! Encoders and heads that are Python modules.
 
 use std::sync::Arc;
 
@@ -12,27 +12,40 @@ use super::memory::{PyMemory, Sent, receive};
 use crate::component::Described;
 use crate::encoder::Encoder;
 use crate::error::Result;
+use crate::head::{Head, Target};
 use crate::machine::foreign::{Foreign, Received, Tensors, Tied};
-use crate::network::ValueId;
 use crate::network::builder::Builder;
 use crate::network::nodes::island::Module;
+use crate::network::{Output, ValueId};
 use crate::parameters::Init;
+use crate::parameters::path::shown;
 use crate::{bail, value_error};
 
 /// A name and a shape.
 type Named = (String, Vec<usize>);
 
-/// An encoder of the caller's own.
+/// An encoder or a head of the caller's own.
 #[derive(Debug)]
-pub struct PyEncoder {
+pub struct PyModule {
     description: Value,
     function: Arc<PyFunction>,
 }
 
-/// A Python module as a function of tensors; the file of a model cannot bring it back.
+/// What of a model it is.
+#[derive(Debug)]
+pub enum Part {
+    /// The encoder, of which a sharing scheme may want several.
+    Encoder,
+    /// The head of a task.
+    Head(String),
+}
+
+/// Python modules of one kind as a function of tensors; the file of a model cannot bring them back.
 #[derive(Debug)]
 struct PyFunction {
-    module: Option<Py<PyAny>>,
+    part: Part,
+    /// A dict of modules by the paths where they stand; the face fills it once the network is built.
+    modules: Option<Py<PyAny>>,
     width: usize,
     parameters: Vec<Named>,
     buffers: Vec<Named>,
@@ -44,39 +57,74 @@ struct PyTied {
     output: Tensor,
 }
 
-impl PyEncoder {
+impl PyModule {
     /// Of a description `{"name": "custom", "width", "parameters", "buffers"}`, where the last two are lists of names and
-    /// shapes; the module may be missing in a loaded model.
+    /// shapes; the modules may be missing in a loaded model.
     ///
     /// # Errors
     /// A description that is none.
-    pub fn new(description: &Value, module: Option<Py<PyAny>>) -> Result<Self> {
+    pub fn new(part: Part, description: &Value, modules: Option<Py<PyAny>>) -> Result<Self> {
         let width = description["width"].as_u64().filter(|&width| width > 0);
         let Some(width) = width else {
-            bail!("an encoder of your own needs `width`, its numbers a row; got {}", description["width"]);
+            bail!("a module of your own needs `width`, its numbers a row; got {}", description["width"]);
         };
         let named = |key: &str| match serde_json::from_value::<Vec<Named>>(description[key].clone()) {
             Ok(named) => Ok(named),
-            Err(_) => {
-                Err(value_error!("`encoder`: `{key}` should be a list of names and shapes; got {}", description[key]))
-            }
+            Err(_) => Err(value_error!(
+                "a module of your own: `{key}` should be a list of names and shapes; got {}",
+                description[key]
+            )),
         };
-        let function =
-            PyFunction { module, width: width as usize, parameters: named("parameters")?, buffers: named("buffers")? };
+        let parameters = named("parameters")?;
+        let buffers = named("buffers")?;
+        let function = PyFunction { part, modules, width: width as usize, parameters, buffers };
         Ok(Self { description: description.clone(), function: Arc::new(function) })
+    }
+
+    fn module(&self) -> Arc<dyn Module> {
+        self.function.clone()
     }
 }
 
-impl Described for PyEncoder {
+impl Described for PyModule {
     fn describe(&self) -> Value {
         self.description.clone()
     }
 }
 
-impl Encoder for PyEncoder {
+impl Encoder for PyModule {
     fn stage(&self, net: &mut Builder, _: usize, paths: &[String], x: ValueId) -> Result<ValueId> {
-        let module: Arc<dyn Module> = self.function.clone();
-        net.island(paths, &[x], &module)
+        net.island(paths, &[x], &self.module())
+    }
+}
+
+impl Head for PyModule {
+    fn build(&self, net: &mut Builder, targets: &[Target]) -> Result<Vec<Output>> {
+        let mut outputs = Vec::with_capacity(targets.len());
+        for target in targets {
+            let columns = 0..target.width;
+            if self.function.width != target.width {
+                bail!(
+                    "`{}`: the head should give {} numbers a row; it gives {}",
+                    shown(&target.path),
+                    target.width,
+                    self.function.width
+                );
+            }
+            let features = target.features.alone(net, target.reach);
+            let value = net.narrow_island(&target.path, features, target.reach, &self.module());
+            outputs.push(Output { value, group: 0, columns });
+        }
+        Ok(outputs)
+    }
+}
+
+impl PyFunction {
+    /// The module that stands at a path.
+    fn at<'py>(&self, py: Python<'py>, path: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(modules) = &self.modules else { return Ok(None) };
+        let found = modules.bind(py).call_method1(intern!(py, "get"), (path,))?;
+        Ok((!found.is_none()).then_some(found))
     }
 }
 
@@ -105,22 +153,25 @@ impl Module for PyFunction {
 
 impl Foreign for PyFunction {
     fn tie(&self, tensors: Tensors) -> Result<Box<dyn Tied>> {
-        let Some(module) = &self.module else {
-            bail!(
-                "this model's encoder was Python code, which a file cannot hold: pass it to `load` again, `encoder=`"
-            );
-        };
-        let Tensors { inputs, output, parameters, wanted, buffers, frozen } = tensors;
+        let Tensors { path, inputs, alone, lengths, output, parameters, wanted, buffers, frozen } = tensors;
         if output.kind() != Kind::Float {
-            bail!("an encoder of your own computes in float32; got {:?}", output.kind());
+            bail!("a module of your own computes in float32; got {:?}", output.kind());
         }
         let tie = |py: Python<'_>| {
+            let Some(module) = self.at(py, &path)? else { return Ok(None) };
             let lend = |tensors: &[Tensor]| PyMemory::lend_all(py, tensors);
-            let memory = (lend(&inputs)?, PyMemory::lend(py, &output)?, lend(&parameters)?, lend(&buffers)?);
-            module.bind(py).call_method1("tie", (memory, wanted, frozen)).map(Bound::unbind)
+            let lengths = lengths.as_ref().map(|lengths| PyMemory::lend(py, lengths)).transpose()?;
+            let memory = (lend(&inputs)?, lengths, PyMemory::lend(py, &output)?, lend(&parameters)?, lend(&buffers)?);
+            module.call_method1("tie", (memory, alone, wanted, frozen)).map(|tied| Some(tied.unbind()))
         };
-        let tied = Python::attach(tie).map_err(foreign)?;
-        Ok(Box::new(PyTied { tied, output }))
+        let lost = "was Python code, which a file cannot hold: pass it to `load` again";
+        match (Python::attach(tie).map_err(foreign)?, &self.part) {
+            (Some(tied), _) => Ok(Box::new(PyTied { tied, output })),
+            (None, Part::Encoder) => bail!("this model's encoder {lost}, `encoder=`"),
+            (None, Part::Head(task)) => {
+                bail!("this model's head of task `{task}` {lost}, `heads={{{task:?}: module}}`")
+            }
+        }
     }
 }
 

@@ -40,6 +40,7 @@ impl PyMemory {
             Kind::Float => "<f4",
             Kind::Double => "<f8",
             Kind::Int64 => "<i8",
+            Kind::Int => "<i4",
             other => return Err(PyTypeError::new_err(format!("memory of {other:?} cannot be lent"))),
         };
         let size = tensor.kind().elt_size_in_bytes() as i64;

@@ -15,21 +15,21 @@ use serde_json::{Value, json};
 
 use super::data::PyData;
 use super::door::Shared;
-use super::foreign::PyEncoder;
+use super::foreign::{Part, PyModule};
 use super::meters::PyMeters;
 use super::{arrays, door, loss, values};
 use crate::component::list;
-use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::machine::threads::Held;
 use crate::meter::{self, Meter};
 use crate::model::description::is_own;
 use crate::model::inspection::Shown;
 use crate::model::{Description, Model, Own};
-use crate::network::Source;
 use crate::network::builder::Limit;
+use crate::network::{ForeignNode, Source};
+use crate::parameters::path::shown;
 use crate::regularizer::Relation;
-use crate::{bail, value_error};
+use crate::{bail, head, value_error};
 
 /// Rows a batch of prediction, unless said otherwise.
 const BATCH: usize = 4096;
@@ -44,6 +44,8 @@ pub struct PyModel {
 type Calls = Vec<Option<Py<PyAny>>>;
 type Array<'py> = Bound<'py, PyArrayDyn<f32>>;
 type Named<'py> = (Vec<String>, Bound<'py, PyArray2<f64>>);
+/// As [`PyModel::own_modules`] gives it.
+type OwnModule = (String, String, Option<String>, Vec<String>);
 type View<'py> = (String, String, Vec<String>, Vec<String>, usize, Array<'py>);
 
 impl PyModel {
@@ -65,18 +67,18 @@ impl PyModel {
 #[pymethods]
 impl PyModel {
     #[new]
-    #[pyo3(signature = (description, losses=Vec::new(), encoder=None, max_parameters=None))]
+    #[pyo3(signature = (description, losses=Vec::new(), modules=None, max_parameters=None))]
     fn new(
         py: Python<'_>,
         description: &Bound<'_, PyAny>,
         losses: Calls,
-        encoder: Option<Py<PyAny>>,
+        modules: Option<Py<PyAny>>,
         max_parameters: Option<usize>,
     ) -> PyResult<Self> {
         let description = values::read(description, "`description`")?;
         door::run(py, || {
             let limit = max_parameters.map_or_else(Limit::default, |numbers| Limit { numbers, of_file: false });
-            let own = own(&description, &losses, encoder)?;
+            let own = own(&description, &losses, modules.as_ref())?;
             Model::within(limit, Description::of(&description, own)?).map(Self::of)
         })
     }
@@ -135,9 +137,29 @@ impl PyModel {
         })
     }
 
-    /// Paths of what the caller's own encoder has: its parameters, then its buffers, in its order.
-    fn own_names(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        self.with(py, |model| Ok(model.net.foreign_entries().into_iter().map(|e| e.name.to_string()).collect()))
+    /// Of each module of the caller's own: its path, the path of the first of those that start from the same numbers, the
+    /// task whose head it is, and the paths of its parameters and then its buffers, in its order.
+    fn own_modules(&self, py: Python<'_>) -> PyResult<Vec<OwnModule>> {
+        self.with(py, |model| {
+            let heads: HashMap<_, _> =
+                model.tasks.iter().map(|task| (shown(&head::own::path(&task.name)), task.name.clone())).collect();
+            let each = |node: ForeignNode<'_>| {
+                let task = heads.get(&node.path).cloned();
+                (node.path, node.like, task, node.entries.iter().map(|e| e.name.to_string()).collect())
+            };
+            Ok(model.net.foreign().into_iter().map(each).collect())
+        })
+    }
+
+    /// What the head of each task of a description is between: numbers a row of its features, raw outputs, and whether it has
+    /// them of positions.
+    #[staticmethod]
+    fn head_sizes(py: Python<'_>, description: &Bound<'_, PyAny>) -> PyResult<Vec<(usize, usize, bool)>> {
+        let description = values::read(description, "`description`")?;
+        door::run(py, || {
+            let sizes = Description::of(&description, own(&description, &Vec::new(), None)?)?.head_sizes()?;
+            Ok(sizes.into_iter().map(|size| (size.features, size.outputs, size.positions)).collect())
+        })
     }
 
     /// Copies of all parameters and state, by path.
@@ -165,7 +187,7 @@ impl PyModel {
     ) -> PyResult<(Vec<String>, Vec<String>)> {
         let known = self.names(py)?;
         // What a module of the caller's own keeps beside parameters may be anything: a mask of infinities.
-        let own: HashSet<_> = self.own_names(py)?.into_iter().collect();
+        let own: HashSet<_> = self.own_modules(py)?.into_iter().flat_map(|(.., names)| names).collect();
         let missing: Vec<_> = known.iter().map(|k| k.0.clone()).filter(|name| !state.contains_key(name)).collect();
         let names: HashSet<_> = known.iter().map(|k| &k.0).collect();
         let mut unexpected: Vec<_> = state.keys().filter(|name| !names.contains(name)).cloned().collect();
@@ -413,27 +435,30 @@ impl PyModel {
 
     /// Reads a model that `save` wrote.
     #[staticmethod]
-    #[pyo3(signature = (path, losses=Vec::new(), encoder=None))]
-    fn load(py: Python<'_>, path: PathBuf, losses: Calls, encoder: Option<Py<PyAny>>) -> PyResult<Self> {
-        door::run(py, || Model::open(&path, |description| own(description, &losses, encoder)).map(Self::of))
+    #[pyo3(signature = (path, losses=Vec::new(), modules=None))]
+    fn load(py: Python<'_>, path: PathBuf, losses: Calls, modules: Option<Py<PyAny>>) -> PyResult<Self> {
+        door::run(py, || Model::open(&path, |described| own(described, &losses, modules.as_ref())).map(Self::of))
     }
 
     /// Reads a model that `to_bytes` gave.
     #[staticmethod]
-    #[pyo3(signature = (data, losses=Vec::new(), encoder=None))]
-    fn from_bytes(py: Python<'_>, data: &[u8], losses: Calls, encoder: Option<Py<PyAny>>) -> PyResult<Self> {
-        door::run(py, || Model::from_bytes(data, |description| own(description, &losses, encoder)).map(Self::of))
+    #[pyo3(signature = (data, losses=Vec::new(), modules=None))]
+    fn from_bytes(py: Python<'_>, data: &[u8], losses: Calls, modules: Option<Py<PyAny>>) -> PyResult<Self> {
+        door::run(py, || Model::from_bytes(data, |described| own(described, &losses, modules.as_ref())).map(Self::of))
     }
 }
 
-/// What of a description is code of the caller's own.
-fn own(description: &Value, losses: &Calls, encoder: Option<Py<PyAny>>) -> Result<Own> {
-    let described = &description["encoder"];
-    let encoder = is_own(described).then(|| PyEncoder::new(described, encoder)).transpose()?;
-    Ok(Own {
-        losses: loss::custom(description, losses)?,
-        encoder: encoder.map(|encoder| Box::new(encoder) as Box<dyn Encoder>),
-    })
+/// What of a description is code of the caller's own; `modules` by path are Python's.
+fn own(description: &Value, losses: &Calls, modules: Option<&Py<PyAny>>) -> Result<Own> {
+    let given = || modules.map(|modules| Python::attach(|py| modules.clone_ref(py)));
+    let mut own = Own { losses: loss::custom(description, losses)?, ..Own::default() };
+    if is_own(&description["encoder"]) {
+        own.encoder = Some(Box::new(PyModule::new(Part::Encoder, &description["encoder"], given())?));
+    }
+    for (task, head) in description["heads"].as_object().into_iter().flatten().filter(|(_, head)| is_own(head)) {
+        own.heads.insert(task.clone(), Box::new(PyModule::new(Part::Head(task.clone()), head, given())?));
+    }
+    Ok(own)
 }
 
 /// Memory for the raw outputs of so many rows; rows that take no memory themselves may ask for more than there is.

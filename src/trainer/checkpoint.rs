@@ -320,9 +320,13 @@ fn same_model(ours: &Value, theirs: &Value) -> Result<()> {
         let mut bare = description.clone();
         bare["face"] = Value::Null;
         bare["frozen"] = Value::Null;
-        if is_own(&bare["encoder"]) {
-            bare["encoder"]["class"] = Value::Null;
-        }
+        let bare_class = |part: &mut Value| {
+            if is_own(part) {
+                part["class"] = Value::Null;
+            }
+        };
+        bare_class(&mut bare["encoder"]);
+        bare["heads"].as_object_mut().into_iter().flat_map(|heads| heads.values_mut()).for_each(bare_class);
         for task in bare["tasks"].as_array_mut().into_iter().flatten() {
             task["loss"] = task["loss"]["name"].clone();
         }

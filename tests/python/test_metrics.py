@@ -148,6 +148,40 @@ def test_ones_own_metrics_see_labelled_rows_as_tensors(data):
     assert [metric.higher_is_better for metric in task.metrics] == [True, True, True]
 
 
+def test_ones_own_metrics_see_the_memory_of_predictions_and_the_units_of_targets(data):
+    seen = {}
+
+    def looks(name):
+        def look(predictions, targets):
+            seen.setdefault(name, []).append((predictions, targets))
+            return 0.0
+
+        return {name: look}
+
+    tasks = [
+        pt.Task("income", classes=2, metrics=[looks("one"), looks("other")]),
+        pt.Task("age", scale="standardize", metrics=[looks("years")]),
+        pt.Task("topics", loss="binary_cross_entropy", outputs=3, metrics=[looks("topic")]),
+    ]
+    trainer = pt.Trainer(pt.MultiTaskModel(8, tasks=tasks))
+    years = 40 + 10 * data.age
+    trainer.fit((data.x, data.income, years, data.topics), epochs=1, progress=False, train_metrics=False)
+    trainer.evaluate((data.x, data.income, years, data.topics))
+    predicted = trainer.model.predict(data.x)
+    ((one, _),), ((other, _),) = seen["one"], seen["other"]
+    assert one.data_ptr() == other.data_ptr()
+    np.testing.assert_array_equal(one.numpy(), predicted["income"])
+    ((p, y),) = seen["years"]
+    assert p.dtype == y.dtype == torch.float64
+    np.testing.assert_allclose(p.numpy(), predicted["age"], rtol=1e-6)
+    np.testing.assert_allclose(y.numpy(), years, rtol=1e-6)
+    # Column by column, with the labels of each.
+    assert len(seen["topic"]) == 3
+    for (p, y), want, labels in zip(seen["topic"], predicted["topics"].T, data.topics.T, strict=True):
+        np.testing.assert_allclose(p.numpy(), want, rtol=1e-6)
+        np.testing.assert_array_equal(y.numpy(), labels)
+
+
 def test_a_metric_that_gives_no_number_is_said(data):
     model = pt.MultiTaskModel(8, tasks=[pt.Task("age", metrics=[lambda p, y: p])])
     with pytest.raises(ValueError, match="metric `<lambda>` should give one number; got tensor"):

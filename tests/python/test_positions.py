@@ -615,8 +615,6 @@ def test_what_positions_cannot_be():
     steps = [pt.Task("click", per="tokens", **binary), pt.Task("buy", **binary)]
     with pytest.raises(ValueError, match="Funnel of `tokens` and `rows` at once: spread or pool one of them"):
         pt.MultiTaskModel(INPUTS, tasks=steps, sharing="esmm")
-    with pytest.raises(ValueError, match="a module of your own takes features of rows, not of positions"):
-        pt.MultiTaskModel(INPUTS, tasks=[tag], encoder=torch.nn.Identity())
     with pytest.raises(ValueError, match=r"argument `radius` should lie in 0\.0\.\.1001\.0; got 100000"):
         pt.encoder.Window([4], radius=100_000)
     beside = make_model(inputs=pt.Inputs(2, positions=INPUTS.positions))

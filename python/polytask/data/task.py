@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from torch import nn
+
 from .. import metrics as _metrics
 from ..arguments.keywords import checked
 from ..arguments.messages import listed
 from ..arguments.numbers import whole
 from ..components import by_label
-from ..components.component import Component, plain
+from ..components.component import Component, Given, is_own, plain
 from ..components.registry import component, make
 from ..values.known import merge
 from . import scale as _scale
@@ -48,6 +50,12 @@ class Task:
             model. Predictions and metrics are in the units of the targets; the losses (`income/loss`) are those of the
             scaled targets, and so are a loss's own arguments, such as Huber's `delta`. The inverse of a mean is that of
             the curve, not the mean of the inverse. For losses of a location, and for `GaussianNLL` the first two.
+        head: what makes its outputs of its features, where that is another than the model's: one of `pt.head`, its
+            name, a `torch.nn.Module` from `[rows, features]` to raw outputs `[rows, outputs]`, or a function that makes
+            one, of the numbers of features and outputs (`head=nn.Linear`) or of nothing. Raw outputs are one a class, a
+            logit or value an output, and as many as the loss has parameters for a distribution. The model works on a
+            copy, whose parameters and buffers are the model's, below `heads.<task>`; all that is said of an encoder
+            module holds for it.
         per: the positions that have a label each, as the model's inputs call them ("tokens"): a tagger beside tasks of
             rows. Targets are then rows of labels, `[["B", "O"], ["O"], ...]` in any form that features of positions
             have, and so are predictions. Weights of rows count for each of their positions. Metrics are those that are
@@ -66,6 +74,7 @@ class Task:
         metrics: _metrics.Given | Sequence[_metrics.Given] | None = None,
         columns: Sequence[str | int] | str | int | None = None,
         scale: str | None = None,
+        head: Component | Given | str | None = None,
         per: str | None = None,
     ) -> None:
         self.name = _name(name)
@@ -76,6 +85,7 @@ class Task:
             self._loss("cross_entropy" if self.classes else "mean_squared") if loss is None else self._loss(loss)
         )
         self.weight = _weight(weight, self.name)
+        self.head = None if head is None else _head(head, self.name)
         self.metrics = None if metrics is None else _metrics.read(metrics, self.name)
         self.scale = _scale.check(scale, self.loss, self.classes, f"task `{self.name}`: `scale`")
         #: The scale as it was learned.
@@ -119,10 +129,17 @@ class Task:
         metrics = None if names is None else _metrics.read(names, state["name"])
         learned = state["scaling"]
         scaling = None if learned is None else _scale.Scale(**learned)
-        vars(self).update({**state, "metrics": metrics, "scaling": scaling})
+        # A pickle of an earlier version has no head.
+        vars(self).update({"head": None, **state, "metrics": metrics, "scaling": scaling})
 
     @classmethod
-    def restore(cls, core: dict[str, Any], notes: dict[str, Any], loss: Loss | None = None) -> "Task":
+    def restore(
+        cls,
+        core: dict[str, Any],
+        notes: dict[str, Any],
+        loss: Loss | None = None,
+        head: Component | Given | None = None,
+    ) -> "Task":
         """The task of a stored description."""
         described = core["loss"]
         return cls(
@@ -134,6 +151,7 @@ class Task:
             metrics=notes.get("metrics"),
             columns=notes.get("columns"),
             scale=notes.get("scale"),
+            head=head,
             per=core.get("per"),
         )
 
@@ -158,6 +176,7 @@ class Task:
         parts += [f"weight={self.weight:g}"] if self.weight != 1 else []
         parts += [f"metrics={[metric.name for metric in self.metrics]}"] if self.metrics is not None else []
         parts += [f"scale={self.scale!r}"] if self.scale is not None else []
+        parts += [f"head={shown_head(self.head)}"] if self.head is not None else []
         parts += [f"per={self.per!r}"] if self.per is not None else []
         return f"Task({', '.join([repr(self.name), *parts])})"
 
@@ -220,6 +239,33 @@ def _weight(weight: Any, name: str) -> float:
     if not (value >= 0 and math.isfinite(value)):
         raise ValueError(f"task `{name}`: `weight` should be at least 0; got {weight!r}")
     return float(value)
+
+
+def _head(head: Any, name: str) -> Component | Given:
+    if is_own(head):
+        return head
+    try:
+        return component("head", head, "head")
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"task `{name}`: {error}") from None
+
+
+def shown_head(head: Component | Given) -> str:
+    """What a head is called where a task or model shows itself."""
+    if isinstance(head, Component):
+        return repr(head)
+    return f"{type(head).__name__}(...)" if isinstance(head, nn.Module) else getattr(head, "__name__", repr(head))
+
+
+def missing_head(name: str, called: str) -> Given:
+    """Stands for a head that a task was made with and loaded without."""
+
+    def missing() -> Any:
+        raise ValueError(f"task `{name}` has a Python head, which no file keeps: load the model with "
+                         f"heads={{{name!r}: module}}")  # fmt: skip
+
+    missing.__name__ = f"{called}(...)"
+    return missing
 
 
 def _missing_loss(name: str) -> Callable[..., Any]:

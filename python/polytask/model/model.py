@@ -17,25 +17,25 @@ from .. import metrics as _metrics
 from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
-from ..components.component import Component
-from ..components.registry import component, describe, make
+from ..components.component import Component, Given, is_own
+from ..components.registry import describe, make
 from ..data import Names, Reader, Rows
 from ..data.inputs import Inputs
 from ..data.scale import Scale
-from ..data.task import Task
+from ..data.task import Task, shown_head
 from ..metrics import Metric
 from ..process import devices, interrupts
 from ..results.inspection import Inspection
 from ..results.relation import Relation
 from ..results.summary import Summary
 from ..values import arrays, ragged
-from . import custom_encoder, custom_loss, predictions, transfer
-from .custom_encoder import Encoder
+from . import custom_loss, predictions, transfer
+from .own_modules import Modules, encoder_source
 
 _log = logging.getLogger("polytask")
 _NOT_SAID = object()
 #: The attributes that `_take` gives a model.
-_PARTS = frozenset(("_core", "_encoder", "inputs", "kinds", "metrics", "reader", "tasks"))
+_PARTS = frozenset(("_core", "_modules", "inputs", "kinds", "metrics", "reader", "tasks"))
 Part = TypeVar("Part")
 
 
@@ -57,14 +57,18 @@ class MultiTaskModel:
         inputs: `pt.Inputs`, or the number of numeric features.
         tasks: the tasks, each a `pt.Task`.
         encoder: one of `pt.encoder`, its name, or a `torch.nn.Module` from features `[rows, features]` (numbers, then
-            embeddings) to a representation `[rows, any width]`, with hard sharing. The model works on a copy, whose
-            parameters and buffers are the model's under the names they have in its state dict: optimizers, weightings,
-            regularizers, freezing and checkpoints treat them as any other. Parameters that require no gradient are
-            frozen; `freeze` keeps statistics too. Its inputs are memory of the model's, which the next step fills
-            again: what it keeps of them it should clone. What it draws at random while training follows from the
-            trainer's seed.
+            embeddings) to a representation `[rows, any width]`. The model works on a copy, whose parameters and buffers
+            are the model's under the names they have in its state dict: optimizers, weightings, regularizers, freezing
+            and checkpoints treat them as any other. Parameters that require no gradient are frozen; `freeze` keeps
+            statistics too. Its inputs are memory of the model's, which the next step fills again: what it keeps of them
+            it should clone. What it draws at random while training follows from the trainer's seed. Schemes of several
+            encoders want a function that makes one each time, `encoder=lambda: Net()`. Positions within rows are given
+            as `[rows, longest, features]`, zeros after a row's last one and rows without any left out, and a forward
+            that needs a second argument is given whether there is a position, `[rows, longest]`; it gives
+            `[rows, longest, any width]`, of which the rest is not looked at.
         sharing: one of `pt.sharing`, or its name.
-        head: one of `pt.head`, or its name.
+        head: of the tasks that have no other, see `pt.Task`: one of `pt.head`, its name, or a function that makes a
+            module of the numbers of features and outputs (`head=nn.Linear`), or of nothing.
         seed: of the initial weights.
         max_parameters: how many numbers the parameters may have, 2**33 unless said otherwise; more are refused before
             memory is taken for them.
@@ -79,9 +83,9 @@ class MultiTaskModel:
         output_sizes: Sequence[int] | None = None,
         *,
         tasks: Sequence[Task] | None = None,
-        encoder: Component | nn.Module | str | None = None,
+        encoder: Component | Given | str | None = None,
         sharing: Component | str = "hard",
-        head: Component | str = "linear",
+        head: Component | Given | str = "linear",
         seed: int = 0,
         max_parameters: int | None = None,
         input_size: int | None = None,
@@ -105,24 +109,26 @@ class MultiTaskModel:
         described = _read_inputs(inputs)
         checked = _read_tasks(tasks)
         described = described.without(checked)
-        own = _own_encoder(encoder, described)
+        own = encoder_source(encoder, described.describe()) if is_own(encoder) else None
+        modules = Modules(own, _usual_head(head, checked) if is_own(head) else None)
+        chosen = "mlp" if encoder is None else encoder
         description = {
             "inputs": described.describe(),
             "tasks": [task.describe() for task in checked],
-            "encoder": (own or component("encoder", "mlp" if encoder is None else encoder, "encoder")).describe(),
+            "encoder": own.first.describe() if own else describe("encoder", chosen, "encoder"),
             "sharing": describe("sharing", sharing, "sharing"),
-            "head": describe("head", head, "head"),
+            "head": describe("head", "linear" if is_own(head) else head, "head"),
             "seed": whole(seed, "`seed`", 0),
         }
+        description["heads"] = modules.take_heads(description, checked)
         most = None if max_parameters is None else whole(max_parameters, "`max_parameters`")
-        core = _core.Model(description, [custom_loss.wrap(task) for task in checked], own, most)
-        if own is not None:
-            transfer.begin(core, own)
-        self._take(core, described, checked, own)
+        core = _core.Model(description, [custom_loss.wrap(task) for task in checked], modules.at, most)
+        modules.place(core)
+        self._take(core, described, checked, modules)
 
-    def _take(self, core: _core.Model, inputs: Inputs, tasks: Sequence[Task], encoder: Encoder | None) -> None:
+    def _take(self, core: _core.Model, inputs: Inputs, tasks: Sequence[Task], modules: Modules) -> None:
         self._core = core
-        self._encoder = encoder
+        self._modules = modules
         # What is learned of data is a model's own: inputs and tasks may serve several models.
         self.inputs = _twin(inputs)
         self.tasks = tuple(_twin(task) for task in tasks)
@@ -165,7 +171,7 @@ class MultiTaskModel:
         """What the core says of each batch of features in any form."""
         parts = []
         # note: here nobody else's code may run, and a handler costs half as much as a row's prediction.
-        with nullcontext() if isinstance(x, np.ndarray) and self._encoder is None else interrupts.held():
+        with nullcontext() if isinstance(x, np.ndarray) and not self._modules else interrupts.held():
             for rows in self.reader.feature_batches(x):
                 parts.append(call(rows))
                 interrupts.look()
@@ -242,7 +248,7 @@ class MultiTaskModel:
     @property
     def _foreign(self) -> bool:
         """Whether training it runs code of the caller's own."""
-        return self._encoder is not None or any(task.custom for task in self.tasks)
+        return bool(self._modules) or any(task.custom for task in self.tasks)
 
     @property
     def device(self) -> torch.device:
@@ -323,8 +329,8 @@ class MultiTaskModel:
     def _with(self, tasks: list[Task], call: str) -> "MultiTaskModel":
         model = type(self).__new__(type(self))
         names = [*self.inputs.names, *self.reader.names.known.get("x", ())]
-        own = None if self._encoder is None else Encoder(self._encoder.module, self._encoder.features)
-        model._take(transfer.rebuilt(self._core, names, tasks, own), self.inputs, tasks, own)
+        modules = self._modules.another({task.name for task in self.tasks} - {task.name for task in tasks})
+        model._take(transfer.rebuilt(self._core, names, tasks, modules), self.inputs, tasks, modules)
         model._relearn(self._learned())
         model._core.to(self._core.device)
         fresh = transfer.copy(self._core, model._core)
@@ -390,10 +396,12 @@ class MultiTaskModel:
         cls,
         path: str | PathLike[str],
         losses: Mapping[str, Callable[..., Any]] | None = None,
-        encoder: nn.Module | None = None,
+        encoder: Given | None = None,
+        heads: Mapping[str, Given] | Given | None = None,
     ) -> "MultiTaskModel":
-        """The model of a file that `save` wrote; `losses` gives tasks their Python losses back, `encoder` the module
-        that it was made with, whose numbers are those of the file. Without them it opens too, and says what it needs.
+        """The model of a file that `save` wrote; `losses` gives tasks their Python losses back, `encoder` the module,
+        or the function, that it was made with, and `heads` those of tasks, `{task: module}` or one function. Numbers
+        are those of the file. Without them it opens too, and says what it needs.
 
         Raises:
             OSError: the file cannot be read.
@@ -401,7 +409,7 @@ class MultiTaskModel:
         """
         model = cls.__new__(cls)
         try:
-            model._open(partial(_core.Model.load, fspath(path)), losses or {}, encoder=encoder)
+            model._open(partial(_core.Model.load, fspath(path)), losses or {}, None, encoder, heads)
         except (LookupError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path}: damaged description ({error!r})") from None
         return model
@@ -411,17 +419,23 @@ class MultiTaskModel:
         read: Callable[..., _core.Model],
         losses: Mapping[str, Callable[..., Any]],
         metrics: Mapping[str, Sequence[Any]] | None = None,
-        encoder: nn.Module | None = None,
+        encoder: Given | None = None,
+        heads: Mapping[str, Given] | Given | None = None,
+        usual: Given | None = None,
     ) -> None:
-        """Becomes the model that `read` reads; with losses, lists of metrics by task and an encoder of the caller's."""
+        """Becomes the model that `read` reads; with losses, lists of metrics by task and modules of the caller's."""
         core = read()
         description = core.description
         notes = description.get("face") or {}
         inputs = Inputs.restore(description["inputs"], notes.get("inputs"))
-        tasks = predictions.restored(description["tasks"], notes.get("tasks"), losses, metrics or {})
+        modules = Modules.again(description, encoder, heads, usual)
+        single = modules.heads_of(description)
+        tasks = predictions.restored(description["tasks"], notes.get("tasks"), losses, metrics or {}, single)
         wrapped = [custom_loss.wrap(task) for task in tasks]
-        own = None if encoder is None else custom_encoder.again(encoder, description)
-        self._take(read(wrapped, own) if any(wrapped) or own is not None else core, inputs, tasks, own)
+        if any(wrapped) or modules:
+            core = read(wrapped, modules.at)
+            modules.stand(core)
+        self._take(core, inputs, tasks, modules)
         self._relearn(notes.get("learned") or {})
 
     def __getstate__(self) -> dict[str, Any]:
@@ -433,13 +447,16 @@ class MultiTaskModel:
             "device": self._core.device,
             "losses": {task.name: task.loss for task in self.tasks if task.custom},
             "metrics": {task.name: [metric.given for metric in task.metrics or ()] for task in foreign},
-            "encoder": None if self._encoder is None else self._encoder.module,
+            "encoder": None if self._modules.encoder is None else self._modules.encoder.whole,
+            "heads": {name: source.whole for name, source in self._modules.of_tasks.items()},
+            "head": self._modules.usual,
             "own": {name: value for name, value in vars(self).items() if name not in _PARTS},
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         read = partial(_core.Model.from_bytes, state["file"])
-        self._open(read, state["losses"], state["metrics"], state.get("encoder"))
+        modules = (state.get(part) for part in ("encoder", "heads", "head"))
+        self._open(read, state["losses"], state["metrics"], *modules)
         vars(self).update(state["own"])
         try:
             self.to(state.get("device", "cpu"))
@@ -478,9 +495,12 @@ class MultiTaskModel:
 
     def __repr__(self) -> str:
         description = self._core.description
-        parts: dict[str, Any] = {family: make(family, description[family]) for family in ("encoder", "sharing", "head")}
-        parts["encoder"] = parts["encoder"] or self._encoder or custom_encoder.Missing(description["encoder"]["class"])
-        shown = "".join(f"    {family}={part!r},\n" for family, part in parts.items())
+        parts = {family: repr(make(family, description[family])) for family in ("encoder", "sharing", "head")}
+        if description["encoder"]["name"] == "custom":
+            parts["encoder"] = f"{description['encoder']['class']}(...)"
+        if self._modules.usual is not None:
+            parts["head"] = shown_head(self._modules.usual)
+        shown = "".join(f"    {family}={part},\n" for family, part in parts.items())
         tasks = "".join(f"        {task!r},\n" for task in self.tasks)
         return f"MultiTaskModel(\n    {self.inputs!r},\n    tasks=[\n{tasks}    ],\n{shown})"
 
@@ -517,14 +537,14 @@ def _short_encoder(hidden: Any, activation: Any) -> Component | None:
     return make("encoder", {"name": "mlp", "hidden": sizes, "activation": activation})
 
 
-def _own_encoder(encoder: Any, inputs: Inputs) -> Encoder | None:
-    if isinstance(encoder, type) and issubclass(encoder, nn.Module):
-        raise TypeError(f"`encoder` should be a module, not its class; write {encoder.__name__}(...)")
-    if not isinstance(encoder, nn.Module):
-        return None
-    if inputs.positions:
-        raise ValueError("`encoder`: a module of your own takes features of rows, not of positions")
-    return Encoder(encoder, _core.features(inputs.describe()))
+def _usual_head(head: Given, tasks: Sequence[Task]) -> Given:
+    """What makes the head of each task that has no other."""
+    others = [task.name for task in tasks if task.head is None]
+    if isinstance(head, nn.Module) and len(others) > 1:
+        raise ValueError(f"`head`: a module is the head of one task, and the model has {listed(others)}: give a "
+                         "function that makes one each time, `head=nn.Linear`, or each task its own, "
+                         "`pt.Task(head=module)`")  # fmt: skip
+    return head
 
 
 def _read_inputs(inputs: Any) -> Inputs:

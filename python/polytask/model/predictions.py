@@ -96,8 +96,11 @@ def restored(
     notes: Any,
     losses: Mapping[str, Callable[..., Any]],
     metrics: Mapping[str, Sequence[Any]],
+    heads: Mapping[str, Any],
 ) -> list[Task]:
-    """The tasks of a stored description; `losses` and `metrics` have by task what is none of our own."""
+    """The tasks of a stored description; `losses` and `metrics` have by task what is none of our own, `heads` those of
+    single tasks.
+    """
     names = [task["name"] for task in core]
     unknown = [name for name in losses if name not in names]
     if unknown:
@@ -106,5 +109,5 @@ def restored(
     for task, note in list(zip(core, notes or [{}] * len(core), strict=True)):
         name = task["name"]
         given = {**note, "metrics": metrics.get(name, note.get("metrics"))}
-        tasks.append(Task.restore(task, given, losses.get(name)))
+        tasks.append(Task.restore(task, given, losses.get(name), heads.get(name)))
     return tasks

@@ -7,7 +7,7 @@ from .. import _core
 from ..arguments.messages import none_of
 from ..data.task import Task
 from . import custom_loss
-from .custom_encoder import Encoder
+from .own_modules import Modules
 
 
 def paths(below: Sequence[Any]) -> list[str]:
@@ -28,7 +28,7 @@ def without(tasks: Sequence[Task], name: str) -> list[Task]:
     return [task for task in tasks if task.name != name]
 
 
-def rebuilt(core: _core.Model, features: Sequence[str], tasks: Sequence[Task], encoder: Encoder | None) -> _core.Model:
+def rebuilt(core: _core.Model, features: Sequence[str], tasks: Sequence[Task], modules: Modules) -> _core.Model:
     """A fresh model of the same parts for these tasks; class weights stay as they were resolved."""
     feature = next((c for task in tasks for c in task.columns if c in features), None)
     if feature is not None:
@@ -36,17 +36,13 @@ def rebuilt(core: _core.Model, features: Sequence[str], tasks: Sequence[Task], e
     description = core.description
     known = {task["name"]: task for task in description["tasks"]}
     described = [known.get(task.name) or task.describe() for task in tasks]
-    description.update(tasks=described, frozen=[], face=None)
-    return _core.Model(description, [custom_loss.wrap(task) for task in tasks], encoder, core.max_parameters)
-
-
-def begin(core: _core.Model, encoder: Encoder) -> None:
-    """Gives a fresh model the numbers of an encoder of the caller's own, and freezes what is not to learn."""
-    starts = encoder.starts()
-    paths = dict(zip(starts, core.own_names(), strict=True))
-    core.load_state({paths[name]: start.numpy() for name, start in starts.items()}, False)
-    if still := encoder.still():
-        core.freeze([paths[name] for name in still], True)
+    heads = description.get("heads") or {}
+    description.update(tasks=described, frozen=[], face=None, heads=None)
+    kept = {task.name: heads[task.name] for task in tasks if task.name in heads}
+    description["heads"] = kept | modules.take_heads(description, [task for task in tasks if task.name not in known])
+    rebuilt = _core.Model(description, [custom_loss.wrap(task) for task in tasks], modules.at, core.max_parameters)
+    modules.place(rebuilt, [path for path, *_ in core.own_modules()])
+    return rebuilt
 
 
 def copy(source: _core.Model, target: _core.Model) -> list[str]:

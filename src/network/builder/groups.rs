@@ -9,6 +9,7 @@ use crate::network::nodes::island::{Island, Module};
 use crate::network::nodes::{gather, join};
 use crate::network::owner::Owner;
 use crate::network::{Value, ValueId};
+use crate::parameters::path::shown;
 use crate::parameters::{Reach, Role};
 
 impl Builder {
@@ -97,6 +98,7 @@ impl Builder {
         let mut picks = Vec::new();
         for (group, path) in paths.iter().enumerate() {
             let owner = Owner::new(reach, groups, self.tasks.unwrap_or(groups));
+            let side_by_side = reach == Reach::Own;
             let reach = if reach == Reach::Own { Reach::One(owner.task(group)) } else { reach };
             let mut own = Vec::new();
             for &x in inputs {
@@ -104,14 +106,21 @@ impl Builder {
             }
             let first = self.net.params.len();
             picks.push((self.lone_island(path, own, reach, module), 0));
-            if self.starting_alike {
-                let count = self.net.params.len() - first;
-                for id in first..first + count {
+            let count = self.net.params.len() - first;
+            for id in first..first + count {
+                self.net.params[id].side_by_side = side_by_side;
+                if self.starting_alike {
                     self.net.params[id].start.stream = id - group * count;
                 }
             }
         }
         Ok(self.gather(&picks, reach))
+    }
+
+    /// An island over one group, from here on for `reach`: one task's, whatever reaches its input.
+    pub fn narrow_island(&mut self, path: &str, x: ValueId, reach: Reach, module: &Arc<dyn Module>) -> ValueId {
+        let input = self.materialize(x);
+        self.lone_island(path, vec![input], reach, module)
     }
 
     pub(super) fn lone_island(
@@ -134,7 +143,7 @@ impl Builder {
             buffers.push(self.piece_of_state(&format!("{path}.{name}"), shape, &start));
         }
         let output = self.fresh(1, module.width(), reach, true);
-        self.push(Island { inputs, output, params, buffers, module: module.clone() })
+        self.push(Island { path: shown(path), inputs, output, params, buffers, module: module.clone() })
     }
 
     /// Everything that `build` adds starts from the same numbers in each group.

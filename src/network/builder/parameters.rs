@@ -89,7 +89,8 @@ impl Builder {
         let shape = shape.to_vec();
         let range = begin..at;
         let reach = Reach::All;
-        let param = Param { shape, groups, range, role, init, start, reach, learns: true, sparse: false };
+        let (side_by_side, learns, sparse) = (false, true, false);
+        let param = Param { shape, groups, range, role, init, start, reach, side_by_side, learns, sparse };
         self.net.params.push(param);
         id
     }

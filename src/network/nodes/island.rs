@@ -38,6 +38,8 @@ pub trait Module: Debug + Send + Sync {
 /// A [`Module`] as a node; costs what autograd costs, everything around it stays static.
 #[derive(Debug)]
 pub struct Island {
+    /// Where its parameters and buffers stand.
+    pub path: String,
     /// What it reads.
     pub inputs: Vec<ValueId>,
     /// What it fills.
@@ -83,7 +85,7 @@ impl Node for Island {
     }
 
     fn foreign(&self) -> Option<ForeignCode<'_>> {
-        Some(ForeignCode { function: self.module.foreign()?, buffers: &self.buffers })
+        Some(ForeignCode { function: self.module.foreign()?, path: &self.path, buffers: &self.buffers })
     }
 }
 

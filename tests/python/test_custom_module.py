@@ -140,13 +140,13 @@ def pair(where, weighting, lr, **more):
     return found
 
 
-def one_step(trainer, batch):
-    data, validation = conflicting("hard", rows=60), conflicting("hard", rows=24, seed=5)
+def one_step(trainer, batch, sharing):
+    data, validation = conflicting(sharing, rows=60), conflicting(sharing, rows=24, seed=5)
     trainer.fit(data, validation=validation, epochs=1, batch_size=batch, shuffle=False, progress=False)
     return {name: x for name, x in trainer.history.rows[-1].items() if name not in ("epoch", "seconds")}
 
 
-def compare_steps(where, weighting, **more):
+def compare_steps(where, weighting, pair=pair, renamed=renamed, sharing="hard", **more):
     """Losses, weights, Gramian and gradients of each step, from the same parameters."""
     foreign, own = pair(where, weighting, 1.0, **more)
     path, _ = pair(where, weighting, 0.05)
@@ -154,7 +154,7 @@ def compare_steps(where, weighting, **more):
         state = path.model.state_dict()
         foreign.model.load_state_dict(state)
         own.model.load_state_dict(renamed(state))
-        got, want = (one_step(trainer, 60 // more.get("accumulate", 1)) for trainer in (foreign, own))
+        got, want = (one_step(trainer, 60 // more.get("accumulate", 1), sharing) for trainer in (foreign, own))
         assert got.keys() == want.keys()
         for kind in {name.split("/")[0] for name in want}:
             part = [name for name in want if name.split("/")[0] == kind]
@@ -166,7 +166,7 @@ def compare_steps(where, weighting, **more):
             np.concatenate([(known[name] - before[name]).ravel() for name in known]),
             (k, "gradient"),
         )
-        one_step(path, 60)
+        one_step(path, 60, sharing)
 
 
 @pytest.mark.parametrize("where", ["loops", *AWAY])
@@ -717,7 +717,10 @@ def strange(change):
         (strange(lambda m: m.register_buffer("n", torch.tensor(2**24 + 1))), ValueError,
          "buffer `n` of the module `Sequential` should hold numbers that float32 has too; it is int64 of others"),
         (nn.DataParallel(nn.Linear(8, 4)), TypeError, "pass the module inside, `module.module`, not its DataParallel"),
-        (lambda x: x, TypeError, "`encoder` should be one of pt.encoder or its name"),
+        (lambda x: x, TypeError, r"`encoder`: a function should make a module of nothing; got <function <lambda>"),
+        (lambda: "mlp", TypeError, "`encoder`: a function should make a torch.nn.Module; it made 'mlp'"),
+        (pt.encoder.MLP, TypeError, "`encoder` should be one of pt.encoder or its name"),
+        (3, TypeError, "`encoder` should be one of pt.encoder or its name"),
     ],
 )  # fmt: skip
 def test_modules_that_cannot_be_encoders(encoder, error, message):
@@ -733,7 +736,7 @@ def test_schemes_of_several_encoders_refuse_it_by_name(sharing):
         model = pt.MultiTaskModel(8, tasks=tasks, encoder=Backbone(), sharing=one)
         assert model.predict(np.zeros((2, 8), np.float32))["age"].shape == (2,)
         return
-    with pytest.raises(ValueError, match=rf"\"{sharing}\" wants \d+ encoders, and a module of your own is one: use"):
+    with pytest.raises(ValueError, match=rf"\"{sharing}\" wants \d+ encoders, and a module of your own is one: give"):
         pt.MultiTaskModel(8, tasks=tasks, encoder=Backbone(), sharing=sharing)
 
 

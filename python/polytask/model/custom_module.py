@@ -1,56 +1,85 @@
-"""An encoder that is a PyTorch module: it runs on the core's own memory, and the core sees numbers."""
+"""A PyTorch module as part of a model: it runs on the core's own memory, and the core sees numbers."""
 
 import copy
+import inspect
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from .. import _core
 from ..arguments.messages import listed
 from ..process import randomness
 from ..values import memory
 
-#: Memory of inputs, output, parameters and buffers, as the core lends it.
-Lent = tuple[Sequence[Any], Any, Sequence[Any], Sequence[Any]]
+#: Memory of inputs, how many positions each row has, output, parameters and buffers, as the core lends it.
+Lent = tuple[Sequence[Any], Any, Any, Sequence[Any], Sequence[Any]]
 
 #: The device, and where each parameter is.
 Place = tuple[torch.device, tuple[int, ...]]
 
 
-class Encoder:
+class Role(NamedTuple):
+    """What of a model a module is."""
+
+    #: What errors call the argument.
+    argument: str
+    #: Numbers a row that it is given.
+    features: int
+    #: Numbers a row that it should give; any if none.
+    outputs: int | None = None
+    #: Whether it is given rows of positions.
+    positions: bool = False
+
+    @property
+    def takes(self) -> str:
+        """The shape of what it is given, in words."""
+        return f"[rows, longest, {self.features}]" if self.positions else f"[rows, {self.features}]"
+
+    @property
+    def gives(self) -> str:
+        """The shape of what it should give, in words."""
+        width = "width" if self.outputs is None else self.outputs
+        return f"[rows, longest, {width}]" if self.positions else f"[rows, {width}]"
+
+
+class Module:
     """A copy of a module whose parameters are the core's memory.
 
     Arguments:
-        module: from features `[rows, width]` to `[rows, any width]`, float32.
-        features: numbers a row that it is given.
+        module: from features `[rows, features]` to `[rows, width]`, float32; of positions with the longest row's
+            positions as the second axis.
+        role: what of a model it is.
 
     Raises:
-        TypeError, ValueError: a module that cannot be an encoder; says what was expected and what came.
+        TypeError, ValueError: a module that cannot be that; says what was expected and what came.
     """
 
-    def __init__(self, module: nn.Module, features: int) -> None:
+    def __init__(self, module: nn.Module, role: Role) -> None:
         self.called = type(module).__name__
-        self.features = features
+        self.role = role
         with torch.inference_mode(False), torch.no_grad():
-            self.module = _copied(module, self.called)
-            self.width = self._width(features)
+            self.module = self._copied(module)
+            self.masked = role.positions and _takes_mask(self.module)
+            self.width = self._width()
             self._lay_out()
         self.parameters = dict(self.module.named_parameters())
         self._owners = self._owners_of_buffers()
         for name, parameter in self.parameters.items():
             if parameter.dtype != torch.float32:
-                raise TypeError(f"`encoder`: parameter `{name}` of the module `{self.called}` should be float32, as "
-                                f"`module.float()` makes it; got {_dtype(parameter)}")  # fmt: skip
+                raise TypeError(f"{role.argument}: parameter `{name}` of the module `{self.called}` should be float32, "
+                                f"as `module.float()` makes it; got {_dtype(parameter)}")  # fmt: skip
         self._place: Place | None = None
         self._mode: tuple[bool, tuple[bool, ...]] | None = None
         self._learning: tuple[bool, ...] | None = None
         self._switching = threading.Lock()
         #: The thread in which a step is on its way, from its forward to its last backward.
         self.trains_in: int | None = None
+        #: The gradients of the last backward, until the next one.
+        self.found: tuple[torch.Tensor | None, ...] = ()
 
     @property
     def buffers(self) -> dict[str, torch.Tensor]:
@@ -74,9 +103,9 @@ class Encoder:
         """Names of parameters that are not to learn."""
         return [name for name, parameter in self.parameters.items() if not parameter.requires_grad]
 
-    def tie(self, lent: Lent, wanted: Sequence[bool], frozen: Sequence[bool]) -> "Tied":
+    def tie(self, lent: Lent, alone: bool, wanted: Sequence[bool], frozen: Sequence[bool]) -> "Tied":
         """The module at work on memory of the core, as the core asks for it once a plan."""
-        return Tied(self, lent, wanted, frozen)
+        return Tied(self, lent, alone, wanted, frozen)
 
     def link(self, parameters: Sequence[torch.Tensor], place: Place) -> None:
         """Makes memory of the core that of the module's parameters, and brings its buffers to that device."""
@@ -133,8 +162,8 @@ class Encoder:
         """Refuses what a module has put in a buffer's place, where it is no such tensor."""
         if not isinstance(buffer, torch.Tensor) or buffer.shape != shape:
             found = _described(buffer) if isinstance(buffer, torch.Tensor) else repr(buffer)
-            raise ValueError(f"`encoder`: buffer `{name}` of the module `{self.called}` should stay a tensor "
-                             f"{list(shape)}; the module made it {found}")  # fmt: skip
+            raise ValueError(f"{self.role.argument}: buffer `{name}` of the module `{self.called}` should stay a "
+                             f"tensor {list(shape)}; the module made it {found}")  # fmt: skip
 
     def _lay_out(self) -> None:
         """Gives each number of a buffer memory of its own, which expanded ones lack; what is tied stays so."""
@@ -144,26 +173,45 @@ class Encoder:
                 if any(size > 1 and stride == 0 for size, stride in zip(buffer.shape, buffer.stride(), strict=True)):
                     part._buffers[own] = whole.setdefault(buffer, buffer.contiguous())
 
-    def _width(self, features: int) -> int:
+    @property
+    def named(self) -> str:
+        """How errors call it."""
+        return f"{self.role.argument}: the module `{self.called}`"
+
+    def _copied(self, module: nn.Module) -> nn.Module:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            raise TypeError(f"{self.role.argument}: pass the module inside, `module.module`, not its {self.called}")
+        try:
+            return copy.deepcopy(module)
+        except Exception as error:
+            raise ValueError(f"{self.named} cannot be copied ({error})") from error
+
+    def _width(self) -> int:
         """Numbers a row of its output, found by running it once; lazy modules learn their sizes by that. Of others a
         copy runs: what they keep of it is not of the data.
         """
         lazy = any(nn.parameter.is_lazy(x) for x in (*self.module.parameters(), *self.module.buffers()))
-        module = self.module if lazy else _copied(self.module, self.called)
-        x = torch.zeros(2, features, dtype=torch.float32, device="cpu")
+        module = self.module if lazy else self._copied(self.module)
+        # Two rows, and if they have positions three and one.
+        shape = [2, 3, self.role.features] if self.role.positions else [2, self.role.features]
+        x = torch.zeros(shape, dtype=torch.float32, device="cpu")
+        mask = torch.tensor([[True, True, True], [True, False, False]])
         module.train(False)
         with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(not lazy):
             try:
-                y = module(x)
+                y = module(x, mask) if self.masked else module(x)
             except Exception as error:
-                what = f"on zeros of [2, {features}] it raised {type(error).__name__}: {error}"
-                expected = f"should take features [rows, {features}]"
-                raise ValueError(f"`encoder`: the module `{self.called}` {expected}; {what}") from error
-        if not isinstance(y, torch.Tensor) or y.dtype != torch.float32 or y.ndim != 2 or len(y) != 2 or y.shape[1] == 0:
-            raise ValueError(f"`encoder`: the module `{self.called}` should give a float32 tensor [rows, width]; for "
-                             f"zeros of [2, {features}] it gave {_described(y)}")  # fmt: skip
+                what = f"on zeros of {shape} it raised {type(error).__name__}: {error}"
+                raise ValueError(f"{self.named} should take features {self.role.takes}; {what}") from error
+        if not isinstance(y, torch.Tensor) or y.dtype != torch.float32 or not self._fits(y.shape, shape):
+            raise ValueError(f"{self.named} should give a float32 tensor {self.role.gives}; for zeros of {shape} it "
+                             f"gave {_described(y)}")  # fmt: skip
         self._check_parameters(module, y)
-        return y.shape[1]
+        return y.shape[-1]
+
+    def _fits(self, found: torch.Size, given: list[int]) -> bool:
+        width = found[-1:].numel() if self.role.outputs is None else self.role.outputs
+        return width > 0 and list(found) == [*given[:-1], width]
 
     def _check_parameters(self, module: nn.Module, y: torch.Tensor) -> None:
         leaves = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -171,17 +219,17 @@ class Encoder:
             return
         found = torch.autograd.grad(y, leaves, torch.ones_like(y), allow_unused=True)
         if all(gradient is None for gradient in found):
-            raise ValueError(f"`encoder`: the module `{self.called}` should compute with its own parameters, and its "
-                             "output depends on none of them: a model has a copy of the module, and what functions "
-                             "hold that it was given is no part of the copy")  # fmt: skip
+            raise ValueError(f"{self.named} should compute with its own parameters, and its output depends on none of "
+                             "them: a model has a copy of the module, and what functions hold that it was given is no "
+                             "part of the copy")  # fmt: skip
 
     def _owners_of_buffers(self) -> dict[str, tuple[dict[str, Any], str]]:
         """Where the buffers are that a state dict has, and what they are called there; others are constants."""
         state = self.module.state_dict()
         strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
         if strange:
-            raise ValueError(f"`encoder`: what the module `{self.called}` keeps beside tensors cannot be kept with the "
-                             f"model: {listed(strange)}")  # fmt: skip
+            raise ValueError(f"{self.role.argument}: what the module `{self.called}` keeps beside tensors cannot be "
+                             f"kept with the model: {listed(strange)}")  # fmt: skip
         owners: dict[str, tuple[dict[str, Any], str]] = {}
         for name, buffer in self.module.named_buffers():
             if name not in state:
@@ -190,19 +238,9 @@ class Encoder:
             owners[name] = (self.module.get_submodule(path)._buffers, own)
             same = buffer.to(torch.float32).to(buffer.dtype)
             if not torch.equal(torch.nan_to_num(same), torch.nan_to_num(buffer)):
-                raise ValueError(f"`encoder`: buffer `{name}` of the module `{self.called}` should hold numbers that "
-                                 f"float32 has too; it is {_dtype(buffer)} of others")  # fmt: skip
+                raise ValueError(f"{self.role.argument}: buffer `{name}` of the module `{self.called}` should hold "
+                                 f"numbers that float32 has too; it is {_dtype(buffer)} of others")  # fmt: skip
         return owners
-
-    def __repr__(self) -> str:
-        return f"{self.called}(...)"
-
-
-class Missing:
-    """Stands for a module that a model was made with and loaded without."""
-
-    def __init__(self, called: str) -> None:
-        self.called = called
 
     def __repr__(self) -> str:
         return f"{self.called}(...)"
@@ -211,10 +249,12 @@ class Missing:
 class Tied:
     """The module at work on the memory of one plan."""
 
-    def __init__(self, encoder: Encoder, lent: Lent, wanted: Sequence[bool], frozen: Sequence[bool]) -> None:
-        inputs, output, parameters, buffers = lent
-        self._encoder = encoder
+    def __init__(self, module: Module, lent: Lent, alone: bool, wanted: Sequence[bool], frozen: Sequence[bool]) -> None:
+        inputs, lengths, output, parameters, buffers = lent
+        self._module = module
         (self._x,) = [memory.tensor(x) for x in inputs]
+        self._alone = alone
+        self._lengths = None if lengths is None else memory.tensor(lengths)
         self._y = memory.tensor(output)
         self._parameters = [memory.tensor(parameter) for parameter in parameters]
         self._place = (self._y.device, tuple(parameter.data_ptr() for parameter in self._parameters))
@@ -228,45 +268,62 @@ class Tied:
 
     def forward(self, training: bool, seed: int) -> None:
         """Fills the output; while training it moves the buffers, and draws at random what follows from the seed."""
-        encoder = self._encoder
+        module = self._module
         self._output = None  # or two graphs would live at once
-        encoder.link(self._parameters, self._place)
+        module.link(self._parameters, self._place)
         if training:
-            encoder.trains_in = threading.get_ident()
+            module.trains_in = threading.get_ident()
             with randomness.drawing(seed, self._y.device):
                 self._run(training)
-        elif encoder.trains_in == threading.get_ident():
-            with encoder.aside():
+        elif module.trains_in == threading.get_ident():
+            with module.aside():
                 self._run(training)
         else:
             self._run(training)
 
     def _run(self, training: bool) -> None:
-        encoder = self._encoder
-        encoder.switch(training, self._frozen)
-        encoder.put(self._buffers)
+        module = self._module
+        module.switch(training, self._frozen)
+        module.put(self._buffers)
         torch.clear_autocast_cache()  # which does not see that the core moves the parameters
         x = self._x.detach()
         with torch.set_grad_enabled(self._records):
             if self._records:
                 x.requires_grad_(self._learns)
-                encoder.record(self._wanted)
-            # A module may write on what it is given, which a leaf that learns would not bear.
-            y = encoder.module(x.clone() if x.requires_grad else x)
-        self._check(y)
+                module.record(self._wanted)
+            y = self._of_rows(x) if self._lengths is None else self._of_positions(x, self._lengths)
         with torch.no_grad():
             self._y.copy_(y)
             if training:
                 self._keep_buffers()
         if self._records:
-            learning = zip(encoder.parameters.values(), self._wanted, strict=True)
+            learning = zip(module.parameters.values(), self._wanted, strict=True)
             self._leaves = [x] * self._learns + [parameter for parameter, learns in learning if learns]
             self._output = y
 
+    def _of_rows(self, x: torch.Tensor) -> torch.Tensor:
+        # A module may write on what it is given, which neither a leaf that learns nor others that read it would bear.
+        y: torch.Tensor = self._module.module(x.clone() if x.requires_grad or not self._alone else x)
+        self._check(y, self._y.shape)
+        return y
+
+    def _of_positions(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Of positions that lie end to end: by rows of the longest one's length, those without any left out."""
+        lengths = lengths[lengths > 0]
+        if len(lengths) == 0:
+            return torch.zeros_like(self._y).requires_grad_(self._records)
+        longest = int(lengths.max())
+        there = torch.arange(longest, device=x.device) < lengths[:, None]
+        positions = x[: int(lengths.sum())]
+        rows = x.new_zeros(len(lengths), longest, x.shape[1]).index_put((there,), positions)
+        y = self._module.module(rows, there) if self._module.masked else self._module.module(rows)
+        self._check(y, torch.Size([len(lengths), longest, self._y.shape[1]]))
+        return functional.pad(y[there], (0, 0, 0, len(x) - len(positions)))
+
     def _keep_buffers(self) -> None:
-        for (name, buffer), kept, still in zip(self._encoder.buffers.items(), self._buffers, self._frozen, strict=True):
+        for (name, buffer), kept, still in zip(self._module.buffers.items(), self._buffers, self._frozen, strict=True):
             if not still:
-                self._encoder.check(name, buffer, kept.shape)
+                self._module.check(name, buffer, kept.shape)
                 kept.copy_(buffer)
 
     def backward(self, along: Any, last: bool) -> list[tuple[torch.Tensor, int, torch.Size, tuple[int, ...]]]:
@@ -274,49 +331,41 @@ class Tied:
         if self._output is None:
             raise RuntimeError("a backward needs a forward before it")
         output = self._output
-        found = torch.autograd.grad(
+        # Kept until here, as `grad` of a plain loop's parameters is: freed together with the graph, they let the
+        # allocator give memory back to the system, and a step of a large module faulted on a thousand pages to get it
+        # again.
+        module = self._module
+        module.found = ()
+        module.found = torch.autograd.grad(
             output, self._leaves, memory.tensor(along), retain_graph=not last, allow_unused=True
         )
         gradients = []
-        for gradient, leaf in zip(found, self._leaves, strict=True):
+        for gradient, leaf in zip(module.found, self._leaves, strict=True):
             dense = torch.zeros_like(leaf) if gradient is None else gradient
             gradients.append(memory.sent(dense.to_dense() if dense.layout != torch.strided else dense))
         if last:
             self._output = None
-            self._encoder.trains_in = None
+            module.trains_in = None
         return gradients
 
-    def _check(self, y: Any) -> None:
-        if not isinstance(y, torch.Tensor) or y.shape != self._y.shape or y.dtype != torch.float32:
-            raise ValueError(f"`encoder`: the module `{self._encoder.called}` should give a float32 tensor "
-                             f"{list(self._y.shape)}; it gave {_described(y)}")  # fmt: skip
+    def _check(self, y: Any, shape: torch.Size) -> None:
+        called = self._module.named
+        if not isinstance(y, torch.Tensor) or y.shape != shape or y.dtype != torch.float32:
+            raise ValueError(f"{called} should give a float32 tensor {list(shape)}; it gave {_described(y)}")
         if y.device != self._y.device:
-            raise ValueError(f"`encoder`: the module `{self._encoder.called}` should compute on {self._y.device}; it "
-                             f"gave a tensor on {y.device}")  # fmt: skip
+            raise ValueError(f"{called} should compute on {self._y.device}; it gave a tensor on {y.device}")
         if self._records and not y.requires_grad:
-            raise ValueError(f"`encoder`: the module `{self._encoder.called}` should be differentiable; it gives a "
-                             f"tensor without a gradient")  # fmt: skip
+            raise ValueError(f"{called} should be differentiable; it gives a tensor without a gradient")
 
 
-def _copied(module: nn.Module, called: str) -> nn.Module:
-    wrapped = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    if isinstance(module, wrapped):
-        raise TypeError(f"`encoder`: pass the module inside, `module.module`, not its {called}")
+def _takes_mask(module: nn.Module) -> bool:
+    """Whether it must be given a second argument."""
     try:
-        return copy.deepcopy(module)
-    except Exception as error:
-        raise ValueError(f"`encoder`: the module `{called}` cannot be copied ({error})") from error
-
-
-def _difference(stored: Any, ours: Any) -> str:
-    if not isinstance(stored, list):
-        return f"{stored} there, {ours} here"
-    lacking = [each for each in stored if each not in ours]
-    name, shape = (lacking or [each for each in ours if each not in stored] or stored)[0]
-    if not lacking:
-        return f"`{name}` {shape} is not there"
-    found = dict(map(tuple, ours)).get(name)
-    return f"`{name}` is {shape} there and {'missing' if found is None else found} here"
+        taken = list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):
+        return False
+    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return len(taken) > 1 and taken[1].kind in by_place and taken[1].default is inspect.Parameter.empty
 
 
 def _dtype(x: torch.Tensor) -> str:
@@ -327,21 +376,3 @@ def _described(y: Any) -> str:
     if not isinstance(y, torch.Tensor):
         return f"a {type(y).__name__}"
     return f"{_dtype(y)} {list(y.shape)}"
-
-
-def again(module: nn.Module, description: Mapping[str, Any]) -> Encoder:
-    """The module with which a model was made, for the description in its file.
-
-    Raises:
-        ValueError: the model has no encoder of the caller's own, or another one.
-    """
-    stored = description["encoder"]
-    if stored["name"] != "custom":
-        raise ValueError(f"`encoder`: the model's encoder is {stored['name']!r}, which needs no module; leave it out")
-    encoder = Encoder(module, _core.features(description["inputs"]))
-    ours = encoder.describe()
-    for key in ("parameters", "buffers", "width"):
-        if ours[key] != stored[key]:
-            raise ValueError(f"`encoder`: the model was made with a module `{stored['class']}` of other {key}: "
-                             f"{_difference(stored[key], ours[key])}")  # fmt: skip
-    return encoder

@@ -1,0 +1,234 @@
+"""The modules of a model that are the caller's own: where they come from, and where in the model they stand."""
+
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from .. import _core
+from ..arguments.messages import none_of
+from ..components.component import Component, Given, is_own
+from ..components.registry import make
+from ..data.task import Task, missing_head
+from .custom_module import Module, Role
+
+
+class Source:
+    """Where the modules of one part of a model come from; all have one layout.
+
+    Arguments:
+        given: a module, of which there is one copy, or a function that makes one each time: of nothing, or of the
+            numbers of features and of outputs, where the role has outputs.
+        role: what of a model they are.
+
+    Raises:
+        TypeError, ValueError: what cannot be that; says what was expected and what came.
+    """
+
+    def __init__(self, given: Given, role: Role) -> None:
+        self.given = given
+        self.role = role
+        self.first = self._made()
+        self._handed_out = False
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one module and no more."""
+        return isinstance(self.given, nn.Module)
+
+    @property
+    def whole(self) -> Given:
+        """What gives the same again: the module as it is now, or the function."""
+        return self.first.module if self.single else self.given
+
+    def next(self) -> Module:
+        """The first, and then another each time."""
+        if not self._handed_out:
+            self._handed_out = True
+            return self.first
+        made = self._made()
+        self._compare(made, self.first.describe(), "the function made a module")
+        return made
+
+    def check(self, stored: Mapping[str, Any]) -> None:
+        """Refuses what is not laid out as in a file."""
+        self._compare(self.first, stored, f"the model was made with a module `{stored['class']}`")
+
+    def _compare(self, made: Module, stored: Mapping[str, Any], expected: str) -> None:
+        ours = made.describe()
+        for key in ("parameters", "buffers", "width"):
+            if ours[key] != stored[key]:
+                difference = _difference(stored[key], ours[key])
+                raise ValueError(f"{self.role.argument}: {expected} of other {key}: {difference}")
+
+    def _made(self) -> Module:
+        made = self.given if isinstance(self.given, nn.Module) else self._called(self.given)
+        return Module(made, self.role)
+
+    def _called(self, make: Callable[..., Any]) -> nn.Module:
+        argument, features, outputs, _ = self.role
+        sizes = () if outputs is None else (features, outputs)
+        if not _takes(make, sizes):
+            sizes = ()
+        if not _takes(make, sizes):
+            if isinstance(make, type):
+                raise TypeError(f"{argument} should be a module, not its class; write {make.__name__}(...)")
+            wanted = "of nothing" if outputs is None else "of the numbers of features and outputs, or of nothing"
+            raise TypeError(f"{argument}: a function should make a module {wanted}; got {make!r}")
+        made = make(*sizes)
+        if not isinstance(made, nn.Module):
+            raise TypeError(f"{argument}: a function should make a torch.nn.Module; it made {made!r}")
+        return made
+
+
+class Modules:
+    """All of a model: its encoder, of which a sharing scheme may want several, and heads of tasks.
+
+    Arguments:
+        encoder: where encoders come from, if they are the caller's own.
+        usual: what makes the head of a task that has no other.
+    """
+
+    def __init__(self, encoder: Source | None = None, usual: Given | None = None) -> None:
+        self.encoder = encoder
+        self.usual = usual
+        self.heads: dict[str, Source] = {}
+        #: By the path where they stand; the core asks for them there.
+        self.at: dict[str, Module] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.encoder or self.heads)
+
+    def take_heads(self, description: Mapping[str, Any], tasks: Sequence[Task]) -> dict[str, Any]:
+        """Makes those heads of these tasks that are the caller's own; gives the core's description of all that single
+        tasks have for themselves.
+        """
+        given = {task.name: self.usual if task.head is None else task.head for task in tasks}
+        own = {name: head for name, head in given.items() if is_own(head)}
+        self.heads.update({name: Source(own[name], role) for name, role in _roles(description, own).items()})
+        described = {name: head.describe() for name, head in given.items() if isinstance(head, Component)}
+        return described | {name: self.heads[name].first.describe() for name in own}
+
+    def place(self, core: _core.Model, but: Iterable[str] = ()) -> None:
+        """Puts modules where the network of a model has them, and their numbers into the model but for these paths;
+        what is not to learn is frozen.
+        """
+        wanted = core.own_modules()
+        encoders = [path for path, _, task, _ in wanted if task is None]
+        if self.encoder is not None and self.encoder.single and len(encoders) > 1:
+            sharing = core.description["sharing"]["name"]
+            raise ValueError(f'`encoder`: "{sharing}" wants {len(encoders)} encoders, and a module of your own is one: '
+                             'give a function that makes one each time, `encoder=lambda: Net()`')  # fmt: skip
+        for path, _, task, _ in wanted:
+            source = self.encoder if task is None else self.heads.get(task)
+            if source is not None:
+                self.at[path] = source.next()
+        state = {}
+        still = []
+        for path, like, _, names in wanted:
+            if path in self.at and path not in but:
+                paths = dict(zip(self.at[like].starts(), names, strict=True))
+                state.update({paths[name]: start.numpy() for name, start in self.at[like].starts().items()})
+                still += [paths[name] for name in self.at[path].still()]
+        core.load_state(state, False)
+        if still:
+            core.freeze(still, True)
+
+    def stand(self, core: _core.Model) -> None:
+        """Puts modules where the network of a model has them that has its numbers."""
+        self.place(core, [path for path, *_ in core.own_modules()])
+
+    @property
+    def of_tasks(self) -> dict[str, Source]:
+        """Those heads that tasks were given themselves."""
+        return {name: source for name, source in self.heads.items() if source.given is not self.usual}
+
+    def heads_of(self, description: Mapping[str, Any]) -> dict[str, Component | Given]:
+        """The heads that tasks of a description were given themselves, or what stands for one that is lost."""
+        found: dict[str, Component | Given] = {}
+        for name, stored in (description.get("heads") or {}).items():
+            if name in self.of_tasks:
+                found[name] = self.heads[name].given
+            elif name not in self.heads:
+                found[name] = make("head", stored) or missing_head(name, stored["class"])
+        return found
+
+    def another(self, without: Iterable[str] = ()) -> "Modules":
+        """The same for another model, without the heads of these tasks."""
+        encoder = None if self.encoder is None else Source(self.encoder.whole, self.encoder.role)
+        new = Modules(encoder, None if isinstance(self.usual, nn.Module) else self.usual)
+        kept = {name: source for name, source in self.heads.items() if name not in without}
+        new.heads = {name: Source(source.whole, source.role) for name, source in kept.items()}
+        return new
+
+    @classmethod
+    def again(
+        cls,
+        description: Mapping[str, Any],
+        encoder: Given | None,
+        heads: Mapping[str, Given] | Given | None,
+        usual: Given | None,
+    ) -> "Modules":
+        """Those with which a model was made, for the description in its file.
+
+        Raises:
+            ValueError: the model has no modules of the caller's own there, or others.
+        """
+        new = cls(usual=usual)
+        if encoder is not None:
+            stored = description["encoder"]
+            if stored["name"] != "custom":
+                raise ValueError(f"`encoder`: the model's encoder is {stored['name']!r}, which needs no module; leave "
+                                 "it out")  # fmt: skip
+            new.encoder = encoder_source(encoder, description["inputs"])
+            new.encoder.check(stored)
+        own = {name: head for name, head in (description.get("heads") or {}).items() if head["name"] == "custom"}
+        by_task = heads if isinstance(heads, Mapping) else {}
+        for_all = usual if isinstance(heads, Mapping) or heads is None else heads
+        given = {**({} if for_all is None else dict.fromkeys(own, for_all)), **by_task}
+        unknown = [name for name in given if name not in own]
+        if unknown:
+            known = none_of(unknown[0], own, "those that have one are")
+            raise ValueError(f"`heads`: no head of your own has task {known}")
+        for name, role in _roles(description, given).items():
+            new.heads[name] = Source(given[name], role)
+            new.heads[name].check(own[name])
+        return new
+
+
+def encoder_source(given: Given, inputs: Mapping[str, Any]) -> Source:
+    """Where encoders over described inputs come from."""
+    return Source(given, Role("`encoder`", _core.features(inputs), positions=bool(inputs.get("positions"))))
+
+
+def _roles(description: Mapping[str, Any], tasks: Collection[str]) -> dict[str, Role]:
+    """What heads of these tasks of a description are."""
+    if not tasks:
+        return {}
+    sizes = _core.Model.head_sizes({**description, "heads": None})
+    names = [task["name"] for task in description["tasks"]]
+    found = {name: Role(f"task `{name}`: `head`", *size) for name, size in zip(names, sizes, strict=True)}
+    return {name: found[name] for name in tasks}
+
+
+def _takes(make: Callable[..., Any], arguments: Sequence[Any]) -> bool:
+    """Whether a function can be called with these."""
+    try:
+        inspect.signature(make).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # what is built in may not say
+        return not arguments
+    return True
+
+
+def _difference(stored: Any, ours: Any) -> str:
+    if not isinstance(stored, list):
+        return f"{stored} there, {ours} here"
+    lacking = [each for each in stored if each not in ours]
+    name, shape = (lacking or [each for each in ours if each not in stored] or stored)[0]
+    if not lacking:
+        return f"`{name}` {shape} is not there"
+    found = dict(map(tuple, ours)).get(name)
+    return f"`{name}` is {shape} there and {'missing' if found is None else found} here"

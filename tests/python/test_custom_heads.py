@@ -461,7 +461,7 @@ def test_one_module_is_one_head_and_one_layout_that_of_all_encoders():
 def test_each_task_works_on_a_copy_of_its_own(data):
     head = Branch(128, 1)
     model = pt.MultiTaskModel(8, tasks=[pt.Task("a", head=head), pt.Task("b", head=head)])
-    pt.Trainer(model, "sgd", lr=0.1).fit((data.x, data.age, -data.age), **FIT)
+    pt.Trainer(model, "sgd", lr=0.01).fit((data.x, data.age, -data.age), **FIT)
     state = model.state_dict()
     assert not np.array_equal(state["heads.a.layer.weight"], state["heads.b.layer.weight"])
     assert head.calls == 0

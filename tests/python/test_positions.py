@@ -193,6 +193,7 @@ def test_every_scheme_shares_positions(sharing, away):
     count = sum(len(words) for words in data[0]["tokens"])
     assert all(gates.values.shape[1] == count for gates in inspected.gates.values())
     resumed = pickle.loads(pickle.dumps(model))
+    resumed._core.to("loops")
     for name, predicted in model.predict(data[0], raw=True).items():
         assert same_bits(dict(enumerate(resumed.predict(data[0], raw=True)[name])), dict(enumerate(predicted)))
 

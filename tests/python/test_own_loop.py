@@ -10,7 +10,7 @@ import pytest
 import torch
 from polytask.components.registry import component
 from polytask.torch import gradients
-from test_standalone import ALONE, made, walk
+from test_standalone import ALONE, made
 from torch import nn
 from torch._functorch import config as functorch_config
 from torch.nn.functional import cross_entropy, mse_loss
@@ -97,11 +97,13 @@ def made_again(weighting):
     return type(weighting)(**{name: value for name, value in vars(weighting).items() if name != "_held"})
 
 
-@walk(ALONE)
-@pytest.mark.parametrize("named", [False, True])
+# What GradDrop draws for each parameter depends on their order, which is as they are named or found.
+@pytest.mark.parametrize(
+    ("info", "named"),
+    [(info, named) for info in ALONE for named in (False, True) if named or info["name"] != "graddrop"],
+    ids=lambda value: value["name"] if isinstance(value, dict) else str(value),
+)
 def test_every_weighting_gives_what_it_makes_of_plain_gradients(info, named):
-    if info["name"] == "graddrop" and not named:
-        pytest.skip("what it draws for each parameter depends on their order, which is as they are named or found")
     network = Network()
     x, y = batch()
     # Some keep gradients in single precision.
@@ -277,7 +279,7 @@ def test_frozen_parameters_and_parameters_that_nobody_uses():
     pt.torch.backward(losses, weighting="upgrad", shared=named)
     close(flat(shared), want)
     assert network.trunk[0].weight.grad is None
-    assert float(unused.weight.grad.abs().sum()) == 0
+    assert unused.weight.grad is None
 
 
 def test_tasks_without_a_label_have_no_part():
@@ -301,6 +303,50 @@ def test_tasks_without_a_label_have_no_part():
     network.zero_grad()
     pt.torch.backward(stacked, weighting="upgrad", shared=shared)
     close(flat(shared), want)
+
+
+@pytest.mark.parametrize("weighting", ["upgrad", "imtl_g", "graddrop", pt.weighting.UPGrad(at="representation")], ids=str)
+def test_one_task_alone_keeps_its_gradient_of_what_is_shared(weighting):
+    network = Network()
+    x, y = batch()
+    shared = list(network.trunk.parameters())
+    method = component("weighting", weighting, "weighting")
+    want = made_again(method).aggregate(rows_of(losses_of(network, x, y)[:1], shared))
+    assert want.abs().sum() > 0
+    # Named, or known from a call before.
+    for balancer in (pt.torch.Balancer(made_again(method), shared=shared), pt.torch.Balancer(made_again(method))):
+        if balancer._shared is None:
+            balancer.backward(losses_of(network, x, y))
+            balancer.weighting.reset()
+        network.zero_grad()
+        balancer.backward([losses_of(network, x, y)[0], None, None])
+        close(flat(shared), want, 1e-6)
+        assert network.heads[1].weight.grad is None
+    # In a first call nobody knows: all is the task's own.
+    network.zero_grad()
+    pt.torch.Balancer(made_again(method)).backward(losses_of(network, x, y)[:1])
+    close(flat(shared), rows_of(losses_of(network, x, y)[:1], shared)[0])
+
+
+def test_what_is_named_has_its_rows_whoever_reaches_it():
+    network = Network()
+    x, y = batch()
+    losses = losses_of(network, x, y)
+    named = [*network.trunk.parameters(), *network.heads[0].parameters()]
+    want = pt.weighting.UPGrad().aggregate(rows_of(losses, named))
+    pt.torch.backward(losses, weighting="upgrad", shared=named)
+    close(flat(named), want)
+
+
+@pytest.mark.parametrize("weighting", ["upgrad", "db_mtl", pt.weighting.UPGrad(at="representation")], ids=str)
+def test_losses_that_share_nothing_keep_their_gradients(weighting):
+    first, second = Network(), Network()
+    x, y = batch()
+    losses = [losses_of(first, x, y)[0], losses_of(second, x, y)[1]]
+    want = [rows_of([loss], list(net.trunk.parameters()))[0] for loss, net in zip(losses, (first, second), strict=True)]
+    pt.torch.backward(losses, weighting=weighting)
+    for net, row in zip((first, second), want, strict=True):
+        close(flat(net.trunk.parameters()), row)
 
 
 def test_one_tensor_of_losses_has_a_task_each_entry():

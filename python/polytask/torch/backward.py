@@ -96,6 +96,8 @@ class Balancer:
         self.weights: dict[str, float] | list[float] | None = None
         self.cosines: np.ndarray | None = None
         self._shared = None if shared is None else _leaves(shared)
+        #: What several losses reached in any call so far, by `id`: a batch may have labels of one task alone.
+        self._found: dict[int, torch.Tensor] = {}
         self._scaler = scaler
         self._accumulate = whole(accumulate, "`accumulate`")
         self._seed = whole(seed, "`seed`", 0)
@@ -144,13 +146,16 @@ class Balancer:
     def _by_gradients(self, given: _Given, scale: float, epoch: int | None, keep: bool) -> None:
         at = given.roots()
         found = parts([root.edge for root in at])
-        shared = found.shared if self._shared is None else [leaf for leaf in self._shared if leaf.requires_grad]
-        own = _others(found, shared)
+        self._found.update({id(leaf): leaf for leaf in found.shared})
+        every = self._found.values() if self._shared is None else self._shared
+        shared = [leaf for leaf in every if leaf.requires_grad]
         seeds = given.seeds(at, torch.full((len(at),), scale))
-        sought = gradients.Sought(at, seeds, given.present, found, shared, own, keep)
-        if getattr(self.weighting, "at", "shared") == "representation":
+        # One task alone parts from nobody: its gradient is looked at where parameters are shared.
+        if getattr(self.weighting, "at", "shared") == "representation" and found.entries:
+            sought = gradients.Sought(at, seeds, given.present, found, shared, found.own, keep)
             self._at_representation(given, sought, scale, epoch)
             return
+        sought = gradients.Sought(at, seeds, given.present, found, shared, _others(found, shared), keep)
         rows = Rows(shared, len(given.values))
         owned = gradients.at_parameters(sought, rows)
         kept = _Kept(given.values, rows, _by_leaf(sought, owned))
@@ -165,7 +170,9 @@ class Balancer:
             pieces = rows.directed(torch.from_numpy(direction * scale))
         else:
             pieces = rows.combined(torch.from_numpy(weights))
-        for leaf, piece in zip(rows.tensors, pieces, strict=True):
+        for place, (leaf, piece) in enumerate(zip(rows.tensors, pieces, strict=True)):
+            if direction is None and place not in rows.reached:
+                continue
             if leaf.grad is None:
                 leaf.grad = piece
             else:
@@ -190,7 +197,7 @@ class Balancer:
             pieces = rows.directed(torch.from_numpy(direction * scale))
         else:
             pieces = rows.combined(torch.from_numpy(weights))
-        torch.autograd.backward(entered.edges, pieces, retain_graph=sought.keep, inputs=list(sought.shared))
+        torch.autograd.backward(entered.edges, pieces, retain_graph=sought.keep, inputs=sought.parts.shared)
         _add(_Kept(given.values, rows, _by_leaf(sought, entered.own)).weighed(factors))
         self._remember(given.names, weights if direction is None else None)
 
@@ -198,8 +205,11 @@ class Balancer:
         self, losses: np.ndarray, rows: Rows, scale: float, epoch: int | None
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Weights, the direction if the weights do not say it, and factors on the tasks' own gradients."""
-        gramian = rows.gramian() / scale**2
         labelled = ~np.isnan(losses)
+        if not rows.tensors:
+            # Nothing is shared, and what is a task's own keeps its gradient.
+            return np.where(labelled, 1.0, 0.0), None, np.where(labelled, 1.0, 0.0)
+        gramian = rows.gramian() / scale**2
         lengths = np.sqrt(np.diagonal(gramian))
         with np.errstate(invalid="ignore", divide="ignore"):
             cosines = gramian / np.outer(lengths, lengths)

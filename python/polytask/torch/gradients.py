@@ -60,7 +60,9 @@ def at_parameters(sought: Sought, rows: Rows) -> list[Gradients]:
     """Fills the rows of these tasks, at once where that works and pays, else task by task; gives the tasks' own."""
     last = len(sought.roots) - 1
     shared = sought.shared
-    if sought.parts.nested:
+    single = {id(leaf) for own in sought.parts.own for leaf in own}
+    # What one task alone reaches lies behind no entry, though it may be named as shared.
+    if sought.parts.nested or any(id(leaf) in single for leaf in shared):
         owned = []
         for k, (root, task) in enumerate(zip(sought.roots, sought.tasks, strict=True)):
             wanted = [*shared, *sought.own[k]]

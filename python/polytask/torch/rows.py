@@ -20,15 +20,23 @@ class Block(NamedTuple):
 
 
 class Rows:
-    """Gradients `[tasks, numbers]` at some tensors; zeros at first."""
+    """Gradients `[tasks, numbers]` at some tensors; zeros at first.
+
+    Attributes:
+        tensors: the tensors.
+        tasks: how many rows there are.
+        reached: places of the tensors that any gradient reached.
+    """
 
     def __init__(self, tensors: Sequence[torch.Tensor], tasks: int) -> None:
         self.tensors = list(tensors)
         self.tasks = tasks
+        self.reached: set[int] = set()
         self._blocks: list[Block] = []
 
     def put(self, task: int, gradients: Sequence[torch.Tensor | None]) -> None:
         """A task's gradients, one a tensor; None is zero."""
+        self.reached.update(place for place, gradient in enumerate(gradients) if gradient is not None)
         for rows, places in self._open():
             pieces = []
             for place in places:
@@ -45,6 +53,7 @@ class Rows:
 
     def put_all(self, tasks: Sequence[int], gradients: Sequence[torch.Tensor | None]) -> None:
         """The gradients of some tasks, `[tasks, ...]` one a tensor; None is zero."""
+        self.reached.update(place for place, gradient in enumerate(gradients) if gradient is not None)
         for place, (tensor, gradient) in enumerate(zip(self.tensors, gradients, strict=True)):
             if gradient is None:
                 rows = torch.zeros(self.tasks, tensor.numel(), device=tensor.device, dtype=_wide(tensor))
@@ -70,6 +79,7 @@ class Rows:
 
     def add(self, other: Rows) -> None:
         """Adds those of another batch, at the same tensors."""
+        self.reached |= other.reached
         for block, more in zip(self._by_tensor(), other._by_tensor(), strict=True):
             block.rows.add_(more.rows)
 

@@ -11,9 +11,9 @@ import numpy as np
 import polytask as pt
 import pytest
 import torch
-from conftest import Data, make_tasks, same_bits, without_seconds
+from conftest import Data, make_tasks, same_bits
 from test_backends import AWAY, near
-from test_custom_module import FIT, Backbone, Failing, compare_steps, seeded
+from test_custom_module import FIT, Backbone, Failing, compare_steps, resumed, seeded
 from test_weighting_walk import FUNNELS, names
 from torch import nn
 from torch.nn import functional
@@ -200,25 +200,7 @@ def own_parts(sharing="hard", seed=0):
 @pytest.mark.parametrize("sharing", ["hard", "mmoe", "soft"])
 @pytest.mark.parametrize("weighting", ["equal", "upgrad"])
 def test_a_run_resumes_at_any_batch_with_the_same_bits(data, tmp_path, sharing, weighting):
-    class Interrupt(pt.Callback):
-        every_steps = 7
-
-        def on_steps(self, trainer):
-            raise SystemExit
-
-    def new(*callbacks):
-        return pt.Trainer(own_parts(sharing), lr=0.01, weighting=weighting, seed=7, callbacks=callbacks)
-
-    want = new()
-    history = want.fit(data.whole, validation=0.2, **FIT)
-    broken = new(pt.Checkpoint(tmp_path, every_steps=1))
-    with pytest.raises(SystemExit):
-        broken.fit(data.whole, validation=0.2, callbacks=[Interrupt()], **FIT)
-    resumed = new(pt.Checkpoint(tmp_path, every_steps=1))
-    got = resumed.fit(data.whole, validation=0.2, resume=tmp_path, **FIT)
-    assert same_bits(resumed.model.state_dict(), want.model.state_dict())
-    assert without_seconds(got) == without_seconds(history)
-    state = resumed.model.state_dict()
+    state = resumed(lambda: own_parts(sharing), data, tmp_path, 7, weighting)
     assert [state[f"heads.{name}.calls"] for name in ("income", "age")] == [12, 12]
     assert all(count == 12 for name, count in state.items() if name.endswith(".calls"))
 

@@ -9,7 +9,7 @@ import torch
 from conftest import same_bits, without_seconds
 from test_backends import AWAY, near
 from test_custom_module import seeded
-from test_positions import FIT, INPUTS, TAGS, Sentences, change
+from test_positions import FIT, INPUTS, TAGS, Sentences, change, judged
 from torch import nn
 from torch.nn import functional
 
@@ -73,14 +73,6 @@ class Plain:
         mood = (self.state[f"heads.mood.{name}"] for name in ("weight", "bias"))
         return torch.cat(tags), functional.linear(torch.stack(moods), *mood)
 
-    def losses(self, data):
-        x, y = data
-        tags, moods = self(x["tokens"])
-        return (
-            functional.cross_entropy(tags, torch.from_numpy(np.concatenate(y["tag"])), ignore_index=-1),
-            functional.cross_entropy(moods, torch.from_numpy(y["mood"]), ignore_index=-1),
-        )
-
 
 @pytest.mark.parametrize("where", ["loops", *AWAY])
 def test_predictions_losses_and_gradients_of_each_task_are_those_of_pytorch(where):
@@ -96,7 +88,7 @@ def test_predictions_losses_and_gradients_of_each_task_are_those_of_pytorch(wher
     rows = model.reader.rows(data.whole)
     found, jacobian = model._core.gradients(rows.core(), "jacobian")
     assert {"embedding.tokens.0.weight", "encoder.query.weight"} <= set(found)
-    losses = plain.losses(data.whole)
+    losses = judged(plain, data.whole)
     for row, loss, weight in zip(jacobian, losses, (1.0, 0.5), strict=True):
         gradients = torch.autograd.grad(weight * loss, [plain.state[name] for name in found], retain_graph=True)
         near(row, torch.cat([gradient.reshape(-1) for gradient in gradients]).numpy(), "gradient")

@@ -52,6 +52,16 @@ def make_model(encoder=None, inputs=INPUTS, **more):
     return pt.MultiTaskModel(inputs, tasks=tasks, encoder=encoder, seed=3, **more)
 
 
+def judged(plain, data):
+    """The losses of tags and moods as PyTorch has them."""
+    x, y = data
+    tags, moods = plain(x["tokens"])
+    return (
+        functional.cross_entropy(tags, torch.from_numpy(np.concatenate(y["tag"])), ignore_index=-1),
+        functional.cross_entropy(moods, torch.from_numpy(y["mood"]), ignore_index=-1),
+    )
+
+
 class Plain(torch.nn.Module):
     """The same by PyTorch, sentence by sentence."""
 
@@ -74,14 +84,6 @@ class Plain(torch.nn.Module):
             moods.append(h.mean(0) if len(words) else h.new_zeros(h.shape[1]))
         return torch.cat(tags), self.linear(torch.stack(moods), "heads.mood")
 
-    def losses(self, data):
-        x, y = data
-        tags, moods = self(x["tokens"])
-        return (
-            functional.cross_entropy(tags, torch.from_numpy(np.concatenate(y["tag"])), ignore_index=-1),
-            functional.cross_entropy(moods, torch.from_numpy(y["mood"]), ignore_index=-1),
-        )
-
 
 def test_predictions_losses_and_gradients_are_those_of_pytorch():
     data = Sentences()
@@ -93,7 +95,7 @@ def test_predictions_losses_and_gradients_are_those_of_pytorch():
     near(np.concatenate(predicted["tag"]), tags.detach().numpy(), "tags")
     near(predicted["mood"], moods.detach().numpy(), "moods")
     assert [len(row) for row in predicted["tag"]] == [len(words) for words in data.tokens]
-    losses = plain.losses(data.whole)
+    losses = judged(plain, data.whole)
     trainer = pt.Trainer(model, pt.optim.SGD(lr=1.0))
     report = trainer.step(data.whole)
     assert [report["tag/loss"], report["mood/loss"]] == pytest.approx([float(x.detach()) for x in losses], rel=1e-5)
@@ -110,7 +112,7 @@ def test_each_tasks_gradient_is_that_of_pytorch():
     found, jacobian = model._core.gradients(rows.core(), "jacobian")
     assert "embedding.tokens.0.weight" in found
     leaves = [plain.state[name] for name in found]
-    for row, loss, weight in zip(jacobian, plain.losses(data.whole), (1.0, 0.5), strict=True):
+    for row, loss, weight in zip(jacobian, judged(plain, data.whole), (1.0, 0.5), strict=True):
         gradients = torch.autograd.grad(weight * loss, leaves, retain_graph=True)
         near(row, torch.cat([gradient.reshape(-1) for gradient in gradients]).numpy(), "gradient")
     gramian = model._core.gradients(rows.core(), "gramian")

@@ -14,10 +14,9 @@ from ..arguments.numbers import whole
 from ..components.registry import component
 from ..components.standalone import Weighting, cosine_rounding
 from . import gradients
-from .graph import Parts, Root, parts, roots
+from .graph import Parts, parts
+from .losses import Given, Losses
 from .rows import Rows
-
-Losses = Mapping[str, "torch.Tensor | None"] | Sequence["torch.Tensor | None"] | torch.Tensor
 
 #: The tasks' own gradients with their parameters, by the parameter's `id` and the task.
 Own = dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]]
@@ -106,7 +105,7 @@ class Balancer:
 
     def backward(self, losses: Losses, *, epoch: int | None = None, retain_graph: bool = False) -> None:
         """As `polytask.torch.backward`; the number and names of losses stay the same from call to call."""
-        given = _Given.read(losses)
+        given = Given.read(losses)
         if self._names is not None and given.names != self._names:
             got = listed(given.names or [])
             raise ValueError(f"`losses` should be those of {listed(self._names)}, as before; got {got}")
@@ -137,13 +136,13 @@ class Balancer:
             raise ValueError(f"`state` should be of {self.weighting!r}; got one of {state.get('weighting')}")
         self.weighting._made().restore(state["state"], dict(state["arrays"]))
 
-    def _by_losses(self, given: _Given, scale: float, epoch: int | None, keep: bool) -> None:
+    def _by_losses(self, given: Given, scale: float, epoch: int | None, keep: bool) -> None:
         weights, _, _ = self.weighting._weigh({"losses": given.values}, epoch, self._seed)
         assert weights is not None, "a weighting of losses has weights"
         given.backward(weights * scale, keep)
         self._remember(given.names, weights)
 
-    def _by_gradients(self, given: _Given, scale: float, epoch: int | None, keep: bool) -> None:
+    def _by_gradients(self, given: Given, scale: float, epoch: int | None, keep: bool) -> None:
         at = given.roots()
         found = parts([root.edge for root in at])
         self._found.update({id(leaf): leaf for leaf in found.shared})
@@ -165,22 +164,18 @@ class Balancer:
             self._kept = kept
             return
         self._kept = None
-        weights, direction, factors = self._decide(kept.losses, rows, scale, epoch)
-        if direction is not None:
-            pieces = rows.directed(torch.from_numpy(direction * scale))
-        else:
-            pieces = rows.combined(torch.from_numpy(weights))
+        weights, pieces, factors = self._decide(kept.losses, rows, scale, epoch)
         for place, (leaf, piece) in enumerate(zip(rows.tensors, pieces, strict=True)):
-            if direction is None and place not in rows.reached:
+            if weights is not None and place not in rows.reached:
                 continue
             if leaf.grad is None:
                 leaf.grad = piece
             else:
                 leaf.grad.add_(piece)
         _add(kept.weighed(factors))
-        self._remember(given.names, weights if direction is None else None)
+        self._remember(given.names, weights)
 
-    def _at_representation(self, given: _Given, sought: gradients.Sought, scale: float, epoch: int | None) -> None:
+    def _at_representation(self, given: Given, sought: gradients.Sought, scale: float, epoch: int | None) -> None:
         if self._accumulate > 1:
             raise ValueError('`accumulate`: with at="representation" each call is a step; the graph before it is gone')
         if sought.parts.nested:
@@ -192,30 +187,26 @@ class Balancer:
         rows = Rows(entered.arrived[0], len(given.values))
         for task, arrived in zip(sought.tasks, entered.arrived, strict=True):
             rows.put(task, arrived)
-        weights, direction, factors = self._decide(given.values, rows, scale, epoch)
-        if direction is not None:
-            pieces = rows.directed(torch.from_numpy(direction * scale))
-        else:
-            pieces = rows.combined(torch.from_numpy(weights))
+        weights, pieces, factors = self._decide(given.values, rows, scale, epoch)
         torch.autograd.backward(entered.edges, pieces, retain_graph=sought.keep, inputs=sought.parts.shared)
         _add(_Kept(given.values, rows, _by_leaf(sought, entered.own)).weighed(factors))
-        self._remember(given.names, weights if direction is None else None)
+        self._remember(given.names, weights)
 
     def _decide(
         self, losses: np.ndarray, rows: Rows, scale: float, epoch: int | None
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Weights, the direction if the weights do not say it, and factors on the tasks' own gradients."""
+    ) -> tuple[np.ndarray | None, list[torch.Tensor], np.ndarray]:
+        """Weights, unless the direction is no weighted sum; what it is at the rows' tensors, times `scale`; and factors
+        on the tasks' own gradients.
+        """
         labelled = ~np.isnan(losses)
+        ones = np.where(labelled, 1.0, 0.0)
         if not rows.tensors:
             # Nothing is shared, and what is a task's own keeps its gradient.
-            return np.where(labelled, 1.0, 0.0), None, np.where(labelled, 1.0, 0.0)
+            return ones, [], ones
         gramian = rows.gramian() / scale**2
-        lengths = np.sqrt(np.diagonal(gramian))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            cosines = gramian / np.outer(lengths, lengths)
         if self._scaler is not None and not np.isfinite(gramian[np.ix_(labelled, labelled)]).all():
             # The scaler sees what is not finite, and leaves the step out.
-            return np.where(labelled, 1.0, 0.0), None, np.where(labelled, 1.0, 0.0)
+            return ones, rows.combined(torch.from_numpy(ones)), ones
         given: dict[str, np.ndarray] = {"losses": losses}
         rounding = None
         if self.weighting._made().needs == "gramian":
@@ -224,10 +215,14 @@ class Balancer:
         else:
             given["jacobian"] = rows.matrix() / scale
         weights, direction, factors = self.weighting._weigh(given, epoch, self._seed, rounding)
+        lengths = np.sqrt(np.diagonal(gramian))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cosines = gramian / np.outer(lengths, lengths)
         self.cosines = np.where(np.outer(labelled, labelled), cosines, np.nan)
         if weights is not None:
-            return weights, None, factors
-        return np.full(len(losses), np.nan), direction, factors
+            return weights, rows.combined(torch.from_numpy(weights)), factors
+        assert direction is not None, "a Jacobian gives a direction"
+        return None, rows.directed(torch.from_numpy(direction * scale)), factors
 
     def _remember(self, names: list[str] | None, weights: np.ndarray | None) -> None:
         if weights is None:
@@ -235,111 +230,6 @@ class Balancer:
         else:
             each = weights.tolist()
             self.weights = each if names is None else dict(zip(names, each, strict=True))
-
-
-class _Given:
-    """Losses as they were given.
-
-    Attributes:
-        names: the tasks' names, if they have some.
-        values: `[tasks]`, NaN without a label.
-        present: the tasks that have one.
-        together: the losses that were given, as one tensor; those of tasks that are present, if they came one by one.
-    """
-
-    def __init__(
-        self,
-        names: list[str] | None,
-        values: list[float],
-        losses: Sequence[Any] | torch.Tensor,
-        together: torch.Tensor,
-    ) -> None:
-        self.names = names
-        self.together = together
-        self.values = np.array(values)
-        self.present = [task for task, value in enumerate(values) if value == value]
-        self._losses = losses
-        if not self.present:
-            raise ValueError("`losses` should have at least one task with a label; got none")
-
-    @classmethod
-    def read(cls, losses: Losses) -> _Given:
-        if isinstance(losses, torch.Tensor):
-            if losses.dim() > 1:
-                raise ValueError(f"`losses` should be a tensor [tasks]; got one of shape {list(losses.shape)}")
-            if not losses.requires_grad:
-                raise ValueError("`losses` has no graph: it was computed without gradients")
-            flat = losses.reshape(-1) if losses.dim() == 0 else losses
-            return cls(None, flat.detach().tolist(), flat, flat)
-        names = None
-        if isinstance(losses, Mapping):
-            names = [str(name) for name in losses]
-            losses = list(losses.values())
-        elif not isinstance(losses, Sequence) or isinstance(losses, str):
-            kind = type(losses).__name__
-            raise TypeError(f"`losses` should be a dict or a list of tensors, or one tensor; got {kind}")
-        if not losses:
-            raise ValueError("`losses` should have at least one task; got none")
-        for task, loss in enumerate(losses):
-            if loss is not None and not isinstance(loss, torch.Tensor):
-                raise TypeError(f"the loss of {_called(names, task)} should be a tensor; got {type(loss).__name__}")
-            if loss is not None and loss.numel() != 1:
-                shape = list(loss.shape)
-                raise ValueError(f"the loss of {_called(names, task)} should be one number; got shape {shape}")
-        there = [loss for loss in losses if loss is not None]
-        if not there:
-            raise ValueError("`losses` should have at least one task with a label; got none")
-        # At once, since each look at a device waits for it.
-        together = _together(there)
-        numbers = iter(together.detach().tolist())
-        values = [float("nan") if loss is None else next(numbers) for loss in losses]
-        given = cls(names, values, losses, together)
-        labelled = [(task, loss) for task, loss in enumerate(losses) if loss is not None and task in given.present]
-        for task, loss in labelled:
-            if not loss.requires_grad:
-                raise ValueError(f"the loss of {_called(names, task)} has no graph: it was computed without gradients; "
-                                 "None stands for a task without a label")  # fmt: skip
-        if len(labelled) < len(there):
-            given.together = _together([loss for _, loss in labelled])
-        return given
-
-    def roots(self) -> list[Root]:
-        """Where the graphs of the losses that are there begin."""
-        if not isinstance(self._losses, torch.Tensor):
-            found = roots([self._losses[task] for task in self.present])
-        else:
-            found = roots(self._losses)
-            if len(self.present) < len(found) and found[0] is not None and found[0].entry is not None:
-                raise ValueError("`losses`: entries of one tensor cannot be left out; give a list, or a stack of it")
-            found = [found[task] for task in self.present]
-        there = [root for root in found if root is not None]
-        if len(there) < len(found):
-            raise ValueError("`losses`: an entry has no graph: it was computed without gradients")
-        return there
-
-    def seeds(self, at: Sequence[Root], factors: torch.Tensor) -> list[torch.Tensor]:
-        """The gradients of these losses where their graphs begin, times a factor each."""
-        factors = factors.to(self.together.device, self.together.dtype)
-        if at[0].entry is not None:
-            return list(torch.diag(factors))
-        if isinstance(self._losses, torch.Tensor):
-            return list(factors)
-        each = zip(self.present, factors, strict=True)
-        return [factor.to(self._losses[task]).reshape(self._losses[task].shape) for task, factor in each]
-
-    def backward(self, weights: np.ndarray, keep: bool) -> None:
-        """The gradient of the weighted losses, by autograd alone."""
-        along = torch.from_numpy(weights[self.present]).to(self.together.device, self.together.dtype)
-        if len(along) == len(self.together):
-            torch.autograd.backward([self.together], [along], retain_graph=keep)
-        else:
-            at = self.roots()
-            torch.autograd.backward([root.edge for root in at], self.seeds(at, along), retain_graph=keep)
-
-
-def _together(losses: Sequence[torch.Tensor]) -> torch.Tensor:
-    first = losses[0].device
-    return torch.stack([loss.reshape(()).to(first) if loss.dim() or loss.device != first else loss for loss in losses])
 
 
 class _Kept:
@@ -366,10 +256,6 @@ class _Kept:
     def weighed(self, factors: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """The tasks' own gradients by their factors."""
         return [(leaf, x if factors[task] == 1.0 else x * factors[task]) for (_, task), (leaf, x) in self.own.items()]
-
-
-def _called(names: list[str] | None, task: int) -> str:
-    return f"task {task}" if names is None else f"`{names[task]}`"
 
 
 def _leaves(shared: Iterable[torch.Tensor]) -> list[torch.Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 #: Products that are summed in single precision; sums of these are in double.
-BLOCK = 1024
+SUMMED = 1024
 
 
 class Block(NamedTuple):
@@ -130,12 +130,12 @@ def _wide(tensor: torch.Tensor) -> torch.dtype:
 
 def _products(rows: torch.Tensor) -> torch.Tensor:
     tasks, count = rows.shape
-    if count <= BLOCK:
+    if count <= SUMMED:
         return (rows @ rows.T).to(torch.float64)
-    whole = count // BLOCK
-    blocks = rows[:, : whole * BLOCK].view(tasks, whole, BLOCK).transpose(0, 1)
+    whole = count // SUMMED
+    blocks = rows[:, : whole * SUMMED].view(tasks, whole, SUMMED).transpose(0, 1)
     products = torch.bmm(blocks, blocks.transpose(1, 2)).sum(0, dtype=torch.float64)
-    rest = rows[:, whole * BLOCK :]
+    rest = rows[:, whole * SUMMED :]
     return products + (rest @ rest.T).to(torch.float64)
 
 

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use polytask::data::Data;
 use polytask::data::array::{Array, Dtype};
 use polytask::machine::random::Stream;
+use polytask::machine::storage::{self, Backend};
 use polytask::model::{Description, Model, Own};
 use polytask::trainer::Trainer;
 use polytask::trainer::epoch::Run;
 use polytask::trainer::settings::Settings;
 use rows::{Target, data};
 use serde_json::{Value, json};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 const ROWS: usize = 96;
 
@@ -426,4 +427,51 @@ fn a_batch_that_waits_for_its_step_may_be_overwritten() {
         bits(&model)
     };
     assert_eq!(run(true), run(false));
+}
+
+/// How often numbers go to the device and come back in an epoch by formulas, after two of warming up. A run also looks at
+/// its steps every so many milliseconds, so this is the least of a few epochs.
+fn crossings(settings: &Value, batch_size: usize) -> [u64; 2] {
+    let (mut model, data) = (model(|_| ()), training(false));
+    model.bring_to(Backend::Formulas(Device::Cpu)).unwrap();
+    let mut trainer = Trainer::new(&model, Settings::of(settings).unwrap()).unwrap();
+    let mut counted = || {
+        let before = storage::crossings();
+        epoch(&mut trainer, &mut model, &data, how(batch_size));
+        let after = storage::crossings();
+        [after.sent - before.sent, after.fetched - before.fetched]
+    };
+    let each: Vec<_> = (0..10).map(|_| counted()).collect();
+    [0, 1].map(|way| each[2..].iter().map(|epoch| epoch[way]).min().unwrap())
+}
+
+#[test]
+fn steps_by_formulas_are_told_what_is_new_and_asked_for_what_a_decision_needs() {
+    // Of a micro-batch features, three tasks' labels and the number that draws follow from; of a step its number with rates.
+    let (batch, update) = (5, 1);
+    let by_gradients = |accumulate: u64| {
+        // The weights go there. Losses come of each micro-batch, to be looked at before they are believed, and the Gramian.
+        [accumulate * batch + 1 + update, accumulate + 1]
+    };
+    for (settings, accumulate, expected) in [
+        (json!({"optimizer": {"name": "adamw"}}), 1, [batch + update, 0]),
+        (
+            json!({"optimizer": {"name": "sgd", "momentum": 0.9}, "schedule": {"name": "cosine", "warmup": 5}, "clip_norm": 1.0,
+                   "regularizers": [{"name": "l2", "strength": 0.1}]}),
+            1,
+            [batch + update, 0],
+        ),
+        (json!({"accumulate": 3}), 3, [3 * batch + update, 0]),
+        (json!({"weighting": "upgrad"}), 1, by_gradients(1)),
+        (json!({"weighting": {"name": "upgrad", "per": "layer"}}), 1, by_gradients(1)),
+        (json!({"weighting": "upgrad", "accumulate": 3}), 3, by_gradients(3)),
+        (json!({"weighting": {"name": "cagrad", "per": "layer"}, "accumulate": 2}), 2, by_gradients(2)),
+    ] {
+        // What an epoch sends and asks whatever its length is in both.
+        let few = crossings(&settings, ROWS / (3 * accumulate));
+        let many = crossings(&settings, ROWS / (6 * accumulate));
+        let of_a_step = [0, 1].map(|way| (many[way] - few[way]) as f64 / 3.0);
+        assert_eq!(of_a_step, expected.map(|count| count as f64), "{settings}");
+        assert!(few[1] > 0, "{settings}: nobody asked what an epoch came to");
+    }
 }

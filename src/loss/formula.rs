@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::Loss;
+use crate::machine::storage::constant;
 
 /// One task's part of a batch, as tensors.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ fn ratio(raw: &Tensor, labels: &Tensor) -> i64 {
     raw.size()[1] / labels.size()[1].max(1)
 }
 
-/// Numbers as a tensor like another.
+/// Numbers that never change as a tensor like another.
 pub(super) fn like(numbers: &[f64], other: &Tensor) -> Tensor {
-    Tensor::from_slice(numbers).to_kind(other.kind()).to_device(other.device())
+    constant(numbers, other.kind(), other.device()).expect("libtorch has room for a loss's own numbers")
 }

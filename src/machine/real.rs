@@ -12,6 +12,7 @@ pub trait Cell: tch::kind::Element + Copy + Send + Sync + Debug + Default + 'sta
 impl Cell for f32 {}
 impl Cell for f64 {}
 impl Cell for i32 {}
+impl Cell for i64 {}
 
 /// `f32` for training, `f64` for checks against autograd.
 ///

@@ -6,7 +6,8 @@ use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::loss::TensorBatch;
-use crate::machine::storage::Backend;
+use crate::machine::buffer::Layout;
+use crate::machine::storage::{Backend, Storage, send};
 
 /// One task's labels and row weights of the batch.
 #[derive(Debug)]
@@ -16,8 +17,16 @@ pub(super) struct TaskLabels {
     values: Vec<f32>,
     weights: Vec<f32>,
     weighted: bool,
-    /// The same on the plan's device, where that is not the host.
-    away: Option<LabelTensors>,
+    /// The same where a plan by formulas reads them.
+    away: Option<Away>,
+}
+
+/// Labels and row weights in memory of a device, where they stay from batch to batch.
+#[derive(Debug)]
+struct Away {
+    classes: Storage<i32>,
+    values: Storage<f32>,
+    weights: Storage<f32>,
 }
 
 /// A task's labels as its loss's formula reads them.
@@ -26,9 +35,6 @@ pub(super) struct LabelTensors {
     labels: Tensor,
     weights: Option<Tensor>,
 }
-
-// SAFETY: these are only read, and libtorch counts handles of tensors atomically.
-unsafe impl Sync for LabelTensors {}
 
 impl TaskLabels {
     /// Of so many rows or positions, all missing.
@@ -40,11 +46,8 @@ impl TaskLabels {
         Self { labels, classes, values, weights: vec![1.0; rows], weighted: false, away: None }
     }
 
-    /// Gathers those of a task, for a plan of this backend; where there is room for more they are missing.
-    ///
-    /// # Errors
-    /// What libtorch refuses.
-    pub fn load(&mut self, data: &Data, task: usize, rows: Rows<'_>, backend: Backend) -> Result<()> {
+    /// Gathers those of a task; where there is room for more they are missing.
+    pub fn gather(&mut self, data: &Data, task: usize, rows: Rows<'_>) {
         self.weighted = data.has_weights(task);
         if self.weighted {
             data.gather_weights(task, rows.clone(), &mut self.weights);
@@ -57,11 +60,30 @@ impl TaskLabels {
                 self.values.fill(f32::NAN);
             }
         }
-        match backend {
-            Backend::Loops => {}
-            Backend::Formulas(device) => self.away = Some(self.sent(device)?),
+    }
+
+    /// Sends what was gathered to a plan by formulas.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn send(&mut self, backend: Backend) -> Result<()> {
+        if backend == Backend::Loops {
+            return Ok(());
         }
-        Ok(())
+        let Self { classes, values, weights, away, .. } = self;
+        let away = match away {
+            Some(away) => away,
+            none => none.insert(Away {
+                classes: Storage::zeros(Layout::flat(classes.len()), backend)?,
+                values: Storage::zeros(Layout::flat(values.len()), backend)?,
+                weights: Storage::zeros(Layout::flat(weights.len()), backend)?,
+            }),
+        };
+        match self.labels.columns() {
+            None => away.classes.put(0, classes)?,
+            Some(_) => away.values.put(0, values)?,
+        }
+        if self.weighted { away.weights.put(0, weights) } else { Ok(()) }
     }
 
     /// The labels.
@@ -87,26 +109,24 @@ impl TaskLabels {
     /// # Errors
     /// What libtorch refuses.
     pub fn tensors(&self) -> Result<LabelTensors> {
-        match &self.away {
-            Some(LabelTensors { labels, weights }) => {
-                let weights = weights.as_ref().map(Tensor::shallow_clone);
-                Ok(LabelTensors { labels: labels.shallow_clone(), weights })
+        let rows = self.weights.len();
+        let columns = self.values.len() / rows.max(1);
+        let (labels, weights) = match (&self.away, self.targets()) {
+            (Some(Away { classes, weights, .. }), Targets::Classes(_)) => {
+                (classes.shaped(&[rows])?.f_to_kind(Kind::Int64)?, weights.shaped(&[rows])?)
             }
-            None => self.sent(Device::Cpu),
-        }
-    }
-
-    /// The same in memory of a device.
-    fn sent(&self, device: Device) -> Result<LabelTensors> {
-        let rows = self.weights.len() as i64;
-        let labels = match self.targets() {
-            Targets::Classes(classes) => Tensor::from_slice(classes).f_to_kind(Kind::Int64)?,
-            Targets::Values(values) => {
-                Tensor::from_slice(values).f_reshape([rows, values.len() as i64 / rows.max(1)])?
+            (Some(Away { values, weights, .. }), Targets::Values(_)) => {
+                (values.shaped(&[rows, columns])?, weights.shaped(&[rows])?)
+            }
+            (None, Targets::Classes(classes)) => {
+                (send(classes, Device::Cpu)?.f_to_kind(Kind::Int64)?, send(&self.weights, Device::Cpu)?)
+            }
+            (None, Targets::Values(values)) => {
+                let values = send(values, Device::Cpu)?.f_reshape([rows as i64, columns as i64])?;
+                (values, send(&self.weights, Device::Cpu)?)
             }
         };
-        let weights = self.weights().map(|weights| Tensor::from_slice(weights).f_to_device(device)).transpose()?;
-        Ok(LabelTensors { labels: labels.f_to_device(device)?, weights })
+        Ok(LabelTensors { labels, weights: Some(weights).filter(|_| self.weighted) })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::loss::{Batch, ForeignLoss, Loops, ScaledGradient};
 use crate::machine::buffer::codes_mut;
 use crate::machine::real::Cell;
-use crate::machine::storage::{Backend, Storage, fetch};
+use crate::machine::storage::{Backend, Storage, fetch, launching};
 use crate::meter::Meter;
 use crate::network::axis::Extent;
 use crate::network::axis::Extents;
@@ -127,17 +127,26 @@ impl Workspace {
         for (axis, starts) in self.starts.iter().enumerate().filter(|(_, starts)| !starts.is_empty()) {
             self.plan.place(axis, starts)?;
         }
-        if labels { self.load_labels(data, rows) } else { Ok(()) }
+        if labels {
+            self.gather_labels(data, rows);
+            let backend = self.plan.backend();
+            self.labels.iter_mut().try_for_each(|labels| labels.send(backend))?;
+        }
+        Ok(())
     }
 
-    /// Gathers targets and weights alone.
+    /// Gathers targets and weights alone, on the host, to count them.
+    pub fn gather_labels(&mut self, data: &Data, rows: Rows<'_>) {
+        self.labels.iter_mut().enumerate().for_each(|(task, labels)| labels.gather(data, task, rows.clone()));
+    }
+
+    /// Sends all that the passes of a step will be told, so that what follows are launches; a scale and a factor a task, as in
+    /// [`Workspace::add_losses`] and [`Workspace::scale_gradients`].
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn load_labels(&mut self, data: &Data, rows: Rows<'_>) -> Result<()> {
-        let backend = self.plan.backend();
-        let mut each = self.labels.iter_mut().enumerate();
-        each.try_for_each(|(task, labels)| labels.load(data, task, rows.clone(), backend))
+    pub fn feed(&mut self, step: Step<'_>, scales: &[f64], factors: &[f64]) -> Result<()> {
+        self.plan.feed(&step, scales, factors)
     }
 
     /// Runs the network of the model whose workspace it is.
@@ -189,13 +198,20 @@ impl Workspace {
             self.plan.clear(pass)?;
         }
         let by_loops = self.plan.backend() == Backend::Loops;
+        let scales = match gradient {
+            Some((_, scales)) if !by_loops => self.plan.scales(scales)?,
+            _ => Vec::new(),
+        };
         let mut by_formula = Vec::new();
         for (j, (task, sum)) in model.tasks.iter().zip(&mut *sums).enumerate() {
-            let gradient = gradient.map(|(pass, scales)| (pass, scales[j]));
+            let own = gradient.map(|(pass, scales)| (pass, scales[j]));
             match task.loss.foreign() {
-                Some(code) => *sum += model.lend(|| self.foreign_loss(j, code, gradient))?,
-                None if by_loops => *sum += self.loss_by_loops(j, task, gradient),
-                None => by_formula.push((j, self.loss_by_formula(j, task, gradient)?)),
+                Some(code) => *sum += model.lend(|| self.foreign_loss(j, code, own))?,
+                None if by_loops => *sum += self.loss_by_loops(j, task, own),
+                None => {
+                    let own = gradient.map(|(pass, _)| (pass, &scales[j]));
+                    by_formula.push((j, launching(|| self.loss_by_formula(j, task, own))?));
+                }
             }
         }
         if by_formula.is_empty() {
@@ -206,6 +222,28 @@ impl Workspace {
         let losses = fetch::<f64>(&Tensor::f_stack(&losses, 0)?)?;
         by_formula.iter().zip(losses).for_each(|(&(j, _), loss)| sums[j] += loss);
         Ok(())
+    }
+
+    /// Adds the same to `[tasks]` of a plan by formulas, where they stay; no loss may be code of the caller's own.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn add_losses_there(&mut self, model: &Model, pass: Pass, scales: &[f64], sums: &Tensor) -> Result<()> {
+        self.plan.clear(pass)?;
+        let scales = self.plan.scales(scales)?;
+        for (j, (task, scale)) in model.tasks.iter().zip(&scales).enumerate() {
+            let loss = self.loss_by_formula(j, task, Some((pass, scale)))?;
+            let _ = sums.f_select(0, j as i64)?.f_add_(&loss)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the terms of the objective to `[terms]` of a plan by formulas, where they stay.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn add_terms_there(&self, sums: &Tensor) -> Result<()> {
+        self.plan.add_terms_there(sums)
     }
 
     /// One task's sum of weighted losses, in the host's memory; with a pass and a factor, also its outputs' gradient.
@@ -231,7 +269,7 @@ impl Workspace {
     }
 
     /// The same on any device; the sum stays there.
-    fn loss_by_formula(&mut self, j: usize, task: &Task, gradient: Option<(Pass, f64)>) -> Result<Tensor> {
+    fn loss_by_formula(&mut self, j: usize, task: &Task, gradient: Option<(Pass, &Tensor)>) -> Result<Tensor> {
         let raw = self.plan.output_tensor(j)?.f_detach()?.f_set_requires_grad(gradient.is_some())?;
         let labels = self.labels[j].tensors()?;
         let loss = tch::with_grad(|| task.loss.sums(&labels.batch(&raw))).loss;
@@ -240,7 +278,7 @@ impl Workspace {
         {
             let along = tch::with_grad(|| loss.f_add(&raw.f_narrow(0, 0, 0)?.f_sum(raw.kind())?))?;
             let slope = Tensor::f_run_backward(&[along], &[&raw], false, false)?.remove(0);
-            slopes.f_copy_(&slope.f_mul_scalar(scale)?)?;
+            slopes.f_copy_(&slope.f_mul(&scale.f_to_kind(slope.kind())?)?)?;
         }
         Ok(loss.f_detach()?.f_to_kind(Kind::Double)?)
     }
@@ -299,22 +337,31 @@ impl Workspace {
         Ok(())
     }
 
-    /// Multiplies the gradient of one task's outputs.
+    /// Multiplies the gradients of the tasks' outputs by a factor each.
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn scale_gradient(&mut self, task: usize, pass: Pass, factor: f32) -> Result<()> {
+    pub fn scale_gradients(&mut self, pass: Pass, factors: &[f64]) -> Result<()> {
+        if factors.iter().all(|&factor| factor == 1.0) {
+            return Ok(());
+        }
         if self.plan.backend() != Backend::Loops {
-            if let Some(mut gradient) = self.plan.gradient_tensor(task, pass)? {
-                let _ = gradient.f_mul_scalar_(f64::from(factor))?;
+            let factors = self.plan.factors(factors)?;
+            for (task, factor) in factors.iter().enumerate() {
+                if let Some(mut gradient) = self.plan.gradient_tensor(task, pass)? {
+                    let _ = gradient.f_mul_(&factor.f_to_kind(gradient.kind())?)?;
+                }
             }
             return Ok(());
         }
-        let (_, gradient, window) = self.plan.output_and_gradient(task, pass);
-        if let Some(gradient) = gradient.and_then(Storage::host_mut) {
-            let gradient = &mut gradient.slice_mut()[window.start..];
-            for row in 0..window.rows {
-                gradient[row * window.stride..][..window.width].iter_mut().for_each(|g| *g *= factor);
+        for (task, &factor) in factors.iter().enumerate().filter(|(_, factor)| **factor != 1.0) {
+            let (_, gradient, window) = self.plan.output_and_gradient(task, pass);
+            if let Some(gradient) = gradient.and_then(Storage::host_mut) {
+                let gradient = &mut gradient.slice_mut()[window.start..];
+                for row in 0..window.rows {
+                    let row = &mut gradient[row * window.stride..][..window.width];
+                    row.iter_mut().for_each(|g| *g *= factor as f32);
+                }
             }
         }
         Ok(())

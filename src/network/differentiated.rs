@@ -1,16 +1,14 @@
 //! A kernel for any node without loops: from its formula, under libtorch's autograd, or from code of the caller's own. It goes
 //! back lane by lane.
 
-use std::borrow::Cow;
-
 use tch::{Kind, Tensor};
 
 use super::Network;
 use super::axis::{Link, ROWS};
 use super::entrance::{TaskColumns, task_columns};
-use super::fed::Fed;
+use super::fed::{Fed, FedTensors};
 use super::gradient::Tiled;
-use super::node::{ForeignCode, Kernel};
+use super::node::{ForeignCode, Kernel, Terms};
 use super::owner::Owner;
 use super::pass::{Pass, PerPass, Step};
 use super::prepare::{InputGradient, ParamGradient, Prepare};
@@ -22,7 +20,7 @@ use crate::machine::foreign::{Received, Tensors, Tied};
 use crate::machine::product::Mode;
 use crate::machine::random::Stream;
 use crate::machine::real::Real;
-use crate::machine::storage::Storage;
+use crate::machine::storage::{Storage, constant, waiting};
 use crate::parameters::{Reach, TaskId};
 
 /// Stream of what code of the caller's own draws within a seed.
@@ -49,10 +47,10 @@ struct Backward<T> {
     dy: Storage<T>,
     /// A task's factor where its gradient enters what all tasks reach.
     weights: Tensor,
-    /// All tasks, if they reach the output.
-    shared: Option<usize>,
     /// What of the output belongs to which task, if it is told apart on its way to an input.
     pieces: Vec<TaskColumns>,
+    /// A factor on terms in this pass, where the output is not told apart.
+    part: Tensor,
     /// Of those that learn.
     inputs: Vec<Option<InputGradient<T, Storage<T>>>>,
     /// Of those that learn.
@@ -69,8 +67,8 @@ enum ParamSink<T> {
 /// A part of the output's gradient that goes back by itself.
 struct Part {
     seed: Tensor,
-    /// A factor on each group's terms.
-    terms: Vec<f64>,
+    /// A factor on each group's terms, or one for all.
+    terms: Tensor,
     /// The task it is of, or the lane.
     lane: usize,
     task: Option<TaskId>,
@@ -128,8 +126,11 @@ impl<T: Real> Differentiated<T> {
             };
             Ok(Backward {
                 dy: at.arriving_anywhere(node.output(), pass),
-                weights: given.fed.weights(),
-                shared: shared.then(|| at.net.tasks()),
+                weights: given.fed.weights.shallow_clone(),
+                part: match shared {
+                    true => given.fed.part(at.net.tasks(), pass)?,
+                    false => constant(&[1.0], Kind::Double, given.fed.part.device())?,
+                },
                 pieces: if at.enters_any() { task_columns(at.net, node.output(), 1) } else { Vec::new() },
                 inputs: inputs_that_learn.iter().map(|&k| at.leaving_anywhere(k, pass)).collect(),
                 params: params_that_learn.iter().map(param).collect::<Result<_>>()?,
@@ -151,12 +152,12 @@ impl<T: Real> Differentiated<T> {
     }
 
     /// What all kernels of the plan read.
-    fn fed(at: &Prepare<'_, T>) -> Result<Fed> {
+    fn fed(at: &Prepare<'_, T>) -> Result<FedTensors> {
         if let Some(fed) = at.fed.get() {
-            return Ok(fed.share());
+            return fed.tensors();
         }
-        let new = Fed::new(at.net, at.params.values.range(&(0..0))?.device())?;
-        Ok(at.fed.get_or_init(|| new).share())
+        let new = Fed::new(at.net.tasks(), at.params.values.range(&(0..0))?.device())?;
+        at.fed.get_or_init(|| new).tensors()
     }
 }
 
@@ -191,7 +192,7 @@ impl<T: Real> Kernel for Differentiated<T> {
             Function::Formula(formula) => formula.forward(step),
             Function::Foreign(code) => {
                 let seed = Stream::new(step.seed, &[FOREIGN, step.number, self.index]).key();
-                code.forward(step.training, seed)
+                waiting(|| code.forward(step.training, seed))
             }
         }
     }
@@ -201,14 +202,14 @@ impl<T: Real> Kernel for Differentiated<T> {
             return Ok(());
         }
         let back = self.passes.of(pass);
-        let parts = back.parts(step, pass, self.owner)?;
+        let parts = back.parts(self.owner)?;
         let mut tiled: Vec<Vec<Received>> = Vec::new();
         for (index, part) in parts.iter().enumerate() {
             let gradients = match &mut self.function {
                 Function::Formula(formula) => formula.along(&part.seed, &part.terms, step.training)?,
                 Function::Foreign(code) => {
                     let last = pass == Pass::Summed && index + 1 == parts.len();
-                    code.backward(&part.seed.f_squeeze_dim(0)?, last)?
+                    waiting(|| code.backward(&part.seed.f_squeeze_dim(0)?, last))?
                 }
             };
             back.store(step, index, part, &gradients)?;
@@ -220,25 +221,25 @@ impl<T: Real> Kernel for Differentiated<T> {
         products.into_iter().try_for_each(|(tiled, of_parts)| Backward::<T>::add_products(tiled, of_parts))
     }
 
-    fn terms(&self) -> Result<Cow<'_, [f64]>> {
-        let Function::Formula(formula) = &self.function else { return Ok(Cow::Borrowed(&[])) };
-        let each = formula.terms().iter().map(|term| Ok(term.f_double_value(&[])?));
-        Ok(Cow::Owned(each.collect::<Result<_>>()?))
+    fn terms(&self) -> Terms<'_> {
+        match &self.function {
+            Function::Formula(formula) => Terms::Tensors(formula.terms()),
+            Function::Foreign(_) => Terms::Numbers(&[]),
+        }
     }
 }
 
 impl<T: Real> Backward<T> {
     /// The output's gradient in the parts that go back by themselves: lane by lane, or, where it enters what all tasks
     /// reach, task by task.
-    fn parts(&self, step: &Step<'_>, pass: Pass, owner: Owner) -> Result<Vec<Part>> {
+    fn parts(&self, owner: Owner) -> Result<Vec<Part>> {
         let Layout { groups, rows, lanes, width } = self.dy.layout();
         let lane = |lane: usize| {
             let strides = [rows * lanes * width, lanes * width, 1];
             self.dy.view(&[groups, rows, width], &strides, lane * width)
         };
         if self.pieces.is_empty() {
-            let factor = self.shared.map_or(1.0, |tasks| step.part(tasks, pass));
-            let part = |at| Ok(Part { seed: lane(at)?, terms: vec![factor; groups], lane: at, task: None });
+            let part = |at| Ok(Part { seed: lane(at)?, terms: self.part.shallow_clone(), lane: at, task: None });
             return (0..lanes).map(part).collect();
         }
         let whole = lane(0)?;
@@ -248,7 +249,7 @@ impl<T: Real> Backward<T> {
             let at = known.unwrap_or(parts.len());
             if known.is_none() {
                 let mine = |group: usize| f64::from(u8::from(owner.task(group) == piece.task));
-                let terms = (0..groups).map(mine).collect();
+                let terms = constant(&(0..groups).map(mine).collect::<Vec<_>>(), T::KIND, whole.device())?;
                 parts.push(Part { seed: whole.f_zeros_like()?, terms, lane: piece.task, task: Some(piece.task) });
             }
             let columns = (piece.columns.start as i64, piece.columns.len() as i64);

@@ -27,8 +27,8 @@ pub struct Operands<'a> {
     pub draws: Draws<'a>,
     /// Training, or evaluation.
     pub training: bool,
-    /// This micro-batch's share of the step's rows: a factor on terms of the objective.
-    pub share: f64,
+    /// This micro-batch's share of the step's rows, `f64` without dimensions: a factor on terms of the objective.
+    pub share: &'a Tensor,
 }
 
 /// What a node's formula gives.
@@ -90,6 +90,11 @@ impl Operands<'_> {
             }
             None => x.mean_dim(1_i64, true, x.kind()),
         }
+    }
+
+    /// A factor on terms of the objective times this micro-batch's share of the step's rows.
+    pub fn shared(&self, factor: f64) -> Tensor {
+        (self.share * factor).to_kind(self.kind())
     }
 
     /// The kind of the network's numbers.

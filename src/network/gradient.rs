@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::pass::{BUDGET, Pass, Store};
 use super::{Network, ValueId};
@@ -11,7 +11,7 @@ use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::gram::{self, Square, combine};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
-use crate::machine::storage::{Backend, Storage};
+use crate::machine::storage::{Backend, Storage, constant};
 use crate::parameters::{ParamId, Reach};
 
 /// How contributions to value gradients combine in one pass.
@@ -278,32 +278,66 @@ impl<T: Real> Slabs<T> {
         Ok(gramian)
     }
 
-    /// Makes a parameter's place in the flat gradient the sum of its rows with one weight a task; only of a Jacobian that was
-    /// kept.
+    /// The same of these parameters, where it is.
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn combine(
-        &self,
-        param: ParamId,
-        weights: &[f64],
-        gradient: &mut Storage<T>,
-        flat: Range<usize>,
-    ) -> Result<()> {
-        let Some(Slab { memory: Some(memory), .. }) = &self.slabs[param] else { return Ok(()) };
-        let Layout { groups, lanes, width, .. } = memory.layout();
-        if let (Storage::Host(buffer), Storage::Host(gradient)) = (memory, &mut *gradient) {
-            let out = gradient.slice_mut()[flat].chunks_exact_mut(width);
+    pub(crate) fn gramian_there(&self, params: impl Iterator<Item = ParamId>) -> Result<Tensor> {
+        let tasks = self.tasks;
+        let all = self.gramians.shaped(&[self.slabs.len(), tasks, tasks])?;
+        let known = params.filter(|&param| self.slabs[param].is_some()).map(|param| param as f64);
+        let wanted = constant(&known.collect::<Vec<_>>(), Kind::Int64, all.device())?;
+        Ok(all.f_index_select(0, &wanted)?.f_sum_dim_intlist(0_i64, false, Kind::Double)?)
+    }
+
+    /// Makes a parameter's place in the flat gradient the sum of its rows with one weight a task, by loops; only of a Jacobian
+    /// that was kept.
+    pub fn combine(&self, param: ParamId, weights: &[f64], gradient: &mut [T]) {
+        let memory = self.slabs[param].as_ref().and_then(|slab| slab.memory.as_ref());
+        if let Some(Storage::Host(buffer)) = memory {
+            let Layout { lanes, width, .. } = buffer.layout;
+            let out = gradient.chunks_exact_mut(width);
             for (slab, out) in buffer.slice().chunks_exact(lanes * width).zip(out) {
                 combine(slab, weights, out);
             }
-            return Ok(());
         }
-        let rows = memory.shaped(&[groups, lanes, width])?;
-        let weights = Tensor::from_slice(weights).f_to_kind(T::KIND)?.f_to_device(rows.device())?;
-        let sum = weights.f_reshape([1, 1, lanes as i64])?.f_matmul(&rows)?;
-        gradient.range(&flat)?.f_copy_(&sum.f_reshape([-1])?)?;
+    }
+
+    /// The same by a formula, with weights `[tasks]`.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub(crate) fn combine_there(
+        &self,
+        param: ParamId,
+        weights: &Tensor,
+        gradient: &Storage<T>,
+        flat: &Range<usize>,
+    ) -> Result<()> {
+        let Some(rows) = self.rows_there(param)? else { return Ok(()) };
+        let sum = weights.f_to_kind(T::KIND)?.f_reshape([1, 1, -1])?.f_matmul(&rows)?;
+        gradient.range(flat)?.f_copy_(&sum.f_reshape([-1])?)?;
         Ok(())
+    }
+
+    /// Adds a parameter's rows to a Jacobian `[tasks, width]` beside it, from a column on.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub(crate) fn add_rows_there(&self, param: ParamId, jacobian: &Storage<T>, column: usize) -> Result<()> {
+        let Some(rows) = self.rows_there(param)? else { return Ok(()) };
+        let (groups, lanes, width) = rows.size3()?;
+        let [groups, lanes, width] = [groups, lanes, width].map(|size| size as usize);
+        let mut to = jacobian.view(&[groups, lanes, width], &[width, jacobian.layout().width, 1], column)?;
+        let _ = to.f_add_(&rows)?;
+        Ok(())
+    }
+
+    /// A parameter's rows, `[groups, tasks, size of a group]`, of a Jacobian that was kept.
+    fn rows_there(&self, param: ParamId) -> Result<Option<Tensor>> {
+        let Some(Slab { memory: Some(memory), .. }) = &self.slabs[param] else { return Ok(None) };
+        let Layout { groups, lanes, width, .. } = memory.layout();
+        memory.shaped(&[groups, lanes, width]).map(Some)
     }
 
     /// Adds row `task` of a parameter's part of the Jacobian, in the parameter's own order; only of a Jacobian that was kept.

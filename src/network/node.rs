@@ -1,7 +1,8 @@
 //! What a node is: a description, and a kernel for each number type that plans work in.
 
-use std::borrow::Cow;
 use std::fmt::Debug;
+
+use tch::Tensor;
 
 use super::axis::Link;
 use super::formula::{Computed, Operands};
@@ -133,10 +134,16 @@ pub trait Kernel: Send {
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()>;
     /// The terms of the objective that the last forward gave, in the order of the node's names of them: while training,
     /// times the step's share. Backward adds their gradients.
-    ///
-    /// # Errors
-    /// What libtorch refuses.
-    fn terms(&self) -> Result<Cow<'_, [f64]>> {
-        Ok(Cow::Borrowed(&[]))
+    fn terms(&self) -> Terms<'_> {
+        Terms::Numbers(&[])
     }
+}
+
+/// Terms of the objective where they are.
+#[derive(Debug)]
+pub enum Terms<'a> {
+    /// Of loops.
+    Numbers(&'a [f64]),
+    /// Of formulas, `f64` without dimensions each.
+    Tensors(&'a [Tensor]),
 }

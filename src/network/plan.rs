@@ -9,7 +9,7 @@ use super::axis::Extents;
 use super::differentiated::Differentiated;
 use super::fed::Fed;
 use super::gradient::{Contributions, Slabs, lanes};
-use super::node::{Kernel, Number};
+use super::node::{Kernel, Number, Terms};
 use super::pass::{Pass, Purpose, Step};
 use super::positions::Positions;
 use super::prepare::Prepare;
@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::machine::buffer::Layout;
 use crate::machine::gram::{self, add_products};
 use crate::machine::real::Real;
-use crate::machine::storage::{Backend, Storage, fetch};
+use crate::machine::storage::{Backend, Storage, fetch, launching, send};
 use crate::parameters::flat::Params;
 use crate::parameters::{Reach, TaskId};
 
@@ -222,15 +222,48 @@ impl<T: Number> Plan<T> {
         if let Some(fed) = &mut self.fed {
             fed.feed(step)?;
         }
-        self.kernels.iter_mut().try_for_each(|kernel| kernel.forward(step))
+        launching(|| self.kernels.iter_mut().try_for_each(|kernel| kernel.forward(step)))
+    }
+
+    /// Sends all that the passes of a step will be told, so that what follows are launches: also what the gradients of the
+    /// tasks' losses are multiplied by, and those of their outputs once more.
+    pub fn feed(&mut self, step: &Step<'_>, scales: &[f64], factors: &[f64]) -> Result<()> {
+        let Some(fed) = &mut self.fed else { return Ok(()) };
+        fed.ahead(step, scales, factors)
+    }
+
+    /// What the gradient of each task's loss is multiplied by, on the device of a plan by formulas, each without dimensions.
+    pub(crate) fn scales(&mut self, scales: &[f64]) -> Result<Vec<Tensor>> {
+        self.fed.as_mut().expect("nodes by formulas are fed").scales(scales)
+    }
+
+    /// What the gradient of each task's outputs is multiplied by once more, likewise.
+    pub(crate) fn factors(&mut self, factors: &[f64]) -> Result<Vec<Tensor>> {
+        self.fed.as_mut().expect("nodes by formulas are fed").factors(factors)
     }
 
     /// Adds the terms of the objective that the last forward gave, in the order of [`Network::terms`].
     pub fn add_terms(&self, into: &mut [f64]) -> Result<()> {
+        let mut away = Vec::new();
+        for (kernel, places) in self.kernels.iter().zip(&self.terms).filter(|(_, places)| !places.is_empty()) {
+            match kernel.terms() {
+                Terms::Numbers(terms) => terms.iter().zip(places).for_each(|(term, &place)| into[place] += term),
+                Terms::Tensors(terms) => away.extend(terms.iter().zip(places)),
+            }
+        }
+        if !away.is_empty() {
+            let terms = Tensor::f_stack(&away.iter().map(|&(term, _)| term).collect::<Vec<_>>(), 0)?;
+            away.iter().zip(fetch::<f64>(&terms)?).for_each(|(&(_, &place), term)| into[place] += term);
+        }
+        Ok(())
+    }
+
+    /// Adds the same on the device of a plan by formulas, to `[terms]`.
+    pub(crate) fn add_terms_there(&self, into: &Tensor) -> Result<()> {
         for (kernel, places) in self.kernels.iter().zip(&self.terms) {
-            if !places.is_empty() {
-                for (term, &place) in kernel.terms()?.iter().zip(places) {
-                    into[place] += term;
+            if let Terms::Tensors(terms) = kernel.terms() {
+                for (term, &place) in terms.iter().zip(places) {
+                    let _ = into.f_select(0, place as i64)?.f_add_(term)?;
                 }
             }
         }
@@ -270,7 +303,7 @@ impl<T: Number> Plan<T> {
     /// Sets the gradient of one task's raw outputs `[rows, width]`, if anything before them learns; call [`Plan::clear`] first.
     pub fn set_gradient(&mut self, task: TaskId, pass: Pass, numbers: &[T]) -> Result<()> {
         if let Some(mut gradient) = self.gradient_tensor(task, pass)? {
-            gradient.f_copy_(&Tensor::from_slice(numbers).f_view_as(&gradient)?)?;
+            gradient.f_copy_(&send(numbers, gradient.device())?.f_view_as(&gradient)?)?;
         }
         Ok(())
     }
@@ -304,14 +337,16 @@ impl<T: Number> Plan<T> {
         if let Some(fed) = &mut self.fed {
             fed.weigh(step)?;
         }
-        let kernels = self.kernels.iter_mut().enumerate().take(nodes.end).skip(nodes.start);
-        for (i, kernel) in kernels.rev().filter(|(i, _)| self.learns[*i]) {
-            kernel.backward(step, pass)?;
-            if let (Pass::PerTask, Some(slabs)) = (pass, &mut self.slabs) {
-                slabs.after(i)?;
+        launching(|| {
+            let kernels = self.kernels.iter_mut().enumerate().take(nodes.end).skip(nodes.start);
+            for (i, kernel) in kernels.rev().filter(|(i, _)| self.learns[*i]) {
+                kernel.backward(step, pass)?;
+                if let (Pass::PerTask, Some(slabs)) = (pass, &mut self.slabs) {
+                    slabs.after(i)?;
+                }
             }
-        }
-        self.frozen.iter_mut().try_for_each(Storage::clear_all)
+            self.frozen.iter_mut().try_for_each(Storage::clear_all)
+        })
     }
 
     /// Adds the Gramian of the tasks' gradients at the representation, in the passes of a plan made for it: from the outputs'

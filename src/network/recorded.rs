@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use super::Network;
-use super::fed::Fed;
+use super::fed::FedTensors;
 use super::formula::{Computed, Operands};
 use super::node::Node;
 use super::pass::Step;
@@ -31,7 +31,7 @@ pub(super) struct Recorded<T> {
     wanted: Vec<bool>,
     state: Storage<T>,
     frozen: Vec<usize>,
-    fed: Fed,
+    fed: FedTensors,
     y: Storage<T>,
     /// Of the last forward, while training.
     terms: Vec<Tensor>,
@@ -55,7 +55,7 @@ pub(super) struct Given<T> {
     /// The flat state of the network.
     pub state: Storage<T>,
     /// What changes from step to step.
-    pub fed: Fed,
+    pub fed: FedTensors,
     /// The output.
     pub y: Storage<T>,
 }
@@ -108,9 +108,9 @@ impl<T: Real> Recorded<T> {
             within: self.within.as_ref(),
             state: &state,
             frozen: &self.frozen,
-            draws: Draws { seed: step.seed, number: self.fed.number(), node: self.index },
+            draws: Draws { seed: step.seed, number: &self.fed.number, node: self.index },
             training: step.training,
-            share: step.share,
+            share: &self.fed.share,
         };
         // Batch statistics and masks come from this one forward, so all lanes share them.
         let Computed { output, terms, state } = tch::with_grad(|| self.node.formula(&given))?;
@@ -133,14 +133,14 @@ impl<T: Real> Recorded<T> {
         &self.terms
     }
 
-    /// The gradients that are wanted along one of the output, and along the terms by these factors on each group's.
-    pub fn along(&self, seed: &Tensor, factors: &[f64], training: bool) -> Result<Vec<Received>> {
+    /// The gradients that are wanted along one of the output, and along the terms by factors on each group's, `[groups]`
+    /// or one for all.
+    pub fn along(&self, seed: &Tensor, factors: &Tensor, training: bool) -> Result<Vec<Received>> {
         let Some(Graph { output, terms, leaves }) = &self.graph else { bail!("a backward needs a forward before it") };
         tch::with_grad(|| {
             let mut along = output.f_mul(seed)?.f_sum(output.kind())?;
             for term in terms.iter().filter(|_| training) {
-                let factors = Tensor::from_slice(factors).f_to_kind(term.kind())?.f_to_device(term.device())?;
-                along = along.f_add(&term.f_mul(&factors)?.f_sum(term.kind())?)?;
+                along = along.f_add(&term.f_mul(&factors.f_to_kind(term.kind())?)?.f_sum(term.kind())?)?;
             }
             // What takes no part keeps its place in the graph by a zero.
             for leaf in leaves {

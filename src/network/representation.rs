@@ -10,7 +10,7 @@ use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::gram::{self, SUMMED};
 use crate::machine::product::{Mode, Product};
 use crate::machine::real::Real;
-use crate::machine::storage::{Storage, fetch};
+use crate::machine::storage::{Storage, fetch, send};
 
 /// The Gramian of linear heads over the representation: a row's gradient there is `sum_c dy_c W_c` over a task's columns, so
 /// that products of two tasks' gradients are sums of `(W W^T) * (dY^T dY)` over the pair's columns.
@@ -65,8 +65,7 @@ impl<T: Real> HeadProducts<T> {
         for (task, columns) in columns.iter().enumerate() {
             owners[task * outer..][columns.clone()].fill(1.0);
         }
-        let owners = Tensor::from_slice(&owners).f_reshape([columns.len() as i64, outer as i64])?;
-        let owners = owners.f_to_device(weight.device())?;
+        let owners = send(&owners, weight.device())?.f_reshape([columns.len() as i64, outer as i64])?;
         Ok(Self::Formula(HeadTensors { weight, dy: rows_of_dy, owners }))
     }
 

@@ -155,6 +155,11 @@ impl Segments {
         }
         self.now.split_at(self.dense)
     }
+
+    /// The segments as they were asked for last.
+    pub fn now(&self) -> &[Segment] {
+        &self.now[..self.dense]
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Tasks in clusters that are not known.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::spectrum::Spectrum;
 use super::{Penalty, Places, Regularizer, formula, rows};
@@ -8,6 +8,7 @@ use crate::bail;
 use crate::component::Component;
 use crate::error::Result;
 use crate::machine::real::Real;
+use crate::machine::storage::Placed;
 
 crate::component! {
     /// Tasks that fall into `clusters` unknown groups (Jacob, Bach and Vert, Clustered Multi-Task Learning: A Convex
@@ -46,6 +47,7 @@ pub struct State {
     /// Eigenvalues of `Sigma`.
     values: Vec<f64>,
     sigma: Vec<f64>,
+    place: Placed,
 }
 
 fn ordered(clustered: &Clustered) -> Result<()> {
@@ -74,7 +76,7 @@ impl Regularizer for Clustered {
         let rows = formula::rows(places, parameters);
         let mean = rows.mean_dim(0_i64, true, rows.kind());
         let common = mean.square().sum(rows.kind()) * (self.mean * n as f64);
-        let sigma = formula::square(&self.state.sigma, n, &rows.to_kind(Kind::Double)) * self.bounds(n).1;
+        let sigma = self.placed(n, parameters) * self.bounds(n).1;
         let around = formula::form(&(rows - mean), &sigma.inverse().to_kind(parameters.kind()));
         (common + around) * self.strength
     }
@@ -83,6 +85,7 @@ impl Regularizer for Clustered {
         self.state.spectrum.gramian = formula::products(places, parameters);
         self.settle(places.tasks);
         self.relate(places.tasks);
+        let _ = self.placed(places.tasks, parameters);
     }
 
     fn look(&self, places: &Places, parameters: &Tensor) -> Tensor {
@@ -114,6 +117,11 @@ impl<T: Real> Penalty<T> for Clustered {
 }
 
 impl Clustered {
+    /// `Sigma` where the parameters are.
+    fn placed(&self, tasks: usize, parameters: &Tensor) -> Tensor {
+        formula::learned(&self.state.sigma, tasks, &self.state.place, parameters.device())
+    }
+
     /// Least and greatest eigenvalue of `Sigma`, and its trace.
     fn bounds(&self, tasks: usize) -> ([f64; 2], f64) {
         let bounds = [self.within.recip(), self.between.recip()];
@@ -140,7 +148,7 @@ impl Clustered {
     /// `Sigma`, of trace 1.
     fn relate(&mut self, n: usize) {
         let (_, trace) = self.bounds(n);
-        let State { spectrum, values, sigma } = &mut self.state;
+        let State { spectrum, values, sigma, .. } = &mut self.state;
         spectrum.eigen.assemble(|k, _| values[k] / trace, sigma);
     }
 }

@@ -1,9 +1,10 @@
 //! What formulas of regularizers are written with: places of the flat parameters as tensors.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{Piece, Places, Stack};
 use crate::machine::buffer::as_i64;
+use crate::machine::storage::{Placed, constant, fetch};
 
 /// A piece of the flat parameters as a matrix `[rows, columns]`.
 pub(super) fn matrix(piece: &Piece, flat: &Tensor) -> Tensor {
@@ -34,13 +35,19 @@ pub(super) fn rows(places: &Places, flat: &Tensor) -> Tensor {
 /// The products of these rows, `[tasks, tasks]`, on the host.
 pub(super) fn products(places: &Places, flat: &Tensor) -> Vec<f64> {
     let rows = rows(places, flat).detach().to_kind(Kind::Double);
-    let products = rows.matmul(&rows.tr()).reshape([-1]);
-    Vec::try_from(products).expect("numbers come to the host")
+    fetch(&rows.matmul(&rows.tr())).expect("numbers come to the host")
 }
 
-/// A matrix `[n, n]` as a tensor like another.
+/// A matrix `[n, n]` that never changes as a tensor like another.
 pub(super) fn square(values: &[f64], n: usize, other: &Tensor) -> Tensor {
-    Tensor::from_slice(values).reshape([n as i64, n as i64]).to_kind(other.kind()).to_device(other.device())
+    let numbers = constant(values, other.kind(), other.device());
+    numbers.expect("libtorch has room for `[tasks, tasks]` numbers").reshape([n as i64, n as i64])
+}
+
+/// A matrix `[n, n]` that is learned, in its place; of double precision.
+pub(super) fn learned(values: &[f64], n: usize, place: &Placed, device: Device) -> Tensor {
+    let numbers = place.holding(values, device);
+    numbers.expect("a relation is sent before it is launched with").reshape([n as i64, n as i64])
 }
 
 /// `tr(W^T M W)` of rows `W`, `[tasks, numbers]`.

@@ -9,7 +9,7 @@ use tch::Tensor;
 use crate::component::Described;
 use crate::error::Result;
 use crate::machine::real::Real;
-use crate::machine::storage::Storage;
+use crate::machine::storage::{Storage, fetch};
 
 mod formula;
 pub mod places;
@@ -118,31 +118,37 @@ impl Term {
         self.places = self.regularizer.learning(&self.all, frozen);
     }
 
-    /// Its part of a step: adds to the gradient of the first `dense` parameters; gives its value.
+    /// Its part of a step by loops: adds to the gradient of the first `dense` parameters; gives its value.
+    pub fn add(&mut self, parameters: &[f32], gradient: &mut [f32]) -> f64 {
+        self.value = self.regularizer.add(&self.places, parameters, Some(gradient));
+        self.value
+    }
+
+    /// Learns from the first `dense` parameters before a step by the formula.
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn add(&mut self, parameters: &Storage<f32>, dense: usize, gradient: &mut Storage<f32>) -> Result<f64> {
-        self.value = match (parameters, &mut *gradient) {
-            (Storage::Host(parameters), Storage::Host(gradient)) => {
-                self.regularizer.add(&self.places, &parameters.slice()[..dense], Some(gradient.slice_mut()))
-            }
-            _ => {
-                let flat = parameters.range(&(0..dense))?.f_detach()?;
-                self.regularizer.learn(&self.places, &flat);
-                let leaf = flat.f_set_requires_grad(true)?;
-                let (value, slope) = tch::with_grad(|| {
-                    // What it is not about keeps its place by a sum of nothing.
-                    let none = leaf.f_narrow(0, 0, 0)?.f_sum(leaf.kind())?;
-                    let value = self.regularizer.formula(&self.places, &leaf).f_add(&none)?;
-                    let slope = Tensor::f_run_backward(&[&value], &[&leaf], false, false)?.remove(0);
-                    Ok::<_, crate::error::Error>((value, slope))
-                })?;
-                let _ = gradient.range(&(0..dense))?.f_add_(&slope)?;
-                value.f_double_value(&[])?
-            }
-        };
-        Ok(self.value)
+    pub fn learn(&mut self, parameters: &Storage<f32>, dense: usize) -> Result<()> {
+        self.regularizer.learn(&self.places, &parameters.range(&(0..dense))?.f_detach()?);
+        Ok(())
+    }
+
+    /// Its part of a step by the formula, after it has learned: adds to the gradient; gives its value, a tensor without
+    /// dimensions.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn add_there(&self, parameters: &Storage<f32>, dense: usize, gradient: &Storage<f32>) -> Result<Tensor> {
+        let leaf = parameters.range(&(0..dense))?.f_detach()?.f_set_requires_grad(true)?;
+        let (value, slope) = tch::with_grad(|| {
+            // What it is not about keeps its place by a sum of nothing.
+            let none = leaf.f_narrow(0, 0, 0)?.f_sum(leaf.kind())?;
+            let value = self.regularizer.formula(&self.places, &leaf).f_add(&none)?;
+            let slope = Tensor::f_run_backward(&[&value], &[&leaf], false, false)?.remove(0);
+            Ok::<_, crate::error::Error>((value, slope))
+        })?;
+        let _ = gradient.range(&(0..dense))?.f_add_(&slope)?;
+        Ok(value.f_detach()?)
     }
 
     /// Its value at these parameters, of which it learns nothing.
@@ -154,7 +160,7 @@ impl Term {
             Some(parameters) => Ok(self.regularizer.add(&self.places, &parameters.slice()[..dense], None)),
             None => {
                 let flat = parameters.range(&(0..dense))?.f_detach()?;
-                Ok(self.regularizer.look(&self.places, &flat).f_double_value(&[])?)
+                Ok(fetch::<f64>(&self.regularizer.look(&self.places, &flat))?[0])
             }
         }
     }

@@ -10,6 +10,7 @@ use super::{Penalty, Places, Regularizer, formula, rows};
 use crate::component::Component;
 use crate::error::Result;
 use crate::machine::real::Real;
+use crate::machine::storage::Placed;
 use crate::{bail, value_error};
 
 crate::component! {
@@ -43,6 +44,8 @@ pub struct State {
     inverse: Vec<f64>,
     #[serde(skip)]
     spectrum: Spectrum,
+    #[serde(skip)]
+    place: Placed,
 }
 
 impl State {
@@ -71,6 +74,11 @@ impl TaskRelation {
         }
         state.steps += 1;
     }
+
+    /// The inverse where the parameters are.
+    fn placed(&self, tasks: usize, parameters: &Tensor) -> Tensor {
+        formula::learned(&self.state.inverse, tasks, &self.state.place, parameters.device())
+    }
 }
 
 impl Regularizer for TaskRelation {
@@ -88,11 +96,12 @@ impl Regularizer for TaskRelation {
 
     fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor {
         let rows = formula::rows(places, parameters);
-        formula::form(&rows, &formula::square(&self.state.inverse, places.tasks, &rows)) * self.strength
+        formula::form(&rows, &self.placed(places.tasks, parameters).to_kind(rows.kind())) * self.strength
     }
 
     fn learn(&mut self, places: &Places, parameters: &Tensor) {
         self.turn(places.tasks, |spectrum| spectrum.gramian = formula::products(places, parameters));
+        let _ = self.placed(places.tasks, parameters);
     }
 
     fn relation(&self) -> Option<&[f64]> {

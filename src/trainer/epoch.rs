@@ -108,6 +108,21 @@ impl Sums {
         let lengths = |of: &Self| [&of.losses, &of.weights, &of.regularizers, &of.terms].map(Vec::len);
         lengths(self) == lengths(other)
     }
+
+    /// All sums, one after the other.
+    pub(super) fn flat(&self) -> impl Iterator<Item = f64> {
+        let Self { objective, losses, weights, regularizers, terms, .. } = self;
+        let lists = [losses, weights, regularizers, terms].into_iter().flatten();
+        std::iter::once(objective).chain(lists).copied()
+    }
+
+    /// Takes over what [`Sums::flat`] gives after so many steps more.
+    pub(super) fn refill(&mut self, flat: &[f64], steps: u64) {
+        self.steps += steps;
+        let Self { objective, losses, weights, regularizers, terms, .. } = self;
+        let lists = [losses, weights, regularizers, terms].into_iter().flatten();
+        std::iter::once(objective).chain(lists).zip(flat).for_each(|(sum, &x)| *sum = x);
+    }
 }
 
 impl Run {
@@ -195,8 +210,17 @@ impl Trainer {
         let mut held = self.threads.begin();
         let mut looked = Instant::now();
         while self.epoch.batches < stop {
-            let rows = self.next(model, data, how)?;
+            let rows = match self.next(model, data, how, !how.keep_outputs) {
+                Ok(rows) => rows,
+                Err(error) => {
+                    self.catch_up(model, data, how)?;
+                    return Err(error);
+                }
+            };
             let now = self.threads.stepped(&mut held, rows, self.clock.steps);
+            if now - looked >= POLL || self.epoch.batches >= stop {
+                self.catch_up(model, data, how)?;
+            }
             if now - looked >= POLL {
                 poll(self.epoch.batches, total, self.running())?;
                 looked = Instant::now();
@@ -267,15 +291,23 @@ impl Trainer {
         Ok(self.epoch.order.batches())
     }
 
-    /// One step on the next batch, or the next few with accumulation; gives its rows.
-    fn next(&mut self, model: &mut Model, data: Sets<'_>, how: Run) -> Result<usize> {
+    /// Learns what steps that waited came to. The one that failed is made again, to say why.
+    fn catch_up(&mut self, model: &mut Model, data: Sets<'_>, how: Run) -> Result<()> {
+        match self.settle()? {
+            true => Ok(()),
+            false => self.next(model, data, how, false).map(drop),
+        }
+    }
+
+    /// One step on the next batch, or the next few with accumulation, which may wait; gives its rows.
+    fn next(&mut self, model: &mut Model, data: Sets<'_>, how: Run, waits: bool) -> Result<usize> {
         let order = std::mem::take(&mut self.epoch.order);
         let ordered = self.epoch.ordered.take();
         let mut kept = std::mem::take(&mut self.epoch.kept);
         let first = self.epoch.batches;
         let batches = first..order.batches().min(first + self.clock.accumulate);
         let parts = Slices { sets: data.each, order: &order, batches, contiguous: !how.shuffle };
-        let done = self.step_on(model, &parts, |work, index| {
+        let done = self.step_on(model, &parts, waits, |work, index| {
             if how.keep_outputs {
                 let (set, rows) = parts.rows(index);
                 let before = data.before(set);

@@ -15,6 +15,7 @@ mod scratch;
 pub mod settings;
 pub mod step;
 mod tables;
+mod tally;
 mod threads;
 mod updater;
 mod ways;
@@ -32,10 +33,11 @@ use crate::{bail, weighting};
 
 use clock::Clock;
 use decider::Decider;
-use epoch::Epoch;
+use epoch::{Epoch, Sums};
 use observed::Observed;
 use scratch::Scratch;
 use settings::Settings;
+use tally::Counts;
 use threads::{Stretch, Threads};
 use updater::Updater;
 
@@ -67,16 +69,16 @@ impl Trainer {
         let places = regularized::places(&model.net, &names);
         let terms = regularizers.into_iter().map(|regularizer| Term::new(regularizer, &places));
         let updater = Updater::new(&model.net, optimizer, schedule, terms.collect::<Result<_>>()?, clip_norm, backend)?;
-        let terms = model.net.terms().len();
+        let counts = Counts { tasks, regularizers: updater.regularizers.len(), terms: model.net.terms().len() };
         decider.check_device(backend)?;
         Ok(Self {
             clock: Clock { seed, accumulate, steps: 0, epochs: 0, total_steps: None },
-            epoch: Epoch::new(tasks, updater.regularizers.len(), terms),
+            epoch: Epoch::new(tasks, counts.regularizers, counts.terms),
             decider,
             updater,
             threads,
             balanced: false,
-            scratch: Scratch::new(tasks, terms, model.params.state.alike()?),
+            scratch: Scratch::new(counts, &model.params.state)?,
         })
     }
 
@@ -92,7 +94,9 @@ impl Trainer {
         }
         if self.scratch.state.backend() != model.backend() {
             self.check_device(model.backend())?;
-            self.scratch.state = model.params.state.alike()?;
+            let Sums { losses, regularizers, terms, .. } = &self.epoch.sums;
+            let counts = Counts { tasks: losses.len(), regularizers: regularizers.len(), terms: terms.len() };
+            self.scratch = Scratch::new(counts, &model.params.state)?;
             self.updater.move_to(model.backend())?;
         }
         Ok(())

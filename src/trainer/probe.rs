@@ -121,7 +121,7 @@ impl Probe<'_> {
         for (data, range) in &filled {
             let rows = Rows::Index(&indices[range.clone()]);
             let mut work = self.model.workspace(self.model.extents(data, rows.clone())?, purpose)?;
-            work.load_labels(data, rows)?;
+            work.gather_labels(data, rows);
             work.add_weights(&self.model.tasks, &mut weights);
             self.model.give_back(work);
         }

@@ -1,8 +1,9 @@
 //! Numbers of the running step, which its parts hand on to each other.
 
+use super::tally::{Counts, Tally};
 use crate::error::Result;
 use crate::machine::lent::Lent;
-use crate::machine::storage::Storage;
+use crate::machine::storage::{Backend, Placed, Storage};
 use crate::model::workspace::Workspace;
 use crate::parameters::TaskId;
 use crate::task::Task;
@@ -20,6 +21,8 @@ pub struct Scratch {
     pub factors: Factors,
     /// Batch statistics as they were before the step.
     pub state: Storage<f32>,
+    /// Sums of steps by formulas.
+    pub tally: Option<Tally>,
 }
 
 /// Labels of all micro-batches of a step.
@@ -55,6 +58,10 @@ pub struct TaskGradients {
     pub layers: Vec<Vec<f64>>,
     /// They themselves `[rows, width]`, where they are put together; else empty.
     pub jacobian: Vec<f32>,
+    /// The rows of all tasks `[tasks, width]` by formulas, where they are put together.
+    pub(super) there: Option<Storage<f32>>,
+    /// What is sent of a decision to rows by formulas.
+    pub(super) told: Placed,
     /// Products of all tasks' gradients, with labels or without.
     pub(super) of_all: Vec<f64>,
     /// One parameter's columns.
@@ -77,15 +84,25 @@ pub struct Factors {
 }
 
 impl Scratch {
-    pub fn new(tasks: usize, terms: usize, state: Storage<f32>) -> Self {
+    /// For a model with this state of batch statistics.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn new(counts: Counts, state: &Storage<f32>) -> Result<Self> {
+        let Counts { tasks, terms, .. } = counts;
         let zeros = || vec![0.0; tasks];
-        Self {
+        let tally = match state.backend() {
+            Backend::Loops => None,
+            backend => Some(Tally::new(counts, backend)?),
+        };
+        Ok(Self {
             labels: LabelCounts { weights: zeros(), scales: zeros(), rows: Vec::with_capacity(tasks) },
             losses: Losses { sums: zeros(), again: zeros(), terms: vec![0.0; terms], rows: zeros() },
             gradients: TaskGradients::default(),
             factors: Factors { losses: zeros(), outputs: zeros(), boundary: zeros() },
-            state,
-        }
+            state: state.alike()?,
+            tally,
+        })
     }
 
     /// Begins a step.
@@ -138,6 +155,11 @@ impl Factors {
         }
         self.outputs.fill(1.0);
         self.boundary.fill(1.0);
+    }
+
+    /// The factors where gradients enter shared values, as a pass takes them: none if all are 1.
+    pub fn weights(&self) -> &[f64] {
+        if self.boundary.iter().all(|&weight| weight == 1.0) { &[] } else { &self.boundary }
     }
 
     /// Takes over what was decided of these rows.

@@ -2,17 +2,22 @@
 
 use super::Trainer;
 use super::batches::{MicroBatches, Wholes};
+use super::decider::Decider;
 use super::finite::finite;
 use super::scratch::{Look, Scratch};
+use super::tally::{Begun, OfStep, Settled};
+use super::updater::check_norm;
 use super::ways::Way;
 use crate::bail;
 use crate::data::Data;
 use crate::error::Result;
 use crate::machine::lent::Lent;
+use crate::machine::storage::launching;
 use crate::meter::Meter;
 use crate::model::Model;
 use crate::model::workspace::Workspace;
 use crate::network::pass::{Pass, Purpose, Step};
+use crate::weighting::Needs;
 
 /// Which of a step's micro-batches it is the turn of.
 #[derive(Debug, Clone, Copy)]
@@ -74,10 +79,16 @@ impl Trainer {
             false => Vec::new(),
         };
         let mut held = self.threads.begin();
-        let totals = self.step_on(model, &Wholes(&pending), |work, _| {
+        let parts = Wholes(&pending);
+        let totals = self.step_on(model, &parts, !keep_outputs, |work, _| {
             let kept = kept.iter_mut().zip(&keeps).enumerate().filter(|(_, (_, keeps))| **keeps);
             let mut kept = kept;
             kept.try_for_each(|(task, (out, _))| work.append_outputs(task, out))
+        });
+        // Who hands in batches wants to see what they came to; a step that failed is made again, to say why.
+        let totals = totals.and_then(|totals| match self.settle()? {
+            true => Ok(totals.unwrap_or_else(|| self.totals())),
+            false => Ok(self.step_on(model, &parts, false, |_, _| Ok(()))?.unwrap_or_default()),
         });
         self.epoch.kept = kept;
         let Totals { loss, objective } = totals?;
@@ -92,19 +103,21 @@ impl Trainer {
         })
     }
 
-    /// The step itself; `look` sees each micro-batch's outputs.
+    /// The step itself; `look` sees each micro-batch's outputs. Where nobody looks the step may wait for
+    /// [`Trainer::settle`] to learn what it came to; it gives nothing then.
     pub(super) fn step_on(
         &mut self,
         model: &mut Model,
         parts: &dyn MicroBatches,
+        may_wait: bool,
         mut look: impl FnMut(&Workspace, usize) -> Result<()>,
-    ) -> Result<Totals> {
+    ) -> Result<Option<Totals>> {
         self.notice(model)?;
         if self.updater.segments.is_empty() {
             bail!("there is nothing to train: all parameters of the model are frozen; see `model.unfreeze`");
         }
         self.scratch.begin(&model.params.state)?;
-        let done = self.attempt(model, parts, &mut look);
+        let done = self.attempt(model, parts, may_wait, &mut look);
         if done.is_err() {
             // Batch statistics of a step that failed are forgotten with it.
             model.params.state.copy_from(&self.scratch.state)?;
@@ -117,9 +130,21 @@ impl Trainer {
     }
 
     /// The step from top to bottom.
-    fn attempt(&mut self, model: &mut Model, parts: &dyn MicroBatches, look: &mut Look<'_>) -> Result<Totals> {
+    fn attempt(
+        &mut self,
+        model: &mut Model,
+        parts: &dyn MicroBatches,
+        may_wait: bool,
+        look: &mut Look<'_>,
+    ) -> Result<Option<Totals>> {
         let way = self.way();
         let mut loaded = self.count_labels(model, parts, way)?;
+        if may_wait && self.waits(model, way) {
+            return self.launch(model, parts, loaded).map(|()| None);
+        }
+        if let Some(tally) = self.scratch.tally.as_mut().filter(|_| !self.scratch.labels.rows.is_empty()) {
+            tally.begin()?;
+        }
         let ahead = way.looks_ahead(parts.count()) && !self.scratch.labels.rows.is_empty();
         if ahead {
             self.see_ahead(model, parts, way)?;
@@ -137,8 +162,8 @@ impl Trainer {
             done?;
         }
         match self.scratch.labels.rows.is_empty() {
-            true => Ok(Totals::default()),
-            false => self.update(model),
+            true => Ok(Some(Totals::default())),
+            false => self.update(model).map(Some),
         }
     }
 
@@ -152,7 +177,7 @@ impl Trainer {
                 false => {
                     let (data, rows) = parts.part(index);
                     let mut work = model.workspace(model.extents(data, rows.clone())?, Purpose::Train)?;
-                    work.load_labels(data, rows)?;
+                    work.gather_labels(data, rows);
                     work
                 }
             };
@@ -256,7 +281,10 @@ impl Trainer {
 
     /// What is taken down of a micro-batch that went through.
     fn look(&mut self, model: &Model, work: &Workspace, index: usize, look: &mut Look<'_>) -> Result<()> {
-        work.add_terms(&mut self.scratch.losses.terms)?;
+        match &self.scratch.tally {
+            Some(tally) => work.add_terms_there(&tally.terms()?)?,
+            None => work.add_terms(&mut self.scratch.losses.terms)?,
+        }
         for (j, (meter, task)) in self.epoch.meters.iter_mut().zip(&model.tasks).enumerate() {
             work.measure(j, task, meter)?;
         }
@@ -278,20 +306,144 @@ impl Trainer {
 
     /// Regularizers, clipping and the optimizer; what the step came to.
     fn update(&mut self, model: &mut Model) -> Result<Totals> {
-        let regularizers = self.updater.update(model, self.clock.position())?;
+        let position = self.clock.position();
+        match &self.scratch.tally {
+            None => drop(self.updater.update(model, position)?),
+            Some(tally) => {
+                self.updater.update_there(model, position, tally)?;
+                if self.updater.leaves_numbers() || !self.scratch.losses.terms.is_empty() {
+                    let last = tally.last()?;
+                    check_norm(last.norm, position.step + 1)?;
+                    self.note(&last);
+                }
+            }
+        }
         self.clock.steps += 1;
+        let totals = self.totals();
+        self.epoch.add(totals.objective, &self.scratch, &self.updater.regularizers);
+        self.updater.relate(model);
+        Ok(totals)
+    }
+
+    /// What regularizers and terms of a step by formulas came to.
+    fn note(&mut self, last: &OfStep) {
+        self.scratch.losses.terms.copy_from_slice(&last.terms);
+        self.updater.regularizers.iter_mut().zip(&last.regularizers).for_each(|(term, &value)| term.value = value);
+    }
+
+    /// The sums over tasks of the step at hand.
+    fn totals(&self) -> Totals {
         let Scratch { labels, losses, factors, .. } = &self.scratch;
+        let regularizers = self.updater.regularizers.iter().fold(0.0, |sum, term| sum + term.value);
         let added = losses.terms.iter().sum::<f64>() + regularizers;
-        let totals = Totals {
+        Totals {
             loss: total(&self.decider.lambdas, &losses.sums, &labels.weights, added),
             objective: match self.decider.combination.objective {
                 Some(objective) => objective + added,
                 None => total(&factors.losses, &losses.sums, &labels.weights, added),
             },
-        };
-        self.epoch.add(totals.objective, &self.scratch, &self.updater.regularizers);
-        self.updater.relate(model);
-        Ok(totals)
+        }
+    }
+
+    /// Whether a step can go without the host knowing what it comes to: by formulas, of a weighting that does not look, where
+    /// nothing else is to be seen of it.
+    fn waits(&self, model: &Model, way: Way) -> bool {
+        let Decider { requirements, observed, .. } = &self.decider;
+        let claims = &requirements.claims;
+        let looks = claims.parts > 1 || claims.validates || claims.looks_back || observed.weights;
+        self.scratch.tally.is_some()
+            && way == (Way::Losses { looks: false })
+            && claims.needs == Needs::Losses
+            && !looks
+            && !self.scratch.labels.rows.is_empty()
+            && !self.epoch.meters.iter().any(Meter::counts)
+            && self.updater.regularizers.iter().all(|term| term.regularizer.relation().is_none())
+            && model.tasks.iter().all(|task| task.loss.foreign().is_none())
+    }
+
+    /// A step that waits.
+    fn launch(&mut self, model: &mut Model, parts: &dyn MicroBatches, loaded: Option<Workspace>) -> Result<()> {
+        self.decide(model, parts)?;
+        self.updater.feed(model, self.clock.position())?;
+        let begun = Begun { steps: self.clock.steps, batches: self.epoch.batches, lr: self.updater.lr };
+        let Scratch { labels, factors, tally, .. } = &mut self.scratch;
+        let tally = tally.as_mut().expect("steps by formulas have a tally");
+        tally.wait(begun, &self.epoch.sums, &labels.weights, &factors.losses)?;
+        let done = self.launch_all(model, parts, loaded);
+        if let (Err(_), Some(tally)) = (&done, &mut self.scratch.tally) {
+            tally.forget_last();
+        }
+        done?;
+        self.clock.steps += 1;
+        Ok(())
+    }
+
+    /// Micro-batch by micro-batch all is sent, then all is launched; with a single one that is the whole step.
+    fn launch_all(&mut self, model: &mut Model, parts: &dyn MicroBatches, loaded: Option<Workspace>) -> Result<()> {
+        if let Some(mut work) = loaded {
+            let step = self.pass(parts, 0);
+            self.feed(&mut work, step)?;
+            return launching(|| {
+                let done = self.launch_micro_batch(model, &mut work, step, true);
+                model.give_back(work);
+                done.and_then(|()| self.launch_update(model))
+            });
+        }
+        for index in 0..parts.count() {
+            let mut work = self.load(model, parts, index, Way::Losses { looks: false })?;
+            let step = self.pass(parts, index);
+            let last = index + 1 == parts.count();
+            let done = self.feed(&mut work, step);
+            let done = done.and_then(|()| launching(|| self.launch_micro_batch(model, &mut work, step, last)));
+            model.give_back(work);
+            done?;
+        }
+        launching(|| self.launch_update(model))
+    }
+
+    /// Sends what a micro-batch's passes will be told.
+    fn feed(&self, work: &mut Workspace, step: Step<'_>) -> Result<()> {
+        let Scratch { labels, factors, .. } = &self.scratch;
+        work.feed(Step { weights: factors.weights(), ..step }, &labels.scales, &factors.outputs)
+    }
+
+    fn launch_micro_batch(
+        &mut self,
+        model: &mut Model,
+        work: &mut Workspace,
+        step: Step<'_>,
+        last: bool,
+    ) -> Result<()> {
+        work.forward(model, step)?;
+        let Scratch { labels, tally, .. } = &self.scratch;
+        let tally = tally.as_ref().expect("steps by formulas have a tally");
+        work.add_losses_there(model, Pass::Summed, &labels.scales, &tally.losses()?)?;
+        work.add_terms_there(&tally.terms()?)?;
+        self.backward(model, work, step, last)
+    }
+
+    fn launch_update(&mut self, model: &mut Model) -> Result<()> {
+        let Scratch { tally, state, .. } = &self.scratch;
+        let tally = tally.as_ref().expect("steps by formulas have a tally");
+        self.updater.update_there(model, self.clock.position(), tally)?;
+        // Batch statistics of a step that failed are forgotten with it.
+        let all = 0..state.layout().len();
+        let mut now = model.params.state.range(&all)?;
+        now.f_copy_(&now.f_where_self(&tally.good()?, &state.range(&all)?)?)?;
+        tally.add()
+    }
+
+    /// Learns what the steps that waited came to; false if one of them failed, to which all has come back.
+    pub(super) fn settle(&mut self) -> Result<bool> {
+        let Some(tally) = &mut self.scratch.tally else { return Ok(true) };
+        let Some(Settled { step, failed }) = tally.settle(&mut self.epoch.sums)? else { return Ok(true) };
+        self.scratch.losses.sums.copy_from_slice(&step.losses);
+        self.note(&step);
+        let Some(Begun { steps, batches, lr }) = failed else { return Ok(true) };
+        self.clock.steps = steps;
+        self.epoch.batches = batches;
+        self.updater.lr = lr;
+        Ok(false)
     }
 
     /// The losses of the batch after the step, for a weighting that looks back.

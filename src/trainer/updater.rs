@@ -5,14 +5,16 @@ use std::ops::Range;
 use tch::Tensor;
 
 use super::tables::Tables;
+use super::tally::Tally;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::real::LANES;
-use crate::machine::storage::{Backend, Storage};
+use crate::machine::storage::{self, Backend, Placed, Storage, launching};
 use crate::model::Model;
 use crate::network::Network;
 use crate::optim::{Optimizer, SLOTS, TensorStep};
 use crate::parameters::flat::Params;
+use crate::parameters::touched::SparseGradient;
 use crate::parameters::{Segment, Segments};
 use crate::regularizer::{Relation, Term};
 use crate::schedule::{Position, Schedule};
@@ -34,6 +36,8 @@ pub(super) struct Updater {
     pub tables: Tables,
     /// What does not learn, in the flat parameters.
     frozen: Vec<Range<usize>>,
+    /// The number of a step by formulas, then learning rate and decay of each segment.
+    told: Placed,
 }
 
 impl Updater {
@@ -55,7 +59,8 @@ impl Updater {
         let slots = slots.collect::<Result<_>>()?;
         let lr = 0.0;
         let frozen = Vec::new();
-        let mut new = Self { optimizer, schedule, regularizers, clip_norm, lr, segments, slots, tables, frozen };
+        let told = Placed::default();
+        let mut new = Self { optimizer, schedule, regularizers, clip_norm, lr, segments, slots, tables, frozen, told };
         new.freeze(net);
         new.lr = new.segments.at(1.0).0.first().map_or(0.0, |segment| segment.lr);
         Ok(new)
@@ -81,7 +86,7 @@ impl Updater {
         Ok(())
     }
 
-    /// Makes a step against the gradient in `model`; gives the value of the regularizers.
+    /// Makes a step by loops against the gradient in `model`; gives the value of the regularizers.
     ///
     /// # Errors
     /// A gradient whose norm is not finite, a schedule that does not know its length; nothing has changed then.
@@ -89,15 +94,27 @@ impl Updater {
         let step = position.step + 1;
         let factor = self.schedule.factor(position)?;
         let dense = model.net.dense();
-        let added = self.regularize(&mut model.params, dense)?;
-        let scale = self.clip(&model.params, step)?;
+        let params = &mut model.params;
+        let (Storage::Host(values), Storage::Host(gradients)) = (&mut params.values, &mut params.gradients) else {
+            bail!("loops make steps in the host's memory");
+        };
+        let mut added = 0.0;
+        for term in &mut self.regularizers {
+            added += term.add(&values.slice()[..dense], gradients.slice_mut());
+        }
+        for range in self.frozen.iter().filter(|_| !self.regularizers.is_empty()) {
+            gradients.slice_mut()[range.clone()].fill(0.0);
+        }
+        let scale = match self.clip_norm {
+            Some(limit) => {
+                let norm = norm(gradients.slice(), &params.tables);
+                check_norm(norm, step)?;
+                (limit / (norm + LEAST)).min(1.0) as f32
+            }
+            None => 1.0,
+        };
         let (segments, of_tables) = self.segments.at(factor);
         self.lr = segments.first().map_or(0.0, |segment| segment.lr);
-        let params = &mut model.params;
-        let (Storage::Host(values), Storage::Host(gradients)) = (&mut params.values, &params.gradients) else {
-            by_formula(self.optimizer.as_ref(), step, scale, segments, params, &self.slots)?;
-            return Ok(added);
-        };
         let count = self.slots.len();
         let mut slots = self.slots.iter_mut().filter_map(Storage::host_mut);
         let mut state: [&mut [f32]; SLOTS] =
@@ -108,41 +125,60 @@ impl Updater {
         Ok(added)
     }
 
-    /// Adds the regularizers to the gradient; gives their value.
-    fn regularize(&mut self, params: &mut Params<f32>, dense: usize) -> Result<f64> {
-        if self.regularizers.is_empty() {
-            return Ok(0.0);
-        }
-        let mut value = 0.0;
-        for term in &mut self.regularizers {
-            value += term.add(&params.values, dense, &mut params.gradients)?;
-        }
-        for range in &self.frozen {
-            params.gradients.clear(range.clone())?;
-        }
-        Ok(value)
+    /// Whether a step by formulas leaves numbers in its tally that the host has to know.
+    pub fn leaves_numbers(&self) -> bool {
+        self.clip_norm.is_some() || !self.regularizers.is_empty()
     }
 
-    /// The factor that brings the gradient's norm down to `clip_norm`.
-    fn clip(&self, params: &Params<f32>, step: u64) -> Result<f32> {
-        let Some(limit) = self.clip_norm else { return Ok(1.0) };
-        let norm = match params.gradients.host() {
-            Some(gradients) => {
-                let norm_by = |squares: fn(&[f32]) -> f64| {
-                    let of_tables = params.tables.iter().flatten().map(|table| squares(table.open().rows()));
-                    (squares(gradients.slice()) + of_tables.sum::<f64>()).sqrt()
-                };
-                let quick = norm_by(square_sum);
-                // Squares of single precision end where clipping is wanted most.
-                let wide = || norm_by(|gradients| gradients.iter().map(|&x| f64::from(x).powi(2)).sum());
-                if quick.is_finite() { quick } else { wide() }
-            }
-            None => params.gradients.add_squares(0..params.gradients.layout().len(), 0.0)?.sqrt(),
-        };
-        if !norm.is_finite() {
-            bail!("the gradient's norm is {norm} at step {step}: try a smaller learning rate");
+    /// Sends what a step by formulas will be told: its number, learning rates and decays. Gives the learning rate.
+    ///
+    /// # Errors
+    /// As [`Updater::update`].
+    pub fn feed(&mut self, model: &Model, position: Position) -> Result<f64> {
+        let factor = self.schedule.factor(position)?;
+        let (segments, _) = self.segments.at(factor);
+        let number = (position.step + 1) as f64;
+        let of_segments = segments.iter().flat_map(|segment| [segment.lr, segment.weight_decay]);
+        let told: Vec<_> = std::iter::once(number).chain(of_segments).collect();
+        let _ = self.told.holding(&told, model.params.values.range(&(0..0))?.device())?;
+        Ok(segments.first().map_or(0.0, |segment| segment.lr))
+    }
+
+    /// Makes a step by formulas against the gradient in `model`, unless `tally` has a loss, or will have a norm, that is
+    /// not finite; values of regularizers and the norm stay there.
+    ///
+    /// # Errors
+    /// As [`Updater::update`]; what libtorch refuses.
+    pub fn update_there(&mut self, model: &mut Model, position: Position, tally: &Tally) -> Result<()> {
+        self.lr = self.feed(model, position)?;
+        let dense = model.net.dense();
+        let params = &mut model.params;
+        for term in &mut self.regularizers {
+            term.learn(&params.values, dense)?;
         }
-        Ok((limit / (norm + 1e-6)).min(1.0) as f32)
+        launching(|| {
+            let _guard = tch::no_grad_guard();
+            let values = tally.regularizers()?;
+            for (index, term) in self.regularizers.iter().enumerate() {
+                let value = term.add_there(&params.values, dense, &params.gradients)?;
+                values.f_select(0, index as i64)?.f_copy_(&value)?;
+            }
+            for range in self.frozen.iter().filter(|_| !self.regularizers.is_empty()) {
+                params.gradients.clear(range.clone())?;
+            }
+            let scale = self.clip_norm.map(|limit| scale_there(params, limit, tally)).transpose()?;
+            let good = tally.check()?;
+            let segments = self.segments.now();
+            by_formula(
+                self.optimizer.as_ref(),
+                &self.told.held()?,
+                &good,
+                scale.as_ref(),
+                segments,
+                params,
+                &self.slots,
+            )
+        })
     }
 
     /// Shows the model what regularizers learned of its tasks' relation; the last of them counts.
@@ -168,32 +204,66 @@ fn first(optimizer: &dyn Optimizer, slot: usize, len: usize, backend: Backend) -
     }
 }
 
-/// A step by the optimizer's formula; gradients count `scale` times.
+/// Added to a norm before anything is divided by it.
+const LEAST: f64 = 1e-6;
+
+/// The norm of a gradient, with that of sparse tables.
+fn norm(gradients: &[f32], tables: &[Option<SparseGradient<f32>>]) -> f64 {
+    let norm_by = |squares: fn(&[f32]) -> f64| {
+        let of_tables = tables.iter().flatten().map(|table| squares(table.open().rows()));
+        (squares(gradients) + of_tables.sum::<f64>()).sqrt()
+    };
+    let quick = norm_by(square_sum);
+    // Squares of single precision end where clipping is wanted most.
+    let wide = || norm_by(|gradients| gradients.iter().map(|&x| f64::from(x).powi(2)).sum());
+    if quick.is_finite() { quick } else { wide() }
+}
+
+/// Refuses a norm that is no number.
+pub(super) fn check_norm(norm: f64, step: u64) -> Result<()> {
+    if !norm.is_finite() {
+        bail!("the gradient's norm is {norm} at step {step}: try a smaller learning rate");
+    }
+    Ok(())
+}
+
+/// The factor that brings the gradient's norm down to a limit, without dimensions; the norm goes into the tally.
+fn scale_there(params: &Params<f32>, limit: f64, tally: &Tally) -> Result<Tensor> {
+    let all = params.gradients.range(&(0..params.gradients.layout().len()))?;
+    let mut norm = tally.norm()?;
+    norm.f_copy_(&storage::square_sum(&all)?.f_sqrt()?)?;
+    let scale = norm.f_add_scalar(LEAST)?.f_reciprocal()?.f_mul_scalar(limit)?;
+    Ok(scale.f_clamp_max(1.0)?.f_to_kind(all.kind())?)
+}
+
+/// A step by the optimizer's formula, told its number, then learning rate and decay of each segment; where `good` is false
+/// nothing changes.
 fn by_formula(
     optimizer: &dyn Optimizer,
-    step: u64,
-    scale: f32,
+    told: &Tensor,
+    good: &Tensor,
+    scale: Option<&Tensor>,
     segments: &[Segment],
     params: &Params<f32>,
     slots: &[Storage<f32>],
 ) -> Result<()> {
-    let _guard = tch::no_grad_guard();
-    for Segment { range, lr, weight_decay } in segments {
-        let mut values = params.values.range(range)?;
-        let device = values.device();
-        let scalar = |number: f64| Tensor::from(number).f_to_device(device);
-        let mut state = slots.iter().map(|slot| slot.range(range)).collect::<Result<Vec<_>>>()?;
+    let scalar = |at: usize| told.f_select(0, at as i64);
+    let keep = |mut old: Tensor, new: &Tensor| old.f_copy_(&new.f_where_self(good, &old)?);
+    for (index, Segment { range, .. }) in segments.iter().enumerate() {
+        let values = params.values.range(range)?;
+        let gradients = params.gradients.range(range)?;
+        let state = slots.iter().map(|slot| slot.range(range)).collect::<Result<Vec<_>>>()?;
         let updated = optimizer.formula(&TensorStep {
-            number: &scalar(step as f64)?,
-            lr: &scalar(*lr)?,
-            weight_decay: &scalar(*weight_decay)?,
+            number: &scalar(0)?,
+            lr: &scalar(1 + 2 * index)?,
+            weight_decay: &scalar(2 + 2 * index)?,
             parameters: &values,
-            gradients: &params.gradients.range(range)?.f_mul_scalar(f64::from(scale))?,
+            gradients: &scale.map_or(Ok(gradients.shallow_clone()), |scale| gradients.f_mul(scale))?,
             state: &state,
         });
-        values.f_copy_(&updated.parameters)?;
-        for (slot, new) in state.iter_mut().zip(&updated.state) {
-            slot.f_copy_(new)?;
+        keep(values, &updated.parameters)?;
+        for (slot, new) in state.into_iter().zip(&updated.state) {
+            keep(slot, new)?;
         }
     }
     Ok(())

@@ -4,6 +4,7 @@
 mod losses;
 mod representation;
 mod shared;
+mod shared_there;
 
 use super::Trainer;
 use super::decider::Decider;

@@ -3,6 +3,7 @@
 import copy
 import logging
 import pickle
+from collections import Counter
 
 import numpy as np
 import polytask as pt
@@ -10,6 +11,7 @@ import pytest
 import torch
 from conftest import Data, make_model, same_bits
 from test_weighting_walk import FUNNELS, conflicting, names
+from torch.profiler import ProfilerActivity, profile
 
 #: What is compared with loops. "formulas" is the processor without any loop.
 AWAY = ["formulas", *(["cuda:0"] if torch.cuda.is_available() else [])]
@@ -290,3 +292,35 @@ def test_a_card_is_a_device():
         model.parameters()
     with pytest.raises(ValueError, match=r"the weighting .* computes on the processor alone"):
         pt.Trainer(make_model(), weighting="graddrop", device="cuda")
+
+
+#: Operations of libtorch that wait for the device and ask it for a number; no capture holds them.
+ASKING = ("item", "_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "equal", "_unique2", "bincount")
+
+
+def asked(sharing="hard", optimizer="sgd", **settings):
+    """How often two steps by formulas, after two others, run such an operation, by its name."""
+    trained = pt.Trainer(trainer("formulas", sharing=sharing).model, optimizer, seed=4, **settings)
+    call = {"batch_size": 30, "shuffle": False, "progress": False, "train_metrics": False}
+    trained.fit(conflicting(sharing, rows=ROWS), epochs=1, **call)
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+        trained.fit(conflicting(sharing, rows=ROWS), epochs=2, **call)
+    counts = Counter(event.name() for event in profiler.profiler.kineto_results.events())
+    assert counts["aten::copy_"] > 0, "the profiler should see the core's operations"
+    return {name: counts[f"aten::{name}"] for name in ASKING if counts[f"aten::{name}"]}
+
+
+def test_what_waits_for_the_device_is_seen():
+    # Who measures correlations of experts asks for them in numbers: an inverse is looked at before it is used.
+    assert asked("soft", regularizers=["clustered"]).keys() == {"item", "_local_scalar_dense"}
+
+
+@pytest.mark.parametrize("optimizer", names("optim"))
+def test_steps_of_no_optimizer_wait_for_the_device(optimizer):
+    assert asked(optimizer=optimizer, clip_norm=1.0) == {}
+
+
+@pytest.mark.parametrize("weighting", ["equal", "upgrad"])
+@pytest.mark.parametrize("sharing", ["cross_stitch", "dselect_k", "ltb", "mmoe"])
+def test_steps_of_no_sharing_scheme_wait_for_the_device(sharing, weighting):
+    assert asked(sharing, weighting=weighting) == {}

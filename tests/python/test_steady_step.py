@@ -6,6 +6,7 @@ import psutil
 from conftest import Data, make_model
 from torch.profiler import ProfilerActivity, profile
 
+# Formulas allocate in each step: all of this is of the loops, whatever `POLYTASK_BACKEND` asks for.
 FIT = {"batch_size": 32, "progress": False, "train_metrics": False}
 
 
@@ -19,7 +20,6 @@ def memory_events(trainer, data, epochs):
 def test_100_and_200_steps_have_equally_many_memory_events():
     data = Data(320)
     trainer = pt.Trainer(make_model())
-    # Formulas allocate in each step: this is of the loops, whatever `POLYTASK_BACKEND` asks for.
     trainer.model._core.to("loops")
     assert memory_events(trainer, data, 1) > 0, "the profiler should see the plan being made"
     assert memory_events(trainer, data, 10) == memory_events(trainer, data, 20)
@@ -30,6 +30,7 @@ def test_resident_memory_is_flat_over_100_000_steps():
     rows = 100_000
     model = pt.MultiTaskModel(input_size=4, hidden_size=4, output_sizes=[2, 2])
     trainer = pt.Trainer(model)
+    model._core.to("loops")
     data = (rng.normal(size=(rows, 4)).astype(np.float32), rng.integers(0, 2, rows), rng.integers(0, 2, rows))
     process = psutil.Process()
     trainer.fit(data, epochs=1, **{**FIT, "batch_size": 10})

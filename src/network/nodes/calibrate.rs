@@ -1,7 +1,5 @@
 //! A term of the objective that keeps an event from being likelier than the one before.
 
-use std::borrow::Cow;
-
 use super::concat::Pieces;
 use super::route::Route;
 use super::segments::covers;
@@ -9,7 +7,7 @@ use crate::error::Result;
 use crate::machine::buffer::Buffer;
 use crate::machine::real::{LANES, Real};
 use crate::network::formula::{Computed, Operands};
-use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, Terms, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::Prepare;
 use crate::network::{Network, ValueId};
@@ -62,7 +60,7 @@ impl Node for Calibrate {
         let a = given.input(1);
         let excess = (b.sigmoid() - a.sigmoid()).relu();
         let mean = given.mean_of_rows(&excess).sum_dim_intlist([1_i64, 2].as_slice(), false, given.kind());
-        let terms = vec![mean * (self.strength * given.share)];
+        let terms = vec![mean * given.shared(self.strength)];
         Ok(Computed { terms, ..b.shallow_clone().into() })
     }
 
@@ -130,8 +128,8 @@ impl<T: Real> Kernel for CalibrateKernel<T> {
         Ok(())
     }
 
-    fn terms(&self) -> Result<Cow<'_, [f64]>> {
-        Ok(Cow::Borrowed(&self.term))
+    fn terms(&self) -> Terms<'_> {
+        Terms::Numbers(&self.term)
     }
 }
 

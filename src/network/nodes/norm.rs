@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
 use crate::machine::real::{LANES, Real};
+use crate::machine::storage::constant;
 use crate::network::ValueId;
 use crate::network::formula::{Computed, Operands, sizes};
 use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
@@ -310,10 +311,10 @@ impl Node for BatchNorm {
         }
         let is_frozen = |group: usize| {
             let at = |offset: usize| given.frozen.contains(&(offset + group * width as usize));
-            i64::from(at(self.mean) || at(self.variance))
+            f64::from(u8::from(at(self.mean) || at(self.variance)))
         };
         let frozen: Vec<_> = (0..groups as usize).map(is_frozen).collect();
-        let frozen = Tensor::from_slice(&frozen).to_kind(Kind::Bool).to_device(x.device()).reshape([groups, 1, 1]);
+        let frozen = constant(&frozen, Kind::Bool, x.device())?.reshape([groups, 1, 1]);
         let count = given.count();
         let frozen = frozen.logical_or(&count.le(1));
         let mean = given.mean_of_rows(x);

@@ -1,16 +1,15 @@
 //! Gates that select few experts and can be differentiated.
 
-use std::borrow::Cow;
+use tch::{Kind, Tensor};
 
-use tch::Tensor;
-
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
 use crate::machine::real::{LANES, Real};
+use crate::machine::storage::constant;
 use crate::network::ValueId;
 use crate::network::formula::{Computed, Operands, sizes};
-use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};
+use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, Terms, by_loops};
 use crate::network::pass::{Pass, PerPass, Step};
 use crate::network::prepare::{InputGradient, Prepare};
 use crate::parameters::Reach;
@@ -152,17 +151,17 @@ impl Node for Selectors {
         // From each end by itself, so that small weights keep their digits.
         let steps = Tensor::stack(&[smooth(&t * -1.0 + 0.5), smooth(t + 0.5)], 4);
         let of_bit = |bit: usize| {
-            let codes: Vec<_> = (0..experts).map(|j| (j >> bit & 1) as i64).collect();
-            let codes = Tensor::from_slice(&codes).to_device(steps.device());
-            steps.select(3, bit as i64).index_select(3, &codes)
+            let codes: Vec<_> = (0..experts).map(|j| (j >> bit & 1) as f64).collect();
+            let codes = constant(&codes, Kind::Int64, steps.device())?;
+            Ok::<_, Error>(steps.select(3, bit as i64).index_select(3, &codes))
         };
         let one = given.input(0).ones_like().narrow(2, 0, 1).unsqueeze(3);
-        let chosen = (0..bits).fold(one, |product, bit| product * of_bit(bit));
+        let chosen = (0..bits).try_fold(one, |product, bit| Ok::<_, Error>(product * of_bit(bit)?))?;
         let mix = given.input(1).softmax(2, given.kind()).unsqueeze(3);
         let output = (mix * &chosen).sum_dim_intlist(2_i64, false, given.kind());
         let mean = |of_selectors: Tensor| {
             let sums = of_selectors.sum_dim_intlist(2_i64, true, given.kind());
-            given.mean_of_rows(&sums).reshape([-1]) * given.share
+            given.mean_of_rows(&sums).reshape([-1]) * given.shared(1.0)
         };
         let mut terms = Vec::new();
         if entropy > 0.0 {
@@ -272,8 +271,8 @@ impl<T: Real> Kernel for SelectorsKernel<T> {
         Ok(())
     }
 
-    fn terms(&self) -> Result<Cow<'_, [f64]>> {
-        Ok(Cow::Borrowed(&self.terms))
+    fn terms(&self) -> Terms<'_> {
+        Terms::Numbers(&self.terms)
     }
 }
 

@@ -24,13 +24,10 @@ impl Trainer {
         last: bool,
     ) -> Result<()> {
         let factors = &self.scratch.factors;
-        for (task, &factor) in factors.outputs.iter().enumerate().filter(|(_, factor)| **factor != 1.0) {
-            work.scale_gradient(task, Pass::Summed, factor as f32)?;
-        }
-        let plain = factors.boundary.iter().all(|&weight| weight == 1.0);
-        let weights = if plain { &[][..] } else { &factors.boundary };
+        work.scale_gradients(Pass::Summed, &factors.outputs)?;
+        let weights = factors.weights();
         work.backward(model, Step { weights, ..step }, Pass::Summed)?;
-        if last && !plain { self.weigh_separate(model) } else { Ok(()) }
+        if last && !weights.is_empty() { self.weigh_separate(model) } else { Ok(()) }
     }
 
     /// Where no value is shared, weights apply to the tasks' own encoders.

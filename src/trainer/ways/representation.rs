@@ -83,9 +83,7 @@ impl Trainer {
             return self.backward(model, work, step, turn.last);
         };
         // Heads learn from their own gradients, everything before the representation from the direction.
-        for (task, &factor) in self.scratch.factors.outputs.iter().enumerate().filter(|(_, factor)| **factor != 1.0) {
-            work.scale_gradient(task, Pass::Summed, factor as f32)?;
-        }
+        work.scale_gradients(Pass::Summed, &self.scratch.factors.outputs)?;
         let behind = model.net.behind();
         work.backward_over(model, step, Pass::Summed, behind..model.net.ops.len())?;
         let gradient = work.plan().gradient(model.net.representation, Pass::Summed).expect("it learns");

@@ -1,17 +1,19 @@
 //! The way of a step by the tasks' gradients at all shared parameters.
 
+use crate::bail;
 use crate::error::Result;
 use crate::machine::gram::{add_products, combine};
 use crate::machine::lent::Lent;
-use crate::machine::storage::Storage;
+use crate::machine::storage::Backend;
 use crate::model::Model;
 use crate::model::columns::Columns;
 use crate::model::workspace::Workspace;
 use crate::network::gradient::Slabs;
 use crate::network::pass::{Pass, Step};
+use crate::parameters::TaskId;
 use crate::trainer::Trainer;
 use crate::trainer::finite::finite;
-use crate::trainer::scratch::{Scratch, TaskGradients};
+use crate::trainer::scratch::{Factors, Scratch, TaskGradients};
 use crate::weighting::Decision;
 
 impl Trainer {
@@ -27,6 +29,9 @@ impl Trainer {
         let check = |work: &Workspace, sums: &[f64]| finite(&model.tasks, sums, work, steps, "at");
         work.differentiate(model, step, Pass::PerTask, &labels.scales, &mut losses.sums, check)?;
         let requirements = &self.decider.requirements;
+        if requirements.gathers && model.backend() != Backend::Loops {
+            return self.add_rows_there(model, work, !step.accumulate);
+        }
         if requirements.gathers {
             gradients.jacobian.resize(labels.rows.len() * requirements.columns.width, 0.0);
             requirements.columns.add(work, labels.rows.iter().copied(), &mut gradients.jacobian)?;
@@ -36,6 +41,9 @@ impl Trainer {
 
     /// What follows from the gradients of all micro-batches: their products, and, if wanted, those in each layer.
     pub(in crate::trainer) fn settle_shared(&mut self, model: &Model, work: &mut Workspace) -> Result<()> {
+        if model.backend() != Backend::Loops {
+            return self.settle_there(model, work);
+        }
         let requirements = &self.decider.requirements;
         let gradient = &model.params.gradients;
         let Scratch { labels, gradients, .. } = &mut self.scratch;
@@ -88,35 +96,37 @@ impl Trainer {
             self.once_more(model, work)?;
             return self.backward(model, work, step, true);
         }
-        self.combine(model, work)?;
-        self.combine_tables(model);
-        for (task, range) in &self.decider.requirements.heads {
-            let factor = self.scratch.factors.outputs[*task];
-            if factor != 1.0 {
-                model.params.gradients.scale(range.clone(), factor as f32)?;
+        if let Decision::Direction { direction, .. } = self.decider.decision() {
+            for column in &self.decider.requirements.columns.params {
+                model.params.gradients.put(column.flat.start, &direction[column.at.clone()])?;
             }
         }
+        match model.backend() {
+            Backend::Loops => self.combine(model, work)?,
+            Backend::Formulas(_) => self.combine_there(model, work)?,
+        }
+        self.combine_tables(model);
         Ok(())
     }
 
-    /// The gradient of shared parameters from the tasks' gradients.
+    /// What tasks' heads count, and the gradient of shared parameters from the tasks' gradients; a direction is there.
     fn combine(&mut self, model: &mut Model, work: &mut Workspace) -> Result<()> {
         let Scratch { labels, factors, gradients, .. } = &mut self.scratch;
         let requirements = &self.decider.requirements;
         let columns = &requirements.columns;
         let rows = &labels.rows;
         let gradient = &mut model.params.gradients;
-        let decision = self.decider.decision();
-        let weight = |row: usize, layer: usize| match decision {
-            Decision::Layers { layers, .. } => layers[layer * rows.len() + row],
-            _ => factors.shared(rows[row]),
-        };
-        if let Decision::Direction { direction, .. } = decision {
-            for column in &columns.params {
-                gradient.put(column.flat.start, &direction[column.at.clone()])?;
+        for (task, range) in &requirements.heads {
+            let factor = factors.outputs[*task];
+            if factor != 1.0 {
+                gradient.scale(range.clone(), factor as f32)?;
             }
+        }
+        let decision = self.decider.decision();
+        if matches!(decision, Decision::Direction { .. }) {
             return Ok(());
         }
+        let weight = |row: usize, layer: usize| weight(decision, factors, rows, row, layer);
         if columns.separate() {
             for (row, &task) in rows.iter().enumerate() {
                 for own in &columns.own[task] {
@@ -126,24 +136,17 @@ impl Trainer {
             }
             return Ok(());
         }
+        let Some(gradient) = gradient.host_mut() else { bail!("loops work in the host's memory") };
         for column in &columns.params {
+            let part = &mut gradient.slice_mut()[column.flat.clone()];
             if requirements.gathers {
                 let weights: Lent<f64> = (0..rows.len()).map(|row| weight(row, column.layer)).collect();
                 pick(&gradients.jacobian, columns.width, column.at.clone(), &mut gradients.columns);
-                match &mut *gradient {
-                    Storage::Host(gradient) => {
-                        combine(&gradients.columns, &weights, &mut gradient.slice_mut()[column.flat.clone()]);
-                    }
-                    away => {
-                        let mut sum = Lent::zeros(column.flat.len());
-                        combine(&gradients.columns, &weights, &mut sum);
-                        away.put(column.flat.start, &sum)?;
-                    }
-                }
+                combine(&gradients.columns, &weights, part);
             } else if let Some(slabs) = work.plan().slabs() {
                 let mut weights = Lent::zeros(model.tasks.len());
                 rows.iter().enumerate().for_each(|(row, &task)| weights[task] = weight(row, column.layer));
-                slabs.combine(column.param, &weights, gradient, column.flat.clone())?;
+                slabs.combine(column.param, &weights, part);
             }
         }
         Ok(())
@@ -160,6 +163,14 @@ impl Trainer {
             weights[task] = of_layers.unwrap_or_else(|| factors.shared(task));
         }
         self.updater.tables.combine(&model.params.tables, &weights);
+    }
+}
+
+/// What the gradient in a row counts in a layer, where rows are put together with weights.
+pub(super) fn weight(decision: Decision<'_>, factors: &Factors, rows: &[TaskId], row: usize, layer: usize) -> f64 {
+    match decision {
+        Decision::Layers { layers, .. } => layers[layer * rows.len() + row],
+        _ => factors.shared(rows[row]),
     }
 }
 

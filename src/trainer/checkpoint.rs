@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Trainer;
-use super::epoch::{Run, Sums};
+use super::epoch::Run;
 use super::observed::Observed;
 use super::settings::Settings;
+use super::sums::Sums;
 use super::threads::{self, Threads};
 use crate::error::Result;
 use crate::file::format::CHECKPOINT;

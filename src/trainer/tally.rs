@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::epoch::Sums;
+use super::sums::Sums;
 use crate::error::Result;
 use crate::machine::buffer::Layout;
 use crate::machine::storage::{Backend, Placed, Storage, fetch};

@@ -435,6 +435,7 @@ fn crossings(settings: &Value, batch_size: usize) -> [u64; 2] {
     let (mut model, data) = (model(|_| ()), training(false));
     model.bring_to(Backend::Formulas(Device::Cpu)).unwrap();
     let mut trainer = Trainer::new(&model, Settings::of(settings).unwrap()).unwrap();
+    trainer.plan(Some(1000)).unwrap();
     let mut counted = || {
         let before = storage::crossings();
         epoch(&mut trainer, &mut model, &data, how(batch_size));
@@ -461,13 +462,13 @@ fn steps_by_formulas_are_told_what_is_new_and_asked_for_what_a_decision_needs() 
             1,
             [batch + update, 0],
         ),
-        (json!({"accumulate": 3}), 3, [3 * batch + update, 0]),
+        (json!({"accumulate": 4}), 4, [4 * batch + update, 0]),
         (json!({"weighting": "upgrad"}), 1, by_gradients(1)),
         (json!({"weighting": {"name": "upgrad", "per": "layer"}}), 1, by_gradients(1)),
-        (json!({"weighting": "upgrad", "accumulate": 3}), 3, by_gradients(3)),
+        (json!({"weighting": "upgrad", "accumulate": 4}), 4, by_gradients(4)),
         (json!({"weighting": {"name": "cagrad", "per": "layer"}, "accumulate": 2}), 2, by_gradients(2)),
     ] {
-        // What an epoch sends and asks whatever its length is in both.
+        // What an epoch sends and asks whatever its length is in both. All batches are of one size.
         let few = crossings(&settings, ROWS / (3 * accumulate));
         let many = crossings(&settings, ROWS / (6 * accumulate));
         let of_a_step = [0, 1].map(|way| (many[way] - few[way]) as f64 / 3.0);

@@ -47,6 +47,7 @@ pub struct State {
     /// Eigenvalues of `Sigma`.
     values: Vec<f64>,
     sigma: Vec<f64>,
+    /// Of the inverse of `Sigma`, for steps by the formula.
     place: Placed,
 }
 
@@ -76,9 +77,12 @@ impl Regularizer for Clustered {
         let rows = formula::rows(places, parameters);
         let mean = rows.mean_dim(0_i64, true, rows.kind());
         let common = mean.square().sum(rows.kind()) * (self.mean * n as f64);
-        let sigma = self.placed(n, parameters) * self.bounds(n).1;
-        let around = formula::form(&(rows - mean), &sigma.inverse().to_kind(parameters.kind()));
+        let around = formula::form(&(rows - mean), &self.placed(n, parameters).to_kind(parameters.kind()));
         (common + around) * self.strength
+    }
+
+    fn learns(&self) -> bool {
+        true
     }
 
     fn learn(&mut self, places: &Places, parameters: &Tensor) {
@@ -117,9 +121,12 @@ impl<T: Real> Penalty<T> for Clustered {
 }
 
 impl Clustered {
-    /// `Sigma` where the parameters are.
+    /// The inverse of `Sigma` where the parameters are.
     fn placed(&self, tasks: usize, parameters: &Tensor) -> Tensor {
-        formula::learned(&self.state.sigma, tasks, &self.state.place, parameters.device())
+        let State { spectrum, values, place, .. } = &self.state;
+        let mut inverse = Vec::new();
+        spectrum.eigen.assemble(|k, _| values[k].recip(), &mut inverse);
+        formula::learned(&inverse, tasks, place, parameters.device())
     }
 
     /// Least and greatest eigenvalue of `Sigma`, and its trace.

@@ -39,6 +39,11 @@ pub trait Regularizer: Penalty<f32> + Penalty<f64> + Described + Debug + Send + 
     /// differentiate. What is learned from the parameters is as it was learned last.
     fn formula(&self, places: &Places, parameters: &Tensor) -> Tensor;
 
+    /// Whether it learns from the parameters as steps go on.
+    fn learns(&self) -> bool {
+        false
+    }
+
     /// Learns from the flat parameters before a step by the formula, as [`Penalty::add`] does by itself.
     fn learn(&mut self, places: &Places, parameters: &Tensor) {
         let _ = (places, parameters);

@@ -99,6 +99,10 @@ impl Regularizer for TaskRelation {
         formula::form(&rows, &self.placed(places.tasks, parameters).to_kind(rows.kind())) * self.strength
     }
 
+    fn learns(&self) -> bool {
+        true
+    }
+
     fn learn(&mut self, places: &Places, parameters: &Tensor) {
         self.turn(places.tasks, |spectrum| spectrum.gramian = formula::products(places, parameters));
         let _ = self.placed(places.tasks, parameters);

@@ -357,7 +357,7 @@ impl Trainer {
             && !looks
             && !self.scratch.labels.rows.is_empty()
             && !self.epoch.meters.iter().any(Meter::counts)
-            && self.updater.regularizers.iter().all(|term| term.regularizer.relation().is_none())
+            && !self.updater.regularizers.iter().any(|term| term.regularizer.learns())
             && model.tasks.iter().all(|task| task.loss.foreign().is_none())
     }
 

@@ -311,8 +311,9 @@ def asked(sharing="hard", optimizer="sgd", **settings):
 
 
 def test_what_waits_for_the_device_is_seen():
-    # Who measures correlations of experts asks for them in numbers: an inverse is looked at before it is used.
-    assert asked("soft", regularizers=["clustered"]).keys() == {"item", "_local_scalar_dense"}
+    # Whether singular values were found is asked before they are used.
+    assert asked("soft", regularizers=["trace_norm"]).keys() == {"item", "_local_scalar_dense"}
+    assert asked("soft", regularizers=["clustered"]) == {}
 
 
 @pytest.mark.parametrize("optimizer", names("optim"))

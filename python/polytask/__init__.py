@@ -38,9 +38,9 @@ for _class in (Bag, Callback, Checkpoint, Component, EarlyStopping, History, Inp
 
 
 def __getattr__(name: str) -> _Any:
-    # Loaded on first use; `torch` itself goes by another name here.
-    if name == "torch":
-        return _import_module(f"{__name__}.torch")
+    # Loaded on first use, since scikit-learn may not be there; `torch` itself goes by another name here.
+    if name in ("sklearn", "torch"):
+        return _import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -19,7 +19,7 @@ FLOORS = [
     ("data", "torch"),
     ("model",),
     ("training",),
-    ("polytask", "datasets"),
+    ("polytask", "datasets", "sklearn"),
     ("demo", "_docs", "_stubs"),
 ]
 

@@ -1,0 +1,146 @@
+"""From the parameters of an estimator to its model, and the model's training."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _check_sample_weight
+
+from ..arguments.messages import listed
+from ..arguments.numbers import whole
+from ..components.registry import make
+from ..data import Split
+from ..model.model import MultiTaskModel
+from ..results.history import History
+from ..training.early_stopping import EarlyStopping
+from ..training.trainer import Trainer
+from . import targets
+from .features import Batches, Scaling
+from .labels import Labels
+from .targets import Target
+
+#: Parameters of the encoder that there is without one of the caller's own.
+_OF_LAYERS = ("hidden_layer_sizes", "activation", "dropout")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What there is to learn from: features, targets by task, and row weights."""
+
+    x: Any
+    targets: Mapping[str, np.ndarray]
+    weights: np.ndarray | None
+
+    def take(self, at: np.ndarray) -> "Rows":
+        """Some of the rows."""
+        some = {name: y[at] for name, y in self.targets.items()}
+        return Rows(self.x[at], some, None if self.weights is None else self.weights[at])
+
+    def data(self, scaling: Scaling, size: int, seed: int | None) -> Any:
+        """What a trainer takes: arrays, or of sparse features batches of this size."""
+        if hasattr(self.x, "tocsr"):
+            return Batches(self.x, self.targets, self.weights, scaling, size, seed)
+        weights = () if self.weights is None else (self.weights,)
+        return scaling.whole(self.x), self.targets, *weights
+
+
+def made(
+    settings: Any, kind: str | None, features: int, labels: Labels, seed: int
+) -> tuple[MultiTaskModel, list[Target]]:
+    """A model of so many features with its tasks, given or inferred, all of this kind if it is one.
+
+    Raises:
+        ValueError, TypeError: what is wrong among the parameters, or labels of another kind.
+    """
+    inferred = targets.inferred(labels, kind) if settings.tasks is None else None
+    tasks = targets.given(settings.tasks) if inferred is None else [task for task, _ in inferred]
+    model = MultiTaskModel(
+        features, tasks=tasks, encoder=_encoder(settings), sharing=settings.sharing, head=settings.head, seed=seed
+    )
+    pairs = list(zip(tasks, model.kinds, strict=True))
+    wrong = [task.name for task, each in pairs if kind is not None and (each == "values") != (kind == "values")]
+    if wrong:
+        raise ValueError(f"`tasks` of {type(settings).__name__} should all be of {kind}; {listed(wrong)} are not: "
+                         "pt.sklearn.MultiTaskEstimator takes both")  # fmt: skip
+    classes = [targets.classes_of(*pair) for pair in pairs] if inferred is None else [each for _, each in inferred]
+    return model, [Target(*pair, each) for pair, each in zip(pairs, classes, strict=True)]
+
+
+def _encoder(settings: Any) -> Any:
+    if settings.encoder is not None:
+        known = inspect.signature(type(settings)).parameters
+        differ = (name for name in _OF_LAYERS if getattr(settings, name) != known[name].default)
+        if (other := next(differ, None)) is not None:
+            raise ValueError(f"`{other}` should be left out where there is an `encoder`, which says it itself; got "
+                             f"{getattr(settings, other)!r}")  # fmt: skip
+        return settings.encoder
+    sizes = settings.hidden_layer_sizes
+    sizes = [sizes] if not hasattr(sizes, "__iter__") or isinstance(sizes, str) else sizes
+    hidden = [whole(size, "`hidden_layer_sizes`") for size in sizes]
+    layers = {"name": "mlp", "hidden": hidden, "activation": settings.activation, "dropout": settings.dropout}
+    return make("encoder", layers)
+
+
+def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, seed: int) -> History:
+    """Trains the model on the rows, some of which are held out where it is to stop early.
+
+    Raises:
+        ValueError, TypeError: what is wrong, what was expected and what came.
+    """
+    stopping = [EarlyStopping("loss", settings.n_iter_no_change, settings.tol)] if settings.early_stopping else []
+    trainer = Trainer(
+        model,
+        settings.optimizer,
+        lr=settings.lr,
+        schedule=settings.schedule,
+        weighting=settings.weighting,
+        regularizers=settings.regularizers,
+        clip_norm=settings.clip_norm,
+        callbacks=stopping,
+        device=settings.device,
+        threads=settings.threads,
+        seed=seed,
+    )
+    size = _batch_size(settings.batch_size, rows.x.shape[0])
+    held_out = None
+    if settings.early_stopping:
+        held = _held_out(settings.validation_fraction, rows, seed)
+        held_out = rows.take(held).data(scaling, size, None)
+        rows = rows.take(np.setdiff1d(np.arange(rows.x.shape[0]), held))
+    return trainer.fit(
+        rows.data(scaling, size, seed),
+        validation=held_out,
+        epochs=whole(settings.epochs, "`epochs`"),
+        batch_size=size,
+        progress=bool(settings.verbose),
+    )
+
+
+def _held_out(fraction: Any, rows: Rows, seed: int) -> np.ndarray:
+    """The rows to stop by, with the shares of classes."""
+    if isinstance(fraction, bool) or not isinstance(fraction, float | int) or not 0 < fraction < 1:
+        raise ValueError(f"`validation_fraction` should be a number between 0 and 1; got {fraction!r}")
+    classes = [y for y in rows.targets.values() if y.dtype.kind != "f"]
+    return Split(fraction, stratify=classes or None).rows(rows.x.shape[0], lambda _: None, None, seed)
+
+
+def _batch_size(size: Any, rows: int) -> int:
+    if not isinstance(size, str):
+        return whole(size, "`batch_size`")
+    if size != "auto":
+        raise ValueError(f'`batch_size` should be "auto" or a whole number of at least 1; got {size!r}')
+    return int(np.clip(2 ** round(np.log2(rows / 40)), 16, 256))
+
+
+def read_weights(weights: Any, x: Any) -> np.ndarray:
+    """Row weights `[rows]`.
+
+    Raises:
+        ValueError: another shape, a weight below 0 or not finite, or all of them 0.
+    """
+    found: np.ndarray = _check_sample_weight(weights, x, dtype=np.float64, ensure_non_negative=True)
+    if not found.any():
+        raise ValueError("`sample_weight` should have a weight that is not zero; got zeros alone")
+    return found

@@ -89,7 +89,6 @@ def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, se
     Raises:
         ValueError, TypeError: what is wrong, what was expected and what came.
     """
-    stopping = [EarlyStopping("loss", settings.n_iter_no_change, settings.tol)] if settings.early_stopping else []
     trainer = Trainer(
         model,
         settings.optimizer,
@@ -98,7 +97,7 @@ def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, se
         weighting=settings.weighting,
         regularizers=settings.regularizers,
         clip_norm=settings.clip_norm,
-        callbacks=stopping,
+        callbacks=[_stopping(settings)] if settings.early_stopping else [],
         device=settings.device,
         threads=settings.threads,
         seed=seed,
@@ -116,6 +115,13 @@ def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, se
         batch_size=size,
         progress=bool(settings.verbose),
     )
+
+
+def _stopping(settings: Any) -> EarlyStopping:
+    tol = settings.tol
+    if isinstance(tol, bool) or not isinstance(tol, float | int) or not 0 <= tol < np.inf:
+        raise ValueError(f"`tol` should be a number of at least 0; got {tol!r}")
+    return EarlyStopping("loss", whole(settings.n_iter_no_change, "`n_iter_no_change`"), tol)
 
 
 def _held_out(fraction: Any, rows: Rows, seed: int) -> np.ndarray:

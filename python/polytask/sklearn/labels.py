@@ -73,7 +73,7 @@ def read(y: Any) -> Labels:
         if not columns:
             raise ValueError("`y` should have at least one column; got a frame without any")
         return Labels(columns, False, library)
-    array, mask = arrays.unwrap(y, "`y`")
+    array, mask = arrays.unwrap(y.toarray() if hasattr(y, "tocsr") else y, "`y`")
     if array.ndim not in (1, 2) or array.shape[1:] == (0,):
         kind = type(y).__name__
         raise ValueError(f"`y` should have shape [rows] or [rows, tasks]; got {list(array.shape)} of {kind}")

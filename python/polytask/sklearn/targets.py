@@ -77,7 +77,7 @@ class Target:
             return np.where(codes == MISSING, np.nan, codes)
         if self.task.labels is None:
             return codes
-        return np.array([*self.task.labels, None], object)[codes]
+        return np.asarray(np.array([*self.task.labels, None], object)[codes])
 
     def probabilities(self, predicted: np.ndarray) -> np.ndarray:
         """`[rows, classes]` of what the core predicts, in double precision."""

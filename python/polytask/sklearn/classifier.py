@@ -15,8 +15,9 @@ class MultiTaskClassifier(ClassifierMixin, MultiTaskEstimator):  # type: ignore[
     `predict` gives an array of labels of that shape, `predict_proba` an array `[rows, classes]`, or a list of one a
     task. Arguments, attributes and missing labels are those of `MultiTaskEstimator`.
 
-    With NaN among the labels an integer `cv` fails in scikit-learn itself, which looks at them to stratify: mark what
-    is missing by -1 or a frame's NA, or give a splitter, `cv=KFold(5)`.
+    Where `cv` is a number, scikit-learn looks at a classifier's labels to stratify, and fails itself where some are
+    missing by anything but -1 (NaN, None, a frame's NA): mark them by -1, give a splitter, `cv=KFold(5)`, or take
+    `MultiTaskEstimator`, which is no classifier to scikit-learn.
     """
 
     _kind = "classes"

@@ -68,27 +68,48 @@ def read(y: Any) -> Labels:
         raise ValueError("the estimator requires y to be passed, but the target y is None")
     y = y.collect() if frames.is_lazy(y) else y
     if frames.is_frame(y):
-        columns = [_column(name, frames.column(y, name, "`y`"), None) for name in frames.names(y)]
+        columns = [_of_series(name, frames.stored(y, name, "`y`")) for name in frames.names(y)]
         library = "polars" if frames.is_of(y, "polars", "DataFrame") else "pandas"
         if not columns:
             raise ValueError("`y` should have at least one column; got a frame without any")
         return Labels(columns, False, library)
+    if frames.is_series(y):
+        return Labels([_of_series(y.name or "task1", y)], True, None)
     array, mask = arrays.unwrap(y.toarray() if hasattr(y, "tocsr") else y, "`y`")
     if array.ndim not in (1, 2) or array.shape[1:] == (0,):
         kind = type(y).__name__
         raise ValueError(f"`y` should have shape [rows] or [rows, tasks]; got {list(array.shape)} of {kind}")
     if array.ndim == 1:
-        name = getattr(y, "name", None) if frames.is_series(y) else None
-        return Labels([_column(name or "task1", array, mask)], True, None)
+        return Labels([_column("task1", array, mask)], True, None)
     masks = [None] * array.shape[1] if mask is None else mask.T
     pairs = zip(array.T, masks, strict=True)
     return Labels([_column(f"task{j}", *pair) for j, pair in enumerate(pairs, 1)], False, None)
 
 
 def minus_one_is_a_class(columns: Sequence[Column]) -> bool:
-    """Whether -1 is a class and not a missing label: where it occurs beside 1 alone, in each column that has it."""
-    having = [column.distinct for column in columns if column.numeric and (column.values == -1).any()]
-    return all(np.array_equal(distinct, [-1, 1]) for distinct in having)
+    """Whether -1 is a class and not a missing label: where it occurs beside 1 alone, in each column that has it.
+
+    Raises:
+        ValueError: it does in one column, and is missing in another.
+    """
+    having = [column for column in columns if column.numeric and (column.values[~column.missing] == -1).any()]
+    signs = [np.array_equal(column.distinct, [-1, 1]) for column in having]
+    if any(signs) and not all(signs):
+        one, other = having[signs.index(True)].title, having[signs.index(False)].title
+        raise ValueError(f"`y` of task `{one}` can be read in two ways: it holds -1 and 1 alone, and in task `{other}` "
+                         "-1 is a missing label; mark missing ones by NaN, or name `tasks`")  # fmt: skip
+    return any(signs)
+
+
+def _of_series(title: Any, series: Any) -> Column:
+    values = frames.values(series)
+    dtype = series.dtype
+    whole = dtype.is_integer() if hasattr(dtype, "is_integer") else getattr(dtype, "kind", "") in ("i", "u")
+    if not whole or values.dtype.kind != "f":
+        return _column(title, values, None)
+    # Whole numbers, which are floats here for the sake of what is missing.
+    missing = np.isnan(values)
+    return _column(title, np.where(missing, 0, values).astype(np.int64), missing)
 
 
 def _column(title: Any, values: np.ndarray, mask: np.ndarray | None) -> Column:

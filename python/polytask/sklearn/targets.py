@@ -47,7 +47,7 @@ class Target:
         """
         called = f"`y` of task `{self.task.name}`"
         if not column.numeric:
-            raise TypeError(f"{called} should hold numbers; got {column.values[~column.missing][0]!r}")
+            raise TypeError(f"{called} should hold numbers; got {column.values[~column.missing].tolist()[0]!r}")
         values = np.where(column.missing, np.nan, column.values.astype(np.float64))
         if np.isinf(values).any():
             raise ValueError(f"{called} should hold finite numbers; got inf at row {int(np.isinf(values).argmax())}")
@@ -69,8 +69,9 @@ class Target:
         codes = self.codes(column)
         if (codes == UNKNOWN).any():
             row = int((codes == UNKNOWN).argmax())
+            label = column.values[row : row + 1].tolist()[0]
             raise ValueError(f"{called} should be one of the classes {listed(map(repr, self.classes.tolist()))}; got "
-                             f"{column.values[row]!r} at row {row}")  # fmt: skip
+                             f"{label!r} at row {row}")  # fmt: skip
         if (codes == MISSING).all():
             raise ValueError(f"{called} should have at least one label; none of {len(codes)} rows has one")
         if self.kind == "binary":

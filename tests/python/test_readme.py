@@ -4,12 +4,17 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polytask as pt
 import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-SHORT, FULL, WEIGHTINGS, SHARING, TRANSFER = EXAMPLES
+SHORT, FULL, WEIGHTINGS, SHARING, TRANSFER, SKLEARN = EXAMPLES
 
 
 def test_the_short_example(capsys):
@@ -60,3 +65,16 @@ def test_the_transfer_example(data, model, tmp_path, monkeypatch, capsys):
         names["fresh"].state_dict()["encoder.0.weight"], model.state_dict()["encoder.0.weight"]
     )
     assert [task.name for task in names["smaller"].tasks] == ["income", "topics", "churn"]
+
+
+def test_the_scikit_learn_example(data):
+    pytest.importorskip("matplotlib")
+    rich = np.where(data.income == 1, "yes", "no")
+    city = np.where(data.x[:, 0] > 0, "A", "B")
+    frame = pd.DataFrame({"city": city, "size": data.x[:, 1], "rich": rich, "age": data.age})
+    names = {"pt": pt, "frame": frame, "ColumnTransformer": ColumnTransformer, "OneHotEncoder": OneHotEncoder,
+             "make_pipeline": make_pipeline, "GridSearchCV": GridSearchCV}  # fmt: skip
+    exec(SKLEARN, names)
+    predicted = names["search"].predict(frame)
+    assert predicted.columns.tolist() == ["rich", "age"]
+    assert (predicted["rich"] == rich).mean() > 0.8

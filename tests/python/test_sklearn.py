@@ -306,7 +306,7 @@ def test_searches_over_components_and_their_arguments(rows):
         },
         cv=2,
     )
-    found.set_params(estimator__lr=None).fit(rows.x, rows.classes)
+    found.set_params(estimator__lr=None).fit(rows.x, rows.classes)  # which would count more than the optimizer's
     assert found.best_params_["optimizer__lr"] == 0.01
     assert found.best_estimator_.optimizer == pt.optim.AdamW(lr=0.01)
     assert found.score(rows.x, rows.classes) > 0.85
@@ -331,6 +331,12 @@ def test_parameters_of_components():
         Classifier().set_params(encoder__hidden=[4])
     with pytest.raises(ValueError, match="Invalid parameter 'nonsense'"):
         estimator.set_params(nonsense=1)
+
+
+def test_a_learning_rate_counts_more_than_the_optimizers_own(rows):
+    slow = pt.optim.AdamW(lr=1e-9)
+    assert quick(Regressor, optimizer=slow).fit(rows.x, rows.values).history_["lr"][0] > 1e-3
+    assert quick(Regressor, optimizer=slow, lr=None).fit(rows.x, rows.values).history_["lr"][0] < 1e-8
 
 
 @pytest.mark.usefixtures("own_seed")

@@ -55,7 +55,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         tasks: a list of `pt.Task` of one column each, called as the columns of a frame, in the order of those of an
             array; by default they are inferred from `y`, and numbers train in a standardised scale.
         weighting, regularizers, optimizer, schedule, clip_norm: as for `pt.Trainer`.
-        lr: the learning rate of an optimizer that is given by name; by default the optimizer's own.
+        lr: the learning rate, or those by group; by default the optimizer's own.
         epochs: how often the rows are gone through, at most.
         batch_size: rows a batch; "auto" takes a fortieth of the rows, as a power of 2 from 16 to 256.
         early_stopping: whether training ends when the loss of rows that are held out has not become better by more than

@@ -10,6 +10,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from ..arguments.messages import listed
 from ..arguments.numbers import whole
+from ..components.component import Component
 from ..components.registry import make
 from ..data import Split
 from ..model.model import MultiTaskModel
@@ -89,10 +90,11 @@ def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, se
     Raises:
         ValueError, TypeError: what is wrong, what was expected and what came.
     """
+    optimizer, lr = _optimizer(settings)
     trainer = Trainer(
         model,
-        settings.optimizer,
-        lr=settings.lr,
+        optimizer,
+        lr=lr,
         schedule=settings.schedule,
         weighting=settings.weighting,
         regularizers=settings.regularizers,
@@ -115,6 +117,14 @@ def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, se
         batch_size=size,
         progress=bool(settings.verbose),
     )
+
+
+def _optimizer(settings: Any) -> tuple[Any, Any]:
+    """The optimizer, and a learning rate beside it if it is a name."""
+    optimizer, lr = settings.optimizer, settings.lr
+    if lr is None or not isinstance(optimizer, Component) or "lr" not in optimizer.defaults():
+        return optimizer, lr
+    return type(optimizer)(**{**vars(optimizer), "lr": lr}), None
 
 
 def _stopping(settings: Any) -> EarlyStopping:

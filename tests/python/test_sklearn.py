@@ -139,6 +139,9 @@ def test_a_regressor_predicts_in_the_units_of_the_targets(rows):
     assert expected > 0.9
     assert not hasattr(regressor, "predict_proba")
     assert regressor.fit(rows.x, rows.values[:, 1]).predict(rows.x).shape == (400,)
+    again = quick(Mixed).fit(rows.x, rows.side).fit(rows.x, rows.values)
+    assert not hasattr(again, "classes_"), "nothing of an earlier fit is left"
+    assert not hasattr(again, "predict_proba")
 
 
 def test_mixed_tasks_of_a_frame_come_back_as_a_frame(rows):

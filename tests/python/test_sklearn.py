@@ -292,11 +292,12 @@ def test_sparse_features_train_and_predict(rows, more):
 
 
 def test_rows_in_parts_and_in_any_order_have_the_same_bits(rows):
-    classifier = quick(Classifier).fit(rows.x, rows.side)
-    whole = classifier.predict_proba(rows.x)
+    regressor = quick(Regressor).fit(rows.x, rows.values)
+    whole = regressor.predict(rows.x)
     order = np.random.default_rng(1).permutation(400)
-    np.testing.assert_array_equal(classifier.predict_proba(rows.x[order]), whole[order])
-    np.testing.assert_array_equal(classifier.predict_proba(rows.x[7:8]), whole[7:8])
+    np.testing.assert_array_equal(regressor.predict(rows.x[order]), whole[order])
+    one_by_one = [regressor.predict(rows.x[row : row + 1]) for row in range(20)]
+    np.testing.assert_array_equal(np.concatenate(one_by_one), whole[:20])
 
 
 def test_searches_over_components_and_their_arguments(rows):
@@ -392,6 +393,15 @@ def test_early_stopping_keeps_the_best_epoch(rows):
     losses = stopped.history_["validation/loss"]
     assert stopped.n_iter_ == len(losses) < 200
     assert int(np.argmin(losses)) == len(losses) - 4
+
+
+def test_rows_are_held_out_by_the_shares_of_classes(rows):
+    rare = (np.arange(100) % 10 == 0).astype(int)
+    tasks = [pt.Task("rare", classes=2, metrics=["auroc"])]
+    for seed in range(4):
+        stopped = quick(Classifier, epochs=1, early_stopping=True, tasks=tasks, random_state=seed)
+        known = stopped.fit(rows.x[:100], rare).history_["validation/rare/auroc"]
+        assert not np.isnan(known).any(), "one of ten rows is of the rare class"
 
 
 def test_a_warm_start_goes_on(rows):

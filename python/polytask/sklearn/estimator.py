@@ -92,6 +92,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
 
     model_: MultiTaskModel
     history_: History
+    classes_: Any
     center_: np.ndarray | None
     scale_: np.ndarray | None
     _targets: list[Target]
@@ -182,7 +183,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         again = self.warm_start and hasattr(self, "model_")
         x = validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, reset=not again)
         read = labels.read(y)
-        check_consistent_length(x, read.columns[0].values)
+        check_consistent_length(x, read)
         weights = None if sample_weight is None else read_weights(sample_weight, x)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if again:
@@ -202,7 +203,8 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         self.scale_ = scaling.scale
         self._targets = found
         self._flat, self._frame = form
-        vars(self).pop("classes_", None)
+        if hasattr(self, "classes_"):
+            del self.classes_
         if _has_classes(self):
             self.classes_ = self._form([target.classes for target in found])
         return self
@@ -253,7 +255,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         """
         predicted = self._predicted(X)
         read = labels.read(y)
-        check_consistent_length(X, read.columns[0].values)
+        check_consistent_length(X, read)
         weights = None if sample_weight is None else read_weights(sample_weight, X)
         columns = targets.chosen(read, [target.task for target in self._targets], self._frame is not None)
         pairs = zip(predicted, columns, strict=True)

@@ -74,7 +74,8 @@ def read(y: Any) -> Labels:
             raise ValueError("`y` should have at least one column; got a frame without any")
         return Labels(columns, False, library)
     if frames.is_series(y):
-        return Labels([_of_series(y.name or "task1", y)], True, None)
+        title = "task1" if y.name is None or y.name == "" else str(y.name)
+        return Labels([_of_series(title, y)], True, None)
     array, mask = arrays.unwrap(y.toarray() if hasattr(y, "tocsr") else y, "`y`")
     if array.ndim not in (1, 2) or array.shape[1:] == (0,):
         kind = type(y).__name__

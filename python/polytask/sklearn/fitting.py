@@ -13,6 +13,7 @@ from ..arguments.numbers import whole
 from ..components.component import Component
 from ..components.registry import make
 from ..data import Split
+from ..data.task import Task
 from ..model.model import MultiTaskModel
 from ..results.history import History
 from ..training.early_stopping import EarlyStopping
@@ -79,6 +80,8 @@ def _encoder(settings: Any) -> Any:
         return settings.encoder
     sizes = settings.hidden_layer_sizes
     sizes = [sizes] if not hasattr(sizes, "__iter__") or isinstance(sizes, str) else sizes
+    if any(isinstance(size, Task) for size in sizes):
+        raise TypeError("tasks are given by name, `tasks=[...]`; by position the first is `hidden_layer_sizes`")
     hidden = [whole(size, "`hidden_layer_sizes`") for size in sizes]
     layers = {"name": "mlp", "hidden": hidden, "activation": settings.activation, "dropout": settings.dropout}
     return make("encoder", layers)

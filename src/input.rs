@@ -6,14 +6,47 @@ use serde::{Deserialize, Serialize};
 pub const NOTHING: u32 = u32::MAX;
 
 /// Number and kinds of a model's features.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inputs {
     /// Numeric features a row.
     pub numeric: usize,
     /// The categorical features.
     pub categorical: Vec<Category>,
+    /// Arrays with a name, as code of the caller's own takes them.
+    pub arrays: Vec<ArrayInput>,
     /// Features of positions within rows.
     pub positions: Vec<PositionInputs>,
+}
+
+/// An array of one entry a row: an image, a row of token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArrayInput {
+    /// What it is called.
+    pub name: String,
+    /// The shape of an entry.
+    pub shape: Vec<usize>,
+    /// What its numbers are.
+    pub holds: Holds,
+}
+
+/// What the numbers of an array are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Holds {
+    /// Any that are finite.
+    #[default]
+    Numbers,
+    /// Whole ones.
+    Whole,
+    /// 0 and 1.
+    Truths,
+}
+
+impl ArrayInput {
+    /// Numbers an entry.
+    pub fn width(&self) -> usize {
+        self.shape.iter().fold(1, |product, &size| product.saturating_mul(size))
+    }
 }
 
 /// Features of the positions of one axis.

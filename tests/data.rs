@@ -199,8 +199,7 @@ fn asked(labels: Labels) -> Asked {
 fn said(labels: Labels, spoil: impl FnOnce(&mut Data)) -> String {
     let mut data = good();
     spoil(&mut data);
-    let inputs =
-        Inputs { numeric: 2, categorical: vec![Category::plain(3), Category::plain(5)], positions: Vec::new() };
+    let inputs = Inputs { numeric: 2, categorical: vec![Category::plain(3), Category::plain(5)], ..Inputs::default() };
     match data.check(&inputs, &[asked(labels)], true) {
         Ok(doubts) => doubts.first().map_or("nothing".to_owned(), Clone::clone),
         Err(error) => error.to_string(),
@@ -328,8 +327,7 @@ fn wrong_row_weights_are_named() {
 #[test]
 fn labels_are_needed_only_for_training() {
     let data = Data { targets: vec![None], ..good() };
-    let inputs =
-        Inputs { numeric: 2, categorical: vec![Category::plain(3), Category::plain(5)], positions: Vec::new() };
+    let inputs = Inputs { numeric: 2, categorical: vec![Category::plain(3), Category::plain(5)], ..Inputs::default() };
     let tasks = [asked(NUMBERS)];
     assert!(data.check(&inputs, &tasks, false).is_ok());
     assert!(data.check(&inputs, &tasks, true).unwrap_err().to_string().contains("no row has a label"));
@@ -731,7 +729,7 @@ fn wrong_codes_and_labels_of_positions_are_named() {
 }
 
 fn no_inputs() -> Inputs {
-    Inputs { numeric: 0, categorical: Vec::new(), positions: Vec::new() }
+    Inputs::default()
 }
 
 #[test]

@@ -231,7 +231,7 @@ const TASKS: usize = 3;
 
 /// Of tasks of several kinds, or of one kind where the scheme is for that.
 fn built(encoder: &Value, scheme: &Value, head: &str) -> Network {
-    let inputs = Inputs { numeric: INPUTS, categorical: Vec::new(), positions: Vec::new() };
+    let inputs = Inputs { numeric: INPUTS, categorical: Vec::new(), ..Inputs::default() };
     let (encoder, scheme) = (encoder::build(encoder).unwrap(), sharing::build(scheme).unwrap());
     let head = head::build(&json!(head)).unwrap();
     let assembled = |described: [Value; TASKS]| {

@@ -5,7 +5,7 @@ use super::check_field::check_shape;
 use super::{Along, Asked, Data, Entries, Field, check_lengths, of};
 use crate::bail;
 use crate::error::Result;
-use crate::input::{Codes, Inputs, PositionInputs, columns};
+use crate::input::{ArrayInput, Codes, Inputs, PositionInputs, columns};
 use crate::label::{Kind, Labels};
 
 impl Data {
@@ -38,6 +38,7 @@ impl Data {
         }
         self.check_numeric(inputs.numeric)?;
         self.check_codes(&inputs.columns())?;
+        inputs.arrays.iter().try_for_each(|array| self.check_array(array))?;
         inputs.positions.iter().try_for_each(|positions| self.check_positions(positions))?;
         let mut labelled = false;
         let mut doubts = Vec::new();
@@ -77,6 +78,13 @@ impl Data {
         };
         check_shape(&name, array, self.rows, Some(columns.len()))?;
         Entries::of(array).check_codes(&name, columns)
+    }
+
+    fn check_array(&self, array: &ArrayInput) -> Result<()> {
+        let called = format!("`x` of {}", array.name);
+        let Some(field) = self.field(&array.name) else { bail!("{called} is missing") };
+        field.check_numbers(&called, self.rows, Along::Rows, &array.shape)?;
+        field.entries().check_held(&called, array.holds)
     }
 
     /// Checks the features of positions, which are of the same ones.

@@ -6,7 +6,7 @@ use super::array::Array;
 use super::{Along, Entries, Field, Offsets};
 use crate::bail;
 use crate::error::Result;
-use crate::input::Codes;
+use crate::input::{Codes, Holds};
 
 impl Field {
     /// Checks an input of numbers, for so many rows, with an entry of this shape along rows or positions.
@@ -94,6 +94,24 @@ impl Entries<'_> {
             Some((entry, column, x)) => {
                 let [place, column] = [self.place(entry), self.column(column)];
                 bail!("{name} should hold finite numbers; got {x} at {place}{column}")
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Checks numbers that are not just any; whole ones are handed on in `f32`, which has them up to 2^24.
+    pub(super) fn check_held(&self, name: &str, holds: Holds) -> Result<()> {
+        let most = match holds {
+            Holds::Numbers => return Ok(()),
+            Holds::Whole => f64::from(1 << 24),
+            Holds::Truths => 1.0,
+        };
+        let least = if holds == Holds::Truths { 0.0 } else { -most };
+        let wrong = |x: f64| x.fract() != 0.0 || !(least..=most).contains(&x);
+        match self.find(|entry, column, x| wrong(x).then_some((entry, column, x))) {
+            Some((entry, column, x)) => {
+                let [place, column] = [self.place(entry), self.column(column)];
+                bail!("{name} should hold whole numbers of {least}..={most}; got {x} at {place}{column}")
             }
             None => Ok(()),
         }

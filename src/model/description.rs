@@ -10,7 +10,7 @@ use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::own::Heads;
 use crate::head::{Head, Target};
-use crate::input::{Bag, Category, Combine, Inputs, NOTHING, PositionInputs};
+use crate::input::{ArrayInput, Bag, Category, Combine, Holds, Inputs, NOTHING, PositionInputs};
 use crate::loss::Loss;
 use crate::model::{assemble, trunk};
 use crate::network::builder::Limit;
@@ -91,7 +91,7 @@ impl Description {
         let usual = head::build(&or("head", "linear"))?;
         let heads = Heads::new(usual, read_heads(&description["heads"], &tasks, own.heads)?);
         let widths = embedding_widths(&inputs.categorical, &description["inputs"]["embedding"])?;
-        if inputs.numeric + inputs.categorical.len() == 0 && inputs.positions.is_empty() {
+        if inputs.numeric + inputs.categorical.len() + inputs.arrays.len() == 0 && inputs.positions.is_empty() {
             bail!("`inputs`: a model needs at least one feature");
         }
         check_positions(&inputs, &tasks)?;
@@ -261,9 +261,38 @@ pub(crate) fn read_inputs(description: &Value) -> Result<Inputs> {
     if places.fold(0, usize::saturating_add) > PLACES {
         bail!("`inputs`: rows should have at most {PLACES} codes; make the bags shorter");
     }
-    let mut inputs = Inputs { numeric, categorical, positions: read_positions(&description["positions"])? };
+    let arrays = read_arrays(&description["arrays"])?;
+    let positions = read_positions(&description["positions"])?;
+    let mut inputs = Inputs { numeric, categorical, arrays, positions };
     read_sparse(&mut inputs.categorical, &description["sparse"])?;
     Ok(inputs)
+}
+
+/// Arrays of rows: a list of `{"name", "shape", "holds"}`.
+fn read_arrays(description: &Value) -> Result<Vec<ArrayInput>> {
+    let described = match description {
+        Value::Null => &[][..],
+        Value::Array(described) => described,
+        other => bail!("`inputs`: `arrays` should be a list; got {other}"),
+    };
+    let mut arrays: Vec<ArrayInput> = Vec::with_capacity(described.len());
+    for each in described {
+        let known = |name: &str| ["numeric", "categorical"].contains(&name) || arrays.iter().any(|a| a.name == name);
+        let name = each["name"].as_str().filter(|name| !name.is_empty() && !name.contains('/') && !known(name));
+        let shape = Vec::<usize>::deserialize(&each["shape"]).ok().filter(|shape| !shape.contains(&0));
+        let (Some(name), Some(shape)) = (name, shape) else {
+            bail!(
+                "`inputs`: an array needs a name of its own without `/` and a shape of sizes of at least 1; got {each}"
+            );
+        };
+        let holds = match &each["holds"] {
+            Value::Null => Holds::default(),
+            holds => Holds::deserialize(holds)
+                .map_err(|_| value_error!("`inputs`: array {name:?} holds numbers, whole or truths; got {holds}"))?,
+        };
+        arrays.push(ArrayInput { name: name.to_owned(), shape, holds });
+    }
+    Ok(arrays)
 }
 
 /// Features of positions: a list of `{"name", "numeric", "categorical", "embedding"}`.
@@ -281,8 +310,8 @@ fn read_positions(description: &Value) -> Result<Vec<PositionInputs>> {
         let Some(name) = name else {
             bail!("`inputs`: positions need a name without `/` and U+{:04X}; got {}", u32::from(WITHIN), each["name"]);
         };
-        if !each["positions"].is_null() {
-            bail!("`inputs`: positions have none within them");
+        if !each["positions"].is_null() || !each["arrays"].is_null() {
+            bail!("`inputs`: positions have neither positions nor arrays within them");
         }
         let mut dense = each.clone();
         dense["sparse"] = Value::Bool(false);
@@ -305,7 +334,8 @@ pub fn features(description: &Value) -> Result<usize> {
     let inputs = read_inputs(description)?;
     let widths = embedding_widths(&inputs.categorical, &description["embedding"])?;
     let of_positions = inputs.positions.iter().flat_map(|each| each.widths.iter().copied().chain([each.numeric]));
-    Ok(widths.into_iter().chain(of_positions).fold(inputs.numeric, usize::saturating_add))
+    let of_arrays = inputs.arrays.iter().map(ArrayInput::width);
+    Ok(widths.into_iter().chain(of_arrays).chain(of_positions).fold(inputs.numeric, usize::saturating_add))
 }
 
 /// A number of categories, or `{"categories", "length", "combine"}` for a feature of several codes.
@@ -360,6 +390,10 @@ pub(crate) fn describe_inputs(inputs: &Inputs, widths: &[usize]) -> Value {
     let sparse: Vec<_> = inputs.categorical.iter().map(|category| category.sparse).collect();
     let mut described =
         json!({"numeric": inputs.numeric, "categorical": categorical, "embedding": widths, "sparse": sparse});
+    if !inputs.arrays.is_empty() {
+        let array = |array: &ArrayInput| json!({"name": array.name, "shape": array.shape, "holds": array.holds});
+        described["arrays"] = inputs.arrays.iter().map(array).collect();
+    }
     if !inputs.positions.is_empty() {
         described["positions"] = inputs.positions.iter().map(describe_positions).collect();
     }
@@ -368,7 +402,7 @@ pub(crate) fn describe_inputs(inputs: &Inputs, widths: &[usize]) -> Value {
 
 fn describe_positions(positions: &PositionInputs) -> Value {
     let PositionInputs { name, numeric, categorical, widths } = positions;
-    let inputs = Inputs { numeric: *numeric, categorical: categorical.clone(), positions: Vec::new() };
+    let inputs = Inputs { numeric: *numeric, categorical: categorical.clone(), ..Inputs::default() };
     let mut described = describe_inputs(&inputs, widths);
     described["name"] = json!(name);
     described

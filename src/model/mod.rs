@@ -24,7 +24,7 @@ use crate::data::{Asked, Data, Field, Rows};
 use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::{Feature, Head, Target};
-use crate::input::{Category, Inputs, PositionInputs, columns};
+use crate::input::{ArrayInput, Category, Inputs, PositionInputs, columns};
 use crate::machine::storage::Backend;
 use crate::meter::Meter;
 use crate::model::description::Parts;
@@ -107,6 +107,7 @@ fn trunk(
     let columns: Vec<_> = inputs.columns().iter().map(|column| column.count).collect();
     let mut net = Builder::new(inputs.numeric, &columns).serving(tasks.len()).within(limit);
     let x = net.features(&tables(&inputs.categorical, widths));
+    let x = with_arrays(&mut net, x, &inputs.arrays)?;
     let x = match inputs.positions.first() {
         Some(positions) => features_of_positions(&mut net, positions, x)?,
         None => x,
@@ -138,6 +139,18 @@ fn tables(categorical: &[Category], widths: &[usize]) -> Vec<embedding::Feature>
         embedding::Feature { width, bag, sparse }
     };
     categorical.iter().zip(widths).map(table).collect()
+}
+
+/// Features of rows, and after them arrays, flat.
+fn with_arrays(net: &mut Builder, features: ValueId, arrays: &[ArrayInput]) -> Result<ValueId> {
+    let arrays: Vec<_> = arrays.iter().map(|array| net.real_input(&array.name, ROWS, array.width())).collect();
+    let there = net.value(features).width > 0;
+    let all: Vec<_> = there.then_some(features).into_iter().chain(arrays).collect();
+    match all[..] {
+        [] => Ok(features),
+        [one] => Ok(one),
+        _ => net.concat(&all),
+    }
 }
 
 /// What positions have, and beside it what their row has.

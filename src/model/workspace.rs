@@ -109,9 +109,10 @@ impl Workspace {
             let entries = field.map(Field::entries);
             let rows = rows.clone();
             match (kind, axis) {
-                (InputKind::Real(_), ROWS) => {
-                    fill(self.plan.real(input), &mut self.numbers, |to| data.gather_numeric(rows, to))?;
-                }
+                (InputKind::Real(_), ROWS) => fill(self.plan.real(input), &mut self.numbers, |to| match entries {
+                    Some(array) => array.numbers(rows, to, 0.0),
+                    None => data.gather_numeric(rows, to),
+                })?,
                 (InputKind::Codes(_), ROWS) => {
                     fill(self.plan.codes(input), &mut self.codes, |to| data.gather_codes(rows, codes_mut(to)))?;
                 }

@@ -1,5 +1,6 @@
 """Features: numbers, categories, and what was learned from a frame about its columns."""
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from ..arguments.keywords import checked
 from ..arguments.messages import listed
 from ..arguments.numbers import whole
 from ..values import frames
+from . import array_inputs
 from .bag import Bag, read
 from .columns import Columns
 from .task import Task
@@ -38,6 +40,13 @@ class Inputs:
     columns of lists. What a row has beside them each of its positions has too. Tasks are of rows, or of positions
     (`pt.Task(per="tokens")`).
 
+    A module of your own as encoder may take arrays of any shape, by name: `Inputs(arrays={"image": (3, 32, 32),
+    "table": 5})`, or `pt.MultiTaskModel({"image": (3, 32, 32), "table": 5}, encoder=module, ...)`. Features are then
+    `{"image": [rows, 3, 32, 32], "table": [rows, 5]}`, numbers of any type that float32 has too. A module is given each
+    as float32, unless the shape comes with a type, `"ids": (12, "int64")`, `"padding": (12, "bool")`; without one the
+    module is tried on floats, truths and whole numbers, in this order. Built-in encoders take arrays flat, one after
+    the other.
+
     Arguments:
         numeric: how many numeric features.
         categorical: number of categories of each categorical feature, whose codes count from 0; or a `pt.Bag`.
@@ -45,6 +54,8 @@ class Inputs:
         sparse: which tables are sparse: `"auto"` for those of at least 100,000 categories, True, False, or a list with
             True or False a feature.
         positions: inputs of positions within rows, by name; tables of theirs are not sparse.
+        arrays: shapes of a row's entries, by name, or shapes and types; a number is the size of a vector, and `()` is
+            one number a row.
     """
 
     @checked
@@ -55,11 +66,16 @@ class Inputs:
         embedding: int | Sequence[int] | None = None,
         sparse: str | bool | Sequence[bool] = "auto",
         positions: "Mapping[str, Inputs] | None" = None,
+        arrays: "Mapping[str, Any] | None" = None,
     ) -> None:
         self.numeric = whole(numeric, "`numeric`", 0)
         self.categorical = _features(categorical)
         self.positions = _positions(positions)
-        if self.numeric + len(self.categorical) == 0 and not self.positions:
+        self.arrays = array_inputs.read(arrays)
+        twice = next((name for name in self.arrays if name in self.positions), None)
+        if twice is not None:
+            raise ValueError(f"`arrays` should have other names than `positions`; got {twice!r} in both")
+        if self.numeric + len(self.categorical) == 0 and not self.positions and not self.arrays:
             raise ValueError("`numeric` and `categorical` should be at least one feature together; got none")
         self.embedding = _embedding(embedding, len(self.categorical))
         self.sparse = _sparse(sparse, len(self.categorical))
@@ -177,8 +193,10 @@ class Inputs:
 
     def only(self, name: str, x: Any) -> str:
         """Which kind of features one array is."""
-        if self.positions:
-            example = next(iter(self.positions))
+        if len(self.kinds) == 1 and self.arrays:
+            return self.kinds[0]
+        if self.named:
+            example = next(iter(self.named))
             raise TypeError(f'{name} should be a dict with the keys {listed(self.kinds)}, such as {{"{example}": ...}}'
                             f"; got {type(x).__name__}")  # fmt: skip
         if self.numeric and self.categorical:
@@ -186,17 +204,36 @@ class Inputs:
         return "numeric" if self.numeric else "categorical"
 
     @property
+    def named(self) -> list[str]:
+        """Names of arrays and positions, which features in a dict have."""
+        return [*self.arrays, *self.positions]
+
+    @property
     def kinds(self) -> list[str]:
         """What features may be called in a dict."""
-        if not self.positions:
+        if not self.named:
             return ["numeric", "categorical"]
         own = {"numeric": self.numeric, "categorical": self.categorical}
-        return [*(kind for kind, there in own.items() if there), *self.positions]
+        return [*(kind for kind, there in own.items() if there), *self.named]
+
+    def taken_as(self, dtypes: "Mapping[str | None, str]") -> "Inputs":
+        """These inputs with arrays of these types, by name; numeric features that are no floats to a module, which have
+        no name there, become an array.
+        """
+        if dtypes.get(None, "float32") != "float32":
+            return Inputs(arrays={"x": ((self.numeric,), dtypes[None])})
+        if not self.arrays:
+            return self
+        new = copy.copy(self)
+        new.arrays = {name: array._replace(dtype=dtypes[name]) for name, array in self.arrays.items()}
+        return new
 
     def describe(self) -> dict[str, Any]:
         """What the core reads."""
         features = [each.describe() if isinstance(each, Bag) else each for each in self.categorical]
         described: dict[str, Any] = {"numeric": self.numeric, "categorical": features, "sparse": self.sparse}
+        if self.arrays:
+            described["arrays"] = [array.describe(name) for name, array in self.arrays.items()]
         if self.positions:
             described["positions"] = [{"name": name, **inner.describe()} for name, inner in self.positions.items()]
         return described if self.embedding is None else {**described, "embedding": self.embedding}
@@ -210,6 +247,7 @@ class Inputs:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         learned = state["columns"]
+        state = {"arrays": {}, **state}  # those of earlier versions have none
         vars(self).update({**state, "columns": None if learned is None else Columns.restore(learned)})
 
     @classmethod
@@ -220,14 +258,16 @@ class Inputs:
         if learned is None:
             positions = {inner["name"]: cls.restore(inner, None) for inner in core.get("positions") or ()}
             categorical = [read(feature) for feature in core["categorical"]]
-            return cls(core["numeric"], categorical, embedding, sparse, positions or None)
+            arrays = {each["name"]: array_inputs.ArrayInput.restore(each) for each in core.get("arrays") or ()}
+            return cls(core["numeric"], categorical, embedding, sparse, positions or None, arrays or None)
         return cls._of_columns(Columns.restore(learned), embedding, sparse)
 
     def __repr__(self) -> str:
         if self.columns is not None:
             return f"Inputs({self.columns})"
+        arrays = f", arrays={self.arrays}" if self.arrays else ""
         positions = f", positions={self.positions}" if self.positions else ""
-        return f"Inputs(numeric={self.numeric}, categorical={self.categorical}{positions})"
+        return f"Inputs(numeric={self.numeric}, categorical={self.categorical}{arrays}{positions})"
 
 
 def _positions(positions: Any) -> dict[str, Inputs]:
@@ -240,7 +280,7 @@ def _positions(positions: Any) -> dict[str, Inputs]:
         if not isinstance(name, str) or not name or "/" in name or name in ("numeric", "categorical"):
             raise ValueError("`positions` should have names other than `numeric` and `categorical`, without `/`; got "
                              f"{name!r}")  # fmt: skip
-        if inner.positions or inner.columns is not None:
+        if inner.named or inner.columns is not None:
             raise ValueError(f"`positions`: inputs of `{name}` should be numbers and codes; got {inner!r}")
     return dict(positions)
 

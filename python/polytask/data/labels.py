@@ -12,6 +12,7 @@ from ..values.ragged import Ragged
 from .rows import Rows
 
 if TYPE_CHECKING:
+    from .inputs import Inputs
     from .task import Task
 
 
@@ -113,15 +114,29 @@ def any_known(rows: Rows, kinds: Sequence[str]) -> bool:
     return any(bool((array >= 0).any() if array.dtype.kind == "i" else (~np.isnan(array)).any()) for array in there)
 
 
-def without_features(batches: Iterable[Rows], tasks: Sequence[tuple[str, int]], numeric: int, categorical: int) -> Rows:
+def without_features(batches: Iterable[Rows], tasks: Sequence[tuple[str, int]], inputs: "Inputs") -> Rows:
     """The targets of all batches, over features that are all zero and take no memory; `tasks` are their kinds of labels
     and how many labels a row has.
     """
     each = [_unified(rows, tasks) for rows in batches]
     targets = [np.concatenate(parts) for parts in zip(*each, strict=True)]
     count = len(targets[0]) if targets else 0
-    zeros = np.broadcast_to(np.int32(0), (count, numeric)), np.broadcast_to(np.int32(0), (count, categorical))
-    return Rows(count, zeros[0] if numeric else None, zeros[1] if categorical else None, targets)
+
+    def zeros(*shape: int) -> np.ndarray:
+        return np.broadcast_to(np.int32(0), (count, *shape))
+
+    return Rows(
+        count,
+        zeros(inputs.numeric) if inputs.numeric else None,
+        zeros(inputs.code_columns) if inputs.categorical else None,
+        targets,
+        fields={name: zeros(*array.shape) for name, array in inputs.arrays.items()},
+    )
+
+
+def _arrays(rows: Rows) -> list[str]:
+    """Names of the arrays among features."""
+    return [name for name, field in rows.fields.items() if isinstance(field, np.ndarray)]
 
 
 def joined(parts: Sequence[Rows], tasks: Sequence[tuple[str, int]]) -> Rows:
@@ -147,6 +162,7 @@ def joined(parts: Sequence[Rows], tasks: Sequence[tuple[str, int]]) -> Rows:
         together([rows.categorical for rows in parts]),
         [np.concatenate(labels) for labels in zip(*each, strict=True)],
         weights=weights,
+        fields={name: np.concatenate([np.asarray(rows.fields[name]) for rows in parts]) for name in _arrays(parts[0])},
     )
 
 

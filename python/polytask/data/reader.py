@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from ..arguments.messages import listed, none_of
 from ..values import arrays, frames, ragged
 from ..values.ragged import Ragged
-from . import forms, labels
+from . import array_inputs, forms, labels
 from .mix import Mix, Mixed
 from .names import Names
 from .rows import Rows
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .inputs import Inputs
     from .task import Task
 
-Features = tuple[int, np.ndarray | None, np.ndarray | None, str, dict[str, Ragged]]
+Features = tuple[int, np.ndarray | None, np.ndarray | None, str, dict[str, Ragged | np.ndarray]]
 
 
 class Reader:
@@ -139,11 +139,15 @@ class Reader:
         if self._are_kinds(x):
             yield self.features(x)
             return
+        if self._in_order(x):
+            yield self.features(x)
+            return
         if isinstance(x, tuple) or _is_features(x):
             yield self.features(_first(x) if isinstance(x, tuple) else forms.features(x))
             return
         for number, batch in enumerate(x):
-            yield self.features(_first(self._gathered(batch)), f"batch {number}: ")
+            batch = self._gathered(batch)
+            yield self.features(batch if self._in_order(batch) else _first(batch), f"batch {number}: ")
 
     def _framed(self, data: Any) -> Any:
         """What has columns by name as a frame, and the parts of a tuple; anything else as it is."""
@@ -163,22 +167,30 @@ class Reader:
         return frames.framed(data)
 
     def _gathered(self, data: Any) -> Any:
-        """A batch that has features of positions, by name, beside targets: with the features as its `x`."""
+        """A batch that has arrays or features of positions, by name, beside targets: with the features as its `x`."""
         if not isinstance(data, Mapping) or any(name in data for name in forms.FEATURES):
             return data
         names = [task.name for task in self.tasks]
         features = {name: data[name] for name in self.inputs.kinds if name in data and name not in names}
         rest = {name: value for name, value in data.items() if name not in features}
-        if not any(name in self.inputs.positions for name in features):
+        if not any(name in self.inputs.named for name in features):
             return data
         beside = any(name in rest for name in (*names, *forms.LABELS))
         return {"x": features, **rest} if beside else data
 
     def _are_kinds(self, x: Any) -> bool:
-        """Whether it is features of positions, and of rows beside them, by the names that the model's inputs have."""
-        if not isinstance(x, Mapping) or not self.inputs.positions:
+        """Whether it is arrays or features of positions, and of rows beside them, by the names that the model's inputs
+        have.
+        """
+        if not isinstance(x, Mapping) or not self.inputs.named:
             return False
         return set(x) <= set(self.inputs.kinds) or not forms.is_batch(x)
+
+    def _in_order(self, x: Any) -> bool:
+        """Whether it is the several arrays of the model's inputs, in their order."""
+        names = self.inputs.kinds
+        several = len(names) > 1 and names == list(self.inputs.arrays)
+        return several and isinstance(x, tuple | list) and len(x) == len(names) and all(map(forms.is_array, x))
 
     def _parts(self, data: Any, prefix: str) -> tuple[Any, Mapping[str, Any], Any]:
         if forms.is_batch(data):
@@ -264,7 +276,7 @@ class Reader:
             y = targets.get(task.name)
             called = f"{prefix}the targets of task `{task.name}`"
             if y is not None and task.per is not None:
-                lengths = next(part.lengths for key, part in fields.items() if key.startswith(f"{task.per}/"))
+                lengths = _of_position(task.per, fields).lengths
                 each.append(labels.of_positions(y, task, kind, called, lengths))
                 masks.append(None)
                 continue
@@ -322,13 +334,15 @@ class Reader:
 
     def _features(self, x: Any, prefix: str, apart: Sequence[str] = (), learn: bool = False) -> Features:
         x = self._framed(x)
-        if frames.is_frame(x) and self.inputs.positions:
-            x = self._columns_of_positions(x, f"{prefix}the frame")
+        if frames.is_frame(x) and self.inputs.named:
+            x = self._columns_by_name(x, f"{prefix}the frame")
         if frames.is_frame(x):
             numeric, categorical = self._of_frame(x, f"{prefix}the frame", apart, learn)
             return len(x), numeric, categorical, f"{prefix}the numeric columns of the frame", {}
         if x is None:
             raise TypeError(f"{prefix}`x` should be features; got None")
+        if self._in_order(x):
+            x = array_inputs.by_name(x, self.inputs.kinds, f"{prefix}`x`")
         parts = x if isinstance(x, Mapping) else {self.inputs.only(f"{prefix}`x`", x): x}
         unknown = [key for key in parts if key not in self.inputs.kinds]
         if unknown:
@@ -341,7 +355,10 @@ class Reader:
             for key, part in parts.items()
             if key not in self.inputs.positions
         }
-        fields: dict[str, Ragged] = {}
+        fields: dict[str, Ragged | np.ndarray] = {}
+        for key in self.inputs.arrays:
+            if key in given:
+                fields[key] = _array(given[key], f'{prefix}`x["{key}"]`' if keyed else name)
         for key in self.inputs.positions:
             if key in parts:
                 fields |= self._of_positions(key, parts[key], f'{prefix}`x["{key}"]`')
@@ -352,13 +369,13 @@ class Reader:
             raise ValueError(f"{prefix}`x` should have the keys {_and(self.inputs.kinds)}; got none of them")
         return len(there[0]), numeric, categorical, name, fields
 
-    def _columns_of_positions(self, frame: Any, argument: str) -> dict[str, Any]:
+    def _columns_by_name(self, frame: Any, argument: str) -> dict[str, Any]:
         """Columns of lists, by the names of the model's inputs."""
-        beside = [kind for kind in self.inputs.kinds if kind not in self.inputs.positions]
+        beside = [kind for kind in self.inputs.kinds if kind not in self.inputs.named]
         if beside:
             raise TypeError(f"{argument} should be a dict with the keys {_and(self.inputs.kinds)}: which of its "
                             f"columns are {_and(beside)} is not known")  # fmt: skip
-        return {name: frames.stored(frame, name, argument) for name in self.inputs.positions}
+        return {name: frames.stored(frame, name, argument) for name in self.inputs.named}
 
     def _of_positions(self, name: str, value: Any, called: str) -> dict[str, Ragged]:
         """Numbers and codes of positions."""
@@ -384,6 +401,11 @@ class Reader:
         if learn:
             self.names.learn("x", names)
         return features
+
+
+def _of_position(per: str, fields: Mapping[str, Ragged | np.ndarray]) -> Ragged:
+    """One of the features of these positions."""
+    return next(part for key, part in fields.items() if isinstance(part, Ragged) and key.startswith(f"{per}/"))
 
 
 def _and(names: Sequence[str]) -> str:
@@ -440,18 +462,27 @@ def _first(batch: Any) -> Any:
         return forms.features(batch)
     if isinstance(batch, tuple) and not batch:
         raise ValueError("`x` should be features; got an empty tuple")
-    if isinstance(batch, tuple) or (isinstance(batch, list) and len(batch) > 0 and forms.is_array(batch[0])):
+    if isinstance(batch, tuple):
         return batch[0]
+    if isinstance(batch, list) and len(batch) > 0:
+        # As a loader collates (x, ...), of which x may be several arrays.
+        several = isinstance(batch[0], Mapping | list | tuple) and len(batch) > 1 and forms.is_array(batch[1])
+        return batch[0] if several or forms.is_array(batch[0]) else batch
     return batch
 
 
 def _unmasked(value: Any, name: str) -> np.ndarray | None:
     if value is None:
         return None
+    array = _array(value, name)
+    _check_dimensions(array, name)
+    return array
+
+
+def _array(value: Any, name: str) -> np.ndarray:
     array, mask = arrays.to_numpy(value, name)
     if mask is not None and mask.any():
         raise ValueError(f"{name} should have no masked features: only labels can be missing")
-    _check_dimensions(array, name)
     return array
 
 

@@ -28,8 +28,8 @@ class Rows:
     names: Sequence[str] = field(default=())
     #: Targets that train in another scale; none of a task that does not.
     scaled: Sequence[Optional] = ()
-    #: Features of positions, by name.
-    fields: Mapping[str, Ragged] = field(default_factory=dict)
+    #: Features of positions, and arrays, by name.
+    fields: Mapping[str, Ragged | np.ndarray] = field(default_factory=dict)
     _made: _core.Data | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -42,8 +42,8 @@ class Rows:
                 self.rows,
                 numeric=self.numeric,
                 categorical=self.categorical,
-                fields=[(name, (ragged.values, ragged.offsets)) for name, ragged in self.fields.items()],
-                targets=[(y.values, y.offsets) if isinstance(y, Ragged) else y for y in self._trained()],
+                fields=[(name, _parts(part)) for name, part in self.fields.items()],
+                targets=[_parts(y) for y in self._trained()],
                 masks=self.masks,
                 weights=self.weights,
                 names=self.names,
@@ -103,7 +103,7 @@ class Rows:
             [part(array) for array in self.weights],
             self.names,
             [part(array) for array in self.scaled],
-            {name: part(ragged) for name, ragged in self.fields.items()},
+            {name: part(of) for name, of in self.fields.items()},
         )
 
     def spread(self, at: Sequence[int], tasks: int) -> "Rows":
@@ -124,6 +124,11 @@ class Rows:
     def labels(self, index: np.ndarray) -> "Rows":
         """Targets and weights of some rows, without their features."""
         return Rows(0, None, None, self.targets, self.masks, self.weights).take(index)
+
+
+def _parts(part: np.ndarray | Ragged | None) -> Any:
+    """Values, with offsets if they are of positions."""
+    return (part.values, part.offsets) if isinstance(part, Ragged) else part
 
 
 def _laid(ragged: Ragged) -> list[np.ndarray]:

@@ -3,10 +3,11 @@
 import copy
 import inspect
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -14,12 +15,12 @@ from torch.nn import functional
 from ..arguments.messages import listed
 from ..process import randomness
 from ..values import memory
+from . import linking
+from .calling import Calling, Part, tried
+from .linking import Place
 
 #: Memory of inputs, how many positions each row has, output, parameters and buffers, as the core lends it.
 Lent = tuple[Sequence[Any], Any, Any, Sequence[Any], Sequence[Any]]
-
-#: The device, and where each parameter is.
-Place = tuple[torch.device, tuple[int, ...]]
 
 
 class Role(NamedTuple):
@@ -33,11 +34,22 @@ class Role(NamedTuple):
     outputs: int | None = None
     #: Whether it is given rows of positions.
     positions: bool = False
+    #: Its inputs, one after the other, if they are not just features.
+    inputs: tuple[Part, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Its inputs."""
+        return self.inputs or (Part(None, (self.features,)),)
 
     @property
     def takes(self) -> str:
         """The shape of what it is given, in words."""
-        return f"[rows, longest, {self.features}]" if self.positions else f"[rows, {self.features}]"
+        if self.positions:
+            return f"features [rows, longest, {self.features}]"
+        if self.inputs and self.inputs[0].name is not None:
+            return ", ".join(part.described for part in self.inputs)
+        return f"features {self.parts[0].described}"
 
     @property
     def gives(self) -> str:
@@ -47,32 +59,36 @@ class Role(NamedTuple):
 
 
 class Module:
-    """A copy of a module whose parameters are the core's memory.
+    """A module whose parameters are the core's memory.
+
+    Several models may have one module. Each has numbers of its own; the module holds those of the one that ran it last.
 
     Arguments:
         module: from features `[rows, features]` to `[rows, width]`, float32; of positions with the longest row's
             positions as the second axis.
         role: what of a model it is.
+        copied: whether to work on a copy.
 
     Raises:
         TypeError, ValueError: a module that cannot be that; says what was expected and what came.
     """
 
-    def __init__(self, module: nn.Module, role: Role) -> None:
+    def __init__(self, module: nn.Module, role: Role, copied: bool) -> None:
         self.called = type(module).__name__
         self.role = role
+        self._check_kind(module)
         with torch.inference_mode(False), torch.no_grad():
-            self.module = self._copied(module)
+            self.module = self._copied(module) if copied else module
             self.masked = role.positions and _takes_mask(self.module)
-            self.width = self._width()
+            self.calling, self.width = self._tried()
             self._lay_out()
-        self.parameters = dict(self.module.named_parameters())
+        self._linked = linking.Parameters(self.module, self.named)
+        self._linked.note(self)
         self._owners = self._owners_of_buffers()
         for name, parameter in self.parameters.items():
             if parameter.dtype != torch.float32:
                 raise TypeError(f"{role.argument}: parameter `{name}` of the module `{self.called}` should be float32, "
                                 f"as `module.float()` makes it; got {_dtype(parameter)}")  # fmt: skip
-        self._place: Place | None = None
         self._mode: tuple[bool, tuple[bool, ...]] | None = None
         self._learning: tuple[bool, ...] | None = None
         self._switching = threading.Lock()
@@ -80,6 +96,11 @@ class Module:
         self.trains_in: int | None = None
         #: The gradients of the last backward, until the next one.
         self.found: tuple[torch.Tensor | None, ...] = ()
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Its parameters by name; what is tied is one."""
+        return self._linked.each
 
     @property
     def buffers(self) -> dict[str, torch.Tensor]:
@@ -99,6 +120,13 @@ class Module:
         """Parameters and buffers as they were given, by name."""
         return {name: x.detach().to("cpu", torch.float32) for name, x in {**self.parameters, **self.buffers}.items()}
 
+    def start_from(self, numbers: Mapping[str, np.ndarray]) -> None:
+        """Takes over parameters and buffers, by name, until it is tied to the memory where they are."""
+        with torch.no_grad():
+            for name, tensor in {**self.parameters, **self.buffers}.items():
+                tensor.copy_(torch.from_numpy(numbers[name]))
+        self._linked.note(self)
+
     def still(self) -> list[str]:
         """Names of parameters that are not to learn."""
         return [name for name, parameter in self.parameters.items() if not parameter.requires_grad]
@@ -107,17 +135,45 @@ class Module:
         """The module at work on memory of the core, as the core asks for it once a plan."""
         return Tied(self, lent, alone, wanted, frozen)
 
-    def link(self, parameters: Sequence[torch.Tensor], place: Place) -> None:
-        """Makes memory of the core that of the module's parameters, and brings its buffers to that device."""
+    def link(self, memory: Sequence[torch.Tensor], place: Place) -> None:
+        """Makes memory of the core that of the module's parameters."""
         with self._switching:
-            if self._place == place:
-                return
-            for parameter, new in zip(self.parameters.values(), parameters, strict=True):
-                parameter.data = new
-            for part in self.module.modules():
-                for own, buffer in part.named_buffers(recurse=False):
-                    part._buffers[own] = buffer.to(place[0])
-            self._place = place
+            if self._linked.link(memory, place, self):
+                self._mode = self._learning = None
+
+    def others(self) -> AbstractContextManager[Any]:
+        """Around a run: another model that has this module may be in the middle of a step, and finds it as it was.
+
+        Raises:
+            RuntimeError: it is in another thread.
+        """
+        others = self._linked.others(self)
+        busy = [other for other in others if isinstance(other, Module) and other.trains_in is not None]
+        if not busy:
+            return nullcontext()
+        if any(other.trains_in != threading.get_ident() for other in busy):
+            raise RuntimeError(f"{self.named} is in the middle of a step of another model, in another thread: give "
+                               "each a copy of its own, `copy.deepcopy(module)`")  # fmt: skip
+        stack = ExitStack()
+        for other in busy:
+            stack.enter_context(other.lent())
+        return stack
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """In the middle of a step: leaves parameters, mode and buffers as they were."""
+        kept, learning = self._linked.kept(), self._learning
+        with self.aside():
+            try:
+                yield
+            finally:
+                self._linked.put_back(kept)
+                self._linked.note(self)
+                self._mode, self._learning = None, learning
+
+    def touched(self) -> None:
+        """Says that the core has made a step since it ran last."""
+        self._linked.touched()
 
     def record(self, learning: tuple[bool, ...]) -> None:
         """Says which parameters learn, before a forward that is recorded."""
@@ -178,40 +234,55 @@ class Module:
         """How errors call it."""
         return f"{self.role.argument}: the module `{self.called}`"
 
-    def _copied(self, module: nn.Module) -> nn.Module:
+    def _check_kind(self, module: nn.Module) -> None:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             raise TypeError(f"{self.role.argument}: pass the module inside, `module.module`, not its {self.called}")
+
+    def _copied(self, module: nn.Module) -> nn.Module:
         try:
             return copy.deepcopy(module)
         except Exception as error:
             raise ValueError(f"{self.named} cannot be copied ({error})") from error
 
-    def _width(self) -> int:
-        """Numbers a row of its output, found by running it once; lazy modules learn their sizes by that. Of others a
-        copy runs: what they keep of it is not of the data.
+    def _tried(self) -> tuple[Calling, int]:
+        """What it is called with, and numbers a row of its output, found by running it once; lazy modules learn their
+        sizes by that. Of others a copy runs: what they keep of it is not of the data.
         """
         lazy = any(nn.parameter.is_lazy(x) for x in (*self.module.parameters(), *self.module.buffers()))
         module = self.module if lazy else self._copied(self.module)
         # Two rows, and if they have positions three and one.
-        shape = [2, 3, self.role.features] if self.role.positions else [2, self.role.features]
-        x = torch.zeros(shape, dtype=torch.float32, device="cpu")
+        shape = [2, 3] if self.role.positions else [2]
         mask = torch.tensor([[True, True, True], [True, False, False]])
+
+        def run(calling: Calling) -> Any:
+            if not self.role.positions:
+                return calling.call(module, calling.trial())
+            x = torch.zeros([*shape, self.role.features], dtype=torch.float32, device="cpu")
+            return module(x, mask) if self.masked else module(x)
+
+        training = module.training
         module.train(False)
         with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(not lazy):
             try:
-                y = module(x, mask) if self.masked else module(x)
+                calling, y = tried(module, self.role.parts, run)
             except Exception as error:
-                what = f"on zeros of {shape} it raised {type(error).__name__}: {error}"
-                raise ValueError(f"{self.named} should take features {self.role.takes}; {what}") from error
+                what = f"on {self._sizes(shape)} it raised {type(error).__name__}: {error}"
+                raise ValueError(f"{self.named} should take {self.role.takes}; {what}") from error
+            finally:
+                module.train(training)
         if not isinstance(y, torch.Tensor) or y.dtype != torch.float32 or not self._fits(y.shape, shape):
-            raise ValueError(f"{self.named} should give a float32 tensor {self.role.gives}; for zeros of {shape} it "
-                             f"gave {_described(y)}")  # fmt: skip
+            raise ValueError(f"{self.named} should give a float32 tensor {self.role.gives}; for {self._sizes(shape)} "
+                             f"it gave {_described(y)}")  # fmt: skip
         self._check_parameters(module, y)
-        return y.shape[-1]
+        return calling, y.shape[-1]
+
+    def _sizes(self, rows: list[int]) -> str:
+        """The sizes of what is tried, in words."""
+        return " and ".join(f"zeros of {[*rows, *part.shape]}" for part in self.role.parts)
 
     def _fits(self, found: torch.Size, given: list[int]) -> bool:
         width = found[-1:].numel() if self.role.outputs is None else self.role.outputs
-        return width > 0 and list(found) == [*given[:-1], width]
+        return width > 0 and list(found) == [*given, width]
 
     def _check_parameters(self, module: nn.Module, y: torch.Tensor) -> None:
         leaves = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -270,8 +341,14 @@ class Tied:
         """Fills the output; while training it moves the buffers, and draws at random what follows from the seed."""
         module = self._module
         self._output = None  # or two graphs would live at once
-        module.link(self._parameters, self._place)
+        with module.others():
+            module.link(self._parameters, self._place)
+            self._turn(training, seed)
+
+    def _turn(self, training: bool, seed: int) -> None:
+        module = self._module
         if training:
+            module.touched()
             module.trains_in = threading.get_ident()
             with randomness.drawing(seed, self._y.device):
                 self._run(training)
@@ -303,7 +380,8 @@ class Tied:
 
     def _of_rows(self, x: torch.Tensor) -> torch.Tensor:
         # A module may write on what it is given, which neither a leaf that learns nor others that read it would bear.
-        y: torch.Tensor = self._module.module(x.clone() if x.requires_grad or not self._alone else x)
+        x = x.clone() if x.requires_grad or not self._alone else x
+        y: torch.Tensor = self._module.calling(self._module.module, x)
         self._check(y, self._y.shape)
         return y
 

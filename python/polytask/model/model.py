@@ -19,7 +19,7 @@ from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
 from ..components.component import Component, Given, is_own
 from ..components.registry import describe, make
-from ..data import Names, Reader, Rows
+from ..data import Names, Reader, Rows, array_inputs
 from ..data.inputs import Inputs
 from ..data.scale import Scale
 from ..data.task import Task, shown_head
@@ -54,12 +54,16 @@ class MultiTaskModel:
     form names everything.
 
     Arguments:
-        inputs: `pt.Inputs`, or the number of numeric features.
+        inputs: `pt.Inputs`, or the number of numeric features. For an encoder of your own also the shape of what it
+            takes a row, `(3, 32, 32)`, shapes in order, `[(20, 5), ()]`, or by name, `{"image": (3, 32, 32), "table":
+            5}`; see `pt.Inputs(arrays=)`.
         tasks: the tasks, each a `pt.Task`.
         encoder: one of `pt.encoder`, its name, or a `torch.nn.Module` from features `[rows, features]` (numbers, then
-            embeddings) to a representation `[rows, any width]`. The model works on a copy, whose parameters and buffers
-            are the model's under the names they have in its state dict: optimizers, weightings, regularizers, freezing
-            and checkpoints treat them as any other. Parameters that require no gradient are frozen; `freeze` keeps
+            embeddings) to a representation `[rows, any width]`, or of whatever `inputs` says: several by the names that
+            its forward has, else in one dict. Its parameters and buffers are the model's under the names they have in
+            its state dict: optimizers, weightings, regularizers, freezing and checkpoints treat them as any other, and
+            the module that was passed learns. Another model may have it too: each has its own numbers, and the module
+            those of the one that ran last. Parameters that require no gradient are frozen; `freeze` keeps
             statistics too. Its inputs are memory of the model's, which the next step fills again: what it keeps of them
             it should clone. What it draws at random while training follows from the trainer's seed. Schemes of several
             encoders want a function that makes one each time, `encoder=lambda: Net()`. Positions within rows are given
@@ -78,7 +82,7 @@ class MultiTaskModel:
     @checked
     def __init__(
         self,
-        inputs: Inputs | int | None = None,
+        inputs: Inputs | int | Sequence[Any] | Mapping[str, Any] | None = None,
         hidden_size: int | Sequence[int] | None = None,
         output_sizes: Sequence[int] | None = None,
         *,
@@ -91,6 +95,8 @@ class MultiTaskModel:
         input_size: int | None = None,
         activation: Any = _NOT_SAID,
     ) -> None:
+        if tasks is not None and inputs is None and hidden_size is None and output_sizes is None:
+            inputs, input_size = input_size, None
         short: dict[str, Any] = {"input_size": input_size, "hidden_size": hidden_size, "output_sizes": output_sizes}
         if any(value is not None for value in short.values()) or activation is not _NOT_SAID:
             if _are_tasks(hidden_size):
@@ -99,9 +105,6 @@ class MultiTaskModel:
                 # The first argument of either form.
                 short["input_size"] = inputs
                 inputs = None
-            if tasks is not None and input_size is not None and hidden_size is None and output_sizes is None:
-                raise TypeError(f"where tasks are given the number of features is `inputs={input_size}`; `input_size` "
-                                "belongs to the short form")  # fmt: skip
             _refuse_mixture({"inputs": inputs, "tasks": tasks, "encoder": encoder}, short)
             inputs = short["input_size"]
             tasks = _short_tasks(output_sizes)
@@ -109,7 +112,9 @@ class MultiTaskModel:
         described = _read_inputs(inputs)
         checked = _read_tasks(tasks)
         described = described.without(checked)
-        own = encoder_source(encoder, described.describe()) if is_own(encoder) else None
+        own = encoder_source(encoder, described) if is_own(encoder) else None
+        if own:
+            described = described.taken_as(own.first.calling.dtypes)
         modules = Modules(own, _usual_head(head, checked) if is_own(head) else None)
         chosen = "mlp" if encoder is None else encoder
         description = {
@@ -551,7 +556,11 @@ def _read_inputs(inputs: Any) -> Inputs:
     if isinstance(inputs, Inputs):
         return inputs
     if inputs is None:
-        raise TypeError("`inputs` should be pt.Inputs or the number of features; got None")
+        raise TypeError("`inputs` should be pt.Inputs or the number of features, or for a module of your own what it "
+                        'takes, such as {"image": (3, 32, 32), "table": 5}; got None')  # fmt: skip
+    arrays = array_inputs.given_for(inputs)
+    if arrays is not None:
+        return Inputs(arrays=arrays)
     return Inputs(numeric=whole(inputs, "`inputs`"))
 
 

@@ -1,16 +1,20 @@
 """The modules of a model that are the caller's own: where they come from, and where in the model they stand."""
 
+import copy
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from .. import _core
 from ..arguments.messages import none_of
 from ..components.component import Component, Given, is_own
 from ..components.registry import make
+from ..data.inputs import Inputs
 from ..data.task import Task, missing_head
+from .calling import TYPES, Part
 from .custom_module import Module, Role
 
 
@@ -18,17 +22,19 @@ class Source:
     """Where the modules of one part of a model come from; all have one layout.
 
     Arguments:
-        given: a module, of which there is one copy, or a function that makes one each time: of nothing, or of the
-            numbers of features and of outputs, where the role has outputs.
+        given: a module, or a function that makes one each time: of nothing, or of the numbers of features and of
+            outputs, where the role has outputs.
         role: what of a model they are.
+        beside: where others of the same model come from; what shares parameters with theirs is copied.
 
     Raises:
         TypeError, ValueError: what cannot be that; says what was expected and what came.
     """
 
-    def __init__(self, given: Given, role: Role) -> None:
+    def __init__(self, given: Given, role: Role, beside: Iterable["Source"] = ()) -> None:
         self.given = given
         self.role = role
+        self._beside = [source for source in beside if source.single]
         self.first = self._made()
         self._handed_out = False
 
@@ -63,11 +69,14 @@ class Source:
                 raise ValueError(f"{self.role.argument}: {expected} of other {key}: {difference}")
 
     def _made(self) -> Module:
-        made = self.given if isinstance(self.given, nn.Module) else self._called(self.given)
-        return Module(made, self.role)
+        if isinstance(self.given, nn.Module):
+            theirs = {id(p) for source in self._beside for p in source.first.module.parameters()}
+            return Module(self.given, self.role, copied=any(id(p) in theirs for p in self.given.parameters()))
+        # A function may give what it has given before.
+        return Module(self._called(self.given), self.role, copied=True)
 
     def _called(self, make: Callable[..., Any]) -> nn.Module:
-        argument, features, outputs, _ = self.role
+        argument, features, outputs, *_ = self.role
         sizes = () if outputs is None else (features, outputs)
         if not _takes(make, sizes):
             sizes = ()
@@ -106,7 +115,8 @@ class Modules:
         """
         given = {task.name: self.usual if task.head is None else task.head for task in tasks}
         own = {name: head for name, head in given.items() if is_own(head)}
-        self.heads.update({name: Source(own[name], role) for name, role in _roles(description, own).items()})
+        for name, role in _roles(description, own).items():
+            self.heads[name] = Source(own[name], role, self._sources)
         described = {name: head.describe() for name, head in given.items() if isinstance(head, Component)}
         return described | {name: self.heads[name].first.describe() for name in own}
 
@@ -136,8 +146,18 @@ class Modules:
             core.freeze(still, True)
 
     def stand(self, core: _core.Model) -> None:
-        """Puts modules where the network of a model has them that has its numbers."""
-        self.place(core, [path for path, *_ in core.own_modules()])
+        """Puts modules where the network of a model has them that has its numbers, which become the modules' too."""
+        wanted = core.own_modules()
+        self.place(core, [path for path, *_ in wanted])
+        state = core.state()
+        for path, like, _, names in wanted:
+            if path in self.at:
+                paths = dict(zip(self.at[like].starts(), names, strict=True))
+                self.at[path].start_from({name: state[there] for name, there in paths.items()})
+
+    @property
+    def _sources(self) -> list[Source]:
+        return [*([] if self.encoder is None else [self.encoder]), *self.heads.values()]
 
     @property
     def of_tasks(self) -> dict[str, Source]:
@@ -156,10 +176,11 @@ class Modules:
 
     def another(self, without: Iterable[str] = ()) -> "Modules":
         """The same for another model, without the heads of these tasks."""
-        encoder = None if self.encoder is None else Source(self.encoder.whole, self.encoder.role)
+        encoder = None if self.encoder is None else Source(_copy(self.encoder.whole), self.encoder.role)
         new = Modules(encoder, None if isinstance(self.usual, nn.Module) else self.usual)
         kept = {name: source for name, source in self.heads.items() if name not in without}
-        new.heads = {name: Source(source.whole, source.role) for name, source in kept.items()}
+        for name, source in kept.items():
+            new.heads[name] = Source(_copy(source.whole), source.role)
         return new
 
     @classmethod
@@ -181,7 +202,7 @@ class Modules:
             if stored["name"] != "custom":
                 raise ValueError(f"`encoder`: the model's encoder is {stored['name']!r}, which needs no module; leave "
                                  "it out")  # fmt: skip
-            new.encoder = encoder_source(encoder, description["inputs"])
+            new.encoder = encoder_source(encoder, Inputs.restore(description["inputs"], None))
             new.encoder.check(stored)
         own = {name: head for name, head in (description.get("heads") or {}).items() if head["name"] == "custom"}
         by_task = heads if isinstance(heads, Mapping) else {}
@@ -192,14 +213,29 @@ class Modules:
             known = none_of(unknown[0], own, "those that have one are")
             raise ValueError(f"`heads`: no head of your own has task {known}")
         for name, role in _roles(description, given).items():
-            new.heads[name] = Source(given[name], role)
+            new.heads[name] = Source(given[name], role, new._sources)
             new.heads[name].check(own[name])
         return new
 
 
-def encoder_source(given: Given, inputs: Mapping[str, Any]) -> Source:
-    """Where encoders over described inputs come from."""
-    return Source(given, Role("`encoder`", _core.features(inputs), positions=bool(inputs.get("positions"))))
+def encoder_source(given: Given, inputs: Inputs) -> Source:
+    """Where encoders over these inputs come from."""
+    features = _core.features(inputs.describe())
+    if inputs.positions:
+        return Source(given, Role("`encoder`", features, positions=True))
+    arrays = [
+        Part(name, array.shape, TYPES if array.dtype is None else (getattr(torch, array.dtype),))
+        for name, array in inputs.arrays.items()
+    ]
+    beside = features - sum(part.size for part in arrays)
+    # What embeddings give is to have a gradient.
+    types = TYPES[:1] if inputs.categorical else TYPES
+    rest = [Part("features" if arrays else None, (beside,), types)] if beside else []
+    return Source(given, Role("`encoder`", features, inputs=(*rest, *arrays)))
+
+
+def _copy(given: Given) -> Given:
+    return copy.deepcopy(given) if isinstance(given, nn.Module) else given
 
 
 def _roles(description: Mapping[str, Any], tasks: Collection[str]) -> dict[str, Role]:

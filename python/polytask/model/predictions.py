@@ -34,9 +34,9 @@ def shaped(task: Task, outputs: np.ndarray) -> np.ndarray:
     return outputs.reshape(shape)
 
 
-def of(per: str, fields: Mapping[str, Ragged]) -> list[Ragged]:
+def of(per: str, fields: Mapping[str, Ragged | np.ndarray]) -> list[Ragged]:
     """One of the features of these positions."""
-    return [part for key, part in fields.items() if key.startswith(f"{per}/")][:1]
+    return [part for key, part in fields.items() if isinstance(part, Ragged) and key.startswith(f"{per}/")][:1]
 
 
 def by_rows(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -236,9 +236,7 @@ class Loop:
         if isinstance(self.data, Rows):
             self.core.balance(self.data.core())
         elif any("balanced" in task.describe()["loss"].values() for task in self.model.tasks):
-            inputs = self.model.inputs
-            sizes = inputs.numeric, inputs.code_columns
-            self.core.balance(labels.without_features(self.data, self._labels, *sizes).core())
+            self.core.balance(labels.without_features(self.data, self._labels, self.model.inputs).core())
 
     def _compare_losses_beforehand(self) -> None:
         """Says before the first step, of some rows, whether one task will drown another."""

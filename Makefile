@@ -23,7 +23,7 @@ unexport PYTHONHOME
 .PHONY: demo test test-rust test-python test-formulas interrupts fuzz bounds compare counts lint fmt stubs methods docs clean
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
-.PHONY: bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop compare-times
+.PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop compare-times
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -120,7 +120,7 @@ docs: $(VENV)/.extension
 	@echo "target/docs/index.html"
 
 bench: bench-speed bench-weightings bench-sharing bench-tables bench-census bench-sharing-census
-bench: bench-correlation bench-relation bench-threads bench-serving bench-module bench-positions bench-own-loop
+bench: bench-correlation bench-relation bench-threads bench-serving bench-module bench-backbones bench-positions bench-own-loop
 
 bench-speed: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/speed.py
@@ -158,6 +158,9 @@ bench-serving: $(VENV)/.extension
 # A PyTorch module as encoder, against a plain PyTorch loop.
 bench-module: $(VENV)/.extension
 	$(BIN)/python benches/module.py
+
+bench-backbones: $(VENV)/.extension
+	$(BIN)/python benches/backbones.py
 
 # Weightings in a loop of the caller's own, against plain autograd and TorchJD.
 bench-own-loop: $(VENV)/.extension

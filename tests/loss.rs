@@ -434,7 +434,7 @@ fn links_are_those_of_torch() {
     let predicted = |description: Value, classes, outputs| {
         let loss = loss::build(&description).unwrap();
         let mut predicted = vec![0.0; narrow.len()];
-        loss.link(loss.labels(classes, outputs).unwrap(), &narrow, &mut predicted);
+        loss.link(loss.labels(classes, outputs).unwrap()).apply(&narrow, &mut predicted);
         (Tensor::from_slice(&predicted).to_kind(Kind::Double), loss.predicted_width(classes, outputs))
     };
     let raw = Tensor::from_slice(&raw);

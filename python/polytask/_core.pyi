@@ -143,6 +143,9 @@ class Model:
     def terms(self) -> list[str]:
         """Names of the terms that the network adds to the objective."""
 
+    def network(self) -> dict[str, Any]:
+        """The network as its nodes, with what they compute; and of each task its name and the link of its loss."""
+
     def names(self) -> list[tuple[str, list[int], str]]:
         """Path, shape and kind (`"parameter"` or `"state"`) of every entry."""
 
@@ -172,6 +175,9 @@ class Model:
 
     def parameters(self) -> dict[str, _Floats]:
         """Live, writable views of the parameters, by path; each keeps the model alive."""
+
+    def memory(self) -> dict[str, Any]:
+        """The memory of all parameters and state by path, where the model is: what is written there is in the model."""
 
     def summary(self) -> dict[str, Any]:
         """The layers, and who needs how many parameters."""

@@ -4,7 +4,7 @@ use tch::{Reduction, Tensor};
 
 use super::cells::{self, Cell};
 use super::formula::like;
-use super::{Batch, Loops, Loss};
+use super::{Batch, Link, Loops, Loss};
 use crate::error::Result;
 use crate::label::{Counts, LabelWeights, Labels, Targets};
 use crate::machine::real::Real;
@@ -69,8 +69,8 @@ impl Loss for BinaryCrossEntropy {
         raw.binary_cross_entropy_with_logits(labels, None::<Tensor>, own, Reduction::None)
     }
 
-    fn link(&self, _labels: Labels, raw: &[f32], predicted: &mut [f32]) {
-        cells::sigmoid(raw, predicted);
+    fn link(&self, _labels: Labels) -> Link {
+        Link::Sigmoid
     }
 
     fn balance(&mut self, counts: &mut dyn FnMut() -> Result<Counts>) -> Result<()> {

@@ -3,7 +3,7 @@
 use tch::{Reduction, Tensor};
 
 use super::formula::like;
-use super::{Batch, Loops, Loss, softmax};
+use super::{Batch, Link, Loops, Loss, softmax};
 use crate::error::Result;
 use crate::label::{ClassWeights, Counts, Labels, Targets};
 use crate::machine::real::Real;
@@ -95,8 +95,8 @@ impl Loss for CrossEntropy {
         Some(self.class_weights(raw).index_select(0, labels))
     }
 
-    fn link(&self, labels: Labels, raw: &[f32], predicted: &mut [f32]) {
-        softmax::link(labels.width(), raw, predicted);
+    fn link(&self, labels: Labels) -> Link {
+        Link::Softmax { classes: labels.width() }
     }
 
     fn balance(&mut self, counts: &mut dyn FnMut() -> Result<Counts>) -> Result<()> {

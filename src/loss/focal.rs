@@ -4,7 +4,7 @@ use tch::{Kind, Reduction, Tensor};
 
 use super::cells::{self, Cell};
 use super::formula::like;
-use super::{Batch, Loops, Loss, softmax};
+use super::{Batch, Link, Loops, Loss, softmax};
 use crate::error::Result;
 use crate::label::{Counts, LabelWeights, Labels, Targets};
 use crate::machine::real::Real;
@@ -164,10 +164,10 @@ impl Loss for Focal {
         if labels.kind() == Kind::Int64 { self.of_classes(raw, labels) } else { self.of_values(raw, labels) }
     }
 
-    fn link(&self, labels: Labels, raw: &[f32], predicted: &mut [f32]) {
+    fn link(&self, labels: Labels) -> Link {
         match labels {
-            Labels::Classes(classes) => softmax::link(classes, raw, predicted),
-            _ => cells::sigmoid(raw, predicted),
+            Labels::Classes(classes) => Link::Softmax { classes },
+            _ => Link::Sigmoid,
         }
     }
 

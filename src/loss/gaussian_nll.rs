@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::cells::{self, Cell};
-use super::{Batch, Loops, Loss};
+use super::{Batch, Link, Loops, Loss};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::machine::real::Real;
@@ -60,10 +60,7 @@ impl Loss for GaussianNll {
         outputs * 2
     }
 
-    fn link(&self, _labels: Labels, raw: &[f32], predicted: &mut [f32]) {
-        for (raw, predicted) in raw.chunks_exact(2).zip(predicted.chunks_exact_mut(2)) {
-            predicted[0] = raw[0];
-            predicted[1] = Real::softplus(raw[1]) + self.epsilon as f32;
-        }
+    fn link(&self, _labels: Labels) -> Link {
+        Link::MeanAndVariance { epsilon: self.epsilon }
     }
 }

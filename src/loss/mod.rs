@@ -11,6 +11,7 @@ use crate::machine::real::Real;
 
 mod cells;
 mod formula;
+mod link;
 mod softmax;
 mod transpose;
 
@@ -51,6 +52,7 @@ impl<T> Batch<'_, T> {
 }
 
 pub use formula::{Sums, TensorBatch};
+pub use link::Link;
 
 /// A loss by loops of our own, for one element type.
 pub trait Loops<T: Real> {
@@ -115,10 +117,10 @@ pub trait Loss: Loops<f32> + Loops<f64> + Described + Debug + Send + Sync {
         self.width(classes, outputs)
     }
 
-    /// Predictions from raw outputs, whole rows one after the other: `[rows, width]` to `[rows, predicted_width]`.
-    fn link(&self, labels: Labels, raw: &[f32], predicted: &mut [f32]) {
+    /// How raw outputs `[rows, width]` become predictions `[rows, predicted_width]`.
+    fn link(&self, labels: Labels) -> Link {
         let _ = labels;
-        predicted.copy_from_slice(raw);
+        Link::Identity
     }
 
     /// The code of the caller's own that is asked instead of formula and loops, which a description cannot bring back.

@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::cells::{self, Cell};
-use super::{Batch, Loops, Loss};
+use super::{Batch, Link, Loops, Loss};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::machine::real::Real;
@@ -48,9 +48,7 @@ impl Loss for Poisson {
         rate * ((raw - STEEPEST).relu() + 1.0) - labels * raw
     }
 
-    fn link(&self, _labels: Labels, raw: &[f32], predicted: &mut [f32]) {
-        for (z, rate) in raw.iter().zip(predicted) {
-            *rate = Real::exp(Real::min(*z, STEEPEST as f32));
-        }
+    fn link(&self, _labels: Labels) -> Link {
+        Link::Exponential { most: STEEPEST }
     }
 }

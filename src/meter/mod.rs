@@ -257,7 +257,7 @@ impl Meter {
             }
         }
         self.linked.resize(batch.rows * task.predicted_width(), 0.0);
-        task.loss.link(task.labels, &self.raw, &mut self.linked);
+        task.loss.link(task.labels).apply(&self.raw, &mut self.linked);
     }
 
     /// The wanted metrics, means over the columns where they are defined; NaN where they are nowhere.

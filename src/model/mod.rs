@@ -15,6 +15,7 @@ use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
+use tch::Tensor;
 
 pub use description::{Description, Own};
 pub use gradients::Jacobian;
@@ -25,6 +26,7 @@ use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::{Feature, Head, Target};
 use crate::input::{ArrayInput, Category, Inputs, PositionInputs, columns};
+use crate::machine::buffer::as_i64;
 use crate::machine::storage::Backend;
 use crate::meter::Meter;
 use crate::model::description::Parts;
@@ -252,6 +254,16 @@ impl Model {
         flat.host().filter(|_| self.backend().on_processor()).map(|flat| &flat.slice()[entry.range.clone()])
     }
 
+    /// An entry as a tensor over its memory.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub(crate) fn tensor(&self, index: usize) -> Result<Tensor> {
+        let entry = &self.net.entries[index];
+        let flat = if entry.param.is_some() { &self.params.values } else { &self.params.state };
+        Ok(flat.range(&entry.range)?.f_view(as_i64(&entry.shape).as_slice())?)
+    }
+
     /// Replaces an entry's numbers.
     ///
     /// # Errors
@@ -386,7 +398,7 @@ impl Model {
     pub fn link(&self, task: usize, raw: &[f32]) -> Vec<f32> {
         let task = &self.tasks[task];
         let mut predicted = vec![0.0; raw.len() / task.width().max(1) * task.predicted_width()];
-        task.loss.link(task.labels, raw, &mut predicted);
+        task.loss.link(task.labels).apply(raw, &mut predicted);
         predicted
     }
 

@@ -3,6 +3,7 @@
 pub mod axis;
 mod blocks;
 pub mod builder;
+mod described;
 pub mod differentiated;
 pub mod entrance;
 mod fed;

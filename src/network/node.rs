@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use serde_json::Value;
 use tch::Tensor;
 
 use super::axis::Link;
@@ -41,6 +42,11 @@ pub trait Node: Prepares<f32> + Prepares<f64> + Debug + Send + Sync {
     }
     /// The caller's own code that computes it instead of a formula, if there is some.
     fn foreign(&self) -> Option<ForeignCode<'_>> {
+        None
+    }
+    /// What its mathematics depends on beside values and parameters, as [`Network::describe`] shows it; none of a node that
+    /// means nothing outside of the core.
+    fn attributes(&self) -> Option<Value> {
         None
     }
     /// Names of the terms that it adds to the objective.

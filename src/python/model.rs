@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::data::PyData;
 use super::door::Shared;
 use super::foreign::{Part, PyModule};
+use super::memory::PyMemory;
 use super::meters::PyMeters;
 use super::{arrays, door, loss, values};
 use crate::component::list;
@@ -29,6 +30,7 @@ use crate::network::builder::Limit;
 use crate::network::{ForeignNode, Source};
 use crate::parameters::path::shown;
 use crate::regularizer::Relation;
+use crate::task::Task;
 use crate::{bail, head, value_error};
 
 /// Rows a batch of prediction, unless said otherwise.
@@ -127,6 +129,17 @@ impl PyModel {
     #[getter]
     fn terms(&self, py: Python<'_>) -> PyResult<Vec<&'static str>> {
         self.with(py, |model| Ok(model.net.terms()))
+    }
+
+    /// The network as its nodes, see `Network::describe`; and of each task its name and the link of its loss.
+    fn network<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let described = self.with(py, |model| {
+            let mut described = model.net.describe();
+            let task = |task: &Task| json!({"name": task.name, "link": task.loss.link(task.labels)});
+            described["tasks"] = model.tasks.iter().map(task).collect();
+            Ok(described)
+        })?;
+        values::give(py, &described)
     }
 
     /// Path, shape and kind (`"parameter"` or `"state"`) of every entry.
@@ -239,6 +252,20 @@ impl PyModel {
             views.set_item(name, unsafe { arrays::view(slf.clone().into_any(), address as *const f32, &shape) })?;
         }
         Ok(views)
+    }
+
+    /// The memory of all parameters and state by path, where the model is: what is written there is in the model. It is kept
+    /// as long as somebody has it, but is the model's no more once that is on another device.
+    fn memory<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let tensors = self.with(py, |model| {
+            let place = |(i, e): (usize, &crate::parameters::Entry)| Ok((e.name.to_string(), model.tensor(i)?));
+            model.entries().iter().enumerate().map(place).collect::<Result<Vec<_>>>()
+        })?;
+        let memory = PyDict::new(py);
+        for (name, tensor) in &tensors {
+            memory.set_item(name, PyMemory::lend(py, tensor)?)?;
+        }
+        Ok(memory)
     }
 
     /// The layers, and who needs how many parameters.

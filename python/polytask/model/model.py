@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from torch import nn
+from torch.fx import GraphModule
 
 from .. import _core
 from .. import metrics as _metrics
@@ -29,13 +30,13 @@ from ..results.inspection import Inspection
 from ..results.relation import Relation
 from ..results.summary import Summary
 from ..values import arrays, ragged
-from . import custom_loss, predictions, transfer
+from . import as_torch, custom_loss, predictions, transfer
 from .own_modules import Modules, encoder_source
 
 _log = logging.getLogger("polytask")
 _NOT_SAID = object()
 #: The attributes that `_take` gives a model.
-_PARTS = frozenset(("_core", "_modules", "inputs", "kinds", "metrics", "reader", "tasks"))
+_PARTS = frozenset(("_core", "_modules", "_shared", "inputs", "kinds", "metrics", "reader", "tasks"))
 Part = TypeVar("Part")
 
 
@@ -134,6 +135,7 @@ class MultiTaskModel:
     def _take(self, core: _core.Model, inputs: Inputs, tasks: Sequence[Task], modules: Modules) -> None:
         self._core = core
         self._modules = modules
+        self._shared: as_torch.Shared | None = None
         # What is learned of data is a model's own: inputs and tasks may serve several models.
         self.inputs = _twin(inputs)
         self.tasks = tuple(_twin(task) for task in tasks)
@@ -248,6 +250,8 @@ class MultiTaskModel:
             ValueError: a device that there is none of, or a model with sparse tables.
         """
         self._core.to(devices.name(device))
+        if self._shared is not None:
+            self._shared.follow(self._core)
         return self
 
     @property
@@ -267,6 +271,99 @@ class MultiTaskModel:
             ValueError: the model is not on the processor.
         """
         return self._core.parameters()
+
+    def __call__(
+        self, x: Any, *, raw: bool = True, terms: bool = False, training: bool = False
+    ) -> dict[str, torch.Tensor] | tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """What the network makes of tensors, with a graph: the model as a part of a PyTorch program.
+
+        Outputs are differentiable with regard to `x` and to the model's parameters, which as tensors of torch are
+        `model.to_torch(share=True).parameters()`: gradients arrive there, and what an optimizer of torch does to them
+        the model has at once.
+
+        Arguments:
+            x: features as the core takes them, `[rows, features]`, where they are of one kind; else a dict of what
+                `tensors` gives.
+            raw: raw outputs, which losses of torch take; else predictions, see `to_torch`.
+            terms: gives `(outputs, terms)`, see `to_torch`.
+            training: dropout, sampled branches and batch statistics as in training.
+
+        Raises:
+            TypeError, ValueError: features of another form, or what `to_torch` raises.
+        """
+        shared = self._shared = self._shared or as_torch.Shared()
+        state = self._core.device, self._core.frozen, self._learned().get("scales")
+        way = bool(raw), bool(terms), bool(training)
+        module = shared.kept((way, state), lambda: self._as_torch(shared, *way[:2]).train(training))
+        found: dict[str, torch.Tensor] = module(**as_torch.given(x, as_torch.inputs(module)))
+        return found
+
+    @checked
+    def to_torch(self, *, share: bool = False, raw: bool = False, terms: bool = False) -> GraphModule:
+        """The model as a module of torch, in evaluation mode: a `torch.fx.GraphModule` of torch's own layers and
+        operations, which goes on without the core (`torch.compile`, `torch.export`, ONNX).
+
+        Its forward takes features as the core takes them, by these names if the model has them: `numeric`
+        `[rows, features]` of float32, `categorical` `[rows, columns]` of int64 (-1 for no code of a bag), and of
+        positions called `tokens`, `tokens_numeric` and `tokens_categorical` end to end and `tokens_lengths` `[rows]`;
+        `model.tensors(x)` makes them of features in any form. It gives a dict of a tensor a task, shaped as `predict`
+        shapes them, but for positions, which stay end to end, `[positions, ...]`.
+
+        Its state dict has the paths of `model.state_dict()`, so that each loads into the other. After `module.train()`
+        dropout, sampled branches and batch statistics are those of training, but draw from torch's generators. What is
+        frozen requires no gradient.
+
+        Arguments:
+            share: parameters and statistics are the model's memory instead of copies: what either side does to them the
+                other one has. All modules of one model share the same `nn.Parameter` objects, which follow the model
+                to other devices. A graph of autograd that was made before a training step of ours does not notice it.
+                A module that is itself brought to another device or type has copies from then on, `copy.deepcopy` too.
+            raw: raw outputs, which losses of torch take, instead of predictions.
+            terms: gives `(outputs, terms)`, where `terms` has by name what the network adds to the objective while it
+                trains (the entropy of DSelect-k's gates, AITM's calibration), each a mean over rows. Many networks have
+                none.
+
+        Raises:
+            ValueError: a part of the network that has no counterpart in torch, by name.
+        """
+        shared = None
+        if share:
+            shared = self._shared = self._shared or as_torch.Shared()
+        return self._as_torch(shared, bool(raw), bool(terms))
+
+    def _as_torch(self, shared: as_torch.Shared | None, raw: bool, terms: bool) -> GraphModule:
+        return as_torch.made(self._core, self._modules, self.tasks, self._notes(), shared=shared, raw=raw, terms=terms)
+
+    @classmethod
+    def from_torch(
+        cls, module: torch.nn.Module, losses: Mapping[str, Callable[..., Any]] | None = None
+    ) -> "MultiTaskModel":
+        """The model that a module was made of by `to_torch`, with the module's parameters and statistics; `losses`
+        gives tasks their Python losses back.
+
+        Copies and pickles of such modules will do, on any device; what `torch.export` or ONNX made of them says of no
+        model. The model is on the processor, and shares nothing with the module.
+
+        Raises:
+            TypeError, ValueError: another module, or one that has lost parameters.
+        """
+        read = partial(_core.Model, as_torch.described(module))
+        model = cls.__new__(cls)
+        model._open(read, losses or {}, None, *as_torch.modules_of(module, read()))
+        model._core.load_state(as_torch.numbers(module, model._core), True)
+        return model
+
+    @checked
+    def tensors(self, x: Any) -> dict[str, torch.Tensor]:
+        """Features in any form as the tensors, by name, that what `to_torch` gives takes: `module(**model.tensors(x))`.
+
+        Raises:
+            TypeError, ValueError: features that do not fit the model's inputs.
+        """
+        rows = list(self.reader.feature_batches(x))
+        for part in rows:
+            self._core.check(part.core(), False)
+        return as_torch.tensors(rows, as_torch.names(self._core), self.device)
 
     def inspect(self, x: Any, *, batch_size: int = 4096) -> Inspection:
         """A look inside, for features in any form: gates row by row, how much each task uses each expert, experts that

@@ -1,6 +1,7 @@
 //! Activation functions, on their own or fused into a linear node.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tch::Tensor;
 
 use crate::error::Result;
@@ -167,6 +168,10 @@ impl Node for Activate {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({"activation": self.activation}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

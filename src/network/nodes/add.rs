@@ -1,5 +1,7 @@
 //! The sum of values of one shape: residual connections.
 
+use serde_json::{Value, json};
+
 use super::concat::Pieces;
 use super::segments::{covers, take};
 use crate::error::Result;
@@ -37,6 +39,10 @@ impl Node for Add {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

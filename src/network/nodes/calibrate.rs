@@ -1,5 +1,7 @@
 //! A term of the objective that keeps an event from being likelier than the one before.
 
+use serde_json::{Value, json};
+
 use super::concat::Pieces;
 use super::route::Route;
 use super::segments::covers;
@@ -53,6 +55,10 @@ impl Node for Calibrate {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({"strength": self.strength}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

@@ -1,6 +1,7 @@
 //! Between a coarser axis and a finer one, such as rows and the positions within them: spread, pooled, or from neighbour to
 //! neighbour.
 
+use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::segments::{covers, take_times};
@@ -69,6 +70,15 @@ impl Node for Carry {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(match self.way {
+            Way::Spread => json!({"way": "spread"}),
+            Way::Sum => json!({"way": "sum"}),
+            Way::Mean => json!({"way": "mean"}),
+            Way::Neighbour(by) => json!({"way": "neighbour", "by": by}),
+        })
     }
 
     fn along(&self) -> Vec<Link> {
@@ -226,6 +236,10 @@ impl Node for MaxPool {
         self.output
     }
 
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({"way": "max"}))
+    }
+
     fn along(&self) -> Vec<Link> {
         vec![self.link]
     }
@@ -266,6 +280,10 @@ impl Node for AttentionPool {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({"way": "attention"}))
     }
 
     fn along(&self) -> Vec<Link> {

@@ -1,5 +1,6 @@
 //! Values side by side.
 
+use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::segments::{covers, lanes_between, take, take_times};
@@ -40,6 +41,10 @@ impl Node for Concat {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

@@ -1,5 +1,7 @@
 //! Products of two vectors, row by row: the scores of attention.
 
+use serde_json::{Value, json};
+
 use super::route::Fork;
 use super::segments::covers;
 use crate::error::Result;
@@ -42,6 +44,10 @@ impl Node for Dot {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({"scale": self.scale}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

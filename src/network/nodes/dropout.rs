@@ -1,5 +1,7 @@
 //! Dropout whose mask is a function of (seed, step, node), computed again in the backward instead of stored.
 
+use serde_json::{Value, json};
+
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::draws;
@@ -64,6 +66,10 @@ impl Node for Dropout {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({"rate": self.rate}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

@@ -1,5 +1,6 @@
 //! Numeric features and one embedding per categorical feature, gathered into one row.
 
+use serde_json::{Value, json};
 use tch::Tensor;
 
 use crate::error::Result;
@@ -139,6 +140,12 @@ impl Node for Embedding {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        let feature =
+            |feature: &Feature| json!({"columns": feature.columns(), "combine": feature.bag.map(|bag| bag.combine)});
+        Some(json!({"features": self.features.iter().map(feature).collect::<Vec<_>>()}))
     }
 
     fn codes(&self) -> Vec<InputId> {

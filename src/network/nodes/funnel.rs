@@ -1,5 +1,6 @@
 //! The logit of two events that follow each other.
 
+use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::route::Fork;
@@ -42,6 +43,10 @@ impl Node for Funnel {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

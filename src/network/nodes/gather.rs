@@ -1,5 +1,6 @@
 //! A value of picked groups of others.
 
+use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::segments::{covers, take, take_times};
@@ -66,6 +67,10 @@ impl Node for Gather {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({"picks": self.picks}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use tch::Tensor;
 
 use crate::bail;
@@ -63,6 +64,12 @@ impl Node for Island {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        // A function of the core's own has no name elsewhere.
+        let starts: Vec<_> = self.buffers.iter().map(|piece| piece.start).collect();
+        self.module.foreign().map(|_| json!({"path": self.path, "buffers": starts}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

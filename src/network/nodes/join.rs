@@ -1,5 +1,7 @@
 //! The groups of a value side by side.
 
+use serde_json::{Value, json};
+
 use super::segments::take;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
@@ -37,6 +39,10 @@ impl Node for Join {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

@@ -1,5 +1,7 @@
 //! `y = act(x W^T + b)`: one layer, equal layers side by side, several layers over one input, or one layer over all groups.
 
+use serde_json::{Value, json};
+
 mod loops;
 mod rounded;
 mod shapes;
@@ -117,6 +119,11 @@ impl Node for Linear {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        let tied = self.wiring == Wiring::Tied;
+        Some(json!({"activation": self.activation, "layers": self.layers(), "tied": tied}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

@@ -1,5 +1,6 @@
 //! Sums of experts weighed by gates.
 
+use serde_json::{Value, json};
 use tch::Tensor;
 
 use crate::error::Result;
@@ -80,6 +81,11 @@ impl Node for Mixture {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        let common: Vec<_> = self.experts.iter().map(|experts| experts.common).collect();
+        Some(json!({"common": common}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

@@ -1,5 +1,6 @@
 //! Layer and batch normalisation.
 
+use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
@@ -152,6 +153,10 @@ impl Node for LayerNorm {
         self.output
     }
 
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({"eps": self.eps}))
+    }
+
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let x = given.input(0);
         let centred = x - x.mean_dim(2_i64, true, given.kind());
@@ -297,6 +302,10 @@ impl Node for BatchNorm {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({"eps": self.eps, "momentum": self.momentum, "mean": self.mean, "variance": self.variance}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde_json::{Value, json};
+
 use super::segments::{lanes_between, take};
 use crate::error::Result;
 use crate::machine::buffer::Buffer;
@@ -49,6 +51,10 @@ impl Node for Select {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({"group": self.group, "columns": [self.columns.start, self.columns.end]}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

@@ -2,6 +2,8 @@
 
 use tch::{Kind, Tensor};
 
+use serde_json::{Value, json};
+
 use crate::error::{Error, Result};
 use crate::machine::buffer::Buffer;
 use crate::machine::product::Mode;
@@ -140,6 +142,13 @@ impl Node for Selectors {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        let Gate { selectors, experts, gamma, entropy } = self.gate;
+        let spare = self.gate.has_spare_codes();
+        Some(json!({"selectors": selectors, "experts": experts, "bits": self.gate.bits(), "gamma": gamma,
+                    "entropy": entropy, "epsilon": EPSILON, "spare": spare, "few": FEW}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

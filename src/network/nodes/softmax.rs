@@ -1,5 +1,7 @@
 //! Softmax over the width of each row: gates.
 
+use serde_json::{Value, json};
+
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::product::Mode;
@@ -56,6 +58,10 @@ impl Node for Softmax {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        Some(json!({}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

@@ -2,6 +2,7 @@
 
 mod strips;
 
+use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use self::strips::{Strip, StripPlace, add_times, add_up, product};
@@ -140,6 +141,14 @@ impl Node for Stitch {
 
     fn output(&self) -> ValueId {
         self.output
+    }
+
+    fn attributes(&self) -> Option<Value> {
+        let sampled = match self.rule {
+            MixRule::Plain => Value::Null,
+            MixRule::Sampled { temperature, decay, lowest } => json!([temperature, decay, lowest]),
+        };
+        Some(json!({"parts": self.parts, "across": self.across, "sampled": sampled}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {

@@ -1,0 +1,234 @@
+"""A model as a module of torch, over copies of its parameters or over the parameters themselves; and back."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.fx import GraphModule
+from torch.fx.graph_module import _USER_PRESERVED_ATTRIBUTES_KEY
+
+from .. import _core
+from ..arguments.messages import listed
+from ..data.rows import Rows
+from ..data.task import Task
+from ..torch.module import Own, Predicted, build, identifier, place
+from ..values import memory
+from .own_modules import Modules
+
+#: What a module of torch says of the model that it was made of.
+ATTRIBUTE = "polytask"
+
+
+class Shared:
+    """Tensors of torch over the memory of a model: the same ones for all modules that share it.
+
+    Attributes:
+        tensors: parameters and statistics by path.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Any] = {}
+        self._device: str | None = None
+        self._kept: dict[Any, tuple[Any, GraphModule]] = {}
+
+    def follow(self, core: _core.Model) -> None:
+        """Makes them those of the memory that the model has now, which learn if they are not frozen."""
+        if self._device != core.device:
+            self._device = core.device
+            for path, lent in core.memory().items():
+                new = memory.tensor(lent)
+                if path in self.tensors:
+                    self.tensors[path].grad = None
+                    self.tensors[path].data = new
+                else:
+                    self.tensors[path] = new
+        frozen = set(core.frozen)
+        for path, _, kind in core.names():
+            if kind == "parameter":
+                learns = path not in frozen
+                if not isinstance(self.tensors[path], nn.Parameter):
+                    self.tensors[path] = nn.Parameter(self.tensors[path], learns)
+                self.tensors[path].requires_grad_(learns)
+
+    def kept(self, key: Any, make: Callable[[], GraphModule]) -> GraphModule:
+        """A module that was made for such a key before, or a new one; one is kept of each way of asking."""
+        way, state = key
+        if (found := self._kept.get(way)) is None or found[0] != state:
+            self._kept[way] = found = (state, make())
+        return found[1]
+
+
+def made(
+    core: _core.Model,
+    modules: Modules,
+    tasks: Sequence[Task],
+    notes: Mapping[str, Any],
+    *,
+    shared: Shared | None,
+    raw: bool,
+    terms: bool,
+) -> GraphModule:
+    """The model's network as a module, with a description of the model.
+
+    Raises:
+        ValueError: what has no counterpart in torch; a module of the caller's own that is not there.
+    """
+    network = core.network()
+    if shared is None:
+        source = _copies(core)
+    else:
+        shared.follow(core)
+        source = shared.tensors.__getitem__
+    own = {path: _own(modules, path, names, source) for path, _, _, names in core.own_modules()}
+    predicted = [_predicted(task, said["link"]) for task, said in zip(tasks, network["tasks"], strict=True)]
+    module = build(network, predicted, source, own, raw=raw, terms=terms)
+    said = {"model": {**core.description, "face": dict(notes)}, "raw": raw, "terms": terms}
+    setattr(module, ATTRIBUTE, said)
+    # note: copies of a graph's module keep what stands here, pickles all attributes.
+    module.meta[_USER_PRESERVED_ATTRIBUTES_KEY] = {ATTRIBUTE: said}
+    return module
+
+
+def _copies(core: _core.Model) -> Callable[[str], Any]:
+    """New tensors, those of parameters learning if they are not frozen."""
+    frozen = set(core.frozen)
+    parameters = {path for path, _, kind in core.names() if kind == "parameter"}
+    numbers = core.state()
+    device = torch.device(core.device)
+
+    def copied(path: str) -> Any:
+        tensor = torch.from_numpy(numbers[path]).to(device)
+        return nn.Parameter(tensor, path not in frozen) if path in parameters else tensor
+
+    return copied
+
+
+def _predicted(task: Task, link: dict[str, Any]) -> Predicted:
+    if task.custom and task.classes:
+        # A Python loss over classes works on logits.
+        link = {"name": "softmax"}
+    scale = None if task.scaling is None else task.scaling.describe()
+    return Predicted(task.name, link, None if task.classes else task.outputs, scale)
+
+
+def _own(modules: Modules, path: str, names: Sequence[str], source: Callable[[str], Any]) -> Own:
+    """A copy of a module of the caller's own over such tensors; buffers that are not float32 are copies anyway."""
+    if path not in modules.at:
+        raise ValueError(f"the module at `{path}` was Python code, which a file cannot hold: pass it to `load` again")
+    own = modules.at[path]
+    paths = dict(zip(own.starts(), names, strict=True))
+    twin = copy.deepcopy(own.module)
+    known = {parameter: source(paths[name]) for name, parameter in twin.named_parameters()}
+    for part in twin.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is not None:
+                part._parameters[name] = known[parameter]
+    for name, buffer in list(twin.named_buffers()):
+        if name in paths:
+            new = source(paths[name])
+            above, _, last = name.rpartition(".")
+            same = buffer.dtype == new.dtype
+            twin.get_submodule(above)._buffers[last] = new if same else new.detach().to(buffer.dtype, copy=True)
+    return Own(twin, own.width, own.masked)
+
+
+def given(x: Any, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Features as a module takes them by name, from one tensor or a dict of them.
+
+    Raises:
+        TypeError, ValueError: something else; says what was expected and what came.
+    """
+    if isinstance(x, torch.Tensor):
+        if len(names) != 1:
+            raise TypeError(f"`x` should be a dict of tensors with the keys {listed(names)}; got one tensor")
+        return {names[0]: x}
+    if not isinstance(x, Mapping):
+        raise TypeError(f"`x` should be a torch.Tensor, or a dict of them with the keys {listed(names)}; got "
+                        f"{type(x).__name__}: `predict` takes features in any form, and `tensors` makes them "
+                        "tensors")  # fmt: skip
+    if set(x) != set(names):
+        raise ValueError(f"`x` should have the keys {listed(names)}; got {listed(x)}")
+    wrong = next((name for name in names if not isinstance(x[name], torch.Tensor)), None)
+    if wrong is not None:
+        raise TypeError(f"`x[{wrong!r}]` should be a torch.Tensor; got {type(x[wrong]).__name__}")
+    return {name: x[name] for name in names}
+
+
+def inputs(module: GraphModule) -> list[str]:
+    """What the features of a module are called."""
+    return [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
+
+
+def names(core: _core.Model) -> list[str]:
+    """What they will be called."""
+    network = core.network()
+    there = [
+        x for x in network["inputs"] if x.get("codes") or ("value" in x and network["values"][x["value"]]["width"])
+    ]
+    ragged = [f"{axis['name']}/lengths" for axis in network["axes"] if axis["extent"] == "ragged"]
+    return [identifier(name) for name in [*(x["name"] for x in there), *ragged]]
+
+
+def tensors(rows: Sequence[Rows], names: Sequence[str], device: torch.device) -> dict[str, torch.Tensor]:
+    """Features of rows by the names that a module has for them."""
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for part in rows:
+        arrays = {"numeric": part.numeric, "categorical": part.categorical}
+        for name, ragged in part.fields.items():
+            arrays[name] = ragged.values[ragged.offsets[0] : ragged.offsets[-1]]
+            arrays[f"{name.partition('/')[0]}/lengths"] = ragged.lengths
+        for name, array in arrays.items():
+            if array is not None and (called := identifier(name)) in found:
+                found[called].append(np.asarray(array, np.float32 if name.endswith("numeric") else np.int64))
+    return {name: torch.from_numpy(np.concatenate(each)).to(device) for name, each in found.items()}
+
+
+def described(module: Any) -> dict[str, Any]:
+    """What a module says of the model that it was made of.
+
+    Raises:
+        TypeError, ValueError: another module.
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"`module` should be a torch.nn.Module; got {type(module).__name__}")
+    said = getattr(module, ATTRIBUTE, None)
+    if not isinstance(said, dict) or "model" not in said:
+        raise ValueError("`module` should be what `MultiTaskModel.to_torch` made, or a copy of it; it says of no model "
+                         f"that it was made of it, being a {type(module).__name__}")  # fmt: skip
+    model: dict[str, Any] = said["model"]
+    return model
+
+
+def modules_of(module: nn.Module, core: _core.Model) -> tuple[Any, dict[str, nn.Module]]:
+    """Those parts of a module that are the caller's own: what gives encoders, and heads by task."""
+    encoders = []
+    heads = {}
+    for path, _, task, _ in core.own_modules():
+        part = module.get_submodule(place(path))
+        if task is None:
+            encoders.append(part)
+        else:
+            heads[task] = part
+    if len(encoders) > 1:
+        return lambda: copy.deepcopy(encoders[0]), heads
+    return next(iter(encoders), None), heads
+
+
+def numbers(module: nn.Module, core: _core.Model) -> dict[str, np.ndarray]:
+    """The parameters and statistics of a module by path, as the core takes them.
+
+    Raises:
+        ValueError: some are not there.
+    """
+    state = module.state_dict()
+    found = {}
+    for path, _, _ in core.names():
+        above, _, last = path.rpartition(".")
+        tensor = state.get(path, state.get(f"{place(above)}.{last}"))
+        if tensor is None:
+            raise ValueError(f"`module` should have all parameters of the model it was made of; it has no `{path}`")
+        found[path] = tensor.detach().to("cpu", torch.float32).numpy()
+    return found

@@ -1,0 +1,202 @@
+"""From a network's description to a graph of torch.fx."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Proxy
+from torch.fx.proxy import GraphAppendingTracer
+
+from . import links
+from .nodes import TRANSLATIONS
+from .places import Places, Renamed
+from .values import Group, Node, Value, identifier
+
+#: Parameters and statistics by their paths in the network.
+Source = Callable[[str], Any]
+
+
+class Own(NamedTuple):
+    """A module of the caller's own.
+
+    Attributes:
+        module: the module, whose parameters and buffers are already those that it is to have.
+        width: numbers a row of its output.
+        masked: whether it is given where positions are.
+    """
+
+    module: nn.Module
+    width: int
+    masked: bool
+
+
+def build(
+    network: Mapping[str, Any],
+    tasks: Sequence[links.Predicted],
+    source: Source,
+    own: Mapping[str, Own],
+    *,
+    raw: bool,
+    terms: bool,
+) -> GraphModule:
+    """The network as a module, in evaluation mode.
+
+    Arguments:
+        network: what the core says of it.
+        tasks: the tasks in order.
+        source: a parameter or a statistic by its path.
+        own: modules of the caller's own by their paths.
+        raw: whether it gives raw outputs instead of predictions.
+        terms: whether it gives the network's terms too.
+
+    Raises:
+        ValueError: a node that has no translation, or a name that a module cannot have.
+    """
+    return _Building(network, source, own, terms).whole(tasks, raw)
+
+
+class _Building:
+    """A graph in the making, as translations see it."""
+
+    def __init__(self, network: Mapping[str, Any], source: Source, own: Mapping[str, Own], terms: bool) -> None:
+        self.network = network
+        self.entries: list[dict[str, Any]] = network["entries"]
+        self.source = source
+        self.own = own
+        self.wants_terms = terms
+        self.graph = Graph()
+        self.places = Places()
+        self._tracer = GraphAppendingTracer(self.graph)
+        self._values: dict[int, Value] = {}
+        self._codes: dict[int, Tensor] = {}
+        self._lengths: dict[int, Tensor] = {}
+        self._on: dict[int, Tensor] = {}
+        self._numbers: dict[int, Tensor] = {}
+        self._parents: dict[int, Tensor] = {}
+        self._terms: dict[str, list[Tensor]] = {}
+        self._state: dict[int, dict[str, Any]] = {
+            entry["start"]: entry for entry in self.entries if entry["param"] is None
+        }
+        self._read = [x for node in network["nodes"] for x in node["inputs"]]
+        self._given: set[int] = set()
+
+    def whole(self, tasks: Sequence[links.Predicted], raw: bool) -> GraphModule:
+        """All of it."""
+        self._inputs()
+        for index, described in enumerate(self.network["nodes"]):
+            node = Node(index, **described)
+            if node.kind not in TRANSLATIONS or node.attributes is None:
+                raise ValueError(f"the network has a node `{node.kind}`, which has no translation into torch")
+            self._values[node.output] = TRANSLATIONS[node.kind](node, self)
+        outputs = {
+            task.name: self._output(task, place, raw)
+            for task, place in zip(tasks, self.network["outputs"], strict=True)
+        }
+        found = (outputs, self._sums()) if self.wants_terms else outputs
+        self.graph.output(_nodes(found))
+        self.graph.lint()
+        module = GraphModule(self.places.root, self.graph, "MultiTaskModule")
+        Renamed(self.places.renamed).attach(module)
+        return module.eval()
+
+    def _inputs(self) -> None:
+        axes = self.network["axes"]
+        if any(axis["extent"] not in ("rows", "ragged") for axis in axes):
+            raise ValueError("the network has grids or pairs of positions, which have no translation into torch")
+        widths = [value["width"] for value in self.network["values"]]
+        for index, given in enumerate(self.network["inputs"]):
+            if "codes" in given:
+                if given["codes"]:
+                    self._codes[index] = self._placeholder(given["name"])
+                    self._on.setdefault(given["axis"], self._codes[index])
+                continue
+            value = given["value"]
+            self._given.add(value)
+            parts = [(widths[value], self._placeholder(given["name"]))] if widths[value] else []
+            self._values[value] = Value([Group(parts)])
+            for _, part in parts:
+                self._on.setdefault(given["axis"], part)
+        for axis, described in enumerate(axes):
+            if described["extent"] == "ragged":
+                self._lengths[axis] = self._placeholder(f"{described['name']}/lengths")
+
+    def _placeholder(self, name: str) -> Tensor:
+        return cast(Tensor, Proxy(self.graph.placeholder(identifier(name), Tensor), self._tracer))
+
+    def _output(self, task: links.Predicted, place: Mapping[str, Any], raw: bool) -> Tensor:
+        start, stop = place["columns"]
+        outputs = self._values[place["value"]].groups[place["group"]].columns(start, stop)
+        if not raw:
+            outputs = links.predicted(task, outputs, lambda kind, layer: self.layer(f"{kind}.{task.name}", layer))
+        return links.shaped(task, outputs, stop - start)
+
+    def _sums(self) -> dict[str, Tensor]:
+        sums: dict[str, Tensor] = {name: sum(each[1:], each[0]) for name, each in self._terms.items()}
+        return sums
+
+    # What translations ask for.
+
+    def inputs(self, node: Node) -> list[Value]:
+        """The values that a node reads."""
+        return [self._values[x] for x in node.inputs]
+
+    def codes(self, node: Node) -> Tensor:
+        """The codes that a node reads, `[rows, columns]`."""
+        return self._codes[node.codes[0]]
+
+    def alone(self, node: Node) -> bool:
+        """Whether nobody else reads what a node reads, so that it may write there."""
+        return all(self._read.count(x) == 1 and x not in self._given for x in node.inputs)
+
+    def pieces(self, node: Node, k: int) -> list[dict[str, Any]]:
+        """The entries that a node's `k`-th parameter consists of, in order."""
+        return [self.entries[index] for index in self.network["params"][node.params[k]]["pieces"]]
+
+    def statistics(self, start: int) -> dict[str, Any]:
+        """The entry that starts there in the flat state."""
+        return self._state[start]
+
+    def layer(self, path: str, module: nn.Module) -> Callable[..., Tensor]:
+        """A module at a path, to be called on proxies."""
+        place = self.places.put(path, module)
+        return lambda *args: cast(Tensor, self._tracer.create_proxy("call_module", place, args, {}))
+
+    def parameter(self, entry: Mapping[str, Any]) -> Tensor:
+        """A parameter that no layer has."""
+        place = self.places.hold(entry["name"], self.source(entry["name"]))
+        return cast(Tensor, self._tracer.create_proxy("get_attr", place, (), {}))
+
+    def lengths(self, axis: int) -> Tensor:
+        """How many positions each row has, `[rows]`."""
+        return self._lengths[axis]
+
+    def numbers(self, axis: int) -> Tensor:
+        """The number of each position among all, `[positions]`."""
+        if axis not in self._numbers:
+            any_column = self._on[axis][:, 0]
+            self._numbers[axis] = torch.ones_like(any_column, dtype=torch.int64).cumsum(0) - 1
+        return self._numbers[axis]
+
+    def parents(self, axis: int) -> Tensor:
+        """The row of each position, `[positions]`."""
+        if axis not in self._parents:
+            ends = self._lengths[axis].cumsum(0)
+            self._parents[axis] = torch.searchsorted(ends, self.numbers(axis), right=True)
+        return self._parents[axis]
+
+    def axis(self, value: int) -> int:
+        """What the rows of a value are."""
+        axis: int = self.network["values"][value]["axis"]
+        return axis
+
+    def term(self, name: str, number: Tensor) -> None:
+        """Adds to a term of the objective."""
+        self._terms.setdefault(name, []).append(number)
+
+
+def _nodes(found: Any) -> Any:
+    """Nodes in the place of proxies."""
+    if isinstance(found, dict):
+        return {name: _nodes(each) for name, each in found.items()}
+    return tuple(map(_nodes, found)) if isinstance(found, tuple) else found.node

@@ -1,0 +1,130 @@
+"""Layers that torch has not as the core computes them; each is one call in a graph."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over rows `[rows, width]` (Ioffe & Szegedy, ICML 2015).
+
+    As `torch.nn.BatchNorm1d`, but that batches of one row, and all of a frozen one, are normalised by the running
+    averages while training too, and that no batches are counted.
+    """
+
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+
+    def __init__(
+        self, tensors: Sequence[Any], statistics: Sequence[torch.Tensor], eps: float, momentum: float, frozen: bool
+    ) -> None:
+        super().__init__()
+        self.weight, self.bias = tensors
+        self.register_buffer("running_mean", statistics[0])
+        self.register_buffer("running_var", statistics[1])
+        self.eps = eps
+        self.momentum = momentum
+        self.frozen = frozen
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        measures = self.training and not self.frozen and x.shape[0] > 1
+        return functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, measures, self.momentum, self.eps
+        )
+
+    def extra_repr(self) -> str:
+        return f"{len(self.running_mean)}, eps={self.eps}, momentum={self.momentum}, frozen={self.frozen}"
+
+
+class Choice(nn.Module):
+    """From weights `[..., sources]` to a mix of as many (Guo, Lee & Ulbricht, ICML 2020): while training a sample of
+    `softmax((w + Gumbel noise) / temperature)`, in evaluation the largest alone.
+
+    The temperature falls by a factor `decay` a call while training, down to `lowest`; `steps` counts these calls, and
+    is in no state dict.
+    """
+
+    steps: torch.Tensor
+
+    def __init__(self, temperature: float, decay: float, lowest: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.decay = decay
+        self.lowest = lowest
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    def forward(self, weights: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            best = functional.one_hot(weights.argmax(-1), weights.shape[-1])
+            return best.to(weights.dtype)
+        heat = (self.temperature * self.decay ** self.steps.to(weights.dtype)).clamp(min=self.lowest)
+        self.steps.add_(1)
+        uniform = torch.rand_like(weights).clamp(1e-12, 1 - 1e-7)
+        return ((weights - (-uniform.log()).log()) / heat).softmax(-1)
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}, decay={self.decay}, lowest={self.lowest}"
+
+
+class Rows(nn.Module):
+    """Positions `[positions, width]` that lie end to end, by rows of the longest one's length, those without any left
+    out, `[rows, longest, width]`; and where there is one, `[rows, longest]`.
+    """
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        lengths = lengths[lengths > 0]
+        longest = int(lengths.max()) if len(lengths) else 0
+        there = torch.arange(longest, device=x.device) < lengths[:, None]
+        return x.new_zeros(len(lengths), longest, x.shape[1]).index_put((there,), x), there
+
+
+class Units(nn.Module):
+    """From the scale in which targets `[rows, outputs * numbers]` trained to their own units, in double precision.
+
+    Arguments:
+        scale: `{"name", "centers", "spreads", "curves"}` of each output: `center + spread * x`, of which `log1p`
+            takes `exp(x) - 1`; or the curve through points of targets and of normal quantiles, outside of which it is
+            level.
+        variance: whether every second number is a variance.
+    """
+
+    centers: torch.Tensor
+    spreads: torch.Tensor
+
+    def __init__(self, scale: dict[str, Any], variance: bool) -> None:
+        super().__init__()
+        self.name = scale["name"]
+        self.variance = variance
+        self.curves = len(scale["curves"])
+        self.outputs = self.curves or len(scale["centers"])
+        for j, points in enumerate(scale["curves"]):
+            targets, places = (torch.tensor(each, dtype=torch.float64) for each in points)
+            self._keep(f"first_{j}", targets[:1])
+            self._keep(f"places_{j}", places)
+            self._keep(f"slopes_{j}", targets.diff() / places.diff())
+        if not self.curves:
+            for called in ("centers", "spreads"):
+                self._keep(called, torch.tensor(scale[called], dtype=torch.float64).unsqueeze(1))
+
+    def _keep(self, name: str, numbers: torch.Tensor) -> None:
+        self.register_buffer(name, numbers, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scaled = torch.unflatten(x.double(), 1, (self.outputs, -1))
+        if self.curves:
+            units = torch.stack([self._along(j, scaled[:, j]) for j in range(self.outputs)], 1)
+        else:
+            units = scaled * self.spreads + self.centers
+            units = units.expm1() if self.name == "log1p" else units
+            if self.variance:
+                units = torch.stack([units[..., 0], scaled[..., 1] * self.spreads.squeeze(1).square()], -1)
+        return units.flatten(1).to(x.dtype)
+
+    def _along(self, j: int, x: torch.Tensor) -> torch.Tensor:
+        """The curve of an output as the sum of what each of its pieces rises up to `x`."""
+        first, places, slopes = (self.get_buffer(f"{name}_{j}") for name in ("first", "places", "slopes"))
+        risen = (x.unsqueeze(-1) - places[:-1]).clamp(min=0).minimum(places.diff())
+        return (risen * slopes).sum(-1) + first

@@ -1,0 +1,61 @@
+"""From raw outputs to predictions, in a graph."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .layers import Units
+
+
+class Predicted(NamedTuple):
+    """What a task's predictions are made of.
+
+    Attributes:
+        name: the task's name.
+        link: of its loss, `{"name", ...}`.
+        outputs: labels a row, by which its numbers are laid out; none where it has classes.
+        scale: the scale in which its targets trained, as `Units` takes it.
+    """
+
+    name: str
+    link: dict[str, Any]
+    outputs: int | None
+    scale: dict[str, Any] | None
+
+
+def predicted(task: Predicted, raw: Tensor, layer: Callable[[str, Units], Callable[..., Tensor]]) -> Tensor:
+    """Predictions `[rows, width]`, in the units of the targets."""
+    linked = LINKS[task.link["name"]](raw, task.link)
+    if task.scale is None:
+        return linked
+    units = Units(task.scale, task.link["name"] == "mean_and_variance")
+    return layer("units", units)(linked)
+
+
+def shaped(task: Predicted, outputs: Tensor, width: int) -> Tensor:
+    """`[rows, width]` as `predict` shapes them: `[rows]` of one number, `[rows, outputs, numbers]` of several each."""
+    if task.outputs is None:
+        return outputs
+    if width == 1:
+        return outputs.squeeze(1)
+    each = width // task.outputs
+    return torch.unflatten(outputs, 1, (task.outputs, each)) if task.outputs > 1 and each > 1 else outputs
+
+
+def _mean_and_variance(raw: Tensor, link: dict[str, Any]) -> Tensor:
+    pairs = torch.unflatten(raw, 1, (-1, 2))
+    variance = functional.softplus(pairs[..., 1]) + link["epsilon"]
+    return torch.stack([pairs[..., 0], variance], -1).flatten(1)
+
+
+#: By their names in the core.
+LINKS: dict[str, Callable[[Tensor, dict[str, Any]], Tensor]] = {
+    "identity": lambda raw, link: raw,
+    "sigmoid": lambda raw, link: raw.sigmoid(),
+    "softmax": lambda raw, link: raw.softmax(1),
+    "exponential": lambda raw, link: raw.clamp(max=link["most"]).exp(),
+    "mean_and_variance": _mean_and_variance,
+}

@@ -1,0 +1,71 @@
+"""Translations of what moves between rows and the positions within them, which lie end to end."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from .values import Building, Node, Value
+
+
+def spread(node: Node, at: Building) -> Value:
+    """To each position what its row has."""
+    (x,) = at.inputs(node)
+    parents = at.parents(node.links[0]["fine"])
+    return Value.of([group.index_select(0, parents) for group in x.wholes], x.width)
+
+
+def neighbour(node: Node, at: Building) -> Value:
+    """To each position what the one so many further on in its row has; 0 beyond its ends."""
+    (x,) = at.inputs(node)
+    axis = node.links[0]["fine"]
+    parents = at.parents(axis)
+    further = at.numbers(axis) + node.attributes["by"]
+    within = (further >= 0) & (further < parents.shape[0])
+    held = further.where(within, 0)
+    there = ((parents.index_select(0, held) == parents) & within).unsqueeze(1)
+    return Value.of([group.index_select(0, held).where(there, 0.0) for group in x.wholes], x.width)
+
+
+def pool(node: Node, at: Building) -> Value:
+    """What a row makes of its positions; 0 of none."""
+    axis = node.links[0]["fine"]
+    lengths = at.lengths(axis)
+    parents = at.parents(axis)
+    way = node.attributes["way"]
+    if way == "attention":
+        scores, x = at.inputs(node)
+        pairs = zip(scores.wholes, x.wholes, strict=True)
+        return Value.of([_attention(score, group, lengths, parents, x.width) for score, group in pairs], x.width)
+    (x,) = at.inputs(node)
+    if way == "max":
+        return Value.of([_largest(group, lengths, parents, x.width) for group in x.wholes], x.width)
+    sums = [_sums(group, lengths, parents, x.width) for group in x.wholes]
+    return Value.of([each / lengths.clamp(min=1).unsqueeze(1) for each in sums] if way == "mean" else sums, x.width)
+
+
+def _sums(x: Tensor, lengths: Tensor, parents: Tensor, width: int) -> Tensor:
+    return x.new_zeros((lengths.shape[0], width)).index_add(0, parents, x)
+
+
+def _largest(x: Tensor, lengths: Tensor, parents: Tensor, width: int) -> Tensor:
+    least = x.new_full((lengths.shape[0], width), float("-inf"))
+    found = least.scatter_reduce(0, parents.unsqueeze(1).expand_as(x), x, "amax")
+    return found.where((lengths > 0).unsqueeze(1), 0.0)
+
+
+def _attention(score: Tensor, x: Tensor, lengths: Tensor, parents: Tensor, width: int) -> Tensor:
+    # The largest score is taken off, as a constant: it changes no weight.
+    largest = _largest(score.detach(), lengths, parents, 1)
+    weights = (score - largest.index_select(0, parents)).exp()
+    whole = _sums(weights, lengths, parents, 1)
+    return _sums(x * weights, lengths, parents, width) / whole.where(whole > 0, 1.0)
+
+
+def by_rows(
+    rows: Callable[[Tensor, Tensor], Any], layer: Callable[..., Tensor], x: Tensor, lengths: Tensor, masked: bool
+) -> Tensor:
+    """What a module of rows `[rows, longest, width]` makes of positions that lie end to end; `rows` lays them out."""
+    laid_out = rows(x, lengths)
+    given, there = laid_out[0], laid_out[1]
+    return (layer(given, there) if masked else layer(given))[there]

@@ -15,7 +15,6 @@ use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tch::Tensor;
 
 pub use description::{Description, Own};
 pub use gradients::Jacobian;
@@ -26,7 +25,6 @@ use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::{Feature, Head, Target};
 use crate::input::{ArrayInput, Category, Inputs, PositionInputs, columns};
-use crate::machine::buffer::as_i64;
 use crate::machine::storage::Backend;
 use crate::meter::Meter;
 use crate::model::description::Parts;
@@ -258,10 +256,12 @@ impl Model {
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub(crate) fn tensor(&self, index: usize) -> Result<Tensor> {
+    #[cfg(feature = "python")]
+    pub(crate) fn tensor(&self, index: usize) -> Result<tch::Tensor> {
         let entry = &self.net.entries[index];
         let flat = if entry.param.is_some() { &self.params.values } else { &self.params.state };
-        Ok(flat.range(&entry.range)?.f_view(as_i64(&entry.shape).as_slice())?)
+        let shape = crate::machine::buffer::as_i64(&entry.shape);
+        Ok(flat.range(&entry.range)?.f_view(shape.as_slice())?)
     }
 
     /// Replaces an entry's numbers.

@@ -2,24 +2,35 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
-from torch.fx import GraphModule
-from torch.fx.graph_module import _USER_PRESERVED_ATTRIBUTES_KEY
 
 from .. import _core
 from ..arguments.messages import listed
 from ..data.rows import Rows
 from ..data.task import Task
-from ..torch.module import Own, Predicted, build, identifier, place
+from ..torch.module import MultiTaskModule, Own, Predicted, build, identifier, place
 from ..values import memory
 from .own_modules import Modules
 
-#: What a module of torch says of the model that it was made of.
-ATTRIBUTE = "polytask"
+
+class Wanted(NamedTuple):
+    """Features as a module takes them under a name.
+
+    Attributes:
+        columns: `[rows, columns]`; none of numbers of positions, `[rows]`.
+        codes: whether they are whole numbers.
+    """
+
+    columns: int | None
+    codes: bool
+
+    def __str__(self) -> str:
+        shape = "[rows]" if self.columns is None else f"[rows, {self.columns}]"
+        return f"{shape} of {'int64' if self.codes else 'float32'}"
 
 
 class Shared:
@@ -32,7 +43,8 @@ class Shared:
     def __init__(self) -> None:
         self.tensors: dict[str, Any] = {}
         self._device: str | None = None
-        self._kept: dict[Any, tuple[Any, GraphModule]] = {}
+        self._wanted: dict[str, Wanted] | None = None
+        self._kept: dict[Any, tuple[Any, MultiTaskModule]] = {}
 
     def follow(self, core: _core.Model) -> None:
         """Makes them those of the memory that the model has now, which learn if they are not frozen."""
@@ -53,7 +65,13 @@ class Shared:
                     self.tensors[path] = nn.Parameter(self.tensors[path], learns)
                 self.tensors[path].requires_grad_(learns)
 
-    def kept(self, key: Any, make: Callable[[], GraphModule]) -> GraphModule:
+    def wanted(self, core: _core.Model) -> dict[str, Wanted]:
+        """What the forward of modules takes."""
+        if self._wanted is None:
+            self._wanted = wanted(core)
+        return self._wanted
+
+    def kept(self, key: Any, make: Callable[[], MultiTaskModule]) -> MultiTaskModule:
         """A module that was made for such a key before, or a new one; one is kept of each way of asking."""
         way, state = key
         if (found := self._kept.get(way)) is None or found[0] != state:
@@ -70,7 +88,7 @@ def made(
     shared: Shared | None,
     raw: bool,
     terms: bool,
-) -> GraphModule:
+) -> MultiTaskModule:
     """The model's network as a module, with a description of the model.
 
     Raises:
@@ -84,12 +102,8 @@ def made(
         source = shared.tensors.__getitem__
     own = {path: _own(modules, path, names, source) for path, _, _, names in core.own_modules()}
     predicted = [_predicted(task, said["link"]) for task, said in zip(tasks, network["tasks"], strict=True)]
-    module = build(network, predicted, source, own, raw=raw, terms=terms)
-    said = {"model": {**core.description, "face": dict(notes)}, "raw": raw, "terms": terms}
-    setattr(module, ATTRIBUTE, said)
-    # note: copies of a graph's module keep what stands here, pickles all attributes.
-    module.meta[_USER_PRESERVED_ATTRIBUTES_KEY] = {ATTRIBUTE: said}
-    return module
+    made_of = {**core.description, "face": dict(notes)}
+    return build(network, predicted, source, own, raw=raw, terms=terms, made_of=made_of)
 
 
 def _copies(core: _core.Model) -> Callable[[str], Any]:
@@ -135,46 +149,54 @@ def _own(modules: Modules, path: str, names: Sequence[str], source: Callable[[st
     return Own(twin, own.width, own.masked)
 
 
-def given(x: Any, names: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Features as a module takes them by name, from one tensor or a dict of them.
+def wanted(core: _core.Model) -> dict[str, Wanted]:
+    """What the forward of a module takes, by name."""
+    network = core.network()
+    found = {}
+    for given in network["inputs"]:
+        columns = len(given["codes"]) if "codes" in given else network["values"][given["value"]]["width"]
+        if columns > 0:
+            found[identifier(given["name"])] = Wanted(columns, "codes" in given)
+    ragged = [axis["name"] for axis in network["axes"] if axis["extent"] == "ragged"]
+    return found | {identifier(f"{name}/lengths"): Wanted(None, True) for name in ragged}
+
+
+def given(x: Any, wants: Mapping[str, Wanted]) -> dict[str, torch.Tensor]:
+    """Features by name, from one tensor or a dict of them.
 
     Raises:
         TypeError, ValueError: something else; says what was expected and what came.
     """
-    if isinstance(x, torch.Tensor):
-        if len(names) != 1:
-            raise TypeError(f"`x` should be a dict of tensors with the keys {listed(names)}; got one tensor")
-        return {names[0]: x}
-    if not isinstance(x, Mapping):
-        raise TypeError(f"`x` should be a torch.Tensor, or a dict of them with the keys {listed(names)}; got "
+    if isinstance(x, torch.Tensor) and len(wants) == 1:
+        x = {next(iter(wants)): x}
+        called = "`x`"
+    elif isinstance(x, torch.Tensor):
+        raise TypeError(f"`x` should be a dict of tensors with the keys {listed(wants)}; got one tensor")
+    elif not isinstance(x, Mapping):
+        raise TypeError(f"`x` should be a torch.Tensor, or a dict of them with the keys {listed(wants)}; got "
                         f"{type(x).__name__}: `predict` takes features in any form, and `tensors` makes them "
                         "tensors")  # fmt: skip
-    if set(x) != set(names):
-        raise ValueError(f"`x` should have the keys {listed(names)}; got {listed(x)}")
-    wrong = next((name for name in names if not isinstance(x[name], torch.Tensor)), None)
-    if wrong is not None:
-        raise TypeError(f"`x[{wrong!r}]` should be a torch.Tensor; got {type(x[wrong]).__name__}")
-    return {name: x[name] for name in names}
+    else:
+        called = ""
+    if set(x) != set(wants):
+        raise ValueError(f"`x` should have the keys {listed(wants)}; got {listed(map(str, x))}")
+    for name, want in wants.items():
+        _check(x[name], want, called or f"`x[{name!r}]`")
+    return {name: x[name] for name in wants}
 
 
-def inputs(module: GraphModule) -> list[str]:
-    """What the features of a module are called."""
-    return [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
+def _check(x: Any, want: Wanted, called: str) -> None:
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"{called} should be a torch.Tensor; got {type(x).__name__}")
+    shape = x.shape[1:] == (() if want.columns is None else (want.columns,))
+    if not shape or x.dim() == 0 or x.is_floating_point() == want.codes or x.dtype in (torch.float64, torch.bool):
+        kind = str(x.dtype).removeprefix("torch.")
+        raise ValueError(f"{called} should be {want}; got {list(x.shape)} of {kind}")
 
 
-def names(core: _core.Model) -> list[str]:
-    """What they will be called."""
-    network = core.network()
-    there = [
-        x for x in network["inputs"] if x.get("codes") or ("value" in x and network["values"][x["value"]]["width"])
-    ]
-    ragged = [f"{axis['name']}/lengths" for axis in network["axes"] if axis["extent"] == "ragged"]
-    return [identifier(name) for name in [*(x["name"] for x in there), *ragged]]
-
-
-def tensors(rows: Sequence[Rows], names: Sequence[str], device: torch.device) -> dict[str, torch.Tensor]:
+def tensors(rows: Sequence[Rows], wants: Mapping[str, Wanted], device: torch.device) -> dict[str, torch.Tensor]:
     """Features of rows by the names that a module has for them."""
-    found: dict[str, list[Any]] = {name: [] for name in names}
+    found: dict[str, list[Any]] = {name: [] for name in wants}
     for part in rows:
         arrays = {"numeric": part.numeric, "categorical": part.categorical}
         for name, ragged in part.fields.items():
@@ -182,7 +204,7 @@ def tensors(rows: Sequence[Rows], names: Sequence[str], device: torch.device) ->
             arrays[f"{name.partition('/')[0]}/lengths"] = ragged.lengths
         for name, array in arrays.items():
             if array is not None and (called := identifier(name)) in found:
-                found[called].append(np.asarray(array, np.float32 if name.endswith("numeric") else np.int64))
+                found[called].append(np.asarray(array, np.int64 if wants[called].codes else np.float32))
     return {name: torch.from_numpy(np.concatenate(each)).to(device) for name, each in found.items()}
 
 
@@ -194,12 +216,11 @@ def described(module: Any) -> dict[str, Any]:
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"`module` should be a torch.nn.Module; got {type(module).__name__}")
-    said = getattr(module, ATTRIBUTE, None)
-    if not isinstance(said, dict) or "model" not in said:
+    if not isinstance(module, MultiTaskModule):
         raise ValueError("`module` should be what `MultiTaskModel.to_torch` made, or a copy of it; it says of no model "
                          f"that it was made of it, being a {type(module).__name__}")  # fmt: skip
-    model: dict[str, Any] = said["model"]
-    return model
+    made_of: dict[str, Any] = module.made_of
+    return made_of
 
 
 def modules_of(module: nn.Module, core: _core.Model) -> tuple[Any, dict[str, nn.Module]]:

@@ -29,6 +29,7 @@ from ..process import devices, interrupts
 from ..results.inspection import Inspection
 from ..results.relation import Relation
 from ..results.summary import Summary
+from ..torch.module import MultiTaskModule
 from ..values import arrays, ragged
 from . import as_torch, custom_loss, predictions, transfer
 from .own_modules import Modules, encoder_source
@@ -295,7 +296,7 @@ class MultiTaskModel:
         state = self._core.device, self._core.frozen, self._learned().get("scales")
         way = bool(raw), bool(terms), bool(training)
         module = shared.kept((way, state), lambda: self._as_torch(shared, *way[:2]).train(training))
-        found: dict[str, torch.Tensor] = module(**as_torch.given(x, as_torch.inputs(module)))
+        found: dict[str, torch.Tensor] = module(**as_torch.given(x, shared.wanted(self._core)))
         return found
 
     @checked
@@ -331,7 +332,7 @@ class MultiTaskModel:
             shared = self._shared = self._shared or as_torch.Shared()
         return self._as_torch(shared, bool(raw), bool(terms))
 
-    def _as_torch(self, shared: as_torch.Shared | None, raw: bool, terms: bool) -> GraphModule:
+    def _as_torch(self, shared: as_torch.Shared | None, raw: bool, terms: bool) -> MultiTaskModule:
         return as_torch.made(self._core, self._modules, self.tasks, self._notes(), shared=shared, raw=raw, terms=terms)
 
     @classmethod
@@ -363,7 +364,7 @@ class MultiTaskModel:
         rows = list(self.reader.feature_batches(x))
         for part in rows:
             self._core.check(part.core(), False)
-        return as_torch.tensors(rows, as_torch.names(self._core), self.device)
+        return as_torch.tensors(rows, as_torch.wanted(self._core), self.device)
 
     def inspect(self, x: Any, *, batch_size: int = 4096) -> Inspection:
         """A look inside, for features in any form: gates row by row, how much each task uses each expert, experts that

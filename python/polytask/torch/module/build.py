@@ -5,12 +5,14 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, GraphModule, Proxy
+from torch.fx import Graph, Proxy
 from torch.fx.proxy import GraphAppendingTracer
+from torch.nn import functional
 
 from . import links
+from .graph_module import MultiTaskModule
 from .nodes import TRANSLATIONS
-from .places import Places, Renamed
+from .places import Places
 from .values import Group, Node, Value, identifier
 
 #: Parameters and statistics by their paths in the network.
@@ -39,7 +41,8 @@ def build(
     *,
     raw: bool,
     terms: bool,
-) -> GraphModule:
+    made_of: Any,
+) -> MultiTaskModule:
     """The network as a module, in evaluation mode.
 
     Arguments:
@@ -49,11 +52,12 @@ def build(
         own: modules of the caller's own by their paths.
         raw: whether it gives raw outputs instead of predictions.
         terms: whether it gives the network's terms too.
+        made_of: what it is to say that it was made of.
 
     Raises:
         ValueError: a node that has no translation, or a name that a module cannot have.
     """
-    return _Building(network, source, own, terms).whole(tasks, raw)
+    return _Building(network, source, own, terms).whole(tasks, raw, made_of)
 
 
 class _Building:
@@ -81,7 +85,7 @@ class _Building:
         self._read = [x for node in network["nodes"] for x in node["inputs"]]
         self._given: set[int] = set()
 
-    def whole(self, tasks: Sequence[links.Predicted], raw: bool) -> GraphModule:
+    def whole(self, tasks: Sequence[links.Predicted], raw: bool, made_of: Any) -> MultiTaskModule:
         """All of it."""
         self._inputs()
         for index, described in enumerate(self.network["nodes"]):
@@ -96,9 +100,7 @@ class _Building:
         found = (outputs, self._sums()) if self.wants_terms else outputs
         self.graph.output(_nodes(found))
         self.graph.lint()
-        module = GraphModule(self.places.root, self.graph, "MultiTaskModule")
-        Renamed(self.places.renamed).attach(module)
-        return module.eval()
+        return MultiTaskModule.of(self.places.root, self.graph, made_of, self.places.renamed).eval()
 
     def _inputs(self) -> None:
         axes = self.network["axes"]
@@ -181,8 +183,10 @@ class _Building:
     def parents(self, axis: int) -> Tensor:
         """The row of each position, `[positions]`."""
         if axis not in self._parents:
+            # As many rows end up to each position.
             ends = self._lengths[axis].cumsum(0)
-            self._parents[axis] = torch.searchsorted(ends, self.numbers(axis), right=True)
+            none = functional.pad(torch.zeros_like(self.numbers(axis)), (0, 1))
+            self._parents[axis] = none.scatter_add(0, ends, torch.ones_like(ends))[:-1].cumsum(0)
         return self._parents[axis]
 
     def axis(self, value: int) -> int:

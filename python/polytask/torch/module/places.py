@@ -1,7 +1,6 @@
 """Where in a module the parameters of a network stand: nested modules, so that a state dict has the network's paths."""
 
-from collections.abc import Mapping
-from typing import Any
+from keyword import iskeyword
 
 from torch import nn
 from torch.fx import GraphModule
@@ -66,31 +65,6 @@ class Places:
         return owner
 
 
-class Renamed:
-    """Hooks that give the state dict of a module the network's paths where parts of it are called otherwise."""
-
-    def __init__(self, paths: Mapping[str, str]) -> None:
-        self.paths = dict(paths)
-
-    def attach(self, module: nn.Module) -> None:
-        """To a module that has such parts."""
-        if self.paths:
-            module.register_state_dict_post_hook(self.given)  # type: ignore[no-untyped-call]
-            module.register_load_state_dict_pre_hook(self.taken)  # type: ignore[no-untyped-call]
-
-    def given(self, _: nn.Module, state: dict[str, Any], prefix: str, __: Any) -> None:
-        """After a state dict was made."""
-        for place, path in self.paths.items():
-            if prefix + place in state:
-                state[prefix + path] = state.pop(prefix + place)
-
-    def taken(self, _: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
-        """Before a state dict is read."""
-        for place, path in self.paths.items():
-            if prefix + path in state:
-                state[prefix + place] = state.pop(prefix + path)
-
-
 def place(path: str) -> str:
     """Where in a module something of this path stands that is a module."""
     return ".".join(_parts(path))
@@ -101,4 +75,4 @@ def _parts(path: str) -> list[str]:
     if "" in parts:
         raise ValueError(f"`{path}` cannot be a path within a torch module, whose parts have names: give the tasks "
                          "other names")  # fmt: skip
-    return [f"{part}_" if part in _TAKEN else part for part in parts]
+    return [f"{part}_" if part in _TAKEN or iskeyword(part) else part for part in parts]

@@ -95,15 +95,18 @@ def made(
         ValueError: what has no counterpart in torch; a module of the caller's own that is not there.
     """
     network = core.network()
-    if shared is None:
-        source = _copies(core)
-    else:
-        shared.follow(core)
-        source = shared.tensors.__getitem__
-    own = {path: _own(modules, path, names, source) for path, _, _, names in core.own_modules()}
-    predicted = [_predicted(task, said["link"]) for task, said in zip(tasks, network["tasks"], strict=True)]
-    made_of = {**core.description, "face": dict(notes)}
-    return build(network, predicted, source, own, raw=raw, terms=terms, made_of=made_of)
+    # Tensors that are made in inference mode would stay such.
+    with torch.inference_mode(False), torch.enable_grad():
+        if shared is None:
+            source = _copies(core)
+        else:
+            shared.follow(core)
+            source = shared.tensors.__getitem__
+        own = {path: _own(modules, path, names, source) for path, _, _, names in core.own_modules()}
+        predicted = [_predicted(task, said["link"]) for task, said in zip(tasks, network["tasks"], strict=True)]
+        made_of = {**core.description, "face": dict(notes)}
+        how: dict[str, Any] = {"raw": raw, "terms": terms, "made_of": made_of, "device": torch.device(core.device)}
+        return build(network, predicted, source, own, **how)
 
 
 def _copies(core: _core.Model) -> Callable[[str], Any]:

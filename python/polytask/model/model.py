@@ -252,7 +252,8 @@ class MultiTaskModel:
         """
         self._core.to(devices.name(device))
         if self._shared is not None:
-            self._shared.follow(self._core)
+            with torch.inference_mode(False):
+                self._shared.follow(self._core)
         return self
 
     @property
@@ -293,7 +294,7 @@ class MultiTaskModel:
             TypeError, ValueError: features of another form, or what `to_torch` raises.
         """
         shared = self._shared = self._shared or as_torch.Shared()
-        state = self._core.device, self._core.frozen, self._learned().get("scales")
+        state = self._core.device, self._core.frozen, [task.scaling for task in self.tasks]
         way = bool(raw), bool(terms), bool(training)
         module = shared.kept((way, state), lambda: self._as_torch(shared, *way[:2]).train(training))
         found: dict[str, torch.Tensor] = module(**as_torch.given(x, shared.wanted(self._core)))
@@ -312,7 +313,7 @@ class MultiTaskModel:
 
         Its state dict has the paths of `model.state_dict()`, so that each loads into the other. After `module.train()`
         dropout, sampled branches and batch statistics are those of training, but draw from torch's generators. What is
-        frozen requires no gradient.
+        frozen requires no gradient. Sparse tables have dense gradients there.
 
         Arguments:
             share: parameters and statistics are the model's memory instead of copies: what either side does to them the

@@ -42,6 +42,7 @@ def build(
     raw: bool,
     terms: bool,
     made_of: Any,
+    device: torch.device,
 ) -> MultiTaskModule:
     """The network as a module, in evaluation mode.
 
@@ -53,22 +54,26 @@ def build(
         raw: whether it gives raw outputs instead of predictions.
         terms: whether it gives the network's terms too.
         made_of: what it is to say that it was made of.
+        device: where its parameters are.
 
     Raises:
         ValueError: a node that has no translation, or a name that a module cannot have.
     """
-    return _Building(network, source, own, terms).whole(tasks, raw, made_of)
+    return _Building(network, source, own, terms, device).whole(tasks, raw, made_of)
 
 
 class _Building:
     """A graph in the making, as translations see it."""
 
-    def __init__(self, network: Mapping[str, Any], source: Source, own: Mapping[str, Own], terms: bool) -> None:
+    def __init__(
+        self, network: Mapping[str, Any], source: Source, own: Mapping[str, Own], terms: bool, device: torch.device
+    ) -> None:
         self.network = network
         self.entries: list[dict[str, Any]] = network["entries"]
         self.source = source
         self.own = own
         self.wants_terms = terms
+        self.device = device
         self.graph = Graph()
         self.places = Places()
         self._tracer = GraphAppendingTracer(self.graph)
@@ -130,7 +135,9 @@ class _Building:
         start, stop = place["columns"]
         outputs = self._values[place["value"]].groups[place["group"]].columns(start, stop)
         if not raw:
-            outputs = links.predicted(task, outputs, lambda kind, layer: self.layer(f"{kind}.{task.name}", layer))
+            outputs = links.predicted(
+                task, outputs, lambda kind, layer: self.layer(f"{kind}.{task.name}", layer), self.device
+            )
         return links.shaped(task, outputs, stop - start)
 
     def _sums(self) -> dict[str, Tensor]:

@@ -49,12 +49,12 @@ class Choice(nn.Module):
 
     steps: torch.Tensor
 
-    def __init__(self, temperature: float, decay: float, lowest: float) -> None:
+    def __init__(self, temperature: float, decay: float, lowest: float, device: torch.device) -> None:
         super().__init__()
         self.temperature = temperature
         self.decay = decay
         self.lowest = lowest
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64, device=device), persistent=False)
 
     def forward(self, weights: torch.Tensor) -> torch.Tensor:
         if not self.training:
@@ -94,20 +94,20 @@ class Units(nn.Module):
     centers: torch.Tensor
     spreads: torch.Tensor
 
-    def __init__(self, scale: dict[str, Any], variance: bool) -> None:
+    def __init__(self, scale: dict[str, Any], variance: bool, device: torch.device) -> None:
         super().__init__()
         self.name = scale["name"]
         self.variance = variance
         self.curves = len(scale["curves"])
         self.outputs = self.curves or len(scale["centers"])
         for j, points in enumerate(scale["curves"]):
-            targets, places = (torch.tensor(each, dtype=torch.float64) for each in points)
+            targets, places = (torch.tensor(each, dtype=torch.float64, device=device) for each in points)
             self._keep(f"first_{j}", targets[:1])
             self._keep(f"places_{j}", places)
             self._keep(f"slopes_{j}", targets.diff() / places.diff())
         if not self.curves:
             for called in ("centers", "spreads"):
-                self._keep(called, torch.tensor(scale[called], dtype=torch.float64).unsqueeze(1))
+                self._keep(called, torch.tensor(scale[called], dtype=torch.float64, device=device).unsqueeze(1))
 
     def _keep(self, name: str, numbers: torch.Tensor) -> None:
         self.register_buffer(name, numbers, persistent=False)

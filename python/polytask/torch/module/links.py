@@ -26,12 +26,14 @@ class Predicted(NamedTuple):
     scale: dict[str, Any] | None
 
 
-def predicted(task: Predicted, raw: Tensor, layer: Callable[[str, Units], Callable[..., Tensor]]) -> Tensor:
+def predicted(
+    task: Predicted, raw: Tensor, layer: Callable[[str, Units], Callable[..., Tensor]], device: torch.device
+) -> Tensor:
     """Predictions `[rows, width]`, in the units of the targets."""
     linked = LINKS[task.link["name"]](raw, task.link)
     if task.scale is None:
         return linked
-    units = Units(task.scale, task.link["name"] == "mean_and_variance")
+    units = Units(task.scale, task.link["name"] == "mean_and_variance", device)
     return layer("units", units)(linked)
 
 

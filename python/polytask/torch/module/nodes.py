@@ -163,7 +163,9 @@ def _stitch(node: Node, at: Building) -> Value:
     pieces = at.pieces(node, 0)
     mixes = [at.parameter(piece) for piece in pieces]
     if node.attributes["sampled"]:
-        chosen = at.layer(f"choice.{node.index}", Choice(*node.attributes["sampled"]))(torch.stack(mixes))
+        temperature, decay, lowest = node.attributes["sampled"]
+        choice = at.layer(f"choice.{node.index}", Choice(temperature, decay, lowest, at.device))
+        chosen = choice(torch.stack(mixes))
         mixes = [chosen[i] for i in range(len(mixes))]
     if node.attributes["across"]:
         # `[groups * parts, rows, width of a part]`

@@ -110,6 +110,7 @@ class Building(Protocol):
     own: Mapping[str, Any]
     source: Callable[[str], Any]
     wants_terms: bool
+    device: torch.device
 
     def inputs(self, node: Node) -> list[Value]: ...
     def codes(self, node: Node) -> Tensor: ...

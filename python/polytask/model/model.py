@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from os import PathLike, fspath
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,10 +29,13 @@ from ..process import devices, interrupts
 from ..results.inspection import Inspection
 from ..results.relation import Relation
 from ..results.summary import Summary
-from ..torch.module import MultiTaskModule
 from ..values import arrays, ragged
-from . import as_torch, custom_loss, predictions, transfer
+from . import custom_loss, predictions, transfer
 from .own_modules import Modules, encoder_source
+
+if TYPE_CHECKING:
+    from ..torch.module import MultiTaskModule
+    from .as_torch import Shared
 
 _log = logging.getLogger("polytask")
 _NOT_SAID = object()
@@ -136,7 +139,7 @@ class MultiTaskModel:
     def _take(self, core: _core.Model, inputs: Inputs, tasks: Sequence[Task], modules: Modules) -> None:
         self._core = core
         self._modules = modules
-        self._shared: as_torch.Shared | None = None
+        self._shared: Shared | None = None
         # What is learned of data is a model's own: inputs and tasks may serve several models.
         self.inputs = _twin(inputs)
         self.tasks = tuple(_twin(task) for task in tasks)
@@ -293,6 +296,8 @@ class MultiTaskModel:
         Raises:
             TypeError, ValueError: features of another form, or what `to_torch` raises.
         """
+        from . import as_torch
+
         shared = self._shared = self._shared or as_torch.Shared()
         state = self._core.device, self._core.frozen, [task.scaling for task in self.tasks]
         way = bool(raw), bool(terms), bool(training)
@@ -328,12 +333,16 @@ class MultiTaskModel:
         Raises:
             ValueError: a part of the network that has no counterpart in torch, by name.
         """
+        from . import as_torch
+
         shared = None
         if share:
             shared = self._shared = self._shared or as_torch.Shared()
         return self._as_torch(shared, bool(raw), bool(terms))
 
-    def _as_torch(self, shared: as_torch.Shared | None, raw: bool, terms: bool) -> MultiTaskModule:
+    def _as_torch(self, shared: "Shared | None", raw: bool, terms: bool) -> "MultiTaskModule":
+        from . import as_torch
+
         return as_torch.made(self._core, self._modules, self.tasks, self._notes(), shared=shared, raw=raw, terms=terms)
 
     @classmethod
@@ -349,6 +358,8 @@ class MultiTaskModel:
         Raises:
             TypeError, ValueError: another module, or one that has lost parameters.
         """
+        from . import as_torch
+
         read = partial(_core.Model, as_torch.described(module))
         model = cls.__new__(cls)
         model._open(read, losses or {}, None, *as_torch.modules_of(module, read()))
@@ -362,6 +373,8 @@ class MultiTaskModel:
         Raises:
             TypeError, ValueError: features that do not fit the model's inputs.
         """
+        from . import as_torch
+
         rows = list(self.reader.feature_batches(x))
         for part in rows:
             self._core.check(part.core(), False)

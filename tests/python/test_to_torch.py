@@ -159,6 +159,25 @@ def test_it_trains_as_the_trainer_does(sharing, encoder, head):
     assert apart(predicted, model.predict(x)) < FOLLOWS
 
 
+def test_selectors_that_choose_codes_of_no_expert_come_back_as_ours_do():
+    # Of codes 0 to 7 only the first five are experts; here their weights add up to less than a tenth.
+    model = make(pt.sharing.DSelectK(experts=5, k=2, gamma=1.0))
+    state = model.state_dict()
+    for name in state:
+        if name.endswith("bits.bias"):
+            state[name][:] = 0.4
+        if name.endswith("bits.weight"):
+            state[name] *= 0.02
+    model.load_state_dict(state)
+    x, y = features(), targets(model)
+    module = model.to_torch(raw=True, terms=True)
+    # `1 / 0.1 - 1` a selector is what their term would be at least, were it not less.
+    assert module(**model.tensors(x))[1]["spare_codes"] > 3 * 2 * 9
+    steps(model, module, model.tensors(x), y, count=5, lr=1e-3)
+    ours(model, x, y, count=5, lr=1e-3)
+    assert apart(module.state_dict(), model.state_dict()) < FOLLOWS
+
+
 def test_the_parts_that_are_tried_are_all_there_are():
     families = {family: {info["name"] for info in _core.components() if info["family"] == family}
                 for family in ("encoder", "head")}  # fmt: skip

@@ -430,3 +430,21 @@ def test_parts_of_one_model_that_share_parameters_are_apart():
 def epoch_of(model):
     x, _, y = table()
     pt.Trainer(model, pt.optim.SGD(lr=0.1)).fit((x, y, -y), epochs=1, batch_size=12, progress=False)
+
+
+@pytest.mark.parametrize("kind", [Mixed, AsDict])
+def test_it_is_part_of_what_to_torch_gives(kind):
+    data = arrays()
+    model, _ = trained(module_of(kind), data, SHAPES)
+    want = model.predict(data[0])
+    module = model.to_torch()
+    given = model.tensors(data[0])
+    assert {name: x.dtype for name, x in given.items()} == {
+        "image": torch.float32, "ids": torch.int64, "hidden": torch.bool, "age": torch.float32,
+    }  # fmt: skip
+    for name, got in module(**given).items():
+        np.testing.assert_allclose(got.detach(), want[name], atol=1e-6)
+    again = pt.MultiTaskModel.from_torch(module)
+    assert same_bits(again.predict(data[0]), want)
+    with pytest.raises(ValueError, match=r"`x\['ids'\]` should be \[rows, 5\] of int64; got \[48, 5\] of float32"):
+        model({**given, "ids": given["ids"].float()})

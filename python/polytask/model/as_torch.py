@@ -10,10 +10,13 @@ from torch import nn
 
 from .. import _core
 from ..arguments.messages import listed
+from ..data.array_inputs import ArrayInput
 from ..data.rows import Rows
 from ..data.task import Task
-from ..torch.module import MultiTaskModule, Own, Predicted, build, identifier, place
+from ..torch.module import Array, Given, MultiTaskModule, Own, Predicted, Split, build, identifier, place
 from ..values import memory
+from ..values.ragged import Ragged
+from .custom_module import Module
 from .own_modules import Modules
 
 
@@ -21,16 +24,26 @@ class Wanted(NamedTuple):
     """Features as a module takes them under a name.
 
     Attributes:
-        columns: `[rows, columns]`; none of numbers of positions, `[rows]`.
-        codes: whether they are whole numbers.
+        shape: of a row's entry.
+        dtype: their type.
     """
 
-    columns: int | None
-    codes: bool
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def fits(self, x: torch.Tensor) -> bool:
+        """Whether a tensor is such features; whole numbers may have fewer bytes."""
+        whole = not x.is_floating_point() and not x.is_complex() and x.dtype != torch.bool
+        alike = whole if self.dtype == torch.int64 else x.dtype in {self.dtype, *_NARROWER.get(self.dtype, ())}
+        return alike and x.dim() > 0 and x.shape[1:] == self.shape
 
     def __str__(self) -> str:
-        shape = "[rows]" if self.columns is None else f"[rows, {self.columns}]"
-        return f"{shape} of {'int64' if self.codes else 'float32'}"
+        shape = ", ".join(["rows", *map(str, self.shape)])
+        return f"[{shape}] of {str(self.dtype).removeprefix('torch.')}"
+
+
+#: Types that a type of features takes as well.
+_NARROWER = {torch.float32: (torch.float16, torch.bfloat16)}
 
 
 class Shared:
@@ -106,7 +119,7 @@ def made(
         predicted = [_predicted(task, said["link"]) for task, said in zip(tasks, network["tasks"], strict=True)]
         made_of = {**core.description, "face": dict(notes)}
         how: dict[str, Any] = {"raw": raw, "terms": terms, "made_of": made_of, "device": torch.device(core.device)}
-        return build(network, predicted, source, own, **how)
+        return build(network, predicted, source, own, _arrays(core), **how)
 
 
 def _copies(core: _core.Model) -> Callable[[str], Any]:
@@ -149,19 +162,38 @@ def _own(modules: Modules, path: str, names: Sequence[str], source: Callable[[st
             above, _, last = name.rpartition(".")
             same = buffer.dtype == new.dtype
             twin.get_submodule(above)._buffers[last] = new if same else new.detach().to(buffer.dtype, copy=True)
-    return Own(twin, own.width, own.masked)
+    return Own(twin, own.width, own.masked, _given(own))
+
+
+def _given(own: Module) -> Given | None:
+    """What a module takes that is no row of features."""
+    (first, *others), types, form = own.calling
+    if own.role.positions or (not others and len(first.shape) == 1 and types[0] == torch.float32 and form == "place"):
+        return None
+    split = Split([part.shape for part in own.calling.parts], types)
+    names = None if form == "place" else [part.name or "features" for part in own.calling.parts]
+    return Given(split, names, form == "dict")
 
 
 def wanted(core: _core.Model) -> dict[str, Wanted]:
     """What the forward of a module takes, by name."""
     network = core.network()
+    arrays = {name: Wanted(array.shape, array.type) for name, array in _arrays(core).items()}
     found = {}
     for given in network["inputs"]:
         columns = len(given["codes"]) if "codes" in given else network["values"][given["value"]]["width"]
-        if columns > 0:
-            found[identifier(given["name"])] = Wanted(columns, "codes" in given)
+        if given["name"] in arrays:
+            found[identifier(given["name"])] = arrays[given["name"]]
+        elif columns > 0:
+            found[identifier(given["name"])] = Wanted((columns,), torch.int64 if "codes" in given else torch.float32)
     ragged = [axis["name"] for axis in network["axes"] if axis["extent"] == "ragged"]
-    return found | {identifier(f"{name}/lengths"): Wanted(None, True) for name in ragged}
+    return found | {identifier(f"{name}/lengths"): Wanted((), torch.int64) for name in ragged}
+
+
+def _arrays(core: _core.Model) -> dict[str, Array]:
+    """The inputs that are arrays."""
+    read = ((each["name"], ArrayInput.restore(each)) for each in core.description["inputs"].get("arrays") or ())
+    return {name: Array(array.shape, getattr(torch, str(array.dtype))) for name, array in read}
 
 
 def given(x: Any, wants: Mapping[str, Wanted]) -> dict[str, torch.Tensor]:
@@ -191,8 +223,7 @@ def given(x: Any, wants: Mapping[str, Wanted]) -> dict[str, torch.Tensor]:
 def _check(x: Any, want: Wanted, called: str) -> None:
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{called} should be a torch.Tensor; got {type(x).__name__}")
-    shape = x.shape[1:] == (() if want.columns is None else (want.columns,))
-    if not shape or x.dim() == 0 or x.is_floating_point() == want.codes or x.dtype in (torch.float64, torch.bool):
+    if not want.fits(x):
         kind = str(x.dtype).removeprefix("torch.")
         raise ValueError(f"{called} should be {want}; got {list(x.shape)} of {kind}")
 
@@ -203,11 +234,14 @@ def tensors(rows: Sequence[Rows], wants: Mapping[str, Wanted], device: torch.dev
     for part in rows:
         arrays = {"numeric": part.numeric, "categorical": part.categorical}
         for name, ragged in part.fields.items():
+            if not isinstance(ragged, Ragged):
+                arrays[name] = ragged
+                continue
             arrays[name] = ragged.values[ragged.offsets[0] : ragged.offsets[-1]]
             arrays[f"{name.partition('/')[0]}/lengths"] = ragged.lengths
         for name, array in arrays.items():
             if array is not None and (called := identifier(name)) in found:
-                found[called].append(np.asarray(array, np.int64 if wants[called].codes else np.float32))
+                found[called].append(np.asarray(array, str(wants[called].dtype).removeprefix("torch.")))
     return {name: torch.from_numpy(np.concatenate(each)).to(device) for name, each in found.items()}
 
 
@@ -227,11 +261,11 @@ def described(module: Any) -> dict[str, Any]:
 
 
 def modules_of(module: nn.Module, core: _core.Model) -> tuple[Any, dict[str, nn.Module]]:
-    """Those parts of a module that are the caller's own: what gives encoders, and heads by task."""
+    """Copies of those parts of a module that are the caller's own: what gives encoders, and heads by task."""
     encoders = []
     heads = {}
     for path, _, task, _ in core.own_modules():
-        part = module.get_submodule(place(path))
+        part = copy.deepcopy(module.get_submodule(place(path)))
         if task is None:
             encoders.append(part)
         else:

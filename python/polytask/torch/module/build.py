@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from . import links
 from .graph_module import MultiTaskModule
+from .layers import Split
 from .nodes import TRANSLATIONS
 from .places import Places
 from .values import Group, Node, Value, identifier
@@ -26,11 +27,34 @@ class Own(NamedTuple):
         module: the module, whose parameters and buffers are already those that it is to have.
         width: numbers a row of its output.
         masked: whether it is given where positions are.
+        given: what it takes, if that is no row of features.
     """
 
     module: nn.Module
     width: int
     masked: bool
+    given: "Given | None" = None
+
+
+class Given(NamedTuple):
+    """What a module of the caller's own takes that is no row of features.
+
+    Attributes:
+        split: what makes its inputs of a row.
+        names: their names, if they come by name.
+        together: whether they come in one dict.
+    """
+
+    split: Split
+    names: Sequence[str] | None
+    together: bool
+
+
+class Array(NamedTuple):
+    """An input of the network that is an array: the shape of a row's entry, and its type."""
+
+    shape: tuple[int, ...]
+    type: torch.dtype
 
 
 def build(
@@ -38,6 +62,7 @@ def build(
     tasks: Sequence[links.Predicted],
     source: Source,
     own: Mapping[str, Own],
+    arrays: Mapping[str, Array],
     *,
     raw: bool,
     terms: bool,
@@ -51,6 +76,7 @@ def build(
         tasks: the tasks in order.
         source: a parameter or a statistic by its path.
         own: modules of the caller's own by their paths.
+        arrays: those inputs that are arrays, by name.
         raw: whether it gives raw outputs instead of predictions.
         terms: whether it gives the network's terms too.
         made_of: what it is to say that it was made of.
@@ -59,19 +85,26 @@ def build(
     Raises:
         ValueError: a node that has no translation, or a name that a module cannot have.
     """
-    return _Building(network, source, own, terms, device).whole(tasks, raw, made_of)
+    return _Building(network, source, own, arrays, terms, device).whole(tasks, raw, made_of)
 
 
 class _Building:
     """A graph in the making, as translations see it."""
 
     def __init__(
-        self, network: Mapping[str, Any], source: Source, own: Mapping[str, Own], terms: bool, device: torch.device
+        self,
+        network: Mapping[str, Any],
+        source: Source,
+        own: Mapping[str, Own],
+        arrays: Mapping[str, Array],
+        terms: bool,
+        device: torch.device,
     ) -> None:
         self.network = network
         self.entries: list[dict[str, Any]] = network["entries"]
         self.source = source
         self.own = own
+        self.arrays = arrays
         self.wants_terms = terms
         self.device = device
         self.graph = Graph()
@@ -120,13 +153,18 @@ class _Building:
                 continue
             value = given["value"]
             self._given.add(value)
-            parts = [(widths[value], self._placeholder(given["name"]))] if widths[value] else []
+            parts = [(widths[value], self._numbers_of(given["name"], widths[value]))] if widths[value] else []
             self._values[value] = Value([Group(parts)])
             for _, part in parts:
                 self._on.setdefault(given["axis"], part)
         for axis, described in enumerate(axes):
             if described["extent"] == "ragged":
                 self._lengths[axis] = self._placeholder(f"{described['name']}/lengths")
+
+    def _numbers_of(self, name: str, width: int) -> Tensor:
+        """An input `[rows, width]` of floats."""
+        found = self._placeholder(name)
+        return found.reshape(-1, width).to(torch.float32) if name in self.arrays else found
 
     def _placeholder(self, name: str) -> Tensor:
         return cast(Tensor, Proxy(self.graph.placeholder(identifier(name), Tensor), self._tracer))
@@ -169,7 +207,7 @@ class _Building:
     def layer(self, path: str, module: nn.Module) -> Callable[..., Tensor]:
         """A module at a path, to be called on proxies."""
         place = self.places.put(path, module)
-        return lambda *args: cast(Tensor, self._tracer.create_proxy("call_module", place, args, {}))
+        return lambda *args, **named: cast(Tensor, self._tracer.create_proxy("call_module", place, args, named))
 
     def parameter(self, entry: Mapping[str, Any]) -> Tensor:
         """A parameter that no layer has."""

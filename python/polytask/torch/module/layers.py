@@ -39,6 +39,26 @@ class BatchNorm(nn.Module):
         return f"{len(self.running_mean)}, eps={self.eps}, momentum={self.momentum}, frozen={self.frozen}"
 
 
+class Split(nn.Module):
+    """From a row `[rows, numbers]` to inputs of shapes and types of their own, one after the other."""
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], types: Sequence[torch.dtype]) -> None:
+        super().__init__()
+        self.shapes = list(shapes)
+        self.types = list(types)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        each = torch.split(x, [torch.Size(shape).numel() for shape in self.shapes], 1)
+        pairs = zip(each, self.shapes, self.types, strict=True)
+        return tuple(part.reshape(-1, *shape).to(of) for part, shape, of in pairs)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{list(shape)} {of}" for shape, of in zip(self.shapes, self.types, strict=True))
+
+
 class Choice(nn.Module):
     """From weights `[..., sources]` to a mix of as many (Guo, Lee & Ulbricht, ICML 2020): while training a sample of
     `softmax((w + Gumbel noise) / temperature)`, in evaluation the largest alone.

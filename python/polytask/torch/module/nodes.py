@@ -1,6 +1,7 @@
 """Translations of the core's nodes, one function a kind: each does what the node's formula says, group by group."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -261,6 +262,12 @@ def _module(node: Node, at: Building) -> Value:
     layer = at.layer(node.attributes["path"], own.module)
     given = x.groups[0].whole if at.alone(node) else x.groups[0].whole.clone()
     axis = at.axis(node.output)
+    if axis == 0 and own.given is not None:
+        inputs = at.layer(f"inputs.{node.index}", own.given.split)(given)
+        if own.given.names is None:
+            return Value.of([layer(*(inputs[k] for k in range(len(own.given.split))))], own.width)
+        named: dict[str, Any] = {name: inputs[k] for k, name in enumerate(own.given.names)}
+        return Value.of([layer(named) if own.given.together else layer(**named)], own.width)
     if axis == 0:
         return Value.of([layer(given)], own.width)
     rows = at.layer(f"rows.{node.index}", Rows())

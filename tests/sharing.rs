@@ -75,7 +75,7 @@ fn tasks(count: usize) -> Vec<Task> {
 }
 
 fn built(encoder: &dyn Encoder, scheme: &Value, head: &str, count: usize) -> Network {
-    let inputs = Inputs { numeric: INPUTS, categorical: Vec::new(), positions: Vec::new() };
+    let inputs = Inputs { numeric: INPUTS, categorical: Vec::new(), ..Inputs::default() };
     let (scheme, head) = (sharing::build(scheme).unwrap(), head::build(&json!(head)).unwrap());
     assemble(&inputs, &[], &tasks(count), encoder, scheme.as_ref(), head.as_ref(), Limit::default()).unwrap()
 }

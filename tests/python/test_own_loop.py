@@ -495,7 +495,12 @@ def test_wrong_input_is_named_and_changes_nothing():
     shared = list(network.trunk.parameters())
     wrong = [
         (ValueError, "the loss of `b` has no graph", lambda a, b: {"a": a, "b": b.detach()}, {}),
-        (ValueError, "the loss of task 1 should be one number; got shape", lambda a, b: [a, b.expand(3)], {}),
+        (
+            ValueError,
+            r"the loss of task 1 should be one number, or one a row, \[rows\]; got shape \[2, 3\]",
+            lambda a, b: [a, b.expand(2, 3)],
+            {},
+        ),
         (TypeError, "the loss of task 1 should be a tensor; got float", lambda a, b: [a, b.item()], {}),
         (ValueError, "should have at least one task", lambda a, b: [], {}),
         (ValueError, "at least one task with a label", lambda a, b: [None, None], {}),
@@ -519,6 +524,124 @@ def test_wrong_input_is_named_and_changes_nothing():
     balancer.backward(dict(zip(TASKS, losses_of(network, x, y), strict=True)))
     with pytest.raises(ValueError, match="should be those of `a`, `b`, `c`, as before; got `a`"):
         balancer.backward({"a": losses_of(network, x, y)[0]})
+
+
+def test_tasks_with_names_may_be_left_out_and_come_in_any_order():
+    network = Network()
+    x, y = batch()
+    balancer = pt.torch.Balancer("upgrad", tasks=TASKS)
+    balancer.backward(dict(zip(reversed(TASKS), reversed(losses_of(network, x, y)), strict=True)))
+    assert list(balancer.weights) == list(TASKS)
+    want = rows_of(losses_of(network, x, y), list(network.trunk.parameters()))
+    close(flat(network.trunk.parameters()), pt.weighting.UPGrad().aggregate(want))
+    network.zero_grad()
+    balancer.backward({"c": losses_of(network, x, y)[2], "a": losses_of(network, x, y)[0]})
+    close(flat(network.trunk.parameters()), pt.weighting.UPGrad().aggregate(want[[0, 2]]))
+    assert network.heads[1].weight.grad is None
+    assert list(balancer.weights) == list(TASKS)
+    assert balancer.weights["b"] == 0.0
+    # A list or a tensor has one entry a task, and gets its weights by name too.
+    balancer.backward([losses_of(network, x, y)[0], None, losses_of(network, x, y)[2]])
+    balancer.backward(torch.stack(losses_of(network, x, y)))
+    assert list(balancer.weights) == list(TASKS)
+    network.zero_grad()
+    pt.torch.backward({"c": losses_of(network, x, y)[2]}, tasks=TASKS, weighting="mean")
+    close(flat(network.trunk.parameters()), want[2])
+
+
+def test_a_task_that_comes_later_is_known_by_its_name():
+    network = Network()
+    x, y = batch()
+    named, unnamed = pt.torch.Balancer("dwa", tasks=TASKS), pt.torch.Balancer("dwa")
+    for step in range(6):
+        losses, again = losses_of(network, x, y), losses_of(network, x, y)
+        named.backward(dict(zip(TASKS, losses, strict=True)) if step % 2 else {"b": losses[1]})
+        unnamed.backward(again if step % 2 else [None, again[1], None])
+        assert list(named.weights.values()) == unnamed.weights
+
+
+def test_losses_row_by_row_are_their_means():
+    network = Network()
+    x, y = batch()
+    known = torch.arange(12) % 3 > 0
+    parameters = list(network.parameters())
+
+    def by_row():
+        number, several, two = network(x)
+        return [
+            mse_loss(number, y[0], reduction="none"),
+            cross_entropy(several[known], y[1][known], reduction="none"),
+            2 * cross_entropy(two[:1], y[2][:1], reduction="none"),
+        ]
+
+    sum(loss.mean() for loss in by_row()).backward()
+    want = flat(parameters)
+    for losses in (by_row(), dict(zip(TASKS, by_row(), strict=True))):
+        network.zero_grad()
+        pt.torch.backward(losses, weighting="equal")
+        close(flat(parameters), want)
+    check(pt.weighting.UPGrad(), network, [loss.mean() for loss in by_row()])
+    means = flat(parameters)
+    network.zero_grad()
+    balancer = pt.torch.Balancer("upgrad")
+    balancer.backward(by_row())
+    close(flat(parameters), means)
+    # No row with a label is no task; a row without a label among others is a mistake that nobody would see.
+    network.zero_grad()
+    balancer.backward([by_row()[0], by_row()[1][:0], by_row()[2]])
+    assert balancer.weights[1] == 0.0
+    assert network.heads[1].weight.grad is None
+    gaps = by_row()
+    gaps[1] = torch.where(torch.arange(8) == 5, float("nan"), gaps[1])
+    with pytest.raises(ValueError, match="the loss of task 1 is NaN in row 5 and a number in others"):
+        balancer.backward(gaps)
+
+
+@pytest.mark.parametrize("name", ["dwa", "gradnorm", "db_mtl", "equal"])
+def test_a_state_is_of_types_that_torch_opens_without_trust(name, tmp_path):
+    network = Network()
+    x, y = batch()
+    balancer = pt.torch.Balancer(name, tasks=TASKS)
+    for _ in range(3):
+        balancer.backward(dict(zip(TASKS, losses_of(network, x, y), strict=True)))
+    torch.save(balancer.state_dict(), tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    again = pt.torch.Balancer(name, tasks=TASKS)
+    again.load_state_dict(state)
+    network.zero_grad()
+    again.backward(dict(zip(TASKS, losses_of(network, x, y), strict=True)))
+    got = flat(network.parameters())
+    network.zero_grad()
+    balancer.backward(dict(zip(TASKS, losses_of(network, x, y), strict=True)))
+    assert torch.equal(got, flat(network.parameters()))
+    with pytest.raises(ValueError, match="should be of the tasks `a`, `b`; got one of `a`, `b`, `c`"):
+        pt.torch.Balancer(name, tasks=["a", "b"]).load_state_dict(state)
+    # One of an earlier version has arrays of NumPy, and no names.
+    old = {key: value for key, value in balancer.state_dict().items() if key != "tasks"}
+    again.load_state_dict({**old, "arrays": {key: array.numpy() for key, array in old["arrays"].items()}})
+
+
+def test_wrong_names_are_named():
+    network = Network()
+    x, y = batch()
+    for tasks, kind, message in (
+        ("abc", TypeError, "`tasks` should be a list of names; got 'abc'"),
+        ([1, 2], TypeError, "got 1 in it"),
+        ([], ValueError, "at least one name; got none"),
+        (["a", "b", "a"], ValueError, "different names; got 'a' twice"),
+    ):
+        with pytest.raises(kind, match=message):
+            pt.torch.Balancer("equal", tasks=tasks)
+    balancer = pt.torch.Balancer("equal", tasks=["depth", "normal"])
+    losses = losses_of(network, x, y)
+    with pytest.raises(ValueError, match="there is no task 'dept'; did you mean `depth`"):
+        balancer.backward({"dept": losses[0]})
+    with pytest.raises(ValueError, match=r"one entry a task, 2 \(`depth`, `normal`\); got 3"):
+        balancer.backward(losses)
+    with pytest.raises(ValueError, match=r"one entry a task, 2 \(`depth`, `normal`\); got 3"):
+        balancer.backward(torch.stack(losses))
+    with pytest.raises(ValueError, match="at least one task with a label"):
+        balancer.backward({})
 
 
 def test_it_is_loaded_on_first_use():

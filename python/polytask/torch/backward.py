@@ -29,6 +29,7 @@ def backward(
     losses: Losses,
     *,
     weighting: Weighting | str,
+    tasks: Iterable[str] | None = None,
     shared: Iterable[torch.Tensor] | None = None,
     scaler: torch.amp.GradScaler | None = None,
     epoch: int | None = None,
@@ -40,12 +41,14 @@ def backward(
     which has the same arguments and remembers more.
 
     Arguments:
-        losses: the tasks' losses: a dict or a list of tensors with one number each, or one tensor `[tasks]`, such as
-            one of a loss a row. None, or NaN, is a task without a label in this batch. Entries of one tensor have all
-            their parameters in common, unless it is a `torch.stack` of losses.
+        losses: the tasks' losses: a dict by name or a list of tensors, or one tensor `[tasks]`. In a dict or list each
+            is one number, or one a row that has a label, `[rows]`, which stands for their mean. None, NaN or no row is
+            a task without a label in this batch. Each entry of one tensor is a task, such as a loss a row; they have
+            all their parameters in common, unless it is a `torch.stack` of losses.
         weighting: a weighting, or its name. One of losses weighs all gradients, one of gradients those of shared
             parameters; a task's own parameters keep their own gradient. With `at="representation"` it looks where the
             gradients of single tasks enter what several reach, which takes one backward through that.
+        tasks: the tasks' names in order. A dict of losses may then lack those without a label.
         shared: the shared parameters; by default those that several losses reach. Frozen ones do not count.
         scaler: the `torch.amp.GradScaler` that will make the step. Losses are given unscaled; the weighting sees them
             and their gradients unscaled, and `.grad` gets scaled ones.
@@ -55,7 +58,7 @@ def backward(
     Raises:
         ValueError, TypeError: what is wrong, what was expected and what came; no `.grad` has changed then.
     """
-    one = Balancer(weighting, shared=shared, scaler=scaler)
+    one = Balancer(weighting, tasks=tasks, shared=shared, scaler=scaler)
     one._seed = next(_CALLS)
     one.backward(losses, epoch=epoch, retain_graph=retain_graph)
 
@@ -65,8 +68,8 @@ class Balancer:
 
     Attributes:
         weighting: the weighting.
-        weights: the weights of the last step that was decided, by the tasks' names or as a list; None before, and where
-            a direction is no weighted sum.
+        weights: the weights of the last step that was decided, a dict by the tasks' names, or a list where they have
+            none; 0 without a label. None before, and where a direction is no weighted sum.
         cosines: of the tasks' gradients in that step, `[tasks, tasks]` of NumPy; NaN without a label. None for a
             weighting of losses.
     """
@@ -75,6 +78,7 @@ class Balancer:
         self,
         weighting: Weighting | str = "equal",
         *,
+        tasks: Iterable[str] | None = None,
         shared: Iterable[torch.Tensor] | None = None,
         scaler: torch.amp.GradScaler | None = None,
         accumulate: int = 1,
@@ -82,7 +86,7 @@ class Balancer:
     ) -> None:
         """
         Arguments:
-            weighting, shared, scaler: as for `backward`.
+            weighting, tasks, shared, scaler: as for `backward`.
             accumulate: calls whose gradients are added up before the weighting sees them, as one step's; `.grad`
                 changes in the last of them.
             seed: for weightings that draw random numbers.
@@ -100,15 +104,17 @@ class Balancer:
         self._scaler = scaler
         self._accumulate = whole(accumulate, "`accumulate`")
         self._seed = whole(seed, "`seed`", 0)
-        self._names: list[str] | None = None
+        self._tasks = None if tasks is None else _named(tasks)
+        self._names = self._tasks
         self._kept: _Kept | None = None
 
     def backward(self, losses: Losses, *, epoch: int | None = None, retain_graph: bool = False) -> None:
         """As `polytask.torch.backward`; the number and names of losses stay the same from call to call."""
-        given = Given.read(losses)
+        given = Given.read(losses, self._tasks)
         if self._names is not None and given.names != self._names:
             got = listed(given.names or [])
-            raise ValueError(f"`losses` should be those of {listed(self._names)}, as before; got {got}")
+            raise ValueError(f"`losses` should be those of {listed(self._names)}, as before; got {got}: with "
+                             "`Balancer(tasks=[...])` a batch may lack some")  # fmt: skip
         ones = torch.ones((), device=given.together.device)
         scale = 1.0 if self._scaler is None else float(self._scaler.scale(ones))
         if self.weighting._made().needs == "losses":
@@ -122,19 +128,30 @@ class Balancer:
         self.weighting.look_back(before, after)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the weighting has learned, for `torch.save`, without the gradients of a step that is not complete."""
+        """What the weighting has learned, without the gradients of a step that is not complete.
+
+        It is for `torch.save`, and `torch.load(weights_only=True)` opens it: dicts, lists, numbers, strings and
+        tensors. Which parameters are shared is no part of it; a first call after `load_state_dict` in which one task
+        alone has a label knows that from `shared` only.
+        """
         value, arrays = self.weighting._made().state()
-        return {"weighting": self.weighting.describe(), "state": value, "arrays": arrays}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return {"weighting": self.weighting.describe(), "tasks": self._names, "state": value, "arrays": tensors}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from what `state_dict` gave.
 
         Raises:
-            ValueError: it is of another weighting.
+            ValueError: it is of another weighting, or of other tasks.
         """
         if state.get("weighting") != self.weighting.describe():
             raise ValueError(f"`state` should be of {self.weighting!r}; got one of {state.get('weighting')}")
-        self.weighting._made().restore(state["state"], dict(state["arrays"]))
+        tasks = state.get("tasks")
+        if None not in (tasks, self._names) and tasks != self._names:
+            raise ValueError(f"`state` should be of the tasks {listed(self._names)}; got one of {listed(tasks)}")
+        arrays = {name: np.asarray(array) for name, array in state["arrays"].items()}
+        self.weighting._made().restore(state["state"], arrays)
+        self._names = self._names if tasks is None else list(tasks)
 
     def _by_losses(self, given: Given, scale: float, epoch: int | None, keep: bool) -> None:
         weights, _, _ = self.weighting._weigh({"losses": given.values}, epoch, self._seed)
@@ -256,6 +273,19 @@ class _Kept:
     def weighed(self, factors: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """The tasks' own gradients by their factors."""
         return [(leaf, x if factors[task] == 1.0 else x * factors[task]) for (_, task), (leaf, x) in self.own.items()]
+
+
+def _named(tasks: Iterable[str]) -> list[str]:
+    if isinstance(tasks, str) or not isinstance(tasks, Iterable):
+        raise TypeError(f"`tasks` should be a list of names; got {tasks!r}")
+    names = list(tasks)
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise TypeError(f"`tasks` should be a list of names; got {wrong[0]!r} in it")
+    if not names:
+        raise ValueError("`tasks` should have at least one name; got none")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"`tasks` should be different names; got {twice[0]!r} twice")
+    return names
 
 
 def _leaves(shared: Iterable[torch.Tensor]) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Losses as people give them: a dict, a list or one tensor, with labels missing."""
+"""Losses as people give them: a dict, a list or one tensor, of batches or row by row, with labels missing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..arguments.messages import listed, none_of
 from .graph import Root, roots
 
 Losses = Mapping[str, "torch.Tensor | None"] | Sequence["torch.Tensor | None"] | torch.Tensor
@@ -39,29 +40,29 @@ class Given:
             raise ValueError("`losses` should have at least one task with a label; got none")
 
     @classmethod
-    def read(cls, losses: Losses) -> Given:
+    def read(cls, losses: Losses, tasks: list[str] | None = None) -> Given:
+        """Those of these tasks, in their order, if they have names from the start."""
         if isinstance(losses, torch.Tensor):
-            if losses.dim() > 1:
-                raise ValueError(f"`losses` should be a tensor [tasks]; got one of shape {list(losses.shape)}")
-            if not losses.requires_grad:
-                raise ValueError("`losses` has no graph: it was computed without gradients")
-            flat = losses.reshape(-1) if losses.dim() == 0 else losses
-            return cls(None, flat.detach().tolist(), flat, flat)
-        names = None
+            return cls._of_tensor(losses, tasks)
+        names = tasks
         if isinstance(losses, Mapping):
-            names = [str(name) for name in losses]
-            losses = list(losses.values())
+            by_name = {str(name): loss for name, loss in losses.items()}
+            names = list(by_name) if tasks is None else tasks
+            unknown = next((name for name in by_name if name not in names), None)
+            if unknown is not None:
+                raise ValueError(f"`losses`: there is no task {none_of(unknown, names, 'there are')}")
+            losses = [by_name.get(name) for name in names]
         elif not isinstance(losses, Sequence) or isinstance(losses, str):
             kind = type(losses).__name__
             raise TypeError(f"`losses` should be a dict or a list of tensors, or one tensor; got {kind}")
+        _count(len(losses), tasks)
         if not losses:
             raise ValueError("`losses` should have at least one task; got none")
         for task, loss in enumerate(losses):
             if loss is not None and not isinstance(loss, torch.Tensor):
                 raise TypeError(f"the loss of {_called(names, task)} should be a tensor; got {type(loss).__name__}")
-            if loss is not None and loss.numel() != 1:
-                shape = list(loss.shape)
-                raise ValueError(f"the loss of {_called(names, task)} should be one number; got shape {shape}")
+        rows = losses
+        losses = [None if loss is None else _mean(loss, _called(names, task)) for task, loss in enumerate(rows)]
         there = [loss for loss in losses if loss is not None]
         if not there:
             raise ValueError("`losses` should have at least one task with a label; got none")
@@ -69,6 +70,9 @@ class Given:
         together = _together(there)
         numbers = iter(together.detach().tolist())
         values = [float("nan") if loss is None else next(numbers) for loss in losses]
+        for task, (loss, value) in enumerate(zip(rows, values, strict=True)):
+            if loss is not None and value != value:
+                _refuse_gaps(loss, _called(names, task))
         given = cls(names, values, losses, together)
         labelled = [(task, loss) for task, loss in enumerate(losses) if loss is not None and task in given.present]
         for task, loss in labelled:
@@ -78,6 +82,17 @@ class Given:
         if len(labelled) < len(there):
             given.together = _together([loss for _, loss in labelled])
         return given
+
+    @classmethod
+    def _of_tensor(cls, losses: torch.Tensor, tasks: list[str] | None) -> Given:
+        if losses.dim() > 1:
+            raise ValueError(f"`losses` should be a tensor [tasks]; got one of shape {list(losses.shape)}: losses row "
+                             "by row are a list with a tensor [rows] a task")  # fmt: skip
+        if not losses.requires_grad:
+            raise ValueError("`losses` has no graph: it was computed without gradients")
+        flat = losses.reshape(-1) if losses.dim() == 0 else losses
+        _count(len(flat), tasks)
+        return cls(tasks, flat.detach().tolist(), flat, flat)
 
     def roots(self) -> list[Root]:
         """Where the graphs of the losses that are there begin."""
@@ -116,6 +131,30 @@ class Given:
 def _together(losses: Sequence[torch.Tensor]) -> torch.Tensor:
     first = losses[0].device
     return torch.stack([loss.reshape(()).to(first) if loss.dim() or loss.device != first else loss for loss in losses])
+
+
+def _count(losses: int, tasks: list[str] | None) -> None:
+    if tasks is not None and losses != len(tasks):
+        raise ValueError(f"`losses` should have one entry a task, {len(tasks)} ({listed(tasks)}); got {losses}: None "
+                         "stands for a task without a label")  # fmt: skip
+
+
+def _mean(loss: torch.Tensor, called: str) -> torch.Tensor:
+    """The mean of a loss that came row by row."""
+    if loss.numel() == 1:
+        return loss
+    if loss.dim() == 1 or (loss.dim() == 2 and loss.shape[1] == 1):
+        return loss.mean()
+    raise ValueError(f"the loss of {called} should be one number, or one a row, [rows]; got shape {list(loss.shape)}")
+
+
+def _refuse_gaps(loss: torch.Tensor, called: str) -> None:
+    """Of a loss row by row that is NaN: whether that is so of all rows, as where there is no label."""
+    known = ~torch.isnan(loss.detach().reshape(-1))
+    if bool(known.any()):
+        row = int((~known).nonzero()[0])
+        raise ValueError(f"the loss of {called} is NaN in row {row} and a number in others: leave rows without a label "
+                         "out before it is computed")  # fmt: skip
 
 
 def _called(names: list[str] | None, task: int) -> str:

@@ -39,6 +39,8 @@ _Bytes = npt.NDArray[np.uint8]
 #: `loss(outputs [n, width], targets, weights [n], gradient [n, width], factor)` -> sum of weighted losses, over memory.
 #: Targets are int64 `[n]`, -1 where missing, or float32 `[n, outputs]`, NaN where missing; rows without label weigh 0.
 _Loss = Callable[[Any, Any, Any, Any, float], float]
+#: `weigh(tasks, losses [tasks], gramian [tasks, tasks] or None)` -> weights, of the tasks that have labels.
+_Weigh = Callable[[Sequence[str], _Doubles, _Doubles | None], Sequence[float]]
 
 __version__: str
 torch_version: str
@@ -263,7 +265,7 @@ class Tally:
 class Trainer:
     """Trains one model."""
 
-    def __new__(cls, model: Model, settings: Mapping[str, Any]) -> Trainer: ...
+    def __new__(cls, model: Model, settings: Mapping[str, Any], weighting: _Weigh | None = None) -> Trainer: ...
     @property
     def settings(self) -> dict[str, Any]:
         """The settings with every default filled in."""
@@ -278,7 +280,7 @@ class Trainer:
 
     @property
     def weighting(self) -> str:
-        """The name of the weighting."""
+        """The name of the weighting, or of the function or class that is the caller's own."""
 
     @property
     def regularizers(self) -> list[str]:
@@ -408,7 +410,7 @@ class Checkpoint:
 class Weighting:
     """A weighting on losses and gradients of the caller's, with what it has learned over its calls."""
 
-    def __new__(cls, description: Mapping[str, Any]) -> Weighting: ...
+    def __new__(cls, description: Mapping[str, Any], code: _Weigh | None = None) -> Weighting: ...
     @property
     def needs(self) -> str:
         """What it looks at: `"losses"`, `"gramian"` or `"jacobian"`."""
@@ -423,6 +425,7 @@ class Weighting:
         gramian: _Array | None = None,
         jacobian: _Array | None = None,
         *,
+        names: Sequence[str] | None = None,
         epoch: int | None = None,
         seed: int = 0,
         rounding: float | None = None,

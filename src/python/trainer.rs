@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 use super::data::{DataSets, PyData};
 use super::door::Shared;
 use super::model::PyModel;
-use super::{arrays, door, values};
+use super::{arrays, door, values, weighting};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::trainer::Trainer;
@@ -47,10 +47,22 @@ impl PyTrainer {
 #[pymethods]
 impl PyTrainer {
     #[new]
-    fn new(py: Python<'_>, model: &Bound<'_, PyModel>, settings: &Bound<'_, PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (model, settings, weighting=None))]
+    fn new(
+        py: Python<'_>,
+        model: &Bound<'_, PyModel>,
+        settings: &Bound<'_, PyAny>,
+        weighting: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
         let settings = values::read(settings, "`settings`")?;
         let shared = model.get();
-        let trainer = shared.with(py, |model| Trainer::new(model, Settings::of(&settings)?))?;
+        let trainer = shared.with(py, |model| {
+            let mut all = Settings::of(&settings)?;
+            if weighting.is_some() {
+                all.weighting = weighting::made(&settings["weighting"], weighting)?;
+            }
+            Trainer::new(model, all)
+        })?;
         let new = Self { model: shared.model.clone(), trainer: Mutex::new(trainer) };
         if let Some(device) = settings["device"].as_str() {
             new.with(py, |trainer, model| {

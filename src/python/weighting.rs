@@ -1,16 +1,17 @@
-//! `Weighting`: a weighting by itself.
+//! `Weighting`: a weighting by itself, and weightings that are Python functions.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use numpy::PyArray1;
+use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
+use serde_json::Value;
 
 use super::arrays::floats;
 use super::{door, values};
 use crate::error::Result;
 use crate::weighting::standalone::{Known, Matrix};
-use crate::weighting::{Standalone, State};
+use crate::weighting::{Foreign, ForeignWeighting, Standalone, State, Weighting, build};
 
 /// A weighting on losses and gradients of the caller's, with what it has learned over its calls.
 #[pyclass(frozen, name = "Weighting", module = "polytask._core")]
@@ -21,6 +22,33 @@ pub struct PyWeighting {
 type Floats<'py> = Bound<'py, PyArray1<f64>>;
 type Arrays<'py> = BTreeMap<String, Bound<'py, PyArray1<f32>>>;
 
+/// Calls Python for weights.
+#[derive(Debug)]
+struct PyFunction(Py<PyAny>);
+
+impl ForeignWeighting for PyFunction {
+    fn weigh(&self, tasks: &[&str], losses: &[f64], gramian: Option<&[f64]>) -> Result<Vec<f64>> {
+        let ask = |py: Python<'_>| {
+            let rows = tasks.len();
+            let square = |gramian: &[f64]| PyArray1::from_slice(py, gramian).reshape([rows, rows]);
+            let gramian: Option<Bound<'_, PyArray2<f64>>> = gramian.map(square).transpose()?;
+            self.0.bind(py).call1((tasks.to_vec(), PyArray1::from_slice(py, losses), gramian))?.extract()
+        };
+        Python::attach(ask).map_err(door::foreign)
+    }
+}
+
+/// The weighting of a description, with the code that is the caller's own, if it is that.
+///
+/// # Errors
+/// A description that is none.
+pub fn made(description: &Value, code: Option<Py<PyAny>>) -> Result<Box<dyn Weighting>> {
+    match code {
+        Some(code) => Ok(Box::new(Foreign::of(description, Some(Arc::new(PyFunction(code))))?)),
+        None => build(description),
+    }
+}
+
 impl PyWeighting {
     fn with<R: Send>(&self, py: Python<'_>, call: impl FnOnce(&mut Standalone) -> Result<R> + Send) -> PyResult<R> {
         door::run(py, || call(&mut *door::lock(&self.weighting, "weighting")?))
@@ -30,9 +58,10 @@ impl PyWeighting {
 #[pymethods]
 impl PyWeighting {
     #[new]
-    fn new(py: Python<'_>, description: &Bound<'_, PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (description, code=None))]
+    fn new(py: Python<'_>, description: &Bound<'_, PyAny>, code: Option<Py<PyAny>>) -> PyResult<Self> {
         let description = values::read(description, "weighting")?;
-        door::run(py, || Ok(Self { weighting: Mutex::new(Standalone::new(&description)?) }))
+        door::run(py, || Ok(Self { weighting: Mutex::new(Standalone::of(made(&description, code)?)?) }))
     }
 
     /// What it looks at: `"losses"`, `"gramian"` or `"jacobian"`.
@@ -51,7 +80,7 @@ impl PyWeighting {
     /// Decides and learns: weights `[tasks]` unless only the direction says it, with a Jacobian the direction `[parameters]`,
     /// and factors `[tasks]` on the gradients of tasks' own parameters. A NaN among the losses is a task without a label. Each call is an epoch unless `epoch` is given.
     /// `rounding` says how far off cosines of a Gramian of less than double precision are.
-    #[pyo3(signature = (losses=None, gramian=None, jacobian=None, *, epoch=None, seed=0, rounding=None))]
+    #[pyo3(signature = (losses=None, gramian=None, jacobian=None, *, names=None, epoch=None, seed=0, rounding=None))]
     #[allow(clippy::too_many_arguments)]
     fn weigh<'py>(
         &self,
@@ -59,6 +88,7 @@ impl PyWeighting {
         losses: Option<&Bound<'py, PyAny>>,
         gramian: Option<&Bound<'py, PyAny>>,
         jacobian: Option<&Bound<'py, PyAny>>,
+        names: Option<Vec<String>>,
         epoch: Option<u64>,
         seed: u64,
         rounding: Option<f64>,
@@ -70,6 +100,7 @@ impl PyWeighting {
             losses: losses.map(|array| floats::<1>(array, "losses").map(|(_, values)| values)).transpose()?,
             gramian: matrix(gramian, "gramian")?,
             jacobian: matrix(jacobian, "jacobian")?,
+            names,
             epoch,
             seed,
             rounding,

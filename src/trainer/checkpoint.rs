@@ -175,7 +175,10 @@ impl Trainer {
 
     fn read(&self, model: &mut Model, contents: &Contents<'_>) -> Result<Checkpoint> {
         let stored = json(contents.get_text("settings")?)?;
-        same(&renewed_settings(&self.settings())?, &renewed_settings(&stored)?, "settings")?;
+        let stored = renewed_settings(&stored)?;
+        let ours = renewed_settings(&self.settings())?;
+        same_code(&ours, &stored, "weighting")?;
+        same(&ours, &stored, "settings")?;
         let stored = json(contents.get_text("description")?)?;
         same_model(&model.describe(), &description::renewed(&stored)?)?;
         let parameters = model.fetch(contents)?.into_iter().map(<[f32]>::to_vec).collect();
@@ -197,7 +200,12 @@ impl Trainer {
             .map_err(|error| value_error!("damaged state ({error})"))?;
         let observe = self.decider.observed.wanted();
         let threads = Threads::new(&self.threads.describe())?;
-        let mut fresh = Self::new(model, Settings { observe, threads, ..Settings::of(&self.settings())? })?;
+        let mut settings = Settings { observe, threads, ..Settings::of(&self.settings())? };
+        // What a description does not hold is that of the trainer that goes on.
+        if let Some(weighting) = self.decider.weighting.anew() {
+            settings.weighting = weighting;
+        }
+        let mut fresh = Self::new(model, settings)?;
         let slot = |name: &&str| {
             contents
                 .get_tensor(&format!("optimizer/{name}"), &[model.net.dense()])
@@ -299,6 +307,27 @@ fn renewed_settings(stored: &Value) -> Result<Value> {
         *each = regularizer::build(each)?.describe();
     }
     Ok(renewed)
+}
+
+/// Refuses a checkpoint that was made with code of the caller's own that is not here: no file holds it.
+fn same_code(ours: &Value, theirs: &Value, argument: &str) -> Result<()> {
+    let class = |settings: &Value| {
+        let part = &settings[argument];
+        is_own(part).then(|| part["class"].as_str().unwrap_or_default().to_owned())
+    };
+    match (class(theirs), class(ours)) {
+        (Some(there), None) => {
+            bail!(
+                "its {argument} was code of your own, `{there}`, which no file holds: pass it again, `{argument}={there}`"
+            )
+        }
+        (Some(there), Some(here)) if here != there => {
+            bail!(
+                "its {argument} was code of your own, `{there}`, and here it is `{here}`: pass the same, `{argument}={there}`"
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a checkpoint whose settings differ, naming the first that does.

@@ -87,8 +87,7 @@ impl Decider {
         self.combination.clear(labels.rows.len());
         let requirements = &self.requirements;
         let validation = self.validation.as_ref();
-        let beside = requirements.claims.parts > 1 || self.requirements.claims.validates;
-        let probe = beside.then_some(Probe { model, parts, requirements, validation, moment, clock });
+        let beside = requirements.claims.parts > 1 || requirements.claims.validates;
         let gramian = &gradients.gramian;
         let layers = &gradients.layers;
         let mut seen = StepEvidence {
@@ -99,10 +98,16 @@ impl Decider {
             gramian,
             layers,
             jacobian: &gradients.jacobian,
-            probe,
+            probe: None,
             part: Lent::default(),
         };
-        self.weighting.weigh(&mut seen, &mut self.combination)?;
+        if beside {
+            seen.probe = Some(Probe { model, parts, requirements, validation, moment, clock });
+            self.weighting.weigh(&mut seen, &mut self.combination)?;
+        } else {
+            // Code of the caller's own may ask the model for predictions.
+            model.lend(|| self.weighting.weigh(&mut seen, &mut self.combination))?;
+        }
         check(&self.combination, moment.step)?;
         self.notice.look(self.weighting.as_ref(), &self.combination, |layer| match layer {
             None => gramian,

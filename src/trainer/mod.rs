@@ -131,9 +131,9 @@ impl Trainer {
         self.clock.accumulate
     }
 
-    /// The name of the weighting.
+    /// The name of the weighting, or of the function or class that is the caller's own.
     pub fn weighting(&self) -> String {
-        self.decider.weighting.describe()["name"].as_str().unwrap_or_default().to_owned()
+        weighting::called(self.decider.weighting.as_ref())
     }
 
     /// The names of the regularizers.

@@ -11,7 +11,7 @@ use crate::network::pass::{BUDGET, Purpose, Store};
 use crate::parameters::TaskId;
 use crate::weighting::evidence::{HALF, SINGLE};
 use crate::weighting::modes::{At, Per, Precision};
-use crate::weighting::{Claims, Needs, Weighting};
+use crate::weighting::{Claims, Needs, Weighting, called};
 
 /// How steps are made.
 #[derive(Debug, Clone)]
@@ -54,11 +54,11 @@ impl Requirements {
             bail!(
                 "`weighting`: {} compares gradients of shared parameters; all of this model's are frozen: unfreeze some, or \
                  use a weighting from losses",
-                name(weighting)
+                called(weighting)
             );
         }
         if by_gradients && columns.params.is_empty() {
-            bail!("`weighting`: {} compares gradients of shared parameters; this model has none", name(weighting));
+            bail!("`weighting`: {} compares gradients of shared parameters; this model has none", called(weighting));
         }
         if modes.at == At::Representation && !net.meets_at_representation() {
             bail!(
@@ -104,8 +104,4 @@ impl Requirements {
             freezes: net.freezes,
         })
     }
-}
-
-fn name(weighting: &dyn Weighting) -> String {
-    weighting.describe()["name"].as_str().unwrap_or_default().to_owned()
 }

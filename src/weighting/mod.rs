@@ -14,6 +14,7 @@ use crate::value_error;
 pub mod bilevel;
 pub mod combination;
 pub mod evidence;
+pub mod foreign;
 pub mod gradient;
 pub mod learned;
 pub mod loss;
@@ -24,6 +25,7 @@ pub mod standalone;
 
 pub use combination::{Combination, Decision};
 pub use evidence::{Evidence, Given, Moment, On, Probed};
+pub use foreign::{Foreign, ForeignWeighting};
 use modes::Modes;
 pub use notice::Notice;
 pub use standalone::Standalone;
@@ -250,6 +252,11 @@ pub trait Weighting: Described + Debug + Send {
         self.inside_mut().map_or(Ok(()), |inside| inside.restore(state))
     }
 
+    /// One like it that has learned nothing, of a weighting that no description says all of.
+    fn anew(&self) -> Option<Box<dyn Weighting>> {
+        None
+    }
+
     /// Forgets what it has learned; [`Weighting::prepare`] comes next.
     fn reset(&mut self) {
         if let Some(inside) = self.inside_mut() {
@@ -302,6 +309,9 @@ mod methods {
 /// An unknown name or argument, or a value outside its range.
 pub fn build(description: &Value) -> Result<Box<dyn Weighting>> {
     let (name, parameters) = crate::component::split("weighting", description)?;
+    if let Some(own) = Foreign::read(&name, &parameters) {
+        return own;
+    }
     let Some(info) = methods::infos().into_iter().find(|info| info.name == name) else {
         return methods::build(description);
     };
@@ -316,6 +326,23 @@ pub fn build(description: &Value) -> Result<Box<dyn Weighting>> {
 /// Whether a method of this name looks at gradients.
 fn from_gradients(name: &str) -> bool {
     methods::build(&Value::from(name)).is_ok_and(|method| method.claims().needs > Needs::Losses)
+}
+
+/// A weighting's name as callers type it, or that of the function or class of their own.
+pub fn called(weighting: &dyn Weighting) -> String {
+    let described = weighting.describe();
+    let name = if described["name"] == foreign::NAME { "class" } else { "name" };
+    described[name].as_str().unwrap_or_default().to_owned()
+}
+
+/// What a weighting is called in messages: its class, or the function or class of code of the caller's own.
+pub fn class(weighting: &dyn Weighting) -> String {
+    let described = weighting.describe();
+    let name = described["name"].as_str().unwrap_or_default();
+    match infos().into_iter().find(|info| info.name == name) {
+        Some(info) => info.class.to_owned(),
+        None => described["class"].as_str().unwrap_or("weighting").to_owned(),
+    }
 }
 
 /// What every weighting says of itself.

@@ -1,6 +1,6 @@
 //! What a run should be told of once.
 
-use super::{Combination, Weighting, infos};
+use super::{Combination, Weighting, class};
 use crate::solver::square;
 
 /// A direction this many times as long as all gradients together is worth a word.
@@ -56,11 +56,10 @@ fn makes_long(weights: &[f64], gramian: &[f64]) -> bool {
 }
 
 fn of_length(weighting: &dyn Weighting) -> String {
-    let name = weighting.describe()["name"].clone();
-    let class = infos().into_iter().find(|info| info.name == name).map_or("weighting", |info| info.class);
     format!(
-        "{class}: the direction is more than {MANY} times as long as all tasks' gradients together, since some nearly \
-         depend on each other and nothing bounds it; clip gradients, or use a weighting whose direction is bounded"
+        "{}: the direction is more than {MANY} times as long as all tasks' gradients together, since some nearly \
+         depend on each other and nothing bounds it; clip gradients, or use a weighting whose direction is bounded",
+        class(weighting)
     )
 }
 

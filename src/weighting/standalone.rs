@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use serde_json::{Value, json};
 
-use super::{Combination, Evidence, Given, Moment, Needs, Notice, State, Weighting, build, infos};
+use super::{Combination, Evidence, Given, Moment, Needs, Notice, State, Weighting, build, class};
 use crate::error::Result;
 use crate::machine::rows::{combine, long_dot};
 use crate::task::About;
@@ -130,6 +130,8 @@ pub struct Known {
     pub jacobian: Option<Matrix>,
     /// Complete epochs so far; every call is one if this is not said.
     pub epoch: Option<u64>,
+    /// The tasks' names, if they have some.
+    pub names: Option<Vec<String>>,
     /// For what depends on chance.
     pub seed: u64,
     /// How far off the Gramian's cosines may be, if it was rounded to less than double precision.
@@ -150,10 +152,12 @@ pub struct Answer {
 /// A weighting with what it has learned over its calls.
 #[derive(Debug)]
 pub struct Standalone {
-    class: &'static str,
+    class: String,
     weighting: Box<dyn Weighting>,
     /// How many tasks, since the first call.
     tasks: Option<usize>,
+    /// Their names.
+    names: Vec<String>,
     /// What it knew before it learned anything of them.
     fresh: State,
     notice: Notice,
@@ -167,9 +171,15 @@ impl Standalone {
     /// # Errors
     /// As for [`build`]; a weighting that needs more than gradients of one batch.
     pub fn new(description: &Value) -> Result<Self> {
-        let weighting = build(description)?;
-        let name = weighting.describe()["name"].clone();
-        let class = infos().into_iter().find(|info| info.name == name).map_or("weighting", |info| info.class);
+        Self::of(build(description)?)
+    }
+
+    /// The same of a weighting that is there.
+    ///
+    /// # Errors
+    /// One that needs more than gradients of one batch.
+    pub fn of(weighting: Box<dyn Weighting>) -> Result<Self> {
+        let class = class(weighting.as_ref());
         if weighting.claims().validates {
             bail!("{class} looks at validation data in each step; it works in a Trainer only");
         }
@@ -180,6 +190,7 @@ impl Standalone {
             class,
             weighting,
             tasks: None,
+            names: Vec::new(),
             fresh: State::default(),
             notice: Notice::default(),
             calls: 0,
@@ -202,10 +213,11 @@ impl Standalone {
     /// # Errors
     /// Numbers or shapes that cannot be, something that this weighting needs and was not given, and what the weighting
     /// itself refuses.
-    pub fn weigh(&mut self, known: Known) -> Result<Answer> {
+    pub fn weigh(&mut self, mut known: Known) -> Result<Answer> {
         let tasks = self.count(&known)?;
+        let names = known.names.take();
         let (rows, mut shown) = self.show(tasks, known)?;
-        self.prepare(tasks)?;
+        self.prepare(tasks, names)?;
         let width = shown.wide.as_ref().map(|jacobian| jacobian.shape[1]);
         if rows.is_empty() {
             let none = vec![0.0; tasks];
@@ -283,7 +295,7 @@ impl Standalone {
         if tasks > MOST {
             return Err(foreign());
         }
-        self.prepare(tasks as usize)?;
+        self.prepare(tasks as usize, None)?;
         let inner = State { value: state.value["weighting"].clone(), arrays: state.arrays.clone() };
         if let Err(error) = self.weighting.restore(&inner) {
             self.reset();
@@ -293,14 +305,23 @@ impl Standalone {
         Ok(())
     }
 
-    fn prepare(&mut self, tasks: usize) -> Result<()> {
-        if self.tasks != Some(tasks) {
-            // Another number of tasks gets so far only if nothing was learned of the ones before.
+    /// Introduces the tasks, if it does not know them yet, by these names or by numbers.
+    fn prepare(&mut self, tasks: usize, names: Option<Vec<String>>) -> Result<()> {
+        let others = self.tasks != Some(tasks);
+        if !others && names.as_ref().is_none_or(|names| *names == self.names) {
+            return Ok(());
+        }
+        // Another number of tasks gets so far only if nothing was learned of the ones before.
+        let fresh = others || self.weighting.state() == self.fresh;
+        if others {
             self.weighting.reset();
             self.tasks = None;
-            let names: Vec<_> = (1..=tasks).map(|number| format!("task{number}")).collect();
-            self.weighting.prepare(&About::named(&names.iter().map(String::as_str).collect::<Vec<_>>()))?;
-            self.tasks = Some(tasks);
+        }
+        let names = names.unwrap_or_else(|| (1..=tasks).map(|number| format!("task{number}")).collect());
+        self.weighting.prepare(&About::named(&names.iter().map(String::as_str).collect::<Vec<_>>()))?;
+        self.names = names;
+        self.tasks = Some(tasks);
+        if fresh {
             self.fresh = self.weighting.state();
         }
         Ok(())
@@ -325,6 +346,9 @@ impl Standalone {
         if tasks == 0 {
             bail!("`{first}` should have at least one task; got none");
         }
+        if let Some(names) = known.names.as_ref().filter(|names| names.len() != tasks) {
+            bail!("`{first}` should have as many tasks as there are names, {}; got {tasks}", names.len());
+        }
         if let Some((name, count)) = counts.find(|(_, count)| *count != tasks) {
             bail!("`{name}` should have as many tasks as `{first}`, {tasks}; got {count}");
         }
@@ -341,7 +365,7 @@ impl Standalone {
 
     /// The tasks that have labels, and the evidence of them.
     fn show(&self, tasks: usize, known: Known) -> Result<(Vec<usize>, Shown)> {
-        let Known { losses, gramian, jacobian, epoch, seed, rounding } = known;
+        let Known { losses, gramian, jacobian, epoch, seed, rounding, .. } = known;
         match self.needs() {
             Needs::Gramian if gramian.is_none() && jacobian.is_none() => {
                 bail!("{} needs the products of the tasks' gradients: give `gramian` or `jacobian`", self.class)

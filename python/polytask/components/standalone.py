@@ -90,11 +90,16 @@ class Weighting(Component):
         self._made().reset()
 
     def _weigh(
-        self, given: dict[str, np.ndarray], epoch: int | None, seed: int, rounding: float | None = None
+        self,
+        given: dict[str, np.ndarray],
+        epoch: int | None,
+        seed: int,
+        rounding: float | None = None,
+        names: list[str] | None = None,
     ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
         """What the core decides of what it is given by name: weights, direction, factors on tasks' own gradients."""
         held = self._made()
-        decided = held.weigh(**given, epoch=epoch, seed=seed, rounding=rounding)
+        decided = held.weigh(**given, names=names, epoch=epoch, seed=seed, rounding=rounding)
         if warning := held.warning():
             _log.warning("%s", warning)
         return decided

@@ -11,7 +11,8 @@ import torch
 
 from ..arguments.messages import listed
 from ..arguments.numbers import whole
-from ..components.registry import component
+from ..components import own_weighting
+from ..components.own_weighting import Code, OwnWeighting
 from ..components.standalone import Weighting, cosine_rounding
 from . import gradients
 from .graph import Parts, parts
@@ -28,7 +29,7 @@ _CALLS = itertools.count()
 def backward(
     losses: Losses,
     *,
-    weighting: Weighting | str,
+    weighting: Weighting | str | Code,
     tasks: Iterable[str] | None = None,
     shared: Iterable[torch.Tensor] | None = None,
     scaler: torch.amp.GradScaler | None = None,
@@ -45,7 +46,8 @@ def backward(
             is one number, or one a row that has a label, `[rows]`, which stands for their mean. None, NaN or no row is
             a task without a label in this batch. Each entry of one tensor is a task, such as a loss a row; they have
             all their parameters in common, unless it is a `torch.stack` of losses.
-        weighting: a weighting, or its name. One of losses weighs all gradients, one of gradients those of shared
+        weighting: a weighting, its name, or a function of your own: `weigh(losses)` or `weigh(losses, gramian)`, see
+            `Balancer`. One of losses weighs all gradients, one of gradients those of shared
             parameters; a task's own parameters keep their own gradient. With `at="representation"` it looks where the
             gradients of single tasks enter what several reach, which takes one backward through that.
         tasks: the tasks' names in order. A dict of losses may then lack those without a label.
@@ -66,8 +68,14 @@ def backward(
 class Balancer:
     """A weighting in a training loop of the caller's own, with what it has learned and seen.
 
+    A weighting that is a function, or an object with such a `weigh`, is called with tensors on the processor, of the
+    tasks that have a label in this call: `losses` `[tasks]`, in their type, and `gramian` `[tasks, tasks]`, the
+    products of the tasks' gradients at the shared parameters; one that takes `losses` alone needs no backward a task.
+    An argument called `tasks` gets their names. It gives one weight a task in anything like an array. What an object
+    says by `state_dict`, and takes by `load_state_dict`, is part of the balancer's state.
+
     Attributes:
-        weighting: the weighting.
+        weighting: the weighting, as it was given.
         weights: the weights of the last step that was decided, a dict by the tasks' names, or a list where they have
             none; 0 without a label. None before, and where a direction is no weighted sum.
         cosines: of the tasks' gradients in that step, `[tasks, tasks]` of NumPy; NaN without a label. None for a
@@ -76,7 +84,7 @@ class Balancer:
 
     def __init__(
         self,
-        weighting: Weighting | str = "equal",
+        weighting: Weighting | str | Code = "equal",
         *,
         tasks: Iterable[str] | None = None,
         shared: Iterable[torch.Tensor] | None = None,
@@ -91,11 +99,11 @@ class Balancer:
                 changes in the last of them.
             seed: for weightings that draw random numbers.
         """
-        made = component("weighting", weighting, "weighting")
-        assert isinstance(made, Weighting), "weightings are of this class"
+        made = own_weighting.read(weighting)
         if getattr(made, "per", "all") != "all":
             raise ValueError(f'{made!r}: `per` should be "all" here; weights that differ between layers need a Trainer')
-        self.weighting = made
+        self._method = made
+        self.weighting: Weighting | Code = made.code if isinstance(made, OwnWeighting) else made
         self.weights: dict[str, float] | list[float] | None = None
         self.cosines: np.ndarray | None = None
         self._shared = None if shared is None else _leaves(shared)
@@ -115,9 +123,11 @@ class Balancer:
             got = listed(given.names or [])
             raise ValueError(f"`losses` should be those of {listed(self._names)}, as before; got {got}: with "
                              "`Balancer(tasks=[...])` a batch may lack some")  # fmt: skip
+        if isinstance(self._method, OwnWeighting):
+            self._method.show_as(given.together.dtype)
         ones = torch.ones((), device=given.together.device)
         scale = 1.0 if self._scaler is None else float(self._scaler.scale(ones))
-        if self.weighting._made().needs == "losses":
+        if self._method._made().needs == "losses":
             self._by_losses(given, scale, epoch, retain_graph)
         else:
             self._by_gradients(given, scale, epoch, retain_graph)
@@ -125,7 +135,7 @@ class Balancer:
 
     def look_back(self, before: Any, after: Any) -> None:
         """As `Weighting.look_back`: a batch's losses before and after the step, for weightings that learn from them."""
-        self.weighting.look_back(before, after)
+        self._method.look_back(before, after)
 
     def state_dict(self) -> dict[str, Any]:
         """What the weighting has learned, without the gradients of a step that is not complete.
@@ -134,9 +144,12 @@ class Balancer:
         tensors. Which parameters are shared is no part of it; a first call after `load_state_dict` in which one task
         alone has a label knows that from `shared` only.
         """
-        value, arrays = self.weighting._made().state()
+        value, arrays = self._method._made().state()
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return {"weighting": self.weighting.describe(), "tasks": self._names, "state": value, "arrays": tensors}
+        state = {"weighting": self._method.describe(), "tasks": self._names, "state": value, "arrays": tensors}
+        if isinstance(self._method, OwnWeighting) and self._method.keeps_state:
+            state["own"] = self._method.state()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from what `state_dict` gave.
@@ -144,17 +157,19 @@ class Balancer:
         Raises:
             ValueError: it is of another weighting, or of other tasks.
         """
-        if state.get("weighting") != self.weighting.describe():
-            raise ValueError(f"`state` should be of {self.weighting!r}; got one of {state.get('weighting')}")
+        if state.get("weighting") != self._method.describe():
+            raise ValueError(f"`state` should be of {self._method!r}; got one of {state.get('weighting')}")
         tasks = state.get("tasks")
         if None not in (tasks, self._names) and tasks != self._names:
             raise ValueError(f"`state` should be of the tasks {listed(self._names)}; got one of {listed(tasks)}")
         arrays = {name: np.asarray(array) for name, array in state["arrays"].items()}
-        self.weighting._made().restore(state["state"], arrays)
+        self._method._made().restore(state["state"], arrays)
+        if isinstance(self._method, OwnWeighting) and "own" in state:
+            self._method.restore(state["own"])
         self._names = self._names if tasks is None else list(tasks)
 
     def _by_losses(self, given: Given, scale: float, epoch: int | None, keep: bool) -> None:
-        weights, _, _ = self.weighting._weigh({"losses": given.values}, epoch, self._seed)
+        weights, _, _ = self._method._weigh({"losses": given.values}, epoch, self._seed, names=given.names)
         assert weights is not None, "a weighting of losses has weights"
         given.backward(weights * scale, keep)
         self._remember(given.names, weights)
@@ -167,7 +182,7 @@ class Balancer:
         shared = [leaf for leaf in every if leaf.requires_grad]
         seeds = given.seeds(at, torch.full((len(at),), scale))
         # One task alone parts from nobody: its gradient is looked at where parameters are shared.
-        if getattr(self.weighting, "at", "shared") == "representation" and found.entries:
+        if getattr(self._method, "at", "shared") == "representation" and found.entries:
             sought = gradients.Sought(at, seeds, given.present, found, shared, found.own, keep)
             self._at_representation(given, sought, scale, epoch)
             return
@@ -181,7 +196,7 @@ class Balancer:
             self._kept = kept
             return
         self._kept = None
-        weights, pieces, factors = self._decide(kept.losses, rows, scale, epoch)
+        weights, pieces, factors = self._decide(kept.losses, rows, scale, epoch, given.names)
         for place, (leaf, piece) in enumerate(zip(rows.tensors, pieces, strict=True)):
             if weights is not None and place not in rows.reached:
                 continue
@@ -204,13 +219,13 @@ class Balancer:
         rows = Rows(entered.arrived[0], len(given.values))
         for task, arrived in zip(sought.tasks, entered.arrived, strict=True):
             rows.put(task, arrived)
-        weights, pieces, factors = self._decide(given.values, rows, scale, epoch)
+        weights, pieces, factors = self._decide(given.values, rows, scale, epoch, given.names)
         torch.autograd.backward(entered.edges, pieces, retain_graph=sought.keep, inputs=sought.parts.shared)
         _add(_Kept(given.values, rows, _by_leaf(sought, entered.own)).weighed(factors))
         self._remember(given.names, weights)
 
     def _decide(
-        self, losses: np.ndarray, rows: Rows, scale: float, epoch: int | None
+        self, losses: np.ndarray, rows: Rows, scale: float, epoch: int | None, names: list[str] | None
     ) -> tuple[np.ndarray | None, list[torch.Tensor], np.ndarray]:
         """Weights, unless the direction is no weighted sum; what it is at the rows' tensors, times `scale`; and factors
         on the tasks' own gradients.
@@ -226,12 +241,12 @@ class Balancer:
             return ones, rows.combined(torch.from_numpy(ones)), ones
         given: dict[str, np.ndarray] = {"losses": losses}
         rounding = None
-        if self.weighting._made().needs == "gramian":
+        if self._method._made().needs == "gramian":
             given["gramian"] = gramian
             rounding = cosine_rounding(rows.dtype, gramian)
         else:
             given["jacobian"] = rows.matrix() / scale
-        weights, direction, factors = self.weighting._weigh(given, epoch, self._seed, rounding)
+        weights, direction, factors = self._method._weigh(given, epoch, self._seed, rounding, names)
         lengths = np.sqrt(np.diagonal(gramian))
         with np.errstate(invalid="ignore", divide="ignore"):
             cosines = gramian / np.outer(lengths, lengths)

@@ -14,16 +14,17 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from .. import _core
 from ..process import randomness
+from . import packed
 from .callback import Callback
 
 try:
@@ -122,6 +123,16 @@ class Kept(NamedTuple):
     arrays: dict[str, np.ndarray]
 
 
+class Own(Protocol):
+    """Code of the caller's own in steps, which may have learned something."""
+
+    def state(self) -> Any:
+        """What it has learned, as `packed` takes it; None for nothing."""
+
+    def restore(self, state: Any) -> None:
+        """Goes on from what `state` gave."""
+
+
 @dataclass
 class Notes:
     """Python's part of a checkpoint."""
@@ -133,16 +144,19 @@ class Notes:
     callbacks: list[Kept]
     learned: dict[str, Any]
     random: dict[str, Any] | None
+    own: dict[str, Any]
 
 
-def write(history: list[dict[str, Any]], callbacks: Sequence[Callback], **rest: Any) -> tuple[str, list[_Packed]]:
-    """Notes for the core to keep, and the bytes of the callbacks' arrays.
+def write(
+    history: list[dict[str, Any]], callbacks: Sequence[Callback], own: Mapping[str, Own], **rest: Any
+) -> tuple[str, list[_Packed]]:
+    """Notes for the core to keep, and the bytes of arrays of callbacks and of the caller's own code.
 
     Raises:
-        TypeError: arrays that hold Python objects.
+        TypeError: arrays that hold Python objects, or another state that no file holds.
     """
     kept = []
-    packed = list[_Packed]()
+    arrays_of = list[_Packed]()
     for i, callback in enumerate(callbacks):
         arrays = {name: np.asarray(array) for name, array in callback.arrays().items()}
         wrong = next((name for name, array in arrays.items() if array.dtype.kind not in _KINDS), None)
@@ -151,8 +165,13 @@ def write(history: list[dict[str, Any]], callbacks: Sequence[Callback], **rest: 
         named = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
         kept.append({"class": type(callback).__name__, "state": callback.state(), "arrays": named})
         flat = ((name, np.ascontiguousarray(array).reshape(-1)) for name, array in arrays.items())
-        packed += ((f"{i}/{name}", array.view(np.uint8)) for name, array in flat)
-    return json.dumps({"history": history, "callbacks": kept, **rest}), packed
+        arrays_of += ((f"{i}/{name}", array.view(np.uint8)) for name, array in flat)
+    states = {}
+    for name, part in own.items():
+        state, bytes_of = packed.pack(part.state(), f"the state of `{part}`")
+        states[name] = [state, len(bytes_of)]
+        arrays_of += ((f"own/{name}/{i}", array) for i, array in enumerate(bytes_of))
+    return json.dumps({"history": history, "callbacks": kept, "own": states, **rest}), arrays_of
 
 
 def read(held: _core.Checkpoint, path: str) -> Notes:
@@ -167,11 +186,11 @@ def read(held: _core.Checkpoint, path: str) -> Notes:
         beside_it = any("arrays" not in each for each in found["callbacks"])
     old = read_arrays(path) if beside_it else {}
     with _complete(path):
-        packed = held.arrays()
+        memory = held.arrays()
         kept = []
         for i, each in enumerate(_of(list, found["callbacks"])):
             named = each.get("arrays", {})
-            arrays = {name: _unpacked(packed[f"{i}/{name}"], *how) for name, how in named.items()}
+            arrays = {name: _unpacked(memory[f"{i}/{name}"], *how) for name, how in named.items()}
             arrays = arrays if "arrays" in each else old.get(str(i), {})
             kept.append(Kept(_of(str, each["class"]), _of(dict, each["state"]), arrays))
         loop = found["loop"]
@@ -190,7 +209,10 @@ def read(held: _core.Checkpoint, path: str) -> Notes:
         if not 0 <= done < 2**63:
             raise ValueError(f"{done} batches")
         random = None if found["random"] is None else _of(dict, found["random"])
-        return Notes(history, stopping, done, loop, kept, learned, random)
+        own = {}
+        for name, (state, count) in _of(dict, found.get("own") or {}).items():
+            own[name] = packed.unpack(state, [memory[f"own/{name}/{i}"] for i in range(_of(int, count))])
+        return Notes(history, stopping, done, loop, kept, learned, random, own)
 
 
 @contextlib.contextmanager
@@ -208,21 +230,25 @@ def _of(kind: type[_T], value: Any) -> _T:
     return value
 
 
-def _unpacked(packed: np.ndarray, dtype: str, shape: list[int]) -> np.ndarray:
+def _unpacked(memory: np.ndarray, dtype: str, shape: list[int]) -> np.ndarray:
     kind = np.dtype(_of(str, dtype))
     if kind.kind not in _KINDS:
         raise TypeError(f"arrays should hold numbers; got dtype {dtype}")
-    return packed.view(kind).reshape([_of(int, size) for size in shape])
+    return memory.view(kind).reshape([_of(int, size) for size in shape])
 
 
 @contextlib.contextmanager
-def undone(callbacks: Sequence[Callback], loader: torch.Generator | None, path: str) -> Iterator[None]:
-    """Puts callbacks and random generators back if what is within fails, which then is the checkpoint's fault.
+def undone(
+    callbacks: Sequence[Callback], own: Mapping[str, Own], loader: torch.Generator | None, path: str
+) -> Iterator[None]:
+    """Puts callbacks, the caller's own code and random generators back if what is within fails, which then is the
+    checkpoint's fault.
 
     Raises:
         ValueError: what failed.
     """
     before = [(each, copy.deepcopy(each.state()), each.arrays()) for each in callbacks]
+    learned = [(part, copy.deepcopy(part.state())) for part in own.values()]
     drawn = randomness.capture(loader)
     try:
         yield
@@ -231,6 +257,9 @@ def undone(callbacks: Sequence[Callback], loader: torch.Generator | None, path: 
             # One that refuses what it kept itself has not changed.
             with contextlib.suppress(Exception):
                 each.restore(state, arrays)
+        for part, state in learned:
+            with contextlib.suppress(Exception):
+                part.restore(state)
         randomness.restore(drawn, loader)
         if not isinstance(error, Exception):
             raise

@@ -41,6 +41,8 @@ class Fit:
     shuffle: bool
     train_metrics: bool
     callbacks: Sequence[Callback]
+    #: Whether the steps run code of the caller's own beside the model's.
+    own_code: bool = False
 
 
 class Loop:
@@ -62,6 +64,7 @@ class Loop:
         self.epochs = fit.epochs
         self.batch_size = fit.batch_size
         self.shuffle = fit.shuffle
+        self.own_code = fit.own_code
         self.metrics = fit.train_metrics and any(self.model.metrics)
         self.callbacks = sorted(fit.callbacks, key=lambda each: each.last)
         self._end_epoch = end_epoch
@@ -75,7 +78,7 @@ class Loop:
     @property
     def foreign(self) -> bool:
         """Whether other people's code runs in the loop, which may draw random numbers."""
-        return self.rows is None or self.model._foreign
+        return self.rows is None or self.model._foreign or self.own_code
 
     @property
     def generator(self) -> torch.Generator | None:

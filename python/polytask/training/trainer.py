@@ -14,7 +14,9 @@ import numpy as np
 from .. import _core
 from ..arguments.keywords import checked
 from ..arguments.numbers import whole
+from ..components import own_weighting
 from ..components.component import Component, plain
+from ..components.own_weighting import Code, OwnWeighting
 from ..components.registry import describe
 from ..data import Mixed, Rows, Split, Stream, in_memory, labels
 from ..data.split import divide, rows_of
@@ -39,7 +41,11 @@ class Trainer:
         optimizer: one of `pt.optim`, or its name; Adam by default.
         lr: the learning rate of an optimizer given by name, or of Adam.
         schedule: one of `pt.schedule`, or its name.
-        weighting: one of `pt.weighting`, or its name.
+        weighting: one of `pt.weighting`, or its name; or a function of your own, or an object whose `weigh` it is:
+            `weigh(losses)` or `weigh(losses, gramian)`, called in each step with float32 tensors on the processor, of
+            the tasks that have a label in it: losses `[tasks]`, and the products `[tasks, tasks]` of their gradients at
+            the shared parameters; an argument called `tasks` gets their names. It gives one weight a task, in anything
+            like an array. Checkpoints keep the `state_dict` of an object that also has `load_state_dict`.
         regularizers: of `pt.regularizer`, or names.
         clip_norm: the largest norm of the gradient.
         accumulate: batches a step.
@@ -65,7 +71,7 @@ class Trainer:
         *,
         lr: Any = None,
         schedule: Component | str = "constant",
-        weighting: Component | str = "equal",
+        weighting: Component | str | Code = "equal",
         regularizers: Sequence[Component | str] = (),
         clip_norm: float | None = None,
         accumulate: int = 1,
@@ -82,10 +88,12 @@ class Trainer:
         self.seed = whole(seed, "`seed`", 0)
         self.threads = _threads(threads)
         self.observe = observation.read(observe)
+        method = own_weighting.read(weighting)
+        self._own = {"weighting": method} if isinstance(method, OwnWeighting) else {}
         settings = {
             "optimizer": _optimizer(optimizer, lr),
             "schedule": describe("schedule", schedule, "schedule"),
-            "weighting": describe("weighting", weighting, "weighting"),
+            "weighting": method.describe(),
             "regularizers": [describe("regularizer", each, "regularizers") for each in _list(regularizers)],
             "clip_norm": _number(clip_norm, "`clip_norm`"),
             "accumulate": whole(accumulate, "`accumulate`"),
@@ -94,7 +102,7 @@ class Trainer:
             "seed": self.seed,
             "device": None if device is None else devices.name(device),
         }
-        self._core = _core.Trainer(model._core, settings)
+        self._core = self._made(settings)
         self.history = History()
         self.stopping = False
         self._done = 0
@@ -151,7 +159,7 @@ class Trainer:
                 self.model.reader.scales.learn(train)
                 self.model.reader.scales.apply_all(train)
                 self.model.reader.scales.apply_all(held_out)
-                asked = Fit(train, held_out, count, size, bool(shuffle), bool(train_metrics), called)
+                asked = Fit(train, held_out, count, size, bool(shuffle), bool(train_metrics), called, bool(self._own))
                 loop = Loop(self, self._core, asked, self._end_epoch)
                 interrupts.look()
             self._loop = loop
@@ -182,7 +190,8 @@ class Trainer:
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came; the model is then unchanged.
         """
-        with interrupts.held() if self.model._foreign else nullcontext(), self.model._attempt():
+        own_code = self.model._foreign or self._own
+        with interrupts.held() if own_code else nullcontext(), self.model._attempt():
             self.model.reader.scales.are_known()
             rows = self.model.reader.rows(batch, learn=True)
             loss, objective, losses = self._core.step(rows.core())
@@ -263,6 +272,7 @@ class Trainer:
         notes, arrays = checkpoints.write(
             self.history.rows,
             callbacks,
+            self._own,
             stopping=self.stopping,
             done=self._done,
             loop=None if loop is None else loop.state(),
@@ -286,9 +296,13 @@ class Trainer:
         callbacks = self.callbacks if loop is None else loop.callbacks
         pairs = zip(callbacks, notes.callbacks, strict=False)
         known = [(each, kept) for each, kept in pairs if kept.name == type(each).__name__]
-        with checkpoints.undone([each for each, _ in known], None if loop is None else loop.generator, fspath(path)):
+        generator = None if loop is None else loop.generator
+        with checkpoints.undone([each for each, _ in known], self._own, generator, fspath(path)):
             for each, kept in known:
                 each.restore(kept.state, kept.arrays)
+            for name, part in self._own.items():
+                if name in notes.own:
+                    part.restore(notes.own[name])
             if loop is not None:
                 loop.restore(notes.loop)
                 if notes.random is not None and loop.foreign:
@@ -303,6 +317,10 @@ class Trainer:
         for callback in callbacks:
             if not any(callback is each for each, _ in known):
                 _log.warning("%s has no state in the checkpoint %s", callback, path)
+        for part in self._own.values():
+            if part.forgets:
+                _log.warning("what `%s` had learned is not in the checkpoint %s: give it `state_dict` and "
+                             "`load_state_dict`", part, path)  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
         """What a checkpoint would have, as bytes, and the callbacks themselves."""
@@ -313,9 +331,14 @@ class Trainer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         settings = state.pop("settings")
         checkpoint = state.pop("checkpoint")
-        vars(self).update({"threads": "auto"} | state)
-        self._core = _core.Trainer(self.model._core, settings)
+        vars(self).update({"threads": "auto", "_own": {}} | state)
+        self._core = self._made(settings)
         self._core.take_over(self._core.read(checkpoint))
+
+    def _made(self, settings: dict[str, Any]) -> _core.Trainer:
+        """The core's trainer, with what of it is the caller's own code."""
+        weighting = self._own.get("weighting")
+        return _core.Trainer(self.model._core, settings, None if weighting is None else weighting.weigh)
 
     def __copy__(self) -> Trainer:
         # A shallow copy would train the same model.
@@ -361,7 +384,7 @@ class Trainer:
     def __repr__(self) -> str:
         settings = self._core.settings
         shown = {key: settings[key] for key in ("optimizer", "schedule", "weighting")}
-        parts = [f"{key}={value['name'] if isinstance(value, dict) else value!r}" for key, value in shown.items()]
+        parts = [f"{key}={self._own.get(key, value['name'])}" for key, value in shown.items()]
         return f"Trainer({', '.join(parts)}, steps={self.steps}, epochs={self.epochs})"
 
 

@@ -265,7 +265,9 @@ class Tally:
 class Trainer:
     """Trains one model."""
 
-    def __new__(cls, model: Model, settings: Mapping[str, Any], weighting: _Weigh | None = None) -> Trainer: ...
+    def __new__(
+        cls, model: Model, settings: Mapping[str, Any], weighting: _Weigh | None = None, optimizer: Any = None
+    ) -> Trainer: ...
     @property
     def settings(self) -> dict[str, Any]:
         """The settings with every default filled in."""

@@ -1,15 +1,21 @@
 //! Optimizers: one pass over the flat parameters, gradients and state.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
+use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use crate::component::Described;
+use crate::error::Result;
 use crate::machine::level;
 use crate::parameters::touched::Touched;
 use crate::parameters::{Rates, Segment};
 
+pub mod foreign;
 pub mod rows;
+
+use foreign::{Foreign, ForeignOptimizer};
 
 /// Most state buffers an optimizer has.
 pub const SLOTS: usize = 4;
@@ -108,6 +114,27 @@ pub trait Optimizer: Described + Debug + Send {
         touched: &Touched<f32>,
         state: &mut [&mut [f32]],
     );
+
+    /// Whether its steps are made by code of the caller's own, and not by the methods above.
+    fn is_foreign(&self) -> bool {
+        false
+    }
+
+    /// That code, if it is there: a description alone has none.
+    fn foreign(&self) -> Option<&Arc<dyn ForeignOptimizer>> {
+        None
+    }
+}
+
+/// The optimizer of a description, which may be that of code of the caller's own, without it.
+///
+/// # Errors
+/// As [`build`].
+pub fn of(description: &Value) -> Result<Box<dyn Optimizer>> {
+    match description["class"] {
+        Value::Null => build(description),
+        _ => Ok(Box::new(Foreign::of(description, None)?)),
+    }
 }
 
 crate::family!(

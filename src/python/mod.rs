@@ -8,6 +8,7 @@ mod loss;
 mod memory;
 mod meters;
 mod model;
+mod optimizer;
 mod trainer;
 mod values;
 mod weighting;

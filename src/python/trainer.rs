@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 use super::data::{DataSets, PyData};
 use super::door::Shared;
 use super::model::PyModel;
-use super::{arrays, door, values, weighting};
+use super::{arrays, door, optimizer, values, weighting};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::trainer::Trainer;
@@ -47,19 +47,24 @@ impl PyTrainer {
 #[pymethods]
 impl PyTrainer {
     #[new]
-    #[pyo3(signature = (model, settings, weighting=None))]
+    #[pyo3(signature = (model, settings, weighting=None, optimizer=None))]
     fn new(
         py: Python<'_>,
         model: &Bound<'_, PyModel>,
         settings: &Bound<'_, PyAny>,
         weighting: Option<Py<PyAny>>,
+        optimizer: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let settings = values::read(settings, "`settings`")?;
         let shared = model.get();
+        let ties = optimizer.is_some();
         let trainer = shared.with(py, |model| {
             let mut all = Settings::of(&settings)?;
             if weighting.is_some() {
                 all.weighting = weighting::made(&settings["weighting"], weighting)?;
+            }
+            if ties {
+                all.optimizer = optimizer::made(&settings["optimizer"], optimizer)?;
             }
             Trainer::new(model, all)
         })?;
@@ -70,6 +75,9 @@ impl PyTrainer {
                 trainer.check_device(backend)?;
                 model.bring_to(backend)
             })?;
+        }
+        if ties {
+            new.with(py, |trainer, model| trainer.tie(model))?;
         }
         Ok(new)
     }

@@ -178,6 +178,7 @@ impl Trainer {
         let stored = renewed_settings(&stored)?;
         let ours = renewed_settings(&self.settings())?;
         same_code(&ours, &stored, "weighting")?;
+        same_code(&ours, &stored, "optimizer")?;
         same(&ours, &stored, "settings")?;
         let stored = json(contents.get_text("description")?)?;
         same_model(&model.describe(), &description::renewed(&stored)?)?;
@@ -204,6 +205,9 @@ impl Trainer {
         // What a description does not hold is that of the trainer that goes on.
         if let Some(weighting) = self.decider.weighting.anew() {
             settings.weighting = weighting;
+        }
+        if let Some(optimizer) = self.updater.again()? {
+            settings.optimizer = optimizer;
         }
         let mut fresh = Self::new(model, settings)?;
         let slot = |name: &&str| {
@@ -300,7 +304,7 @@ fn json(text: &str) -> Result<Value> {
 /// Stored settings as this version would write them: what was added since has its defaults.
 fn renewed_settings(stored: &Value) -> Result<Value> {
     let mut renewed = stored.clone();
-    renewed["optimizer"] = optim::build(&stored["optimizer"])?.describe();
+    renewed["optimizer"] = optim::of(&stored["optimizer"])?.describe();
     renewed["schedule"] = schedule::build(&stored["schedule"])?.meaning();
     renewed["weighting"] = weighting::build(&stored["weighting"])?.describe();
     for each in renewed["regularizers"].as_array_mut().into_iter().flatten() {

@@ -104,6 +104,14 @@ impl Trainer {
         Ok(())
     }
 
+    /// Shows an optimizer of the caller's own the parameters, which the first step would do else.
+    ///
+    /// # Errors
+    /// What that code raises.
+    pub fn tie(&mut self, model: &Model) -> Result<()> {
+        self.updater.tie(model)
+    }
+
     /// Whether its steps can be made there.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ impl Settings {
             given => given.clone(),
         };
         Ok(Self {
-            optimizer: optim::build(&or("optimizer", "adam"))?,
+            optimizer: optim::of(&or("optimizer", "adam"))?,
             weighting: weighting::build(&or("weighting", "equal"))?,
             schedule: schedule::build(&or("schedule", "constant"))?,
             clip_norm: clip_norm(&settings["clip_norm"])?,

@@ -353,6 +353,7 @@ impl Trainer {
         let looks = claims.parts > 1 || claims.validates || claims.looks_back || observed.weights;
         self.scratch.tally.is_some()
             && way == (Way::Losses { looks: false })
+            && !self.updater.optimizer.is_foreign()
             && claims.needs == Needs::Losses
             && !looks
             && !self.scratch.labels.rows.is_empty()

@@ -7,11 +7,12 @@ use tch::Tensor;
 use super::tables::Tables;
 use super::tally::Tally;
 use crate::error::Result;
-use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::buffer::{Buffer, Layout, strides};
 use crate::machine::real::LANES;
 use crate::machine::storage::{self, Backend, Placed, Storage, launching};
 use crate::model::Model;
 use crate::network::Network;
+use crate::optim::foreign::{Foreign, Parameter};
 use crate::optim::{Optimizer, SLOTS, TensorStep};
 use crate::parameters::flat::Params;
 use crate::parameters::touched::SparseGradient;
@@ -38,6 +39,8 @@ pub(super) struct Updater {
     frozen: Vec<Range<usize>>,
     /// The number of a step by formulas, then learning rate and decay of each segment.
     told: Placed,
+    /// What an optimizer of the caller's own was tied to: the count of changes to what is frozen, and where that was.
+    tied: Option<(u64, Backend)>,
 }
 
 impl Updater {
@@ -53,6 +56,13 @@ impl Updater {
         clip_norm: Option<f64>,
         backend: Backend,
     ) -> Result<Self> {
+        if optimizer.is_foreign()
+            && let Some(param) = net.params.iter().position(|param| param.sparse)
+        {
+            let table = net.entries.iter().find(|entry| entry.param == Some(param));
+            let name = table.map(|entry| entry.name.to_string()).unwrap_or_default();
+            bail!("`optimizer`: the sparse table {name} learns by one of pt.optim alone: use sparse=False");
+        }
         let tables = Tables::new(net, optimizer.as_ref());
         let segments = Segments::new(optimizer.rates(), &net.blocks(), &tables.blocks())?;
         let slots = (0..optimizer.slots().len()).map(|slot| first(optimizer.as_ref(), slot, net.dense(), backend));
@@ -60,7 +70,9 @@ impl Updater {
         let lr = 0.0;
         let frozen = Vec::new();
         let told = Placed::default();
-        let mut new = Self { optimizer, schedule, regularizers, clip_norm, lr, segments, slots, tables, frozen, told };
+        let tied = None;
+        let mut new =
+            Self { optimizer, schedule, regularizers, clip_norm, lr, segments, slots, tables, frozen, told, tied };
         new.freeze(net);
         new.lr = new.segments.at(1.0).0.first().map_or(0.0, |segment| segment.lr);
         Ok(new)
@@ -86,6 +98,40 @@ impl Updater {
         Ok(())
     }
 
+    /// Its optimizer once more, if that is code of the caller's own, which no description says.
+    ///
+    /// # Errors
+    /// None: its description was read before.
+    pub fn again(&self) -> Result<Option<Box<dyn Optimizer>>> {
+        let Some(code) = self.optimizer.foreign() else { return Ok(None) };
+        Ok(Some(Box::new(Foreign::of(&self.optimizer.describe(), Some(code.clone()))?)))
+    }
+
+    /// Shows an optimizer of the caller's own the parameters, where it has not seen them as they are.
+    ///
+    /// # Errors
+    /// What that code raises.
+    pub fn tie(&mut self, model: &Model) -> Result<()> {
+        let now = Some((model.net.freezes, model.backend()));
+        if self.tied == now || !self.optimizer.is_foreign() {
+            return Ok(());
+        }
+        let Some(code) = self.optimizer.foreign() else {
+            bail!("the optimizer was code of your own, which no file holds: pass it again, `optimizer=`");
+        };
+        let params = &model.params;
+        let mut each = Vec::new();
+        for entry in model.net.entries.iter().filter(|entry| entry.param.is_some()) {
+            let shaped = |flat: &Storage<f32>| flat.view(&entry.shape, &strides(&entry.shape), entry.range.start);
+            let value = shaped(&params.values)?;
+            let gradient = shaped(&params.gradients)?;
+            each.push(Parameter { name: entry.name.to_string(), value, gradient, learns: !entry.frozen });
+        }
+        self.lr = code.tie(&each)?;
+        self.tied = now;
+        Ok(())
+    }
+
     /// Makes a step by loops against the gradient in `model`; gives the value of the regularizers.
     ///
     /// # Errors
@@ -93,6 +139,7 @@ impl Updater {
     pub fn update(&mut self, model: &mut Model, position: Position) -> Result<f64> {
         let step = position.step + 1;
         let factor = self.schedule.factor(position)?;
+        self.tie(model)?;
         let dense = model.net.dense();
         let params = &mut model.params;
         let (Storage::Host(values), Storage::Host(gradients)) = (&mut params.values, &mut params.gradients) else {
@@ -113,6 +160,13 @@ impl Updater {
             }
             None => 1.0,
         };
+        if let Some(code) = self.optimizer.foreign() {
+            if scale != 1.0 {
+                gradients.slice_mut().iter_mut().for_each(|x| *x *= scale);
+            }
+            self.lr = code.step(factor)?;
+            return Ok(added);
+        }
         let (segments, of_tables) = self.segments.at(factor);
         self.lr = segments.first().map_or(0.0, |segment| segment.lr);
         let count = self.slots.len();
@@ -150,13 +204,18 @@ impl Updater {
     /// # Errors
     /// As [`Updater::update`]; what libtorch refuses.
     pub fn update_there(&mut self, model: &mut Model, position: Position, tally: &Tally) -> Result<()> {
-        self.lr = self.feed(model, position)?;
+        let lr = self.feed(model, position)?;
+        self.tie(model)?;
+        let code = self.optimizer.foreign().cloned();
+        if code.is_none() {
+            self.lr = lr;
+        }
         let dense = model.net.dense();
         let params = &mut model.params;
         for term in &mut self.regularizers {
             term.learn(&params.values, dense)?;
         }
-        launching(|| {
+        let good = launching(|| {
             let _guard = tch::no_grad_guard();
             let values = tally.regularizers()?;
             for (index, term) in self.regularizers.iter().enumerate() {
@@ -168,6 +227,13 @@ impl Updater {
             }
             let scale = self.clip_norm.map(|limit| scale_there(params, limit, tally)).transpose()?;
             let good = tally.check()?;
+            if code.is_some() {
+                if let Some(scale) = &scale {
+                    let mut all = params.gradients.range(&(0..params.gradients.layout().len()))?;
+                    let _ = all.f_mul_(scale)?;
+                }
+                return Ok(good);
+            }
             let segments = self.segments.now();
             by_formula(
                 self.optimizer.as_ref(),
@@ -177,8 +243,16 @@ impl Updater {
                 segments,
                 params,
                 &self.slots,
-            )
-        })
+            )?;
+            Ok(good)
+        })?;
+        // A step that is not finite is the next look's error; code of the caller's own is not shown it.
+        if let Some(code) = code
+            && storage::fetch::<f64>(&good)? != [0.0]
+        {
+            self.lr = code.step(self.schedule.factor(position)?)?;
+        }
+        Ok(())
     }
 
     /// Shows the model what regularizers learned of its tasks' relation; the last of them counts.

@@ -25,10 +25,11 @@ from ..process import devices, interrupts, randomness
 from ..results import observation
 from ..results.history import History
 from ..results.results import Results
-from . import checkpoints, scoring
+from . import checkpoints, own_optimizer, scoring
 from .callback import Callback
 from .loop import Fit, Loop
 from .monitor import find
+from .own_optimizer import Maker, SchedulerMaker
 
 _log = logging.getLogger("polytask")
 
@@ -38,9 +39,13 @@ class Trainer:
 
     Arguments:
         model: the model.
-        optimizer: one of `pt.optim`, or its name; Adam by default.
-        lr: the learning rate of an optimizer given by name, or of Adam.
-        schedule: one of `pt.schedule`, or its name.
+        optimizer: one of `pt.optim`, or its name; Adam by default. Or what makes an optimizer of PyTorch's of a list of
+            parameters, `functools.partial(torch.optim.SGD, lr=0.05)`, a class, or a function; one whose first argument
+            is called `named_parameters` gets pairs of a path and a parameter. It steps on the model's own parameters,
+            once a step, at its own price; what is frozen has no gradient.
+        lr: the learning rate of an optimizer given by name, of Adam, or of a class of PyTorch's.
+        schedule: one of `pt.schedule`, or its name. Beside an optimizer of PyTorch's also what makes a scheduler of it,
+            such as `functools.partial(torch.optim.lr_scheduler.OneCycleLR, ...)`, which steps once a step.
         weighting: one of `pt.weighting`, or its name; or a function of your own, or an object whose `weigh` it is:
             `weigh(losses)` or `weigh(losses, gramian)`, called in each step with float32 tensors on the processor, of
             the tasks that have a label in it: losses `[tasks]`, and the products `[tasks, tasks]` of their gradients at
@@ -67,10 +72,10 @@ class Trainer:
     def __init__(
         self,
         model: MultiTaskModel,
-        optimizer: Component | str | None = None,
+        optimizer: Component | str | Maker | None = None,
         *,
         lr: Any = None,
-        schedule: Component | str = "constant",
+        schedule: Component | str | SchedulerMaker = "constant",
         weighting: Component | str | Code = "equal",
         regularizers: Sequence[Component | str] = (),
         clip_norm: float | None = None,
@@ -89,10 +94,14 @@ class Trainer:
         self.threads = _threads(threads)
         self.observe = observation.read(observe)
         method = own_weighting.read(weighting)
-        self._own = {"weighting": method} if isinstance(method, OwnWeighting) else {}
+        self._own: dict[str, Any] = {"weighting": method} if isinstance(method, OwnWeighting) else {}
+        theirs = own_optimizer.read(optimizer, lr, schedule)
+        if theirs is not None:
+            self._own["optimizer"] = theirs
+        schedules = theirs is not None and theirs.schedules
         settings = {
-            "optimizer": _optimizer(optimizer, lr),
-            "schedule": describe("schedule", schedule, "schedule"),
+            "optimizer": _optimizer(optimizer, lr) if theirs is None else theirs.describe(),
+            "schedule": describe("schedule", "constant" if schedules else schedule, "schedule"),
             "weighting": method.describe(),
             "regularizers": [describe("regularizer", each, "regularizers") for each in _list(regularizers)],
             "clip_norm": _number(clip_norm, "`clip_norm`"),
@@ -338,7 +347,8 @@ class Trainer:
     def _made(self, settings: dict[str, Any]) -> _core.Trainer:
         """The core's trainer, with what of it is the caller's own code."""
         weighting = self._own.get("weighting")
-        return _core.Trainer(self.model._core, settings, None if weighting is None else weighting.weigh)
+        weigh = None if weighting is None else weighting.weigh
+        return _core.Trainer(self.model._core, settings, weigh, self._own.get("optimizer"))
 
     def __copy__(self) -> Trainer:
         # A shallow copy would train the same model.
@@ -384,7 +394,9 @@ class Trainer:
     def __repr__(self) -> str:
         settings = self._core.settings
         shown = {key: settings[key] for key in ("optimizer", "schedule", "weighting")}
-        parts = [f"{key}={self._own.get(key, value['name'])}" for key, value in shown.items()]
+        names = {key: value["name"] for key, value in shown.items()} | {key: str(own) for key, own in self._own.items()}
+        names["schedule"] = settings["optimizer"].get("schedule") or names["schedule"]
+        parts = [f"{key}={name}" for key, name in names.items()]
         return f"Trainer({', '.join(parts)}, steps={self.steps}, epochs={self.epochs})"
 
 
@@ -407,7 +419,7 @@ def _class_for(function: Any) -> str:
             "`def on_epoch_end(self, trainer, row)`")  # fmt: skip
 
 
-def _optimizer(optimizer: Component | str | None, lr: Any) -> dict[str, Any]:
+def _optimizer(optimizer: Any, lr: Any) -> dict[str, Any]:
     described = describe("optim", "adam" if optimizer is None else optimizer, "optimizer")
     if lr is None:
         return described

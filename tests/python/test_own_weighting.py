@@ -160,7 +160,7 @@ def test_weights_are_observed_and_seen_in_the_history():
     assert len(mine.seen) == 8
     assert history["small/weight"][-1] > history["big/weight"][-1] > 0
     assert "cosine/big/small" in history.columns
-    assert repr(trainer).startswith("Trainer(optimizer=adam, schedule=constant, weighting=RunningMean,")
+    assert repr(trainer).startswith("Trainer(optimizer='adam', schedule='constant', weighting='RunningMean',")
 
 
 def test_it_sees_the_tasks_that_have_a_label():

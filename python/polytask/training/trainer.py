@@ -396,7 +396,7 @@ class Trainer:
         shown = {key: settings[key] for key in ("optimizer", "schedule", "weighting")}
         names = {key: value["name"] for key, value in shown.items()} | {key: str(own) for key, own in self._own.items()}
         names["schedule"] = settings["optimizer"].get("schedule") or names["schedule"]
-        parts = [f"{key}={name}" for key, name in names.items()]
+        parts = [f"{key}={name!r}" for key, name in names.items()]
         return f"Trainer({', '.join(parts)}, steps={self.steps}, epochs={self.epochs})"
 
 

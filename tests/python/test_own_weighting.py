@@ -480,6 +480,25 @@ def test_states_are_packed_without_loss():
             packed.pack(wrong, "it")
 
 
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ({"tensor": [0, "float32", [3]]}, ValueError),
+        ({"tensor": [0, "float32", [-2]]}, ValueError),
+        ({"tensor": [1, "float32", [0, 1 << 60, 1 << 60]]}, LookupError),
+        ({"tensor": [0, "manual_seed", [2]]}, TypeError),
+        ({"array": [0, "|O", [1]]}, ValueError),
+        ({"array": [0, "<f4", [3]]}, ValueError),
+        ({"set": [1]}, ValueError),
+        ([1], AttributeError),
+        ({"dict": [[{"list": []}, 1]]}, TypeError),
+    ],
+)
+def test_damaged_states_are_refused(text, error):
+    with pytest.raises(error):
+        packed.unpack(text, [np.zeros(8, np.uint8)])
+
+
 def test_what_is_said_of_one():
     own = OwnWeighting(inverse_norm)
     assert repr(own) == "inverse_norm"

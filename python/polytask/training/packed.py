@@ -1,5 +1,6 @@
 """State of other people's code (`state_dict`) as text and bytes, which files keep without running anything."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,6 +42,9 @@ def unpack(packed: Any, arrays: Sequence[np.ndarray]) -> Any:
     # A copy, which is aligned and may be written to.
     memory = np.array(arrays[index], dtype=np.uint8)
     if kind == "tensor":
+        # Before anything is made of that size.
+        if math.prod(shape) * _dtype(dtype).itemsize != len(memory) or min(shape, default=0) < 0:
+            raise ValueError(f"{len(memory)} bytes are no {dtype} of shape {shape}")
         if not len(memory):
             return torch.zeros(shape, dtype=_dtype(dtype))
         return torch.frombuffer(memory, dtype=_dtype(dtype)).reshape(shape)

@@ -17,6 +17,7 @@ from ..components.standalone import Weighting, cosine_rounding
 from . import gradients
 from .graph import Parts, parts
 from .losses import Given, Losses
+from .processes import Processes
 from .rows import Rows
 
 #: The tasks' own gradients with their parameters, by the parameter's `id` and the task.
@@ -89,12 +90,18 @@ class Balancer:
         tasks: Iterable[str] | None = None,
         shared: Iterable[torch.Tensor] | None = None,
         scaler: torch.amp.GradScaler | None = None,
+        ddp: torch.nn.parallel.DistributedDataParallel | None = None,
         accumulate: int = 1,
         seed: int = 0,
     ) -> None:
         """
         Arguments:
             weighting, tasks, shared, scaler: as for `backward`.
+            ddp: where processes make a step together, the module around all that learns. Forward and `backward` are
+                then within its `no_sync()`: gradients are summed here, those of tasks before anything is decided, and
+                `.grad` is that of all processes' rows at once, the same in each. Losses are means over rows, and count
+                alike in all processes unless they come row by row. A method of gradients sends as many times the shared
+                parameters as there are tasks, one of losses all parameters once. `losses` are the same tasks in all.
             accumulate: calls whose gradients are added up before the weighting sees them, as one step's; `.grad`
                 changes in the last of them.
             seed: for weightings that draw random numbers.
@@ -110,6 +117,7 @@ class Balancer:
         #: What several losses reached in any call so far, by `id`: a batch may have labels of one task alone.
         self._found: dict[int, torch.Tensor] = {}
         self._scaler = scaler
+        self._processes = None if ddp is None else Processes(ddp)
         self._accumulate = whole(accumulate, "`accumulate`")
         self._seed = whole(seed, "`seed`", 0)
         self._tasks = None if tasks is None else _named(tasks)
@@ -118,7 +126,7 @@ class Balancer:
 
     def backward(self, losses: Losses, *, epoch: int | None = None, retain_graph: bool = False) -> None:
         """As `polytask.torch.backward`; the number and names of losses stay the same from call to call."""
-        given = Given.read(losses, self._tasks)
+        given = Given.read(losses, self._tasks, needed=self._processes is None)
         if self._names is not None and given.names != self._names:
             got = listed(given.names or [])
             raise ValueError(f"`losses` should be those of {listed(self._names)}, as before; got {got}: with "
@@ -169,9 +177,18 @@ class Balancer:
         self._names = self._names if tasks is None else list(tasks)
 
     def _by_losses(self, given: Given, scale: float, epoch: int | None, keep: bool) -> None:
-        weights, _, _ = self._method._weigh({"losses": given.values}, epoch, self._seed, names=given.names)
+        values, parts_here, _ = self._joined(given, [])
+        weights, _, _ = self._method._weigh({"losses": values}, epoch, self._seed, names=given.names)
         assert weights is not None, "a weighting of losses has weights"
-        given.backward(weights * scale, keep)
+        if self._processes is None:
+            given.backward(weights * scale, keep)
+        else:
+            at = given.roots()
+            seeds = given.seeds(at, torch.from_numpy((weights * parts_here * scale)[given.present]))
+            wanted = self._processes.parameters
+            here = gradients.gradients_of([root.edge for root in at], seeds, wanted, keep)
+            found = {id(leaf): x for leaf, x in zip(wanted, here, strict=True) if x is not None}
+            _add(self._processes.gradients(found, []))
         self._remember(given.names, weights)
 
     def _by_gradients(self, given: Given, scale: float, epoch: int | None, keep: bool) -> None:
@@ -180,22 +197,29 @@ class Balancer:
         self._found.update({id(leaf): leaf for leaf in found.shared})
         every = self._found.values() if self._shared is None else self._shared
         shared = [leaf for leaf in every if leaf.requires_grad]
-        seeds = given.seeds(at, torch.full((len(at),), scale))
+        values, parts_here, shared = self._joined(given, shared)
+        seeds = given.seeds(at, torch.from_numpy(parts_here[given.present] * scale))
         # One task alone parts from nobody: its gradient is looked at where parameters are shared.
-        if getattr(self._method, "at", "shared") == "representation" and found.entries:
+        at_representation = getattr(self._method, "at", "shared") == "representation"
+        if at_representation and self._processes is not None:
+            raise ValueError('at="representation": it is for one process; with `ddp` gradients are at parameters')
+        if at_representation and found.entries:
             sought = gradients.Sought(at, seeds, given.present, found, shared, found.own, keep)
             self._at_representation(given, sought, scale, epoch)
             return
         sought = gradients.Sought(at, seeds, given.present, found, shared, _others(found, shared), keep)
         rows = Rows(shared, len(given.values))
         owned = gradients.at_parameters(sought, rows)
-        kept = _Kept(given.values, rows, _by_leaf(sought, owned))
+        if self._processes is not None:
+            rows = self._processes.rows(rows)
+        kept = _Kept(values, rows, _by_leaf(sought, owned))
         if self._kept is not None:
             kept = self._kept.joined(kept)
         if kept.calls < self._accumulate:
             self._kept = kept
             return
         self._kept = None
+        rows = kept.rows
         weights, pieces, factors = self._decide(kept.losses, rows, scale, epoch, given.names)
         for place, (leaf, piece) in enumerate(zip(rows.tensors, pieces, strict=True)):
             if weights is not None and place not in rows.reached:
@@ -204,8 +228,18 @@ class Balancer:
                 leaf.grad = piece
             else:
                 leaf.grad.add_(piece)
-        _add(kept.weighed(factors))
+        own = kept.weighed(factors)
+        _add(own if self._processes is None else self._processes.gradients(_sums(own), rows.tensors))
         self._remember(given.names, weights)
+
+    def _joined(self, given: Given, shared: list[torch.Tensor]) -> tuple[np.ndarray, np.ndarray, list[torch.Tensor]]:
+        """Losses and shared parameters of all processes, and what part of each loss is of this one."""
+        if self._processes is None:
+            return given.values, np.ones(len(given.values)), shared
+        values, parts_here, shared = self._processes.joined(given.values, given.counts, shared)
+        if np.isnan(values).all():
+            raise ValueError("`losses` should have at least one task with a label in some process; got none")
+        return values, parts_here, shared
 
     def _at_representation(self, given: Given, sought: gradients.Sought, scale: float, epoch: int | None) -> None:
         if self._accumulate > 1:
@@ -334,6 +368,14 @@ def _by_leaf(sought: gradients.Sought, owned: Sequence[gradients.Gradients]) -> 
             if gradient is not None:
                 found[id(leaf), task] = (leaf, gradient)
     return found
+
+
+def _sums(found: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> dict[int, torch.Tensor]:
+    """Gradients by their parameter's `id`, added up."""
+    sums: dict[int, torch.Tensor] = {}
+    for leaf, gradient in found:
+        sums[id(leaf)] = sums[id(leaf)] + gradient if id(leaf) in sums else gradient
+    return sums
 
 
 @torch.no_grad()

@@ -30,18 +30,21 @@ class Given:
         values: list[float],
         losses: Sequence[Any] | torch.Tensor,
         together: torch.Tensor,
+        counts: Sequence[int] | None = None,
     ) -> None:
         self.names = names
         self.together = together
         self.values = np.array(values)
         self.present = [task for task, value in enumerate(values) if value == value]
+        #: How many rows each loss is of, as far as that is known: 1 of one that is a number.
+        self.counts = np.ones(len(values)) if counts is None else np.array(counts, float)
         self._losses = losses
-        if not self.present:
-            raise ValueError("`losses` should have at least one task with a label; got none")
 
     @classmethod
-    def read(cls, losses: Losses, tasks: list[str] | None = None) -> Given:
-        """Those of these tasks, in their order, if they have names from the start."""
+    def read(cls, losses: Losses, tasks: list[str] | None = None, needed: bool = True) -> Given:
+        """Those of these tasks, in their order, if they have names from the start; `needed` says whether there is to be
+        a label.
+        """
         if isinstance(losses, torch.Tensor):
             return cls._of_tensor(losses, tasks)
         names = tasks
@@ -64,6 +67,8 @@ class Given:
         rows = losses
         losses = [None if loss is None else _mean(loss, _called(names, task)) for task, loss in enumerate(rows)]
         there = [loss for loss in losses if loss is not None]
+        if not there and not needed:
+            return cls(names, [float("nan")] * len(losses), losses, torch.empty(0))
         if not there:
             raise ValueError("`losses` should have at least one task with a label; got none")
         # At once, since each look at a device waits for it.
@@ -73,7 +78,10 @@ class Given:
         for task, (loss, value) in enumerate(zip(rows, values, strict=True)):
             if loss is not None and value != value:
                 _refuse_gaps(loss, _called(names, task))
-        given = cls(names, values, losses, together)
+        counts = [0 if loss is None else loss.numel() for loss in rows]
+        given = cls(names, values, losses, together, counts)
+        if needed and not given.present:
+            raise ValueError("`losses` should have at least one task with a label; got none")
         labelled = [(task, loss) for task, loss in enumerate(losses) if loss is not None and task in given.present]
         for task, loss in labelled:
             if not loss.requires_grad:
@@ -92,10 +100,15 @@ class Given:
             raise ValueError("`losses` has no graph: it was computed without gradients")
         flat = losses.reshape(-1) if losses.dim() == 0 else losses
         _count(len(flat), tasks)
-        return cls(tasks, flat.detach().tolist(), flat, flat)
+        given = cls(tasks, flat.detach().tolist(), flat, flat)
+        if not given.present:
+            raise ValueError("`losses` should have at least one task with a label; got none")
+        return given
 
     def roots(self) -> list[Root]:
         """Where the graphs of the losses that are there begin."""
+        if not self.present:
+            return []
         if not isinstance(self._losses, torch.Tensor):
             found = roots([self._losses[task] for task in self.present])
         else:
@@ -111,6 +124,8 @@ class Given:
     def seeds(self, at: Sequence[Root], factors: torch.Tensor) -> list[torch.Tensor]:
         """The gradients of these losses where their graphs begin, times a factor each."""
         factors = factors.to(self.together.device, self.together.dtype)
+        if not at:
+            return []
         if at[0].entry is not None:
             return list(torch.diag(factors))
         if isinstance(self._losses, torch.Tensor):

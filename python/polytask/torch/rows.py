@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +82,15 @@ class Rows:
         self.reached |= other.reached
         for block, more in zip(self._by_tensor(), other._by_tensor(), strict=True):
             block.rows.add_(more.rows)
+
+    def summed(self, add: Callable[[torch.Tensor], torch.Tensor]) -> Rows:
+        """What `add` makes of them: at the same tensors, in one block a device and type whatever way they came."""
+        new = Rows(self.tensors, self.tasks)
+        each = {block.places[0]: block.rows for block in self._by_tensor()}
+        for rows, places in new._open():
+            torch.cat([each[place] for place in places], 1, out=rows)
+            add(rows)
+        return new
 
     def _by_tensor(self) -> list[Block]:
         """A block a tensor, over the same memory."""

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from torch import nn
 from torch.utils.data import Dataset
 
 from ..arguments.messages import listed
 from ..values import frames
 
 #: What features are called in a batch that is a dict, unless they go by the model's names of inputs.
-FEATURES = ("x", "features")
+FEATURES = ("x", "features", "inputs")
 INPUTS = ("numeric", "categorical")
 LABELS = ("labels", "targets", "y")
 WEIGHTS = ("weights", "sample_weight", "weight")
@@ -31,9 +32,21 @@ def is_data_set(value: Any) -> bool:
         return is_batch(value)
     if isinstance(value, tuple | list):
         return len(value) > 0 and (_is_columns(value) if isinstance(value, tuple) else _is_list(value))
-    if frames.is_frame(value) or isinstance(value, Dataset):
+    if frames.is_frame(value) or isinstance(value, Dataset) or names_columns(value) or is_function(value):
         return True
     return isinstance(value, Iterable) and not isinstance(value, str | bytes) and not is_array(value)
+
+
+def names_columns(value: Any) -> bool:
+    """Whether it is another library's table or stream, which says what its columns are called."""
+    if isinstance(value, Mapping) or frames.is_frame(value) or frames.is_lazy(value):
+        return False
+    return isinstance(getattr(value, "column_names", 0), list | tuple | None)
+
+
+def is_function(value: Any) -> bool:
+    """Whether it is something to call that may make batches."""
+    return callable(value) and not isinstance(value, Iterable | type | nn.Module) and not is_array(value)
 
 
 def are_data_sets(data: Any, tasks: Sequence[str], argument: str) -> bool:
@@ -102,6 +115,12 @@ def features(batch: Any) -> Any:
         return batch
     name = next((name for name in FEATURES if name in batch), None)
     return batch[name] if name else {name: batch[name] for name in INPUTS if name in batch}
+
+
+def inner(x: Any, kinds: Iterable[str]) -> Any:
+    """Features under a name of their own within features, `{"inputs": {"x": x}}`, unless the model's inputs have it."""
+    name = next(iter(x)) if isinstance(x, Mapping) and len(x) == 1 else None
+    return x[name] if name in FEATURES and name not in kinds else x
 
 
 def are_targets(value: Any, tasks: int) -> bool:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from ..arguments.messages import listed, none_of
 from ..values import arrays, frames, ragged
 from ..values.ragged import Ragged
-from . import array_inputs, forms, labels
+from . import array_inputs, forms, labels, sources
 from .mix import Mix, Mixed
 from .names import Names
 from .rows import Rows
@@ -56,7 +56,7 @@ class Reader:
         Raises:
             TypeError, ValueError: nothing of the kind, or something is wrong with it; says what.
         """
-        data = self._gathered(data)
+        data = sources.opened(self._gathered(data), argument, batch_size)
         how: dict[str, Any] = {"weights": weights, "learn": learn, "inherit": inherit}
         if isinstance(data, Mix) or forms.are_data_sets(data, [task.name for task in self.tasks], argument):
             order = {"batch_size": batch_size, "shuffle": shuffle, "seed": seed}
@@ -131,6 +131,7 @@ class Reader:
 
     def feature_batches(self, x: Any) -> Iterator[Rows]:
         """Features of anything that can be predicted for: the targets of tuples and batches are left aside."""
+        x = sources.columned(sources.opened(x, "x", 4096))
         if isinstance(x, TensorDataset):
             x = x.tensors
         if isinstance(x, Dataset):
@@ -149,14 +150,19 @@ class Reader:
             batch = self._gathered(batch)
             yield self.features(batch if self._in_order(batch) else _first(batch), f"batch {number}: ")
 
+    @property
+    def _columns(self) -> list[str]:
+        """Names of the columns that are features, where they are known."""
+        return self.inputs.names or self.names.known.get("x", [])
+
     def _framed(self, data: Any) -> Any:
         """What has columns by name as a frame, and the parts of a tuple; anything else as it is."""
         if isinstance(data, tuple):
             return tuple(part.collect() if frames.is_lazy(part) else part for part in data)
-        data = self._gathered(data)
+        data = self._gathered(sources.columned(data))
         if self._are_kinds(data):
             return data
-        columns = self.inputs.names or self.names.known.get("x", [])
+        columns = self._columns
         if frames.is_row(data, columns):
             return frames.framed(dict(zip(data.index, data.tolist(), strict=True)))
         first = data[0] if frames.are_records(data) else data
@@ -172,9 +178,9 @@ class Reader:
             return data
         names = [task.name for task in self.tasks]
         features = {name: data[name] for name in self.inputs.kinds if name in data and name not in names}
-        rest = {name: value for name, value in data.items() if name not in features}
         if not any(name in self.inputs.named for name in features):
             return data
+        rest = {name: value for name, value in data.items() if name not in features}
         beside = any(name in rest for name in (*names, *forms.LABELS))
         return {"x": features, **rest} if beside else data
 
@@ -333,7 +339,7 @@ class Reader:
         return array
 
     def _features(self, x: Any, prefix: str, apart: Sequence[str] = (), learn: bool = False) -> Features:
-        x = self._framed(x)
+        x = self._framed(forms.inner(x, [*self.inputs.kinds, *self._columns]))
         if frames.is_frame(x) and self.inputs.named:
             x = self._columns_by_name(x, f"{prefix}the frame")
         if frames.is_frame(x):

@@ -19,7 +19,7 @@ from torch.utils.data import (
 from ..components.component import plain
 from ..values import frames
 from ..values.known import is_missing
-from . import forms
+from . import forms, sources
 from .mix import Mix
 from .strata import hold_out_by_label, hold_out_groups, strata
 
@@ -127,6 +127,7 @@ def divide(data: Any, how: Split, tasks: Mapping[str, Sequence[str]] | None, see
         return _divide_sets(data, how, tasks, seed)
     if isinstance(data, DataLoader):
         return _divide_loader(data, how, tasks, seed)
+    data = sources.columned(data)
     count = _count(data)
     places = list(tasks) if tasks is not None else None
     find = _finder(data, places, tasks or {})
@@ -192,7 +193,7 @@ def _count(data: Any) -> int:
         return _first(parts)
     if isinstance(data, tuple | list) and len(data) > 1 and not _are_batches(data):
         return _first(list(data))
-    if isinstance(data, tuple | list) or hasattr(data, "__iter__"):
+    if isinstance(data, tuple | list) or hasattr(data, "__iter__") or forms.is_function(data):
         raise ValueError("batches cannot be split by a fraction: pass rows, a Dataset, or a DataLoader over one; "
                          f"got {type(data).__name__}")  # fmt: skip
     raise TypeError(f"`data` should be rows, a frame, a Dataset or a DataLoader; got {type(data).__name__}")
@@ -263,6 +264,7 @@ def _finder(data: Any, places: Sequence[str] | None, columns: Mapping[str, Seque
 
     def find(name: str) -> list[Any] | None:
         nonlocal data
+        data = sources.columned(data)
         if isinstance(data, TensorDataset):
             data = data.tensors
         if isinstance(data, Dataset):

@@ -143,7 +143,8 @@ class Loop:
         for name, data in (("data", self.data), ("validation", self.validation)):
             if isinstance(data, Stream) and data.once and self.epochs > 1:
                 raise ValueError(f"`{name}` can be read only once, but there are {self.epochs} epochs: pass a list, "
-                                 "a DataLoader or an object whose `__iter__` starts again")  # fmt: skip
+                                 "a DataLoader, the function that makes it (`batches` in place of `batches()`) or an "
+                                 "object whose `__iter__` starts again")  # fmt: skip
 
     def _check_mix(self, mixed: Mixed) -> None:
         weighting = self.core.weighting

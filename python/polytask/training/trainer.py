@@ -142,8 +142,9 @@ class Trainer:
         Arguments:
             data: `(x, y1, y2, ...)` or `(x, (y1, y2, ...))` in the order of the tasks, `(x, {task: y})`,
                 `(x, {task: y}, weights)`, `{"x": x, task: y}`, a pandas or polars frame, a dict of columns or a
-                list of dicts (targets may be in a frame of their own, `(x, y)`), a torch `Dataset` or `DataLoader`, or
-                any iterable of such batches; or several data sets, `{task: data}` (see `pt.data.Mix`).
+                list of dicts (targets may be in a frame of their own, `(x, y)`), a torch `Dataset` or `DataLoader`, a
+                table with `column_names` (`datasets.Dataset`), or any iterable of such batches, or a function that
+                gives one for each epoch; or several data sets, `{task: data}` (see `pt.data.Mix`).
             validation: data in any form; the fraction of the rows to hold out, at random; or a `pt.data.Split`.
             epochs: how many; with `resume`, how many the resumed call was to have in all.
             batch_size: rows a batch, where the batches are ours to make.

@@ -337,3 +337,32 @@ def test_a_schedule_counts_the_steps_that_accumulate_batches(data):
 
     assert rates(20, 4) == rates(60, 1)
     assert len(set(rates(20, 4))) == 3
+
+
+def test_results_by_the_columns_of_a_history(data):
+    trainer = pt.Trainer(make_model())
+    results = trainer.evaluate(data.whole)
+    assert results["income/auroc"] == results["income"]["auroc"]
+    assert results["loss"] == results.loss
+    assert list(results) == ["income", "age", "topics"]
+    assert {name: results[name] for name in results.columns()} == results.columns()
+    meant = {"incme": "income", "income/auc": "income/auroc", "val_loss": "loss", "train/age/r2": "age/r2"}
+    for name, near in meant.items():
+        with pytest.raises(KeyError, match=f"no task or column '{name}'; did you mean `{near}`. there are `income`"):
+            results[name]
+    assert results.get("income/nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("val_loss", "validation/loss"), ("valid/loss", "validation/loss"), ("train_loss", "loss"),
+     ("val_income/auroc", "validation/income/auroc"), ("val/income/auc", "validation/income/auroc")],
+)  # fmt: skip
+def test_columns_by_the_names_of_other_libraries(data, theirs, ours):
+    callback = pt.EarlyStopping(theirs)
+    trainer = pt.Trainer(make_model())
+    with pytest.raises(ValueError, match=rf"no column '{theirs}'; did you mean `{ours}`\?"):
+        trainer.fit(data.whole, validation=data.whole, epochs=1, progress=False, callbacks=[callback])
+    history = trainer.fit(data.whole, validation=data.whole, epochs=1, progress=False)
+    with pytest.raises(KeyError, match=rf"no column '{theirs}'; did you mean `{ours}`\?"):
+        history[theirs]

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments.messages import none_of
 from ..plots import pictures
 from ..plots.pictures import Line
 from . import observation
+from .columns import none_of
 
 #: A history's columns by name, a value an epoch.
 Columns = Mapping[str, list[Any]]

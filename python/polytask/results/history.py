@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
-from ..arguments.messages import none_of
 from ..process import interrupts
+from .columns import none_of
 from .table import Table, pandas
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from ..arguments.messages import listed, meant
 from ..model.model import MultiTaskModel
 from ..results import observation
+from ..results.columns import asked
 from .callback import Callback
 from .run import Run
 
@@ -33,8 +34,8 @@ def find(
     """
     column = next((name for name in (f"validation/{monitor}", monitor) if name in columns), None)
     if column is None:
-        names = [name.removeprefix("validation/") for name in columns]
-        advice = f"{meant(monitor, names)}it will have {listed(columns)}"
+        short = [name.removeprefix("validation/") for name in columns]
+        advice = f"{asked(monitor, [*columns, *short])}it will have {listed(columns)}"
         raise ValueError(f"{argument}: the history will have no column {monitor!r}; {advice}")
     higher = higher_is_better(column, model) if mode == "auto" else mode == "max"
     if higher is None:

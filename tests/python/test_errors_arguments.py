@@ -22,7 +22,7 @@ FIT = {"epochs": 2, "batch_size": 32, "progress": False}
         ({"weights": "w"}, TypeError, "`weights` of 'w' names a column, but x is no frame"),
         ({"weights": np.full(160, np.nan)}, ValueError, "the row weights of task `income` should be finite"),
         ({"resume": 3}, TypeError, "`path` should be the path of a folder; got 3"),
-        ({"callbacks": [3]}, TypeError, "`callbacks` should be a list of pt.Callback; got 3"),
+        ({"callbacks": [3]}, TypeError, "`callbacks` should be a list of pt.Callback or functions; got 3"),
         ({"nonsense": 1}, TypeError, "nonsense"),
     ],
 )
@@ -47,7 +47,7 @@ def test_bad_arguments_of_fit(data, arguments, error, message):
         ({"device": "mps"}, ValueError, '`device` should be "cpu" or "cuda"'),
         ({"seed": -1}, ValueError, "`seed` should be a whole number of at least 0; got -1"),
         ({"seed": "a"}, TypeError, "`seed` should be a whole number of at least 0; got 'a'"),
-        ({"callbacks": 3}, TypeError, "`callbacks` should be a list of pt.Callback; got 3"),
+        ({"callbacks": 3}, TypeError, "`callbacks` should be a list of pt.Callback or functions; got 3"),
         ({"regularizers": 3}, TypeError, "`regularizers` should be a list of pt.regularizer; got 3"),
         ({"weighting": pt.weighting.Static([1.0])}, ValueError, "3"),
         ({"optimiser": "adam"}, TypeError, "optimiser"),

@@ -11,6 +11,12 @@ class Callback:
     `every_steps` is a number of batches after which `on_steps` is called, with `accumulate` after the step that takes
     them in; without it there is no Python between the steps of an epoch. `state` and `restore` carry what the callback
     knows through a checkpoint: JSON, and arrays. The `trainer` is the `pt.Trainer` that calls.
+
+    `on_epoch_end(self, trainer, epoch, metrics)`, and `(self, epoch, logs)`, will do as well: parameters are given what
+    they are called, `trainer`, `row`, `epoch`, and `metrics` or `logs`, which is the row without `epoch`.
+
+    What a hook raises ends `fit` and is passed on, with the model as after its last step and the trainer ready for
+    another call.
     """
 
     # note: `Any`, so that whoever overrides may write `trainer: pt.Trainer`, which stands above this file.

@@ -23,6 +23,7 @@ from ..results.history import History
 from ..results.observation import number
 from . import checkpoints, scoring
 from .callback import Callback
+from .hooks import after_epoch
 from .monitor import find
 from .progress import Progress
 from .run import Run
@@ -67,6 +68,7 @@ class Loop:
         self.own_code = fit.own_code
         self.metrics = fit.train_metrics and any(self.model.metrics)
         self.callbacks = sorted(fit.callbacks, key=lambda each: each.last)
+        self._after_epoch = [after_epoch(each) for each in self.callbacks]
         self._end_epoch = end_epoch
         self.first = self.core.epochs
         self.first_step = self.core.steps
@@ -210,8 +212,8 @@ class Loop:
                 bar.close(done)
         return run.history
 
-    def _call(self, hook: Callable[..., None], *more: Any) -> None:
-        hook(self.run, *more)
+    def _call(self, hook: Callable[..., None]) -> None:
+        hook(self.run)
         interrupts.look()
 
     def hold(self, folder: str) -> None:
@@ -283,8 +285,9 @@ class Loop:
         self.run.history.append(row)
         bar.end(batches, row)
         _log.info("epoch %s: %s", row["epoch"], {name: round(value, 5) for name, value in row.items()})
-        for callback in self.callbacks:
-            self._call(callback.on_epoch_end, row)
+        for hook in self._after_epoch:
+            hook(self.run, row)
+            interrupts.look()
 
     def _observe(self, row: dict[str, Any]) -> None:
         """Shows the schedule what it watches; a number that is not known says nothing of an improvement."""

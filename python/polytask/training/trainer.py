@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from os import PathLike, fspath
 from typing import Any
@@ -27,6 +27,7 @@ from ..results.history import History
 from ..results.results import Results
 from . import checkpoints, own_optimizer, scoring
 from .callback import Callback
+from .hooks import Function, after_epoch
 from .loop import Fit, Loop
 from .monitor import find
 from .own_optimizer import Maker, SchedulerMaker
@@ -57,7 +58,8 @@ class Trainer:
         observe: what the history records beside losses and metrics: "weights" of the tasks, their "gradients" at the
             shared parameters (norms, cosines, share of conflicting pairs), or both; means over the steps of an epoch.
             Observing gradients takes a backward pass a task, which weightings from gradients take anyhow.
-        callbacks: see `pt.Callback`.
+        callbacks: see `pt.Callback`; a function is called after each epoch with what its parameters are called, such as
+            `row`, or `epoch` and `metrics`.
         device: where to train, "cpu" or "cuda" or a `torch.device`; the model is brought there, as by `model.to`. Where
             the model is, if none is given.
         threads: a number, with which the same seed and data give the same bits whatever the machine does; or "auto",
@@ -81,7 +83,7 @@ class Trainer:
         clip_norm: float | None = None,
         accumulate: int = 1,
         observe: Iterable[str] | str = (),
-        callbacks: Iterable[Callback] = (),
+        callbacks: Iterable[Callback | Callable[..., Any]] | Callback = (),
         device: Any = None,
         threads: int | str = "auto",
         seed: int = 0,
@@ -130,7 +132,7 @@ class Trainer:
         train_metrics: bool = True,
         weights: Any = None,
         resume: str | PathLike[str] | None = None,
-        callbacks: Iterable[Callback] = (),
+        callbacks: Iterable[Callback | Callable[..., Any]] | Callback = (),
     ) -> History:
         """Trains for so many epochs, and again for more when it is called again.
 
@@ -402,22 +404,26 @@ class Trainer:
 
 
 def _callbacks(callbacks: Any) -> list[Callback]:
-    callbacks = [callbacks] if isinstance(callbacks, Callback) else callbacks
+    """Callbacks as they are, and functions as callbacks."""
+    callbacks = [callbacks] if isinstance(callbacks, Callback) or _is_function(callbacks) else callbacks
     if not isinstance(callbacks, Iterable) or isinstance(callbacks, str):
-        raise TypeError(f"`callbacks` should be a list of pt.Callback; got {callbacks!r}{_class_for(callbacks)}")
-    found = list(callbacks)
+        raise TypeError(f"`callbacks` should be a list of pt.Callback or functions; got {callbacks!r}"
+                        f"{_made(callbacks)}")  # fmt: skip
+    found = [each if isinstance(each, Callback) or not _is_function(each) else Function(each) for each in callbacks]
     wrong = [each for each in found if not isinstance(each, Callback)]
     if wrong:
-        raise TypeError(f"`callbacks` should be a list of pt.Callback; got {wrong[0]!r}{_class_for(wrong[0])}")
+        raise TypeError(f"`callbacks` should be a list of pt.Callback or functions; got {wrong[0]!r}{_made(wrong[0])}")
+    for each in found:
+        after_epoch(each)  # for its errors
     return found
 
 
-def _class_for(function: Any) -> str:
-    """How a function becomes a callback."""
-    if not callable(function):
-        return ""
-    return ("; a function is called after each epoch by a class: `class Mine(pt.Callback)` with "
-            "`def on_epoch_end(self, trainer, row)`")  # fmt: skip
+def _is_function(callback: Any) -> bool:
+    return callable(callback) and not isinstance(callback, type)
+
+
+def _made(callback: Any) -> str:
+    return f"; a class is called first, `{callback.__name__}(...)`" if isinstance(callback, type) else ""
 
 
 def _optimizer(optimizer: Any, lr: Any) -> dict[str, Any]:

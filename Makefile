@@ -20,7 +20,8 @@ export LIBTORCH_USE_PYTORCH := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test test-rust test-python test-formulas test-onnx interrupts fuzz bounds compare counts lint fmt stubs methods docs clean
+.PHONY: demo test test-rust test-python test-formulas test-onnx test-integrations interrupts fuzz bounds compare counts lint fmt
+.PHONY: stubs methods docs clean
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop compare-times
@@ -68,6 +69,10 @@ test-python: $(VENV)/.extension $(VENV)/.census
 test-onnx: $(VENV)/.extension
 	$(BIN)/python -m pip install --quiet $$(sed -n 's/^onnx = \[\(.*\)\]$$/\1/p' pyproject.toml | tr -d '",') "onnxruntime>=1.20"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/python/onnx_export.py
+
+# Beside other libraries, each in an environment of its own, which is downloaded; LIBRARIES=... of them.
+test-integrations: $(VENV)/.extension
+	$(BIN)/python tests/integrations/run.py target/integrations $(LIBRARIES)
 
 # Ctrl-C at 500 random moments; the tests do fewer.
 interrupts: $(VENV)/.extension

@@ -32,17 +32,20 @@ class Recorder(pt.Callback):
     def on_fit_end(self, trainer):
         self.calls.append("end")
 
+    def on_fit_exit(self, trainer):
+        self.calls.append("exit")
+
 
 def test_when_callbacks_are_called(data):
     plain, watched = make_model(), make_model()
     pt.Trainer(plain).fit(data.whole, epochs=2, **FIT)
     recorder = Recorder(every_steps=2)
     pt.Trainer(watched, callbacks=[recorder]).fit(data.whole, epochs=2, **FIT)
-    assert recorder.calls == ["fit", "epoch", 2, 4, 100, "epoch", 6, 8, 10, 200, "end"]
+    assert recorder.calls == ["fit", "epoch", 2, 4, 100, "epoch", 6, 8, 10, 200, "end", "exit"]
     assert same_bits(plain.state_dict(), watched.state_dict())
     recorder = Recorder()
     pt.Trainer(make_model()).fit([data.whole], epochs=1, progress=False, callbacks=[recorder])
-    assert recorder.calls == ["fit", "epoch", 100, "end"]
+    assert recorder.calls == ["fit", "epoch", 100, "end", "exit"]
 
 
 def test_a_callback_can_stop_and_may_raise(data):
@@ -55,9 +58,11 @@ def test_a_callback_can_stop_and_may_raise(data):
             raise LookupError("mine")
 
     assert len(pt.Trainer(make_model(), callbacks=[Stop()]).fit(data.whole, epochs=9, **FIT)) == 1
-    trainer = pt.Trainer(make_model(), callbacks=[Fail()])
+    recorder = Recorder()
+    trainer = pt.Trainer(make_model(), callbacks=[Fail(), recorder])
     with pytest.raises(LookupError, match="mine"):
         trainer.fit(data.whole, epochs=9, **FIT)
+    assert recorder.calls == ["fit", "epoch", "exit"]
     assert len(trainer.history) == 1
     assert trainer.model.predict(data.x)["age"].shape == (160,)
 

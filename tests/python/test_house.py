@@ -19,6 +19,7 @@ FLOORS = [
     ("data", "torch"),
     ("model",),
     ("training",),
+    ("callbacks",),
     ("polytask", "datasets", "sklearn"),
     ("demo", "_docs", "_stubs"),
 ]

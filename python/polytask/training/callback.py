@@ -40,6 +40,9 @@ class Callback:
     def on_fit_end(self, trainer: Any) -> None:
         """After the last epoch; not after an interruption."""
 
+    def on_fit_exit(self, trainer: Any) -> None:
+        """When `fit` is left, however: after the last epoch, after an interruption, with an exception."""
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps, as JSON."""
         return {}

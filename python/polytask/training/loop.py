@@ -210,6 +210,8 @@ class Loop:
             self._log_warning()
             if bar is not None:
                 bar.close(done)
+            for callback in self.callbacks:
+                callback.on_fit_exit(self.run)
         return run.history
 
     def _call(self, hook: Callable[..., None]) -> None:

@@ -27,13 +27,14 @@ from .results.results import Results  # noqa: E402
 from .training.callback import Callback  # noqa: E402
 from .training.checkpoint import Checkpoint  # noqa: E402
 from .training.early_stopping import EarlyStopping  # noqa: E402
+from .training.ema import EMA  # noqa: E402
 from .training.trainer import Trainer  # noqa: E402
 
 __version__ = _core.__version__
 
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
-for _class in (Bag, Callback, Checkpoint, Component, EarlyStopping, History, Inputs, MultiTaskModel, Relation, Results,
-               Task, Trainer):  # fmt: skip
+for _class in (Bag, Callback, Checkpoint, Component, EarlyStopping, EMA, History, Inputs, MultiTaskModel, Relation,
+               Results, Task, Trainer):  # fmt: skip
     _class.__module__ = __name__
 
 
@@ -45,6 +46,7 @@ def __getattr__(name: str) -> _Any:
 
 
 __all__ = [
+    "EMA",
     "Bag",
     "Callback",
     "Checkpoint",

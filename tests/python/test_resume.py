@@ -11,7 +11,7 @@ import polytask as pt
 import pytest
 import torch
 from conftest import Data, make_model, make_tasks, same_bits, without_seconds
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, TensorDataset, WeightedRandomSampler
 
 FIT = {"epochs": 8, "batch_size": 32, "progress": False}
 EVERYTHING = {
@@ -70,26 +70,32 @@ def test_early_stopping_goes_on_with_its_count_and_its_best(data, tmp_path):
     assert same_bits(done.model.state_dict(), want.model.state_dict())
 
 
-def loader_of(data, generator):
-    tensors = map(torch.from_numpy, (data.x, data.income, data.age, data.topics))
-    return DataLoader(TensorDataset(*tensors), batch_size=32, shuffle=True, generator=generator)
+def loader_of(data, generator, by="loader"):
+    rows = TensorDataset(*map(torch.from_numpy, (data.x, data.income, data.age, data.topics)))
+    if by == "loader":
+        return DataLoader(rows, batch_size=32, shuffle=True, generator=generator)
+    sampler = WeightedRandomSampler(torch.linspace(1, 2, 160), 160, generator=generator)
+    if by == "sampler":
+        return DataLoader(rows, batch_size=32, sampler=sampler)
+    return DataLoader(rows, batch_sampler=BatchSampler(sampler, 32, drop_last=False))
 
 
 @pytest.mark.usefixtures("own_seed")
+@pytest.mark.parametrize("by", ["loader", "sampler", "batch sampler"])
 @pytest.mark.parametrize("own", [True, False])
-def test_a_foreign_loader_resumes_from_an_epochs_boundary(data, tmp_path, own):
+def test_a_foreign_loader_resumes_from_an_epochs_boundary(data, tmp_path, own, by):
     def generator():
         torch.manual_seed(3)
         return torch.Generator().manual_seed(5) if own else None
 
     want = make_trainer()
-    history = want.fit(loader_of(data, generator()), **FIT)
+    history = want.fit(loader_of(data, generator(), by), **FIT)
     broken = make_trainer(tmp_path, every_steps=2)
     with pytest.raises(SystemExit):
-        broken.fit(loader_of(data, generator()), callbacks=[Interrupt(12)], **FIT)
+        broken.fit(loader_of(data, generator(), by), callbacks=[Interrupt(12)], **FIT)
     resumed = make_trainer(tmp_path)
     torch.manual_seed(99)
-    got = resumed.fit(loader_of(data, torch.Generator() if own else None), resume=tmp_path, **FIT)
+    got = resumed.fit(loader_of(data, torch.Generator() if own else None, by), resume=tmp_path, **FIT)
     assert same_bits(resumed.model.state_dict(), want.model.state_dict())
     assert without_seconds(got) == without_seconds(history)
 

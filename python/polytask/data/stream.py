@@ -45,8 +45,11 @@ class Stream:
 
     @property
     def generator(self) -> torch.Generator | None:
-        """The generator a loader draws its order from, if it has one of its own."""
-        return getattr(self.source, "generator", None)
+        """The generator a loader, or its sampler, draws its order from, if it has one of its own."""
+        batches = getattr(self.source, "batch_sampler", None)
+        owners = [self.source, getattr(self.source, "sampler", None), batches, getattr(batches, "sampler", None)]
+        found = (getattr(each, "generator", None) for each in owners)
+        return next((each for each in found if isinstance(each, torch.Generator)), None)
 
     def epoch(self, epoch: int) -> Iterator[Rows]:
         """The batches of an epoch, in its own order where the order is ours to choose."""

@@ -59,6 +59,19 @@ def lines(axis: Any, epochs: Sequence[Any], each: Sequence[Line], title: str) ->
     axis.legend(fontsize="small", ncols=1 + (len(axis.lines) - 1) // 10)
 
 
+def over_rates(axis: Any, rates: Sequence[float], each: Sequence[Line], mark: float | None) -> None:
+    """Lines over learning rates, which rise by factors, one of which may be marked."""
+    for line in each:
+        axis.plot(rates, line.values, line.style, color=line.color, label=line.label)
+    if mark is not None:
+        axis.axvline(mark, color="C1", linestyle="--", label=f"{mark:.3g}")
+    axis.set_xscale("log")
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel("loss")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+
+
 def heat_map(axis: Any, matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str) -> None:
     """Numbers between -1 and 1, `[rows, columns]`."""
     axis.set_title(title)

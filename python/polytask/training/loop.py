@@ -182,7 +182,7 @@ class Loop:
                 self._call(callback.on_fit_start)
             if resume is None or not self._resume(resume):
                 self._begin()
-            self._prepare()
+            self.prepare()
             bar = Progress(progress, self.epochs, self.batches)
             within = self.core.batches > 0
             self._compare_losses_beforehand()
@@ -231,7 +231,8 @@ class Loop:
         self.first = self.core.epochs
         self.first_step = self.core.steps
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Tells the core what it has to know of the data before the first step."""
         self.scores = self._scores()
         self.core.measure(self.scores.wanted if self.metrics else [])
         batches = self.batches

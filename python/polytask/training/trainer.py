@@ -24,8 +24,9 @@ from ..model.model import MultiTaskModel
 from ..process import devices, interrupts, randomness
 from ..results import observation
 from ..results.history import History
+from ..results.learning_rates import LearningRates
 from ..results.results import Results
-from . import checkpoints, own_optimizer, scoring
+from . import checkpoints, own_optimizer, range_test, scoring
 from .callback import Callback
 from .hooks import Function, after_epoch
 from .loop import Fit, Loop
@@ -167,10 +168,7 @@ class Trainer:
         how = {"weights": weights, "batch_size": size, "shuffle": bool(shuffle), "seed": self.seed}
         with interrupts.held():
             with self.model._attempt():
-                train, held_out = self._validation(data, validation, how)
-                self.model.reader.scales.learn(train)
-                self.model.reader.scales.apply_all(train)
-                self.model.reader.scales.apply_all(held_out)
+                train, held_out = self._read(data, validation, how)
                 asked = Fit(train, held_out, count, size, bool(shuffle), bool(train_metrics), called, bool(self._own))
                 loop = Loop(self, self._core, asked, self._end_epoch)
                 interrupts.look()
@@ -193,6 +191,53 @@ class Trainer:
             rows = self.model.reader.read(data, "data", weights=weights, batch_size=size)
             self._check_whole(rows)
             return scoring.evaluate(self.model, self._core, rows, size)
+
+    @checked
+    def find_lr(
+        self,
+        data: Any,
+        *,
+        batch_size: int = 32,
+        min_lr: float = 1e-6,
+        max_lr: float = 1.0,
+        steps: int = 100,
+        validation: Any = None,
+        weights: Any = None,
+    ) -> LearningRates:
+        """A learning-rate range test (Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017): steps on
+        a copy of the model, from where it stands, whose learning rate rises from one to the next by a constant factor,
+        where the paper adds a constant; it ends early when the loss grows beyond four times its best. `lrs`, `losses`
+        and a `suggestion`, which can be drawn.
+
+        Model, trainer and random generators stay as they were. The optimizer begins anew; its other settings, the
+        weighting and the regularizers are the trainer's, but for the schedule. Learning rates that differ by group keep
+        their ratios, and those that are tried are the highest group's.
+
+        Arguments:
+            data, batch_size, validation, weights: as for `fit`; `validation` is for weightings that look at it. What
+                can be read only once is refused.
+            min_lr, max_lr: the first learning rate, and the last one.
+            steps: how many.
+
+        Raises:
+            ValueError, TypeError: what is wrong, what was expected and what came.
+        """
+        count = whole(steps, "`steps`", 5)
+        size = whole(batch_size, "`batch_size`")
+        lrs = range_test.rates(min_lr, max_lr, count)
+        with interrupts.held():
+            twin = Trainer(copy.deepcopy(self.model), threads=self.threads, seed=self.seed)
+            chosen = range_test.settings(self._core.settings, lrs)
+            twin._core = _core.Trainer(twin.model._core, {**chosen, "threads": self.threads})
+            how = {"weights": weights, "batch_size": size, "shuffle": True, "seed": self.seed}
+            train, held_out = twin._read(data, validation, how)
+            if isinstance(train, Stream) and train.once:
+                raise ValueError("`data` can be read only once, and would be gone after the test: pass a list, a "
+                                 "DataLoader, or the function that makes it")  # fmt: skip
+            with range_test.undrawn(train):
+                Loop(twin, twin._core, Fit(train, held_out, 1, size, True, False, []), twin._end_epoch).prepare()
+                losses = range_test.losses(twin._core, twin.model._core, train, count, size, self.seed)
+        return LearningRates(lrs[: len(losses)].tolist(), losses)
 
     def step(self, batch: Any) -> dict[str, float]:
         """One step on one batch, in the order it has: `loss`, `objective` and each `<task>/loss` as in `pt.History`.
@@ -362,6 +407,16 @@ class Trainer:
         for rows in in_memory(data) or ():
             for doubt in self.model._core.check(rows.core(), True):
                 _log.warning("%s", doubt)
+
+    def _read(
+        self, data: Any, validation: Any, how: dict[str, Any]
+    ) -> tuple[Rows | Stream | Mixed, Rows | Stream | Mixed | None]:
+        """Training and validation data, read, with targets in the scales that the first say."""
+        train, held_out = self._validation(data, validation, how)
+        self.model.reader.scales.learn(train)
+        self.model.reader.scales.apply_all(train)
+        self.model.reader.scales.apply_all(held_out)
+        return train, held_out
 
     def _validation(
         self, data: Any, validation: Any, how: dict[str, Any]

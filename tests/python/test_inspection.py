@@ -118,3 +118,34 @@ def test_wrong_names_and_features_are_refused(x):
         m.inspect(x).plot("gate")
     with pytest.raises(ValueError, match=r"shape \[50, 6\]"):
         m.inspect(x[:, :5])
+
+
+def test_gates_of_a_task_by_its_name(x):
+    seen = model(pt.sharing.MMoE(experts=3)).inspect(x)
+    place = seen.gates["gates"]
+    for j, task in enumerate(TASKS):
+        np.testing.assert_array_equal(seen.gates[task], place.values[j])
+        np.testing.assert_array_equal(place.of(task), place.values[j])
+    assert list(seen.gates) == ["gates"]
+    with pytest.raises(KeyError, match=r"no gates 'd'; .*there are `gates`, `a`, `b`, `c`"):
+        seen.gates["d"]
+    with pytest.raises(KeyError, match=r"gates: no owner 'gates'; there are `a`, `b`, `c`"):
+        place.of("gates")
+
+
+def test_gates_of_a_task_in_several_places_say_where(x):
+    seen = model(pt.sharing.PLE(levels=2)).inspect(x)
+    with pytest.raises(KeyError, match=r"'b' has gates in `levels.0.gates`, `levels.1.gates`: gates.*\.1\.gates.*\.of"):
+        seen.gates["b"]
+    np.testing.assert_array_equal(seen.gates["levels.1.gates"].of("b"), seen.gates["levels.1.gates"].values[1])
+    np.testing.assert_array_equal(seen.gates["shared"], seen.gates["levels.0.shared_gate"].values[0])
+    with pytest.raises(KeyError, match="no gates 'a'; there are none"):
+        model("hard").inspect(x).gates["a"]
+
+
+def test_a_place_goes_before_a_task_of_its_name(x):
+    tasks = [pt.Task("gates"), pt.Task("b")]
+    mixed = pt.MultiTaskModel(6, tasks=tasks, encoder=pt.encoder.MLP([8]), sharing=pt.sharing.MMoE(experts=2))
+    seen = mixed.inspect(x)
+    assert seen.gates["gates"].values.shape == (2, 50, 2)
+    assert seen.gates["b"].shape == (50, 2)

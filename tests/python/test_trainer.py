@@ -4,7 +4,7 @@ import numpy as np
 import polytask as pt
 import pytest
 import torch
-from conftest import Data, make_model, same_bits, without_seconds
+from conftest import Data, make_model, make_tasks, same_bits, without_seconds
 
 FIT = {"batch_size": 32, "progress": False}
 
@@ -115,3 +115,28 @@ def test_epochs_are_logged(data, caplog):
         pt.Trainer(make_model()).fit(data.whole, epochs=2, **FIT)
     assert [record.name for record in caplog.records] == ["polytask"] * 2
     assert "epoch 2: {'epoch': 2, 'loss'" in caplog.text
+
+
+@pytest.mark.usefixtures("own_seed")
+def test_a_seed_of_none_is_that_of_torch(data):
+    def trained(seed, model_seed=None, trainer_seed=None):
+        torch.manual_seed(seed)
+        encoder = pt.encoder.MLP([16], dropout=0.2)
+        model = pt.MultiTaskModel(8, tasks=make_tasks(), encoder=encoder, seed=model_seed)
+        start = model.state_dict()
+        trainer = pt.Trainer(model, seed=trainer_seed)
+        trainer.fit(data.whole, epochs=1, progress=False)
+        assert torch.rand(1) == torch.rand(1, generator=torch.Generator().manual_seed(seed))
+        return start, model.state_dict()
+
+    first, second, other = trained(3), trained(3), trained(4)
+    said = trained(9, 3, 3)
+    for i in range(2):
+        assert same_bits(first[i], second[i])
+        assert same_bits(first[i], said[i])
+        assert not same_bits(first[i], other[i])
+    assert same_bits(trained(3, 0)[0], trained(4, 0)[0])
+    assert not same_bits(trained(3, 0)[1], trained(4, 0)[1])
+    torch.manual_seed(-1)
+    models = [pt.MultiTaskModel(8, tasks=make_tasks(), seed=None) for _ in range(2)]
+    assert same_bits(*(model.state_dict() for model in models))

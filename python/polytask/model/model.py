@@ -17,7 +17,7 @@ from .. import _core
 from .. import metrics as _metrics
 from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
-from ..arguments.numbers import whole
+from ..arguments.numbers import seeded, whole
 from ..components.component import Component, Given, is_own
 from ..components.registry import describe, make
 from ..data import Names, Reader, Rows, array_inputs
@@ -78,7 +78,8 @@ class MultiTaskModel:
         sharing: one of `pt.sharing`, or its name.
         head: of the tasks that have no other, see `pt.Task`: one of `pt.head`, its name, or a function that makes a
             module of the numbers of features and outputs (`head=nn.Linear`), or of nothing.
-        seed: of the initial weights.
+        seed: of the initial weights; None takes what `torch.manual_seed` was last called with, and draws nothing, so
+            that models which are made after one such call start alike.
         max_parameters: how many numbers the parameters may have, 2**33 unless said otherwise; more are refused before
             memory is taken for them.
         input_size, hidden_size, output_sizes, activation: the short form; `activation=None` is linear.
@@ -95,7 +96,7 @@ class MultiTaskModel:
         encoder: Component | Given | str | None = None,
         sharing: Component | str = "hard",
         head: Component | Given | str = "linear",
-        seed: int = 0,
+        seed: int | None = 0,
         max_parameters: int | None = None,
         input_size: int | None = None,
         activation: Any = _NOT_SAID,
@@ -128,7 +129,7 @@ class MultiTaskModel:
             "encoder": own.first.describe() if own else describe("encoder", chosen, "encoder"),
             "sharing": describe("sharing", sharing, "sharing"),
             "head": describe("head", "linear" if is_own(head) else head, "head"),
-            "seed": whole(seed, "`seed`", 0),
+            "seed": seeded(seed),
         }
         description["heads"] = modules.take_heads(description, checked)
         most = None if max_parameters is None else whole(max_parameters, "`max_parameters`")

@@ -31,6 +31,17 @@ class Gates(NamedTuple):
     experts: list[list[str]]
     values: np.ndarray
 
+    def of(self, owner: str) -> np.ndarray:
+        """The gates of one owner, `[rows, experts]`.
+
+        Raises:
+            KeyError: nobody is called so.
+        """
+        if owner not in self.owners:
+            raise KeyError(f"{self.name}: no owner {none_of(owner, self.owners, 'there are')}")
+        values: np.ndarray = self.values[self.owners.index(owner)]
+        return values
+
     @property
     def use(self) -> np.ndarray:
         """The mean over rows: how much each owner uses each expert, `[owners, experts]`."""
@@ -50,6 +61,19 @@ class Gates(NamedTuple):
             for name, use in zip(names, row, strict=True):
                 most[name] = max(most.get(name, 0.0), float(use))
         return [name for name, use in most.items() if use * self.values.shape[2] < DEAD]
+
+
+class Places(dict[str, Gates]):
+    """Gates by the name of their place; those of a task that has some in a single place, by the task's name too."""
+
+    def __missing__(self, owner: str) -> np.ndarray:
+        places = [name for name, gates in self.items() if owner in gates.owners]
+        if len(places) == 1:
+            return self[places[0]].of(owner)
+        if places:
+            raise KeyError(f"{owner!r} has gates in {listed(places)}: gates[{places[-1]!r}].of({owner!r})")
+        owners = dict.fromkeys(name for gates in self.values() for name in gates.owners)
+        raise KeyError(f"no gates {none_of(owner, [*self, *owners], 'there are')}")
 
 
 class FeatureMix(NamedTuple):
@@ -78,14 +102,15 @@ class Inspection:
     """What `MultiTaskModel.inspect` saw.
 
     Attributes:
-        gates: by name, each with `values`, `use` and `dead`.
+        gates: by name, each with `values`, `use` and `dead`; where a task has gates in one place alone,
+            `gates["income"]` are its values, `[rows, experts]`.
         mixes: by name, each with `values`.
         relation: how the tasks are related, if a training learned it; see `MultiTaskModel.relation`.
     """
 
     def __init__(self, gates: Sequence[Gates], mixes: Sequence[FeatureMix], relation: Relation | None) -> None:
         self.relation = relation
-        self.gates = {each.name: each for each in gates}
+        self.gates = Places({each.name: each for each in gates})
         self.mixes = {each.name: each for each in mixes}
 
     @classmethod

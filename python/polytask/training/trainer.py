@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _core
 from ..arguments.keywords import checked
-from ..arguments.numbers import whole
+from ..arguments.numbers import seeded, whole
 from ..components import own_weighting
 from ..components.component import Component, plain
 from ..components.own_weighting import Code, OwnWeighting
@@ -68,7 +68,8 @@ class Trainer:
             processes keep the processor so busy that steps take more than twice what they took at first. It looks
             again now and then, and changes nothing on a quiet machine. `history.threads` says which steps had how many,
             a resumed run goes on with the number that held, and after each call torch has its own again.
-        seed: of the order of rows and of dropout.
+        seed: of the order of rows and of dropout; None takes what `torch.manual_seed` was last called with, and draws
+            nothing.
     """
 
     @checked
@@ -87,13 +88,13 @@ class Trainer:
         callbacks: Iterable[Callback | Callable[..., Any]] | Callback = (),
         device: Any = None,
         threads: int | str = "auto",
-        seed: int = 0,
+        seed: int | None = 0,
     ) -> None:
         if not isinstance(model, MultiTaskModel):
             raise TypeError(f"`model` should be a pt.MultiTaskModel; got {type(model).__name__}")
         self.model = model
         self.callbacks = sorted(_callbacks(callbacks), key=lambda each: each.last)
-        self.seed = whole(seed, "`seed`", 0)
+        self.seed = seeded(seed)
         self.threads = _threads(threads)
         self.observe = observation.read(observe)
         method = own_weighting.read(weighting)

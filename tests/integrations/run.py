@@ -17,6 +17,7 @@ LIBRARIES = {
     "mlflow": (["mlflow"], []),
     "optuna": (["optuna"], ["pytorch/44_optuna_pruning"]),
     "tensorboard": (["tensorboard"], ["pytorch/41_tensorboard_callback"]),
+    "torchdata": (["torchdata"], []),
     "wandb": (["wandb", "mlflow"], ["pytorch/43_wandb_and_mlflow"]),
 }
 

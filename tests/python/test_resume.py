@@ -80,6 +80,40 @@ def loader_of(data, generator, by="loader"):
     return DataLoader(rows, batch_sampler=BatchSampler(sampler, 32, drop_last=False))
 
 
+class Stateful:
+    """A loader that says where it is, as `torchdata` has one: each epoch's order follows from those before."""
+
+    def __init__(self, data, extra=None):
+        self.data, self.generator_of_mine, self.extra = data, torch.Generator().manual_seed(0), extra
+
+    def __iter__(self):
+        order = torch.randperm(160, generator=self.generator_of_mine).numpy()
+        for part in np.split(order, 5):
+            yield self.data.x[part], {name: y[part] for name, y in self.data.targets.items()}
+
+    def __len__(self):
+        return 5
+
+    def state_dict(self):
+        return {"order": self.generator_of_mine.get_state(), "extra": self.extra}
+
+    def load_state_dict(self, state):
+        self.generator_of_mine.set_state(state["order"])
+
+
+def test_a_loader_that_says_where_it_is_goes_on_from_there(data, tmp_path):
+    want = make_trainer()
+    history = want.fit(Stateful(data), **FIT)
+    with pytest.raises(SystemExit):
+        make_trainer(tmp_path).fit(Stateful(data), callbacks=[Interrupt(12)], **FIT)
+    resumed = make_trainer(tmp_path)
+    got = resumed.fit(Stateful(data), resume=tmp_path, **FIT)
+    assert same_bits(resumed.model.state_dict(), want.model.state_dict())
+    assert without_seconds(got) == without_seconds(history)
+    with pytest.raises(TypeError, match="`data`: `state_dict` of Stateful should give numbers, strings and tensors"):
+        make_trainer(tmp_path / "b").fit(Stateful(data, extra=Interrupt(1)), **FIT)
+
+
 @pytest.mark.usefixtures("own_seed")
 @pytest.mark.parametrize("by", ["loader", "sampler", "batch sampler"])
 @pytest.mark.parametrize("own", [True, False])

@@ -1,5 +1,7 @@
 """Batches from outside: loaders, data sets, any iterable."""
 
+import io
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -51,11 +53,39 @@ class Stream:
         found = (getattr(each, "generator", None) for each in owners)
         return next((each for each in found if isinstance(each, torch.Generator)), None)
 
+    def state(self) -> str | None:
+        """Where a loader says that it is, for a checkpoint; `None` of one that says nothing.
+
+        Raises:
+            TypeError: it says more than numbers, tensors and lists and dicts of them.
+        """
+        if not callable(getattr(self.source, "state_dict", None)):
+            return None
+        kept = io.BytesIO()
+        torch.save(self.source.state_dict(), kept)  # type: ignore[attr-defined]
+        try:
+            _loaded(kept.getvalue())
+        except pickle.UnpicklingError as error:
+            called = f"`{self.argument}`: `state_dict` of {type(self.source).__name__}"
+            raise TypeError(f"{called} should give numbers, strings and tensors, in dicts and lists, for a checkpoint "
+                            f"to keep ({error})") from None  # fmt: skip
+        return kept.getvalue().hex()
+
+    def restore(self, state: str | None) -> None:
+        """Takes a loader to where it was."""
+        if state is not None:
+            self.source.load_state_dict(_loaded(bytes.fromhex(state)))  # type: ignore[attr-defined]
+
     def epoch(self, epoch: int) -> Iterator[Rows]:
         """The batches of an epoch, in its own order where the order is ours to choose."""
         if isinstance(self.source, Batches):
             self.source.begin(epoch)
         return iter(self)
+
+
+def _loaded(kept: bytes) -> Any:
+    # note: files are not believed; so nothing but plain values is made of what they hold.
+    return torch.load(io.BytesIO(kept), weights_only=True)
 
 
 class Batches:

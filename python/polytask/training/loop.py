@@ -418,7 +418,11 @@ class Loop:
     def state(self) -> dict[str, Any]:
         """What a resumed run must have in common, and where it began."""
         state: dict[str, Any] = {"first": self.first, "first_step": self.first_step, "same": self._same()}
-        return state | ({"mix": self.data.state()} if isinstance(self.data, Mixed) else {})
+        if isinstance(self.data, Mixed):
+            state["mix"] = self.data.state()
+        elif isinstance(self.data, Stream):
+            state["stream"] = self.data.state()
+        return state
 
     def _same(self) -> dict[str, Any]:
         rows: Any = len(self.data) if isinstance(self.data, Rows) else None
@@ -448,6 +452,8 @@ class Loop:
             self.first_step = state["first_step"]
             if isinstance(self.data, Mixed):
                 self.data.restore(state["mix"])
+            elif isinstance(self.data, Stream):
+                self.data.restore(state.get("stream"))
 
     def _resume(self, path: str) -> bool:
         """Restores the last complete checkpoint; gives whether there was one."""

@@ -66,6 +66,11 @@ def test_a_function_of_one_call_and_of_a_class(data):
     assert calls == [1, -1, 2]
 
 
+def test_print_is_a_callback(data, capsys):
+    history = pt.Trainer(make_model(), callbacks=[print]).fit(data.whole, epochs=2, **FIT)
+    assert capsys.readouterr().out == f"{history[0]}\n{history[1]}\n"
+
+
 HOOKS = {
     "ours": lambda keep: lambda self, trainer, row: keep((trainer.epochs, row)),
     "ours by other names": lambda keep: lambda self, run, line: keep((run.epochs, line)),

@@ -81,8 +81,3 @@ def test_a_metric_by_name(data):
     for wrong, error in [({"mae": np.mean}, ValueError), ({3: np.mean}, ValueError), ({"mine": 3}, TypeError)]:
         with pytest.raises(error, match="task `age`"):
             pt.Task("age", metrics=wrong)
-
-
-def test_a_function_is_no_callback_and_says_what_is():
-    with pytest.raises(TypeError, match=r"class Mine\(pt.Callback\)` with `def on_epoch_end\(self, trainer, row\)`"):
-        pt.Trainer(make_model(), callbacks=[print])

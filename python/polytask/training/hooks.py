@@ -1,7 +1,7 @@
 """What people's own code is called with after an epoch: what the names of its parameters say."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .callback import Callback
@@ -39,6 +39,25 @@ class Function(Callback):
 
     def __repr__(self) -> str:
         return f"Function({getattr(self.function, '__name__', self.function)!s})"
+
+
+def read(callbacks: Any) -> list[Callback]:
+    """Callbacks as they are, and functions as callbacks.
+
+    Raises:
+        TypeError: something else, or a hook that is not known how to be called.
+    """
+    callbacks = [callbacks] if isinstance(callbacks, Callback) or _is_function(callbacks) else callbacks
+    if not isinstance(callbacks, Iterable) or isinstance(callbacks, str):
+        raise TypeError(f"`callbacks` should be a list of pt.Callback or functions; got {callbacks!r}"
+                        f"{_made(callbacks)}")  # fmt: skip
+    found = [each if isinstance(each, Callback) or not _is_function(each) else Function(each) for each in callbacks]
+    wrong = [each for each in found if not isinstance(each, Callback)]
+    if wrong:
+        raise TypeError(f"`callbacks` should be a list of pt.Callback or functions; got {wrong[0]!r}{_made(wrong[0])}")
+    for each in found:
+        after_epoch(each)  # for its errors
+    return found
 
 
 def after_epoch(callback: Callback) -> _Call:
@@ -105,3 +124,11 @@ def _shown(function: Callable[..., Any]) -> str:
 def _unclear(what: str, name: str, by_number: str) -> TypeError:
     known = ", ".join(f"`{each}`" for each in _GIVEN)
     return TypeError(f"{what}: what `{name}` should be is not known; parameters are called {known}, and {by_number}")
+
+
+def _is_function(callback: Any) -> bool:
+    return callable(callback) and not isinstance(callback, type)
+
+
+def _made(callback: Any) -> str:
+    return f"; a class is called first, `{callback.__name__}(...)`" if isinstance(callback, type) else ""

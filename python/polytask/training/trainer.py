@@ -15,7 +15,7 @@ from .. import _core
 from ..arguments.keywords import checked
 from ..arguments.numbers import seeded, whole
 from ..components import own_weighting
-from ..components.component import Component, plain
+from ..components.component import Component
 from ..components.own_weighting import Code, OwnWeighting
 from ..components.registry import describe
 from ..data import Mixed, Rows, Split, Stream, in_memory, labels
@@ -26,9 +26,8 @@ from ..results import observation
 from ..results.history import History
 from ..results.learning_rates import LearningRates
 from ..results.results import Results
-from . import checkpoints, own_optimizer, range_test, scoring
+from . import checkpoints, hooks, own_optimizer, range_test, scoring, settings
 from .callback import Callback
-from .hooks import Function, after_epoch
 from .loop import Fit, Loop
 from .monitor import find
 from .own_optimizer import Maker, SchedulerMaker
@@ -93,9 +92,9 @@ class Trainer:
         if not isinstance(model, MultiTaskModel):
             raise TypeError(f"`model` should be a pt.MultiTaskModel; got {type(model).__name__}")
         self.model = model
-        self.callbacks = sorted(_callbacks(callbacks), key=lambda each: each.last)
+        self.callbacks = sorted(hooks.read(callbacks), key=lambda each: each.last)
         self.seed = seeded(seed)
-        self.threads = _threads(threads)
+        self.threads = settings.threads(threads)
         self.observe = observation.read(observe)
         method = own_weighting.read(weighting)
         self._own: dict[str, Any] = {"weighting": method} if isinstance(method, OwnWeighting) else {}
@@ -103,19 +102,19 @@ class Trainer:
         if theirs is not None:
             self._own["optimizer"] = theirs
         schedules = theirs is not None and theirs.schedules
-        settings = {
-            "optimizer": _optimizer(optimizer, lr) if theirs is None else theirs.describe(),
+        said = {
+            "optimizer": settings.optimizer(optimizer, lr) if theirs is None else theirs.describe(),
             "schedule": describe("schedule", "constant" if schedules else schedule, "schedule"),
             "weighting": method.describe(),
-            "regularizers": [describe("regularizer", each, "regularizers") for each in _list(regularizers)],
-            "clip_norm": _number(clip_norm, "`clip_norm`"),
+            "regularizers": settings.regularizers(regularizers),
+            "clip_norm": settings.number(clip_norm, "`clip_norm`"),
             "accumulate": whole(accumulate, "`accumulate`"),
             "observe": self.observe,
             "threads": self.threads,
             "seed": self.seed,
             "device": None if device is None else devices.name(device),
         }
-        self._core = self._made(settings)
+        self._core = self._made(said)
         self.history = History()
         self.stopping = False
         self._done = 0
@@ -165,7 +164,7 @@ class Trainer:
         """
         count = whole(epochs, "`epochs`")
         size = whole(batch_size, "`batch_size`")
-        called = [*self.callbacks, *_callbacks(callbacks)]
+        called = [*self.callbacks, *hooks.read(callbacks)]
         how = {"weights": weights, "batch_size": size, "shuffle": bool(shuffle), "seed": self.seed}
         with interrupts.held():
             with self.model._attempt():
@@ -382,22 +381,22 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a checkpoint would have, as bytes, and the callbacks themselves."""
-        settings = {**self._core.settings, "observe": self.observe, "threads": self.threads}
-        ours = {"_core": None, "_loop": None, "settings": settings, "checkpoint": self._core.to_bytes("", [])}
+        kept = {**self._core.settings, "observe": self.observe, "threads": self.threads}
+        ours = {"_core": None, "_loop": None, "settings": kept, "checkpoint": self._core.to_bytes("", [])}
         return {**vars(self), **ours}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        settings = state.pop("settings")
+        kept = state.pop("settings")
         checkpoint = state.pop("checkpoint")
         vars(self).update({"threads": "auto", "_own": {}} | state)
-        self._core = self._made(settings)
+        self._core = self._made(kept)
         self._core.take_over(self._core.read(checkpoint))
 
-    def _made(self, settings: dict[str, Any]) -> _core.Trainer:
+    def _made(self, said: dict[str, Any]) -> _core.Trainer:
         """The core's trainer, with what of it is the caller's own code."""
         weighting = self._own.get("weighting")
         weigh = None if weighting is None else weighting.weigh
-        return _core.Trainer(self.model._core, settings, weigh, self._own.get("optimizer"))
+        return _core.Trainer(self.model._core, said, weigh, self._own.get("optimizer"))
 
     def __copy__(self) -> Trainer:
         # A shallow copy would train the same model.
@@ -451,67 +450,9 @@ class Trainer:
         return train.take(np.setdiff1d(np.arange(len(train)), held)), held_out
 
     def __repr__(self) -> str:
-        settings = self._core.settings
-        shown = {key: settings[key] for key in ("optimizer", "schedule", "weighting")}
+        said = self._core.settings
+        shown = {key: said[key] for key in ("optimizer", "schedule", "weighting")}
         names = {key: value["name"] for key, value in shown.items()} | {key: str(own) for key, own in self._own.items()}
-        names["schedule"] = settings["optimizer"].get("schedule") or names["schedule"]
+        names["schedule"] = said["optimizer"].get("schedule") or names["schedule"]
         parts = [f"{key}={name!r}" for key, name in names.items()]
         return f"Trainer({', '.join(parts)}, steps={self.steps}, epochs={self.epochs})"
-
-
-def _callbacks(callbacks: Any) -> list[Callback]:
-    """Callbacks as they are, and functions as callbacks."""
-    callbacks = [callbacks] if isinstance(callbacks, Callback) or _is_function(callbacks) else callbacks
-    if not isinstance(callbacks, Iterable) or isinstance(callbacks, str):
-        raise TypeError(f"`callbacks` should be a list of pt.Callback or functions; got {callbacks!r}"
-                        f"{_made(callbacks)}")  # fmt: skip
-    found = [each if isinstance(each, Callback) or not _is_function(each) else Function(each) for each in callbacks]
-    wrong = [each for each in found if not isinstance(each, Callback)]
-    if wrong:
-        raise TypeError(f"`callbacks` should be a list of pt.Callback or functions; got {wrong[0]!r}{_made(wrong[0])}")
-    for each in found:
-        after_epoch(each)  # for its errors
-    return found
-
-
-def _is_function(callback: Any) -> bool:
-    return callable(callback) and not isinstance(callback, type)
-
-
-def _made(callback: Any) -> str:
-    return f"; a class is called first, `{callback.__name__}(...)`" if isinstance(callback, type) else ""
-
-
-def _optimizer(optimizer: Any, lr: Any) -> dict[str, Any]:
-    described = describe("optim", "adam" if optimizer is None else optimizer, "optimizer")
-    if lr is None:
-        return described
-    if isinstance(optimizer, Component):
-        raise TypeError(f"`lr` should be given to the optimizer: pt.optim.{type(optimizer).__name__}(lr={lr!r})")
-    described["lr"] = plain(lr, "`lr`")
-    _core.check("optim", described)
-    return described
-
-
-def _list(components: Any) -> list[Any]:
-    if isinstance(components, Component | str):
-        return [components]
-    if not isinstance(components, Iterable):
-        raise TypeError(f"`regularizers` should be a list of pt.regularizer; got {components!r}")
-    return list(components)
-
-
-def _threads(value: Any) -> int | str:
-    value = plain(value, "`threads`")
-    if value == "auto":
-        return "auto"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f'`threads` should be "auto" or a whole number of at least 1; got {value!r}')
-    return value
-
-
-def _number(value: Any, argument: str) -> float | None:
-    value = plain(value, argument)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise TypeError(f"{argument} should be a number above 0 or None; got {value!r}")
-    return value

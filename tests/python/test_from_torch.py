@@ -407,3 +407,15 @@ def test_copies_of_a_model_share_nothing_with_its_modules():
     for twin in twins:
         assert apart(twin.predict(x), model.predict(x)) > 1e-3
         assert apart(twin(twin.tensors(x)), twin.predict(x, raw=True)) < SAME
+
+
+def test_a_module_is_made_within_transforms_of_functions():
+    """A first call within them makes it, of memory that the core can see."""
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    make = lambda: pt.MultiTaskModel(5, tasks=[pt.Task("value")], encoder=pt.encoder.MLP([8], "tanh"), seed=0)  # noqa: E731
+    want = x.clone().requires_grad_()
+    make()(want)["value"].sum().backward()
+    fresh, other = make(), make()
+    assert torch.allclose(torch.func.grad(lambda row: fresh(row)["value"].sum())(x), want.grad)
+    rows = torch.func.vmap(torch.func.jacrev(lambda row: other.to_torch()(row[None])["value"][0]))(x)
+    assert torch.allclose(rows, want.grad)

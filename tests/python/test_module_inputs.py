@@ -448,3 +448,16 @@ def test_it_is_part_of_what_to_torch_gives(kind):
     assert same_bits(again.predict(data[0]), want)
     with pytest.raises(ValueError, match=r"`x\['ids'\]` should be \[rows, 5\] of int64; got \[48, 5\] of float32"):
         model({**given, "ids": given["ids"].float()})
+
+
+def test_what_a_loader_collates_is_arrays_and_targets():
+    x, kind, size = arrays()
+    rows = [({name: array[i] for name, array in x.items()}, {"kind": kind[i], "size": size[i]}) for i in range(ROWS)]
+    for data in (torch.utils.data.DataLoader(rows, batch_size=12), [[x, {"kind": kind, "size": size}]]):
+        model = pt.MultiTaskModel(SHAPES, tasks=tasks(), encoder=module_of(Mixed), seed=1)
+        pt.Trainer(model, pt.optim.SGD(lr=0.05)).fit(data, epochs=1, progress=False)
+        want = pt.MultiTaskModel(SHAPES, tasks=tasks(), encoder=module_of(Mixed), seed=1)
+        size_of_batch = 12 if isinstance(data, torch.utils.data.DataLoader) else ROWS
+        trainer = pt.Trainer(want, pt.optim.SGD(lr=0.05))
+        trainer.fit((x, kind, size), epochs=1, batch_size=size_of_batch, shuffle=False, progress=False)
+        assert same_bits(model.predict(x), want.predict(x))

@@ -156,7 +156,11 @@ class Reader:
         return self.inputs.names or self.names.known.get("x", [])
 
     def _framed(self, data: Any) -> Any:
-        """What has columns by name as a frame, and the parts of a tuple; anything else as it is."""
+        """What has columns by name as a frame, and the parts of a tuple; anything else as it is. A list of features by
+        name and something else, as a loader collates them, is a tuple.
+        """
+        if isinstance(data, list) and len(data) > 1 and self._by_name(data[0]) and not self._by_name(data[1]):
+            data = tuple(data)
         if isinstance(data, tuple):
             return tuple(part.collect() if frames.is_lazy(part) else part for part in data)
         data = self._gathered(sources.columned(data))
@@ -191,6 +195,10 @@ class Reader:
         if not isinstance(x, Mapping) or not self.inputs.named:
             return False
         return set(x) <= set(self.inputs.kinds) or not forms.is_batch(x)
+
+    def _by_name(self, x: Any) -> bool:
+        """Whether it is features by the names that the model's inputs have, and nothing else."""
+        return isinstance(x, Mapping) and bool(self.inputs.named) and set(x) <= set(self.inputs.kinds)
 
     def _in_order(self, x: Any) -> bool:
         """Whether it is the several arrays of the model's inputs, in their order."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import nn
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from .. import _core
 from ..arguments.messages import listed
@@ -108,8 +109,8 @@ def made(
         ValueError: what has no counterpart in torch; a module of the caller's own that is not there.
     """
     network = core.network()
-    # Tensors that are made in inference mode would stay such.
-    with torch.inference_mode(False), torch.enable_grad():
+    # Tensors that are made in inference mode would stay such, and within transforms of torch.func be none for the core.
+    with torch.inference_mode(False), torch.enable_grad(), temporarily_clear_interpreter_stack():
         if shared is None:
             source = _copies(core)
         else:

@@ -8,7 +8,7 @@ from ..components.component import Component, plain
 from ..components.registry import describe
 
 
-def optimizer(chosen: Component | str | None, lr: Any) -> dict[str, Any]:
+def optimizer(chosen: Any, lr: Any) -> dict[str, Any]:
     """An optimizer, Adam unless said otherwise, with a learning rate that was given beside its name."""
     described = describe("optim", "adam" if chosen is None else chosen, "optimizer")
     if lr is None:

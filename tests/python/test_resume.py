@@ -5,6 +5,7 @@ import random
 import signal
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import polytask as pt
@@ -242,15 +243,23 @@ WEIGHTINGS = {
 }
 
 
-def run(folder, weighting):
-    encoder = pt.encoder.MLP([16, 8], dropout=0.2, norm="batch")
+def module():
+    """With all that a module may keep or draw: batch statistics, dropout."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = [torch.nn.Linear(8, 16), torch.nn.BatchNorm1d(16), torch.nn.ReLU(), torch.nn.Dropout(0.2)]
+        return torch.nn.Sequential(*layers, torch.nn.Linear(16, 8), torch.nn.BatchNorm1d(8))
+
+
+def run(folder, weighting, own=False):
+    encoder = module() if own else pt.encoder.MLP([16, 8], dropout=0.2, norm="batch")
     model = pt.MultiTaskModel(8, tasks=make_tasks(), encoder=encoder)
     callbacks = [
         pt.EarlyStopping("age/loss", patience=50, min_delta=0.01),
         Own(),
         pt.Checkpoint(folder, every_steps=2, best="income/accuracy"),
     ]
-    optimizer = pt.optim.AdamW(lr=0.01)
+    optimizer = partial(torch.optim.NAdam, lr=0.01) if own else pt.optim.AdamW(lr=0.01)
     trainer = pt.Trainer(model, optimizer, weighting=WEIGHTINGS[weighting], callbacks=callbacks, **EVERYTHING)
     trainer.fit(Data().whole, validation=0.2, resume=folder, **{**FIT, "epochs": 8})
     return trainer
@@ -279,11 +288,21 @@ def killed(delay, run, *arguments):
     return os.waitpid(child, 0)[1] == signal.SIGKILL
 
 
-@pytest.mark.parametrize("weighting", WEIGHTINGS)
-def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path, weighting):
-    want = ended(run(tmp_path / "whole", weighting), tmp_path / "whole")
+@pytest.fixture
+def python_draws():
+    """A run with code of the caller's own brings Python's generator back, which a fork seeds anew."""
+    before = random.getstate()
+    yield
+    random.setstate(before)
+
+
+@pytest.mark.usefixtures("python_draws")
+@pytest.mark.parametrize(("weighting", "own"), [*((name, False) for name in WEIGHTINGS), ("equal", True)])
+def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path, weighting, own):
+    """Of our own parts, or of a module and an optimizer of PyTorch."""
+    want = ended(run(tmp_path / "whole", weighting, own), tmp_path / "whole")
     started = time.perf_counter()
-    run(tmp_path / "warm", weighting)  # the first run also loads libraries
+    run(tmp_path / "warm", weighting, own)  # the first run also loads libraries
     length = time.perf_counter() - started
     chance = random.Random(0)
     hits = in_writing = i = 0
@@ -291,12 +310,12 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path, weighti
         i += 1
         assert i < 500, "runs end before they are killed"
         folder = tmp_path / str(i)
-        if not killed(chance.uniform(0, length), run, folder, weighting):
+        if not killed(chance.uniform(0, length), run, folder, weighting, own):
             continue
         hits += 1
         in_writing += folder.exists() and any(".partial" in file.name for file in folder.iterdir())
-        for part, (got, wanted) in enumerate(zip(ended(run(folder, weighting), folder), want, strict=True)):
+        for part, (got, wanted) in enumerate(zip(ended(run(folder, weighting, own), folder), want, strict=True)):
             assert got == wanted, (i, part)
         assert sorted(os.listdir(folder)) == ["best.safetensors", "checkpoint-000000000032.safetensors"]
-    if weighting == "equal":
+    if weighting == "equal" and not own:
         assert in_writing > 0, "no kill met a checkpoint being written"

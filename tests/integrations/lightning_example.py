@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 # The trainers warn of few workers and missing loggers.
 pytestmark = pytest.mark.filterwarnings("ignore")
-STEPS_OF_ONE_EPOCH, BATCH_SIZE, LR = 8, 32, 0.05
+STEPS_OF_ONE_EPOCH, BATCH_SIZE = 8, 32
 
 
 class Network(nn.Module):
@@ -47,7 +47,7 @@ class TwoTasks(L.LightningModule):
         self.log_dict({f"weight/{task}": weight for task, weight in self.balancer.weights.items()})
 
     def configure_optimizers(self):
-        return torch.optim.SGD(self.network.parameters(), lr=LR)
+        return torch.optim.SGD(self.network.parameters(), lr=0.05)
 
     def on_save_checkpoint(self, checkpoint):
         checkpoint["balancer"] = self.balancer.state_dict()
@@ -79,7 +79,7 @@ def trained(module, **limits):
 def plain(network, weighting, steps):
     """The same steps in a loop of one's own."""
     balancer = pt.torch.Balancer(weighting)
-    optimizer = torch.optim.SGD(network.parameters(), lr=LR)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
     for step, batch in zip(range(steps), DataLoader(data(), batch_size=BATCH_SIZE), strict=False):
         optimizer.zero_grad()
         balancer.backward(network.losses(*batch), epoch=step // STEPS_OF_ONE_EPOCH)

@@ -42,6 +42,14 @@ def test_a_wrong_value_is_seen():
         run("x = 1\n1 + 1  # -> 3", {})
 
 
+def test_classes_for_other_libraries_are_those_that_are_held_to_a_plain_loop():
+    """Blocks of `py` are not run here, for want of these libraries."""
+    examples = "\n".join(path.read_text(encoding="utf-8") for path in (DOCS.parent / "tests/integrations").glob("*.py"))
+    shown = re.findall(r"```py\n(class .*?)```", (DOCS / "guide/pytorch.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(shown) == 2
+    assert all(block in examples for block in shown)
+
+
 def test_every_page_is_in_the_table_of_contents():
     index = (DOCS / "index.md").read_text(encoding="utf-8")
     contents = set(re.findall(r"^((?:guide|reference)/\w+)$", index, re.MULTILINE))

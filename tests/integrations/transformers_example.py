@@ -45,7 +45,7 @@ class Network(nn.Module):
 
 
 class BalancedTrainer(Trainer):
-    """The losses' gradients go through `balancer.backward`; the rest, from clipping to the schedule, is the trainer's."""
+    """The losses go backward through `balancer`; the rest, from clipping to the schedule, is the trainer's."""
 
     def __init__(self, *args, balancer, **more):
         super().__init__(*args, **more)

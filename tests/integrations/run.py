@@ -14,10 +14,12 @@ ROOT = HERE.parents[1]
 #: What is installed for each library, and the natural scripts that want it.
 LIBRARIES = {
     "datasets": (["datasets"], ["pytorch/30_huggingface_like"]),
+    "lightning": (["lightning"], []),
     "mlflow": (["mlflow"], []),
     "optuna": (["optuna"], ["pytorch/44_optuna_pruning"]),
     "tensorboard": (["tensorboard"], ["pytorch/41_tensorboard_callback"]),
     "torchdata": (["torchdata"], []),
+    "transformers": (["transformers", "accelerate"], []),
     "wandb": (["wandb", "mlflow"], ["pytorch/43_wandb_and_mlflow"]),
 }
 

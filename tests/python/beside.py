@@ -54,6 +54,6 @@ def run(*command: object, **more: str) -> str:
 
 
 if __name__ == "__main__":
-    python = install(Path(sys.argv[2]).resolve(), Path(sys.argv[1]))
+    python = install(Path(sys.argv[2]).resolve(), Path(sys.argv[1]).resolve())
     loaded = run(python, "-c", "import torch, polytask; print(torch.__version__, polytask._core.__file__)")
     print(f"torch, as it was, and the extension: {loaded.strip()}")

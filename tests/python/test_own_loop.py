@@ -425,6 +425,30 @@ def test_autocast():
     check(pt.weighting.UPGrad(normalize="l2"), network, losses, 1e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("weighting", ["upgrad", "graddrop", pt.weighting.UPGrad(at="representation"), "dwa"], ids=str)
+def test_autocast_around_the_call_changes_nothing(weighting, dtype):
+    """As in a training step of Lightning: products of half numbers are too coarse for a weighting, or overflow."""
+    network = Network(dtype=torch.float32)
+    x, y = batch(dtype=torch.float32)
+    found = []
+    for around in (False, True):
+        network.zero_grad()
+        balancer = pt.torch.Balancer(weighting, scaler=torch.amp.GradScaler("cpu", init_scale=2.0**12))
+        with torch.autocast("cpu", dtype):
+            losses = losses_of(network, x, y)
+            if around:
+                balancer.backward(losses)
+        if not around:
+            balancer.backward(losses)
+        assert torch.is_autocast_enabled("cpu") is False
+        found.append((flat(network.parameters()), balancer.weights, balancer.cosines))
+    (gradients, weights, cosines), (within, weights_within, cosines_within) = found
+    assert torch.equal(within, gradients)
+    assert weights_within == weights
+    np.testing.assert_array_equal(cosines_within, cosines)
+
+
 def test_calls_add_up_and_make_one_step_of_several():
     network = Network()
     x, y = batch()

@@ -135,10 +135,11 @@ class Balancer:
             self._method.show_as(given.together.dtype)
         ones = torch.ones((), device=given.together.device)
         scale = 1.0 if self._scaler is None else float(self._scaler.scale(ones))
-        if self._method._made().needs == "losses":
-            self._by_losses(given, scale, epoch, retain_graph)
-        else:
-            self._by_gradients(given, scale, epoch, retain_graph)
+        with gradients.without_autocast(given.together.device.type):
+            if self._method._made().needs == "losses":
+                self._by_losses(given, scale, epoch, retain_graph)
+            else:
+                self._by_gradients(given, scale, epoch, retain_graph)
         self._names = given.names
 
     def look_back(self, before: Any, after: Any) -> None:

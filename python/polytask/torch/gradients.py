@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -149,3 +150,15 @@ def _explained(error: RuntimeError) -> RuntimeError:
             "`torch._functorch.config.donated_buffer = False` before it is compiled"
         )
     return error
+
+
+@contextmanager
+def without_autocast(device: str) -> Iterator[None]:
+    """Outside of autocast, on the processor and on this type of device: gradients are scaled for float16, and products
+    of them overflow; of bfloat16 they are too coarse.
+    """
+    with ExitStack() as stack:
+        for each in {"cpu", device}:
+            if torch.is_autocast_enabled(each):
+                stack.enter_context(torch.autocast(each, enabled=False))
+        yield

@@ -6,6 +6,7 @@ import lightning as L
 import polytask as pt
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.data import DataLoader, TensorDataset
@@ -31,11 +32,11 @@ class Network(nn.Module):
 class TwoTasks(L.LightningModule):
     """The optimization is manual, and `self.manual_backward(loss)` becomes `self.balancer.backward(losses)`."""
 
-    def __init__(self, network, weighting="upgrad"):
+    def __init__(self, network, weighting="upgrad", scaler=None):
         super().__init__()
         self.automatic_optimization = False
         self.network = network
-        self.balancer = pt.torch.Balancer(weighting)
+        self.balancer = pt.torch.Balancer(weighting, scaler=scaler)
 
     def training_step(self, batch, batch_idx):
         optimizer = self.optimizers()
@@ -128,6 +129,21 @@ def test_every_loss_goes_down():
     for task, loss in before.items():
         assert after[task] < 0.5 * loss, (task, loss, after[task])
         assert f"weight/{task}" in trainer.callback_metrics
+
+
+def test_half_precision_takes_the_steps_of_a_plain_loop():
+    torch.manual_seed(0)
+    network = Network()
+    other = copy.deepcopy(network)
+    scalers = [torch.amp.GradScaler("cpu", init_scale=1024.0) for _ in range(2)]
+    plugin = MixedPrecision("16-mixed", "cpu", scaler=scalers[0])
+    trained(TwoTasks(network, scaler=scalers[0]), max_steps=1, plugins=[plugin])
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.05)
+    with torch.autocast("cpu", torch.float16):
+        losses = other.losses(*data()[:BATCH_SIZE])
+    pt.torch.backward(losses, weighting="upgrad", scaler=scalers[1])
+    scalers[1].step(optimizer)
+    same(network, other)
 
 
 def test_a_checkpoint_has_what_the_weighting_learned(tmp_path):

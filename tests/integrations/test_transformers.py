@@ -44,22 +44,6 @@ class Network(nn.Module):
         return {"losses": losses, "loss": sum(losses.values()).detach(), **outputs}
 
 
-class BalancedTrainer(Trainer):
-    """The losses go backward through `balancer`; the rest, from clipping to the schedule, is the trainer's."""
-
-    def __init__(self, *args, balancer, **more):
-        super().__init__(*args, **more)
-        self.balancer = balancer
-
-    def training_step(self, model, inputs, num_items_in_batch=None):
-        model.train()
-        with self.compute_loss_context_manager():
-            losses = model(**self._prepare_inputs(inputs))["losses"]
-        losses = {task: loss / self.current_gradient_accumulation_steps for task, loss in losses.items()}
-        self.balancer.backward(losses, epoch=int(self.state.epoch))
-        return sum(losses.values()).detach()
-
-
 class KeepBalancer(TrainerCallback):
     """Puts what the weighting has learned beside each checkpoint."""
 
@@ -69,6 +53,24 @@ class KeepBalancer(TrainerCallback):
     def on_save(self, args, state, control, **_):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         torch.save(self.balancer.state_dict(), folder / "balancer.pt")
+
+
+class BalancedTrainer(Trainer):
+    """The losses go backward through `balancer`; the rest, from clipping to the schedule, is the trainer's."""
+
+    def __init__(self, *args, weighting, **more):
+        super().__init__(*args, **more)
+        accumulate, scaler = self.args.gradient_accumulation_steps, self.accelerator.scaler
+        self.balancer = pt.torch.Balancer(weighting, accumulate=accumulate, scaler=scaler)
+        self.add_callback(KeepBalancer(self.balancer))
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        model.train()
+        with self.compute_loss_context_manager():
+            losses = model(**self._prepare_inputs(inputs))["losses"]
+        losses = {task: loss / self.current_gradient_accumulation_steps for task, loss in losses.items()}
+        self.balancer.backward(losses, epoch=int(self.state.epoch))
+        return sum(losses.values()).detach()
 
 
 def data():
@@ -90,7 +92,7 @@ class Gradients:
         self.seen.append([p.grad.clone() for group in optimizer.param_groups for p in group["params"]])
 
 
-def trained(network, balancer, folder, accumulate=1, resume=None, save=None, **limits):
+def trained(network, weighting, folder, accumulate=1, resume=None, save=None, state=None, **limits):
     arguments = TrainingArguments(
         **limits,
         save_strategy="no" if save is None else "steps",
@@ -114,9 +116,10 @@ def trained(network, balancer, folder, accumulate=1, resume=None, save=None, **l
         train_dataset=data(),
         eval_dataset=data(),
         optimizers=(optimizer, None),
-        callbacks=[KeepBalancer(balancer)],
-        balancer=balancer,
+        weighting=weighting,
     )
+    if state is not None:
+        trainer.balancer.load_state_dict(state)
     trainer.train(resume_from_checkpoint=resume)
     return trainer, look.seen
 
@@ -142,16 +145,16 @@ def test_steps_are_those_of_a_plain_loop(tmp_path, weighting, accumulate, steps)
     torch.manual_seed(0)
     network = Network()
     other = copy.deepcopy(network)
-    balancers = [pt.torch.Balancer(weighting, accumulate=accumulate) for _ in range(2)]
-    _, ours = trained(network, balancers[0], tmp_path, accumulate, max_steps=steps)
-    theirs = plain(other, balancers[1], steps, accumulate)
+    trainer, ours = trained(network, weighting, tmp_path, accumulate, max_steps=steps)
+    balancer = pt.torch.Balancer(weighting, accumulate=accumulate)
+    theirs = plain(other, balancer, steps, accumulate)
     assert len(ours) == len(theirs) == steps
     for one, two in zip(ours, theirs, strict=True):
         assert all(grad.isfinite().all() for grad in one)
         assert any(grad.abs().max() > 0 for grad in one)
         assert all(map(torch.equal, one, two))
     assert all(map(torch.equal, network.parameters(), other.parameters()))
-    assert balancers[0].weights == balancers[1].weights
+    assert trainer.balancer.weights == balancer.weights
 
 
 def test_it_is_another_step_than_that_of_the_sum(tmp_path):
@@ -159,7 +162,7 @@ def test_it_is_another_step_than_that_of_the_sum(tmp_path):
     network = Network()
     each = [copy.deepcopy(network) for _ in range(2)]
     (one,), (two,) = (
-        trained(copied, pt.torch.Balancer(weighting), tmp_path, max_steps=1)[1]
+        trained(copied, weighting, tmp_path, max_steps=1)[1]
         for copied, weighting in zip(each, ("upgrad", "equal"), strict=True)
     )
     assert not all(map(torch.equal, one, two))
@@ -171,7 +174,7 @@ def test_every_loss_goes_down(tmp_path):
     batch = next(iter(DataLoader(data(), batch_size=ROWS)))
     with torch.no_grad():
         before = network(**batch)["losses"]
-    trainer, _ = trained(network, pt.torch.Balancer("upgrad"), tmp_path, num_train_epochs=15)
+    trainer, _ = trained(network, "upgrad", tmp_path, num_train_epochs=15)
     with torch.no_grad():
         after = network.eval()(**batch)["losses"]
     for task, loss in before.items():
@@ -186,15 +189,13 @@ def test_a_run_that_resumes_takes_the_same_steps(tmp_path):
     torch.manual_seed(0)
     network = Network()
     other = copy.deepcopy(network)
-    _, whole = trained(network, pt.torch.Balancer("gradnorm"), tmp_path / "whole", max_steps=6)
-    trained(copy.deepcopy(other), pt.torch.Balancer("gradnorm"), tmp_path / "parts", save=3, max_steps=3)
+    _, whole = trained(network, "gradnorm", tmp_path / "whole", max_steps=6)
+    trained(copy.deepcopy(other), "gradnorm", tmp_path / "parts", save=3, max_steps=3)
     checkpoint = tmp_path / "parts" / "checkpoint-3"
     for keeps in (True, False):
-        balancer = pt.torch.Balancer("gradnorm")
-        if keeps:
-            balancer.load_state_dict(torch.load(checkpoint / "balancer.pt"))
+        state = torch.load(checkpoint / "balancer.pt") if keeps else None
         again = copy.deepcopy(other)
-        _, rest = trained(again, balancer, tmp_path / "parts", resume=str(checkpoint), max_steps=6)
+        _, rest = trained(again, "gradnorm", tmp_path / "parts", resume=str(checkpoint), state=state, max_steps=6)
         assert len(rest) == 3
         equal = [all(map(torch.equal, one, two)) for one, two in zip(whole[3:], rest, strict=True)]
         assert all(equal) == keeps

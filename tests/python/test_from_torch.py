@@ -419,3 +419,24 @@ def test_a_module_is_made_within_transforms_of_functions():
     assert torch.allclose(torch.func.grad(lambda row: fresh(row)["value"].sum())(x), want.grad)
     rows = torch.func.vmap(torch.func.jacrev(lambda row: other.to_torch()(row[None])["value"][0]))(x)
     assert torch.allclose(rows, want.grad)
+
+
+def test_a_model_is_trained_and_evaluated_like_a_module():
+    encoder = pt.encoder.MLP([16], dropout=0.5)
+    model = pt.MultiTaskModel(5, tasks=[pt.Task("a"), pt.Task("b")], encoder=encoder, seed=0)
+    x = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
+    assert not model.training
+    assert torch.equal(model(x)["a"], model(x)["a"])
+    with torch.random.fork_rng([]):
+        assert model.train() is model
+        assert not torch.equal(model(x)["a"], model(x)["a"])
+        assert copy.deepcopy(model).training
+        assert torch.equal(model(x, training=False)["a"], model.eval()(x)["a"])
+    named = dict(model.named_parameters())
+    assert named.keys() == model.parameters().keys()
+    optimizer = torch.optim.SGD(named.values(), lr=0.1)
+    before = model.predict(x)["a"]
+    model(x)["a"].square().mean().backward()
+    optimizer.step()
+    assert np.array_equal(model.state_dict()["heads.a.weight"], named["heads.a.weight"].detach())
+    assert not np.array_equal(model.predict(x)["a"], before)

@@ -279,7 +279,7 @@ class MultiTaskModel:
         return self._core.parameters()
 
     def __call__(
-        self, x: Any, *, raw: bool = True, terms: bool = False, training: bool = False
+        self, x: Any, *, raw: bool = True, terms: bool = False, training: bool | None = None
     ) -> dict[str, torch.Tensor] | tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """What the network makes of tensors, with a graph: the model as a part of a PyTorch program.
 
@@ -292,7 +292,8 @@ class MultiTaskModel:
                 `tensors` gives.
             raw: raw outputs, which losses of torch take; else predictions, see `to_torch`.
             terms: gives `(outputs, terms)`, see `to_torch`.
-            training: dropout, sampled branches and batch statistics as in training.
+            training: dropout, sampled branches and batch statistics as in training; by default as `train` and `eval`
+                said last, at first as in evaluation.
 
         Raises:
             TypeError, ValueError: features of another form, or what `to_torch` raises.
@@ -301,10 +302,28 @@ class MultiTaskModel:
 
         shared = self._shared = self._shared or as_torch.Shared()
         state = self._core.device, self._core.frozen, [task.scaling for task in self.tasks]
-        way = bool(raw), bool(terms), bool(training)
-        module = shared.kept((way, state), lambda: self._as_torch(shared, *way[:2]).train(training))
+        way = bool(raw), bool(terms), self.training if training is None else bool(training)
+        module = shared.kept((way, state), lambda: self._as_torch(shared, *way[:2]).train(way[2]))
         found: dict[str, torch.Tensor] = module(**as_torch.given(x, shared.wanted(self._core)))
         return found
+
+    #: What `model(x)` does, as of a module of torch: `fit` and `predict` know themselves.
+    training = False
+
+    def train(self, mode: bool = True) -> "MultiTaskModel":
+        """Lets `model(x)` have dropout, sampled branches and batch statistics as in training; gives the model."""
+        self.training = bool(mode)
+        return self
+
+    def eval(self) -> "MultiTaskModel":
+        """Lets `model(x)` compute as in evaluation, which it does at first; gives the model."""
+        return self.train(False)
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """The parameters by path, as tensors of torch over the model's own memory: for optimizers of torch, with
+        `model(x)` in a loop of the caller's own. They are the same ones each time, and `to_torch(share=True)` has them.
+        """
+        return self.to_torch(share=True).named_parameters()
 
     @checked
     def to_torch(self, *, share: bool = False, raw: bool = False, terms: bool = False) -> GraphModule:

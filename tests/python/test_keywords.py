@@ -66,8 +66,9 @@ def test_the_short_form_by_position_name_and_both():
         assert same_bits(other.state_dict(), first)
     with pytest.raises(TypeError, match=r"tasks are given by name, `tasks=\[...\]`"):
         pt.MultiTaskModel(10, [pt.Task("a")])
-    with pytest.raises(TypeError, match=r"the number of features is `inputs=10`; `input_size` belongs to"):
-        pt.MultiTaskModel(input_size=10, tasks=[pt.Task("a")])
+    # Where tasks are given it is the number of features too.
+    same = pt.MultiTaskModel(input_size=10, tasks=[pt.Task("a")]).state_dict()
+    assert same_bits(same, pt.MultiTaskModel(10, tasks=[pt.Task("a")]).state_dict())
     with pytest.raises(TypeError, match=r"the short form needs .*; `output_sizes` is missing"):
         pt.MultiTaskModel(10, 20)
 

@@ -1,61 +1,25 @@
 """A PyTorch module as part of a model: it runs on the core's own memory, and the core sees numbers."""
 
-import copy
-import inspect
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from ..arguments.messages import listed
 from ..process import randomness
 from ..values import memory
-from . import linking
-from .calling import Calling, Part, tried
-from .linking import Place
+from . import linking, trial
+from .buffers import Buffers, described, dtype
+from .layout import Layout
+from .linking import Place, owners
+from .trial import Role
 
 #: Memory of inputs, how many positions each row has, output, parameters and buffers, as the core lends it.
 Lent = tuple[Sequence[Any], Any, Any, Sequence[Any], Sequence[Any]]
-
-
-class Role(NamedTuple):
-    """What of a model a module is."""
-
-    #: What errors call the argument.
-    argument: str
-    #: Numbers a row that it is given.
-    features: int
-    #: Numbers a row that it should give; any if none.
-    outputs: int | None = None
-    #: Whether it is given rows of positions.
-    positions: bool = False
-    #: Its inputs, one after the other, if they are not just features.
-    inputs: tuple[Part, ...] = ()
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """Its inputs."""
-        return self.inputs or (Part(None, (self.features,)),)
-
-    @property
-    def takes(self) -> str:
-        """The shape of what it is given, in words."""
-        if self.positions:
-            return f"features [rows, longest, {self.features}]"
-        if self.inputs and self.inputs[0].name is not None:
-            return ", ".join(part.described for part in self.inputs)
-        return f"features {self.parts[0].described}"
-
-    @property
-    def gives(self) -> str:
-        """The shape of what it should give, in words."""
-        width = "width" if self.outputs is None else self.outputs
-        return f"[rows, longest, {width}]" if self.positions else f"[rows, {width}]"
 
 
 class Module:
@@ -78,20 +42,24 @@ class Module:
         self.role = role
         self._check_kind(module)
         with torch.inference_mode(False), torch.no_grad():
-            self.module = self._copied(module) if copied else module
-            self.masked = role.positions and _takes_mask(self.module)
-            self.calling, self.width = self._tried()
-            self._lay_out()
+            self.module = trial.copied(module, self.named) if copied else module
+            self.calling, self.masked, self.width = trial.trial(self.module, role, self.named)
+            self._buffers = Buffers(self.module, role.argument)
+        self._layout = Layout(self.module)
         self._linked = linking.Parameters(self.module, self.named)
         self._linked.note(self)
-        self._owners = self._owners_of_buffers()
         for name, parameter in self.parameters.items():
             if parameter.dtype != torch.float32:
                 raise TypeError(f"{role.argument}: parameter `{name}` of the module `{self.called}` should be float32, "
-                                f"as `module.float()` makes it; got {_dtype(parameter)}")  # fmt: skip
+                                f"as `module.float()` makes it; got {dtype(parameter)}")  # fmt: skip
         self._mode: tuple[bool, tuple[bool, ...]] | None = None
-        self._learning: tuple[bool, ...] | None = None
+        #: Of each part, whether that mode has it train.
+        self._modes: list[bool] = []
+        #: Whether each parameter requires a gradient, as far as it is known to the core.
+        self._learning = self._learn
         self._switching = threading.Lock()
+        #: How many runs of it each thread is in.
+        self._runs: dict[int, int] = {}
         #: The thread in which a step is on its way, from its forward to its last backward.
         self.trains_in: int | None = None
         #: The gradients of the last backward, until the next one.
@@ -104,8 +72,13 @@ class Module:
 
     @property
     def buffers(self) -> dict[str, torch.Tensor]:
-        """Its buffers that a state dict has, by name, as they are now: a module may put new tensors in their places."""
-        return {name: owner[own] for name, (owner, own) in self._owners.items()}
+        """Its buffers that a state dict has, by name, as they are now."""
+        return self._buffers.each
+
+    @property
+    def names(self) -> list[str]:
+        """Of both."""
+        return [*self.parameters, *self.buffers]
 
     def describe(self) -> dict[str, Any]:
         """What the core reads, and files keep."""
@@ -126,6 +99,7 @@ class Module:
             for name, tensor in {**self.parameters, **self.buffers}.items():
                 tensor.copy_(torch.from_numpy(numbers[name]))
         self._linked.note(self)
+        self._buffers.note()
 
     def still(self) -> list[str]:
         """Names of parameters that are not to learn."""
@@ -135,41 +109,100 @@ class Module:
         """The module at work on memory of the core, as the core asks for it once a plan."""
         return Tied(self, lent, alone, wanted, frozen)
 
-    def link(self, memory: Sequence[torch.Tensor], place: Place) -> None:
-        """Makes memory of the core that of the module's parameters."""
-        with self._switching:
-            if self._linked.link(memory, place, self):
-                self._mode = self._learning = None
-
-    def others(self) -> AbstractContextManager[Any]:
-        """Around a run: another model that has this module may be in the middle of a step, and finds it as it was.
+    def give(self, memory: Callable[[str], torch.Tensor]) -> dict[str, bool]:
+        """Brings to memory of the core, by name, what the caller has put in the module since it ran; gives which
+        parameters the caller has had learn since, or not learn.
 
         Raises:
-            RuntimeError: it is in another thread.
+            ValueError: the module has other parameters or buffers, or other shapes of them.
         """
-        others = self._linked.others(self)
-        busy = [other for other in others if isinstance(other, Module) and other.trains_in is not None]
-        if not busy:
-            return nullcontext()
-        if any(other.trains_in != threading.get_ident() for other in busy):
+        with owners.lock:
+            if self._runs or self.trains_in is not None or not self._linked.mine(self):
+                return {}
+            if self._layout.changed:
+                self._linked.read()
+                self._read_buffers()
+                self._layout.read()
+                self._mode = None
+            self._linked.give(lambda: [memory(name) for name in self.parameters], self)
+            if self._buffers.changed:
+                with torch.no_grad():
+                    for name, buffer in self.buffers.items():
+                        kept = memory(name)
+                        self.check(name, buffer, kept.shape)
+                        kept.copy_(buffer)
+                self._buffers.note()
+            before, self._learning = self._learning, self._learn
+            each = zip(self.parameters, before, self._learning, strict=True)
+            return {name: now for name, was, now in each if now != was}
+
+    def enter(self, memory: Sequence[torch.Tensor], place: Place) -> ExitStack | None:
+        """Before a run: makes memory of the core that of the module's parameters. Another model that has this module is
+        waited for if it runs it in another thread, and if it is in the middle of a step in this one lends it until
+        `leave` is given what this gives.
+
+        Raises:
+            RuntimeError: another model is in the middle of a step in another thread.
+        """
+        here = threading.get_ident()
+        with owners.lock:
+            lent = None if self._linked.mine(self) else self._lent(here)
+            if self._linked.link(memory, place, self):
+                self._mode = None
+            self._runs[here] = self._runs.get(here, 0) + 1
+        return lent
+
+    def leave(self, lent: ExitStack | None) -> None:
+        """After it, however it ended: what it did to its buffers is its own doing."""
+        here = threading.get_ident()
+        with owners.lock:
+            self._buffers.note()
+            if lent is not None:
+                lent.close()
+            self._runs[here] -= 1
+            if not self._runs[here]:
+                del self._runs[here]
+            owners.turns.notify_all()
+
+    def _lent(self, thread: int) -> ExitStack:
+        while any(other._runs_beside(thread) for other in self._others()):
+            owners.turns.wait()
+        stack = ExitStack()
+        for other in self._others():
+            if other.trains_in is not None or other._runs:
+                stack.enter_context(other.lent())
+        return stack
+
+    def _others(self) -> list["Module"]:
+        return [other for other in self._linked.others(self) if isinstance(other, Module)]
+
+    def _runs_beside(self, thread: int) -> bool:
+        """Whether it runs in another thread.
+
+        Raises:
+            RuntimeError: it trains there, which may take long.
+        """
+        if self.trains_in not in (None, thread):
             raise RuntimeError(f"{self.named} is in the middle of a step of another model, in another thread: give "
                                "each a copy of its own, `copy.deepcopy(module)`")  # fmt: skip
-        stack = ExitStack()
-        for other in busy:
-            stack.enter_context(other.lent())
-        return stack
+        return any(other != thread for other in self._runs)
+
+    def rest(self) -> None:
+        """Ends a step that failed."""
+        if self.trains_in == threading.get_ident():
+            self.trains_in = None
 
     @contextmanager
     def lent(self) -> Iterator[None]:
         """In the middle of a step: leaves parameters, mode and buffers as they were."""
-        kept, learning = self._linked.kept(), self._learning
+        kept = self._linked.kept()
         with self.aside():
             try:
                 yield
             finally:
                 self._linked.put_back(kept)
                 self._linked.note(self)
-                self._mode, self._learning = None, learning
+                self._mode = None
 
     def touched(self) -> None:
         """Says that the core has made a step since it ran last."""
@@ -177,24 +210,27 @@ class Module:
 
     def record(self, learning: tuple[bool, ...]) -> None:
         """Says which parameters learn, before a forward that is recorded."""
-        if self._learning != learning:
+        if self._learn != learning:
             for parameter, learns in zip(self.parameters.values(), learning, strict=True):
                 parameter.requires_grad_(learns)
-            self._learning = learning
+        self._learning = learning
+
+    @property
+    def _learn(self) -> tuple[bool, ...]:
+        return tuple(parameter.requires_grad for parameter in self.parameters.values())
 
     def switch(self, training: bool, frozen: tuple[bool, ...]) -> None:
         """Turns it to training or evaluation; what has buffers that are all frozen evaluates in both."""
         with self._switching:
-            if self._mode == (training, frozen):
+            if self._mode == (training, frozen) and self._modes == self._layout.modes:
                 return
             self.module.train(training)
             if training and any(frozen):
-                each = list(zip(self._owners.values(), frozen, strict=True))
-                for part in self.module.modules():
-                    own = [still for (owner, _), still in each if owner is part._buffers]
-                    if own and all(own):
+                for part in self._layout.parts:
+                    own = self._buffers.of(part)
+                    if own and all(frozen[place] for place in own):
                         part.train(False)
-            self._mode = (training, frozen)
+            self._mode, self._modes = (training, frozen), self._layout.modes
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -210,24 +246,25 @@ class Module:
 
     def put(self, numbers: Sequence[torch.Tensor]) -> None:
         """Fills the buffers; a graph that has seen them takes no notice."""
-        for (name, buffer), new in zip(self.buffers.items(), numbers, strict=True):
-            self.check(name, buffer, new.shape)
-            buffer.data.copy_(new)
+        self._buffers.put(numbers)
+        self._buffers.note()
 
     def check(self, name: str, buffer: Any, shape: torch.Size) -> None:
-        """Refuses what a module has put in a buffer's place, where it is no such tensor."""
-        if not isinstance(buffer, torch.Tensor) or buffer.shape != shape:
-            found = _described(buffer) if isinstance(buffer, torch.Tensor) else repr(buffer)
-            raise ValueError(f"{self.role.argument}: buffer `{name}` of the module `{self.called}` should stay a "
-                             f"tensor {list(shape)}; the module made it {found}")  # fmt: skip
+        """Refuses what it has put in a buffer's place, where it is no such tensor."""
+        self._buffers.check(name, buffer, shape)
 
-    def _lay_out(self) -> None:
-        """Gives each number of a buffer memory of its own, which expanded ones lack; what is tied stays so."""
-        whole: dict[torch.Tensor, torch.Tensor] = {}
-        for part in self.module.modules():
-            for own, buffer in part.named_buffers(recurse=False):
-                if any(size > 1 and stride == 0 for size, stride in zip(buffer.shape, buffer.stride(), strict=True)):
-                    part._buffers[own] = whole.setdefault(buffer, buffer.contiguous())
+    def _read_buffers(self) -> None:
+        """Finds them in other places."""
+        before = {name: buffer.shape for name, buffer in self.buffers.items()}
+        with torch.inference_mode(False), torch.no_grad():
+            new = self._buffers.moved()
+        after = {name: buffer.shape for name, buffer in new.each.items()}
+        if after != before:
+            name = next(name for name in [*before, *after] if before.get(name) != after.get(name))
+            shapes = [list(found[name]) if name in found else None for found in (before, after)]
+            raise ValueError(f"{self.named} should have the buffers with which the model was made; `{name}` was "
+                             f"{shapes[0]} and is {shapes[1]}: make another model of it")  # fmt: skip
+        self._buffers = new
 
     @property
     def named(self) -> str:
@@ -237,81 +274,6 @@ class Module:
     def _check_kind(self, module: nn.Module) -> None:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             raise TypeError(f"{self.role.argument}: pass the module inside, `module.module`, not its {self.called}")
-
-    def _copied(self, module: nn.Module) -> nn.Module:
-        try:
-            return copy.deepcopy(module)
-        except Exception as error:
-            raise ValueError(f"{self.named} cannot be copied ({error})") from error
-
-    def _tried(self) -> tuple[Calling, int]:
-        """What it is called with, and numbers a row of its output, found by running it once; lazy modules learn their
-        sizes by that. Of others a copy runs: what they keep of it is not of the data.
-        """
-        lazy = any(nn.parameter.is_lazy(x) for x in (*self.module.parameters(), *self.module.buffers()))
-        module = self.module if lazy else self._copied(self.module)
-        # Two rows, and if they have positions three and one.
-        shape = [2, 3] if self.role.positions else [2]
-        mask = torch.tensor([[True, True, True], [True, False, False]])
-
-        def run(calling: Calling) -> Any:
-            if not self.role.positions:
-                return calling.call(module, calling.trial())
-            x = torch.zeros([*shape, self.role.features], dtype=torch.float32, device="cpu")
-            return module(x, mask) if self.masked else module(x)
-
-        training = module.training
-        module.train(False)
-        with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(not lazy):
-            try:
-                calling, y = tried(module, self.role.parts, run)
-            except Exception as error:
-                what = f"on {self._sizes(shape)} it raised {type(error).__name__}: {error}"
-                raise ValueError(f"{self.named} should take {self.role.takes}; {what}") from error
-            finally:
-                module.train(training)
-        if not isinstance(y, torch.Tensor) or y.dtype != torch.float32 or not self._fits(y.shape, shape):
-            raise ValueError(f"{self.named} should give a float32 tensor {self.role.gives}; for {self._sizes(shape)} "
-                             f"it gave {_described(y)}")  # fmt: skip
-        self._check_parameters(module, y)
-        return calling, y.shape[-1]
-
-    def _sizes(self, rows: list[int]) -> str:
-        """The sizes of what is tried, in words."""
-        return " and ".join(f"zeros of {[*rows, *part.shape]}" for part in self.role.parts)
-
-    def _fits(self, found: torch.Size, given: list[int]) -> bool:
-        width = found[-1:].numel() if self.role.outputs is None else self.role.outputs
-        return width > 0 and list(found) == [*given, width]
-
-    def _check_parameters(self, module: nn.Module, y: torch.Tensor) -> None:
-        leaves = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        if not leaves or not y.requires_grad:
-            return
-        found = torch.autograd.grad(y, leaves, torch.ones_like(y), allow_unused=True)
-        if all(gradient is None for gradient in found):
-            raise ValueError(f"{self.named} should compute with its own parameters, and its output depends on none of "
-                             "them: a model has a copy of the module, and what functions hold that it was given is no "
-                             "part of the copy")  # fmt: skip
-
-    def _owners_of_buffers(self) -> dict[str, tuple[dict[str, Any], str]]:
-        """Where the buffers are that a state dict has, and what they are called there; others are constants."""
-        state = self.module.state_dict()
-        strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
-        if strange:
-            raise ValueError(f"{self.role.argument}: what the module `{self.called}` keeps beside tensors cannot be "
-                             f"kept with the model: {listed(strange)}")  # fmt: skip
-        owners: dict[str, tuple[dict[str, Any], str]] = {}
-        for name, buffer in self.module.named_buffers():
-            if name not in state:
-                continue
-            path, _, own = name.rpartition(".")
-            owners[name] = (self.module.get_submodule(path)._buffers, own)
-            same = buffer.to(torch.float32).to(buffer.dtype)
-            if not torch.equal(torch.nan_to_num(same), torch.nan_to_num(buffer)):
-                raise ValueError(f"{self.role.argument}: buffer `{name}` of the module `{self.called}` should hold "
-                                 f"numbers that float32 has too; it is {_dtype(buffer)} of others")  # fmt: skip
-        return owners
 
     def __repr__(self) -> str:
         return f"{self.called}(...)"
@@ -341,9 +303,11 @@ class Tied:
         """Fills the output; while training it moves the buffers, and draws at random what follows from the seed."""
         module = self._module
         self._output = None  # or two graphs would live at once
-        with module.others():
-            module.link(self._parameters, self._place)
+        lent = module.enter(self._parameters, self._place)
+        try:
             self._turn(training, seed)
+        finally:
+            module.leave(lent)
 
     def _turn(self, training: bool, seed: int) -> None:
         module = self._module
@@ -429,28 +393,8 @@ class Tied:
     def _check(self, y: Any, shape: torch.Size) -> None:
         called = self._module.named
         if not isinstance(y, torch.Tensor) or y.shape != shape or y.dtype != torch.float32:
-            raise ValueError(f"{called} should give a float32 tensor {list(shape)}; it gave {_described(y)}")
+            raise ValueError(f"{called} should give a float32 tensor {list(shape)}; it gave {described(y)}")
         if y.device != self._y.device:
             raise ValueError(f"{called} should compute on {self._y.device}; it gave a tensor on {y.device}")
         if self._records and not y.requires_grad:
             raise ValueError(f"{called} should be differentiable; it gives a tensor without a gradient")
-
-
-def _takes_mask(module: nn.Module) -> bool:
-    """Whether it must be given a second argument."""
-    try:
-        taken = list(inspect.signature(module.forward).parameters.values())
-    except (TypeError, ValueError):
-        return False
-    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return len(taken) > 1 and taken[1].kind in by_place and taken[1].default is inspect.Parameter.empty
-
-
-def _dtype(x: torch.Tensor) -> str:
-    return str(x.dtype).removeprefix("torch.")
-
-
-def _described(y: Any) -> str:
-    if not isinstance(y, torch.Tensor):
-        return f"a {type(y).__name__}"
-    return f"{_dtype(y)} {list(y.shape)}"

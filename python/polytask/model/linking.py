@@ -1,8 +1,9 @@
 """The parameters of a module of the caller's own as memory of the core, which other hands may put elsewhere."""
 
 import logging
+import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,27 +14,35 @@ from ..arguments.messages import listed
 
 _log = logging.getLogger("polytask")
 
+#: By what it is known whose a module is: a parameter, or a part that has buffers.
+Key = nn.Parameter | nn.Module
 #: The device, and where each parameter is.
 Place = tuple[torch.device, tuple[int, ...]]
 
 
 class Owners:
-    """Whose memory parameters are: each model that has one ties it to its own memory before it runs it."""
+    """Whose parameters and parts with buffers are: each model that has one ties it to its own memory before it runs
+    it.
+    """
 
     def __init__(self) -> None:
         self._each: Any = WeakIdKeyDictionary()
+        #: Held while they change hands.
+        self.lock = threading.RLock()
+        #: Where a model waits until another one has run what both have.
+        self.turns = threading.Condition(self.lock)
         #: How often anything changed hands.
         self.changes = 0
 
-    def of(self, parameter: nn.Parameter) -> object | None:
+    def of(self, key: Key) -> object | None:
         """The last to claim it, if it is still there."""
-        known = self._each.get(parameter)
+        known = self._each.get(key)
         return None if known is None else known()
 
-    def claim(self, parameters: Iterable[nn.Parameter], owner: object) -> None:
+    def claim(self, keys: Iterable[Key], owner: object) -> None:
         """Says whose they are now."""
-        for parameter in parameters:
-            self._each[parameter] = weakref.ref(owner)
+        for key in keys:
+            self._each[key] = weakref.ref(owner)
         self.changes += 1
 
 
@@ -60,17 +69,36 @@ class Parameters:
         self.each = dict(module.named_parameters())
         self._module = module
         self._named = named
+        self.read()
+        self._place: Place | None = None
+        #: How often anything had changed hands when these were looked at, and whether all were the owner's then.
+        self._changes = -1
+        self._were_mine = False
+        self._seen: list[Seen] = []
+
+    def read(self) -> None:
+        """Looks for them in the module as it is now.
+
+        Raises:
+            ValueError: it has others.
+        """
+        now = dict(self._module.named_parameters())
+        if now.keys() != self.each.keys():
+            gone = [name for name in self.each if name not in now]
+            new = [name for name in now if name not in self.each]
+            which = " and ".join([*([f"{listed(gone)} are gone"] if gone else []), *([f"{listed(new)} are new"] if new
+                                 else [])])  # fmt: skip
+            raise ValueError(f"{self._named} should have the parameters with which the model was made; {which}: make "
+                             "another model of it")  # fmt: skip
         self._places: dict[str, list[tuple[nn.Module, str]]] = {name: [] for name in self.each}
-        names = {id(parameter): name for name, parameter in self.each.items()}
-        for part in module.modules():
+        names = {id(parameter): name for name, parameter in now.items()}
+        parts = list(self._module.modules())
+        for part in parts:
             for own, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
                 self._places[names[id(parameter)]].append((part, own))
-        buffers = ((part, own, x.dtype) for part in module.modules() for own, x in part.named_buffers(recurse=False))
-        self._buffers = list(buffers)
-        self._place: Place | None = None
-        #: How often anything had changed hands when these were looked at.
-        self._changes = -1
-        self._seen: list[Seen] = []
+        self._buffers = [(part, own, x.dtype) for part in parts for own, x in part.named_buffers(recurse=False)]
+        #: Whose they are is known by these: the parameters, and the parts that have buffers.
+        self._keys: list[Key] = [*self.each.values(), *{id(part): part for part, _, _ in self._buffers}.values()]
 
     def link(self, memory: Sequence[torch.Tensor], place: Place, owner: object) -> bool:
         """Makes memory of the core that of the parameters, and brings buffers to its device; gives whether anything
@@ -79,8 +107,8 @@ class Parameters:
         Raises:
             ValueError: what was put there has another shape.
         """
-        if not self._taken_from(owner):
-            moved = [name for name, seen in zip(self.each, self._seen, strict=True) if self._moved(name, seen)]
+        if self.mine(owner):
+            moved = self._all_moved()
             if self._place == place and not moved:
                 return False
             if moved:
@@ -102,21 +130,36 @@ class Parameters:
     def note(self, owner: object) -> None:
         """Takes the parameters as they are for this owner's."""
         self._seen = [Seen(parameter, parameter.data_ptr(), parameter._version) for parameter in self.each.values()]
-        owners.claim(self.each.values(), owner)
-        self._changes = owners.changes
+        self._keys[: len(self.each)] = self.each.values()
+        owners.claim(self._keys, owner)
+        self._changes, self._were_mine = owners.changes, True
+
+    def mine(self, owner: object) -> bool:
+        """Whether no other model has had some of them since this owner ran: their numbers are then this one's."""
+        if self._changes != owners.changes:
+            self._were_mine = all(owners.of(key) is owner for key in self._keys)
+            self._changes = owners.changes
+        return self._were_mine
+
+    def give(self, memory: Callable[[], Sequence[torch.Tensor]], owner: object) -> None:
+        """Brings to memory of the core what was put in the parameters' places.
+
+        Raises:
+            ValueError: it has another shape.
+        """
+        if self._all_moved():
+            each = memory()
+            self.link(each, (each[0].device, tuple(one.data_ptr() for one in each)), owner)
 
     def others(self, owner: object) -> list[object]:
         """Who else has had some of them since this owner ran last."""
-        if self._changes == owners.changes:
+        if self.mine(owner):
             return []
-        each = {id(one): one for one in map(owners.of, self.each.values()) if one is not None and one is not owner}
+        each = {id(one): one for one in map(owners.of, self._keys) if one is not None and one is not owner}
         return list(each.values())
 
-    def _taken_from(self, owner: object) -> bool:
-        """Whether another model has had some of them, whose numbers are none of this one's."""
-        taken = self._changes != owners.changes and any(owners.of(p) is not owner for p in self.each.values())
-        self._changes = owners.changes
-        return taken
+    def _all_moved(self) -> list[str]:
+        return [name for name, seen in zip(self.each, self._seen, strict=True) if self._moved(name, seen)]
 
     def _moved(self, name: str, seen: Seen) -> bool:
         """Whether there is something else in a parameter's place; before it is linked, also other numbers."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("polytask")
 _NOT_SAID = object()
 #: The attributes that `_take` gives a model.
-_PARTS = frozenset(("_core", "_modules", "_shared", "inputs", "kinds", "metrics", "reader", "tasks"))
+_PARTS = frozenset(("_plain", "_modules", "_shared", "inputs", "kinds", "metrics", "reader", "tasks"))
 Part = TypeVar("Part")
+Core: TypeAlias = _core.Model
 
 
 class Mismatch(NamedTuple):
@@ -68,12 +69,13 @@ class MultiTaskModel:
             its forward has, else in one dict. Its parameters and buffers are the model's under the names they have in
             its state dict: optimizers, weightings, regularizers, freezing and checkpoints treat them as any other, and
             the module that was passed learns. Another model may have it too: each has its own numbers, and the module
-            those of the one that ran last. Parameters that require no gradient are frozen; `freeze` keeps
-            statistics too. Its inputs are memory of the model's, which the next step fills again: what it keeps of them
-            it should clone. What it draws at random while training follows from the trainer's seed. Schemes of several
-            encoders want a function that makes one each time, `encoder=lambda: Net()`. Positions within rows are given
-            as `[rows, longest, features]`, zeros after a row's last one and rows without any left out, and a forward
-            that needs a second argument is given whether there is a position, `[rows, longest]`; it gives
+            those of the one that ran last. What is loaded into it between runs counts, statistics included; its mode
+            does not. Parameters that require no gradient, from the start or from some time on, are frozen; `freeze`
+            keeps statistics too. Its inputs are memory of the model's, which the next step fills again: what it keeps
+            of them it should clone. What it draws at random while training follows from the trainer's seed. Schemes of
+            several encoders want a function that makes one each time, `encoder=lambda: Net()`. Positions within rows
+            are given as `[rows, longest, features]`, zeros after a row's last one and rows without any left out, and a
+            forward that needs a second argument is given whether there is a position, `[rows, longest]`; it gives
             `[rows, longest, any width]`, of which the rest is not looked at.
         sharing: one of `pt.sharing`, or its name.
         head: of the tasks that have no other, see `pt.Task`: one of `pt.head`, its name, or a function that makes a
@@ -137,8 +139,8 @@ class MultiTaskModel:
         modules.place(core)
         self._take(core, described, checked, modules)
 
-    def _take(self, core: _core.Model, inputs: Inputs, tasks: Sequence[Task], modules: Modules) -> None:
-        self._core = core
+    def _take(self, core: Core, inputs: Inputs, tasks: Sequence[Task], modules: Modules) -> None:
+        self._plain = core
         self._modules = modules
         self._shared: Shared | None = None
         # What is learned of data is a model's own: inputs and tasks may serve several models.
@@ -261,6 +263,17 @@ class MultiTaskModel:
         return self
 
     @property
+    def _core(self) -> Core:
+        """The model in the core, which has what the caller has put in modules of the caller's own since."""
+        self._follow_modules()
+        return self._plain
+
+    def _follow_modules(self) -> None:
+        """Has the core what the caller has put in modules of the caller's own, and which of their parameters learn."""
+        if self._modules:
+            self._modules.give(self._plain)
+
+    @property
     def _foreign(self) -> bool:
         """Whether training it runs code of the caller's own."""
         return bool(self._modules) or any(task.custom for task in self.tasks)
@@ -268,7 +281,7 @@ class MultiTaskModel:
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return torch.device(self._core.device)
+        return torch.device(self._plain.device)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Live views of the parameters by path: writing to them changes the model.
@@ -553,7 +566,7 @@ class MultiTaskModel:
 
     def _open(
         self,
-        read: Callable[..., _core.Model],
+        read: Callable[..., Core],
         losses: Mapping[str, Callable[..., Any]],
         metrics: Mapping[str, Sequence[Any]] | None = None,
         encoder: Given | None = None,
@@ -631,7 +644,7 @@ class MultiTaskModel:
             raise
 
     def __repr__(self) -> str:
-        description = self._core.description
+        description = self._plain.description
         parts = {family: repr(make(family, description[family])) for family in ("encoder", "sharing", "head")}
         if description["encoder"]["name"] == "custom":
             parts["encoder"] = f"{description['encoder']['class']}(...)"

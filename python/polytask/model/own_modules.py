@@ -2,20 +2,26 @@
 
 import copy
 import inspect
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from .. import _core
-from ..arguments.messages import none_of
+from ..arguments.messages import listed, none_of
 from ..components.component import Component, Given, is_own
 from ..components.registry import make
 from ..data.inputs import Inputs
 from ..data.task import Task, missing_head
+from ..values import memory
 from .calling import TYPES, Part
-from .custom_module import Module, Role
+from .custom_module import Module
+from .trial import Role
+
+_log = logging.getLogger("polytask")
 
 
 class Source:
@@ -71,7 +77,12 @@ class Source:
     def _made(self) -> Module:
         if isinstance(self.given, nn.Module):
             theirs = {id(p) for source in self._beside for p in source.first.module.parameters()}
-            return Module(self.given, self.role, copied=any(id(p) in theirs for p in self.given.parameters()))
+            tied = [name for name, p in self.given.named_parameters() if id(p) in theirs]
+            made = Module(self.given, self.role, copied=bool(tied))
+            if tied:
+                _log.warning("%s has parameters that another part of the model has too, and is copied: they are apart "
+                             "in the model: %s", made.named, listed(tied))  # fmt: skip
+            return made
         # A function may give what it has given before.
         return Module(self._called(self.given), self.role, copied=True)
 
@@ -105,6 +116,8 @@ class Modules:
         self.heads: dict[str, Source] = {}
         #: By the path where they stand; the core asks for them there.
         self.at: dict[str, Module] = {}
+        #: There, the model's paths of what a module has by its own names.
+        self._paths: dict[str, dict[str, str]] = {}
 
     def __bool__(self) -> bool:
         return bool(self.encoder or self.heads)
@@ -137,8 +150,9 @@ class Modules:
         state = {}
         still = []
         for path, like, _, names in wanted:
+            if path in self.at:
+                self._paths[path] = paths = dict(zip(self.at[like].names, names, strict=True))
             if path in self.at and path not in but:
-                paths = dict(zip(self.at[like].starts(), names, strict=True))
                 state.update({paths[name]: start.numpy() for name, start in self.at[like].starts().items()})
                 still += [paths[name] for name in self.at[path].still()]
         core.load_state(state, False)
@@ -152,8 +166,30 @@ class Modules:
         state = core.state()
         for path, like, _, names in wanted:
             if path in self.at:
-                paths = dict(zip(self.at[like].starts(), names, strict=True))
+                paths = dict(zip(self.at[like].names, names, strict=True))
                 self.at[path].start_from({name: state[there] for name, there in paths.items()})
+
+    def give(self, core: _core.Model) -> None:
+        """Brings to the model what the caller has put in its modules: numbers, and what is to learn."""
+        lent: dict[str, Any] = {}
+
+        def memory_at(paths: Mapping[str, str], name: str) -> torch.Tensor:
+            if not lent:
+                lent.update(core.memory())
+            return memory.tensor(lent[paths[name]])
+
+        with torch.inference_mode(False):
+            for path, module in self.at.items():
+                paths = self._paths[path]
+                learning = module.give(partial(memory_at, paths))
+                for learns in (True, False):
+                    if some := [paths[name] for name, now in learning.items() if now == learns]:
+                        core.freeze(some, not learns)
+
+    def rest(self) -> None:
+        """Says that no step is on its way in this thread."""
+        for module in self.at.values():
+            module.rest()
 
     @property
     def _sources(self) -> list[Source]:

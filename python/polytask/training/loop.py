@@ -216,6 +216,7 @@ class Loop:
 
     def _call(self, hook: Callable[..., None]) -> None:
         hook(self.run)
+        self.model._follow_modules()
         interrupts.look()
 
     def hold(self, folder: str) -> None:

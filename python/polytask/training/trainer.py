@@ -168,6 +168,7 @@ class Trainer:
         how = {"weights": weights, "batch_size": size, "shuffle": bool(shuffle), "seed": self.seed}
         with interrupts.held():
             with self.model._attempt():
+                self.model._follow_modules()
                 train, held_out = self._read(data, validation, how)
                 asked = Fit(train, held_out, count, size, bool(shuffle), bool(train_metrics), called, bool(self._own))
                 loop = Loop(self, self._core, asked, self._end_epoch)
@@ -177,6 +178,7 @@ class Trainer:
                 return loop.train(bool(progress), None if resume is None else checkpoints.folder(resume))
             finally:
                 self._loop = None
+                self.model._modules.rest()
                 self._note_threads()
 
     @checked
@@ -249,9 +251,13 @@ class Trainer:
         """
         own_code = self.model._foreign or self._own
         with interrupts.held() if own_code else nullcontext(), self.model._attempt():
+            self.model._follow_modules()
             self.model.reader.scales.are_known()
             rows = self.model.reader.rows(batch, learn=True)
-            loss, objective, losses = self._core.step(rows.core())
+            try:
+                loss, objective, losses = self._core.step(rows.core())
+            finally:
+                self.model._modules.rest()
         if warning := self._core.warning():
             _log.warning("%s", warning)
         total = {"loss": loss, "objective": objective} if self._core.minimizes_another else {"loss": loss}

@@ -285,3 +285,22 @@ def test_parts_that_share_parameters_are_said_to_be_apart(caplog):
         pt.MultiTaskModel(3, tasks=[pt.Task("size", head=head)], encoder=module)
     assert "task `size`: `head`: the module `Sequential` has parameters that another part of" in caplog.text
     assert "they are apart in the model: `1.weight`, `1.bias`" in caplog.text
+
+
+def test_what_a_hook_after_an_epoch_loads_counts_in_the_next():
+    module, other = layers(), layers()
+
+    class Loads(pt.Callback):
+        def on_epoch_end(self, trainer, row):
+            if row["epoch"] == 1:
+                module.load_state_dict(trained_elsewhere().state_dict())
+
+    model = model_of(module)
+    epoch(model, 2, callbacks=[Loads()])
+    want = model_of(other)
+    trainer = pt.Trainer(want, pt.optim.SGD(lr=0.1))
+    how = {"epochs": 1, "batch_size": 16, "progress": False}
+    trainer.fit(table(), **how)
+    other.load_state_dict(trained_elsewhere().state_dict())
+    trainer.fit(table(), **how)
+    assert same_bits(model.state_dict(), want.state_dict())

@@ -291,6 +291,7 @@ class Loop:
         _log.info("epoch %s: %s", row["epoch"], {name: round(value, 5) for name, value in row.items()})
         for hook in self._after_epoch:
             hook(self.run, row)
+            self.model._follow_modules()
             interrupts.look()
 
     def _observe(self, row: dict[str, Any]) -> None:

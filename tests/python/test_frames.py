@@ -379,3 +379,22 @@ def test_frequent_values_have_bins_of_their_own():
         own = bins[value == frequent]
         assert len(set(own)) == 1
         assert set(value[bins == own[0]]) == {frequent}
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_whole_numbers_beyond_those_that_floats_keep_apart_stay_apart_beside_missing_ones(library):
+    numbers = [None, *(2**60 + k for k in (0, 1, 2))] * 8
+    column = pd.Series(numbers, dtype="Int64") if library == "pandas" else pl.Series(numbers)
+    make = {"pandas": pd.DataFrame, "polars": pl.DataFrame}[library]
+    frame = make({"user": column, "size": np.arange(32.0) % 4, "y": np.arange(32.0)})
+    inputs = pt.Inputs.from_frame(frame, categorical=["user"], exclude=["y"])
+    assert inputs.categorical == [5]
+    model = pt.MultiTaskModel(inputs, tasks=[pt.Task("y")])
+    assert len(np.unique(model.predict(make({"user": column[1:4], "size": np.zeros(3)}))["y"])) == 3
+    losses = []
+    for start, values in ((2**60, column), (0, [None, 0, 1, 2] * 8)):
+        some = make({"user": values, "size": np.arange(32.0) % 4})
+        task = pt.Task("user", classes=[start, start + 1, start + 2])
+        model = pt.MultiTaskModel(pt.Inputs.from_frame(some, exclude=["user"]), tasks=[task], seed=0)
+        losses.append(pt.Trainer(model).evaluate(some)["user"]["loss"])
+    assert losses[0] == losses[1]

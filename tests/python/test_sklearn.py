@@ -356,6 +356,40 @@ def test_clones_keep_components_tasks_and_modules(rows):
     assert second.score(rows.x, rows.classes) > 0.8
 
 
+@pytest.mark.usefixtures("own_seed")
+def test_fit_leaves_modules_and_weightings_as_they_were_given(rows):
+    class Counting:
+        def __init__(self):
+            self.calls = 0
+
+        def weigh(self, losses):
+            self.calls += 1
+            return [1.0 + 1.0 / self.calls] * len(losses)
+
+    module = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU())
+    head, weighting = torch.nn.Linear(8, 2), Counting()
+    tasks = [pt.Task("side", classes=2, head=head), pt.Task("level", classes=3)]
+    before = {**module.state_dict(prefix="e."), **head.state_dict(prefix="h.")}
+    before = {name: x.clone() for name, x in before.items()}
+    estimator = quick(Classifier, encoder=module, tasks=tasks, weighting=weighting)
+    first = estimator.fit(rows.x, rows.classes).predict_proba(rows.x)
+    after = {**module.state_dict(prefix="e."), **head.state_dict(prefix="h.")}
+    assert all(torch.equal(before[name], x) for name, x in after.items())
+    assert weighting.calls == 0
+    second = estimator.fit(rows.x, rows.classes).predict_proba(rows.x)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_large_labels_stay_apart_beside_missing_ones(rows, library):
+    labels = [None if k < 9 else 2**60 + int(side) for k, side in enumerate(rows.side)]
+    y = pd.Series(labels, dtype="Int64") if library == "pandas" else pl.Series(labels)
+    estimator = quick(Classifier).fit(rows.x, y)
+    assert estimator.classes_.tolist() == [2**60, 2**60 + 1]
+    assert estimator.score(rows.x, y) > 0.8
+
+
 def test_pickles_and_joblib(rows, tmp_path):
     estimator = quick(Mixed).fit(rows.x, rows.mixed)
     joblib.dump(estimator, tmp_path / "estimator")

@@ -179,8 +179,10 @@ def _unified(rows: Rows, tasks: Sequence[tuple[str, int]]) -> list[np.ndarray]:
 
 
 def _numbers(array: np.ndarray) -> np.ndarray:
-    """Objects as numbers, if they are numbers and missing values alone, and else as they are."""
-    if any(isinstance(value, str) for value in array.flat):
+    """Objects as numbers, if they are numbers and missing values alone that stay apart as floats, and else as they
+    are.
+    """
+    if any(isinstance(value, str) or (isinstance(value, int) and abs(value) > 2**53) for value in array.flat):
         return array
     return measures.numbers(array)[0]
 

@@ -1,5 +1,6 @@
 """From the parameters of an estimator to its model, and the model's training."""
 
+import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight
+from torch import nn
 
 from ..arguments.messages import listed
 from ..arguments.numbers import whole
@@ -58,9 +60,12 @@ def made(
     """
     inferred = targets.inferred(labels, kind) if settings.tasks is None else None
     tasks = targets.given(settings.tasks) if inferred is None else [task for task, _ in inferred]
-    model = MultiTaskModel(
-        features, tasks=tasks, encoder=_encoder(settings), sharing=settings.sharing, head=settings.head, seed=seed
-    )
+    # Of a module the model has a copy: what `fit` is given stays as it is, and a second `fit` begins as the first did.
+    own = [copy.deepcopy(task) if isinstance(task.head, nn.Module) else task for task in tasks]
+    encoder = _encoder(settings)
+    encoder = copy.deepcopy(encoder) if isinstance(encoder, nn.Module) else encoder
+    parts = {"encoder": encoder, "sharing": settings.sharing, "head": settings.head}
+    model = MultiTaskModel(features, tasks=own, seed=seed, **parts)
     pairs = list(zip(tasks, model.kinds, strict=True))
     wrong = [task.name for task, each in pairs if kind is not None and (each == "values") != (kind == "values")]
     if wrong:
@@ -99,7 +104,7 @@ def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, se
         optimizer,
         lr=lr,
         schedule=settings.schedule,
-        weighting=settings.weighting,
+        weighting=copy.deepcopy(settings.weighting),
         regularizers=settings.regularizers,
         clip_norm=settings.clip_norm,
         callbacks=[_stopping(settings)] if settings.early_stopping else [],

@@ -145,13 +145,24 @@ def values(series: Any) -> np.ndarray:
         numeric = numeric or (str(series.dtype) == "Boolean" and series.null_count() == 0)
         if series.dtype.is_decimal() or "128" in str(series.dtype):  # what NumPy has no type for
             series = series.cast(sys.modules["polars"].Float64)
+        if series.dtype.is_integer() and series.null_count() and _beyond_floats(series.min(), series.max()):
+            numeric = False
         return np.asarray(series.to_numpy() if numeric else np.array(series.to_list(), dtype=object))
     if not is_series(series):
         return tables.values(series)
     array: np.ndarray = series.to_numpy()
-    if array.dtype.kind == "O" and getattr(series.dtype, "kind", "O") in "iuf":
+    kind = getattr(series.dtype, "kind", "O")
+    if kind in "iu" and array.dtype.kind in "Of" and _beyond_floats(series.min(), series.max()):
+        return np.asarray(series.to_numpy(dtype=object))
+    if array.dtype.kind == "O" and kind in "iuf":
         array = series.to_numpy(dtype=np.float64, na_value=np.nan)
     return array if array.dtype.kind in "biuf" else _objects(array)
+
+
+def _beyond_floats(low: Any, high: Any) -> bool:
+    """Whether whole numbers between these, some of them missing, would not stay apart as floats."""
+    found = (low, high)
+    return any(isinstance(x, int | np.integer) and abs(int(x)) > 2**53 for x in found)
 
 
 def _objects(array: np.ndarray) -> np.ndarray:

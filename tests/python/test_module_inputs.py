@@ -158,6 +158,58 @@ def test_a_number_of_features_may_be_codes():
         model.predict(ids + (1 << 24) + 1 - ids)
 
 
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 1, batch_first=True)
+
+    def forward(self, x, mask):
+        return self.attention(x, x, x, key_padding_mask=mask)[0].mean(1)
+
+
+class Chosen(Attending):
+    def forward(self, x, mask):
+        return functional.scaled_dot_product_attention(x, x, x, attn_mask=mask[:, None]).mean(1) @ torch.ones(4, 4)
+
+
+class Scaled(Attending):
+    def forward(self, x, mask):
+        return self.attention.out_proj((x * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True))
+
+
+def fit_on(model):
+    return lambda x: pt.Trainer(model).fit((x, {"size": np.ones(ROWS)}), epochs=1, progress=False)
+
+
+@pytest.mark.parametrize("kind", [Attending, Chosen])
+def test_truths_are_not_taken_for_floats_of_which_a_module_makes_something_else(kind):
+    rng = np.random.default_rng(0)
+    x = {"x": rng.normal(size=(ROWS, 3, 4)).astype(np.float32), "mask": np.arange(3) < rng.integers(1, 3, (ROWS, 1))}
+    module = module_of(kind).eval()
+    model = pt.MultiTaskModel({"x": (3, 4), "mask": 3}, tasks=tasks(), encoder=module)
+    added = {**x, "mask": x["mask"].astype(np.float32)}
+    said = "holds {}, and the module makes something else of truths than of floats: say which it is given, "
+    said += r'pt.Inputs\(arrays=."mask": \(\(3,\), "bool"\).\) or "float32"'
+    for each in (model, copy.deepcopy(model)):
+        for use in (each.predict, each.tensors, fit_on(each)):
+            with pytest.raises(TypeError, match=said.format("bool")):
+                use(x)
+            with pytest.raises(TypeError, match=said.format("int64")):
+                use({**x, "mask": x["mask"].astype(np.int64)})
+        assert each.predict(added)["size"].shape == (ROWS,)
+    model = pt.MultiTaskModel({"x": (3, 4), "mask": (3, "bool")}, tasks=tasks(), encoder=module)
+    features = module(*map(torch.from_numpy, x.values())).detach().numpy()
+    state = model.state_dict()
+    want = features @ state["heads.size.weight"][0] + state["heads.size.bias"]
+    np.testing.assert_allclose(model.predict(x)["size"], want, atol=1e-5)
+
+
+def test_truths_are_floats_where_a_module_makes_the_same_of_both():
+    x = {"x": np.ones((ROWS, 3, 4)), "mask": np.arange(3) < np.arange(1, ROWS + 1)[:, None]}
+    model = pt.MultiTaskModel({"x": (3, 4), "mask": 3}, tasks=tasks(), encoder=module_of(Scaled))
+    assert same_bits(model.predict(x), model.predict({**x, "mask": x["mask"].astype(float)}))
+
+
 def test_schemes_of_several_encoders_take_arrays():
     data = arrays()
     for sharing in ["mmoe", "soft"]:

@@ -21,6 +21,8 @@ class ArrayInput(NamedTuple):
     shape: Shape
     #: The type as which a module is given it; none if nobody said, and it is yet to be found out.
     dtype: str | None = None
+    #: Whether nobody said that it is numbers, where truths would be something else to the module.
+    unsure: bool = False
 
     def describe(self, name: str) -> dict[str, Any]:
         """What the core reads."""
@@ -91,6 +93,19 @@ def given_for(inputs: Any) -> dict[str, ArrayInput] | None:
     if all(isinstance(size, int | np.integer) for size in inputs) and inputs:
         return {"x": array(inputs, "`inputs`")}
     return {f"x{at}": array(each, f"`inputs[{at}]`") for at, each in enumerate(inputs)} or None
+
+
+def check_truths(array: np.ndarray, of: ArrayInput, name: str, argument: str) -> None:
+    """Refuses truths, and whole numbers, where a module that was taken to want floats makes something else of truths.
+
+    Raises:
+        TypeError: says how to say what they are.
+    """
+    if of.unsure and array.dtype.kind in "biu":
+        raise TypeError(
+            f"{argument} holds {array.dtype}, and the module makes something else of truths than of floats:"
+            f' say which it is given, pt.Inputs(arrays={{"{name}": ({of.shape}, "bool")}}) or "float32"'
+        )
 
 
 def by_name(x: Any, names: Sequence[str], argument: str) -> Mapping[str, Any]:

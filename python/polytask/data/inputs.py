@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,9 @@ class Inputs:
     "table": 5})`, or `pt.MultiTaskModel({"image": (3, 32, 32), "table": 5}, encoder=module, ...)`. Features are then
     `{"image": [rows, 3, 32, 32], "table": [rows, 5]}`, numbers of any type that float32 has too. A module is given each
     as float32, unless the shape comes with a type, `"ids": (12, "int64")`, `"padding": (12, "bool")`; without one the
-    module is tried on floats, truths and whole numbers, in this order. Built-in encoders take arrays flat, one after
-    the other.
+    module is tried on floats, truths and whole numbers, in this order; where it makes something else of truths than of
+    floats, as attention does of its masks, truths are refused until a type is said. Built-in encoders take arrays flat,
+    one after the other.
 
     Arguments:
         numeric: how many numeric features.
@@ -216,16 +217,17 @@ class Inputs:
         own = {"numeric": self.numeric, "categorical": self.categorical}
         return [*(kind for kind, there in own.items() if there), *self.named]
 
-    def taken_as(self, dtypes: "Mapping[str | None, str]") -> "Inputs":
-        """These inputs with arrays of these types, by name; numeric features that are no floats to a module, which have
-        no name there, become an array.
+    def taken_as(self, dtypes: "Mapping[str | None, str]", unsure: "Collection[str]") -> "Inputs":
+        """These inputs with arrays of these types, by name, some of which may have been meant to be truths; numeric
+        features that are no floats to a module, which have no name there, become an array.
         """
         if dtypes.get(None, "float32") != "float32":
             return Inputs(arrays={"x": ((self.numeric,), dtypes[None])})
         if not self.arrays:
             return self
         new = copy.copy(self)
-        new.arrays = {name: array._replace(dtype=dtypes[name]) for name, array in self.arrays.items()}
+        arrays = self.arrays.items()
+        new.arrays = {name: array._replace(dtype=dtypes[name], unsure=name in unsure) for name, array in arrays}
         return new
 
     def describe(self) -> dict[str, Any]:

@@ -372,7 +372,9 @@ class Reader:
         fields: dict[str, Ragged | np.ndarray] = {}
         for key in self.inputs.arrays:
             if key in given:
-                fields[key] = _array(given[key], f'{prefix}`x["{key}"]`' if keyed else name)
+                called = f'{prefix}`x["{key}"]`' if keyed else name
+                fields[key] = array = _array(given[key], called)
+                array_inputs.check_truths(array, self.inputs.arrays[key], key, called)
         for key in self.inputs.positions:
             if key in parts:
                 fields |= self._of_positions(key, parts[key], f'{prefix}`x["{key}"]`')

@@ -96,6 +96,34 @@ def tried(module: nn.Module, parts: Sequence[Part], run: Callable[[Calling], Any
     raise first
 
 
+def unsure(module: nn.Module, calling: Calling) -> list[str]:
+    """Names of inputs that are floats since nobody said otherwise, where the module makes something else of truths: a
+    mask of attention is added if it is floats.
+    """
+    found = []
+    for place, (part, of) in enumerate(zip(calling.parts, calling.types, strict=True)):
+        if part.name is None or of != torch.float32 or torch.bool not in part.types:
+            continue
+        types = (*calling.types[:place], torch.bool, *calling.types[place + 1 :])
+        truths = calling._replace(types=types)
+        try:
+            truths.call(module, truths.trial())
+        except Exception:
+            continue
+        # Numbers that say what is looked at, and a row all of which is true beside one of which nothing is.
+        given = [torch.randn_like(x) if x.is_floating_point() else x for x in calling.trial()]
+        given[place] = torch.zeros_like(given[place])
+        given[place][0] = 1.0
+        asked = [x.bool() if k == place else x for k, x in enumerate(given)]
+        try:
+            alike = torch.allclose(calling.call(module, given), truths.call(module, asked), equal_nan=True)
+        except Exception:
+            alike = False
+        if not alike:
+            found.append(part.name)
+    return found
+
+
 def _ways(module: nn.Module, parts: tuple[Part, ...]) -> Iterator[Calling]:
     forms = _forms(module, parts)
     each = itertools.product(*(part.types for part in parts))

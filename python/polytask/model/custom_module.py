@@ -43,7 +43,7 @@ class Module:
         self._check_kind(module)
         with torch.inference_mode(False), torch.no_grad():
             self.module = trial.copied(module, self.named) if copied else module
-            self.calling, self.masked, self.width = trial.trial(self.module, role, self.named)
+            self.calling, self.masked, self.width, self.unsure = trial.trial(self.module, role, self.named)
             self._buffers = Buffers(self.module, role.argument)
         self._layout = Layout(self.module)
         self._linked = linking.Parameters(self.module, self.named)

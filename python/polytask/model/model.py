@@ -122,7 +122,7 @@ class MultiTaskModel:
         described = described.without(checked)
         own = encoder_source(encoder, described) if is_own(encoder) else None
         if own:
-            described = described.taken_as(own.first.calling.dtypes)
+            described = described.taken_as(own.first.calling.dtypes, own.first.unsure)
         modules = Modules(own, _usual_head(head, checked) if is_own(head) else None)
         chosen = "mlp" if encoder is None else encoder
         description = {
@@ -624,11 +624,16 @@ class MultiTaskModel:
     def _learned(self) -> dict[str, Any]:
         """What training data said beside parameters, as JSON has it."""
         scales = {task.name: task.scaling.describe() for task in self.tasks if task.scaling is not None}
-        return {"names": self.reader.names.describe(), **({"scales": scales} if scales else {})}
+        unsure = [name for name, array in self.inputs.arrays.items() if array.unsure]
+        more = {"scales": scales, "unsure": unsure}
+        return {"names": self.reader.names.describe(), **{name: found for name, found in more.items() if found}}
 
     def _relearn(self, learned: Mapping[str, Any]) -> None:
         """What `_learned` gave; nothing of it in files of earlier versions."""
         self.reader.names = Names(learned.get("names"))
+        unsure = learned.get("unsure") or ()
+        arrays = self.inputs.arrays.items()
+        self.inputs.arrays = {name: array._replace(unsure=name in unsure) for name, array in arrays}
         scales = learned.get("scales") or {}
         for task in self.tasks:
             task.scaling = Scale(**scales[task.name]) if task.name in scales else None

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .buffers import described
-from .calling import Calling, Part, tried
+from .calling import Calling, Part, tried, unsure
 
 
 class Role(NamedTuple):
@@ -53,11 +53,13 @@ class Trial(NamedTuple):
         calling: what it is called with.
         masked: whether it is given where positions are.
         width: numbers a row of its output.
+        unsure: inputs that it is given as floats, and of which it would make something else if they were truths.
     """
 
     calling: Calling
     masked: bool
     width: int
+    unsure: list[str]
 
 
 def trial(module: nn.Module, role: Role, named: str) -> Trial:
@@ -98,7 +100,11 @@ def trial(module: nn.Module, role: Role, named: str) -> Trial:
     if not isinstance(y, torch.Tensor) or y.dtype != torch.float32 or not _fits(role, y.shape, shape):
         raise ValueError(f"{named} should give a float32 tensor {role.gives}; for {sizes} it gave {described(y)}")
     _check_parameters(module, y, named)
-    return Trial(calling, masked, y.shape[-1])
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        module.train(False)
+        doubts = [] if role.positions else unsure(module, calling)
+        module.train(training)
+    return Trial(calling, masked, y.shape[-1], doubts)
 
 
 def copied(module: nn.Module, named: str) -> nn.Module:

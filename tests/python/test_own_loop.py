@@ -255,6 +255,54 @@ def test_a_compiled_part_that_gives_its_buffers_away_says_what_helps():
         assert all(torch.isfinite(p.grad).all() and p.grad.any() for p in network.trunk.parameters())
 
 
+def test_what_is_shared_within_one_compiled_graph_is_named():
+    network = Network()
+    x, y = batch()
+    compiled = torch.compile(network, backend="aot_eager")
+    message = "`shared`: the losses come out of one compiled graph, in which it is not seen what they have in common"
+    with functorch_config.patch(donated_buffer=False):
+        for weighting in (pt.weighting.UPGrad(), pt.weighting.UPGrad(at="representation")):
+            with pytest.raises(ValueError, match=message):
+                pt.torch.backward(losses_of(compiled, x, y), weighting=weighting)
+        assert all(p.grad is None for p in network.parameters())
+        pt.torch.backward(losses_of(network, x, y), weighting="upgrad")
+        want = [p.grad.clone() for p in network.parameters()]
+        network.zero_grad()
+        pt.torch.backward(losses_of(compiled, x, y), weighting="upgrad", shared=network.trunk.parameters())
+    for p, gradient in zip(network.parameters(), want, strict=True):
+        torch.testing.assert_close(p.grad, gradient)
+
+
+def test_a_graph_of_equal_names_is_tried_anew():
+    def function_of(along):
+        class Same(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x * 2
+
+            @staticmethod
+            def backward(ctx, gradient):
+                return along(gradient)
+
+        return Same
+
+    def alone(gradient):
+        # By way of NumPy, which gradients of several tasks at once cannot go.
+        return torch.from_numpy(gradient.numpy() * 2)
+
+    for along in (lambda gradient: gradient * 2, alone):
+        function = function_of(along)
+
+        class Doubled(nn.Linear):
+            def forward(self, x, function=function):
+                return function.apply(super().forward(x))
+
+        x, y = batch()
+        network = Network(Doubled(5, 8))
+        for _ in range(2):
+            check(pt.weighting.UPGrad(), network, losses_of(network, x, y))
+
+
 def test_a_named_part_is_shared_and_the_rest_keeps_its_own():
     network = Network()
     x, y = batch()

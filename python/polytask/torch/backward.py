@@ -195,6 +195,9 @@ class Balancer:
     def _by_gradients(self, given: Given, scale: float, epoch: int | None, keep: bool) -> None:
         at = given.roots()
         found = parts([root.edge for root in at])
+        if found.hidden and self._shared is None:
+            raise ValueError("`shared`: the losses come out of one compiled graph, in which it is not seen what they "
+                             "have in common: name the parameters, or compile that part by itself")  # fmt: skip
         self._found.update({id(leaf): leaf for leaf in found.shared})
         every = self._found.values() if self._shared is None else self._shared
         shared = [leaf for leaf in every if leaf.requires_grad]

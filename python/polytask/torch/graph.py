@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+#: What autograd calls the backward of a graph that torch.compile made.
+_COMPILED = "CompiledFunctionBackward"
 #: Of a node that several losses reach.
 _SEVERAL = -1
 
@@ -28,6 +30,8 @@ class Parts(NamedTuple):
         entries: where gradients of single losses enter what several reach, in the order in which they were found.
         nested: whether one of these lies before another, so that a gradient there holds part of the other's.
         convolves: whether there is a convolution.
+        hidden: whether several losses reach a compiled part by different outputs of it, within which it is not seen
+            what each of them reaches.
         signature: the same for graphs of one shape.
     """
 
@@ -36,6 +40,7 @@ class Parts(NamedTuple):
     entries: list[GradientEdge]
     nested: bool
     convolves: bool
+    hidden: bool
     signature: int
 
 
@@ -83,14 +88,38 @@ def parts(edges: Sequence[GradientEdge]) -> Parts:
                 if other is not None and owners[other] == _SEVERAL:
                     entries[other, output] = GradientEdge(other, output)
     names = tuple(node.name() for node in owners)
+    # The type too: a compiled part is one node, whose name says nothing of what is within.
+    kinds = tuple(map(type, owners))
     return Parts(
         shared,
         own,
         list(entries.values()),
         _nested({edge.node for edge in entries.values()}, after),
         any("onvolution" in name for name in names),
-        hash((names, tuple(tuple(leaf.shape) for leaf in shared))),
+        _hidden(edges, owners, after),
+        hash((names, kinds, tuple(tuple(leaf.shape) for leaf in shared))),
     )
+
+
+def _hidden(
+    edges: Sequence[GradientEdge], owners: dict[Any, int], after: dict[Any, tuple[tuple[Any, int], ...]]
+) -> bool:
+    """Whether several losses reach a compiled part by different outputs of it."""
+    compiled = {node for node, owner in owners.items() if owner == _SEVERAL and node.name() == _COMPILED}
+    if not compiled:
+        return False
+    by_task: dict[Any, dict[int, set[int]]] = {node: {} for node in compiled}
+    for task, edge in enumerate(edges):
+        waiting = [(edge.node, edge.output_nr)]
+        seen: set[Any] = set()
+        while waiting:
+            node, output = waiting.pop()
+            if node in compiled:
+                by_task[node].setdefault(task, set()).add(output)
+            if node not in seen:
+                seen.add(node)
+                waiting.extend((other, output) for other, output in after[node] if other is not None)
+    return any(len(set(map(frozenset, outputs.values()))) > 1 for outputs in by_task.values())
 
 
 def _nested(nodes: set[Any], after: dict[Any, tuple[tuple[Any, int], ...]]) -> bool:

@@ -35,7 +35,8 @@ def lent(folder: Path) -> Path:
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    sites = [Path(path) for path in sys.path if path.endswith("site-packages")]
+    # This Python may itself be one that was lent packages.
+    sites = [Path(path) for path in sys.path if path.endswith(("site-packages", "-lent"))]
     for entry in (entry for site in reversed(sites) for entry in site.iterdir()):
         if not entry.name.startswith("polytask"):
             link = folder / entry.name

@@ -368,15 +368,42 @@ def test_a_checkpoint_says_by_name_what_must_be_passed_again(tmp_path):
         pt.Trainer(model(), optimizer=torch.optim.Adam).restore(path)
     with pytest.raises(ValueError, match="other settings: `optimizer`"):
         pt.Trainer(model(), optimizer=SGD, schedule=SCHEDULES["cosine"]).restore(path)
-    frozen = model()
-    frozen.freeze("heads.a")
-    other = pt.Trainer(frozen, optimizer=SGD)
-    with pytest.raises(ValueError, match=r"its optimizer was made of `encoder\.0\.weight`"):
-        other.restore(path)
-    other.step(batches()[1])
     trainer.model.save(tmp_path / "model.safetensors")
     loaded = pt.MultiTaskModel.load(tmp_path / "model.safetensors")
     assert same_bits(loaded.state_dict(), trainer.model.state_dict())
+
+
+def fit_of(trainer, folder, epochs):
+    checkpoint = pt.Checkpoint(folder)
+    trainer.fit(data(), epochs=epochs, batch_size=30, progress=False, callbacks=[checkpoint], resume=folder)
+
+
+@pytest.mark.parametrize("at_first", [False, True])
+@pytest.mark.parametrize("here", [False, True])
+def test_a_checkpoint_brings_along_what_is_frozen_and_what_the_optimizer_was_made_of(at_first, here, tmp_path):
+    ours, other = model(), model()
+    if at_first:
+        ours.freeze("heads.a")
+    trainer = pt.Trainer(ours, optimizer=SGD, schedule=SCHEDULES["cosine"])
+    trainer.step(batches()[0])
+    ours.freeze("heads.a")
+    fit_of(trainer, tmp_path, 1)
+    if here:
+        other.freeze("heads.a")
+    resumed = pt.Trainer(other, optimizer=SGD, schedule=SCHEDULES["cosine"])
+    fit_of(resumed, tmp_path, 1)
+    assert other.frozen == ours.frozen == ["heads.a.weight", "heads.a.bias"]
+    each = [trainer, resumed, copy.deepcopy(trainer), pickle.loads(pickle.dumps(resumed))]
+    for one in each:
+        one.step(batches()[1])
+        if not at_first:
+            one.model.unfreeze("heads.a")
+            one.step(batches()[2])
+    assert all(same_bits(one.model.state_dict(), ours.state_dict()) and one.lr == trainer.lr for one in each)
+    if at_first:
+        resumed.model.unfreeze("heads.a")
+        with pytest.raises(ValueError, match="were frozen when `SGD` was made"):
+            resumed.step(batches()[2])
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copy", "pickle"])
@@ -413,6 +440,7 @@ def an_optimizer():
         (lambda: {"optimizer": pt.optim.SGD(lr=0.1), "schedule": ExponentialLR}, TypeError, "goes one of pt.schedule"),
         (lambda: {"optimizer": "sgd", "schedule": lambda optimizer: optimizer}, TypeError, "`<lambda>` is for"),
         (lambda: {"optimizer": SGD, "lr": 0.1}, TypeError, "`lr` is given twice: 0.1 and in `optimizer`, 0.05"),
+        (lambda: {"optimizer": torch.optim.SGD, "lr": {"encoder": 0.1}}, TypeError, "`lr` by group is for pt.optim;"),
         (lambda: {"optimizer": pt.optim.SGD}, TypeError, r"should be an instance, SGD\(...\); got the class SGD"),
         (lambda: {"schedule": pt.schedule.Cosine}, TypeError, r"should be an instance, Cosine\(...\)"),
         (lambda: {"optimizer": lambda parameters: None}, TypeError, "should make a torch.optim.Optimizer .* NoneType"),

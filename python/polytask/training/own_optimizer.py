@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -62,11 +62,14 @@ class OwnOptimizer:
         with torch.inference_mode(False):
             self._views = {name: memory.tensor(numbers) for name, numbers, _, _ in lent}
             self._gradients = {name: memory.tensor(gradient) for name, _, gradient, learns in lent if learns}
-            if self._optimizer is None:
-                if self._gradients:
-                    self._begin()
-            else:
+            if self._optimizer is not None:
                 self._move()
+            elif self._waiting:
+                state, self._waiting = self._waiting, None
+                self.restore(state)
+                self._move()
+            elif self._gradients:
+                self._begin(list(self._gradients))
         return self._lr
 
     def step(self, factor: float) -> float:
@@ -105,12 +108,16 @@ class OwnOptimizer:
         Raises:
             ValueError: it is of other parameters.
         """
-        if self._optimizer is None or not state:
+        if not self._views or not state:
             self._waiting = state
             return
-        if state["names"] != list(self._parameters):
-            here = listed(self._parameters)
-            raise ValueError(f"its optimizer was made of {listed(state['names'])}; here of {here}")
+        names = state["names"]
+        if self._optimizer is None or names != list(self._parameters):
+            # Another part was frozen when that was made.
+            if unknown := [name for name in names if name not in self._views]:
+                raise ValueError(f"its optimizer was made of {listed(names)}; there are no {listed(unknown)}")
+            self._begin(names)
+        assert self._optimizer is not None, "it has begun"
         self._optimizer.load_state_dict(state["optimizer"])
         if self._scheduler is not None:
             self._scheduler.load_state_dict(state["schedule"])
@@ -121,8 +128,9 @@ class OwnOptimizer:
         """Nothing that it has learned is left out of its state."""
         return False
 
-    def _begin(self) -> None:
-        self._parameters = {name: nn.Parameter(self._views[name]) for name in self._gradients}
+    def _begin(self, names: Sequence[str]) -> None:
+        """Makes it, of these parameters."""
+        self._parameters = {name: nn.Parameter(self._views[name]) for name in names}
         wants_names = next(iter(_arguments(self._make)), None) == _NAMED
         given = list(self._parameters.items()) if wants_names else list(self._parameters.values())
         optimizer = self._make(given)
@@ -141,9 +149,6 @@ class OwnOptimizer:
         self._optimizer = optimizer
         if self._make_schedule is not None:
             self._scheduler = _scheduler(self._make_schedule, optimizer)
-        if self._waiting:
-            state, self._waiting = self._waiting, None
-            self.restore(state)
 
     def _move(self) -> None:
         """To other memory, and to what learns now."""
@@ -200,6 +205,9 @@ def read(optimizer: Any, lr: Any, schedule: Any) -> OwnOptimizer | None:
                             "pt.schedule")  # fmt: skip
         return None
     if lr is not None:
+        if isinstance(lr, Mapping):
+            raise TypeError(f"`lr` by group is for pt.optim; got {lr!r}: an optimizer of torch's has groups of its "
+                            "own, which a function of `named_parameters` may make")  # fmt: skip
         if isinstance(optimizer, functools.partial) and "lr" in optimizer.keywords:
             raise TypeError(f"`lr` is given twice: {lr!r} and in `optimizer`, {optimizer.keywords['lr']!r}")
         optimizer = functools.partial(optimizer, lr=lr)

@@ -304,3 +304,29 @@ def test_what_a_hook_after_an_epoch_loads_counts_in_the_next():
     other.load_state_dict(trained_elsewhere().state_dict())
     trainer.fit(table(), **how)
     assert same_bits(model.state_dict(), want.state_dict())
+
+
+def test_a_call_on_tensors_follows_the_modules_parts_and_settings():
+    class Scaled(nn.Sequential):
+        factor = 1.0
+
+        def forward(self, x):
+            return super().forward(x) * self.factor
+
+    module = Scaled(*layers())
+    model = model_of(module)
+    epoch(model)
+    x = torch.from_numpy(table()[0])
+
+    def set_factor():
+        module.factor = 3.0
+
+    before = model.predict(table()[0])
+    for change in (set_factor, lambda: module.__setitem__(2, nn.Tanh()), lambda: setattr(module[1], "eps", 0.5)):
+        model(x, raw=False)
+        change()
+        want = model.predict(table()[0])
+        assert not np.allclose(want["size"], before["size"], atol=1e-3)
+        for name, y in model(x, raw=False).items():
+            np.testing.assert_allclose(y.detach(), want[name], atol=1e-5)
+        before = want

@@ -76,6 +76,11 @@ class Module:
         return self._buffers.each
 
     @property
+    def settings(self) -> Any:
+        """What its parts are, and what their attributes say; equal as long as a copy of it is as good as the module."""
+        return self._layout.settings
+
+    @property
     def names(self) -> list[str]:
         """Of both."""
         return [*self.parameters, *self.buffers]

@@ -314,7 +314,8 @@ class MultiTaskModel:
         from . import as_torch
 
         shared = self._shared = self._shared or as_torch.Shared()
-        state = self._core.device, self._core.frozen, [task.scaling for task in self.tasks]
+        scales = [task.scaling for task in self.tasks]
+        state = self._core.device, self._core.frozen, scales, self._modules.settings
         way = bool(raw), bool(terms), self.training if training is None else bool(training)
         module = shared.kept((way, state), lambda: self._as_torch(shared, *way[:2]).train(way[2]))
         found: dict[str, torch.Tensor] = module(**as_torch.given(x, shared.wanted(self._core)))
@@ -358,6 +359,7 @@ class MultiTaskModel:
                 other one has. All modules of one model share the same `nn.Parameter` objects, which follow the model
                 to other devices. A graph of autograd that was made before a training step of ours does not notice it.
                 A module that is itself brought to another device or type has copies from then on, `copy.deepcopy` too.
+                Scales of targets are those that were known when it was made.
             raw: raw outputs, which losses of torch take, instead of predictions.
             terms: gives `(outputs, terms)`, where `terms` has by name what the network adds to the objective while it
                 trains (the entropy of DSelect-k's gates, AITM's calibration), each a mean over rows. Many networks have

@@ -186,6 +186,11 @@ class Modules:
                     if some := [paths[name] for name, now in learning.items() if now == learns]:
                         core.freeze(some, not learns)
 
+    @property
+    def settings(self) -> list[Any]:
+        """What they are and how they are set; equal as long as what was made of them is as good as another."""
+        return [module.settings for module in self.at.values()]
+
     def rest(self) -> None:
         """Says that no step is on its way in this thread."""
         for module in self.at.values():

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use polytask::data::Data;
 use polytask::data::array::{Array, Dtype};
+use polytask::machine::crossing::crossings as crossed;
 use polytask::machine::random::Stream;
-use polytask::machine::storage::{self, Backend};
+use polytask::machine::storage::Backend;
 use polytask::model::{Description, Model, Own};
 use polytask::trainer::Trainer;
 use polytask::trainer::epoch::Run;
@@ -437,9 +438,9 @@ fn crossings(settings: &Value, batch_size: usize) -> [u64; 2] {
     let mut trainer = Trainer::new(&model, Settings::of(settings).unwrap()).unwrap();
     trainer.plan(Some(1000)).unwrap();
     let mut counted = || {
-        let before = storage::crossings();
+        let before = crossed();
         epoch(&mut trainer, &mut model, &data, how(batch_size));
-        let after = storage::crossings();
+        let after = crossed();
         [after.sent - before.sent, after.fetched - before.fetched]
     };
     let each: Vec<_> = (0..10).map(|_| counted()).collect();

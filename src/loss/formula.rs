@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::Loss;
-use crate::machine::storage::constant;
+use crate::machine::crossing::constant;
 
 /// One task's part of a batch, as tensors.
 #[derive(Debug)]

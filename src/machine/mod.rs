@@ -1,6 +1,7 @@
 //! What stands between the mathematics and the processor: memory, products, loops, threads, numbers at random.
 
 pub mod buffer;
+pub mod crossing;
 pub mod draws;
 pub mod foreign;
 pub mod gram;

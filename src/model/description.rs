@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::described_inputs::{describe_inputs, embedding_widths, read_inputs};
 use crate::component::{Described, list};
 use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::own::Heads;
 use crate::head::{Head, Target};
-use crate::input::{ArrayInput, Bag, Category, Combine, Holds, Inputs, NOTHING, PositionInputs};
+use crate::input::Inputs;
 use crate::loss::Loss;
 use crate::model::{assemble, trunk};
 use crate::network::builder::Limit;
 use crate::network::{Network, ROWS};
-use crate::parameters::path::WITHIN;
 use crate::sharing::Sharing;
 use crate::task::Task;
 use crate::{bail, encoder, head, sharing, value_error};
@@ -240,188 +239,4 @@ pub(crate) fn read_frozen(description: &Value) -> Result<Vec<String>> {
         paths => serde_json::from_value(paths.clone())
             .map_err(|_| value_error!("`frozen` should be a list of paths of parameters; got {paths}")),
     }
-}
-
-/// Number and kinds of features.
-pub(crate) fn read_inputs(description: &Value) -> Result<Inputs> {
-    let whole = |key: &str, value: &Value| match value.as_u64() {
-        Some(n) => Ok(n as usize),
-        None => Err(value_error!("`inputs`: `{key}` should be a whole number of at least 0; got {value}")),
-    };
-    let numeric = match &description["numeric"] {
-        Value::Null => 0,
-        value => whole("numeric", value)?,
-    };
-    let categorical = match &description["categorical"] {
-        Value::Null => Vec::new(),
-        Value::Array(features) => features.iter().map(read_category).collect::<Result<_>>()?,
-        other => bail!("`inputs`: `categorical` should be a list of numbers of categories; got {other}"),
-    };
-    let places = categorical.iter().map(|category| category.bag.map_or(1, |bag| bag.length));
-    if places.fold(0, usize::saturating_add) > PLACES {
-        bail!("`inputs`: rows should have at most {PLACES} codes; make the bags shorter");
-    }
-    let arrays = read_arrays(&description["arrays"])?;
-    let positions = read_positions(&description["positions"])?;
-    let mut inputs = Inputs { numeric, categorical, arrays, positions };
-    read_sparse(&mut inputs.categorical, &description["sparse"])?;
-    Ok(inputs)
-}
-
-/// Arrays of rows: a list of `{"name", "shape", "holds"}`.
-fn read_arrays(description: &Value) -> Result<Vec<ArrayInput>> {
-    let described = match description {
-        Value::Null => &[][..],
-        Value::Array(described) => described,
-        other => bail!("`inputs`: `arrays` should be a list; got {other}"),
-    };
-    let mut arrays: Vec<ArrayInput> = Vec::with_capacity(described.len());
-    for each in described {
-        let known = |name: &str| ["numeric", "categorical"].contains(&name) || arrays.iter().any(|a| a.name == name);
-        let name = each["name"].as_str().filter(|name| !name.is_empty() && !name.contains('/') && !known(name));
-        let shape = Vec::<usize>::deserialize(&each["shape"]).ok().filter(|shape| !shape.contains(&0));
-        let (Some(name), Some(shape)) = (name, shape) else {
-            bail!(
-                "`inputs`: an array needs a name of its own without `/` and a shape of sizes of at least 1; got {each}"
-            );
-        };
-        let holds = match &each["holds"] {
-            Value::Null => Holds::default(),
-            holds => Holds::deserialize(holds)
-                .map_err(|_| value_error!("`inputs`: array {name:?} holds numbers, whole or truths; got {holds}"))?,
-        };
-        arrays.push(ArrayInput { name: name.to_owned(), shape, holds });
-    }
-    Ok(arrays)
-}
-
-/// Features of positions: a list of `{"name", "numeric", "categorical", "embedding"}`.
-fn read_positions(description: &Value) -> Result<Vec<PositionInputs>> {
-    let described = match description {
-        Value::Null => &[][..],
-        Value::Array(described) => described,
-        other => bail!("`inputs`: `positions` should be a list; got {other}"),
-    };
-    if described.len() > 1 {
-        bail!("`inputs`: a model may have positions of one kind; got {}", described.len());
-    }
-    let read = |each: &Value| {
-        let name = each["name"].as_str().filter(|name| !name.is_empty() && !name.contains(['/', WITHIN]));
-        let Some(name) = name else {
-            bail!("`inputs`: positions need a name without `/` and U+{:04X}; got {}", u32::from(WITHIN), each["name"]);
-        };
-        if !each["positions"].is_null() || !each["arrays"].is_null() {
-            bail!("`inputs`: positions have neither positions nor arrays within them");
-        }
-        let mut dense = each.clone();
-        dense["sparse"] = Value::Bool(false);
-        let Inputs { numeric, categorical, .. } = read_inputs(&dense)?;
-        if numeric + categorical.len() == 0 {
-            bail!("`inputs`: positions need at least one feature");
-        }
-        let widths = embedding_widths(&categorical, &each["embedding"])?;
-        Ok(PositionInputs { name: name.to_owned(), numeric, categorical, widths })
-    };
-    described.iter().map(read).collect()
-}
-
-/// Numbers a row of described inputs as an encoder is given them: numeric features, then embeddings; of positions, if there
-/// are some, and then of their row.
-///
-/// # Errors
-/// Inputs that are none.
-pub fn features(description: &Value) -> Result<usize> {
-    let inputs = read_inputs(description)?;
-    let widths = embedding_widths(&inputs.categorical, &description["embedding"])?;
-    let of_positions = inputs.positions.iter().flat_map(|each| each.widths.iter().copied().chain([each.numeric]));
-    let of_arrays = inputs.arrays.iter().map(ArrayInput::width);
-    Ok(widths.into_iter().chain(of_arrays).chain(of_positions).fold(inputs.numeric, usize::saturating_add))
-}
-
-/// A number of categories, or `{"categories", "length", "combine"}` for a feature of several codes.
-fn read_category(value: &Value) -> Result<Category> {
-    let at_least_one = |key: &str, value: &Value| match value.as_u64() {
-        // The last code stands for nothing.
-        Some(n) if (1..u64::from(NOTHING)).contains(&n) => Ok(n as usize),
-        _ => Err(value_error!("`inputs`: `{key}` should be a whole number of 1..{NOTHING}; got {value}")),
-    };
-    if !value.is_object() {
-        return at_least_one("categorical", value).map(Category::plain);
-    }
-    let combine = Combine::deserialize(&value["combine"])
-        .map_err(|_| value_error!("`inputs`: `combine` should be \"mean\" or \"sum\"; got {}", value["combine"]))?;
-    let length = at_least_one("length", &value["length"])?;
-    let categories = at_least_one("categories", &value["categories"])?;
-    Ok(Category { bag: Some(Bag { length, combine }), ..Category::plain(categories) })
-}
-
-/// Categories from which a table is sparse by itself: a dense step over it would cost more than the rest of most models'.
-const MANY: usize = 100_000;
-/// Codes of the widest row.
-const PLACES: usize = 1 << 20;
-
-/// Which tables are sparse: those of many categories, all, none, or as listed.
-fn read_sparse(categorical: &mut [Category], given: &Value) -> Result<()> {
-    let listed = given.as_array().map(|all| all.iter().map(Value::as_bool).collect::<Option<Vec<_>>>());
-    let count = categorical.len();
-    for (j, category) in categorical.iter_mut().enumerate() {
-        category.sparse = match (given, &listed) {
-            (Value::Null, _) => category.categories >= MANY,
-            (Value::String(auto), _) if auto == "auto" => category.categories >= MANY,
-            (Value::Bool(sparse), _) => *sparse,
-            (_, Some(Some(all))) if all.len() == count => all[j],
-            _ => bail!(
-                "`inputs`: `sparse` should be \"auto\", true, false, or a list of true and false for {count} features; got {given}"
-            ),
-        };
-    }
-    Ok(())
-}
-
-/// The inputs as [`read_inputs`] reads them.
-pub(crate) fn describe_inputs(inputs: &Inputs, widths: &[usize]) -> Value {
-    let category = |category: &Category| match category.bag {
-        None => json!(category.categories),
-        Some(Bag { length, combine }) => {
-            json!({"categories": category.categories, "length": length, "combine": combine})
-        }
-    };
-    let categorical: Vec<_> = inputs.categorical.iter().map(category).collect();
-    let sparse: Vec<_> = inputs.categorical.iter().map(|category| category.sparse).collect();
-    let mut described =
-        json!({"numeric": inputs.numeric, "categorical": categorical, "embedding": widths, "sparse": sparse});
-    if !inputs.arrays.is_empty() {
-        let array = |array: &ArrayInput| json!({"name": array.name, "shape": array.shape, "holds": array.holds});
-        described["arrays"] = inputs.arrays.iter().map(array).collect();
-    }
-    if !inputs.positions.is_empty() {
-        described["positions"] = inputs.positions.iter().map(describe_positions).collect();
-    }
-    described
-}
-
-fn describe_positions(positions: &PositionInputs) -> Value {
-    let PositionInputs { name, numeric, categorical, widths } = positions;
-    let inputs = Inputs { numeric: *numeric, categorical: categorical.clone(), ..Inputs::default() };
-    let mut described = describe_inputs(&inputs, widths);
-    described["name"] = json!(name);
-    described
-}
-
-/// Widths of the embeddings: as given, or `min(50, round(1.6 n^0.56))` for `n` categories (fast.ai's rule).
-pub(crate) fn embedding_widths(categorical: &[Category], given: &Value) -> Result<Vec<usize>> {
-    let rule = |category: &Category| ((1.6 * (category.categories as f64).powf(0.56)).round() as usize).clamp(1, 50);
-    let widths = match given {
-        Value::Null => categorical.iter().map(rule).collect(),
-        Value::Number(width) => vec![width.as_u64().unwrap_or(0) as usize; categorical.len()],
-        Value::Array(widths) => widths.iter().map(|w| w.as_u64().unwrap_or(0) as usize).collect(),
-        _ => Vec::new(),
-    };
-    if widths.len() != categorical.len() || widths.contains(&0) {
-        bail!(
-            "`inputs`: `embedding` should be a width of at least 1, or one for each of {} features; got {given}",
-            categorical.len()
-        );
-    }
-    Ok(widths)
 }

@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::loss::TensorBatch;
 use crate::machine::buffer::Layout;
-use crate::machine::storage::{Backend, Storage, send};
+use crate::machine::crossing::send;
+use crate::machine::storage::{Backend, Storage};
 
 /// One task's labels and row weights of the batch.
 #[derive(Debug)]

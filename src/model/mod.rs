@@ -1,6 +1,7 @@
 //! The network, its parameters and its description.
 
 pub mod columns;
+pub mod described_inputs;
 pub mod description;
 mod files;
 mod freezing;

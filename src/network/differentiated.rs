@@ -16,11 +16,12 @@ use super::recorded::{Given, Recorded};
 use crate::bail;
 use crate::error::Result;
 use crate::machine::buffer::{Layout, as_i64};
+use crate::machine::crossing::{constant, waiting};
 use crate::machine::foreign::{Received, Tensors, Tied};
 use crate::machine::product::Mode;
 use crate::machine::random::Stream;
 use crate::machine::real::Real;
-use crate::machine::storage::{Storage, constant, waiting};
+use crate::machine::storage::Storage;
 use crate::parameters::{Reach, TaskId};
 
 /// Stream of what code of the caller's own draws within a seed.

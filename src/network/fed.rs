@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::pass::{Pass, Step};
 use crate::error::Result;
-use crate::machine::storage::{Placed, constant, send};
+use crate::machine::crossing::{Placed, constant, send};
 use crate::parameters::TaskId;
 
 /// Where numbers of the step stand, before those a task.

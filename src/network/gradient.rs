@@ -8,10 +8,11 @@ use super::pass::{BUDGET, Pass, Store};
 use super::{Network, ValueId};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::crossing::constant;
 use crate::machine::gram::{self, Square, combine};
 use crate::machine::product::Mode;
 use crate::machine::real::Real;
-use crate::machine::storage::{Backend, Storage, constant};
+use crate::machine::storage::{Backend, Storage};
 use crate::parameters::{ParamId, Reach};
 
 /// How contributions to value gradients combine in one pass.

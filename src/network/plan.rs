@@ -18,9 +18,10 @@ use super::{AxisId, Input, InputId, InputKind, Network, ValueId};
 use crate::bail;
 use crate::error::Result;
 use crate::machine::buffer::Layout;
+use crate::machine::crossing::{fetch, launching, send};
 use crate::machine::gram::{self, add_products};
 use crate::machine::real::Real;
-use crate::machine::storage::{Backend, Storage, fetch, launching, send};
+use crate::machine::storage::{Backend, Storage};
 use crate::parameters::flat::Params;
 use crate::parameters::{Reach, TaskId};
 

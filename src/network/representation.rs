@@ -7,10 +7,11 @@ use tch::Tensor;
 use super::{Network, ValueId};
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::crossing::{fetch, send};
 use crate::machine::gram::{self, SUMMED};
 use crate::machine::product::{Mode, Product};
 use crate::machine::real::Real;
-use crate::machine::storage::{Storage, fetch, send};
+use crate::machine::storage::Storage;
 
 /// The Gramian of linear heads over the representation: a row's gradient there is `sum_c dy_c W_c` over a task's columns, so
 /// that products of two tasks' gradients are sums of `(W W^T) * (dY^T dY)` over the pair's columns.

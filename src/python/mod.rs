@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::machine::level::Level;
 use crate::meter::Metric;
 use crate::meter::metrics::ALL;
-use crate::model::description;
+use crate::model::described_inputs;
 use crate::{encoder, head, loss as losses, optim, regularizer, schedule, sharing, weighting as weightings};
 
 /// The compiled core: models, data and the training loop over NumPy arrays.
@@ -104,7 +104,7 @@ fn meant(name: &str, names: Vec<String>) -> String {
 #[pyfunction]
 fn features(py: Python<'_>, inputs: &Bound<'_, PyAny>) -> PyResult<usize> {
     let inputs = values::read(inputs, "`inputs`")?;
-    door::run(py, || description::features(&inputs))
+    door::run(py, || described_inputs::features(&inputs))
 }
 
 /// Builds a component from its description and forgets it: for its errors.

@@ -7,8 +7,8 @@ use super::{Penalty, Places, Regularizer, formula, rows};
 use crate::bail;
 use crate::component::Component;
 use crate::error::Result;
+use crate::machine::crossing::Placed;
 use crate::machine::real::Real;
-use crate::machine::storage::Placed;
 
 crate::component! {
     /// Tasks that fall into `clusters` unknown groups (Jacob, Bach and Vert, Clustered Multi-Task Learning: A Convex

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Piece, Places, Stack};
 use crate::machine::buffer::as_i64;
-use crate::machine::storage::{Placed, constant, fetch};
+use crate::machine::crossing::{Placed, constant, fetch};
 
 /// A piece of the flat parameters as a matrix `[rows, columns]`.
 pub(super) fn matrix(piece: &Piece, flat: &Tensor) -> Tensor {

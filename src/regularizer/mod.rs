@@ -8,8 +8,9 @@ use tch::Tensor;
 
 use crate::component::Described;
 use crate::error::Result;
+use crate::machine::crossing::fetch;
 use crate::machine::real::Real;
-use crate::machine::storage::{Storage, fetch};
+use crate::machine::storage::Storage;
 
 mod formula;
 pub mod places;

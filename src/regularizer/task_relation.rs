@@ -9,8 +9,8 @@ use super::spectrum::{Spectrum, root};
 use super::{Penalty, Places, Regularizer, formula, rows};
 use crate::component::Component;
 use crate::error::Result;
+use crate::machine::crossing::Placed;
 use crate::machine::real::Real;
-use crate::machine::storage::Placed;
 use crate::{bail, value_error};
 
 crate::component! {

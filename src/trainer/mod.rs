@@ -7,6 +7,7 @@ mod decider;
 pub mod epoch;
 mod evidence;
 mod finite;
+mod launch;
 pub mod observed;
 mod probe;
 mod regularized;

@@ -2,8 +2,9 @@
 
 use super::tally::{Counts, Tally};
 use crate::error::Result;
+use crate::machine::crossing::Placed;
 use crate::machine::lent::Lent;
-use crate::machine::storage::{Backend, Placed, Storage};
+use crate::machine::storage::{Backend, Storage};
 use crate::model::workspace::Workspace;
 use crate::parameters::TaskId;
 use crate::task::Task;

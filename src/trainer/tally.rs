@@ -5,7 +5,8 @@ use tch::Tensor;
 use super::sums::Sums;
 use crate::error::Result;
 use crate::machine::buffer::Layout;
-use crate::machine::storage::{Backend, Placed, Storage, fetch};
+use crate::machine::crossing::{Placed, fetch};
+use crate::machine::storage::{Backend, Storage};
 
 /// How many of each there are.
 #[derive(Debug, Clone, Copy)]

@@ -8,8 +8,9 @@ use super::tables::Tables;
 use super::tally::Tally;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout, strides};
+use crate::machine::crossing::{Placed, fetch, launching};
 use crate::machine::real::LANES;
-use crate::machine::storage::{self, Backend, Placed, Storage, launching};
+use crate::machine::storage::{self, Backend, Storage};
 use crate::model::Model;
 use crate::network::Network;
 use crate::optim::foreign::{Foreign, Parameter};
@@ -248,7 +249,7 @@ impl Updater {
         })?;
         // A step that is not finite is the next look's error; code of the caller's own is not shown it.
         if let Some(code) = code
-            && storage::fetch::<f64>(&good)? != [0.0]
+            && fetch::<f64>(&good)? != [0.0]
         {
             self.lr = code.step(self.schedule.factor(position)?)?;
         }

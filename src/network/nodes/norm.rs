@@ -5,9 +5,9 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::crossing::constant;
 use crate::machine::product::Mode;
 use crate::machine::real::{LANES, Real};
-use crate::machine::storage::constant;
 use crate::network::ValueId;
 use crate::network::formula::{Computed, Operands, sizes};
 use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, by_loops};

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::machine::buffer::Buffer;
+use crate::machine::crossing::constant;
 use crate::machine::product::Mode;
 use crate::machine::real::{LANES, Real};
-use crate::machine::storage::constant;
 use crate::network::ValueId;
 use crate::network::formula::{Computed, Operands, sizes};
 use crate::network::node::{Kernel, MaybeKernel, Node, Prepares, Terms, by_loops};

@@ -1,13 +1,13 @@
 """A model's modules of torch beside the model: memory that they share, calls on tensors, copies, and the way back."""
 
 import copy
-import io
 import pickle
 
 import numpy as np
 import polytask as pt
 import pytest
 import torch
+from test_copying import through_torch as saved
 from test_to_torch import (
     FOLLOWS,
     ROWS,
@@ -267,14 +267,6 @@ def test_a_name_that_no_module_can_have_is_refused():
         make(tasks=[pt.Task("a..b"), pt.Task("c")]).to_torch()
 
 
-def saved(module):
-    """Through a file of torch."""
-    file = io.BytesIO()
-    torch.save(module, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
 COPIES = {
     "itself": lambda module: module,
     "a copy": copy.deepcopy,
@@ -440,3 +432,16 @@ def test_a_model_is_trained_and_evaluated_like_a_module():
     optimizer.step()
     assert np.array_equal(model.state_dict()["heads.a.weight"], named["heads.a.weight"].detach())
     assert not np.array_equal(model.predict(x)["a"], before)
+
+
+def test_a_module_over_the_models_memory_is_made_when_scales_are_known():
+    model = pt.MultiTaskModel(5, tasks=[pt.Task("a"), pt.Task("b", scale="standardize")], seed=0)
+    with pytest.raises(ValueError, match=r"task `b` has scale='standardize', which the first `fit` learns"):
+        model.to_torch(share=True)
+    raw = model.to_torch(share=True, raw=True)
+    x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    pt.Trainer(model, lr=0.01).fit((x, x[:, 0], 500 + 10 * x[:, 1]), epochs=3, progress=False)
+    given = torch.from_numpy(x)
+    assert np.allclose(raw(given)["b"].detach(), model.predict(x, raw=True)["b"].squeeze(), atol=1e-5)
+    assert np.allclose(model.to_torch(share=True)(given)["b"].detach(), model.predict(x)["b"], rtol=1e-6)
+    assert all(p is q for p, q in zip(raw.parameters(), dict(model.named_parameters()).values(), strict=True))

@@ -337,7 +337,7 @@ class MultiTaskModel:
         """The parameters by path, as tensors of torch over the model's own memory: for optimizers of torch, with
         `model(x)` in a loop of the caller's own. They are the same ones each time, and `to_torch(share=True)` has them.
         """
-        return self.to_torch(share=True).named_parameters()
+        return self.to_torch(share=True, raw=True).named_parameters()
 
     @checked
     def to_torch(self, *, share: bool = False, raw: bool = False, terms: bool = False) -> GraphModule:
@@ -359,19 +359,25 @@ class MultiTaskModel:
                 other one has. All modules of one model share the same `nn.Parameter` objects, which follow the model
                 to other devices. A graph of autograd that was made before a training step of ours does not notice it.
                 A module that is itself brought to another device or type has copies from then on, `copy.deepcopy` too.
-                Scales of targets are those that were known when it was made.
+                Scales of targets are to be known, unless it is `raw`.
             raw: raw outputs, which losses of torch take, instead of predictions.
             terms: gives `(outputs, terms)`, where `terms` has by name what the network adds to the objective while it
                 trains (the entropy of DSelect-k's gates, AITM's calibration), each a mean over rows. Many networks have
                 none.
 
         Raises:
-            ValueError: a part of the network that has no counterpart in torch, by name.
+            ValueError: a part of the network that has no counterpart in torch, by name; with `share` a scale of
+                targets that is yet to be learned.
         """
         from . import as_torch
 
         shared = None
         if share:
+            unknown = next((task for task in self.tasks if task.scale is not None and task.scaling is None), None)
+            if unknown is not None and not raw:
+                raise ValueError(f"task `{unknown.name}` has scale={unknown.scale!r}, which the first `fit` learns, "
+                                 "and a module that shares the model's memory would go on without it: make it after "
+                                 "that, or with raw=True")  # fmt: skip
             shared = self._shared = self._shared or as_torch.Shared()
         return self._as_torch(shared, bool(raw), bool(terms))
 

@@ -5,19 +5,12 @@ import polytask as pt
 import pyarrow as pa
 import pytest
 import torch
-from conftest import make_model, same_bits, without_seconds
+from conftest import make_model, same_bits
+from test_batches import FIT, trained
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, TensorDataset
 
 # A loader without a generator of its own draws from torch's.
 pytestmark = pytest.mark.usefixtures("own_seed")
-
-FIT = {"epochs": 2, "batch_size": 32, "shuffle": False, "progress": False}
-
-
-def trained(form, **more):
-    model = make_model()
-    history = pt.Trainer(model).fit(form, **{**FIT, **more})
-    return model.state_dict(), without_seconds(history)
 
 
 class Column:

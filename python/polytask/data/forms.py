@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from ..arguments.messages import listed
 from ..values import frames
@@ -130,6 +130,57 @@ def are_targets(value: Any, tasks: int) -> bool:
     if tasks == 1 and isinstance(value, list):
         return _is_columns(value) and not isinstance(value[0], list)
     return _is_columns(value)
+
+
+def name_columns(weights: Any) -> bool:
+    """Whether all row weights are named by columns."""
+    each = weights.values() if isinstance(weights, Mapping) else [weights]
+    return all(isinstance(weight, str) for weight in each)
+
+
+def has_columns(data: Any) -> bool:
+    """Whether it is a frame, or features in one and targets, without row weights of its own."""
+    if not isinstance(data, tuple | list) or len(data) < 2:
+        return frames.is_frame(data)
+    return frames.is_frame(data[0]) and not (isinstance(data[1], Mapping) and len(data) > 2)
+
+
+def columns_of(weights: Any) -> list[str]:
+    """The columns that row weights are in."""
+    each = weights.values() if isinstance(weights, Mapping) else [weights]
+    return [weight for weight in each if isinstance(weight, str)]
+
+
+def are_rows(data: Any) -> bool:
+    """A tuple or a frame is rows; a list is rows unless it is a list of batches."""
+    if not isinstance(data, list) or not data:
+        return isinstance(data, tuple) or frames.is_frame(data)
+    if isinstance(data[0], Dataset | DataLoader):
+        raise TypeError("a list of data sets does not say whose they are: pass {task: data set}, or pt.data.Mix([...]) "
+                        "of data sets that each have targets by name, (x, {task: targets})")  # fmt: skip
+    return not isinstance(data[0], tuple | list) and not frames.is_frame(data[0]) and not is_batch(data[0])
+
+
+def is_features(x: Any) -> bool:
+    """Whether it is features of rows in memory, and no iterable of batches."""
+    if isinstance(x, list):
+        return not x or (not isinstance(x[0], tuple) and (not is_array(x[0]) or getattr(x[0], "ndim", 2) < 2))
+    return isinstance(x, Mapping | str | bytes) or is_array(x) or frames.is_frame(x) or not isinstance(x, Iterable)
+
+
+def first(batch: Any) -> Any:
+    """The features of a batch."""
+    if isinstance(batch, Mapping):
+        return features(batch)
+    if isinstance(batch, tuple) and not batch:
+        raise ValueError("`x` should be features; got an empty tuple")
+    if isinstance(batch, tuple):
+        return batch[0]
+    if isinstance(batch, list) and len(batch) > 0:
+        # As a loader collates (x, ...), of which x may be several arrays.
+        several = isinstance(batch[0], Mapping | list | tuple) and len(batch) > 1 and is_array(batch[1])
+        return batch[0] if several or is_array(batch[0]) else batch
+    return batch
 
 
 def _only(batch: Mapping[str, Any], names: list[str], prefix: str) -> dict[str, Any]:

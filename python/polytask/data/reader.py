@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from ..arguments.messages import listed, none_of
 from ..values import arrays, frames, ragged
@@ -66,19 +66,19 @@ class Reader:
             data = data.tensors
         if isinstance(data, Dataset):
             data = Batches(data, batch_size, shuffle, seed)
-        elif _are_rows(data) or forms.is_batch(data):
+        elif forms.are_rows(data) or forms.is_batch(data):
             return self.rows(data, "" if argument == "data" else f"`{argument}`: ", **how)
         if not isinstance(data, Iterable) or isinstance(data, str | bytes | Mapping) or forms.is_array(data):
             raise TypeError(f"`{argument}` should be {self._form()}, a frame, a Dataset, a DataLoader, batches, or a "
                             f"dict of a data set a task; got {_kind(data)}")  # fmt: skip
-        if weights is not None and not inherit and not _are_columns(weights):
+        if weights is not None and not inherit and not forms.name_columns(weights):
             raise ValueError(f"`weights` should be part of the batches when `{argument}` is a "
                              f"{type(data).__name__}: (x, targets, weights)")  # fmt: skip
         return Stream(data, lambda batch, prefix: self.rows(batch, prefix, **how), argument)
 
     def _mixed(self, mix: Mix, argument: str, how: dict[str, Any], order: dict[str, Any]) -> Mixed:
         """Each data set read for its tasks, as rows or batches of the whole model's."""
-        if how["weights"] is not None and not _are_columns(how["weights"]):
+        if how["weights"] is not None and not forms.name_columns(how["weights"]):
             raise ValueError(f"`weights` should be part of each data set when `{argument}` has several: "
                              "(x, targets, weights)")  # fmt: skip
         # What is no frame has no columns, whose weights then come with it.
@@ -115,7 +115,7 @@ class Reader:
     ) -> Rows:
         """One batch, or all rows at once: a tuple, a dict with features or a frame."""
         data = self._framed(data)
-        if inherit and not (_are_columns(weights) and _has_columns(data)):
+        if inherit and not (forms.name_columns(weights) and forms.has_columns(data)):
             weights = None
         if frames.is_frame(data):
             return self._make(data, self._targets_of(data, prefix), weights, prefix, learn)
@@ -143,12 +143,12 @@ class Reader:
         if self._in_order(x):
             yield self.features(x)
             return
-        if isinstance(x, tuple) or _is_features(x):
-            yield self.features(_first(x) if isinstance(x, tuple) else forms.features(x))
+        if isinstance(x, tuple) or forms.is_features(x):
+            yield self.features(forms.first(x) if isinstance(x, tuple) else forms.features(x))
             return
         for number, batch in enumerate(x):
             batch = self._gathered(batch)
-            yield self.features(batch if self._in_order(batch) else _first(batch), f"batch {number}: ")
+            yield self.features(batch if self._in_order(batch) else forms.first(batch), f"batch {number}: ")
 
     @property
     def _columns(self) -> list[str]:
@@ -283,7 +283,7 @@ class Reader:
         return {task.name: target(task) for task in (self.tasks if tasks is None else tasks)}
 
     def _make(self, x: Any, targets: Mapping[str, Any], weights: Any, prefix: str, learn: bool) -> Rows:
-        rows, numeric, categorical, name, fields = self._features(x, prefix, _columns_of(weights), learn)
+        rows, numeric, categorical, name, fields = self._features(x, prefix, forms.columns_of(weights), learn)
         each: list[np.ndarray | Ragged | None] = []
         masks: list[np.ndarray | None] = []
         for task, kind in zip(self.tasks, self.kinds, strict=True):
@@ -429,62 +429,10 @@ def _and(names: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def _are_columns(weights: Any) -> bool:
-    """Whether all row weights are named by columns."""
-    each = weights.values() if isinstance(weights, Mapping) else [weights]
-    return all(isinstance(weight, str) for weight in each)
-
-
-def _has_columns(data: Any) -> bool:
-    """Whether it is a frame, or features in one and targets, without row weights of its own."""
-    if not isinstance(data, tuple | list) or len(data) < 2:
-        return frames.is_frame(data)
-    return frames.is_frame(data[0]) and not (isinstance(data[1], Mapping) and len(data) > 2)
-
-
-def _columns_of(weights: Any) -> list[str]:
-    """The columns that row weights are in."""
-    each = weights.values() if isinstance(weights, Mapping) else [weights]
-    return [weight for weight in each if isinstance(weight, str)]
-
-
-def _are_rows(data: Any) -> bool:
-    """A tuple or a frame is rows; a list is rows unless it is a list of batches."""
-    if not isinstance(data, list) or not data:
-        return isinstance(data, tuple) or frames.is_frame(data)
-    if isinstance(data[0], Dataset | DataLoader):
-        raise TypeError("a list of data sets does not say whose they are: pass {task: data set}, or pt.data.Mix([...]) "
-                        "of data sets that each have targets by name, (x, {task: targets})")  # fmt: skip
-    return not isinstance(data[0], tuple | list) and not frames.is_frame(data[0]) and not forms.is_batch(data[0])
-
-
 def _kind(data: Any) -> str:
     if not isinstance(data, Mapping):
         return type(data).__name__
     return f"a dict of {listed(data)}, whose keys are no tasks with data sets and that has no features as `x`"
-
-
-def _is_features(x: Any) -> bool:
-    if isinstance(x, list):
-        return not x or (not isinstance(x[0], tuple) and (not forms.is_array(x[0]) or getattr(x[0], "ndim", 2) < 2))
-    return (
-        isinstance(x, Mapping | str | bytes) or forms.is_array(x) or frames.is_frame(x) or not isinstance(x, Iterable)
-    )
-
-
-def _first(batch: Any) -> Any:
-    """The features of a batch."""
-    if isinstance(batch, Mapping):
-        return forms.features(batch)
-    if isinstance(batch, tuple) and not batch:
-        raise ValueError("`x` should be features; got an empty tuple")
-    if isinstance(batch, tuple):
-        return batch[0]
-    if isinstance(batch, list) and len(batch) > 0:
-        # As a loader collates (x, ...), of which x may be several arrays.
-        several = isinstance(batch[0], Mapping | list | tuple) and len(batch) > 1 and forms.is_array(batch[1])
-        return batch[0] if several or forms.is_array(batch[0]) else batch
-    return batch
 
 
 def _unmasked(value: Any, name: str) -> np.ndarray | None:

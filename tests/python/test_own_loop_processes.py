@@ -65,6 +65,13 @@ def steps(model, balancer, optimizer, labels, rows, by_row):
     return seen
 
 
+def stacked(net, labels, rows):
+    """As one tensor, in which NaN is a task without a label."""
+    found = losses(net, labels, rows, False)
+    nothing = torch.full((), float("nan"), dtype=torch.float64)
+    return torch.stack([found.get(name, nothing) for name in ("b", "c")])
+
+
 def process(rank, port, weighting, labels, by_row, accumulate, queue):
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
@@ -75,7 +82,13 @@ def process(rank, port, weighting, labels, by_row, accumulate, queue):
         balancer = pt.torch.Balancer(weighting, tasks=["a", "b", "c"], ddp=wrapped, accumulate=accumulate)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         with wrapped.no_sync():
-            if accumulate == 1:
+            if by_row == "stacked":
+                balancer = pt.torch.Balancer(weighting, ddp=wrapped)
+                # In the first process neither task has a label in the first call.
+                given = stacked(wrapped, labels, HALVES[rank])
+                balancer.backward(given * float("nan") if rank == 0 else given)
+                seen = [{name: torch.zeros(()) if p.grad is None else p.grad for name, p in model.named_parameters()}]
+            elif accumulate == 1:
                 seen = steps(wrapped, balancer, optimizer, labels, HALVES[rank], by_row)
                 seen = [{name.removeprefix("module."): x for name, x in each.items()} for each in seen]
             else:
@@ -141,3 +154,13 @@ def test_calls_that_make_one_step():
 def test_another_module_is_refused():
     with pytest.raises(TypeError, match=r"`ddp` should be the torch.nn.parallel.DistributedDataParallel .*; got Net"):
         pt.torch.Balancer("upgrad", ddp=net())
+
+
+@pytest.mark.parametrize("weighting", ["dwa", "upgrad"])
+def test_a_process_without_any_label_takes_part(weighting):
+    model = net()
+    pt.torch.Balancer(weighting).backward(stacked(model, "all", HALVES[1]))
+    for (seen,), _ in in_two_processes(weighting, "all", "stacked").values():
+        for name, parameter in model.named_parameters():
+            want = 0.0 if parameter.grad is None else parameter.grad
+            np.testing.assert_allclose(seen[name], want, rtol=1e-9, atol=1e-12, err_msg=name)

@@ -46,7 +46,7 @@ class Given:
         a label.
         """
         if isinstance(losses, torch.Tensor):
-            return cls._of_tensor(losses, tasks)
+            return cls._of_tensor(losses, tasks, needed)
         names = tasks
         if isinstance(losses, Mapping):
             by_name = {str(name): loss for name, loss in losses.items()}
@@ -92,7 +92,7 @@ class Given:
         return given
 
     @classmethod
-    def _of_tensor(cls, losses: torch.Tensor, tasks: list[str] | None) -> Given:
+    def _of_tensor(cls, losses: torch.Tensor, tasks: list[str] | None, needed: bool) -> Given:
         if losses.dim() > 1:
             raise ValueError(f"`losses` should be a tensor [tasks]; got one of shape {list(losses.shape)}: losses row "
                              "by row are a list with a tensor [rows] a task")  # fmt: skip
@@ -101,7 +101,7 @@ class Given:
         flat = losses.reshape(-1) if losses.dim() == 0 else losses
         _count(len(flat), tasks)
         given = cls(tasks, flat.detach().tolist(), flat, flat)
-        if not given.present:
+        if needed and not given.present:
             raise ValueError("`losses` should have at least one task with a label; got none")
         return given
 

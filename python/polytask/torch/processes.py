@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from .rows import Rows
+from .rows import Rows, wide
 
 
 class Processes:
@@ -88,9 +88,10 @@ class Processes:
         each = [parameter for parameter in self.parameters if id(parameter) not in left]
         if not each:
             return []
+        # Of a type that follows from the parameters alone, so that it is the same in all processes.
         flat = torch.cat([
-            found[id(p)].to_dense().reshape(-1).to(torch.float32 if p.dtype != torch.float64 else p.dtype)
-            if id(p) in found else torch.zeros(p.numel(), device=p.device) for p in each
+            found[id(p)].to_dense().reshape(-1).to(wide(p)) if id(p) in found
+            else torch.zeros(p.numel(), device=p.device, dtype=wide(p)) for p in each
         ])  # fmt: skip
         reached = self._sum(torch.tensor([float(id(p) in found) for p in each], device=flat.device)).tolist()
         pieces = torch.split(self._sum(flat), [p.numel() for p in each])

@@ -56,9 +56,9 @@ class Rows:
         self.reached.update(place for place, gradient in enumerate(gradients) if gradient is not None)
         for place, (tensor, gradient) in enumerate(zip(self.tensors, gradients, strict=True)):
             if gradient is None:
-                rows = torch.zeros(self.tasks, tensor.numel(), device=tensor.device, dtype=_wide(tensor))
+                rows = torch.zeros(self.tasks, tensor.numel(), device=tensor.device, dtype=wide(tensor))
             else:
-                rows = gradient.reshape(len(tasks), tensor.numel()).to(_wide(tensor))
+                rows = gradient.reshape(len(tasks), tensor.numel()).to(wide(tensor))
                 if len(tasks) < self.tasks:
                     rows = rows.new_zeros(self.tasks, tensor.numel()).index_copy_(
                         0, torch.tensor(tasks, device=tensor.device), rows
@@ -70,7 +70,7 @@ class Rows:
         if not self._blocks:
             alike: dict[tuple[torch.device, torch.dtype], list[int]] = {}
             for place, tensor in enumerate(self.tensors):
-                alike.setdefault((tensor.device, _wide(tensor)), []).append(place)
+                alike.setdefault((tensor.device, wide(tensor)), []).append(place)
             for (device, dtype), places in alike.items():
                 count = sum(self.tensors[place].numel() for place in places)
                 rows = torch.zeros(self.tasks, count, device=device, dtype=dtype)
@@ -133,7 +133,8 @@ class Rows:
         return [piece for piece in pieces if piece is not None]
 
 
-def _wide(tensor: torch.Tensor) -> torch.dtype:
+def wide(tensor: torch.Tensor) -> torch.dtype:
+    """The type in which gradients of a parameter are added up."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 

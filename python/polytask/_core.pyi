@@ -23,10 +23,12 @@ __all__ = [
     "course",
     "features",
     "interrupted",
+    "keep_threads",
     "level",
     "levels",
     "meant",
     "metrics",
+    "partition",
     "torch_version",
 ]
 
@@ -67,6 +69,16 @@ def meant(name: str, names: Sequence[str]) -> str:
 
 def interrupted(waits: bool) -> None:
     """Says whether a Ctrl-C waits, so that loops of the core look for it."""
+
+def keep_threads(count: int) -> None:
+    """Lets what the calling thread computes use so many threads from now on."""
+
+def partition(
+    gains: Sequence[Sequence[float]], most: int, largest: int, seed: int
+) -> tuple[list[int], float, float]:
+    """Which tasks to train in one network, where `gains[i][j]` is what task `i` has of having `j` beside it: a group
+    number a task, the summed gain, and a bound that no assignment exceeds.
+    """
 
 @final
 class Data:

@@ -62,6 +62,13 @@ impl Drop for Held {
     }
 }
 
+/// Lets loops on the calling thread use so many threads from now on, where the thread has a number of its own.
+pub fn keep(count: usize) {
+    if own().is_some() {
+        std::mem::forget(Held::new(count));
+    }
+}
+
 /// The entries of OpenMP and MKL that set a thread's own number.
 #[derive(Clone, Copy)]
 struct Own {
@@ -157,6 +164,19 @@ mod tests {
                 held.set(2);
             }
             assert_eq!(told(), 3);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_number_is_kept_by_its_thread() {
+        std::thread::spawn(|| {
+            told();
+            tch::set_num_threads(2);
+            keep(1);
+            assert!(told() == 1 && std::thread::spawn(told).join().unwrap() > 1);
         })
         .join()
         .unwrap();

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::error::{Error, Result};
+use crate::machine::threads;
 use crate::model::Model;
 
 /// Runs a core call without the GIL, and outside of torch's inference mode, whose tensors nobody may write to later: memory
@@ -66,6 +67,12 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 #[pyfunction]
 pub fn interrupted(waits: bool) {
     INTERRUPTED.store(waits, Ordering::Relaxed);
+}
+
+/// Lets what the calling thread computes use so many threads from now on.
+#[pyfunction]
+pub fn keep_threads(count: usize) {
+    threads::keep(count);
 }
 
 /// Lets Python's signal handlers run, and a Ctrl-C that waits end the call.

@@ -22,6 +22,7 @@ use crate::machine::level::Level;
 use crate::meter::Metric;
 use crate::meter::metrics::ALL;
 use crate::model::described_inputs;
+use crate::solver::partition as partitions;
 use crate::{encoder, head, loss as losses, optim, regularizer, schedule, sharing, weighting as weightings};
 
 /// The compiled core: models, data and the training loop over NumPy arrays.
@@ -30,7 +31,7 @@ mod core {
     #[pymodule_export]
     use super::data::{PyData, PyMix, course};
     #[pymodule_export]
-    use super::door::interrupted;
+    use super::door::{interrupted, keep_threads};
     #[pymodule_export]
     use super::meters::{PyMeters, PyTally};
     #[pymodule_export]
@@ -40,7 +41,7 @@ mod core {
     #[pymodule_export]
     use super::weighting::PyWeighting;
     #[pymodule_export]
-    use super::{check, components, features, meant, metrics};
+    use super::{check, components, features, meant, metrics, partition};
 
     use pyo3::prelude::*;
 
@@ -98,6 +99,20 @@ fn components(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 #[pyfunction]
 fn meant(name: &str, names: Vec<String>) -> String {
     crate::component::meant(name, &names)
+}
+
+/// Which tasks to train in one network, where `gains[i][j]` is what task `i` has of having `j` beside it: a group number
+/// a task, the summed gain, and a bound that no assignment exceeds.
+#[pyfunction]
+fn partition(
+    py: Python<'_>,
+    gains: Vec<Vec<f64>>,
+    most: usize,
+    largest: usize,
+    seed: u64,
+) -> PyResult<(Vec<usize>, f64, f64)> {
+    let found = door::run(py, || partitions::best(&gains, most, largest, seed))?;
+    Ok((found.groups, found.gain, found.bound))
 }
 
 /// Numbers a row of these inputs as an encoder is given them: numeric features, then embeddings.

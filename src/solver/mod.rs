@@ -13,6 +13,7 @@ pub mod eigen;
 pub mod factor;
 pub mod fair;
 pub mod hull;
+pub mod partition;
 pub mod quadratic;
 pub mod ridge;
 pub mod simplex;

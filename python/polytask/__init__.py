@@ -20,7 +20,9 @@ from .components.component import Component  # noqa: E402
 from .data.bag import Bag  # noqa: E402
 from .data.inputs import Inputs  # noqa: E402
 from .data.task import Task  # noqa: E402
+from .model.ensemble import Ensemble  # noqa: E402
 from .model.model import MultiTaskModel  # noqa: E402
+from .results.histories import Histories  # noqa: E402
 from .results.history import History  # noqa: E402
 from .results.relation import Relation  # noqa: E402
 from .results.results import Results  # noqa: E402
@@ -33,8 +35,8 @@ from .training.trainer import Trainer  # noqa: E402
 __version__ = _core.__version__
 
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
-for _class in (Bag, Callback, Checkpoint, Component, EarlyStopping, EMA, History, Inputs, MultiTaskModel, Relation,
-               Results, Task, Trainer):  # fmt: skip
+for _class in (Bag, Callback, Checkpoint, Component, EarlyStopping, EMA, Ensemble, Histories, History, Inputs,
+               MultiTaskModel, Relation, Results, Task, Trainer):  # fmt: skip
     _class.__module__ = __name__
 
 
@@ -52,6 +54,8 @@ __all__ = [
     "Checkpoint",
     "Component",
     "EarlyStopping",
+    "Ensemble",
+    "Histories",
     "History",
     "Inputs",
     "MultiTaskModel",

@@ -73,9 +73,7 @@ def interrupted(waits: bool) -> None:
 def keep_threads(count: int) -> None:
     """Lets what the calling thread computes use so many threads from now on."""
 
-def partition(
-    gains: Sequence[Sequence[float]], most: int, largest: int, seed: int
-) -> tuple[list[int], float, float]:
+def partition(gains: Sequence[Sequence[float]], most: int, largest: int, seed: int) -> tuple[list[int], float, float]:
     """Which tasks to train in one network, where `gains[i][j]` is what task `i` has of having `j` beside it: a group
     number a task, the summed gain, and a bound that no assignment exceeds.
     """

@@ -18,6 +18,8 @@ class Begun(Callback):
         ImportError: before the first step, when the library is not installed.
     """
 
+    of_one_run = True
+
     #: The library's name, which is that of the extra too.
     library: ClassVar[str]
 

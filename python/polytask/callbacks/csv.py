@@ -25,6 +25,8 @@ class CSV(Callback):
         OSError: what the operating system says.
     """
 
+    of_one_run = True
+
     @checked
     def __init__(self, path: str | PathLike[str]) -> None:
         if not isinstance(path, str | PathLike) or isinstance(fspath(path), bytes) or not fspath(path):

@@ -24,6 +24,8 @@ class OptunaPruning(Callback):
         ImportError: before the first step, when `optuna` is not installed.
     """
 
+    of_one_run = True
+
     @checked
     def __init__(self, trial: Any, monitor: str = "loss") -> None:
         if not callable(getattr(trial, "report", None)) or not callable(getattr(trial, "should_prune", None)):

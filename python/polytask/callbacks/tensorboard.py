@@ -22,6 +22,8 @@ class TensorBoard(Callback):
         ImportError: before the first step, when `tensorboard` is not installed.
     """
 
+    of_one_run = True
+
     @checked
     def __init__(self, logdir: str | PathLike[str]) -> None:
         if not isinstance(logdir, str | PathLike) or not fspath(logdir):

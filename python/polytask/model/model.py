@@ -484,13 +484,31 @@ class MultiTaskModel:
         """
         return self._with(transfer.without(self.tasks, name), f"remove_task({name!r})")
 
-    def _with(self, tasks: list[Task], call: str) -> "MultiTaskModel":
+    def _fresh(self, tasks: Sequence[Task], **changes: Any) -> "MultiTaskModel":
+        """A model of the same parts for these tasks that has learned nothing but how to read data."""
         model = type(self).__new__(type(self))
         names = [*self.inputs.names, *self.reader.names.known.get("x", ())]
         modules = self._modules.another({task.name for task in self.tasks} - {task.name for task in tasks})
-        model._take(transfer.rebuilt(self._core, names, tasks, modules), self.inputs, tasks, modules)
+        model._take(transfer.rebuilt(self._core, names, tasks, modules, **changes), self.inputs, tasks, modules)
         model._relearn(self._learned())
         model._core.to(self._core.device)
+        return model
+
+    def _started(self, seeds: Sequence[int]) -> "list[MultiTaskModel]":
+        """The same model from other starts: what of it is not as it was made, or is frozen, stays as it is."""
+        kept = transfer.changed(self._core, self._fresh(self.tasks)._core)
+        frozen = self._core.frozen
+        found = []
+        for seed in seeds:
+            model = self._fresh(self.tasks, seed=seed)
+            model._core.load_state(kept, False)
+            if frozen:
+                model._core.freeze(frozen, True)
+            found.append(model)
+        return found
+
+    def _with(self, tasks: list[Task], call: str) -> "MultiTaskModel":
+        model = self._fresh(tasks)
         fresh = transfer.copy(self._core, model._core)
         if fresh:
             _log.info("%s: %s start fresh, the rest is copied", call, listed(fresh))

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import _core
 from ..arguments.messages import none_of
 from ..data.task import Task
@@ -28,8 +30,12 @@ def without(tasks: Sequence[Task], name: str) -> list[Task]:
     return [task for task in tasks if task.name != name]
 
 
-def rebuilt(core: _core.Model, features: Sequence[str], tasks: Sequence[Task], modules: Modules) -> _core.Model:
-    """A fresh model of the same parts for these tasks; class weights stay as they were resolved."""
+def rebuilt(
+    core: _core.Model, features: Sequence[str], tasks: Sequence[Task], modules: Modules, **changes: Any
+) -> _core.Model:
+    """A fresh model of the same parts for these tasks; class weights stay as they were resolved. With changes of its
+    description: another seed, another scheme.
+    """
     feature = next((c for task in tasks for c in task.columns if c in features), None)
     if feature is not None:
         raise ValueError(f"column `{feature}` is a feature of this model and cannot be a target")
@@ -37,7 +43,7 @@ def rebuilt(core: _core.Model, features: Sequence[str], tasks: Sequence[Task], m
     known = {task["name"]: task for task in description["tasks"]}
     described = [known.get(task.name) or task.describe() for task in tasks]
     heads = description.get("heads") or {}
-    description.update(tasks=described, frozen=[], face=None, heads=None)
+    description.update(tasks=described, frozen=[], face=None, heads=None, **changes)
     kept = {task.name: heads[task.name] for task in tasks if task.name in heads}
     description["heads"] = kept | modules.take_heads(description, [task for task in tasks if task.name not in known])
     rebuilt = _core.Model(description, [custom_loss.wrap(task) for task in tasks], modules.at, core.max_parameters)
@@ -52,6 +58,12 @@ def copy(source: _core.Model, target: _core.Model) -> list[str]:
     if frozen:
         target.freeze(frozen, True)
     return missing
+
+
+def changed(source: _core.Model, fresh: _core.Model) -> dict[str, Any]:
+    """What of a model is not as it was when it was made, where `fresh` is the same as it was made."""
+    began = fresh.state()
+    return {name: value for name, value in source.state().items() if not np.array_equal(value, began[name])}
 
 
 def take_over(source: _core.Model, target: _core.Model, below: list[str]) -> tuple[list[str], list[str]]:

@@ -17,12 +17,14 @@ class Line(NamedTuple):
         values: a number an epoch.
         color: any that matplotlib knows.
         style: as matplotlib has it: "-", "--".
+        band: its lower and its upper end around the line, if it has one.
     """
 
     label: str
     values: Sequence[float]
     color: Any
     style: str = "-"
+    band: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def panels(count: int, called: str) -> Any:
@@ -53,6 +55,8 @@ def lines(axis: Any, epochs: Sequence[Any], each: Sequence[Line], title: str) ->
     for line in each:
         values = np.array(line.values, dtype=float)
         axis.plot(epochs, values, line.style, color=line.color, label=line.label, marker=marker)
+        if line.band is not None:
+            axis.fill_between(epochs, *line.band, color=line.color, alpha=0.15, linewidth=0)
     axis.set_xlabel("epoch")
     axis.set_title(title)
     axis.grid(alpha=0.3)

@@ -46,6 +46,36 @@ class _Waiting:
 _handler: _Waiting | None = None
 
 
+class _Here(threading.local):
+    """What a thread looks at beside the handler: whether what it works for is to end."""
+
+    ending: threading.Event | None = None
+
+
+_here = _Here()
+
+
+@contextmanager
+def until(ending: threading.Event) -> Iterator[None]:
+    """Makes each `look` of this thread raise `KeyboardInterrupt` once what it works for is to end."""
+    before, _here.ending = _here.ending, ending
+    try:
+        yield
+    finally:
+        _here.ending = before
+
+
+@contextmanager
+def ending(event: threading.Event) -> Iterator[None]:
+    """Has the core look, in threads that work `until` this event, for as long as they take to end."""
+    event.set()
+    _core.interrupted(True)
+    try:
+        yield
+    finally:
+        _core.interrupted(_handler is not None and _handler.since is not None)
+
+
 @contextmanager
 def held() -> Iterator[None]:
     """Makes Ctrl-C wait for the next `look`, or for the end; a second one within a second raises at once.
@@ -90,5 +120,7 @@ def forget() -> None:
 
 def look() -> None:
     """Lets a Ctrl-C that waits raise `KeyboardInterrupt`, or do what else the program's own handler does."""
+    if _here.ending is not None and _here.ending.is_set():
+        raise KeyboardInterrupt
     if _handler is not None and waits():
         _handler.deliver()

@@ -12,20 +12,22 @@ from .columns import none_of
 
 #: A history's columns by name, a value an epoch.
 Columns = Mapping[str, list[Any]]
+#: The ends of columns that are means, a value an epoch.
+Bands = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 _CALLED = "History.plot"
 _NOT_DRAWN = ("epoch", "lr", "seconds")
 _VALIDATION = "validation/"
 
 
-def losses_and_metrics(history: Columns, columns: Sequence[str] | None = None) -> Any:
-    """One panel for the losses and one for each metric; training dashed, validation solid."""
+def losses_and_metrics(history: Columns, columns: Sequence[str] | None = None, bands: Bands | None = None) -> Any:
+    """One panel for the losses and one for each metric; training dashed, validation solid; bands around means."""
     panels: dict[str, list[str]] = {}
     for name in _chosen(list(history), columns):
         panels.setdefault(observation.split(name)[0], []).append(name)
     axes = pictures.panels(max(len(panels), 1), _CALLED)
     for axis, (metric, names) in zip(axes, panels.items(), strict=False):
-        pictures.lines(axis, _epochs(history), _pairs(history, names), metric)
+        pictures.lines(axis, _epochs(history), _pairs(history, names, bands or {}), metric)
     return axes
 
 
@@ -69,7 +71,7 @@ def _chosen(have: list[str], columns: Sequence[str] | None) -> list[str]:
     return [name for name in have if name not in _NOT_DRAWN and not observation.is_observed(name)]
 
 
-def _pairs(history: Columns, names: Sequence[str]) -> list[Line]:
+def _pairs(history: Columns, names: Sequence[str], bands: Bands) -> list[Line]:
     """Training and validation of a quantity in one colour."""
     quantities = list(dict.fromkeys(name.removeprefix(_VALIDATION) for name in names))
     each = []
@@ -78,7 +80,7 @@ def _pairs(history: Columns, names: Sequence[str]) -> list[Line]:
         beside_validation = name == quantity and _VALIDATION + quantity in names
         label = observation.split(quantity)[1] + (" (training)" if beside_validation else "")
         color = f"C{quantities.index(quantity) % 10}"
-        each.append(Line(label, history[name], color, "--" if beside_validation else "-"))
+        each.append(Line(label, history[name], color, "--" if beside_validation else "-", bands.get(name)))
     return each
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+import numpy as np
+
 from ..process import interrupts
 from .columns import none_of
 from .table import Table, pandas
@@ -94,7 +96,11 @@ class History(Table, Sequence[dict[str, Any]]):
         values = {name: self[name] for name in self.columns}
         if isinstance(columns, str) and columns in curves.PICTURES:
             return curves.PICTURES[columns](values)
-        return curves.losses_and_metrics(values, [columns] if isinstance(columns, str) else columns)
+        return curves.losses_and_metrics(values, [columns] if isinstance(columns, str) else columns, self._bands())
+
+    def _bands(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """The lower and upper ends of columns that are means."""
+        return {}
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
         return self.columns, [[row.get(name) for name in self.columns] for row in self.rows]

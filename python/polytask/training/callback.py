@@ -24,6 +24,10 @@ class Callback:
     every_steps: int | None = None
     #: Whether it is called after all others, since it keeps what they did.
     last = False
+    #: Whether a copy of it may be called in a thread beside those of other runs; see `pt.Trainer.fit(seeds=)`.
+    beside_others = False
+    #: Whether it can serve one run alone, since it keeps what is of one.
+    of_one_run = False
 
     def on_fit_start(self, trainer: Any) -> None:
         """Before the first step; what is raised here leaves the model untouched."""

@@ -35,6 +35,7 @@ class Checkpoint(Watching):
     """
 
     last = True
+    of_one_run = True
 
     @checked
     def __init__(

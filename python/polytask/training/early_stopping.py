@@ -32,6 +32,8 @@ class EarlyStopping(Watching):
     count for `patience`, since nothing could be kept.
     """
 
+    beside_others = True
+
     @checked
     def __init__(
         self,

@@ -75,6 +75,7 @@ class Loop:
         self.rows = None if isinstance(self.data, Stream) or in_memory(self.data) is None else self.data.core()
         self.held: dict[str, Callable[[], None]] = {}
         self.scores: scoring.Scores | None = None
+        self.interrupted = False
         self._check()
 
     @property
@@ -195,12 +196,14 @@ class Loop:
                 self._call(callback.on_fit_end)
             done = True
         except KeyboardInterrupt:
+            self.interrupted = True
             _log.warning("interrupted: the model is as after step %s", self.core.steps)
         except Exception as error:
             # Ctrl-C reaches the processes of a loader too, which may fail of it before it is our turn to look.
             if not interrupts.waits():
                 raise
             interrupts.forget()
+            self.interrupted = True
             _log.warning("interrupted: the model is as after step %s (and %r)", self.core.steps, error)
         finally:
             if self.scores is not None:

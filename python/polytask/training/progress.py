@@ -59,10 +59,27 @@ class Progress:
             self._bar.close()
 
 
-def _bar(total: int | None) -> Any:
+class Networks:
+    """A bar over networks that train side by side; silent if it is not to be shown."""
+
+    def __init__(self, show: bool, count: int) -> None:
+        self._bar = _bar(count, "network") if show else None
+
+    def next(self) -> None:
+        """One more is done."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def close(self) -> None:
+        """No more updates."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _bar(total: int | None, unit: str = "batch") -> Any:
     with warnings.catch_warnings():
         # Without ipywidgets tqdm warns and writes text, which is all we ask.
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
 
-        return tqdm(total=total, unit="batch", dynamic_ncols=True)
+        return tqdm(total=total, unit=unit, dynamic_ncols=True)

@@ -6,6 +6,8 @@ import copy
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from os import PathLike, fspath
 from typing import Any
 
@@ -20,13 +22,16 @@ from ..components.own_weighting import Code, OwnWeighting
 from ..components.registry import describe
 from ..data import Mixed, Rows, Split, Stream, in_memory, labels
 from ..data.split import divide, rows_of
+from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..process import devices, interrupts, randomness
 from ..results import observation
+from ..results.histories import Histories
 from ..results.history import History
 from ..results.learning_rates import LearningRates
 from ..results.results import Results
 from . import checkpoints, hooks, own_optimizer, range_test, scoring, settings
+from . import seeds as several
 from .callback import Callback
 from .loop import Fit, Loop
 from .monitor import find
@@ -116,6 +121,8 @@ class Trainer:
         }
         self._core = self._made(said)
         self.history = History()
+        #: The models of the last `fit(seeds=)`.
+        self.ensemble: Ensemble | None = None
         self.stopping = False
         self._done = 0
         self._loop: Loop | None = None
@@ -134,6 +141,7 @@ class Trainer:
         weights: Any = None,
         resume: str | PathLike[str] | None = None,
         callbacks: Iterable[Callback | Callable[..., Any]] | Callback = (),
+        seeds: int | None = None,
     ) -> History:
         """Trains for so many epochs, and again for more when it is called again.
 
@@ -158,6 +166,12 @@ class Trainer:
                 feature; validation data that are a frame are weighted by its column of that name.
             resume: the folder of a `pt.Checkpoint`; without a checkpoint in it, training starts.
             callbacks: more of them, for this call.
+            seeds: how many networks train side by side, each as it would alone with one thread: this one, and others
+                that begin from the seeds after the model's and the trainer's. What the model has learned before or is
+                frozen all begin with, and rows held out are the same. Then a `pt.Histories` is given, means over the
+                seeds with intervals, and `trainer.ensemble` has the models. As many train at a time as torch has
+                threads; where code of your own takes part, or on a card, they train one after another. Only for a
+                trainer's first call, with neither `resume` nor callbacks that keep what is of one run.
 
         Raises:
             ValueError, TypeError, OSError: what is wrong, what was expected and what came.
@@ -165,21 +179,58 @@ class Trainer:
         count = whole(epochs, "`epochs`")
         size = whole(batch_size, "`batch_size`")
         called = [*self.callbacks, *hooks.read(callbacks)]
+        many = None if seeds is None else self._several(seeds, resume)
         how = {"weights": weights, "batch_size": size, "shuffle": bool(shuffle), "seed": self.seed}
         with interrupts.held():
             with self.model._attempt():
                 self.model._follow_modules()
                 train, held_out = self._read(data, validation, how)
                 asked = Fit(train, held_out, count, size, bool(shuffle), bool(train_metrics), called, bool(self._own))
-                loop = Loop(self, self._core, asked, self._end_epoch)
+                runs = [self] if many is None else self._twins(many)
+                each = [asked] * len(runs)
+                if many is not None:
+                    each = [replace(asked, callbacks=several.copies(called)) for _ in runs]
+                loops = [Loop(run, run._core, fit, run._end_epoch) for run, fit in zip(runs, each, strict=True)]
                 interrupts.look()
-            self._loop = loop
-            try:
-                return loop.train(bool(progress), None if resume is None else checkpoints.folder(resume))
-            finally:
-                self._loop = None
-                self.model._modules.rest()
-                self._note_threads()
+            if many is None:
+                return self._go(loops[0], bool(progress), None if resume is None else checkpoints.folder(resume))
+            calls = [partial(run._go, loop, False, None) for run, loop in zip(runs, loops, strict=True)]
+            several.train(loops, calls, self.threads, bool(progress))
+        self.ensemble = Ensemble([run.model for run in runs])
+        return Histories([run.history for run in runs], [run.seed for run in runs])
+
+    def _go(self, loop: Loop, progress: bool, resume: str | None) -> History:
+        self._loop = loop
+        try:
+            return loop.train(progress, resume)
+        finally:
+            self._loop = None
+            self.model._modules.rest()
+            self._note_threads()
+
+    def _several(self, seeds: int, resume: Any) -> int:
+        """How many networks are asked for."""
+        count = whole(seeds, "`seeds`")
+        if resume is not None:
+            raise ValueError("`seeds`: a checkpoint is of one run, and several cannot be resumed; leave `resume` out")
+        if self.steps:
+            raise ValueError(f"`seeds`: networks begin together, and this trainer has made {self.steps} steps; make "
+                             "another pt.Trainer")  # fmt: skip
+        return count
+
+    def _twins(self, count: int) -> list[Trainer]:
+        """This trainer and others like it, of models and orders of rows from the next seeds."""
+        began = self.model._plain.description["seed"]
+        models = self.model._started([began + at for at in range(1, count)])
+        return [self, *(self._twin(model, self.seed + at) for at, model in enumerate(models, 1))]
+
+    def _twin(self, model: MultiTaskModel, seed: int) -> Trainer:
+        """A trainer of another model, with these settings."""
+        twin = Trainer(model, threads=self.threads, seed=seed)
+        twin.observe = list(self.observe)
+        twin._own = copy.deepcopy(self._own)
+        twin._core = twin._made({**self._core.settings, "observe": self.observe, "threads": self.threads, "seed": seed})
+        return twin
 
     @checked
     def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
@@ -394,7 +445,7 @@ class Trainer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         kept = state.pop("settings")
         checkpoint = state.pop("checkpoint")
-        vars(self).update({"threads": "auto", "_own": {}} | state)
+        vars(self).update({"threads": "auto", "_own": {}, "ensemble": None} | state)
         self._core = self._made(kept)
         self._core.take_over(self._core.read(checkpoint))
 

@@ -1,0 +1,66 @@
+"""One call of `fit` from several seeds: networks that train side by side, each as it would alone."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+
+from ..arguments.messages import listed
+from ..model.model import MultiTaskModel
+from ..process import interrupts, workers
+from .callback import Callback
+from .loop import Loop
+from .progress import Networks
+
+_log = logging.getLogger("polytask")
+
+
+def copies(callbacks: Sequence[Callback]) -> list[Callback]:
+    """Callbacks for another run beside this one: our own have a copy each, other people's see all runs.
+
+    Raises:
+        ValueError: one that can serve one run alone.
+    """
+    alone = next((each for each in callbacks if each.of_one_run), None)
+    if alone is not None:
+        raise ValueError(f"`seeds`: {alone!r} serves one run, and there are several; leave it out")
+    return [copy.deepcopy(each) if each.beside_others else each for each in callbacks]
+
+
+def train(loops: Sequence[Loop], calls: Sequence[Callable[[], object]], threads: int | str, progress: bool) -> None:
+    """Trains all, side by side where that is possible, so many threads each or one. Ctrl-C leaves each as after its
+    last step.
+    """
+    apart = _reasons(loops[0].model, loops[0])
+    bar = Networks(progress, len(calls))
+    try:
+        if apart:
+            _log.info("the networks train one after another: %s", "; ".join(apart))
+            for loop, call in zip(loops, calls, strict=True):
+                call()
+                bar.next()
+                if loop.interrupted:
+                    return
+        else:
+            for _ in workers.side_by_side(calls, workers.count(len(calls), 1 if isinstance(threads, str) else threads)):
+                bar.next()
+    except KeyboardInterrupt:
+        interrupts.forget()
+        _log.warning("interrupted: each network is as after its last step")
+    finally:
+        bar.close()
+
+
+def _reasons(model: MultiTaskModel, loop: Loop) -> list[str]:
+    """Why networks train one after another."""
+    found = []
+    if loop.foreign:
+        found.append("code of your own, or batches from outside, takes part in the steps")
+    if others := [repr(each) for each in loop.callbacks if not each.beside_others]:
+        found.append(f"{listed(others)} are called in the thread of the program")
+    if any(not metric.named for each in model.metrics for metric in each):
+        found.append("metrics are Python callables")
+    if model.device.type != "cpu":
+        found.append(f"the model is on {model.device}")
+    return found

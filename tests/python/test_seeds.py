@@ -222,5 +222,3 @@ def test_students_t_is_as_in_scipy():
     assert student.paired(first, second).p == pytest.approx(scipy.stats.ttest_rel(first, second).pvalue)
     found = student.corrected([0.01, float("nan"), 0.04, 0.03])
     assert found == pytest.approx([0.03, float("nan"), 0.06, 0.06], nan_ok=True)
-        [0.03, float("nan"), 0.06, 0.06], nan_ok=True
-    )

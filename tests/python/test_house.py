@@ -20,6 +20,7 @@ FLOORS = [
     ("model",),
     ("training",),
     ("callbacks",),
+    ("studies",),
     ("polytask", "datasets", "sklearn"),
     ("demo", "_docs", "_stubs"),
 ]

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Sequence
 
 from ..arguments.messages import listed
-from ..model.model import MultiTaskModel
 from ..process import interrupts, workers
 from .callback import Callback
 from .loop import Loop
@@ -32,7 +31,7 @@ def train(loops: Sequence[Loop], calls: Sequence[Callable[[], object]], threads:
     """Trains all, side by side where that is possible, so many threads each or one. Ctrl-C leaves each as after its
     last step.
     """
-    apart = _reasons(loops[0].model, loops[0])
+    apart = reasons(loops[0])
     bar = Networks(progress, len(calls))
     try:
         if apart:
@@ -52,8 +51,9 @@ def train(loops: Sequence[Loop], calls: Sequence[Callable[[], object]], threads:
         bar.close()
 
 
-def _reasons(model: MultiTaskModel, loop: Loop) -> list[str]:
-    """Why networks train one after another."""
+def reasons(loop: Loop) -> list[str]:
+    """Why networks like this one train one after another; none if they may train side by side."""
+    model = loop.model
     found = []
     if loop.foreign:
         found.append("code of your own, or batches from outside, takes part in the steps")

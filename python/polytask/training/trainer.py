@@ -224,12 +224,13 @@ class Trainer:
         models = self.model._started([began + at for at in range(1, count)])
         return [self, *(self._twin(model, self.seed + at) for at, model in enumerate(models, 1))]
 
-    def _twin(self, model: MultiTaskModel, seed: int) -> Trainer:
-        """A trainer of another model, with these settings."""
+    def _twin(self, model: MultiTaskModel, seed: int, **changes: Any) -> Trainer:
+        """A trainer of another model, with these settings but for changes of them."""
         twin = Trainer(model, threads=self.threads, seed=seed)
         twin.observe = list(self.observe)
-        twin._own = copy.deepcopy(self._own)
-        twin._core = twin._made({**self._core.settings, "observe": self.observe, "threads": self.threads, "seed": seed})
+        twin._own = {name: part for name, part in copy.deepcopy(self._own).items() if name not in changes}
+        kept = {**self._core.settings, "observe": self.observe, "threads": self.threads}
+        twin._core = twin._made({**kept, "seed": seed, **changes})
         return twin
 
     @checked

@@ -1,0 +1,263 @@
+"""What the networks of a study have in common: data that were read once, parts of a network, settings of a trainer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..arguments.messages import none_of
+from ..arguments.numbers import whole
+from ..data import Mixed, Rows, Stream, in_memory, labels
+from ..data.inputs import Inputs
+from ..data.task import Task
+from ..model.model import MultiTaskModel
+from ..process import interrupts, workers
+from ..results.history import History
+from ..results.results import Results
+from ..training import scoring, seeds
+from ..training.callback import Callback
+from ..training.loop import Fit, Loop
+from ..training.progress import Networks
+from ..training.trainer import Trainer
+from ..values import frames
+
+_log = logging.getLogger("polytask")
+
+#: The encoder of a study that is given tasks alone.
+_HIDDEN = [128, 64]
+#: The part of the rows that is held out where no validation data are given.
+HELD_OUT = 0.25
+
+
+@dataclass
+class Network:
+    """One network of a study.
+
+    Attributes:
+        tasks: the names of its tasks.
+        seed: how many seeds after the study's it began from.
+        trainer: its trainer, whose model it is.
+    """
+
+    tasks: tuple[str, ...]
+    seed: int
+    trainer: Trainer
+
+    @property
+    def model(self) -> MultiTaskModel:
+        """The network itself."""
+        return self.trainer.model
+
+    @property
+    def history(self) -> History:
+        """Of its training."""
+        return self.trainer.history
+
+
+class Study:
+    """Networks of some of the tasks, all of the same parts, on rows that were read once.
+
+    Arguments:
+        subject: a `pt.MultiTaskModel`, or the `pt.Trainer` of one whose settings all networks have, but for its
+            weighting and regularizers; or tasks, for which an MLP is taken over the inputs that the data show.
+        data: as for `pt.Trainer.fit`, in memory.
+        validation: data too, or a `pt.data.Split`, or the fraction of the rows to hold out.
+        epochs, batch_size: of each network.
+        settings: of the trainer, where the subject is none.
+
+    Raises:
+        TypeError, ValueError: what is wrong, what was expected and what came.
+    """
+
+    def __init__(
+        self,
+        subject: MultiTaskModel | Trainer | Sequence[Task] | Task,
+        data: Any,
+        validation: Any = HELD_OUT,
+        *,
+        epochs: int = 20,
+        batch_size: int = 256,
+        weights: Any = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        self.epochs = whole(epochs, "`epochs`")
+        self.batch_size = whole(batch_size, "`batch_size`")
+        self.trainer = _trainer(subject, data, settings or {})
+        model = self.trainer.model
+        how = {"weights": weights, "batch_size": self.batch_size, "shuffle": True, "seed": self.trainer.seed}
+        with model._attempt():
+            model._follow_modules()
+            train, held_out = self.trainer._read(data, validation, how)
+            self.train = self._whole(train, "data")
+            self.validation = None if held_out is None else self._whole(held_out, "validation")
+
+    @property
+    def model(self) -> MultiTaskModel:
+        """The model of all tasks, as it was given."""
+        return self.trainer.model
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of all tasks."""
+        return tuple(task.name for task in self.model.tasks)
+
+    def places(self, tasks: Iterable[str]) -> list[int]:
+        """Where tasks stand among all."""
+        names = list(self.tasks)
+        return [names.index(name) for name in tasks]
+
+    def network(
+        self,
+        tasks: Sequence[str] | None = None,
+        seed: int = 0,
+        *,
+        metrics: bool = False,
+        changes: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> Network:
+        """A fresh network of some tasks, or of all, that begins so many seeds after the study's model: equal seeds
+        begin with equal encoders and go through the rows in the same order.
+
+        Arguments:
+            tasks: their names.
+            seed: which one.
+            metrics: whether metrics are computed beside losses.
+            changes: of the model's description, such as another `sharing`.
+            settings: of the core's trainer, such as another `weighting`; equal weights, and no regularizers, otherwise.
+        """
+        model = self.model
+        chosen = [task for task in model.tasks if tasks is None or task.name in tasks]
+        began = model._plain.description["seed"]
+        found = model._fresh(chosen, seed=began + seed, **(changes or {}))
+        if not metrics:
+            found.metrics = [[] for _ in chosen]
+        said = {"weighting": {"name": "equal"}, "regularizers": [], **(settings or {})}
+        trainer = self.trainer._twin(found, self.trainer.seed + seed, **said)
+        return Network(tuple(task.name for task in chosen), seed, trainer)
+
+    def run(
+        self,
+        networks: Sequence[Network],
+        *,
+        progress: bool = False,
+        callbacks: Callable[[Network], list[Callback]] = lambda network: [],
+        epochs: int | None = None,
+    ) -> Iterator[tuple[int, Network]]:
+        """Trains networks, side by side where that is possible; gives each with its place when it is done.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C, once all have stopped.
+        """
+        loops = [self._loop(network, callbacks(network), epochs) for network in networks]
+        calls = [partial(each.trainer._go, loop, False, None) for each, loop in zip(networks, loops, strict=True)]
+        bar = Networks(progress, len(calls))
+        apart = seeds.reasons(loops[0]) if loops else []
+        if apart:
+            _log.info("the networks train one after another: %s", "; ".join(apart))
+        try:
+            for place in self._places(loops, calls, bool(apart)):
+                bar.next()
+                yield place, networks[place]
+        finally:
+            bar.close()
+
+    def _places(self, loops: Sequence[Loop], calls: Sequence[Callable[[], object]], apart: bool) -> Iterator[int]:
+        if not apart:
+            for place, _ in workers.side_by_side(calls):
+                yield place
+            return
+        for place, (loop, call) in enumerate(zip(loops, calls, strict=True)):
+            call()
+            if loop.interrupted:
+                raise KeyboardInterrupt
+            yield place
+
+    def rows_of(self, network: Network, rows: Rows) -> Rows:
+        """Rows of the study with the targets of a network's tasks."""
+        return rows.of(self.places(network.tasks))
+
+    def evaluate(self, network: Network, rows: Rows) -> Results:
+        """A network's losses and metrics on rows of the study."""
+        return scoring.evaluate(network.model, network.trainer._core, self.rows_of(network, rows), 4096)
+
+    def held_out(self) -> Rows:
+        """The rows on which networks are compared.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.validation is None:
+            raise ValueError("`validation` should be data, a pt.data.Split or the fraction of the rows to hold out; "
+                             "got None")  # fmt: skip
+        return self.validation
+
+    def _loop(self, network: Network, callbacks: list[Callback], epochs: int | None) -> Loop:
+        train = self.rows_of(network, self.train)
+        held_out = None if self.validation is None else self.rows_of(network, self.validation)
+        trainer = network.trainer
+        count = self.epochs if epochs is None else epochs
+        fit = Fit(train, held_out, count, self.batch_size, True, False, callbacks, bool(trainer._own))
+        return Loop(trainer, trainer._core, fit, trainer._end_epoch)
+
+    def _whole(self, data: Rows | Stream | Mixed, argument: str) -> Rows:
+        """What was read as rows of one data set."""
+        sets = in_memory(data)
+        if sets is None:
+            raise ValueError(f"`{argument}` should be in memory, since several networks learn from it; got batches")
+        if len(sets) == 1:
+            return sets[0]
+        model = self.model
+        kinds = [(kind, task.outputs) for task, kind in zip(model.tasks, model.kinds, strict=True)]
+        rows = labels.joined(sets, kinds)
+        model.reader.scales.apply_all(rows)
+        return rows
+
+
+def chosen(names: Sequence[str], known: Sequence[str], argument: str) -> list[str]:
+    """Names of tasks, in the order of all.
+
+    Raises:
+        ValueError: one that there is not.
+    """
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        raise ValueError(f"`{argument}`: unknown task {none_of(unknown, known, 'there are')}")
+    return [name for name in known if name in names]
+
+
+@interrupts.held()
+def _trainer(subject: Any, data: Any, settings: dict[str, Any]) -> Trainer:
+    """A trainer of a model of all tasks, of which networks are made."""
+    if isinstance(subject, Trainer):
+        given = [name for name, value in settings.items() if value is not None]
+        if given:
+            raise TypeError(f"`{given[0]}` is the trainer's: give it to pt.Trainer")
+        return subject
+    if not isinstance(subject, MultiTaskModel):
+        tasks = [subject] if isinstance(subject, Task) else subject
+        if not isinstance(tasks, Iterable) or isinstance(tasks, str):
+            raise TypeError(f"a pt.MultiTaskModel, a pt.Trainer or a list of pt.Task was expected; got {subject!r}")
+        from ..components.registry import make
+
+        encoder = make("encoder", {"name": "mlp", "hidden": _HIDDEN})
+        subject = MultiTaskModel(_inputs(data, list(tasks)), tasks=list(tasks), encoder=encoder)
+    return Trainer(subject, **{name: value for name, value in settings.items() if value is not None})
+
+
+def _inputs(data: Any, tasks: list[Task]) -> Inputs | int:
+    """The inputs that data show: the columns of a frame that are no targets, or so many numbers a row."""
+    features = data[0] if isinstance(data, tuple) and data else data
+    frame = frames.framed(features)
+    if frames.is_frame(frame):
+        columns = [column for task in tasks for column in task.columns]
+        return Inputs.from_frame(frame, exclude=[name for name in columns if name in list(frame.columns)])
+    shape = getattr(features, "shape", None)
+    if shape is None or len(shape) != 2:
+        raise TypeError("give a pt.MultiTaskModel instead of tasks: only of a frame, or of (x, ...) with numbers x "
+                        "[rows, features], are the inputs known")  # fmt: skip
+    return int(np.shape(features)[1])

@@ -24,8 +24,10 @@ from .model.ensemble import Ensemble  # noqa: E402
 from .model.model import MultiTaskModel  # noqa: E402
 from .results.histories import Histories  # noqa: E402
 from .results.history import History  # noqa: E402
+from .results.relatedness import Groups, Relatedness  # noqa: E402
 from .results.relation import Relation  # noqa: E402
 from .results.results import Results  # noqa: E402
+from .studies.relatedness import relatedness  # noqa: E402
 from .training.callback import Callback  # noqa: E402
 from .training.checkpoint import Checkpoint  # noqa: E402
 from .training.early_stopping import EarlyStopping  # noqa: E402
@@ -35,8 +37,8 @@ from .training.trainer import Trainer  # noqa: E402
 __version__ = _core.__version__
 
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
-for _class in (Bag, Callback, Checkpoint, Component, EarlyStopping, EMA, Ensemble, Histories, History, Inputs,
-               MultiTaskModel, Relation, Results, Task, Trainer):  # fmt: skip
+for _class in (Bag, Callback, Checkpoint, Component, EarlyStopping, EMA, Ensemble, Groups, Histories, History, Inputs,
+               MultiTaskModel, Relatedness, Relation, Results, Task, Trainer):  # fmt: skip
     _class.__module__ = __name__
 
 
@@ -55,10 +57,12 @@ __all__ = [
     "Component",
     "EarlyStopping",
     "Ensemble",
+    "Groups",
     "Histories",
     "History",
     "Inputs",
     "MultiTaskModel",
+    "Relatedness",
     "Relation",
     "Results",
     "Task",
@@ -71,6 +75,7 @@ __all__ = [
     "loss",
     "optim",
     "regularizer",
+    "relatedness",
     "schedule",
     "sharing",
     "weighting",

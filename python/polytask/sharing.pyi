@@ -173,13 +173,14 @@ class Branched(Component):
     (compare Vandenhende et al., Branched Multi-Task Networks, BMVC 2020).
 
     `[[["a", "b", "c"]], [["a", "b"], ["c"]]]`: all share the first layer, `a` and `b` the second. Tasks that have parted
-    stay apart. Layers beyond the list go on as its last entry; without any entry all tasks share everything.
+    stay apart. Layers beyond the list go on as its last entry; without any entry all tasks share everything. Groups
+    alone, `[["a", "b"], ["c"]]`, part in the first layer: that is what `pt.relatedness(...).groups()` gives.
     """
 
-    branches: Sequence[Sequence[Sequence[str]]]
+    branches: Sequence[Sequence[str]] | Sequence[Sequence[Sequence[str]]]
     def __init__(
         self,
-        branches: Sequence[Sequence[Sequence[str]]] = [],
+        branches: Sequence[Sequence[str]] | Sequence[Sequence[Sequence[str]]] = [],
     ) -> None: ...
 
 class ESMM(Component):

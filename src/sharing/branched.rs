@@ -14,16 +14,39 @@ use crate::parameters::path::part;
 
 /// For each layer, which tasks go together.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Said", into = "Vec<Vec<Vec<String>>>")]
 pub struct Branches(pub Vec<Vec<Vec<String>>>);
+
+/// Groups for each layer, or the same for all.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Said {
+    Layers(Vec<Vec<Vec<String>>>),
+    Groups(Vec<Vec<String>>),
+}
+
+impl From<Said> for Branches {
+    fn from(said: Said) -> Self {
+        match said {
+            Said::Layers(layers) => Self(layers),
+            Said::Groups(groups) => Self(vec![groups]),
+        }
+    }
+}
+
+impl From<Branches> for Vec<Vec<Vec<String>>> {
+    fn from(branches: Branches) -> Self {
+        branches.0
+    }
+}
 
 impl Argument for Branches {
     fn words() -> String {
-        "a list, a layer each, of lists of lists of tasks".into()
+        "a list of lists of tasks, or one such list for each layer".into()
     }
 
     fn python() -> String {
-        "Sequence[Sequence[Sequence[str]]]".into()
+        "Sequence[Sequence[str]] | Sequence[Sequence[Sequence[str]]]".into()
     }
 }
 
@@ -32,9 +55,10 @@ crate::component! {
     /// (compare Vandenhende et al., Branched Multi-Task Networks, BMVC 2020).
     ///
     /// `[[["a", "b", "c"]], [["a", "b"], ["c"]]]`: all share the first layer, `a` and `b` the second. Tasks that have parted
-    /// stay apart. Layers beyond the list go on as its last entry; without any entry all tasks share everything.
+    /// stay apart. Layers beyond the list go on as its last entry; without any entry all tasks share everything. Groups
+    /// alone, `[["a", "b"], ["c"]]`, part in the first layer: that is what `pt.relatedness(...).groups()` gives.
     pub struct Branched = "Branched" {
-        /// For each layer a list of lists of tasks.
+        /// Lists of tasks that go together, or such lists for each layer.
         branches: Branches = Branches::default();
     }
     check: not_empty;

@@ -40,6 +40,18 @@ def panels(count: int, called: str) -> Any:
     return pyplot.subplots(1, count, figsize=(4.5 * count, 3.2), squeeze=False, layout="constrained")[1][0]
 
 
+def stacked(called: str) -> Any:
+    """Low axes above high ones, whose columns stand below each other.
+
+    Raises:
+        ImportError: matplotlib is not installed; says that what is `called` so needs it.
+    """
+    figure = panels(1, called)[0].figure
+    figure.clear()
+    figure.set_size_inches(6.0, 6.4)
+    return figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [1, 5]})
+
+
 def colors(count: int) -> list[Any]:
     """Colours that tell up to 40 lines apart."""
     import matplotlib
@@ -76,17 +88,33 @@ def over_rates(axis: Any, rates: Sequence[float], each: Sequence[Line], mark: fl
     axis.legend(fontsize="small")
 
 
+def matrix(axis: Any, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str) -> None:
+    """Numbers of any range, `[rows, columns]`, 0 in the middle of the colours; grey where there is none."""
+    most = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    _coloured(axis, values, rows, columns, title, most)
+
+
 def heat_map(axis: Any, matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str) -> None:
     """Numbers between -1 and 1, `[rows, columns]`."""
+    _coloured(axis, matrix, rows, columns, title, 1.0)
+
+
+def _coloured(
+    axis: Any, matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str, most: float
+) -> None:
     axis.set_title(title)
-    image = axis.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    axis.set_facecolor("0.85")
+    image = axis.imshow(matrix, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
     axis.figure.colorbar(image, ax=axis)
     axis.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
     axis.set_yticks(range(len(rows)), rows)
     if max(len(rows), len(columns)) <= _READABLE:
         for (i, j), value in np.ndenumerate(matrix):
-            color = "white" if abs(value) > 0.6 else "black"
-            axis.text(j, i, f"{value:.2f}", ha="center", va="center", color=color, fontsize="small")
+            if np.isnan(value):
+                continue
+            color = "white" if abs(value) > 0.6 * most else "black"
+            digits = 2 if most >= 0.3 else 3
+            axis.text(j, i, f"{value:.{digits}f}", ha="center", va="center", color=color, fontsize="small")
 
 
 def stacked_bars(axis: Any, shares: np.ndarray, rows: Sequence[str], parts: Sequence[str], title: str) -> None:

@@ -88,6 +88,7 @@ class Study:
         self.epochs = whole(epochs, "`epochs`")
         self.batch_size = whole(batch_size, "`batch_size`")
         self.trainer = _trainer(subject, data, settings or {})
+        self._parts: dict[bytes, Rows] = {}
         model = self.trainer.model
         how = {"weights": weights, "batch_size": self.batch_size, "shuffle": True, "seed": self.trainer.seed}
         with model._attempt():
@@ -145,15 +146,21 @@ class Study:
         networks: Sequence[Network],
         *,
         progress: bool = False,
-        callbacks: Callable[[Network], list[Callback]] = lambda network: [],
-        epochs: int | None = None,
+        callbacks: Callable[[Network], Sequence[Callback]] = lambda network: [],
+        rows: Callable[[Network], np.ndarray | None] = lambda network: None,
     ) -> Iterator[tuple[int, Network]]:
         """Trains networks, side by side where that is possible; gives each with its place when it is done.
+
+        Arguments:
+            networks: fresh ones.
+            progress: whether a bar is shown.
+            callbacks: of each.
+            rows: the training rows that each learns from, by number; none for all.
 
         Raises:
             KeyboardInterrupt: Ctrl-C, once all have stopped.
         """
-        loops = [self._loop(network, callbacks(network), epochs) for network in networks]
+        loops = [self._loop(network, callbacks(network), rows(network)) for network in networks]
         calls = [partial(each.trainer._go, loop, False, None) for each, loop in zip(networks, loops, strict=True)]
         bar = Networks(progress, len(calls))
         apart = seeds.reasons(loops[0]) if loops else []
@@ -196,13 +203,19 @@ class Study:
                              "got None")  # fmt: skip
         return self.validation
 
-    def _loop(self, network: Network, callbacks: list[Callback], epochs: int | None) -> Loop:
-        train = self.rows_of(network, self.train)
+    def _loop(self, network: Network, callbacks: Sequence[Callback], some: np.ndarray | None) -> Loop:
+        train = self.rows_of(network, self.train if some is None else self._some(some))
         held_out = None if self.validation is None else self.rows_of(network, self.validation)
         trainer = network.trainer
-        count = self.epochs if epochs is None else epochs
-        fit = Fit(train, held_out, count, self.batch_size, True, False, callbacks, bool(trainer._own))
+        fit = Fit(train, held_out, self.epochs, self.batch_size, True, False, callbacks, bool(trainer._own))
         return Loop(trainer, trainer._core, fit, trainer._end_epoch)
+
+    def _some(self, places: np.ndarray) -> Rows:
+        """Some of the training rows; of equal places the same object, whose arrays are there once."""
+        key = places.tobytes()
+        if key not in self._parts:
+            self._parts = {**self._parts, key: self.train.take(places)}
+        return self._parts[key]
 
     def _whole(self, data: Rows | Stream | Mixed, argument: str) -> Rows:
         """What was read as rows of one data set."""

@@ -1,0 +1,1 @@
+"""Measures of how tasks are related, a file each."""

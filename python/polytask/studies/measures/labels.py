@@ -54,7 +54,7 @@ def _columns(study: Study, j: int) -> np.ndarray:
         return values
     codes = np.asarray(found, np.int64).reshape(-1)
     first = 1 if task.classes == 2 else 0
-    ones: np.ndarray = (codes[:, None] == np.arange(first, task.classes)).astype(np.float64)
+    ones = np.where(codes[:, None] == np.arange(first, task.classes), 1.0, 0.0)
     ones[codes < 0] = np.nan
     return ones
 

@@ -60,7 +60,8 @@ def _columns(study: Study, j: int) -> np.ndarray:
 
 
 def _known(columns: np.ndarray) -> np.ndarray:
-    return ~np.isnan(columns).any(axis=1)
+    known: np.ndarray = ~np.isnan(columns).any(axis=1)
+    return known
 
 
 def _together(first: np.ndarray, second: np.ndarray) -> float:

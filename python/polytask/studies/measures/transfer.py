@@ -8,8 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...results.relatedness import Relatedness
-from .. import seeded
+from .. import baseline, seeded
 from ..study import Network, Study
+
+#: The part of a standard error, as pairs have it on average, that a gain is to exceed: little enough not to part what
+#: belongs together, and above 0, so that what gains nothing stays alone.
+_SURE = 0.25
+#: By how much, relative to it, the loss of a task that learned anything is lower than that of the best constant.
+_LEARNED = 0.01
 
 ABOUT = (
     "Transfer gains: by how much, relative to it, the validation loss of a row's task is lower when it trains with "
@@ -28,10 +34,13 @@ def measure(study: Study, seeds: int, progress: bool) -> Relatedness:
     found = np.full((seeds, count, count), np.nan)
     for (i, j), each in pairs.items():
         found[:, i, j] = gain(alone[i], each)
+    for i in _unlearnable(study, alone):
+        found[:, i] = np.where(np.isnan(found[:, i]), np.nan, 0.0)
     parts = {"alone": np.stack([alone[i] for i in range(count)], 1)}
-    return Relatedness(
-        "transfer", ABOUT, study.tasks, seeded.mean(found), seeded.errors(found), directed=True, parts=parts
-    )
+    mean, errors = seeded.mean(found), seeded.errors(found)
+    known = errors[~np.isnan(errors)]
+    floor = _SURE * float(np.sqrt((known**2).mean())) if len(known) else 0.0
+    return Relatedness("transfer", ABOUT, study.tasks, mean, errors, directed=True, floor=floor, parts=parts)
 
 
 def losses(study: Study, seeds: int, progress: bool) -> tuple[dict[int, np.ndarray], dict[tuple[int, int], np.ndarray]]:
@@ -57,6 +66,16 @@ def best(network: Network, task: str) -> float:
     values: Sequence[float] = network.history[f"validation/{task}/loss"]
     known = [value for value in values if not np.isnan(value)]
     return min(known, default=float("nan"))
+
+
+def _unlearnable(study: Study, alone: dict[int, np.ndarray]) -> list[int]:
+    """Tasks that alone become no better than a constant: what looks like a gain of theirs is one of chance."""
+    found = []
+    for i, losses in alone.items():
+        constant = baseline.constant(study, study.held_out(), i)
+        if constant is not None and np.nanmean(losses) > (1 - _LEARNED) * constant:
+            found.append(i)
+    return found
 
 
 def gain(alone: np.ndarray, together: np.ndarray) -> np.ndarray:

@@ -133,9 +133,9 @@ class Balancer:
                              "`Balancer(tasks=[...])` a batch may lack some")  # fmt: skip
         if isinstance(self._method, OwnWeighting):
             self._method.show_as(given.together.dtype)
-        ones = torch.ones((), device=given.together.device)
-        scale = 1.0 if self._scaler is None else float(self._scaler.scale(ones))
-        with gradients.without_autocast(given.together.device.type):
+        device = given.together.device
+        scale = 1.0 if self._scaler is None else float(self._scaler.scale(torch.ones((), device=device)))
+        with gradients.without_autocast(device.type):
             if self._method._made().needs == "losses":
                 self._by_losses(given, scale, epoch, retain_graph)
             else:
@@ -182,7 +182,7 @@ class Balancer:
         weights, _, _ = self._method._weigh({"losses": values}, epoch, self._seed, names=given.names)
         assert weights is not None, "a weighting of losses has weights"
         if self._processes is None:
-            given.backward(weights * scale, keep)
+            given.backward(weights if scale == 1.0 else weights * scale, keep)
         else:
             at = given.roots()
             seeds = given.seeds(at, torch.from_numpy((weights * parts_here * scale)[given.present]))

@@ -110,6 +110,7 @@ class Balancer:
         if getattr(made, "per", "all") != "all":
             raise ValueError(f'{made!r}: `per` should be "all" here; weights that differ between layers need a Trainer')
         self._method = made
+        self._needs = made._made().needs
         self.weighting: Weighting | Code = made.code if isinstance(made, OwnWeighting) else made
         self.weights: dict[str, float] | list[float] | None = None
         self.cosines: np.ndarray | None = None
@@ -136,7 +137,7 @@ class Balancer:
         device = given.together.device
         scale = 1.0 if self._scaler is None else float(self._scaler.scale(torch.ones((), device=device)))
         with gradients.without_autocast(device.type):
-            if self._method._made().needs == "losses":
+            if self._needs == "losses":
                 self._by_losses(given, scale, epoch, retain_graph)
             else:
                 self._by_gradients(given, scale, epoch, retain_graph)
@@ -178,12 +179,12 @@ class Balancer:
         self._names = self._names if tasks is None else list(tasks)
 
     def _by_losses(self, given: Given, scale: float, epoch: int | None, keep: bool) -> None:
-        values, parts_here, _ = self._joined(given, [])
-        weights, _, _ = self._method._weigh({"losses": values}, epoch, self._seed, names=given.names)
-        assert weights is not None, "a weighting of losses has weights"
         if self._processes is None:
+            weights = self._weights_of(given.values, epoch, given.names)
             given.backward(weights if scale == 1.0 else weights * scale, keep)
         else:
+            values, parts_here, _ = self._joined(given, [])
+            weights = self._weights_of(values, epoch, given.names)
             at = given.roots()
             seeds = given.seeds(at, torch.from_numpy((weights * parts_here * scale)[given.present]))
             wanted = self._processes.parameters
@@ -191,6 +192,11 @@ class Balancer:
             found = {id(leaf): x for leaf, x in zip(wanted, here, strict=True) if x is not None}
             _add(self._processes.gradients(found, []))
         self._remember(given.names, weights)
+
+    def _weights_of(self, losses: np.ndarray, epoch: int | None, names: list[str] | None) -> np.ndarray:
+        weights, _, _ = self._method._weigh({"losses": losses}, epoch, self._seed, names=names)
+        assert weights is not None, "a weighting of losses has weights"
+        return weights
 
     def _by_gradients(self, given: Given, scale: float, epoch: int | None, keep: bool) -> None:
         at = given.roots()
@@ -279,7 +285,7 @@ class Balancer:
             return ones, rows.combined(torch.from_numpy(ones)), ones
         given: dict[str, np.ndarray] = {"losses": losses}
         rounding = None
-        if self._method._made().needs == "gramian":
+        if self._needs == "gramian":
             given["gramian"] = gramian
             rounding = cosine_rounding(rows.dtype, gramian)
         else:

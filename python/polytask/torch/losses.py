@@ -67,10 +67,9 @@ class Given:
             raise ValueError("`losses` should have at least one task; got none")
         if _alike(losses):
             together = torch.stack(losses)
-            values = together.tolist()
-            # Otherwise some are missing.
-            if all(value == value for value in values):
-                return cls(names, values, losses, together)
+            given = cls(names, together.tolist(), losses, together)
+            if len(given.present) == len(losses):
+                return given
         for task, loss in enumerate(losses):
             if loss is not None and not isinstance(loss, torch.Tensor):
                 raise TypeError(f"the loss of {_called(names, task)} should be a tensor; got {type(loss).__name__}")
@@ -159,11 +158,16 @@ class Given:
 
 
 def _alike(losses: Sequence[Any]) -> bool:
-    """Whether each is one number with a graph, all in one place."""
-    if not all(isinstance(loss, torch.Tensor) for loss in losses):
-        return False
-    device = losses[0].device
-    return all(loss.dim() == 0 and loss.requires_grad and loss.device == device for loss in losses)
+    """Whether each is a plain tensor of one number with a graph, all in one place."""
+    first = None
+    for loss in losses:
+        if type(loss) is not torch.Tensor or loss.dim() > 0 or not loss.requires_grad:
+            return False
+        place = loss.get_device()
+        first = place if first is None else first
+        if place != first:
+            return False
+    return True
 
 
 def _together(losses: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -52,7 +52,8 @@ def conflict(history: Columns) -> Any:
     pictures.lines(share, along, [line], "share of conflicting pairs")
     share.set_ylim(-0.02, 1.02)
     share.get_legend().remove()
-    pictures.heat_map(cosines, _cosines(history, tasks), tasks, tasks, f"cosines of gradients, {along.called} {along.values[-1]}")
+    title = f"cosines of gradients, {along.called} {along.values[-1]}"
+    pictures.heat_map(cosines, _cosines(history, tasks), tasks, tasks, title)
     return axes
 
 

@@ -9,11 +9,10 @@ from .history import History
 class Decisions(History):
     """One dict a decision, and `decisions["income/loss"]` for a whole column.
 
-    Columns are `step` (decisions counted from 1), `<task>/loss` and `<task>/weight`, and of a weighting of gradients what
-    `pt.Trainer(observe="gradients")` has: `<task>/gradient_norm`, `cosine/<task>/<task>` and `conflict`, the share of
-    pairs of tasks whose gradients have a negative product. Tasks without names are called by their place, from 0. NaN is
-    what is not known: the loss and the gradient of a task without a label, and weights where a direction is no weighted
-    sum.
+    Columns are `step` (decisions counted from 1), `<task>/loss` and `<task>/weight`, and of a weighting of gradients
+    what `pt.Trainer(observe="gradients")` has: `<task>/gradient_norm`, `cosine/<task>/<task>` and `conflict`, the share
+    of pairs of tasks whose gradients have a negative product. Tasks without names are called by their place, from 0.
+    NaN is what is not known: all of a task without a label, and weights where a direction is no weighted sum.
     """
 
     def conflicts(self) -> dict[tuple[str, str], float]:

@@ -132,8 +132,8 @@ class Balancer:
 
     @property
     def cosines(self) -> np.ndarray | None:
-        """Cosines of the tasks' gradients in the last step that was decided, `[tasks, tasks]`; NaN without a label. None
-        for a weighting of losses.
+        """Of the tasks' gradients in the last step that was decided, `[tasks, tasks]`; NaN without a label. None for a
+        weighting of losses.
         """
         return None if self._products is None else cosines_of(*self._products)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ class Given:
         if not losses:
             raise ValueError("`losses` should have at least one task; got none")
         if _alike(losses):
-            together = torch.stack(losses)
+            together = torch.stack(list(losses))
             given = cls(names, together.tolist(), losses, together)
             if len(given.present) == len(losses):
                 return given
@@ -157,7 +157,7 @@ class Given:
             torch.autograd.backward([root.edge for root in at], self.seeds(at, along), retain_graph=keep)
 
 
-def _alike(losses: Sequence[Any]) -> bool:
+def _alike(losses: Sequence[Any]) -> TypeGuard[Sequence[torch.Tensor]]:
     """Whether each is a plain tensor of one number with a graph, all in one place."""
     first = None
     for loss in losses:

@@ -243,6 +243,23 @@ def test_gradients_go_at_once_where_autograd_can():
     assert len(gradients._PROVEN) + len(gradients._REFUSED) == 2
 
 
+def test_a_convolution_that_is_one_tasks_own_is_no_reason_to_go_task_by_task():
+    class Convolved(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = nn.Conv1d(1, 1, 8)
+
+        def forward(self, features):
+            return self.inside(features.unsqueeze(1)).flatten(1)
+
+    network = Network()
+    network.heads[0] = Convolved().double()
+    x, y = batch()
+    gradients._PROVEN.clear()
+    check(pt.weighting.UPGrad(), network, losses_of(network, x, y))
+    assert len(gradients._PROVEN) == 1
+
+
 def test_a_compiled_part_that_gives_its_buffers_away_says_what_helps():
     network = Network(torch.compile(trunks()["convolution"][0](), backend="aot_eager"), dtype=torch.float32)
     x, y = batch((6, 3, 7, 7), torch.float32)

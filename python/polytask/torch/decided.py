@@ -94,10 +94,10 @@ class Decided:
         self._last.clear()
         if "losses" not in state:
             return
-        gramians = state.get("gramian")
-        for at, (losses, weights) in enumerate(zip(state["losses"].numpy(), state["weights"].numpy(), strict=True)):
-            gramian = None if gramians is None else gramians[at].numpy()
-            self._last.append(Decision(losses, _unless_nothing(weights), _unless_nothing(gramian)))
+        losses, weights = state["losses"].cpu().numpy(), state["weights"].cpu().numpy()
+        gramians = state["gramian"].cpu().numpy() if "gramian" in state else [None] * len(losses)
+        for one, weight, gramian in zip(losses, weights, gramians, strict=True):
+            self._last.append(Decision(one, _unless_nothing(weight), _unless_nothing(gramian)))
 
 
 def cosines_of(gramian: np.ndarray, labelled: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import polytask as pt
 import pytest
 import torch
 from polytask.components.registry import component
-from polytask.torch import gradients
+from polytask.torch import decided, gradients
 from test_standalone import ALONE, made
 from torch import nn
 from torch._functorch import config as functorch_config
@@ -241,6 +241,23 @@ def test_gradients_go_at_once_where_autograd_can():
     with functorch_config.patch(donated_buffer=False):
         pt.torch.backward(losses_of(compiled, x, y), weighting="upgrad")
     assert len(gradients._PROVEN) + len(gradients._REFUSED) == 2
+
+
+def test_a_convolution_that_is_one_tasks_own_is_no_reason_to_go_task_by_task():
+    class Convolved(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = nn.Conv1d(1, 1, 8)
+
+        def forward(self, features):
+            return self.inside(features.unsqueeze(1)).flatten(1)
+
+    network = Network()
+    network.heads[0] = Convolved().double()
+    x, y = batch()
+    gradients._PROVEN.clear()
+    check(pt.weighting.UPGrad(), network, losses_of(network, x, y))
+    assert len(gradients._PROVEN) == 1
 
 
 def test_a_compiled_part_that_gives_its_buffers_away_says_what_helps():
@@ -559,6 +576,99 @@ def test_cosines_are_those_of_the_rows():
     unit = rows[:2] / torch.linalg.norm(rows[:2], dim=1, keepdim=True)
     close(balancer.cosines[:2, :2], unit @ unit.T)
     assert np.isnan(balancer.cosines[2]).all()
+
+
+def test_the_history_says_what_was_decided_and_on_what(tmp_path):
+    network = Network()
+    x, y = batch()
+    shared = list(network.trunk.parameters())
+    balancer = pt.torch.Balancer("upgrad", tasks=TASKS, shared=shared)
+    assert len(balancer.history) == 0
+    want = []
+    for absent in (None, "b", None):
+        losses = losses_of(network, x, y)
+        # Opposite to the first, so that there is a conflict.
+        losses[2] = losses[2] - 3 * losses[0]
+        named = {name: loss for name, loss in zip(TASKS, losses, strict=True) if name != absent}
+        rows = rows_of(losses, shared)
+        unit = rows / torch.linalg.norm(rows, dim=1, keepdim=True)
+        balancer.backward(named)
+        want.append((losses, rows, unit @ unit.T, balancer.weights))
+    history = balancer.history
+    assert history["step"] == [1, 2, 3]
+    for step, (losses, rows, cosines, weights) in enumerate(want):
+        there = ["a", "c"] if step == 1 else list(TASKS)
+        for task, name in enumerate(TASKS):
+            got = [history[f"{name}/{what}"][step] for what in ("loss", "weight", "gradient_norm")]
+            if name in there:
+                close(got, [losses[task].item(), weights[name], torch.linalg.norm(rows[task]).item()])
+            else:
+                assert np.isnan(got).all()
+        pairs = {("a", "b"): cosines[0, 1], ("a", "c"): cosines[0, 2], ("b", "c"): cosines[1, 2]}
+        pairs = {pair: cosine.item() for pair, cosine in pairs.items() if set(pair) <= set(there)}
+        for pair, cosine in pairs.items():
+            close(history["cosine/" + "/".join(pair)][step], cosine)
+        assert history["conflict"][step] == np.mean([cosine < 0 for cosine in pairs.values()])
+        assert pairs["a", "c"] < 0
+    assert np.isnan(history["cosine/a/b"][1])
+    conflicts = history.conflicts()
+    assert list(conflicts) == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert conflicts["a", "c"] == 1.0
+    assert conflicts["a", "b"] == np.mean([want[step][2][0, 1].item() < 0 for step in (0, 2)])
+    torch.save(balancer.state_dict(), tmp_path / "state.pt")
+    again = pt.torch.Balancer("upgrad", tasks=TASKS, shared=shared)
+    again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert repr(again.history) == repr(history)
+    again.backward(dict(zip(TASKS, losses_of(network, x, y), strict=True)))
+    assert again.history["step"] == [1, 2, 3, 4]
+    assert repr(again.history[:3]) == repr(history)
+
+
+def test_the_history_of_a_weighting_of_losses_and_of_a_direction_has_what_there_is():
+    network = Network()
+    x, y = batch()
+    named, unnamed = pt.torch.Balancer("dwa", tasks=TASKS), pt.torch.Balancer("graddrop")
+    for balancer in (named, unnamed):
+        balancer.backward(losses_of(network, x, y))
+    assert named.history.columns == ["step", "a/loss", "b/loss", "c/loss", "a/weight", "b/weight", "c/weight"]
+    assert [named.history[f"{name}/weight"][0] for name in TASKS] == list(named.weights.values())
+    assert named.history.conflicts() == {}
+    assert np.isnan(unnamed.history["0/weight"]).all()
+    assert unnamed.history["cosine/0/2"][0] == unnamed.cosines[0, 2]
+
+
+def test_the_history_is_bounded(monkeypatch):
+    network = Network()
+    x, y = batch()
+    few, none = pt.torch.Balancer("dwa", history=2), pt.torch.Balancer("dwa", history=0)
+    for _ in range(3):
+        few.backward(losses_of(network, x, y))
+        none.backward(losses_of(network, x, y))
+    assert few.history["step"] == [2, 3]
+    assert len(none.history) == 0
+    assert "losses" not in none.state_dict()["history"]
+    with pytest.raises(ValueError, match="`history` should be"):
+        pt.torch.Balancer("dwa", history=-1)
+    # Of very many tasks there are fewer.
+    monkeypatch.setattr(decided, "_NUMBERS", 2 * 12 * 14)
+    rows = pt.torch.Balancer("upgrad", shared=network.parameters())
+    for _ in range(3):
+        rows.backward(cross_entropy(network(x)[1], y[1], reduction="none"))
+    assert rows.history["step"] == [2, 3]
+
+
+def test_the_history_is_drawn_by_steps():
+    pytest.importorskip("matplotlib").use("agg")
+    network = Network()
+    x, y = batch()
+    balancer = pt.torch.Balancer("upgrad", tasks=TASKS)
+    for _ in range(2):
+        balancer.backward(losses_of(network, x, y))
+    assert [line.get_label() for line in balancer.history.plot()[0].lines] == list(TASKS)
+    share, cosines = balancer.history.plot("conflict")
+    assert share.get_xlabel() == "step"
+    assert list(share.lines[0].get_xdata()) == [1, 2]
+    assert cosines.get_title() == "cosines of gradients, step 2"
 
 
 def test_wrong_input_is_named_and_changes_nothing():

@@ -136,8 +136,7 @@ def cosine_rounding(dtype: Any, gramian: np.ndarray) -> float | None:
     else:
         return None
     # Below the least normal number, what is left out stays as large as there.
-    squares = np.abs(np.diagonal(gramian))
-    least = float(squares.min(where=squares > 0, initial=np.inf))
+    least = min((abs(x) for x in np.diagonal(gramian).tolist() if abs(x) > 0.0), default=float("inf"))
     return max(float(info.eps), float(info.tiny) * float(info.eps) / least)
 
 

@@ -9,6 +9,18 @@ import numpy as np
 _READABLE = 12
 
 
+class Along(NamedTuple):
+    """What lines go along.
+
+    Attributes:
+        called: what it is: "epoch", "step".
+        values: where each number of the lines lies.
+    """
+
+    called: str
+    values: Sequence[Any]
+
+
 class Line(NamedTuple):
     """A line over epochs.
 
@@ -61,15 +73,15 @@ def colors(count: int) -> list[Any]:
     return [matplotlib.colormaps["turbo"](i / count) for i in range(count)]
 
 
-def lines(axis: Any, epochs: Sequence[Any], each: Sequence[Line], title: str) -> None:
-    """Lines over epochs; a single epoch is a dot."""
-    marker = "o" if len(epochs) == 1 else None
+def lines(axis: Any, along: Along, each: Sequence[Line], title: str) -> None:
+    """Lines over epochs or steps; a single one is a dot."""
+    marker = "o" if len(along.values) == 1 else None
     for line in each:
         values = np.array(line.values, dtype=float)
-        axis.plot(epochs, values, line.style, color=line.color, label=line.label, marker=marker)
+        axis.plot(along.values, values, line.style, color=line.color, label=line.label, marker=marker)
         if line.band is not None:
-            axis.fill_between(epochs, *line.band, color=line.color, alpha=0.15, linewidth=0)
-    axis.set_xlabel("epoch")
+            axis.fill_between(along.values, *line.band, color=line.color, alpha=0.15, linewidth=0)
+    axis.set_xlabel(along.called)
     axis.set_title(title)
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small", ncols=1 + (len(axis.lines) - 1) // 10)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..plots import pictures
-from ..plots.pictures import Line
+from ..plots.pictures import Along, Line
 from . import observation
 from .columns import none_of
 
@@ -16,7 +16,7 @@ Columns = Mapping[str, list[Any]]
 Bands = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 _CALLED = "History.plot"
-_NOT_DRAWN = ("epoch", "lr", "seconds")
+_NOT_DRAWN = ("epoch", "step", "lr", "seconds")
 _VALIDATION = "validation/"
 
 
@@ -27,7 +27,7 @@ def losses_and_metrics(history: Columns, columns: Sequence[str] | None = None, b
         panels.setdefault(observation.split(name)[0], []).append(name)
     axes = pictures.panels(max(len(panels), 1), _CALLED)
     for axis, (metric, names) in zip(axes, panels.items(), strict=False):
-        pictures.lines(axis, _epochs(history), _pairs(history, names, bands or {}), metric)
+        pictures.lines(axis, _along(history), _pairs(history, names, bands or {}), metric)
     return axes
 
 
@@ -39,22 +39,23 @@ def weights(history: Columns) -> Any:
     axes = pictures.panels(1, _CALLED)
     colors = pictures.colors(len(tasks))
     each = [Line(task, history[observation.weight(task)], color) for task, color in zip(tasks, colors, strict=True)]
-    pictures.lines(axes[0], _epochs(history), each, "weight")
+    pictures.lines(axes[0], _along(history), each, "weight")
     return axes
 
 
 def conflict(history: Columns) -> Any:
-    """The share of conflicting pairs over the epochs, and the cosines of the last epoch."""
+    """The share of conflicting pairs over the epochs, and the cosines of the last one."""
     tasks = observation.compared(history)
     if not tasks:
         raise ValueError('the history has no gradients: pass observe="gradients" to pt.Trainer')
     share, cosines = axes = pictures.panels(2, _CALLED)
-    epochs = _epochs(history)
+    along = _along(history)
     line = Line("all pairs", history[observation.CONFLICT], "C0")
-    pictures.lines(share, epochs, [line], "share of conflicting pairs")
+    pictures.lines(share, along, [line], "share of conflicting pairs")
     share.set_ylim(-0.02, 1.02)
     share.get_legend().remove()
-    pictures.heat_map(cosines, _cosines(history, tasks), tasks, tasks, f"cosines of gradients, epoch {epochs[-1]}")
+    title = f"cosines of gradients, {along.called} {along.values[-1]}"
+    pictures.heat_map(cosines, _cosines(history, tasks), tasks, tasks, title)
     return axes
 
 
@@ -84,10 +85,12 @@ def _pairs(history: Columns, names: Sequence[str], bands: Bands) -> list[Line]:
     return each
 
 
-def _epochs(history: Columns) -> list[Any]:
-    if "epoch" in history:
-        return history["epoch"]
-    return list(range(1, max(map(len, history.values()), default=0) + 1))
+def _along(history: Columns) -> Along:
+    """Epochs, or decisions in a loop of the caller's own."""
+    for name in ("epoch", "step"):
+        if name in history:
+            return Along(name, history[name])
+    return Along("epoch", list(range(1, max(map(len, history.values()), default=0) + 1)))
 
 
 def _cosines(history: Columns, tasks: Sequence[str]) -> np.ndarray:

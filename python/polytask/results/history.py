@@ -53,7 +53,7 @@ class History(Table, Sequence[dict[str, Any]]):
     def __getitem__(self, key: slice) -> "History": ...
     def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, slice):
-            return History(self.rows[key], self.threads)
+            return type(self)(self.rows[key], self.threads)
         if not isinstance(key, str):
             return self.rows[key]
         if key not in self.columns:
@@ -85,7 +85,8 @@ class History(Table, Sequence[dict[str, Any]]):
 
         Arguments:
             columns: which; `"weights"` draws each task's weight, `"conflict"` the share of conflicting pairs of tasks
-                over the epochs and the cosines of the last epoch, where a trainer was to `observe` them.
+                over the epochs and the cosines of the last epoch, where a trainer was to `observe` them; those of a
+                `polytask.torch.Balancer` are over its decisions.
 
         Raises:
             ImportError: matplotlib is not installed.

@@ -14,7 +14,9 @@ from ..arguments.numbers import whole
 from ..components import own_weighting
 from ..components.own_weighting import Code, OwnWeighting
 from ..components.standalone import Weighting, cosine_rounding
+from ..results.decisions import Decisions
 from . import gradients
+from .decided import Decided, cosines_of
 from .graph import Parts, parts
 from .losses import Given, Losses
 from .processes import Processes
@@ -61,7 +63,7 @@ def backward(
     Raises:
         ValueError, TypeError: what is wrong, what was expected and what came; no `.grad` has changed then.
     """
-    one = Balancer(weighting, tasks=tasks, shared=shared, scaler=scaler)
+    one = Balancer(weighting, tasks=tasks, shared=shared, scaler=scaler, history=0)
     one._seed = next(_CALLS)
     one.backward(losses, epoch=epoch, retain_graph=retain_graph)
 
@@ -79,8 +81,6 @@ class Balancer:
         weighting: the weighting, as it was given.
         weights: the weights of the last step that was decided, a dict by the tasks' names, or a list where they have
             none; 0 without a label. None before, and where a direction is no weighted sum.
-        cosines: of the tasks' gradients in that step, `[tasks, tasks]` of NumPy; NaN without a label. None for a
-            weighting of losses.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Balancer:
         ddp: torch.nn.parallel.DistributedDataParallel | None = None,
         accumulate: int = 1,
         seed: int = 0,
+        history: int = 1000,
     ) -> None:
         """
         Arguments:
@@ -105,14 +106,19 @@ class Balancer:
             accumulate: calls whose gradients are added up before the weighting sees them, as one step's; `.grad`
                 changes in the last of them.
             seed: for weightings that draw random numbers.
+            history: how many of the last decisions are kept, and go into the state; fewer where they would be more
+                than 8 MiB.
         """
         made = own_weighting.read(weighting)
         if getattr(made, "per", "all") != "all":
             raise ValueError(f'{made!r}: `per` should be "all" here; weights that differ between layers need a Trainer')
         self._method = made
+        self._needs = made._made().needs
         self.weighting: Weighting | Code = made.code if isinstance(made, OwnWeighting) else made
         self.weights: dict[str, float] | list[float] | None = None
-        self.cosines: np.ndarray | None = None
+        self._decided = Decided(whole(history, "`history`", 0))
+        #: Products of the tasks' gradients in the last step that was decided, and which tasks had a label.
+        self._products: tuple[np.ndarray, np.ndarray] | None = None
         self._shared = None if shared is None else _leaves(shared)
         #: What several losses reached in any call so far, by `id`: a batch may have labels of one task alone.
         self._found: dict[int, torch.Tensor] = {}
@@ -124,6 +130,21 @@ class Balancer:
         self._names = self._tasks
         self._kept: _Kept | None = None
 
+    @property
+    def cosines(self) -> np.ndarray | None:
+        """Of the tasks' gradients in the last step that was decided, `[tasks, tasks]`; NaN without a label. None for a
+        weighting of losses.
+        """
+        return None if self._products is None else cosines_of(*self._products)
+
+    @property
+    def history(self) -> Decisions:
+        """What was decided and on what, a row a decision, as of now: losses, weights, and for a weighting of gradients
+        their norms, cosines and conflicts. `to_frame`, `plot` and `conflicts` say the same as a frame of pandas, as
+        pictures, and as the share of conflicts a pair of tasks. It is made anew when it is asked for.
+        """
+        return self._decided.history(self._names)
+
     def backward(self, losses: Losses, *, epoch: int | None = None, retain_graph: bool = False) -> None:
         """As `polytask.torch.backward`; the number and names of losses stay the same from call to call."""
         given = Given.read(losses, self._tasks, needed=self._processes is None)
@@ -133,10 +154,10 @@ class Balancer:
                              "`Balancer(tasks=[...])` a batch may lack some")  # fmt: skip
         if isinstance(self._method, OwnWeighting):
             self._method.show_as(given.together.dtype)
-        ones = torch.ones((), device=given.together.device)
-        scale = 1.0 if self._scaler is None else float(self._scaler.scale(ones))
-        with gradients.without_autocast(given.together.device.type):
-            if self._method._made().needs == "losses":
+        device = given.together.device
+        scale = 1.0 if self._scaler is None else float(self._scaler.scale(torch.ones((), device=device)))
+        with gradients.without_autocast(device.type):
+            if self._needs == "losses":
                 self._by_losses(given, scale, epoch, retain_graph)
             else:
                 self._by_gradients(given, scale, epoch, retain_graph)
@@ -147,7 +168,7 @@ class Balancer:
         self._method.look_back(before, after)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the weighting has learned, without the gradients of a step that is not complete.
+        """What the weighting has learned, and the history, without the gradients of a step that is not complete.
 
         It is for `torch.save`, and `torch.load(weights_only=True)` opens it: dicts, lists, numbers, strings and
         tensors. Which parameters are shared is no part of it; a first call after `load_state_dict` in which one task
@@ -156,6 +177,7 @@ class Balancer:
         value, arrays = self._method._made().state()
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         state = {"weighting": self._method.describe(), "tasks": self._names, "state": value, "arrays": tensors}
+        state["history"] = self._decided.state()
         if isinstance(self._method, OwnWeighting) and self._method.keeps_state:
             state["own"] = self._method.state()
         return state
@@ -175,22 +197,31 @@ class Balancer:
         self._method._made().restore(state["state"], arrays)
         if isinstance(self._method, OwnWeighting) and "own" in state:
             self._method.restore(state["own"])
+        # Those of earlier versions have none.
+        if "history" in state:
+            self._decided.restore(state["history"])
         self._names = self._names if tasks is None else list(tasks)
 
     def _by_losses(self, given: Given, scale: float, epoch: int | None, keep: bool) -> None:
-        values, parts_here, _ = self._joined(given, [])
-        weights, _, _ = self._method._weigh({"losses": values}, epoch, self._seed, names=given.names)
-        assert weights is not None, "a weighting of losses has weights"
         if self._processes is None:
-            given.backward(weights * scale, keep)
+            values = given.values
+            weights = self._weights_of(values, epoch, given.names)
+            given.backward(weights if scale == 1.0 else weights * scale, keep)
         else:
+            values, parts_here, _ = self._joined(given, [])
+            weights = self._weights_of(values, epoch, given.names)
             at = given.roots()
             seeds = given.seeds(at, torch.from_numpy((weights * parts_here * scale)[given.present]))
             wanted = self._processes.parameters
             here = gradients.gradients_of([root.edge for root in at], seeds, wanted, keep)
             found = {id(leaf): x for leaf, x in zip(wanted, here, strict=True) if x is not None}
             _add(self._processes.gradients(found, []))
-        self._remember(given.names, weights)
+        self._remember(given.names, values, weights)
+
+    def _weights_of(self, losses: np.ndarray, epoch: int | None, names: list[str] | None) -> np.ndarray:
+        weights, _, _ = self._method._weigh({"losses": losses}, epoch, self._seed, names=names)
+        assert weights is not None, "a weighting of losses has weights"
+        return weights
 
     def _by_gradients(self, given: Given, scale: float, epoch: int | None, keep: bool) -> None:
         at = given.roots()
@@ -224,7 +255,7 @@ class Balancer:
             return
         self._kept = None
         rows = kept.rows
-        weights, pieces, factors = self._decide(kept.losses, rows, scale, epoch, given.names)
+        weights, pieces, factors, products = self._decide(kept.losses, rows, scale, epoch, given.names)
         for place, (leaf, piece) in enumerate(zip(rows.tensors, pieces, strict=True)):
             if weights is not None and place not in rows.reached:
                 continue
@@ -234,7 +265,7 @@ class Balancer:
                 leaf.grad.add_(piece)
         own = kept.weighed(factors)
         _add(own if self._processes is None else self._processes.gradients(_sums(own), rows.tensors))
-        self._remember(given.names, weights)
+        self._remember(given.names, kept.losses, weights, products)
 
     def _joined(self, given: Given, shared: list[torch.Tensor]) -> tuple[np.ndarray, np.ndarray, list[torch.Tensor]]:
         """Losses and shared parameters of all processes, and what part of each loss is of this one."""
@@ -257,44 +288,48 @@ class Balancer:
         rows = Rows(entered.arrived[0], len(given.values))
         for task, arrived in zip(sought.tasks, entered.arrived, strict=True):
             rows.put(task, arrived)
-        weights, pieces, factors = self._decide(given.values, rows, scale, epoch, given.names)
+        weights, pieces, factors, products = self._decide(given.values, rows, scale, epoch, given.names)
         torch.autograd.backward(entered.edges, pieces, retain_graph=sought.keep, inputs=sought.parts.shared)
         _add(_Kept(given.values, rows, _by_leaf(sought, entered.own)).weighed(factors))
-        self._remember(given.names, weights)
+        self._remember(given.names, given.values, weights, products)
 
     def _decide(
         self, losses: np.ndarray, rows: Rows, scale: float, epoch: int | None, names: list[str] | None
-    ) -> tuple[np.ndarray | None, list[torch.Tensor], np.ndarray]:
-        """Weights, unless the direction is no weighted sum; what it is at the rows' tensors, times `scale`; and factors
-        on the tasks' own gradients.
+    ) -> tuple[np.ndarray | None, list[torch.Tensor], np.ndarray, np.ndarray | None]:
+        """Weights, unless the direction is no weighted sum; what it is at the rows' tensors, times `scale`; factors on
+        the tasks' own gradients; and the products of the rows, if anything is shared.
         """
         labelled = ~np.isnan(losses)
         ones = np.where(labelled, 1.0, 0.0)
         if not rows.tensors:
             # Nothing is shared, and what is a task's own keeps its gradient.
-            return ones, [], ones
+            return ones, [], ones, None
         gramian = rows.gramian() / scale**2
         if self._scaler is not None and not np.isfinite(gramian[np.ix_(labelled, labelled)]).all():
             # The scaler sees what is not finite, and leaves the step out.
-            return ones, rows.combined(torch.from_numpy(ones)), ones
+            return ones, rows.combined(torch.from_numpy(ones)), ones, gramian
         given: dict[str, np.ndarray] = {"losses": losses}
         rounding = None
-        if self._method._made().needs == "gramian":
+        if self._needs == "gramian":
             given["gramian"] = gramian
             rounding = cosine_rounding(rows.dtype, gramian)
         else:
             given["jacobian"] = rows.matrix() / scale
         weights, direction, factors = self._method._weigh(given, epoch, self._seed, rounding, names)
-        lengths = np.sqrt(np.diagonal(gramian))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            cosines = gramian / np.outer(lengths, lengths)
-        self.cosines = np.where(np.outer(labelled, labelled), cosines, np.nan)
+        self._products = gramian, labelled
         if weights is not None:
-            return weights, rows.combined(torch.from_numpy(weights)), factors
+            return weights, rows.combined(torch.from_numpy(weights)), factors, gramian
         assert direction is not None, "a Jacobian gives a direction"
-        return None, rows.directed(torch.from_numpy(direction * scale)), factors
+        return None, rows.directed(torch.from_numpy(direction * scale)), factors, gramian
 
-    def _remember(self, names: list[str] | None, weights: np.ndarray | None) -> None:
+    def _remember(
+        self,
+        names: list[str] | None,
+        losses: np.ndarray,
+        weights: np.ndarray | None,
+        products: np.ndarray | None = None,
+    ) -> None:
+        self._decided.add(losses, weights, products)
         if weights is None:
             self.weights = None
         else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -152,13 +152,14 @@ def _explained(error: RuntimeError) -> RuntimeError:
     return error
 
 
-@contextmanager
-def without_autocast(device: str) -> Iterator[None]:
+def without_autocast(device: str) -> AbstractContextManager[Any]:
     """Outside of autocast, on the processor and on this type of device: gradients are scaled for float16, and products
     of them overflow; of bfloat16 they are too coarse.
     """
-    with ExitStack() as stack:
-        for each in {"cpu", device}:
-            if torch.is_autocast_enabled(each):
-                stack.enter_context(torch.autocast(each, enabled=False))
-        yield
+    on = [each for each in {"cpu", device} if torch.is_autocast_enabled(each)]
+    if not on:
+        return nullcontext()
+    stack = ExitStack()
+    for each in on:
+        stack.enter_context(torch.autocast(each, enabled=False))
+    return stack

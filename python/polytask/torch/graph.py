@@ -29,10 +29,10 @@ class Parts(NamedTuple):
         own: those that one loss alone reaches, a list a root.
         entries: where gradients of single losses enter what several reach, in the order in which they were found.
         nested: whether one of these lies before another, so that a gradient there holds part of the other's.
-        convolves: whether there is a convolution.
+        convolves: whether there is a convolution in what is shared.
         hidden: whether several losses reach a compiled part by different outputs of it, within which it is not seen
             what each of them reaches.
-        signature: the same for graphs of one shape.
+        signature: the same where what is shared has one shape.
     """
 
     shared: list[torch.Tensor]
@@ -87,25 +87,26 @@ def parts(edges: Sequence[GradientEdge]) -> Parts:
             for other, output in after[node]:
                 if other is not None and owners[other] == _SEVERAL:
                     entries[other, output] = GradientEdge(other, output)
-    names = tuple(node.name() for node in owners)
+    several = [node for node, owner in owners.items() if owner == _SEVERAL]
+    names = tuple(node.name() for node in several)
     # The type too: a compiled part is one node, whose name says nothing of what is within.
-    kinds = tuple(map(type, owners))
+    kinds = tuple(map(type, several))
     return Parts(
         shared,
         own,
         list(entries.values()),
         _nested({edge.node for edge in entries.values()}, after),
         any("onvolution" in name for name in names),
-        _hidden(edges, owners, after),
+        _hidden(edges, several, after),
         hash((names, kinds, tuple(tuple(leaf.shape) for leaf in shared))),
     )
 
 
 def _hidden(
-    edges: Sequence[GradientEdge], owners: dict[Any, int], after: dict[Any, tuple[tuple[Any, int], ...]]
+    edges: Sequence[GradientEdge], several: Sequence[Any], after: dict[Any, tuple[tuple[Any, int], ...]]
 ) -> bool:
-    """Whether several losses reach a compiled part by different outputs of it."""
-    compiled = {node for node, owner in owners.items() if owner == _SEVERAL and node.name() == _COMPILED}
+    """Whether several losses reach a compiled part, among the nodes of several, by different outputs of it."""
+    compiled = {node for node in several if node.name() == _COMPILED}
     if not compiled:
         return False
     by_task: dict[Any, dict[int, set[int]]] = {node: {} for node in compiled}

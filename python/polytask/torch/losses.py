@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -36,9 +36,13 @@ class Given:
         self.together = together
         self.values = np.array(values)
         self.present = [task for task, value in enumerate(values) if value == value]
-        #: How many rows each loss is of, as far as that is known: 1 of one that is a number.
-        self.counts = np.ones(len(values)) if counts is None else np.array(counts, float)
+        self._counts = counts
         self._losses = losses
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many rows each loss is of, as far as that is known: 1 of one that is a number."""
+        return np.ones(len(self.values)) if self._counts is None else np.array(self._counts, float)
 
     @classmethod
     def read(cls, losses: Losses, tasks: list[str] | None = None, needed: bool = True) -> Given:
@@ -61,6 +65,11 @@ class Given:
         _count(len(losses), tasks)
         if not losses:
             raise ValueError("`losses` should have at least one task; got none")
+        if _alike(losses):
+            together = torch.stack(list(losses))
+            given = cls(names, together.tolist(), losses, together)
+            if len(given.present) == len(losses):
+                return given
         for task, loss in enumerate(losses):
             if loss is not None and not isinstance(loss, torch.Tensor):
                 raise TypeError(f"the loss of {_called(names, task)} should be a tensor; got {type(loss).__name__}")
@@ -130,17 +139,35 @@ class Given:
             return list(torch.diag(factors))
         if isinstance(self._losses, torch.Tensor):
             return list(factors)
-        each = zip(self.present, factors, strict=True)
-        return [factor.to(self._losses[task]).reshape(self._losses[task].shape) for task, factor in each]
+        found = []
+        for task, factor in zip(self.present, factors.unbind(), strict=True):
+            loss = self._losses[task]
+            as_it_is = loss.dim() == 0 and loss.dtype == factor.dtype and loss.device == factor.device
+            found.append(factor if as_it_is else factor.to(loss).reshape(loss.shape))
+        return found
 
     def backward(self, weights: np.ndarray, keep: bool) -> None:
         """The gradient of the weighted losses, by autograd alone."""
-        along = torch.from_numpy(weights[self.present]).to(self.together.device, self.together.dtype)
-        if len(along) == len(self.together):
+        weights = weights if len(self.present) == len(weights) else weights[self.present]
+        along = torch.from_numpy(weights).to(self.together.device, self.together.dtype)
+        if len(weights) == len(self.together):
             torch.autograd.backward([self.together], [along], retain_graph=keep)
         else:
             at = self.roots()
             torch.autograd.backward([root.edge for root in at], self.seeds(at, along), retain_graph=keep)
+
+
+def _alike(losses: Sequence[Any]) -> TypeGuard[Sequence[torch.Tensor]]:
+    """Whether each is a plain tensor of one number with a graph, all in one place."""
+    first = None
+    for loss in losses:
+        if type(loss) is not torch.Tensor or loss.dim() > 0 or not loss.requires_grad:
+            return False
+        place = loss.get_device()
+        first = place if first is None else first
+        if place != first:
+            return False
+    return True
 
 
 def _together(losses: Sequence[torch.Tensor]) -> torch.Tensor:

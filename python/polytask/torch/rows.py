@@ -116,7 +116,10 @@ class Rows:
 
     def combined(self, weights: torch.Tensor) -> list[torch.Tensor]:
         """Their sum with weights `[tasks]`, one a tensor."""
-        return self._pieces(weights.to(rows.device, rows.dtype) @ rows for rows, _ in self._open())
+        blocks = self._open()
+        along = {(rows.device, rows.dtype) for rows, _ in blocks}
+        alike = {(device, dtype): weights.to(device, dtype) for device, dtype in along}
+        return self._pieces(alike[rows.device, rows.dtype] @ rows for rows, _ in blocks)
 
     def directed(self, direction: torch.Tensor) -> list[torch.Tensor]:
         """A direction of the length of `matrix`'s rows, one a tensor."""

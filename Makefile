@@ -24,7 +24,8 @@ unexport PYTHONHOME
 .PHONY: stubs methods docs clean
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
-.PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop bench-card compare-times
+.PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop
+.PHONY: bench-card compare-times
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo

@@ -24,7 +24,8 @@ unexport PYTHONHOME
 .PHONY: stubs methods docs clean
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
-.PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop compare-times
+.PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop
+.PHONY: bench-card compare-times
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -175,6 +176,10 @@ bench-backbones: $(VENV)/.extension
 # Weightings in a loop of the caller's own, against plain autograd and TorchJD.
 bench-own-loop: $(VENV)/.extension
 	$(BIN)/python benches/own_loop.py
+
+# Modules, loops of the caller's own and built-in networks on a CUDA device, against PyTorch and TorchJD there.
+bench-card: $(VENV)/.extension
+	$(BIN)/python benches/card.py
 
 # A tagger and a classifier on one encoder, against plain PyTorch on packed rows.
 bench-positions: $(VENV)/.extension

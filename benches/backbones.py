@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import statistics
 import subprocess
@@ -90,10 +91,9 @@ BACKBONES: dict[str, tuple[Callable[[], nn.Module], Any]] = {
 }
 
 
-def data(shape: Any) -> tuple[np.ndarray, ...]:
+def data(shape: Any, rows: int = ROWS * BATCHES) -> tuple[np.ndarray, ...]:
     """Inputs, and labels of a classification and two regressions."""
     rng = np.random.default_rng(0)
-    rows = ROWS * BATCHES
     typed = isinstance(shape[-1], str)
     size = (rows, *(shape[0] if typed else shape))
     x = rng.integers(0, 1000, size) if typed else rng.normal(size=size).astype(np.float32)
@@ -103,28 +103,36 @@ def data(shape: Any) -> tuple[np.ndarray, ...]:
 
 
 class Plain:
-    """The usual loop."""
+    """The usual loop, on a device to which each batch goes from where the rows are."""
 
-    def __init__(self, make: Callable[[], nn.Module], given: tuple[np.ndarray, ...]) -> None:
+    def __init__(
+        self, make: Callable[[], nn.Module], given: tuple[np.ndarray, ...], rows: int = ROWS, device: str = "cpu"
+    ) -> None:
         torch.manual_seed(0)
         trunk = make()
         with torch.no_grad():
             width = copy.deepcopy(trunk).eval()(torch.from_numpy(given[0][:2])).shape[1]
         torch.manual_seed(1)
         heads = [nn.Linear(width, outputs) for outputs in (2, 1, 1)]
-        self.net = nn.ModuleList([trunk, *heads])
+        self.net = nn.ModuleList([trunk, *heads]).to(device)
         self.given = [torch.from_numpy(array) for array in given]
+        self.rows, self.device = rows, device
+
+    def objective(self, x: torch.Tensor, kind: torch.Tensor, *numbers: torch.Tensor) -> torch.Tensor:
+        """The sum of the losses of a batch."""
+        trunk, classifier, *regressions = self.net
+        h = trunk(x)
+        loss = functional.cross_entropy(classifier(h), kind)
+        for head, y in zip(regressions, numbers, strict=True):
+            loss = loss + functional.mse_loss(head(h)[:, 0], y)
+        return loss
 
     def epoch(self, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
         """Goes through the rows; gives the losses of its steps."""
-        trunk, kind, one, other = self.net
         losses = []
-        for start in range(0, ROWS * BATCHES, ROWS):
-            x, *labels = (array[start : start + ROWS] for array in self.given)
-            h = trunk(x)
-            loss = functional.cross_entropy(kind(h), labels[0])
-            for head, y in zip((one, other), labels[1:], strict=True):
-                loss = loss + functional.mse_loss(head(h)[:, 0], y)
+        for start in range(0, len(self.given[0]), self.rows):
+            batch = slice(start, start + self.rows)
+            loss = self.objective(*(array[batch].to(self.device, non_blocking=True) for array in self.given))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -132,25 +140,44 @@ class Plain:
         return losses
 
 
-def ours(shape: Any, start: nn.ModuleList, optimizer: Any) -> Any:
-    """A trainer from the same start."""
+def tasks() -> list[Any]:
+    """Those of the labels, without metrics."""
+    import polytask as pt
+
+    return [pt.Task("kind", classes=2, metrics=[]), pt.Task("one", metrics=[]), pt.Task("other", metrics=[])]
+
+
+def ours(
+    shape: Any,
+    start: nn.ModuleList,
+    optimizer: Any,
+    device: str = "cpu",
+    threads: int | str = 1,
+    encoder: Any = None,
+) -> Any:
+    """A trainer from the same start, which is on the processor; with an encoder of ours, if given, for the module."""
     import polytask as pt
 
     trunk, *heads = (copy.deepcopy(part) for part in start)
-    tasks = [pt.Task("kind", classes=2, metrics=[]), pt.Task("one", metrics=[]), pt.Task("other", metrics=[])]
-    model = pt.MultiTaskModel(shape if isinstance(shape[-1], int) else {"ids": shape}, tasks=tasks, encoder=trunk)
-    names = {f"heads.{task.name}": head for task, head in zip(tasks, heads, strict=True)}
+    inputs = shape if isinstance(shape[-1], int) else {"ids": shape}
+    given = tasks()
+    model = pt.MultiTaskModel(inputs, tasks=given, encoder=trunk if encoder is None else encoder)
+    names = {f"heads.{task.name}": head for task, head in zip(given, heads, strict=True)}
     state = {f"{at}.{name}": x.detach().numpy() for at, head in names.items() for name, x in head.named_parameters()}
+    if encoder is not None:
+        own = (name for name in model.state_dict() if name.startswith("encoder."))
+        state.update(zip(own, (x.detach().numpy() for x in trunk.parameters()), strict=True))
     model.load_state_dict(state, strict=False)
-    return pt.Trainer(model, optimizer(pt.optim), threads=1)
+    return pt.Trainer(model, optimizer(pt.optim), threads=threads, device=device)
 
 
 FIT = {"batch_size": ROWS, "shuffle": False, "progress": False, "train_metrics": False}
 
 
-def steps(trainer: Any, given: tuple[np.ndarray, ...], count: int) -> list[float]:
+def steps(trainer: Any, given: tuple[np.ndarray, ...], count: int, rows: int = ROWS) -> list[float]:
     """Losses of so many steps of ours."""
-    at = (slice(ROWS * (k % BATCHES), ROWS * (k % BATCHES) + ROWS) for k in range(count))
+    starts = range(0, len(given[0]), rows)
+    at = (slice(start, start + rows) for start in itertools.islice(itertools.cycle(starts), count))
     return [trainer.step(tuple(array[rows] for array in given))["loss"] for rows in at]
 
 

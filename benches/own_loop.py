@@ -75,13 +75,17 @@ class Way(NamedTuple):
 class Problem:
     """A network with its batch; each way goes backward through a forward of its own."""
 
-    def __init__(self, trunk: Callable[[], tuple[nn.Module, tuple[int, ...], int]], rows: int) -> None:
+    def __init__(
+        self, trunk: Callable[[], tuple[nn.Module, tuple[int, ...], int]], rows: int, device: str = "cpu"
+    ) -> None:
         torch.manual_seed(0)
-        self.made_of = trunk, rows
+        self.made_of = trunk, rows, device
+        self.device = device
         self.trunk, shape, width = trunk()
-        self.heads = nn.ModuleList(nn.Linear(width, 2) for _ in range(TASKS))
-        self.x = torch.randn(rows, *shape)
-        self.y = [torch.randint(0, 2, (rows,)) for _ in range(TASKS)]
+        self.trunk.to(device)
+        self.heads = nn.ModuleList(nn.Linear(width, 2) for _ in range(TASKS)).to(device)
+        self.x = torch.randn(rows, *shape).to(device)
+        self.y = [torch.randint(0, 2, (rows,)).to(device) for _ in range(TASKS)]
         self.shared = list(self.trunk.parameters())
         self.own = [list(head.parameters()) for head in self.heads]
 
@@ -143,8 +147,10 @@ def once(ways: dict[str, Way]) -> dict[str, float]:
     taken = {}
     for name, (problem, backward) in ways.items():
         features, losses = problem.forward()
+        timing.settle(problem.device)
         start = time.perf_counter()
         backward(features, losses)
+        timing.settle(problem.device)
         taken[name] = (time.perf_counter() - start) * 1e6
     return taken
 
@@ -161,6 +167,32 @@ def ratio(times: dict[str, list[float]], one: str, other: str) -> str:
     return timing.interval([a / b for a, b in zip(times[one], times[other], strict=True)])
 
 
+HEADER = ["| trunk, 8 tasks | weighting | microseconds, ours | ratio | to |", "|---|---|--:|--:|---|"]
+
+
+def rows_of(name: str, problem: Problem, seconds: float) -> Iterator[str]:
+    """A problem's rows of the table, so many seconds each."""
+
+    def row(weighting: str, times: dict[str, list[float]], other: str, what: str) -> str:
+        ours = f"{statistics.median(times['ours']):,.0f}"
+        return f"| {name} | {weighting} | {ours} | {ratio(times, 'ours', other)} | {what} |"
+
+    summed = Way(problem, lambda _, losses: sum(losses).backward())
+    times = compare({"ours": problem.ours(pt.weighting.DWA(), False), "plain": summed}, seconds)
+    yield row("DWA", times, "plain", f"one backward of the sum, {statistics.median(times['plain']):,.0f} us")
+    for method in ("UPGrad", "PCGrad"):
+        made = getattr(pt.weighting, method)
+        rivals = dict(problem.rivals(method))
+        heat = compare(rivals, seconds / 4)
+        best = min(rivals, key=lambda way: statistics.median(heat[way]))
+        ways = {"ours": problem.ours(made(), True), "best": rivals[best], "alone": Way(problem, problem.alone)}
+        times = compare(ways, seconds)
+        yield row(method, times, "best", f"TorchJD, {best}")
+        yield row(method, times, "alone", f"the eight backwards alone, {statistics.median(times['alone']):,.0f} us")
+        ways = {"ours": problem.ours(made(at="representation"), True), "best": rivals[best]}
+        yield row(f'{method}, `at="representation"`', compare(ways, seconds), "best", f"TorchJD, {best}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer turns")
@@ -168,29 +200,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     seconds = 4 if arguments.quick else 25
-    lines = ["| trunk, 8 tasks | weighting | microseconds, ours | ratio | to |", "|---|---|--:|--:|---|"]
+    lines = list(HEADER)
     for name, (trunk, rows) in PROBLEMS.items():
-        problem = Problem(trunk, rows)
-
-        def row(weighting: str, times: dict[str, list[float]], other: str, what: str, name: str = name) -> None:
-            ours = f"{statistics.median(times['ours']):,.0f}"
-            lines.append(f"| {name} | {weighting} | {ours} | {ratio(times, 'ours', other)} | {what} |")
-            print(lines[-1], flush=True)
-
-        summed = Way(problem, lambda _, losses: sum(losses).backward())
-        times = compare({"ours": problem.ours(pt.weighting.DWA(), False), "plain": summed}, seconds)
-        row("DWA", times, "plain", f"one backward of the sum, {statistics.median(times['plain']):,.0f} us")
-        for method in ("UPGrad", "PCGrad"):
-            made = getattr(pt.weighting, method)
-            rivals = dict(problem.rivals(method))
-            heat = compare(rivals, seconds / 4)
-            best = min(rivals, key=lambda way: statistics.median(heat[way]))
-            ways = {"ours": problem.ours(made(), True), "best": rivals[best], "alone": Way(problem, problem.alone)}
-            times = compare(ways, seconds)
-            row(method, times, "best", f"TorchJD, {best}")
-            row(method, times, "alone", f"the eight backwards alone, {statistics.median(times['alone']):,.0f} us")
-            ways = {"ours": problem.ours(made(at="representation"), True), "best": rivals[best]}
-            row(f'{method}, `at="representation"`', compare(ways, seconds), "best", f"TorchJD, {best}")
+        for line in rows_of(name, Problem(trunk, rows), seconds):
+            lines.append(line)
+            print(line, flush=True)
     if arguments.write:
         text = "\n".join([timing.machine(), "", *lines])
         timing.write(Path(timing.ROOT) / "docs" / "benchmarks.md", text, "own_loop")

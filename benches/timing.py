@@ -13,13 +13,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def measure(ways: dict[str, Callable[[], None]], steps: int, repetitions: int) -> dict[str, list[float]]:
+def settle(device: str) -> None:
+    """Waits until a card has done what it was told."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def measure(
+    ways: dict[str, Callable[[], None]], steps: int, repetitions: int, device: str = "cpu"
+) -> dict[str, list[float]]:
     """Microseconds a step of each way, the ways taking turns; the first turn warms up."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repetitions + 1):
         for name, run in ways.items():
+            settle(device)
             start = time.perf_counter()
             run()
+            settle(device)
             if turn > 0:
                 times[name].append((time.perf_counter() - start) / steps * 1e6)
     return times

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from polytask.datasets import census_income
 from polytask.datasets.census import features
 
@@ -66,3 +68,18 @@ def test_the_benchmark_of_positions_prints_a_row():
     cells = [cell.strip() for cell in row.split("|")[2:-1]]
     assert all(float(cells[k]) > 0 for k in (0, 1, 2, 4))
     assert float(cells[-1]) < 1e-5
+
+
+def test_the_benchmark_of_a_card_tries_its_ways_on_the_processor():
+    out = run("benches/card.py", "--device", "cpu", "--quick")
+    rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in out.splitlines() if line.startswith("| ")}
+    module, network = rows["MLP 64 -> 512 -> 512, 1,024 rows"], rows["64 -> 512 -> 512, 256 rows"]
+    assert all(float(cell.replace(",", "")) > 0 for cell in (module[0], module[1], network[0], network[1]))
+    assert float(module[-3]) < 1e-5
+    assert float(network[-1]) < 1e-5
+    assert "TorchJD" in out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_the_benchmark_of_a_card_says_that_there_is_none():
+    assert run("benches/card.py") == "There is no CUDA device here: nothing is measured.\n"

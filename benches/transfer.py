@@ -3,11 +3,11 @@
     python benches/transfer.py yeast.csv.gz [--batch-size 32] [--seeds 3] [--epochs 50] [--turns 5]
 
 `yeast.csv.gz` is that of the package `river` (`river/datasets/yeast.csv.gz`); its first 1,500 rows train, the others
-validate. Trunk 103 -> 128 -> 64. Both sides have as many threads as torch: ours trains networks side by side with one each;
-PyTorch one after another with good practice (fused Adam, arrays as tensors, gathered batches, no metrics), of which some
-networks are timed, in turns with ours, and scaled to all. The floor is the bare matrix products of the same steps, in
-chunks of 16 networks as batched products on all threads. Losses of each network are compared over its first steps and at
-its best epochs.
+validate. Trunk 103 -> 128 -> 64. Both sides have as many threads as torch: ours trains networks side by side with one
+each; PyTorch one after another with good practice (fused Adam, arrays as tensors, gathered batches, no metrics), of
+which some networks are timed, in turns with ours, and scaled to all. The floor is the bare matrix products of the
+same steps, in chunks of 16 networks as batched products on all threads. Losses of each network are compared over its
+first steps and at its best epochs.
 """
 
 import argparse
@@ -129,8 +129,8 @@ def main() -> None:
     outside = tensors[0][TRAIN:], tensors[1][TRAIN:]
     per_epoch = -(-TRAIN // size)
     networks = len(sets) * seeds
-    print(f"{networks} networks, {epochs} epochs of {per_epoch} steps of {size} rows, {torch.get_num_threads()} threads, "
-          f"level {pt._core.level}")  # fmt: skip
+    threads = f"{torch.get_num_threads()} threads, level {pt._core.level}"
+    print(f"{networks} networks, {epochs} epochs of {per_epoch} steps of {size} rows, {threads}")
 
     def ours() -> pt.Relatedness:
         return pt.relatedness(

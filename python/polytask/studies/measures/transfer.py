@@ -15,7 +15,7 @@ from ..study import Network, Study
 #: belongs together, and above 0, so that what gains nothing stays alone.
 _SURE = 0.25
 #: By how much, relative to it, the loss of a task that learned anything is lower than that of the best constant.
-_LEARNED = 0.01
+_LEARNED = 0.003
 
 ABOUT = (
     "Transfer gains: by how much, relative to it, the validation loss of a row's task is lower when it trains with "
@@ -34,12 +34,12 @@ def measure(study: Study, seeds: int, progress: bool) -> Relatedness:
     found = np.full((seeds, count, count), np.nan)
     for (i, j), each in pairs.items():
         found[:, i, j] = gain(alone[i], each)
-    for i in _unlearnable(study, alone):
-        found[:, i] = np.where(np.isnan(found[:, i]), np.nan, 0.0)
     parts = {"alone": np.stack([alone[i] for i in range(count)], 1)}
     mean, errors = seeded.mean(found), seeded.errors(found)
     known = errors[~np.isnan(errors)]
-    floor = _SURE * float(np.sqrt((known**2).mean())) if len(known) else 0.0
+    floor = np.full_like(mean, _SURE * np.sqrt((known**2).mean()) if len(known) else 0.0)
+    for i in _unlearnable(study, alone):
+        floor[i] = mean[i]
     return Relatedness("transfer", ABOUT, study.tasks, mean, errors, directed=True, floor=floor, parts=parts)
 
 

@@ -24,9 +24,11 @@ from .model.ensemble import Ensemble  # noqa: E402
 from .model.model import MultiTaskModel  # noqa: E402
 from .results.histories import Histories  # noqa: E402
 from .results.history import History  # noqa: E402
+from .results.recommendation import Recommendation  # noqa: E402
 from .results.relatedness import Groups, Relatedness  # noqa: E402
 from .results.relation import Relation  # noqa: E402
 from .results.results import Results  # noqa: E402
+from .studies.recommend import recommend  # noqa: E402
 from .studies.relatedness import relatedness  # noqa: E402
 from .training.callback import Callback  # noqa: E402
 from .training.checkpoint import Checkpoint  # noqa: E402
@@ -38,7 +40,7 @@ __version__ = _core.__version__
 
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
 for _class in (Bag, Callback, Checkpoint, Component, EarlyStopping, EMA, Ensemble, Groups, Histories, History, Inputs,
-               MultiTaskModel, Relatedness, Relation, Results, Task, Trainer):  # fmt: skip
+               MultiTaskModel, Recommendation, Relatedness, Relation, Results, Task, Trainer):  # fmt: skip
     _class.__module__ = __name__
 
 
@@ -62,6 +64,7 @@ __all__ = [
     "History",
     "Inputs",
     "MultiTaskModel",
+    "Recommendation",
     "Relatedness",
     "Relation",
     "Results",
@@ -74,6 +77,7 @@ __all__ = [
     "head",
     "loss",
     "optim",
+    "recommend",
     "regularizer",
     "relatedness",
     "schedule",

@@ -26,6 +26,7 @@ unexport PYTHONHOME
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop
 .PHONY: bench-card compare-times
+.PHONY: bench-planted bench-transfer
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -180,6 +181,18 @@ bench-own-loop: $(VENV)/.extension
 # Modules, loops of the caller's own and built-in networks on a CUDA device, against PyTorch and TorchJD there.
 bench-card: $(VENV)/.extension
 	$(BIN)/python benches/card.py
+
+# Which measures of relatedness find groups of tasks that were planted; goes on where it was broken off.
+bench-planted: $(VENV)/.extension
+	$(BIN)/python benches/planted.py target/planted.jsonl
+
+# Transfer gains between Yeast's 14 labels against eager PyTorch; the data come with a package that is not imported.
+bench-transfer: target/river/river/datasets/yeast.csv.gz $(VENV)/.extension
+	$(BIN)/python benches/transfer.py $<
+	$(BIN)/python benches/transfer.py $< --batch-size 256
+
+target/river/river/datasets/yeast.csv.gz: | $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet --no-deps --target target/river river==0.26.1
 
 # A tagger and a classifier on one encoder, against plain PyTorch on packed rows.
 bench-positions: $(VENV)/.extension

@@ -132,7 +132,7 @@ class _Recommending:
         self._train("soft", _Plan("a network each, tied by a learned relation", [names], soft, relation_of))
         rows = len(self.study.train), len(self.study.held_out())
         found = Recommendation(names, self.candidates, measured, groups, rows, self.skipped)
-        found.model = self._model(found)
+        found.model = self.model(found, found.choice)
         return found
 
     def _fit_into_budget(self, epochs: int | None) -> None:
@@ -200,16 +200,12 @@ class _Recommending:
             self.skipped.append(f'relatedness by "{name}"')
         return None, None
 
-    def _model(self, found: Recommendation) -> MultiTaskModel:
-        """The choice as one model, of the seed with the lowest losses."""
-        seed = int(np.nanargmax(found.gains(found.choice))) if found.choice != ALONE else self._lowest()
-        networks = self.networks[found.choice][seed]
+    def model(self, found: Recommendation, name: str) -> MultiTaskModel:
+        """A candidate as one model, of the seed with the lowest losses, each relative to its task's mean alone."""
+        alone = found.candidates[ALONE].losses
+        relative = [found.candidates[name].losses[task] / np.nanmean(np.abs(alone[task])) for task in found.tasks]
+        networks = self.networks[name][int(np.nanargmin(np.mean(relative, axis=0)))]
         return networks[0].model if len(networks) == 1 else joined(self.study, networks)
-
-    def _lowest(self) -> int:
-        losses = self.candidates[ALONE].losses
-        relative = [values / np.nanmean(values) for values in losses.values()]
-        return int(np.nanargmin(np.mean(relative, axis=0)))
 
 
 def joined(study: Study, networks: Sequence[Network]) -> MultiTaskModel:

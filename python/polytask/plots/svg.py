@@ -78,7 +78,7 @@ def _ticks(low: float, high: float) -> tuple[list[float], int]:
     """Round numbers, 0 among them, over a range that has 0, and how many digits behind the point tell them apart."""
     if high == low:
         return [-1.0, 0.0, 1.0], 0
-    rough = (high - low) / 4
+    rough = (high - low) / 5
     power = math.floor(math.log10(rough))
     step = next(each for each in (1, 2, 5, 10) if each * 10.0**power >= rough) * 10.0**power
     found = [at * step for at in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]

@@ -388,23 +388,27 @@ def _trainers(candidates: Any) -> dict[str, Trainer]:
     if single or not isinstance(candidates, Mapping | Sequence) or not candidates:
         raise TypeError("`candidates` should be a dict of names and models or trainers, or a list of those; got "
                         f"{candidates!r}")  # fmt: skip
-    named = isinstance(candidates, Mapping)
-    found = []
-    for name, each in candidates.items() if named else enumerate(candidates):
-        if named and not isinstance(name, str):
-            raise TypeError(f"`candidates` should have strings as names; got {name!r}")
-        if name == SINGLE:
-            raise ValueError(f"`candidates`: the single-task networks are called {SINGLE!r}; choose another name")
-        if not isinstance(each, MultiTaskModel | Trainer):
-            raise TypeError(f"`candidates[{name!r}]` should be a pt.MultiTaskModel or a pt.Trainer; got {each!r}")
-        found.append((name, each if isinstance(each, Trainer) else Trainer(each)))
-    trainers = dict(found) if named else dict(_called([trainer for _, trainer in found]))
+    if isinstance(candidates, Mapping):
+        wrong = next((name for name in candidates if not isinstance(name, str)), None)
+        if wrong is not None:
+            raise TypeError(f"`candidates` should have strings as names; got {wrong!r}")
+        trainers = {name: _trainer(each, name) for name, each in candidates.items()}
+    else:
+        trainers = dict(_called([_trainer(each, at) for at, each in enumerate(candidates)]))
+    if SINGLE in trainers:
+        raise ValueError(f"`candidates`: the single-task networks are called {SINGLE!r}; choose another name")
     first = next(iter(trainers))
     for name, trainer in trainers.items():
         _check_tasks(first, trainers[first].model, name, trainer.model)
         if trainer.callbacks:
             _log.warning("`candidates`: the callbacks of %r are not called", name)
     return trainers
+
+
+def _trainer(candidate: Any, name: object) -> Trainer:
+    if not isinstance(candidate, MultiTaskModel | Trainer):
+        raise TypeError(f"`candidates[{name!r}]` should be a pt.MultiTaskModel or a pt.Trainer; got {candidate!r}")
+    return candidate if isinstance(candidate, Trainer) else Trainer(candidate)
 
 
 def _called(trainers: Iterable[Trainer]) -> Iterator[tuple[str, Trainer]]:

@@ -93,15 +93,16 @@ def test_it_says_who_loses_and_to_whom():
     said = repr(found)
     assert found.best == "shared"
     assert "`shared` has the lowest validation losses" in said
-    lost = r"`a` loses 0\.1000 auc by shared \(p = 0\.\d+\); "
+    lost = r"`a` loses 0\.1000 auc by `shared` \(p = 0\.\d+\); "
     assert re.search(lost + "its gradient conflicts most with that of `b`, in 61 % of looks", said)
-    assert "`b` gains 1.0000 mae by shared" in said
+    assert "`b` gains 1.0000 mae by `shared`" in said
     assert "3 learning rates tried for each network" in said
-    assert "largest learning rate that was tried was taken for single-task: " in said
+    assert "largest learning rate that was tried was taken for `single-task`: " in said
     found.ways["single-task"].scores["a"]["auc"] = np.array([0.6, 0.9, 0.7])
-    assert re.search(r"`a` loses 0\.02\d* auc by shared \(p = 0\.\d+, perhaps by chance\); its", repr(found))
+    perhaps = r"`a` loses 0\.02\d* by `shared` \(auc; perhaps by chance, p = 0\.\d+ or more\)"
+    assert re.search(perhaps + "; by `shared` its gradient conflicts most with that of `b`, in 61 %", repr(found))
     found.ways["shared"].conflicts = None
-    assert re.search(r"perhaps by chance\)\.$", repr(found), re.MULTILINE)
+    assert re.search(perhaps + r"\.$", repr(found), re.MULTILINE)
 
 
 def test_the_choice_is_by_validation_whatever_the_test_rows_say():
@@ -119,6 +120,7 @@ def test_nothing_is_tested_with_one_seed(recwarn):
     said = repr(found)
     assert "One seed says nothing of chance" in said
     assert "nan" not in said
+    assert "; not tested)" in said
     assert found.ways["hard"].conflicts.shape == (2, 2)
     assert not recwarn
 

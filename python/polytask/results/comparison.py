@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments.messages import none_of
+from ..arguments.messages import listed, none_of
 from ..plots import pictures, svg
 from ..process import interrupts
 from ..values import student
@@ -186,11 +186,13 @@ class Comparison(Table):
         """What is best, who loses and to whom, who gains, and how sure that is."""
         differences = self.differences
         sure = [each for each in differences if each.sure]
-        found = [self._best(), *(self._lost(each) for each in sure if each.mean < 0)]
         gained = [each for each in sure if each.mean > 0]
-        found += [f"`{each.task}` gains {shown(each.mean)} {each.metric} by {each.candidate} (p = {each.p:.2g})."
+        found = [self._best(), *(self._lost(each) for each in sure if each.mean < 0)]
+        found += [f"`{each.task}` gains {shown(each.mean)} {each.metric} by `{each.candidate}` (p = {each.p:.2g})."
                   for each in gained]  # fmt: skip
-        found += [self._lost(each) for each in differences if each.mean < 0 and not each.sure]
+        for task in self.tasks:
+            lower = [each for each in differences if each.task == task and each.mean < 0 and not each.sure]
+            found += [self._lower(lower)] if lower else []
         if self.seeds < 2:
             found.append("One seed says nothing of chance: there are no intervals, and p is not known.")
         elif differences and not gained:
@@ -208,17 +210,28 @@ class Comparison(Table):
                 "over single-task networks.")  # fmt: skip
 
     def _lost(self, each: Difference) -> str:
-        p = "not tested" if np.isnan(each.p) else f"p = {each.p:.2g}"
-        chance = p if each.sure or np.isnan(each.p) else f"{p}, perhaps by chance"
-        said = f"`{each.task}` loses {shown(-each.mean)} {each.metric} by {each.candidate} ({chance})"
+        said = f"`{each.task}` loses {shown(-each.mean)} {each.metric} by `{each.candidate}` (p = {each.p:.2g})"
+        return "; ".join([said, *self._against_whom(each, "its gradient")]) + "."
+
+    def _lower(self, each: Sequence[Difference]) -> str:
+        """What a task lost without that being sure, most first."""
+        order = sorted(each, key=lambda one: one.mean)
+        lost = ", ".join(f"{shown(-one.mean)} by `{one.candidate}`" for one in order)
+        least = min(one.p for one in order)
+        chance = "not tested" if np.isnan(least) else f"perhaps by chance, p = {least:.2g} or more"
+        said = f"`{order[0].task}` loses {lost} ({order[0].metric}; {chance})"
+        return "; ".join([said, *self._against_whom(order[0], f"by `{order[0].candidate}` its gradient")]) + "."
+
+    def _against_whom(self, each: Difference, whose: str) -> list[str]:
+        """With which other task's gradient a task's conflicts most often, if that was seen."""
         conflicts = self.ways[each.candidate].conflicts
         at = self.tasks.index(each.task)
-        if conflicts is None or np.isnan(np.delete(conflicts[at], at)).all():
-            return f"{said}."
         others = np.delete(np.arange(len(self.tasks)), at)
+        if conflicts is None or np.isnan(conflicts[at, others]).all():
+            return []
         worst = int(others[np.nanargmax(conflicts[at, others])])
         share = 100 * float(conflicts[at, worst])
-        return f"{said}; its gradient conflicts most with that of `{self.tasks[worst]}`, in {share:.0f} % of looks."
+        return [f"{whose} conflicts most with that of `{self.tasks[worst]}`, in {share:.0f} % of looks"]
 
     def _edges(self) -> list[str]:
         """Whose learning rate may lie beyond those that were tried."""
@@ -229,8 +242,8 @@ class Comparison(Table):
         ]
         if not edge:
             return []
-        return [f"The smallest or the largest learning rate that was tried was taken for {', '.join(edge)}: with "
-                "others they may be better."]  # fmt: skip
+        return [f"The smallest or the largest learning rate that was tried was taken for {listed(edge)}: with others "
+                "they may be better."]  # fmt: skip
 
     def _summary(self, comparisons: int) -> str:
         train, held_out, test = self._rows
@@ -364,7 +377,7 @@ class Comparison(Table):
 def _with_interval(values: Sequence[float] | np.ndarray, digits: int | None = None) -> str:
     mean, _ = student.mean_and_error(values)
     low, high = student.interval(values, _CONFIDENCE)
-    said = [
-        shown(each) if digits is None or np.isnan(each) else f"{each:.{digits}f}" for each in (mean, (high - low) / 2)
-    ]
-    return said[0] if np.isnan(low) else " ± ".join(said)
+    if digits is None and (mean == 0 or 1e-3 <= abs(mean) < 1e5):
+        digits = 4
+    parts = [mean] if np.isnan(low) else [mean, (high - low) / 2]
+    return " ± ".join(shown(each) if digits is None else f"{each:.{digits}f}" for each in parts)

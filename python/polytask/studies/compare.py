@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -57,6 +58,7 @@ class _Job:
         seed, factor: from which seed, by which factor of the learning rate.
         result: what was found.
         looks: products `[tasks, tasks]` of its tasks' gradients while it trained.
+        looking: seconds that this took.
     """
 
     way: str
@@ -66,6 +68,7 @@ class _Job:
     factor: float
     result: dict[str, Any] | None = None
     looks: list[np.ndarray] = field(default_factory=list)
+    looking: float = 0.0
 
 
 @checked
@@ -223,7 +226,9 @@ class _Comparing:
             return []
 
         def look(network: Network, batch: _core.Data) -> None:
+            began = time.perf_counter()
             job.looks.append(network.model._plain.gradients(batch, "gramian"))
+            job.looking += time.perf_counter() - began
 
         return [probes.probe(job.study, network, None, look)]
 
@@ -253,7 +258,7 @@ class _Comparing:
             "losses": {task: held_out[task]["loss"] for task in job.tasks},
             "scores": {task: dict(tested[task]) for task in job.tasks},
             "parameters": network.model.summary().parameters,
-            "seconds": sum(network.history["seconds"]),
+            "seconds": sum(network.history["seconds"]) - job.looking,
             "conflicts": conflicts,
             "cosines": cosines,
         }

@@ -2,10 +2,10 @@
 
     python benches/compare_census.py FOLDER REPORT.html [--rows 199523] [--seeds 5]
 
-Tasks: income above 50,000, never married, and the level of education (17 classes), which are no features. Trunk of
-128 and 64, batches of 1,024 rows, learning rates 0.3, 1 and 3 times Adam's default for every network, single-task
-ones as well. The official test rows are what is judged on. Each network's result is kept in the folder, and a second
-call goes on.
+Tasks: income above 50,000, never married, and the level of education (17 classes), which are no features. Trunk of 128
+and 64, batches of 1,024 rows, learning rates 0.3, 1 and 3 times Adam's default for every network, single-task ones as
+well. The official test rows are what is judged on. Each network's result is kept in the folder, and a second call goes
+on.
 """
 
 import argparse

@@ -13,8 +13,10 @@ from ..data.inputs import Inputs
 from ..data.split import Split
 from ..data.task import Task
 from ..model.model import MultiTaskModel
+from ..plots import svg
 from ..results import page
 from ..results.recommendation import ALONE, Recommendation
+from ..results.relatedness import Relatedness
 from ..studies.recommend import recommend
 from ..training.trainer import Trainer
 from ..values import student
@@ -130,6 +132,7 @@ def _page(
     means = np.array([100 * student.mean_and_error(found.gains(name))[0] for name in names])
     ends = np.array([[100 * end for end in student.interval(found.gains(name))] for name in names]).reshape(-1, 2)
     header, rows = found._table()
+    saved = "Validation loss saved against one network each, with 95 % intervals"
     test_header, test_rows = scores._table()
     sections = [
         page.section("What to train", page.paragraphs(found.sentences)),
@@ -138,7 +141,7 @@ def _page(
         ),
         page.section(
             "What was compared",
-            page.bars("Validation loss saved against one network each, with 95 % intervals", names, means, ends, "%"),
+            page.picture(svg.intervals(saved, names, means, ends, "%"), saved),
             page.table(header, rows),
         ),
     ]
@@ -149,7 +152,7 @@ def _page(
         sections.append(
             page.section(
                 "How tasks are related",
-                page.heat_map(found.relatedness),
+                _related(found.relatedness),
                 page.table(related_header, related_rows),
                 page.paragraphs([found.relatedness.about]),
             )
@@ -159,6 +162,12 @@ def _page(
     said = f"{train} rows to learn from, {validation} to choose by, {test} to test; {minutes:.1f} minutes."
     sections.append(page.section("The data", page.paragraphs([said]), page.table(["task", "labels", "kind"], counted)))
     return page.page(f"{asked.data.name}: {', '.join(asked.tasks)}", sections)
+
+
+def _related(found: Relatedness) -> str:
+    title = f"How tasks are related, by {found.method}"
+    told = f"A matrix of {len(found.tasks)} tasks; the same numbers stand in the table below."
+    return page.picture(svg.heat_map(title, told, found.tasks, found.matrix), title)
 
 
 def _tested(found: Recommendation, rows: int) -> str:

@@ -7,32 +7,44 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import _core
 from ..arguments.keywords import checked
 from ..arguments.messages import listed
 from ..arguments.numbers import whole
 from ..components.registry import make
-from ..data import Rows
-from ..data.split import split
+from ..data import Rows, forms, labels
+from ..data.split import Split, split
+from ..data.task import Task
+from ..metrics import Metric
 from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.comparison import SINGLE, Comparison, Way
+from ..training.callback import Callback
 from ..training.early_stopping import EarlyStopping
 from ..training.trainer import Trainer
-from .measures import gradients
+from . import seeded
+from .measures import gradients, probes
 from .study import HELD_OUT, Network, Study
 
 _log = logging.getLogger("polytask")
 
 #: The part of the rows that is kept for the test where no test data are given.
 _TEST = 0.2
+#: What a folder's results follow from stands in this file of it.
+_FOLLOWS = "comparison.json"
+#: What a kept result has.
+_KEYS = {"losses", "scores", "parameters", "seconds", "conflicts", "cosines"}
+#: Settings of a trainer by which no network comes out another.
+_NO_MATTER = ("device", "threads", "observe")
 
 
 @dataclass
@@ -45,6 +57,8 @@ class _Job:
         tasks: names of its tasks.
         seed, factor: from which seed, by which factor of the learning rate.
         result: what was found.
+        looks: products `[tasks, tasks]` of its tasks' gradients while it trained.
+        looking: seconds that this took.
     """
 
     way: str
@@ -53,11 +67,13 @@ class _Job:
     seed: int
     factor: float
     result: dict[str, Any] | None = None
+    looks: list[np.ndarray] = field(default_factory=list)
+    looking: float = 0.0
 
 
 @checked
 def compare(
-    candidates: Mapping[str, MultiTaskModel | Trainer],
+    candidates: Mapping[str, MultiTaskModel | Trainer] | Sequence[MultiTaskModel | Trainer],
     data: Any,
     *,
     seeds: int = 5,
@@ -73,46 +89,60 @@ def compare(
 ) -> Comparison:
     """How good ways to train several tasks are, against single-task networks that are trained for real.
 
-    Single-task networks have the parts and the optimizer of the first candidate. Every network, single-task ones as
-    well, is tried with each factor of its learning rate from the first seed; the one with the lowest validation losses
-    (the mean over tasks, relative to the best of the trials) is taken for all seeds. Each is stopped at its best epoch
-    by validation losses, and judged on test rows, by which nothing is chosen. Candidates train side by side where they
-    can; what is given stays as it is.
+    Single-task networks have the parts and the optimizer of the first candidate, equal weights and no regularizers. All
+    networks begin fresh, a candidate's first one from its own seed, and go through the same rows. Each has at last the
+    parameters of its best epoch by validation loss, the sum of its tasks' losses as in `pt.History`, plus its trainer's
+    regularizers. Every candidate, and every single-task network for itself, is tried with each factor of its learning
+    rate from the first seed; the factor with the lowest validation losses (the mean over its tasks, each relative to
+    the best of the trials) is taken for all seeds. Judged is on test rows, by which nothing is chosen. Networks of a
+    candidate train side by side where they can; what is given stays as it is.
 
     Arguments:
-        candidates: by name, models (equal weights, Adam) or trainers with their weighting, regularizers and optimizer;
-            all of the same tasks.
+        candidates: by name, models (equal weights, Adam) or trainers with their weighting, regularizers and optimizer,
+            whose callbacks are not called; or a list of them, which are called by their sharing and weighting. All of
+            the same tasks, with the same losses and metrics; their inputs, encoders, heads and task weights may differ.
         data: as for `pt.Trainer.fit`, in memory.
-        seeds: how many networks of each.
-        validation: data, a `pt.data.Split`, or the fraction of the rows of `data` to hold out.
-        test: data to judge on; where none are given, a fifth of the rows of `data`, taken before anything else.
+        seeds: how many networks of each; of one there are neither intervals nor tests.
+        validation: data, a `pt.data.Split`, or the fraction of the rows of `data` to hold out; the same rows for all.
+        test: data to judge on; where none are given, a fifth of the rows of `data` at random, taken before anything
+            else.
         epochs, batch_size, weights: of each network, as for `pt.Trainer.fit`.
         patience: epochs without a lower validation loss after which a network stops.
-        tune: factors of the learning rate; `[1.0]` tries none. An optimizer of PyTorch's stays as it is.
-        path: a folder in which each network's result is kept when it is there; a second call with the same arguments
-            goes on where the first one was broken off.
+        tune: factors of the learning rate, the same for all; `[1.0]` tries none. An optimizer of PyTorch's has its
+            learning rate from whoever made it, and stays as it is.
+        path: a folder in which each network's result is kept as soon as it is there; a second call with the same
+            arguments goes on where the first one was broken off. More seeds, factors and candidates may be asked for;
+            other data or settings of what is there are refused. Code of your own is known by its name alone.
         progress: whether bars over the networks are shown.
 
     Raises:
         TypeError, ValueError: what is wrong, what was expected and what came.
+        OSError: what the operating system says of `path`.
         KeyboardInterrupt: Ctrl-C; results so far are kept in `path`.
     """
     count = whole(seeds, "`seeds`")
     stop = whole(patience, "`patience`")
     trainers = _trainers(candidates)
     factors = _factors(tune)
+    lacking = test is None
+    if lacking and weights is not None and not forms.name_columns(weights):
+        raise ValueError("`weights` that are arrays are of all rows of `data`, of which a part is kept for the test: "
+                         "pass `test`, or the weights with the data, (x, targets, weights)")  # fmt: skip
     with interrupts.held():
-        if test is None:
+        if lacking:
             data, test = split(data, _TEST)
+        held_out = _held_out(validation, next(iter(trainers.values())).seed)
         studies = {
-            name: Study(trainer, data, validation, epochs=epochs, batch_size=batch_size, weights=weights)
+            name: Study(trainer, data, held_out, epochs=epochs, batch_size=batch_size, weights=weights)
             for name, trainer in trainers.items()
         }
-        first = next(iter(studies.values()))
         tests = {name: _read(study, test, weights) for name, study in studies.items()}
+        for name, study in studies.items():
+            _check_labels(study.model, study.held_out(), "validation")
+            _check_labels(study.model, tests[name], "test")
         folder = None if path is None else Path(fspath(path))
-        work = _Comparing(first, studies, tests, count, stop, factors, folder, bool(progress))
-        return work.run()
+        work = _Comparing(studies, tests, count, stop, factors, folder, bool(progress))
+        return work.run(_how(next(iter(studies.values())), stop, held_out, lacking))
 
 
 class _Comparing:
@@ -120,7 +150,6 @@ class _Comparing:
 
     def __init__(
         self,
-        first: Study,
         studies: dict[str, Study],
         tests: dict[str, Rows],
         seeds: int,
@@ -129,7 +158,7 @@ class _Comparing:
         folder: Path | None,
         progress: bool,
     ) -> None:
-        self.first = first
+        self.first = next(iter(studies.values()))
         self.studies = studies
         self.tests = {id(study): tests[name] for name, study in studies.items()}
         self.seeds = seeds
@@ -137,10 +166,13 @@ class _Comparing:
         self.factors = factors
         self.folder = folder
         self.progress = progress
+        self.follows = {name: self._follows(study) for name, study in studies.items()}
+        self.follows[SINGLE] = self.follows[next(iter(studies))]
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
+            _check_folder(folder, self.follows)
 
-    def run(self) -> Comparison:
+    def run(self, how: Sequence[str]) -> Comparison:
         tasks = self.first.tasks
         groups: list[tuple[str, Study, tuple[str, ...]]] = [(SINGLE, self.first, (task,)) for task in tasks]
         groups += [(name, study, tasks) for name, study in self.studies.items()]
@@ -158,11 +190,11 @@ class _Comparing:
         jobs = [job for job in [*trials, *rest] if job.factor == chosen[job.way, job.tasks]]
         ways = {name: self._way(name, [job for job in jobs if job.way == name]) for name in (SINGLE, *self.studies)}
         higher = {
-            task.name: {metric.name: bool(metric.higher_is_better) for metric in metrics}
+            task.name: _directions(task, metrics)
             for task, metrics in zip(self.first.model.tasks, self.first.model.metrics, strict=True)
         }
         rows = len(self.first.train), len(self.first.held_out()), len(self.tests[id(self.first)])
-        return Comparison(ways, higher, rows, self._conflicts())
+        return Comparison(ways, higher, rows, how)
 
     def _factors(self, study: Study) -> list[float]:
         """Those of a candidate whose learning rate is ours to change."""
@@ -178,13 +210,27 @@ class _Comparing:
                     if job.result is None:
                         open_jobs.append(job)
             networks = [self._network(job) for job in open_jobs]
+            of = {id(network): job for network, job in zip(networks, open_jobs, strict=True)}
+
+            def callbacks(network: Network, of: dict[int, _Job] = of) -> list[Callback]:
+                return [EarlyStopping("loss", patience=self.patience), *self._looking(of[id(network)], network)]
+
+            for place, network in study.run(networks, progress=self.progress, callbacks=callbacks):
+                job = open_jobs[place]
+                job.result = self._judged(job, network)
+                self._keep(job)
+
+    def _looking(self, job: _Job, network: Network) -> list[Callback]:
+        """What looks at the gradients of several tasks, in the network of the last seed."""
+        if len(job.tasks) < 2 or job.seed != self.seeds - 1 or network.model._foreign:
+            return []
+
+        def look(network: Network, batch: _core.Data) -> None:
             began = time.perf_counter()
-            before = began
-            for place, network in study.run(networks, progress=self.progress, callbacks=self._stopping):
-                now = time.perf_counter()
-                open_jobs[place].result = self._judged(open_jobs[place], network, now - before)
-                before = now
-                self._keep(open_jobs[place])
+            job.looks.append(network.model._plain.gradients(batch, "gramian"))
+            job.looking += time.perf_counter() - began
+
+        return [probes.probe(job.study, network, None, look)]
 
     def _network(self, job: _Job) -> Network:
         study = job.study
@@ -196,13 +242,14 @@ class _Comparing:
             return study.network(job.tasks, job.seed, metrics=True, changes=changes, settings=settings)
         return study.network(job.tasks, job.seed, metrics=True, settings=settings, plain=False)
 
-    def _stopping(self, network: Network) -> list[EarlyStopping]:
-        return [EarlyStopping("loss", patience=self.patience)]
-
-    def _judged(self, job: _Job, network: Network, seconds: float) -> dict[str, Any]:
+    def _judged(self, job: _Job, network: Network) -> dict[str, Any]:
         study = job.study
         held_out = study.evaluate(network, study.held_out())
         tested = study.evaluate(network, self.tests[id(study)])
+        looks = [gradients.compared(gramian) for gramian in job.looks]
+        cosines, conflicts = (
+            seeded.mean(np.stack([look[at] for look in looks])).tolist() if looks else None for at in (0, 2)
+        )
         return {
             "way": job.way,
             "tasks": list(job.tasks),
@@ -211,17 +258,20 @@ class _Comparing:
             "losses": {task: held_out[task]["loss"] for task in job.tasks},
             "scores": {task: dict(tested[task]) for task in job.tasks},
             "parameters": network.model.summary().parameters,
-            "seconds": seconds,
+            "seconds": sum(network.history["seconds"]) - job.looking,
+            "conflicts": conflicts,
+            "cosines": cosines,
         }
 
     def _best(self, trials: Sequence[_Job], name: str, members: tuple[str, ...]) -> float:
         """The factor with the lowest losses."""
         each = [job for job in trials if job.way == name and job.tasks == members]
         losses = np.array([[_of(job)["losses"][task] for task in members] for job in each])
-        with np.errstate(all="ignore"):
-            relative = np.mean(losses / np.abs(np.nanmin(losses, axis=0)), axis=1)
-        if np.isnan(relative).all():
-            raise ValueError(f"{name}: no validation row has a label of {listed(members)}, and nothing can be chosen")
+        lowest = np.min(np.where(np.isnan(losses), np.inf, losses), axis=0)
+        if np.isinf(lowest).any():
+            raise ValueError(f"`candidates`: {name} has no finite validation loss of {listed(members)} with any factor "
+                             "of the learning rate, and nothing can be chosen")  # fmt: skip
+        relative = np.mean(losses / np.where(lowest == 0, 1.0, np.abs(lowest)), axis=1)
         return each[int(np.nanargmin(relative))].factor
 
     def _way(self, name: str, jobs: Sequence[_Job]) -> Way:
@@ -238,42 +288,44 @@ class _Comparing:
         seconds = sum(_of(job)["seconds"] for job in jobs) / self.seeds
         factors = {", ".join(job.tasks): job.factor for job in jobs}
         study = self.first if name == SINGLE else self.studies[name]
-        return Way(name, scores, losses, parameters, seconds, len(self._factors(study)), factors)
+        seen = [_of(job) for job in jobs if _of(job)["conflicts"] is not None]
+        looks = [np.array(seen[-1][key], np.float64) if seen else None for key in ("conflicts", "cosines")]
+        return Way(name, scores, losses, parameters, seconds, self._factors(study), factors, *looks)
 
-    def _conflicts(self) -> np.ndarray | None:
-        """How often gradients conflict in the first candidate that trains all tasks together."""
-        study = self.first
-        if len(study.tasks) < 2 or study.model._foreign:
-            return None
-        try:
-            found = gradients.measure(study, 1, None, False).parts["conflict"]
-        except ValueError as error:
-            _log.info("conflicts of gradients are not known: %s", error)
-            return None
-        np.fill_diagonal(found, np.nan)
-        return None if np.isnan(found).all() else found
+    def _follows(self, study: Study) -> dict[str, str]:
+        """What a candidate's results follow from, by what it is called."""
+        model, trainer = study.model, study.trainer
+        settings = {name: value for name, value in trainer._core.settings.items() if name not in _NO_MATTER}
+        own = {name: str(part) for name, part in trainer._own.items()}
+        tasks = [[task.notes(), [each.name for each in metrics]]
+                 for task, metrics in zip(model.tasks, model.metrics, strict=True)]  # fmt: skip
+        return {
+            "its model": _digest([model._plain.description, tasks]),
+            "its trainer": _digest([settings, own]),
+            "`epochs`": _digest(study.epochs),
+            "`batch_size`": _digest(study.batch_size),
+            "`patience`": _digest(self.patience),
+            "the rows to learn from": _digest(study.train.fingerprint()),
+            "the rows of `validation`": _digest(study.held_out().fingerprint()),
+            "the rows of `test`": _digest(self.tests[id(study)].fingerprint()),
+        }
 
     def _file(self, job: _Job) -> Path | None:
         """Where a network's result is kept: named by all that it follows from."""
         if self.folder is None:
             return None
-        study = job.study
-        settings = {**study.trainer._core.settings, "device": None}
-        rows = [study.train, study.held_out(), self.tests[id(study)]]
-        follows = [
-            job.way, job.tasks, job.seed, job.factor, study.epochs, study.batch_size, self.patience,
-            study.model._plain.description, settings, [each.fingerprint() for each in rows],
-        ]  # fmt: skip
-        digest = hashlib.blake2b(json.dumps(follows, sort_keys=True, default=repr).encode(), digest_size=12)
-        return self.folder / f"{digest.hexdigest()}.json"
+        named = [job.way, job.tasks, job.seed, job.factor, self.follows[job.way]]
+        return self.folder / f"{_digest(named)}.json"
 
     def _kept(self, job: _Job) -> dict[str, Any] | None:
         file = self._file(job)
         if file is None or not file.exists():
             return None
         try:
-            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            found = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
+            found = None
+        if not isinstance(found, dict) or not found.keys() >= _KEYS:
             _log.warning("%s is damaged, and its network trains again", file)
             return None
         return found
@@ -281,9 +333,41 @@ class _Comparing:
     def _keep(self, job: _Job) -> None:
         file = self._file(job)
         if file is not None:
-            beside = file.with_suffix(".new")
-            beside.write_text(json.dumps(job.result), encoding="utf-8")
-            os.replace(beside, file)
+            _write(file, job.result)
+
+
+def _write(file: Path, content: Any) -> None:
+    """Writes a file that is complete or not there."""
+    beside = file.with_suffix(".new")
+    beside.write_text(json.dumps(content), encoding="utf-8")
+    os.replace(beside, file)
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, default=repr)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def _check_folder(folder: Path, follows: dict[str, dict[str, str]]) -> None:
+    """Writes down what a folder's results follow from.
+
+    Raises:
+        ValueError: those that are there follow from something else.
+    """
+    file = folder / _FOLLOWS
+    there: dict[str, dict[str, str]] = {}
+    if file.exists():
+        try:
+            there = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise ValueError(f"`path`: {file} is damaged; pass another folder") from None
+    for name, parts in follows.items():
+        before = there.get(name, parts)
+        other = [part for part in parts if before.get(part) != parts[part]]
+        if other:
+            raise ValueError(f"`path`: {folder} has results of another comparison: of {name!r}, {', '.join(other)} "
+                             "were others; pass another folder, or the arguments of before")  # fmt: skip
+    _write(file, {**there, **follows})
 
 
 def _of(job: _Job) -> dict[str, Any]:
@@ -305,22 +389,117 @@ def _trainers(candidates: Any) -> dict[str, Trainer]:
     Raises:
         TypeError, ValueError: something else.
     """
-    if not isinstance(candidates, Mapping) or not candidates:
-        raise TypeError(f"`candidates` should be a dict of names and models or trainers; got {candidates!r}")
-    found = {}
-    for name, each in candidates.items():
-        if name == SINGLE:
-            raise ValueError(f"`candidates`: the single-task networks are called {SINGLE!r}; choose another name")
-        if not isinstance(each, MultiTaskModel | Trainer):
-            raise TypeError(f"`candidates[{name!r}]` should be a pt.MultiTaskModel or a pt.Trainer; got {each!r}")
-        found[str(name)] = each if isinstance(each, Trainer) else Trainer(each)
-    tasks = {name: [task.name for task in trainer.model.tasks] for name, trainer in found.items()}
-    first = next(iter(tasks.values()))
-    other = next((name for name, each in tasks.items() if each != first), None)
-    if other is not None:
-        theirs = listed(tasks[other])
-        raise ValueError(f"`candidates` should have the same tasks, {listed(first)}; {other!r} has {theirs}")
-    return found
+    single = isinstance(candidates, MultiTaskModel | Trainer | str)
+    if single or not isinstance(candidates, Mapping | Sequence) or not candidates:
+        raise TypeError("`candidates` should be a dict of names and models or trainers, or a list of those; got "
+                        f"{candidates!r}")  # fmt: skip
+    if isinstance(candidates, Mapping):
+        wrong = next((name for name in candidates if not isinstance(name, str)), None)
+        if wrong is not None:
+            raise TypeError(f"`candidates` should have strings as names; got {wrong!r}")
+        trainers = {name: _trainer(each, name) for name, each in candidates.items()}
+    else:
+        trainers = dict(_called([_trainer(each, at) for at, each in enumerate(candidates)]))
+    if SINGLE in trainers:
+        raise ValueError(f"`candidates`: the single-task networks are called {SINGLE!r}; choose another name")
+    first = next(iter(trainers))
+    for name, trainer in trainers.items():
+        _check_tasks(first, trainers[first].model, name, trainer.model)
+        if trainer.callbacks:
+            _log.warning("`candidates`: the callbacks of %r are not called", name)
+    return trainers
+
+
+def _trainer(candidate: Any, name: object) -> Trainer:
+    if not isinstance(candidate, MultiTaskModel | Trainer):
+        raise TypeError(f"`candidates[{name!r}]` should be a pt.MultiTaskModel or a pt.Trainer; got {candidate!r}")
+    return candidate if isinstance(candidate, Trainer) else Trainer(candidate)
+
+
+def _called(trainers: Iterable[Trainer]) -> Iterator[tuple[str, Trainer]]:
+    """Trainers by their sharing and weighting, with a number for a second one of these."""
+    seen = Counter[str]()
+    for trainer in trainers:
+        weighting = trainer._own.get("weighting", trainer._core.settings["weighting"]["name"])
+        name = f"{trainer.model._plain.description['sharing']['name']}, {weighting}"
+        seen[name] += 1
+        yield name + (f" ({seen[name]})" if seen[name] > 1 else ""), trainer
+
+
+def _check_tasks(first: str, model: MultiTaskModel, name: str, other: MultiTaskModel) -> None:
+    """Raises:
+    ValueError: the tasks of two candidates differ in what losses and metrics would mean.
+    """
+    ours, theirs = ([task.name for task in each.tasks] for each in (model, other))
+    if ours != theirs:
+        raise ValueError(f"`candidates` should have the same tasks, {listed(ours)}; {name!r} has {listed(theirs)}")
+    each = zip(model.tasks, model.metrics, other.tasks, other.metrics, strict=True)
+    for task, metrics, another, others in each:
+        _directions(task, metrics)
+        one, two = _meaning(task, metrics), _meaning(another, others)
+        wrong = next((key for key in one if one[key] != two[key]), None)
+        if wrong is not None:
+            raise ValueError(f"`candidates` should have the same tasks; `{wrong}` of task `{task.name}` is "
+                             f"{one[wrong]!r} in {first!r} and {two[wrong]!r} in {name!r}")  # fmt: skip
+
+
+def _meaning(task: Task, metrics: Sequence[Metric]) -> dict[str, Any]:
+    """What a task's losses and metrics follow from."""
+    described, notes = task.describe(), task.notes()
+    kept = {key: described[key] for key in ("loss", "classes", "outputs")}
+    return {**kept, **{key: notes[key] for key in ("labels", "scale")}, "metrics": [each.name for each in metrics]}
+
+
+def _directions(task: Task, metrics: Sequence[Metric]) -> dict[str, bool]:
+    """Whether more of each metric is better; of the loss, where a task has no metrics.
+
+    Raises:
+        ValueError: nobody says so.
+    """
+    for metric in metrics:
+        if metric.higher_is_better is None:
+            raise ValueError(f"`candidates`: whether a higher `{metric.name}` of task `{task.name}` is better is not "
+                             "known; give the metric an attribute `higher_is_better`")  # fmt: skip
+    return {metric.name: bool(metric.higher_is_better) for metric in metrics} or {"loss": False}
+
+
+def _held_out(validation: Any, seed: int) -> Any:
+    """What is held out, by one seed for all candidates."""
+    if isinstance(validation, Split):
+        return validation if validation.seed is not None else replace(validation, seed=seed)
+    if isinstance(validation, int | float) and not isinstance(validation, bool) and 0 < validation < 1:
+        return Split(validation, seed=seed)
+    return validation
+
+
+def _check_labels(model: MultiTaskModel, rows: Rows, argument: str) -> None:
+    """Raises:
+    ValueError: a task has no label in rows that it is judged by.
+    """
+    for at, (task, kind) in enumerate(zip(model.tasks, model.kinds, strict=True)):
+        if not labels.any_known(rows.of([at]), [kind]):
+            raise ValueError(f"`{argument}` should have labels of every task; none of its {len(rows)} rows has one of "
+                             f"`{task.name}`")  # fmt: skip
+
+
+def _how(study: Study, patience: int, held_out: Any, lacking: bool) -> list[str]:
+    """How networks were trained, chosen and judged."""
+    by = f"{held_out.fraction:g} of the other rows" if isinstance(held_out, Split) else "data that were given"
+    test = (
+        f"{_TEST:g} of the rows of `data`, kept at random before anything else" if lacking else "data that were given"
+    )
+    return [
+        f"Each network trained for at most {study.epochs} epochs in batches of {study.batch_size} rows, stopped after "
+        f"{patience} without a lower validation loss (the sum of its tasks' losses, and its regularizers), and has the "
+        "parameters of its best epoch.",
+        "Single-task networks have the parts and the optimizer of the first candidate.",
+        "Every factor below of the learning rate was tried from the first seed, with every candidate and with each "
+        "single-task network for itself. The one with the lowest validation losses, the mean over its tasks of each "
+        "relative to the best of the trials, was taken for all seeds.",
+        f"Validation rows are {by}; test rows are {test}. Nothing was chosen by test rows.",
+        "The choice among candidates is the lowest mean over tasks and seeds of the validation loss relative to that "
+        "of the single-task network.",
+    ]
 
 
 def _factors(tune: Any) -> list[float]:

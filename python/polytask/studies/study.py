@@ -180,13 +180,21 @@ class Study:
     def _places(self, loops: Sequence[Loop], calls: Sequence[Callable[[], object]], apart: bool) -> Iterator[int]:
         if not apart:
             for place, _ in workers.side_by_side(calls):
-                yield place
+                # Ctrl-C may end a network before this thread has seen it.
+                if not loops[place].interrupted:
+                    yield place
+            self._ended(loops)
             return
-        for place, (loop, call) in enumerate(zip(loops, calls, strict=True)):
+        for place, call in enumerate(calls):
             call()
-            if loop.interrupted:
-                raise KeyboardInterrupt
+            self._ended(loops)
             yield place
+
+    @staticmethod
+    def _ended(loops: Sequence[Loop]) -> None:
+        if any(loop.interrupted for loop in loops):
+            interrupts.look()
+            raise KeyboardInterrupt
 
     def rows_of(self, network: Network, rows: Rows) -> Rows:
         """Rows of the study with the targets of a network's tasks."""

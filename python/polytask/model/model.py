@@ -18,12 +18,13 @@ from .. import metrics as _metrics
 from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import seeded, whole
-from ..components.component import Component, Given, is_own
+from ..components.component import Component
+from ..components.own_module import Given, OwnModule, code, is_own, shown_output, shown_part
 from ..components.registry import describe, make
 from ..data import Names, Reader, Rows, array_inputs
 from ..data.inputs import Inputs
 from ..data.scale import Scale
-from ..data.task import Task, shown_head
+from ..data.task import Task
 from ..metrics import Metric
 from ..process import devices, interrupts
 from ..results.inspection import Inspection
@@ -31,7 +32,7 @@ from ..results.relation import Relation
 from ..results.summary import Summary
 from ..values import arrays, ragged
 from . import custom_loss, predictions, transfer
-from .own_modules import Modules, encoder_source
+from .own_modules import Modules, Source, encoder_source
 
 if TYPE_CHECKING:
     from ..torch.module import MultiTaskModule
@@ -660,12 +661,21 @@ class MultiTaskModel:
         description = self._plain.description
         parts = {family: repr(make(family, description[family])) for family in ("encoder", "sharing", "head")}
         if description["encoder"]["name"] == "custom":
-            parts["encoder"] = f"{description['encoder']['class']}(...)"
+            parts["encoder"] = _shown(description["encoder"], self._modules.encoder)
         if self._modules.usual is not None:
-            parts["head"] = shown_head(self._modules.usual)
+            parts["head"] = shown_part(self._modules.usual)
         shown = "".join(f"    {family}={part},\n" for family, part in parts.items())
         tasks = "".join(f"        {task!r},\n" for task in self.tasks)
         return f"MultiTaskModel(\n    {self.inputs!r},\n    tasks=[\n{tasks}    ],\n{shown})"
+
+
+def _shown(encoder: Mapping[str, Any], source: Source | None) -> str:
+    """What an encoder of the caller's own is called, from its description if it is lost."""
+    if source is not None and isinstance(source.given, OwnModule):
+        return repr(source.given.of(source.first.module))
+    called = f"{encoder['class']}(...)"
+    output = shown_output(encoder.get("output"))
+    return f"Torch({called}{output})" if output else called
 
 
 def _twin(part: Part) -> Part:
@@ -703,7 +713,7 @@ def _short_encoder(hidden: Any, activation: Any) -> Component | None:
 def _usual_head(head: Given, tasks: Sequence[Task]) -> Given:
     """What makes the head of each task that has no other."""
     others = [task.name for task in tasks if task.head is None]
-    if isinstance(head, nn.Module) and len(others) > 1:
+    if isinstance(code(head), nn.Module) and len(others) > 1:
         raise ValueError(f"`head`: a module is the head of one task, and the model has {listed(others)}: give a "
                          "function that makes one each time, `head=nn.Linear`, or each task its own, "
                          "`pt.Task(head=module)`")  # fmt: skip

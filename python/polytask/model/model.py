@@ -32,6 +32,7 @@ from ..results.relation import Relation
 from ..results.summary import Summary
 from ..values import arrays, ragged
 from . import custom_loss, predictions, transfer
+from .numbers import Parameters, State
 from .own_modules import Modules, Source, encoder_source
 
 if TYPE_CHECKING:
@@ -227,10 +228,11 @@ class MultiTaskModel:
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and statistics by path: `encoder.0.weight` `[out, in]`, `heads.task1.bias`, ...
 
-        They are NumPy arrays: what `torch.save` wrote of them `torch.load` reads with `weights_only=False`, what
-        `np.savez(path, **state)` wrote `np.load` as it is.
+        They are NumPy arrays, which the module of `to_torch` loads too. What `torch.save` or `pickle` wrote of the dict
+        has tensors, which `torch.load` reads as it is and `load_state_dict` takes; what `np.savez(path, **state)` wrote
+        `np.load` reads.
         """
-        return self._core.state()
+        return State(self._core.state())
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Mismatch:
         """Takes over parameters: NumPy arrays or torch tensors by path. Everything is checked before anything changes.
@@ -287,10 +289,24 @@ class MultiTaskModel:
     def parameters(self) -> dict[str, np.ndarray]:
         """Live views of the parameters by path: writing to them changes the model.
 
+        A dict of NumPy arrays, but that iterating over it gives the same parameters as tensors of torch, for who trains
+        with `model(x)` in a loop of the caller's own: `torch.optim.Adam(model.parameters())`. They are those of
+        `named_parameters`. Paths are its `keys()`.
+
         Raises:
-            ValueError: the model is not on the processor.
+            ValueError: the model is not on the processor, where NumPy could look at it; `named_parameters` gives the
+                tensors wherever it is.
         """
-        return self._core.parameters()
+        return Parameters(self._core.parameters(), self._tensors)
+
+    def _tensors(self) -> list[torch.nn.Parameter]:
+        """The parameters as tensors of torch, in the order of their paths."""
+        from . import as_torch
+
+        shared = self._shared = self._shared or as_torch.Shared()
+        with torch.inference_mode(False):
+            shared.follow(self._core)
+        return [shared.tensors[path] for path, _, kind in self._plain.names() if kind == "parameter"]
 
     def __call__(
         self, x: Any, *, raw: bool = True, terms: bool = False, training: bool | None = None

@@ -21,7 +21,7 @@ from ..arguments.numbers import seeded, whole
 from ..components.component import Component
 from ..components.own_module import Given, OwnModule, code, is_own, shown_output, shown_part
 from ..components.registry import describe, make
-from ..data import Names, Reader, Rows, array_inputs
+from ..data import Names, Reader, Rows
 from ..data.inputs import Inputs
 from ..data.scale import Scale
 from ..data.task import Task
@@ -31,7 +31,7 @@ from ..results.inspection import Inspection
 from ..results.relation import Relation
 from ..results.summary import Summary
 from ..values import arrays, ragged
-from . import custom_loss, predictions, transfer
+from . import custom_loss, predictions, taken, transfer
 from .numbers import Parameters, State
 from .own_modules import Modules, Source, encoder_source
 
@@ -64,21 +64,26 @@ class MultiTaskModel:
     Arguments:
         inputs: `pt.Inputs`, or the number of numeric features. For an encoder of your own also the shape of what it
             takes a row, `(3, 32, 32)`, shapes in order, `[(20, 5), ()]`, or by name, `{"image": (3, 32, 32), "table":
-            5}`; see `pt.Inputs(arrays=)`.
+            5}`; see `pt.Inputs(arrays=)`. They may be left out where an encoder of your own takes rows of features and
+            one of its layers says how many, and where there is an `example`.
         tasks: the tasks, each a `pt.Task`.
-        encoder: one of `pt.encoder`, its name, or a `torch.nn.Module` from features `[rows, features]` (numbers, then
-            embeddings) to a representation `[rows, any width]`, or of whatever `inputs` says: several by the names that
-            its forward has, else in one dict. Its parameters and buffers are the model's under the names they have in
-            its state dict: optimizers, weightings, regularizers, freezing and checkpoints treat them as any other, and
-            the module that was passed learns. Another model may have it too: each has its own numbers, and the module
-            those of the one that ran last. What is loaded into it between runs counts, statistics included; its mode
-            does not. Parameters that require no gradient, from the start or from some time on, are frozen; `freeze`
-            keeps statistics too. Its inputs are memory of the model's, which the next step fills again: what it keeps
-            of them it should clone. What it draws at random while training follows from the trainer's seed. Schemes of
-            several encoders want a function that makes one each time, `encoder=lambda: Net()`. Positions within rows
-            are given as `[rows, longest, features]`, zeros after a row's last one and rows without any left out, and a
-            forward that needs a second argument is given whether there is a position, `[rows, longest]`; it gives
-            `[rows, longest, any width]`, of which the rest is not looked at.
+        encoder: one of `pt.encoder`, its name, or a `torch.nn.Module` (or `pt.encoder.Torch`, where more must be said
+            of one) from features `[rows, features]` (numbers, then embeddings) to a representation `[rows, any width]`,
+            or of whatever `inputs` says: several by the names that its forward has, else in one dict. Its parameters
+            and buffers are the model's under the names they have in its state dict: optimizers, weightings,
+            regularizers, freezing and checkpoints treat them as any other, and the module that was passed learns.
+            Another model may have it too: each has its own numbers, and the module those of the one that ran last. What
+            is loaded into it between runs counts, statistics included; its mode does not. Parameters that require no
+            gradient, from the start or from some time on, are frozen; `freeze` keeps statistics too. Its inputs are
+            memory of the model's, which the next step fills again: what it keeps of them it should clone. What it draws
+            at random while training follows from the trainer's seed. Schemes of several encoders want a function that
+            makes one each time, `encoder=lambda: Net()`. Positions within rows are given as `[rows, longest,
+            features]`, zeros after a row's last one and rows without any left out, and a forward that needs a second
+            argument is given whether there is a position, `[rows, longest]`; it gives `[rows, longest, any width]`, of
+            which the rest is not looked at.
+        example: in place of `inputs`: features of some rows as arrays, one `[rows, ...]`, several in order or by name,
+            of which shapes and types are looked at. Names of targets are left out, so that a batch of a loader that
+            has all by name will do.
         sharing: one of `pt.sharing`, or its name.
         head: of the tasks that have no other, see `pt.Task`: one of `pt.head`, its name, or a function that makes a
             module of the numbers of features and outputs (`head=nn.Linear`), or of nothing.
@@ -98,6 +103,7 @@ class MultiTaskModel:
         *,
         tasks: Sequence[Task] | None = None,
         encoder: Component | Given | str | None = None,
+        example: Any = None,
         sharing: Component | str = "hard",
         head: Component | Given | str = "linear",
         seed: int | None = 0,
@@ -115,13 +121,12 @@ class MultiTaskModel:
                 # The first argument of either form.
                 short["input_size"] = inputs
                 inputs = None
-            _refuse_mixture({"inputs": inputs, "tasks": tasks, "encoder": encoder}, short)
+            _refuse_mixture({"inputs": inputs, "tasks": tasks, "encoder": encoder, "example": example}, short)
             inputs = short["input_size"]
             tasks = _short_tasks(output_sizes)
             encoder = _short_encoder(hidden_size, "relu" if activation is _NOT_SAID else activation)
-        described = _read_inputs(inputs)
         checked = _read_tasks(tasks)
-        described = described.without(checked)
+        described = taken.inputs_of(inputs, example, encoder, checked).without(checked)
         own = encoder_source(encoder, described) if is_own(encoder) else None
         if own:
             described = described.taken_as(own.first.calling.dtypes, own.first.unsure)
@@ -734,18 +739,6 @@ def _usual_head(head: Given, tasks: Sequence[Task]) -> Given:
                          "function that makes one each time, `head=nn.Linear`, or each task its own, "
                          "`pt.Task(head=module)`")  # fmt: skip
     return head
-
-
-def _read_inputs(inputs: Any) -> Inputs:
-    if isinstance(inputs, Inputs):
-        return inputs
-    if inputs is None:
-        raise TypeError("`inputs` should be pt.Inputs or the number of features, or for a module of your own what it "
-                        'takes, such as {"image": (3, 32, 32), "table": 5}; got None')  # fmt: skip
-    arrays = array_inputs.given_for(inputs)
-    if arrays is not None:
-        return Inputs(arrays=arrays)
-    return Inputs(numeric=whole(inputs, "`inputs`"))
 
 
 def _read_tasks(tasks: Any) -> list[Task]:

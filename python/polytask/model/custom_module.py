@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..components import own_module
 from ..process import randomness
 from ..values import memory
 from . import linking, trial
@@ -92,7 +93,20 @@ class Module:
             for tensors in (self.parameters.items(), self.buffers.items())
         )
         described = {"name": "custom", "class": self.called, "width": self.width}
+        if self.role.output is not None:
+            described["output"] = own_module.kept(self.role.output)
+        if self.role.width is not None:
+            described["said"] = ["width"]
+        if self._stacks:
+            described["stacks"] = True
         return {**described, "parameters": parameters, "buffers": buffers}
+
+    @property
+    def _stacks(self) -> bool:
+        """Whether what it gives may be what another one of it takes."""
+        (first, *others), types, *_ = self.calling
+        row = not others and first.shape == (self.width,) and types[0] == torch.float32
+        return row and self.role.outputs is None and not self.role.positions
 
     def starts(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers as they were given, by name."""
@@ -364,6 +378,7 @@ class Tied:
         positions = x[: int(lengths.sum())]
         rows = x.new_zeros(len(lengths), longest, x.shape[1]).index_put((there,), positions)
         y = self._module.module(rows, there) if self._module.masked else self._module.module(rows)
+        y = own_module.picked(y, self._module.role.output)
         self._check(y, torch.Size([len(lengths), longest, self._y.shape[1]]))
         return functional.pad(y[there], (0, 0, 0, len(x) - len(positions)))
 

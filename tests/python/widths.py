@@ -13,7 +13,8 @@ from pathlib import Path
 SIZES = [(1280, 900), (390, 844)]
 #: A frame as wide as the window would be, since windows of Chromium have a least width; it says how wide the page in it
 #: came out, and how much outside of boxes that scroll ends beyond the window.
-_FRAME = """<!DOCTYPE html><html><body><iframe srcdoc="{page}" style="width: {width}px; height: {height}px; border: 0"></iframe>
+_FRAME = """<!DOCTYPE html><html><body>
+<iframe srcdoc="{page}" style="width: {width}px; height: {height}px; border: 0"></iframe>
 <script>
 const frame = document.querySelector("iframe");
 frame.onload = () => {{

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -218,7 +217,8 @@ class Comparison(Table):
         order = sorted(each, key=lambda one: one.mean)
         lost = ", ".join(f"{shown(-one.mean)} by `{one.candidate}`" for one in order)
         least = min(one.p for one in order)
-        chance = "not tested" if np.isnan(least) else f"perhaps by chance, p = {least:.2g} or more"
+        more = " or more" if len(order) > 1 else ""
+        chance = "not tested" if np.isnan(least) else f"perhaps by chance, p = {least:.2g}{more}"
         said = f"`{order[0].task}` loses {lost} ({order[0].metric}; {chance})"
         return "; ".join([said, *self._against_whom(order[0], f"by `{order[0].candidate}` its gradient")]) + "."
 
@@ -371,7 +371,7 @@ class Comparison(Table):
         return "\n".join([*self.sentences, "", text(*self._table())])
 
     def _repr_html_(self) -> str:
-        return "".join(f"<p>{escape(sentence)}</p>" for sentence in self.sentences) + html(*self._table())
+        return page.paragraphs(self.sentences) + html(*self._table())
 
 
 def _with_interval(values: Sequence[float] | np.ndarray, digits: int | None = None) -> str:

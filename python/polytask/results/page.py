@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -40,7 +41,12 @@ def section(title: str, *parts: str) -> str:
 
 def paragraphs(sentences: Sequence[str], kind: str = "") -> str:
     attribute = f' class="{kind}"' if kind else ""
-    return "".join(f"<p{attribute}>{escape(sentence)}</p>" for sentence in sentences)
+    return "".join(f"<p{attribute}>{_words(sentence)}</p>" for sentence in sentences)
+
+
+def _words(sentence: str) -> str:
+    """A sentence, with what stands in backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(sentence))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -97,9 +97,13 @@ def run(x, targets, tasks, seed: int, budget: float) -> dict[str, float]:
             work.pace = 0.0
             work._train(f"groups for {k}", _Plan(f"groups for {k}", groups, *_hard()))
     losses = {}
+    tested = study.model.reader.read(test, "test")
+    study.model.reader.scales.apply_all(tested)
     for name in work.candidates:
         found.candidates[name] = work.candidates[name]
-        evaluated = pt.Trainer(work.model(found, name)).evaluate(test)
+        evaluated = {}
+        for network in work.best(found, name):
+            evaluated |= study.evaluate(network, tested)
         losses[name] = np.array([evaluated[task.name]["loss"] for task in tasks])
     alone = losses[ALONE]
     scores = {name: float(np.mean((alone - each) / np.abs(alone))) for name, each in losses.items()}

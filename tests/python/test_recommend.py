@@ -77,6 +77,19 @@ def test_groups_become_one_model_that_predicts_as_they_do(monkeypatch):
             assert np.allclose(values, predicted[name], atol=1e-6)
 
 
+def test_groups_keep_tables_of_their_own(monkeypatch):
+    rng = np.random.default_rng(0)
+    x = {"numeric": rng.normal(size=(300, 3)).astype(np.float32), "categorical": rng.integers(0, 4, (300, 2))}
+    targets = {"a": x["numeric"][:, 0] + x["categorical"][:, 0], "b": x["categorical"][:, 1] - 1.0}
+    model = pt.MultiTaskModel(pt.Inputs(numeric=3, categorical=[4, 4]), tasks=[pt.Task("a"), pt.Task("b")])
+    monkeypatch.setattr(pt.Recommendation, "gains", lambda self, name: np.zeros(2) - (name != "one each"))
+    found = pt.recommend(model, (x, targets), budget=20, seeds=2, epochs=3, batch_size=32, progress=False)
+    assert isinstance(found.model, pt.Ensemble)
+    for part in found.model:
+        assert np.allclose(part.predict(x)[part.tasks[0].name], found.model.predict(x)[part.tasks[0].name])
+    assert [task.name for task in found.model.tasks] == ["a", "b"]
+
+
 def recommendation(losses):
     candidates = {}
     for name, each in losses.items():

@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--quiet", action="store_true", help="no bars")
     one.set_defaults(run=report.run)
     other = commands.add_parser("predict", help="predictions beside the rows of a new table")
-    other.add_argument("model", type=Path, help="a model file")
+    other.add_argument("model", type=Path, help="a model file, or a folder of several, as a report left it")
     other.add_argument("data", type=Path, help="a table with the columns that the model learned from")
     other.add_argument("--out", type=Path, help="where to write; by default beside the table, as NAME-predicted.csv")
     other.set_defaults(run=predict.run)

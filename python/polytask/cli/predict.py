@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from . import tables
 
 
 def run(asked: Any) -> None:
     """Reads, predicts and writes a CSV file."""
-    model = MultiTaskModel.load(asked.model)
+    model = Ensemble.load(asked.model) if asked.model.is_dir() else MultiTaskModel.load(asked.model)
     frame = tables.read(asked.data)
     out = asked.out or asked.data.with_name(f"{asked.data.name.split('.')[0]}-predicted.csv")
     predicted = beside(model, frame)
@@ -23,10 +24,10 @@ def run(asked: Any) -> None:
     print(f"{out}: {len(frame)} rows, beside them {', '.join(predicted)}")
 
 
-def beside(model: MultiTaskModel, frame: Any) -> dict[str, np.ndarray]:
+def beside(model: MultiTaskModel | Ensemble, frame: Any) -> dict[str, np.ndarray]:
     """Columns of predictions: `<task>_predicted`, and of classes their probabilities, `<task>_probability_<label>`."""
     found: dict[str, np.ndarray] = {}
-    each = model.predict(frame)
+    each: Any = model.predict(frame)
     classes = model.classes(each)
     for task in model.tasks:
         values = each[task.name]

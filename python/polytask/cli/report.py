@@ -12,11 +12,13 @@ from ..components.registry import make
 from ..data.inputs import Inputs
 from ..data.split import Split
 from ..data.task import Task
+from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..plots import svg
 from ..results import page
 from ..results.recommendation import ALONE, Recommendation
 from ..results.relatedness import Relatedness
+from ..results.results import Results
 from ..studies.recommend import recommend
 from ..training.trainer import Trainer
 from ..values import student
@@ -63,18 +65,27 @@ def run(asked: Any) -> None:
     )
     print()
     print("\n".join(found.sentences))
-    scores = Trainer(found.model).evaluate(test, weights=asked.weights)
+    scores = _scores(found.model, test, asked.weights)
     print()
     print(scores)
     asked.out.mkdir(parents=True, exist_ok=True)
-    found.model.save(asked.out / "model.safetensors")
+    file = "model" if isinstance(found.model, Ensemble) else "model.safetensors"
+    found.model.save(asked.out / file)
     (asked.out / "reproduce.py").write_text(_script(asked, tasks, found), encoding="utf-8")
     minutes = (time.perf_counter() - began) / 60
     _write(
         asked.out / "report.html",
         _page(asked, frame, tasks, found, scores, warnings, (train, validation, test), minutes),
     )
-    print(f"\n{asked.out}/report.html, model.safetensors, reproduce.py; {minutes:.1f} minutes")
+    print(f"\n{asked.out}/report.html, {file}, reproduce.py; {minutes:.1f} minutes")
+
+
+def _scores(model: MultiTaskModel | Ensemble, test: Any, weights: str | None) -> Results:
+    """Losses and metrics on test rows."""
+    each = [
+        Trainer(part).evaluate(test, weights=weights) for part in (model if isinstance(model, Ensemble) else [model])
+    ]
+    return Results({name: values for part in each for name, values in part.items()}, sum(part.loss for part in each))
 
 
 def _tasks(asked: Any, frame: Any) -> list[Task]:

@@ -45,7 +45,8 @@ class Recommendation(Table):
         groups: the tasks that it trains together, a list of names each.
         candidates: all that were compared, by name.
         relatedness: the `pt.Relatedness` that made the groups; None if there was no time for it.
-        model: the choice as one trained `pt.MultiTaskModel`, of the seed with the lowest validation losses.
+        model: the choice, trained, of the seed with the lowest validation losses: a `pt.MultiTaskModel`, or a
+            `pt.Ensemble` of several where groups have tables of categories of their own.
         skipped: what there was no time for.
     """
 

@@ -14,6 +14,7 @@ import numpy as np
 from ..arguments.keywords import checked
 from ..arguments.numbers import whole
 from ..data.task import Task
+from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.recommendation import ALONE, Candidate, Recommendation
@@ -200,16 +201,25 @@ class _Recommending:
             self.skipped.append(f'relatedness by "{name}"')
         return None, None
 
-    def model(self, found: Recommendation, name: str) -> MultiTaskModel:
-        """A candidate as one model, of the seed with the lowest losses, each relative to its task's mean alone."""
-        alone = found.candidates[ALONE].losses
-        relative = [found.candidates[name].losses[task] / np.nanmean(np.abs(alone[task])) for task in found.tasks]
-        networks = self.networks[name][int(np.nanargmin(np.mean(relative, axis=0)))]
+    def model(self, found: Recommendation, name: str) -> MultiTaskModel | Ensemble:
+        """A candidate as one predictor."""
+        networks = self.best(found, name)
         return networks[0].model if len(networks) == 1 else joined(self.study, networks)
 
+    def best(self, found: Recommendation, name: str) -> list[Network]:
+        """A candidate's networks of the seed with the lowest losses, each relative to its task's mean alone."""
+        alone = found.candidates[ALONE].losses
+        relative = [found.candidates[name].losses[task] / np.nanmean(np.abs(alone[task])) for task in found.tasks]
+        return self.networks[name][int(np.nanargmin(np.mean(relative, axis=0)))]
 
-def joined(study: Study, networks: Sequence[Network]) -> MultiTaskModel:
-    """Networks of groups of the tasks as one model, whose encoders part in the first layer."""
+
+def joined(study: Study, networks: Sequence[Network]) -> MultiTaskModel | Ensemble:
+    """Networks of groups of the tasks as one model, whose encoders part in the first layer; where they have more apart
+    than encoders and heads, as tables of categories, which such a model has once, as an ensemble of theirs.
+    """
+    parts = {name.partition(".")[0] for network in networks for name in network.model.state_dict()}
+    if parts - {"encoder", "heads"}:
+        return Ensemble([network.model for network in networks])
     groups = [list(network.tasks) for network in networks]
     model = study.model._fresh(study.model.tasks, sharing={"name": "branched", "branches": [groups]})
     state: dict[str, np.ndarray] = {}

@@ -91,3 +91,38 @@ def test_modules_of_torch_load_what_the_model_gives(way):
     inside = nn.Sequential(way(other.to_torch()))
     inside.load_state_dict({f"0.{path}": array for path, array in model.state_dict().items()})
     np.testing.assert_allclose(inside[0](torch.from_numpy(X))["a"].detach(), model.predict(X)["a"], atol=1e-6)
+
+
+def test_shared_parameters_that_require_no_gradient_do_not_learn():
+    model = model_of()
+    module = model.to_torch(share=True)
+    data = (X, X[:, 0], (X[:, 1] > 0).astype(int))
+    trainer = pt.Trainer(model, lr=0.1)
+    trainer.step(data)
+    module.get_parameter("encoder.0.weight").requires_grad_(False)
+    before = model.state_dict()
+    trainer.step(data)
+    after = model.state_dict()
+    assert {path for path in before if np.array_equal(before[path], after[path])} == {"encoder.0.weight"}
+    assert model.frozen == ["encoder.0.weight"]
+    assert not model.to_torch().get_parameter("encoder.0.weight").requires_grad
+    module.requires_grad_(True)
+    model.freeze("heads.a")
+    trainer.step(data)
+    now = model.state_dict()
+    assert {path for path in now if np.array_equal(now[path], after[path])} == {"heads.a.weight", "heads.a.bias"}
+
+
+def test_a_shared_module_that_would_keep_another_scale_is_spoken_of(caplog):
+    def scaled(factor):
+        model = pt.MultiTaskModel(4, tasks=[pt.Task("a", scale="standardize")], encoder=pt.encoder.MLP([8]))
+        pt.Trainer(model).fit((X, X[:, 0] * factor), epochs=1, progress=False)
+        return model
+
+    model, other = scaled(1), scaled(50)
+    model.start_from(other)
+    assert "scale" not in caplog.text
+    model = scaled(1)
+    model.to_torch(share=True)
+    model.start_from(other)
+    assert "task `a`: what `to_torch(share=True)` gave before goes on predicting in the scale" in caplog.text

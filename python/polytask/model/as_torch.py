@@ -58,6 +58,8 @@ class Shared:
     def __init__(self) -> None:
         self.tensors: dict[str, Any] = {}
         self._device: str | None = None
+        #: Of each parameter, whether it learns, as far as it is known to the core.
+        self._learning: dict[str, bool] = {}
         self._wanted: dict[str, Wanted] | None = None
         self._kept: dict[Any, tuple[Any, MultiTaskModule]] = {}
 
@@ -79,6 +81,15 @@ class Shared:
                 if not isinstance(self.tensors[path], nn.Parameter):
                     self.tensors[path] = nn.Parameter(self.tensors[path], learns)
                 self.tensors[path].requires_grad_(learns)
+                self._learning[path] = learns
+
+    def give(self, core: _core.Model) -> None:
+        """Brings to the model which of the parameters the caller has had learn since, or not learn."""
+        now = {path: bool(self.tensors[path].requires_grad) for path in self._learning}
+        for learns in (True, False):
+            if some := [path for path, each in now.items() if each == learns != self._learning[path]]:
+                core.freeze(some, not learns)
+        self._learning = now
 
     def wanted(self, core: _core.Model) -> dict[str, Wanted]:
         """What the forward of modules takes."""

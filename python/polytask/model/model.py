@@ -280,6 +280,8 @@ class MultiTaskModel:
         """Has the core what the caller has put in modules of the caller's own, and which of their parameters learn."""
         if self._modules:
             self._modules.give(self._plain)
+        if self._shared is not None:
+            self._shared.give(self._plain)
 
     @property
     def _foreign(self) -> bool:
@@ -560,7 +562,11 @@ class MultiTaskModel:
             # A head that was taken over predicts in the scale that it was trained in.
             head = self._core.below([f"heads.{task.name}"])
             if task.scale is not None and task.name in scales and taken.issuperset(head):
-                task.scaling = Scale(**scales[task.name])
+                scale = Scale(**scales[task.name])
+                if self._shared is not None and scale != task.scaling:
+                    _log.warning("task `%s`: what `to_torch(share=True)` gave before goes on predicting in the scale that "
+                                 "it was made with; make it anew", task.name)  # fmt: skip
+                task.scaling = scale
         return found
 
     def relation(self) -> Relation:

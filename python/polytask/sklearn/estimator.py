@@ -115,7 +115,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         regularizers: Sequence[Component | str] = (),
         optimizer: Component | str = "adamw",
         lr: Any = None,
-        schedule: Component | str = "cosine",
+        schedule: Component | str | None = "cosine",
         clip_norm: float | None = None,
         epochs: int = 60,
         batch_size: int | str = "auto",

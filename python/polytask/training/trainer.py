@@ -50,7 +50,7 @@ class Trainer:
             is called `named_parameters` gets pairs of a path and a parameter. It steps on the model's own parameters,
             once a step, at its own price; what is frozen has no gradient.
         lr: the learning rate of an optimizer given by name, of Adam, or of a class of PyTorch's.
-        schedule: one of `pt.schedule`, or its name. Beside an optimizer of PyTorch's also what makes a scheduler of it,
+        schedule: one of `pt.schedule`, or its name; None is "constant". Beside an optimizer of PyTorch's also what makes a scheduler of it,
             such as `functools.partial(torch.optim.lr_scheduler.OneCycleLR, ...)`, which steps once a step.
         weighting: one of `pt.weighting`, or its name; or a function of your own, or an object whose `weigh` it is:
             `weigh(losses)` or `weigh(losses, gramian)`, called in each step with float32 tensors on the processor, of
@@ -83,7 +83,7 @@ class Trainer:
         optimizer: Component | str | Maker | None = None,
         *,
         lr: Any = None,
-        schedule: Component | str | SchedulerMaker = "constant",
+        schedule: Component | str | SchedulerMaker | None = "constant",
         weighting: Component | str | Code = "equal",
         regularizers: Sequence[Component | str] = (),
         clip_norm: float | None = None,
@@ -103,6 +103,7 @@ class Trainer:
         self.observe = observation.read(observe)
         method = own_weighting.read(weighting)
         self._own: dict[str, Any] = {"weighting": method} if isinstance(method, OwnWeighting) else {}
+        schedule = "constant" if schedule is None else schedule
         theirs = own_optimizer.read(optimizer, lr, schedule)
         if theirs is not None:
             self._own["optimizer"] = theirs

@@ -333,8 +333,8 @@ class Module:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             raise TypeError(f"{self.role.argument}: pass the module inside, `module.module`, not its {self.called}")
         if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-            raise TypeError(f"{self.role.argument}: `{self.called}` is of TorchScript, whose parameters cannot lie in a "
-                            "model's memory: pass the module that it was made of")  # fmt: skip
+            raise TypeError(f"{self.role.argument}: `{self.called}` is of TorchScript, whose parameters cannot lie "
+                            "in a model's memory: pass the module that it was made of")  # fmt: skip
 
     def __repr__(self) -> str:
         return f"{self.called}(...)"

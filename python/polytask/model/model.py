@@ -564,8 +564,8 @@ class MultiTaskModel:
             if task.scale is not None and task.name in scales and taken.issuperset(head):
                 scale = Scale(**scales[task.name])
                 if self._shared is not None and scale != task.scaling:
-                    _log.warning("task `%s`: what `to_torch(share=True)` gave before goes on predicting in the scale that "
-                                 "it was made with; make it anew", task.name)  # fmt: skip
+                    _log.warning("task `%s`: what `to_torch(share=True)` gave before goes on predicting in the scale "
+                                 "that it was made with; make it anew", task.name)  # fmt: skip
                 task.scaling = scale
         return found
 

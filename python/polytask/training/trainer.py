@@ -50,9 +50,9 @@ class Trainer:
             is called `named_parameters` gets pairs of a path and a parameter. It steps on the model's own parameters,
             once a step, at its own price; what is frozen has no gradient.
         lr: the learning rate of an optimizer given by name, of Adam, or of a class of PyTorch's.
-        schedule: one of `pt.schedule`, or its name; None is "constant". Beside an optimizer of PyTorch's also what makes
-            a scheduler of it, such as `functools.partial(torch.optim.lr_scheduler.OneCycleLR, ...)`, which steps once a
-            step.
+        schedule: one of `pt.schedule`, or its name; None is "constant". Beside an optimizer of PyTorch's also what
+            makes a scheduler of it, such as `functools.partial(torch.optim.lr_scheduler.OneCycleLR, ...)`, which steps
+            once a step.
         weighting: one of `pt.weighting`, or its name; or a function of your own, or an object whose `weigh` it is:
             `weigh(losses)` or `weigh(losses, gramian)`, called in each step with float32 tensors on the processor, of
             the tasks that have a label in it: losses `[tasks]`, and the products `[tasks, tasks]` of their gradients at

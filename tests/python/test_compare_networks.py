@@ -1,7 +1,9 @@
 """Ways to train several tasks against single-task networks."""
 
+import copy
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -347,6 +349,13 @@ def test_it_is_shown_in_a_notebook_as_a_frame_and_in_pictures():
     assert [axis.get_title() for axis in axes] == ["a", "b"]
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["shared"]
     assert axes[0].lines[1].get_xdata() == pytest.approx([-0.1])
+
+
+def test_a_pickle_names_public_classes_alone():
+    found = comparison()
+    pickled = pickle.dumps(found)
+    assert b"polytask.results" not in pickled
+    assert repr(pickle.loads(pickled)) == repr(copy.deepcopy(found)) == repr(found)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Ways to train several tasks against single-task networks."""
 
+import copy
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -248,17 +250,17 @@ def test_a_folder_of_another_comparison_is_refused(tmp_path):
     how = {"path": tmp_path, "seeds": 2, "tune": [1.0], "epochs": 1}
     compared(**how)
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match=r"`path`: .* of 'hard', `batch_size` were others; pass another folder"):
+    with pytest.raises(ValueError, match=r"`path`: .*: 'hard' differs in `batch_size`; pass another folder"):
         compared(**{**how, "batch_size": 64})
-    with pytest.raises(ValueError, match="`epochs`, `patience` were others"):
+    with pytest.raises(ValueError, match="differs in `epochs`, `patience`; pass"):
         compared(**{**how, "epochs": 2, "patience": 1})
-    with pytest.raises(ValueError, match="of 'upgrad', its trainer were others"):
+    with pytest.raises(ValueError, match="'upgrad' differs in its trainer;"):
         compared({**candidates(), "upgrad": pt.Trainer(model(sharing="mmoe"), lr=1e-3, weighting="upgrad")}, **how)
-    with pytest.raises(ValueError, match="of 'hard', its model were others"):
+    with pytest.raises(ValueError, match="'hard' differs in its model;"):
         compared({**candidates(), "hard": model(seed=1)}, **how)
-    with pytest.raises(ValueError, match="the rows of `test` were others"):
+    with pytest.raises(ValueError, match="differs in the rows of `test`;"):
         pt.compare(candidates(), data(), test=data(seed=3), batch_size=32, progress=False, **how)
-    with pytest.raises(ValueError, match="the rows to learn from, the rows of `validation` were others"):
+    with pytest.raises(ValueError, match="differs in the rows to learn from, the rows of `validation`;"):
         pt.compare(candidates(), data(seed=3), test=data(seed=1), batch_size=32, progress=False, **how)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
     (tmp_path / "comparison.json").write_text("{")
@@ -347,6 +349,13 @@ def test_it_is_shown_in_a_notebook_as_a_frame_and_in_pictures():
     assert [axis.get_title() for axis in axes] == ["a", "b"]
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["shared"]
     assert axes[0].lines[1].get_xdata() == pytest.approx([-0.1])
+
+
+def test_a_pickle_names_public_classes_alone():
+    found = comparison()
+    pickled = pickle.dumps(found)
+    assert b"polytask.results" not in pickled
+    assert repr(pickle.loads(pickled)) == repr(copy.deepcopy(found)) == repr(found)
 
 
 @pytest.mark.parametrize(
@@ -469,3 +478,18 @@ def test_tasks_that_mean_something_else_are_refused():
         pt.compare({"a": model(), "b": other(pt.Task("value", loss="huber", metrics=["mae", "r2"]))}, data())
     with pytest.raises(ValueError, match="whether a higher `worst` of task `value` is better is not known"):
         pt.compare({"a": other(pt.Task("value", metrics=[{"worst": lambda p, y: (p - y).abs().max()}]))}, data())
+
+
+def test_a_learning_rate_with_which_losses_are_no_numbers_is_not_taken(monkeypatch):
+    judged = module._Comparing._judged
+    broken = {0.3: ["sign"], 3.0: ["value"]}
+
+    def judging(self, job, network):
+        found = judged(self, job, network)
+        return {**found, "losses": {**found["losses"], **dict.fromkeys(broken.get(job.factor, []), float("nan"))}}
+
+    monkeypatch.setattr(module._Comparing, "_judged", judging)
+    given = {"it": model()}
+    assert compared(given, tune=[0.3, 1.0, 3.0], seeds=1, epochs=1).ways["it"].factor == {"sign, value": 1.0}
+    with pytest.raises(ValueError, match="it has no finite validation losses of `sign`, `value` with any factor"):
+        compared(given, tune=[0.3, 3.0], seeds=1, epochs=1)

@@ -1,5 +1,7 @@
 """What is recommended for tasks that help each other, and for those that do not."""
 
+import pickle
+
 import numpy as np
 import polytask as pt
 import pytest
@@ -116,6 +118,13 @@ def test_who_loses_and_what_is_as_good_is_said():
     assert "`b` loses by it: its loss is 2.00 % higher than alone" in repr(found)
     assert "Within one standard error of it are: what is called second" in repr(found)
     assert found.gains_of("first", "a") == pytest.approx([0.2, 0.19, 0.21])
+
+
+def test_a_pickle_names_public_classes_alone():
+    found = recommendation({"one each": {"a": [1.0, 1.1], "b": [0.9, 1.0]}, "all": {"a": [0.8, 0.9], "b": [0.8, 0.9]}})
+    pickled = pickle.dumps(found)
+    assert b"polytask.results" not in pickled
+    assert repr(pickle.loads(pickled)) == repr(found)
 
 
 def test_what_cannot_be_is_refused():

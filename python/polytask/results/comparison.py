@@ -367,6 +367,13 @@ class Comparison(Table):
             rows.append([mark, name, *cells, *deltas, f"{way.parameters:,}", f"{way.seconds:.1f}"])
         return header, rows
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickle names no class but this one.
+        return {**vars(self), "ways": {name: vars(way) for name, way in self.ways.items()}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({**state, "ways": {name: Way(**each) for name, each in state["ways"].items()}})
+
     def __repr__(self) -> str:
         return "\n".join([*self.sentences, "", text(*self._table())])
 

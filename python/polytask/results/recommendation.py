@@ -145,6 +145,14 @@ class Recommendation(Table):
             rows.append(["*" if name == self.choice else "", name, 100 * mean, 100 * error, *losses, each.seconds])
         return header, rows
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickle names no class but this one.
+        return {**vars(self), "candidates": {name: vars(each) for name, each in self.candidates.items()}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        candidates = {name: Candidate(**each) for name, each in state["candidates"].items()}
+        vars(self).update({**state, "candidates": candidates})
+
     def __repr__(self) -> str:
         return "\n".join([*self.sentences, "", text(*self._table())])
 

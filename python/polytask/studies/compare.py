@@ -268,11 +268,12 @@ class _Comparing:
         each = [job for job in trials if job.way == name and job.tasks == members]
         losses = np.array([[_of(job)["losses"][task] for task in members] for job in each])
         lowest = np.min(np.where(np.isnan(losses), np.inf, losses), axis=0)
-        if np.isinf(lowest).any():
-            raise ValueError(f"`candidates`: {name} has no finite validation loss of {listed(members)} with any factor "
-                             "of the learning rate, and nothing can be chosen")  # fmt: skip
-        relative = np.mean(losses / np.where(lowest == 0, 1.0, np.abs(lowest)), axis=1)
-        return each[int(np.nanargmin(relative))].factor
+        with np.errstate(all="ignore"):
+            relative = np.mean(losses / np.where(lowest == 0, 1.0, np.abs(lowest)), axis=1)
+        if not np.isfinite(relative).any():
+            raise ValueError(f"`candidates`: {name} has no finite validation losses of {listed(members)} with any "
+                             "factor of the learning rate, and nothing can be chosen")  # fmt: skip
+        return each[int(np.argmin(np.where(np.isnan(relative), np.inf, relative)))].factor
 
     def _way(self, name: str, jobs: Sequence[_Job]) -> Way:
         scores: dict[str, dict[str, np.ndarray]] = {task: {} for task in self.first.tasks}
@@ -365,8 +366,8 @@ def _check_folder(folder: Path, follows: dict[str, dict[str, str]]) -> None:
         before = there.get(name, parts)
         other = [part for part in parts if before.get(part) != parts[part]]
         if other:
-            raise ValueError(f"`path`: {folder} has results of another comparison: of {name!r}, {', '.join(other)} "
-                             "were others; pass another folder, or the arguments of before")  # fmt: skip
+            raise ValueError(f"`path`: {folder} has results of another comparison: {name!r} differs in "
+                             f"{', '.join(other)}; pass another folder, or the arguments of before")  # fmt: skip
     _write(file, {**there, **follows})
 
 

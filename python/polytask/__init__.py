@@ -28,6 +28,8 @@ from .results.relatedness import Groups, Relatedness  # noqa: E402
 from .results.relation import Relation  # noqa: E402
 from .results.results import Results  # noqa: E402
 from .studies.relatedness import relatedness  # noqa: E402
+from .studies.search import search  # noqa: E402
+from .studies.trials import Search, Trial  # noqa: E402
 from .training.callback import Callback  # noqa: E402
 from .training.checkpoint import Checkpoint  # noqa: E402
 from .training.early_stopping import EarlyStopping  # noqa: E402
@@ -38,7 +40,7 @@ __version__ = _core.__version__
 
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
 for _class in (Bag, Callback, Checkpoint, Component, EarlyStopping, EMA, Ensemble, Groups, Histories, History, Inputs,
-               MultiTaskModel, Relatedness, Relation, Results, Task, Trainer):  # fmt: skip
+               MultiTaskModel, Relatedness, Relation, Results, Search, Task, Trainer, Trial):  # fmt: skip
     _class.__module__ = __name__
 
 
@@ -65,8 +67,10 @@ __all__ = [
     "Relatedness",
     "Relation",
     "Results",
+    "Search",
     "Task",
     "Trainer",
+    "Trial",
     "__version__",
     "callbacks",
     "data",
@@ -77,6 +81,7 @@ __all__ = [
     "regularizer",
     "relatedness",
     "schedule",
+    "search",
     "sharing",
     "weighting",
 ]

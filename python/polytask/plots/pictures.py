@@ -146,3 +146,36 @@ def stacked_bars(axis: Any, shares: np.ndarray, rows: Sequence[str], parts: Sequ
     axis.set_xlabel("mean weight")
     if len(parts) <= _READABLE:
         axis.legend(fontsize="x-small", ncols=2)
+
+
+def bundle(axis: Any, each: Sequence[Sequence[float]], title: str, marks: Sequence[int]) -> None:
+    """Lines over epochs that are looked at together, the first one before the others; with marks at epochs."""
+    for at, values in reversed(list(enumerate(each))):
+        color, width, order = ("C0", 2.0, 3) if at == 0 else ("0.6", 0.8, 2)
+        epochs = range(1, len(values) + 1)
+        axis.plot(epochs, np.array(values, dtype=float), color=color, linewidth=width, zorder=order)
+        if len(values) == 1:
+            axis.plot(epochs, values, ".", color=color, zorder=order)
+    for mark in marks:
+        axis.axvline(mark, color="0.85", linestyle=":", zorder=1)
+    axis.set_xlabel("epoch")
+    axis.set_title(title)
+    axis.grid(alpha=0.3)
+
+
+def points(axis: Any, values: Sequence[Any], heights: Sequence[float], along: str, title: str) -> None:
+    """Heights of numbers, over a logarithmic axis where they span a factor of 10, or of whatever else, side by side;
+    the first one before the others.
+    """
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    names = list(dict.fromkeys(map(str, values)))
+    places = list(values) if numbers else [names.index(str(value)) for value in values]
+    axis.plot(places, heights, "o", color="0.6", markersize=4)
+    axis.plot(places[:1], heights[:1], "o", color="C0", markersize=7)
+    if not numbers:
+        axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    elif places and min(places) > 0 and max(places) >= 10 * min(places):
+        axis.set_xscale("log")
+    axis.set_xlabel(along)
+    axis.set_title(title)
+    axis.grid(alpha=0.3)

@@ -35,7 +35,8 @@ def drawn(space, trials, seed=0, trainer=None):
 def test_the_trials_that_go_on_have_the_bits_of_an_uninterrupted_training():
     """Pauses at rungs change nothing, schedules included."""
     space = {"lr": (1e-3, 1e-1), "schedule": ["cosine"], "dropout": (0.0, 0.3), "weight/value": (0.2, 2.0),
-             "regularizer/l2": (1e-6, 1e-3), "batch_size": [32, 64], "sharing": ["mmoe"], "sharing/experts": [2, 3]}  # fmt: skip
+             "regularizer/l2": (1e-6, 1e-3), "batch_size": [32, 64], "sharing": ["mmoe"],
+             "sharing/experts": [2, 3]}  # fmt: skip
     search = found(space)
     best = search.trials[0]
     said = best.settings
@@ -204,7 +205,7 @@ def test_an_interrupted_search_goes_on(tmp_path, monkeypatch):
     assert not epochs
     told = json.loads((tmp_path / "search.json").read_text())["trials"]
     assert told[again.trials[0].number]["state"] == "complete"
-    with pytest.raises(ValueError, match="`path`: the search in .* has another `epochs`"):
+    with pytest.raises(ValueError, match=r"`path`: the search in .* has another `epochs`"):
         found(space, path=tmp_path, epochs=27)
     with pytest.raises(ValueError, match="has another `data`"):
         found(space, path=tmp_path, data=rows(seed=5))
@@ -271,7 +272,7 @@ def test_more_that_cannot_be():
     import torch
 
     own = pt.Trainer(model(encoder=torch.nn.Tanh()), optimizer=torch.optim.SGD, lr=0.1)
-    with pytest.raises(ValueError, match="'lr' is of one of pt.optim, and this optimizer is code of your own"):
+    with pytest.raises(ValueError, match=r"'lr' is of one of pt\.optim, and this optimizer is code of your own"):
         found({"lr": [0.1]}, own)
     with pytest.raises(ValueError, match="this encoder is code of your own"):
         found({"hidden": [4]}, own)

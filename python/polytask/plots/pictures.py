@@ -52,6 +52,23 @@ def panels(count: int, called: str) -> Any:
     return pyplot.subplots(1, count, figsize=(4.5 * count, 3.2), squeeze=False, layout="constrained")[1][0]
 
 
+def grid(count: int, called: str, wide: int = 4) -> list[Any]:
+    """So many empty axes in rows of at most `wide`.
+
+    Raises:
+        ImportError: matplotlib is not installed; says that what is `called` so needs it.
+    """
+    figure = panels(1, called)[0].figure
+    figure.clear()
+    columns = min(count, wide)
+    rows = -(-count // wide)
+    figure.set_size_inches(4.5 * columns, 3.2 * rows)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.remove()
+    return axes[:count]
+
+
 def stacked(called: str) -> Any:
     """Low axes above high ones, whose columns stand below each other.
 
@@ -163,10 +180,10 @@ def bundle(axis: Any, each: Sequence[Sequence[float]], title: str, marks: Sequen
     axis.grid(alpha=0.3)
 
 
-def points(axis: Any, values: Sequence[Any], heights: Sequence[float], along: str, title: str) -> None:
-    """Heights of numbers, over a logarithmic axis where they span a factor of 10, or of whatever else, side by side;
-    the first one before the others.
-    """
+def points(
+    axis: Any, values: Sequence[Any], heights: Sequence[float], along: str, title: str, logarithmic: bool = False
+) -> None:
+    """Heights over numbers, or over whatever else, side by side; the first one before the others."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     names = list(dict.fromkeys(map(str, values)))
     places = list(values) if numbers else [names.index(str(value)) for value in values]
@@ -174,7 +191,7 @@ def points(axis: Any, values: Sequence[Any], heights: Sequence[float], along: st
     axis.plot(places[:1], heights[:1], "o", color="C0", markersize=7)
     if not numbers:
         axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    elif places and min(places) > 0 and max(places) >= 10 * min(places):
+    elif logarithmic:
         axis.set_xscale("log")
     axis.set_xlabel(along)
     axis.set_title(title)

@@ -135,7 +135,7 @@ def search(
                 order = _halve(study, candidates, rungs, factor, bool(progress), write)
             finally:
                 release()
-    return Search([each.trial for each in order], watched.names, rungs)
+    return Search([each.trial for each in order], watched.names, rungs, found.logarithmic)
 
 
 def _rungs(trials: int, epochs: int, eta: int | None, least: int) -> list[int]:

@@ -49,7 +49,7 @@ class Range:
     def draw(self, rng: np.random.Generator) -> float:
         """One of them."""
         if self.whole and not self.logarithmic:
-            return int(rng.integers(self.low, self.high, endpoint=True))
+            return int(rng.integers(int(self.low), int(self.high), endpoint=True))
         if not self.logarithmic:
             return float(rng.uniform(self.low, self.high))
         value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
@@ -108,6 +108,11 @@ class Space:
         self.each = {name: _values(name, values) for name, values in given.items()}
         for name in self.each:
             self._check_argument(name)
+
+    @property
+    def logarithmic(self) -> list[str]:
+        """The settings that are drawn by their logarithm."""
+        return [name for name, values in self.each.items() if isinstance(values, Range) and values.logarithmic]
 
     def describe(self) -> dict[str, Any]:
         """All of it, as JSON."""

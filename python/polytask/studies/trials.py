@@ -59,12 +59,16 @@ class Search(Table):
             `values` of what was watched and `state`; the best one first, those that went further before the others.
         monitors: what trials were compared by.
         rungs: the epochs after which some went on.
+        logarithmic: the settings that were drawn by their logarithm.
     """
 
-    def __init__(self, trials: Sequence[Trial], monitors: Sequence[str], rungs: Sequence[int]) -> None:
+    def __init__(
+        self, trials: Sequence[Trial], monitors: Sequence[str], rungs: Sequence[int], logarithmic: Sequence[str] = ()
+    ) -> None:
         self.trials = list(trials)
         self.monitors = list(monitors)
         self.rungs = list(rungs)
+        self.logarithmic = list(logarithmic)
 
     @property
     def best(self) -> dict[str, Any]:
@@ -110,12 +114,13 @@ class Search(Table):
 
         monitor = self.monitors[0]
         names = list(dict.fromkeys(name for trial in self.trials for name in trial.settings))
-        axes = pictures.panels(1 + len(names), "Search.plot")
+        axes = pictures.grid(1 + len(names), "Search.plot")
         pictures.bundle(axes[0], [trial.curve for trial in self.trials], monitor, self.rungs)
         for axis, name in zip(axes[1:], names, strict=True):
             there = [trial for trial in self.trials if name in trial.settings and trial.values]
             values = [trial.settings[name] for trial in there]
-            pictures.points(axis, values, [trial.values[monitor] for trial in there], name, monitor)
+            heights = [trial.values[monitor] for trial in there]
+            pictures.points(axis, values, heights, name, monitor, name in self.logarithmic)
         return axes
 
     def _rows(self, trials: Sequence[Trial]) -> tuple[list[str], list[list[Any]]]:

@@ -29,6 +29,7 @@ from .results.relation import Relation  # noqa: E402
 from .results.results import Results  # noqa: E402
 from .studies.relatedness import relatedness  # noqa: E402
 from .studies.search import search  # noqa: E402
+from .studies.transfer_guard import TransferGuard  # noqa: E402
 from .studies.trials import Search, Trial  # noqa: E402
 from .training.callback import Callback  # noqa: E402
 from .training.checkpoint import Checkpoint  # noqa: E402
@@ -40,7 +41,8 @@ __version__ = _core.__version__
 
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
 for _class in (Bag, Callback, Checkpoint, Component, EarlyStopping, EMA, Ensemble, Groups, Histories, History, Inputs,
-               MultiTaskModel, Relatedness, Relation, Results, Search, Task, Trainer, Trial):  # fmt: skip
+               MultiTaskModel, Relatedness, Relation, Results, Search, Task, Trainer, TransferGuard,
+               Trial):  # fmt: skip
     _class.__module__ = __name__
 
 
@@ -70,6 +72,7 @@ __all__ = [
     "Search",
     "Task",
     "Trainer",
+    "TransferGuard",
     "Trial",
     "__version__",
     "callbacks",

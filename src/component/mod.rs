@@ -2,6 +2,7 @@
 //! defaults and their ranges. Python classes, argument errors, stubs and tables are derived from this.
 
 mod argument;
+mod elsewhere;
 mod names;
 
 pub use argument::{Argument, Sizes, one_of};
@@ -249,7 +250,11 @@ pub fn build<T: ?Sized>(family: &str, folders: &[&Members<T>], description: &Val
         return read;
     }
     let names: Vec<_> = folders.iter().flat_map(|folder| (folder.names)()).collect();
-    bail!("unknown {family} {name:?}; {}there are {}", meant(&name, &names), list(&names))
+    let advice = match elsewhere::ours(&name, &names) {
+        Some(ours) => format!("here it is called `{ours}`; "),
+        None => meant(&name, &names),
+    };
+    bail!("unknown {family} {name:?}; {advice}there are {}", list(&names))
 }
 
 /// Declares the components of a folder, each a file with one line here: the modules, and their list `MEMBERS`.

@@ -51,7 +51,12 @@ impl Field {
         let single = got.len() <= 2 && entries.width() == 1 && matches!(shape, [] | [1]);
         if self.rows() != rows || (got[1..] != *shape && !single) {
             let first = if along == Along::Rows { rows.to_string() } else { "positions".to_owned() };
-            let wanted: Vec<_> = std::iter::once(first).chain(shape.iter().map(usize::to_string)).collect();
+            let wanted = |first| std::iter::once(first).chain(shape.iter().map(usize::to_string)).collect::<Vec<_>>();
+            if along == Along::Rows && got == shape {
+                let wanted = wanted("rows".to_owned()).join(", ");
+                bail!("{name} should have shape [{wanted}]; got {got:?}: one row is an array of rows too, `x[None]`");
+            }
+            let wanted = wanted(first);
             bail!("{name} should have shape [{}]; got {got:?}", wanted.join(", "));
         }
         Ok(())

@@ -14,6 +14,11 @@ pub trait Encoder: Debug + Send + Sync + Described {
         1
     }
 
+    /// Whether all of it may stand upon itself, each time with parameters of its own.
+    fn stacks(&self) -> bool {
+        false
+    }
+
     /// Adds one stage over `x`; `paths` has one path a group of `x`.
     ///
     /// # Errors

@@ -44,11 +44,24 @@ pub enum Part {
 #[derive(Debug)]
 struct PyFunction {
     part: Part,
+    /// How it was passed, if that says more than a module.
+    said: String,
     /// A dict of modules by the paths where they stand; the face fills it once the network is built.
     modules: Option<Py<PyAny>>,
     width: usize,
     parameters: Vec<Named>,
     buffers: Vec<Named>,
+}
+
+/// `pt.encoder.Torch(Net(...), output="pooled")`, where a description keeps more of a module than its sizes.
+fn said(part: &Part, description: &Value) -> String {
+    let output = match &description["output"] {
+        Value::Null => return String::new(),
+        Value::Object(function) => function["function"].as_str().unwrap_or("function").to_owned(),
+        key => key.to_string(),
+    };
+    let family = if matches!(part, Part::Encoder) { "encoder" } else { "head" };
+    format!("pt.{family}.Torch({}(...), output={output})", description["class"].as_str().unwrap_or("Module"))
 }
 
 /// That function at work on a plan's memory.
@@ -77,7 +90,8 @@ impl PyModule {
         };
         let parameters = named("parameters")?;
         let buffers = named("buffers")?;
-        let function = PyFunction { part, modules, width: width as usize, parameters, buffers };
+        let said = said(&part, description);
+        let function = PyFunction { part, said, modules, width: width as usize, parameters, buffers };
         Ok(Self { description: description.clone(), function: Arc::new(function) })
     }
 
@@ -93,6 +107,10 @@ impl Described for PyModule {
 }
 
 impl Encoder for PyModule {
+    fn stacks(&self) -> bool {
+        self.description["stacks"] == true
+    }
+
     fn stage(&self, net: &mut Builder, _: usize, paths: &[String], x: ValueId) -> Result<ValueId> {
         net.island(paths, &[x], &self.module())
     }
@@ -167,9 +185,10 @@ impl Foreign for PyFunction {
         let lost = "was Python code, which a file cannot hold: pass it to `load` again";
         match (Python::attach(tie).map_err(foreign)?, &self.part) {
             (Some(tied), _) => Ok(Box::new(PyTied { tied, output })),
-            (None, Part::Encoder) => bail!("this model's encoder {lost}, `encoder=`"),
+            (None, Part::Encoder) => bail!("this model's encoder {lost}, `encoder={}`", self.said),
             (None, Part::Head(task)) => {
-                bail!("this model's head of task `{task}` {lost}, `heads={{{task:?}: module}}`")
+                let module = if self.said.is_empty() { "module" } else { &self.said };
+                bail!("this model's head of task `{task}` {lost}, `heads={{{task:?}: {module}}}`")
             }
         }
     }

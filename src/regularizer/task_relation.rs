@@ -21,6 +21,9 @@ crate::component! {
     /// Parameters and relation take turns, as in the paper: the gradient is that at a fixed `Omega`, and every `refresh`
     /// steps `Omega` becomes the closed form, `(Omega + jitter I) / (1 + tasks * jitter)`, which bounds its inverse.
     /// It starts at `I / tasks`. Read it with `model.relation()`.
+    ///
+    /// Parameters of different networks can be compared where tasks are linear. Behind hidden layers the relation is not to be
+    /// trusted to say which tasks are alike: `pt.relatedness(model, data, "relation")` compares functions instead.
     pub struct TaskRelation = "TaskRelation" {
         /// How much it counts in the objective.
         strength: f64 = 1e-3, in 0.0..;

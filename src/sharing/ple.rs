@@ -16,7 +16,8 @@ crate::component! {
     /// but the last a shared gate also mixes all experts, of every task and the shared ones, into what the next level's
     /// shared experts read; a task's experts read what the task's gate mixed.
     ///
-    /// The encoder's layers are divided between the levels, so that experts of one level are one or more of its layers.
+    /// The encoder's layers are divided between the levels, so that experts of one level are one or more of its layers. A
+    /// module of your own, which is one layer, is each expert of each level, if it gives as many numbers as it takes.
     pub struct Ple = "PLE" {
         /// Experts of all tasks on each level.
         shared_experts: usize = 2, in 1.0..;
@@ -38,12 +39,16 @@ impl Sharing for Ple {
     fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let stages = parts.encoder.stages();
         let levels = self.levels.unwrap_or(stages.max(1));
-        if levels > stages.max(1) {
-            bail!("`sharing`: PLE(levels={levels}) divides the encoder's layers between its levels; it has {stages}");
+        let stacked = levels > stages.max(1) && parts.encoder.stacks();
+        if levels > stages.max(1) && !stacked {
+            bail!(
+                "`sharing`: PLE(levels={levels}) divides the encoder's layers between its levels; it has {stages}, and \
+                 only a module of your own that takes rows of numbers and gives as many can be all of each level"
+            );
         }
         let mut at = Level { tasks: parts.x, shared: parts.x };
         for level in 0..levels {
-            let stages = level * stages / levels..(level + 1) * stages / levels;
+            let stages = if stacked { 0..stages } else { level * stages / levels..(level + 1) * stages / levels };
             at = self.level(net, parts, at, level, stages, level + 1 == levels)?;
         }
         Ok(parts.features(at.tasks))

@@ -91,21 +91,43 @@ fn in_order(groups: &[usize]) -> Vec<usize> {
 
 /// The best over all sets of tasks, which are bits of a number.
 ///
-/// The first task's group is tried last, so that tables are over sets of the others. A table has the best of at most so many
-/// groups for each set; that of `a + b` groups is the best split of each set into one of `a` and one of `b`, so that few
-/// tables reach any number.
+/// The first task's group is tried last, so that tables are over sets of the others. How many groups there may be is left
+/// open at first, which takes one table. Only if these are too many, a table has the best of at most so many groups for each
+/// set; that of `a + b` groups is the best split of each set into one of `a` and one of `b`, so that few tables reach any
+/// number.
 fn exact(pairs: &[Vec<f64>], most: usize, largest: usize) -> Vec<usize> {
-    let n = pairs.len();
     let values = values(pairs, largest);
-    let others = 1usize << (n - 1);
-    let single: Vec<f64> = (0..others).map(|set| values[set << 1]).collect();
+    let single: Vec<f64> = (0..1 << (pairs.len() - 1)).map(|set| values[set << 1]).collect();
+    let open = any_number(&single);
+    let groups = with_the_first(&values, &open, &mut |set, found| {
+        let mut rest = set;
+        while rest != 0 {
+            let (part, _) = lowest_split(&single, &open, rest);
+            found(part);
+            rest &= !part;
+        }
+    });
+    if groups.iter().max().is_some_and(|&last| last < most) {
+        return groups;
+    }
     let ladder = Ladder::up_to(most - 1, single);
+    with_the_first(&values, ladder.last(), &mut |set, found| ladder.take_apart(set, found))
+}
+
+/// The first task's best group, and the others' groups, of which `table` says what each set is worth and `take_apart` which
+/// they are.
+fn with_the_first(
+    values: &[f64],
+    table: &[f64],
+    take_apart: &mut impl FnMut(usize, &mut dyn FnMut(usize)),
+) -> Vec<usize> {
+    let others = table.len();
     let all = others - 1;
-    let first = |with: usize| values[with << 1 | 1] + ladder.best(all & !with);
-    let with = (0..others).fold(0, |found, with| if first(with) > first(found) { with } else { found });
-    let mut groups = vec![0; n];
+    let worth = |with: usize| values[with << 1 | 1] + table[all & !with];
+    let with = (0..others).fold(0, |found, with| if worth(with) > worth(found) { with } else { found });
+    let mut groups = vec![0; values.len().ilog2() as usize];
     let mut number = 0;
-    ladder.take_apart(all & !with, &mut |set| {
+    take_apart(all & !with, &mut |set| {
         number += 1;
         for (i, group) in groups.iter_mut().enumerate().skip(1) {
             if set >> (i - 1) & 1 == 1 {
@@ -114,6 +136,33 @@ fn exact(pairs: &[Vec<f64>], most: usize, largest: usize) -> Vec<usize> {
         }
     });
     groups
+}
+
+/// For each set what its best groups are worth, however many they are.
+fn any_number(single: &[f64]) -> Vec<f64> {
+    let mut table = vec![0.0; single.len()];
+    for set in 1..single.len() {
+        table[set] = lowest_split(single, &table, set).1;
+    }
+    table
+}
+
+/// The best group of a set's lowest task, and what it and the rest are worth.
+fn lowest_split(single: &[f64], table: &[f64], set: usize) -> (usize, f64) {
+    let low = set & set.wrapping_neg();
+    let free = set & !low;
+    let mut found = (low, f64::NEG_INFINITY);
+    let mut part = free;
+    loop {
+        let worth = single[part | low] + table[free & !part];
+        if worth > found.1 {
+            found = (part | low, worth);
+        }
+        if part == 0 {
+            return found;
+        }
+        part = (part - 1) & free;
+    }
 }
 
 /// What each set of tasks is worth as one group; minus infinity beyond the largest size.
@@ -168,12 +217,12 @@ impl Ladder {
         self.of.push(Some((a, b)));
     }
 
-    fn best(&self, set: usize) -> f64 {
-        self.tables[self.tables.len() - 1][set]
+    fn last(&self) -> &[f64] {
+        &self.tables[self.tables.len() - 1]
     }
 
     /// The groups of a set, one after the other.
-    fn take_apart(&self, set: usize, found: &mut impl FnMut(usize)) {
+    fn take_apart(&self, set: usize, found: &mut dyn FnMut(usize)) {
         let mut open = vec![(self.tables.len() - 1, set)];
         while let Some((at, set)) = open.pop() {
             match self.of[at] {

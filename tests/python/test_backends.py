@@ -214,7 +214,7 @@ def test_a_model_comes_back_with_its_numbers_and_its_views():
     assert model.to("cpu") is model
     assert same_bits(model.state_dict(), trained)
     assert not same_bits(trained, before)
-    assert same_bits(views, {name: trained[name] for name in views})
+    assert same_bits(views, {name: trained[name] for name, _ in views.items()})
 
 
 def test_a_trainer_goes_on_where_its_model_was_brought():

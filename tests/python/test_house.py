@@ -22,7 +22,8 @@ FLOORS = [
     ("callbacks",),
     ("studies",),
     ("polytask", "datasets", "sklearn"),
-    ("demo", "_docs", "_stubs"),
+    ("cli",),
+    ("demo", "_docs", "_stubs", "__main__"),
 ]
 
 

@@ -330,3 +330,68 @@ def test_a_call_on_tensors_follows_the_modules_parts_and_settings():
         for name, y in model(x, raw=False).items():
             np.testing.assert_allclose(y.detach(), want[name], atol=1e-5)
         before = want
+
+
+def _assign(module):
+    module.load_state_dict({name: x + 1 for name, x in module.state_dict().items()}, assign=True)
+
+
+def _replace(module):
+    module[0] = nn.Linear(3, 6)
+
+
+def _statistics(module):
+    module[1].running_mean.fill_(3.0)
+
+
+@pytest.mark.parametrize("change", [_assign, _replace, _statistics])
+@pytest.mark.parametrize("ran", [True, False])
+def test_what_is_put_in_a_module_of_two_models_is_that_ones_whose_it_was(change, ran):
+    module = layers()
+    one, other = model_of(module, 1), model_of(module, 2)
+    if ran:
+        epoch(other)
+        epoch(one)
+    else:
+        one.predict(table()[0])
+    kept = other.state_dict()
+    with torch.no_grad():
+        change(module)
+    want = {name: x.detach().numpy().copy() for name, x in module.state_dict().items()}
+    other.predict(table()[0])
+    assert same_bits(other.state_dict(), kept)
+    assert all(np.array_equal(one.state_dict()[f"encoder.{name}"], x) for name, x in want.items())
+    one.predict(table()[0])
+    assert holds(one, module)
+    assert all(np.array_equal(module.state_dict()[name], x) for name, x in want.items())
+
+
+def test_what_is_put_in_a_module_before_another_model_has_it_is_both_ones():
+    module = layers()
+    one = model_of(module, 1)
+    module.load_state_dict(layers(5).state_dict())
+    other = model_of(module, 2)
+    assert holds(other, module)
+    assert holds(one, module)
+
+
+def test_what_is_frozen_in_a_module_of_two_models_is_so_for_the_one_whose_it_was():
+    module = layers()
+    one, other = model_of(module, 1), model_of(module, 2)
+    epoch(other)
+    epoch(one)
+    module[0].requires_grad_(False)
+    epoch(other)
+    assert other.frozen == []
+    assert one.frozen == ["encoder.0.bias", "encoder.0.weight"] or one.frozen == ["encoder.0.weight", "encoder.0.bias"]
+    before = one.state_dict()["encoder.0.weight"]
+    epoch(one)
+    assert np.array_equal(one.state_dict()["encoder.0.weight"], before)
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda m: torch.jit.trace(m.eval(), torch.zeros(2, 3))])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_modules_of_torchscript_are_refused_by_name(make):
+    for module in (make(layers()), nn.Sequential(make(layers()), nn.ReLU())):
+        with pytest.raises(TypeError, match=r"`encoder`: `\w+` is of TorchScript, .* pass the module that it was made"):
+            model_of(module)

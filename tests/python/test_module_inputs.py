@@ -513,3 +513,13 @@ def test_what_a_loader_collates_is_arrays_and_targets():
         trainer = pt.Trainer(want, pt.optim.SGD(lr=0.05))
         trainer.fit((x, kind, size), epochs=1, batch_size=size_of_batch, shuffle=False, progress=False)
         assert same_bits(model.predict(x), want.predict(x))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_one_row_without_an_axis_of_rows_is_told_to_have_one(named):
+    image = arrays()[0]["image"]
+    model = pt.MultiTaskModel({"image": (2, 4, 4)} if named else (2, 4, 4), tasks=tasks(), encoder=module_of(Flat))
+    with pytest.raises(ValueError, match=r"\[rows, 2, 4, 4\]; got \[2, 4, 4\]: one row is an array of rows too, `x\["):
+        model.predict({"image": image[0]} if named else image[0])
+    one = {"image": image[0][None]} if named else image[0][None]
+    assert model.predict(one)["kind"].shape == (1, 3)

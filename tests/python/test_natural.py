@@ -11,10 +11,6 @@ SCRIPTS = Path(__file__).parents[1] / "natural"
 #: Of all others it is said below that they work.
 FAIL = {
     "pytorch/04_gru_with_lengths.py": "or for a module of your own what it takes, such as",
-    "pytorch/11_ple_factory.py": "PLE(levels=2) divides the encoder's layers between its levels; it has 1",
-    "pytorch/32_call_model_differentiable.py": "'str' object has no attribute 'grad'",  # parameters() are NumPy views
-    "pytorch/39_state_dict_interchange.py": "Weights only load failed",  # and so is state_dict()
-    "pytorch/40_to_cpu_eval_train.py": "'str' object has no attribute 'device'",
     "sklearn/10_pandas_in_and_out.py": "isinstance(prediction, pd.DataFrame)",  # as regressors of scikit-learn
     "sklearn/15_mixed_tasks.py": "tasks are given by name",
     "sklearn_after/01_churn_search.py": "AssertionError",  # the index behind steps that give arrays

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 import torch
 from polytask.studies.measures import affinity, representation
-from polytask.studies.measures.gradients import _compared
+from polytask.studies.measures.gradients import compared
 from sklearn.metrics import adjusted_rand_score
 
 
@@ -163,7 +163,7 @@ def test_noise_is_related_to_nothing():
 
 def test_cosines_magnitudes_and_conflicts():
     gramian = np.array([[4.0, -2.0, 0.0], [-2.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
-    cosines, magnitudes, conflicts = _compared(gramian)
+    cosines, magnitudes, conflicts = compared(gramian)
     assert cosines[0, 1] == pytest.approx(-1)
     assert magnitudes[0, 1] == pytest.approx(2 * 2 * 1 / 5)
     assert conflicts[0, 1] == 1

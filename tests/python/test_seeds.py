@@ -189,8 +189,28 @@ def test_the_ensemble_predicts_mean_and_spread(tmp_path):
         trainer.ensemble[:2].save(tmp_path / "models")
     with pytest.raises(FileNotFoundError):
         pt.Ensemble.load(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="same tasks"):
-        pt.Ensemble([model(), model().remove_task("sign")])
+
+
+def test_models_of_some_tasks_each_are_one_predictor():
+    one, other, both = model().remove_task("value"), model(1).remove_task("sign"), model(2)
+    data = rows()
+    both.reader.scales.learn(both.reader.read(data))
+    other.tasks[0].scaling = both.tasks[1].scaling
+    x = rows(20, 3)[0]
+    apart = pt.Ensemble([one, other])
+    mean, spread = apart.predict(x, spread=True)
+    assert [task.name for task in apart.tasks] == ["sign", "value"]
+    assert np.allclose(mean["sign"], one.predict(x)["sign"])
+    assert np.allclose(mean["value"], other.predict(x)["value"])
+    assert spread["value"].max() == 0
+    assert apart.classes(mean)["sign"].shape == (20,)
+    some = pt.Ensemble([one, both])
+    expected = (one.predict(x)["sign"] + both.predict(x)["sign"]) / 2
+    assert np.allclose(some.predict(x)["sign"], expected, atol=1e-6)
+    with pytest.raises(ValueError, match="`models`: task `sign` should be the same in all"):
+        pt.Ensemble([one, pt.MultiTaskModel(8, tasks=[pt.Task("sign", classes=3)])])
+    with pytest.raises(ValueError, match="unknown task 'other'"):
+        apart.classes({"other": mean["sign"]})
 
 
 def test_calls_side_by_side_come_as_they_end(two_threads):

@@ -140,3 +140,12 @@ def test_a_seed_of_none_is_that_of_torch(data):
     torch.manual_seed(-1)
     models = [pt.MultiTaskModel(8, tasks=make_tasks(), seed=None) for _ in range(2)]
     assert same_bits(*(model.state_dict() for model in models))
+
+
+def test_no_schedule_is_a_constant_one(data):
+    states = []
+    for schedule in (None, "constant"):
+        model = make_model()
+        pt.Trainer(model, schedule=schedule).fit(data.whole, epochs=2, progress=False)
+        states.append(model.state_dict())
+    assert same_bits(*states)

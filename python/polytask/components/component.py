@@ -3,19 +3,15 @@
 import inspect
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias, TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from .. import _core
 from ..arguments.keywords import unknown
 from ..arguments.messages import listed
-
-#: A module of the caller's own, or a function that makes one each time.
-Given: TypeAlias = nn.Module | Callable[..., Any]
 
 
 class Component:
@@ -66,11 +62,6 @@ class Component:
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self._chosen().items())
         return f"{type(self).__name__}({arguments})"
-
-
-def is_own(part: Any) -> TypeGuard[Given]:
-    """Whether a part of a model is code of the caller's own: a module or a function, and no component."""
-    return callable(part) and not (isinstance(part, type) and issubclass(part, Component))
 
 
 def _bind(cls: type[Component], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

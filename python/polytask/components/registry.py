@@ -9,12 +9,18 @@ from .. import _core
 from ..arguments.messages import listed
 from .by_label import Loss
 from .component import Component
+from .own_module import OfEncoder, OfHead, OwnModule
 from .standalone import Weighting
 
 REGISTRY: list[dict[str, Any]] = _core.components()
 
 #: Families whose components can do more than hold their arguments.
 BASES: dict[str, type[Component]] = {"weighting": Weighting, "loss": Loss}
+#: Families of which a part may be a module of the caller's own: what says more of one, which is called `Torch` there.
+OWN: dict[str, type[OwnModule]] = {"encoder": OfEncoder, "head": OfHead}
+for _family, _own in OWN.items():
+    _own.__name__ = _own.__qualname__ = "Torch"
+    _own.__module__ = f"polytask.{_family}"
 
 
 def component(family: str, value: Any, argument: str) -> Component:
@@ -77,6 +83,9 @@ def modules() -> dict[str, ModuleType]:
         module = families.setdefault(family, ModuleType(f"polytask.{family}", f"The `{family}` components."))
         setattr(module, cls.__name__, cls)
         module.__dict__.setdefault("__all__", []).append(cls.__name__)
+    for family, own in OWN.items():
+        vars(families[family])["Torch"] = own
+        families[family].__dict__["__all__"].append("Torch")
     return families
 
 

@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from torch import nn
-
 from .. import metrics as _metrics
 from ..arguments.keywords import checked
 from ..arguments.messages import listed
 from ..arguments.numbers import whole
 from ..components import by_label
-from ..components.component import Component, Given, is_own, plain
+from ..components.component import Component, plain
+from ..components.own_module import Given, is_own, shown_part
 from ..components.registry import component, make
 from ..values.known import merge
 from . import scale as _scale
@@ -176,7 +175,7 @@ class Task:
         parts += [f"weight={self.weight:g}"] if self.weight != 1 else []
         parts += [f"metrics={[metric.name for metric in self.metrics]}"] if self.metrics is not None else []
         parts += [f"scale={self.scale!r}"] if self.scale is not None else []
-        parts += [f"head={shown_head(self.head)}"] if self.head is not None else []
+        parts += [f"head={shown_part(self.head)}"] if self.head is not None else []
         parts += [f"per={self.per!r}"] if self.per is not None else []
         return f"Task({', '.join([repr(self.name), *parts])})"
 
@@ -248,13 +247,6 @@ def _head(head: Any, name: str) -> Component | Given:
         return component("head", head, "head")
     except (TypeError, ValueError) as error:
         raise type(error)(f"task `{name}`: {error}") from None
-
-
-def shown_head(head: Component | Given) -> str:
-    """What a head is called where a task or model shows itself."""
-    if isinstance(head, Component):
-        return repr(head)
-    return f"{type(head).__name__}(...)" if isinstance(head, nn.Module) else getattr(head, "__name__", repr(head))
 
 
 def missing_head(name: str, called: str) -> Given:

@@ -11,10 +11,11 @@ from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from .. import _core
 from ..arguments.messages import listed
+from ..components.own_module import Given, OfEncoder, OfHead, OwnModule, code
 from ..data.array_inputs import ArrayInput
 from ..data.rows import Rows
 from ..data.task import Task
-from ..torch.module import Array, Given, MultiTaskModule, Own, Predicted, Split, build, identifier, place
+from ..torch.module import Array, MultiTaskModule, Own, Pick, Predicted, Split, Taken, build, identifier, place
 from ..values import memory
 from ..values.ragged import Ragged
 from .custom_module import Module
@@ -57,6 +58,8 @@ class Shared:
     def __init__(self) -> None:
         self.tensors: dict[str, Any] = {}
         self._device: str | None = None
+        #: Of each parameter, whether it learns, as far as it is known to the core.
+        self._learning: dict[str, bool] = {}
         self._wanted: dict[str, Wanted] | None = None
         self._kept: dict[Any, tuple[Any, MultiTaskModule]] = {}
 
@@ -78,6 +81,15 @@ class Shared:
                 if not isinstance(self.tensors[path], nn.Parameter):
                     self.tensors[path] = nn.Parameter(self.tensors[path], learns)
                 self.tensors[path].requires_grad_(learns)
+                self._learning[path] = learns
+
+    def give(self, core: _core.Model) -> None:
+        """Brings to the model which of the parameters the caller has had learn since, or not learn."""
+        now = {path: bool(self.tensors[path].requires_grad) for path in self._learning}
+        for learns in (True, False):
+            if some := [path for path, each in now.items() if each == learns != self._learning[path]]:
+                core.freeze(some, not learns)
+        self._learning = now
 
     def wanted(self, core: _core.Model) -> dict[str, Wanted]:
         """What the forward of modules takes."""
@@ -163,17 +175,17 @@ def _own(modules: Modules, path: str, names: Sequence[str], source: Callable[[st
             above, _, last = name.rpartition(".")
             same = buffer.dtype == new.dtype
             twin.get_submodule(above)._buffers[last] = new if same else new.detach().to(buffer.dtype, copy=True)
-    return Own(twin, own.width, own.masked, _given(own))
+    return Own(twin, own.width, own.masked, _given(own), own.role.output)
 
 
-def _given(own: Module) -> Given | None:
+def _given(own: Module) -> Taken | None:
     """What a module takes that is no row of features."""
-    (first, *others), types, form = own.calling
+    (first, *others), types, form, _ = own.calling
     if own.role.positions or (not others and len(first.shape) == 1 and types[0] == torch.float32 and form == "place"):
         return None
     split = Split([part.shape for part in own.calling.parts], types)
     names = None if form == "place" else [part.name or "features" for part in own.calling.parts]
-    return Given(split, names, form == "dict")
+    return Taken(split, names, form == "dict")
 
 
 def wanted(core: _core.Model) -> dict[str, Wanted]:
@@ -261,18 +273,26 @@ def described(module: Any) -> dict[str, Any]:
     return made_of
 
 
-def modules_of(module: nn.Module, core: _core.Model) -> tuple[Any, dict[str, nn.Module]]:
+def modules_of(module: nn.Module, core: _core.Model) -> tuple[Any, dict[str, Given]]:
     """Copies of those parts of a module that are the caller's own: what gives encoders, and heads by task."""
-    encoders = []
-    heads = {}
+    encoders: list[Given] = []
+    heads: dict[str, Given] = {}
+    picks = {pick.path: pick.output for pick in module.modules() if isinstance(pick, Pick)}
     for path, _, task, _ in core.own_modules():
-        part = copy.deepcopy(module.get_submodule(place(path)))
+        copied = copy.deepcopy(module.get_submodule(place(path)))
+        of = OfEncoder if task is None else OfHead
+        part = of(copied, picks[path]) if path in picks else copied
         if task is None:
             encoders.append(part)
         else:
             heads[task] = part
     if len(encoders) > 1:
-        return lambda: copy.deepcopy(encoders[0]), heads
+        first = encoders[0]
+
+        def another() -> Any:
+            return copy.deepcopy(code(first))
+
+        return first.of(another) if isinstance(first, OwnModule) else another, heads
     return next(iter(encoders), None), heads
 
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from ..components.own_module import Output, picked
+
 #: The types that an input may have, in the order in which they are tried. Whole numbers come last: what wants truths
 #: often takes them too, and makes something else of them.
 TYPES = (torch.float32, torch.bool, torch.int64)
@@ -42,6 +44,8 @@ class Calling(NamedTuple):
     types: tuple[torch.dtype, ...]
     #: How its inputs come: `place`, `name` or `dict`.
     form: str
+    #: Which of its outputs is meant.
+    output: Output | None = None
 
     @property
     def dtypes(self) -> dict[str | None, str]:
@@ -66,6 +70,10 @@ class Calling(NamedTuple):
 
     def call(self, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
         """Its output for these inputs."""
+        return picked(self.all(module, inputs), self.output)
+
+    def all(self, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
+        """All that it gives for these inputs."""
         if self.form == "place":
             return module(*inputs)
         named = {part.name or "features": x for part, x in zip(self.parts, inputs, strict=True)}
@@ -94,6 +102,11 @@ def tried(module: nn.Module, parts: Sequence[Part], run: Callable[[Calling], Any
             first = error if first is None else first
     assert first is not None
     raise first
+
+
+def plainest(module: nn.Module, parts: Sequence[Part]) -> Calling:
+    """How to call it that is tried first."""
+    return next(_ways(module, tuple(parts)))
 
 
 def unsure(module: nn.Module, calling: Calling) -> list[str]:

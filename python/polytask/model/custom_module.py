@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..components import own_module
 from ..process import randomness
 from ..values import memory
 from . import linking, trial
@@ -47,6 +48,10 @@ class Module:
             self._buffers = Buffers(self.module, role.argument)
         self._layout = Layout(self.module)
         self._linked = linking.Parameters(self.module, self.named)
+        #: What the caller has put in it while the numbers were this model's, since when another model had it.
+        self._put_by: dict[str, torch.Tensor] = {}
+        self._relearned: dict[str, bool] = {}
+        self._displace()
         self._linked.note(self)
         for name, parameter in self.parameters.items():
             if parameter.dtype != torch.float32:
@@ -92,7 +97,20 @@ class Module:
             for tensors in (self.parameters.items(), self.buffers.items())
         )
         described = {"name": "custom", "class": self.called, "width": self.width}
+        if self.role.output is not None:
+            described["output"] = own_module.kept(self.role.output)
+        if self.role.width is not None:
+            described["said"] = ["width"]
+        if self._stacks:
+            described["stacks"] = True
         return {**described, "parameters": parameters, "buffers": buffers}
+
+    @property
+    def _stacks(self) -> bool:
+        """Whether what it gives may be what another one of it takes."""
+        (first, *others), types, *_ = self.calling
+        row = not others and first.shape == (self.width,) and types[0] == torch.float32
+        return row and self.role.outputs is None and not self.role.positions
 
     def starts(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers as they were given, by name."""
@@ -122,13 +140,19 @@ class Module:
             ValueError: the module has other parameters or buffers, or other shapes of them.
         """
         with owners.lock:
-            if self._runs or self.trains_in is not None or not self._linked.mine(self):
+            if self._runs or self.trains_in is not None:
                 return {}
-            if self._layout.changed:
-                self._linked.read()
-                self._read_buffers()
-                self._layout.read()
-                self._mode = None
+            relearned, self._relearned = self._relearned, {}
+            if self._put_by:
+                numbers, self._put_by = self._put_by, {}
+                with torch.no_grad():
+                    for name, x in numbers.items():
+                        kept = memory(name)
+                        self.check(name, x, kept.shape)
+                        kept.copy_(x)
+            if not self._linked.mine(self):
+                return relearned
+            self._look_again()
             self._linked.give(lambda: [memory(name) for name in self.parameters], self)
             if self._buffers.changed:
                 with torch.no_grad():
@@ -139,7 +163,32 @@ class Module:
                 self._buffers.note()
             before, self._learning = self._learning, self._learn
             each = zip(self.parameters, before, self._learning, strict=True)
-            return {name: now for name, was, now in each if now != was}
+            return relearned | {name: now for name, was, now in each if now != was}
+
+    def _look_again(self) -> None:
+        """Finds parameters and buffers where they are, if parts were put in the place of others."""
+        if self._layout.changed:
+            self._linked.read()
+            self._read_buffers()
+            self._layout.read()
+            self._mode = None
+
+    def _displace(self) -> None:
+        """Before it is this model's: lets the others that have it keep what the caller has done to it as theirs."""
+        for other in self._others():
+            other._keep()
+
+    def _keep(self) -> None:
+        """Keeps for this model what the caller has put in the module since it ran, until it is given to the core."""
+        if self._runs or self.trains_in is not None:
+            return
+        self._look_again()
+        self._put_by |= self._linked.taken(self)
+        if self._buffers.changed:
+            self._put_by |= {name: buffer.detach().clone() for name, buffer in self.buffers.items()}
+        before, self._learning = self._learning, self._learn
+        each = zip(self.parameters, before, self._learning, strict=True)
+        self._relearned |= {name: now for name, was, now in each if now != was}
 
     def enter(self, memory: Sequence[torch.Tensor], place: Place) -> ExitStack | None:
         """Before a run: makes memory of the core that of the module's parameters. Another model that has this module is
@@ -151,7 +200,11 @@ class Module:
         """
         here = threading.get_ident()
         with owners.lock:
-            lent = None if self._linked.mine(self) else self._lent(here)
+            mine = self._linked.mine(self)
+            lent = None if mine else self._lent(here)
+            if not mine:
+                self._displace()
+                self._look_again()
             if self._linked.link(memory, place, self):
                 self._mode = None
             self._runs[here] = self._runs.get(here, 0) + 1
@@ -279,6 +332,9 @@ class Module:
     def _check_kind(self, module: nn.Module) -> None:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             raise TypeError(f"{self.role.argument}: pass the module inside, `module.module`, not its {self.called}")
+        if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+            raise TypeError(f"{self.role.argument}: `{self.called}` is of TorchScript, whose parameters cannot lie "
+                            "in a model's memory: pass the module that it was made of")  # fmt: skip
 
     def __repr__(self) -> str:
         return f"{self.called}(...)"
@@ -364,6 +420,7 @@ class Tied:
         positions = x[: int(lengths.sum())]
         rows = x.new_zeros(len(lengths), longest, x.shape[1]).index_put((there,), positions)
         y = self._module.module(rows, there) if self._module.masked else self._module.module(rows)
+        y = own_module.picked(y, self._module.role.output)
         self._check(y, torch.Size([len(lengths), longest, self._y.shape[1]]))
         return functional.pad(y[there], (0, 0, 0, len(x) - len(positions)))
 

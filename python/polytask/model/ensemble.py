@@ -1,6 +1,7 @@
 """Several models of the same tasks as one predictor."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments.keywords import checked
+from ..arguments.messages import none_of
 from ..data.task import Task
 from .model import MultiTaskModel
 
@@ -16,10 +18,11 @@ _FILE = "{:03d}.safetensors"
 
 
 class Ensemble(Sequence[MultiTaskModel]):
-    """Models of the same tasks, such as those of `pt.Trainer.fit(seeds=)`; it predicts the mean of what they predict.
+    """Models as one predictor: of the same tasks, such as those of `pt.Trainer.fit(seeds=)`, or of some tasks each,
+    such as those of `pt.recommend`. Each task's prediction is the mean over the models that have it.
 
     Arguments:
-        models: at least one; all of the same tasks.
+        models: at least one; tasks of one name should be of one kind.
     """
 
     @checked
@@ -28,16 +31,20 @@ class Ensemble(Sequence[MultiTaskModel]):
         wrong = [each for each in models if not isinstance(each, MultiTaskModel)]
         if wrong or not models:
             raise TypeError(f"`models` should be a list of pt.MultiTaskModel; got {wrong[0] if wrong else models!r}")
-        names = [[task.name for task in model.tasks] for model in models]
-        other = next((each for each in names if each != names[0]), None)
-        if other is not None:
-            raise ValueError(f"`models` should have the same tasks; got {names[0]} and {other}")
         self._models = models
+        found: dict[str, tuple[Task, object]] = {}
+        for model in models:
+            for task, kind in zip(model.tasks, model.kinds, strict=True):
+                of = kind, task.classes, task.outputs, task.labels
+                if found.setdefault(task.name, (task, of))[1] != of:
+                    raise ValueError(f"`models`: task `{task.name}` should be the same in all; got {task!r} beside "
+                                     f"{found[task.name][0]!r}")  # fmt: skip
+        self._tasks = tuple(task for task, _ in found.values())
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """The tasks."""
-        return self._models[0].tasks
+        """The tasks, in the order in which models have them."""
+        return self._tasks
 
     @checked
     def predict(
@@ -56,25 +63,38 @@ class Ensemble(Sequence[MultiTaskModel]):
             raise ValueError(f"task `{per.name}`: an ensemble predicts for rows; got a task of {per.per}")
         mean: dict[str, np.ndarray] = {}
         squares: dict[str, np.ndarray] = {}
+        seen = Counter[str]()
         # Features that can be read only once are read by the first.
         rows = x if len(self._models) == 1 else _again(x)
-        for at, model in enumerate(self._models, 1):
+        for model in self._models:
             for name, found in model.predict(rows, batch_size=batch_size).items():
                 values = found.astype(np.float64)
                 before = mean.get(name, np.zeros_like(values))
-                mean[name] = before + (values - before) / at
+                seen[name] += 1
+                mean[name] = before + (values - before) / seen[name]
                 squares[name] = squares.get(name, np.zeros_like(values)) + (values - before) * (values - mean[name])
         means = {name: values.astype(np.float32) for name, values in mean.items()}
         if not spread:
             return means
-        freedom = max(len(self._models) - 1, 1)
-        return means, {name: np.sqrt(values / freedom).astype(np.float32) for name, values in squares.items()}
+        spreads = {name: np.sqrt(values / max(seen[name] - 1, 1)) for name, values in squares.items()}
+        return means, {name: values.astype(np.float32) for name, values in spreads.items()}
 
     def classes(
         self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, float] = 0.5
     ) -> dict[str, np.ndarray]:
         """Decisions from what `predict` gave; see `pt.MultiTaskModel.classes`."""
-        return self._models[0].classes(predicted, threshold=threshold)
+        found: dict[str, np.ndarray] = {}
+        rest = dict(predicted)
+        for model in self._models:
+            ours = {task.name: rest.pop(task.name) for task in model.tasks if task.name in rest}
+            theirs = [name for name in (threshold if isinstance(threshold, Mapping) else ()) if name in ours]
+            at = {name: threshold[name] for name in theirs} if isinstance(threshold, Mapping) else threshold
+            found |= model.classes(ours, threshold=at)
+        if rest:
+            raise ValueError(
+                f"unknown task {none_of(next(iter(rest)), [task.name for task in self.tasks], 'there are')}"
+            )
+        return found
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Writes each model into a folder, which may be there already but has no other models in it.

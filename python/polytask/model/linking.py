@@ -158,6 +158,13 @@ class Parameters:
         each = {id(one): one for one in map(owners.of, self._keys) if one is not None and one is not owner}
         return list(each.values())
 
+    def taken(self, owner: object) -> dict[str, torch.Tensor]:
+        """Copies of what was put in the parameters' places, which is what they are from now on."""
+        moved = {name: self._now(name).detach().clone() for name in self._all_moved()}
+        self.each.update({name: self._now(name) for name in moved})
+        self.note(owner)
+        return moved
+
     def _all_moved(self) -> list[str]:
         return [name for name, seen in zip(self.each, self._seen, strict=True) if self._moved(name, seen)]
 

@@ -18,20 +18,22 @@ from .. import metrics as _metrics
 from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import seeded, whole
-from ..components.component import Component, Given, is_own
+from ..components.component import Component
+from ..components.own_module import Given, OwnModule, code, is_own, shown_output, shown_part
 from ..components.registry import describe, make
-from ..data import Names, Reader, Rows, array_inputs
+from ..data import Names, Reader, Rows
 from ..data.inputs import Inputs
 from ..data.scale import Scale
-from ..data.task import Task, shown_head
+from ..data.task import Task
 from ..metrics import Metric
 from ..process import devices, interrupts
 from ..results.inspection import Inspection
 from ..results.relation import Relation
 from ..results.summary import Summary
 from ..values import arrays, ragged
-from . import custom_loss, predictions, transfer
-from .own_modules import Modules, encoder_source
+from . import custom_loss, predictions, taken, transfer
+from .numbers import Parameters, State
+from .own_modules import Modules, Source, encoder_source
 
 if TYPE_CHECKING:
     from ..torch.module import MultiTaskModule
@@ -62,21 +64,26 @@ class MultiTaskModel:
     Arguments:
         inputs: `pt.Inputs`, or the number of numeric features. For an encoder of your own also the shape of what it
             takes a row, `(3, 32, 32)`, shapes in order, `[(20, 5), ()]`, or by name, `{"image": (3, 32, 32), "table":
-            5}`; see `pt.Inputs(arrays=)`.
+            5}`; see `pt.Inputs(arrays=)`. They may be left out where an encoder of your own takes rows of features and
+            one of its layers says how many, and where there is an `example`.
         tasks: the tasks, each a `pt.Task`.
-        encoder: one of `pt.encoder`, its name, or a `torch.nn.Module` from features `[rows, features]` (numbers, then
-            embeddings) to a representation `[rows, any width]`, or of whatever `inputs` says: several by the names that
-            its forward has, else in one dict. Its parameters and buffers are the model's under the names they have in
-            its state dict: optimizers, weightings, regularizers, freezing and checkpoints treat them as any other, and
-            the module that was passed learns. Another model may have it too: each has its own numbers, and the module
-            those of the one that ran last. What is loaded into it between runs counts, statistics included; its mode
-            does not. Parameters that require no gradient, from the start or from some time on, are frozen; `freeze`
-            keeps statistics too. Its inputs are memory of the model's, which the next step fills again: what it keeps
-            of them it should clone. What it draws at random while training follows from the trainer's seed. Schemes of
-            several encoders want a function that makes one each time, `encoder=lambda: Net()`. Positions within rows
-            are given as `[rows, longest, features]`, zeros after a row's last one and rows without any left out, and a
-            forward that needs a second argument is given whether there is a position, `[rows, longest]`; it gives
-            `[rows, longest, any width]`, of which the rest is not looked at.
+        encoder: one of `pt.encoder`, its name, or a `torch.nn.Module` (or `pt.encoder.Torch`, where more must be said
+            of one) from features `[rows, features]` (numbers, then embeddings) to a representation `[rows, any width]`,
+            or of whatever `inputs` says: several by the names that its forward has, else in one dict. Its parameters
+            and buffers are the model's under the names they have in its state dict: optimizers, weightings,
+            regularizers, freezing and checkpoints treat them as any other, and the module that was passed learns.
+            Another model may have it too: each has its own numbers, and the module those of the one that ran last. What
+            is loaded into it between runs counts, statistics included; its mode does not. Parameters that require no
+            gradient, from the start or from some time on, are frozen; `freeze` keeps statistics too. Its inputs are
+            memory of the model's, which the next step fills again: what it keeps of them it should clone. What it draws
+            at random while training follows from the trainer's seed. Schemes of several encoders want a function that
+            makes one each time, `encoder=lambda: Net()`. Positions within rows are given as `[rows, longest,
+            features]`, zeros after a row's last one and rows without any left out, and a forward that needs a second
+            argument is given whether there is a position, `[rows, longest]`; it gives `[rows, longest, any width]`, of
+            which the rest is not looked at.
+        example: in place of `inputs`: features of some rows as arrays, one `[rows, ...]`, several in order or by name,
+            of which shapes and types are looked at. Names of targets are left out, so that a batch of a loader that
+            has all by name will do.
         sharing: one of `pt.sharing`, or its name.
         head: of the tasks that have no other, see `pt.Task`: one of `pt.head`, its name, or a function that makes a
             module of the numbers of features and outputs (`head=nn.Linear`), or of nothing.
@@ -96,6 +103,7 @@ class MultiTaskModel:
         *,
         tasks: Sequence[Task] | None = None,
         encoder: Component | Given | str | None = None,
+        example: Any = None,
         sharing: Component | str = "hard",
         head: Component | Given | str = "linear",
         seed: int | None = 0,
@@ -113,13 +121,12 @@ class MultiTaskModel:
                 # The first argument of either form.
                 short["input_size"] = inputs
                 inputs = None
-            _refuse_mixture({"inputs": inputs, "tasks": tasks, "encoder": encoder}, short)
+            _refuse_mixture({"inputs": inputs, "tasks": tasks, "encoder": encoder, "example": example}, short)
             inputs = short["input_size"]
             tasks = _short_tasks(output_sizes)
             encoder = _short_encoder(hidden_size, "relu" if activation is _NOT_SAID else activation)
-        described = _read_inputs(inputs)
         checked = _read_tasks(tasks)
-        described = described.without(checked)
+        described = taken.inputs_of(inputs, example, encoder, checked).without(checked)
         own = encoder_source(encoder, described) if is_own(encoder) else None
         if own:
             described = described.taken_as(own.first.calling.dtypes, own.first.unsure)
@@ -226,10 +233,11 @@ class MultiTaskModel:
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and statistics by path: `encoder.0.weight` `[out, in]`, `heads.task1.bias`, ...
 
-        They are NumPy arrays: what `torch.save` wrote of them `torch.load` reads with `weights_only=False`, what
-        `np.savez(path, **state)` wrote `np.load` as it is.
+        They are NumPy arrays, which the module of `to_torch` loads too. What `torch.save` or `pickle` wrote of the dict
+        has tensors, which `torch.load` reads as it is and `load_state_dict` takes; what `np.savez(path, **state)` wrote
+        `np.load` reads.
         """
-        return self._core.state()
+        return State(self._core.state())
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Mismatch:
         """Takes over parameters: NumPy arrays or torch tensors by path. Everything is checked before anything changes.
@@ -272,6 +280,8 @@ class MultiTaskModel:
         """Has the core what the caller has put in modules of the caller's own, and which of their parameters learn."""
         if self._modules:
             self._modules.give(self._plain)
+        if self._shared is not None:
+            self._shared.give(self._plain)
 
     @property
     def _foreign(self) -> bool:
@@ -286,10 +296,24 @@ class MultiTaskModel:
     def parameters(self) -> dict[str, np.ndarray]:
         """Live views of the parameters by path: writing to them changes the model.
 
+        A dict of NumPy arrays, but that iterating over it gives the same parameters as tensors of torch, for who trains
+        with `model(x)` in a loop of the caller's own: `torch.optim.Adam(model.parameters())`. They are those of
+        `named_parameters`. Paths are its `keys()`.
+
         Raises:
-            ValueError: the model is not on the processor.
+            ValueError: the model is not on the processor, where NumPy could look at it; `named_parameters` gives the
+                tensors wherever it is.
         """
-        return self._core.parameters()
+        return Parameters(self._core.parameters(), self._tensors)
+
+    def _tensors(self) -> list[torch.nn.Parameter]:
+        """The parameters as tensors of torch, in the order of their paths."""
+        from . import as_torch
+
+        shared = self._shared = self._shared or as_torch.Shared()
+        with torch.inference_mode(False):
+            shared.follow(self._core)
+        return [shared.tensors[path] for path, _, kind in self._plain.names() if kind == "parameter"]
 
     def __call__(
         self, x: Any, *, raw: bool = True, terms: bool = False, training: bool | None = None
@@ -538,7 +562,11 @@ class MultiTaskModel:
             # A head that was taken over predicts in the scale that it was trained in.
             head = self._core.below([f"heads.{task.name}"])
             if task.scale is not None and task.name in scales and taken.issuperset(head):
-                task.scaling = Scale(**scales[task.name])
+                scale = Scale(**scales[task.name])
+                if self._shared is not None and scale != task.scaling:
+                    _log.warning("task `%s`: what `to_torch(share=True)` gave before goes on predicting in the scale "
+                                 "that it was made with; make it anew", task.name)  # fmt: skip
+                task.scaling = scale
         return found
 
     def relation(self) -> Relation:
@@ -678,12 +706,21 @@ class MultiTaskModel:
         description = self._plain.description
         parts = {family: repr(make(family, description[family])) for family in ("encoder", "sharing", "head")}
         if description["encoder"]["name"] == "custom":
-            parts["encoder"] = f"{description['encoder']['class']}(...)"
+            parts["encoder"] = _shown(description["encoder"], self._modules.encoder)
         if self._modules.usual is not None:
-            parts["head"] = shown_head(self._modules.usual)
+            parts["head"] = shown_part(self._modules.usual)
         shown = "".join(f"    {family}={part},\n" for family, part in parts.items())
         tasks = "".join(f"        {task!r},\n" for task in self.tasks)
         return f"MultiTaskModel(\n    {self.inputs!r},\n    tasks=[\n{tasks}    ],\n{shown})"
+
+
+def _shown(encoder: Mapping[str, Any], source: Source | None) -> str:
+    """What an encoder of the caller's own is called, from its description if it is lost."""
+    if source is not None and isinstance(source.given, OwnModule):
+        return repr(source.given.of(source.first.module))
+    called = f"{encoder['class']}(...)"
+    output = shown_output(encoder.get("output"))
+    return f"Torch({called}{output})" if output else called
 
 
 def _twin(part: Part) -> Part:
@@ -721,23 +758,11 @@ def _short_encoder(hidden: Any, activation: Any) -> Component | None:
 def _usual_head(head: Given, tasks: Sequence[Task]) -> Given:
     """What makes the head of each task that has no other."""
     others = [task.name for task in tasks if task.head is None]
-    if isinstance(head, nn.Module) and len(others) > 1:
+    if isinstance(code(head), nn.Module) and len(others) > 1:
         raise ValueError(f"`head`: a module is the head of one task, and the model has {listed(others)}: give a "
                          "function that makes one each time, `head=nn.Linear`, or each task its own, "
                          "`pt.Task(head=module)`")  # fmt: skip
     return head
-
-
-def _read_inputs(inputs: Any) -> Inputs:
-    if isinstance(inputs, Inputs):
-        return inputs
-    if inputs is None:
-        raise TypeError("`inputs` should be pt.Inputs or the number of features, or for a module of your own what it "
-                        'takes, such as {"image": (3, 32, 32), "table": 5}; got None')  # fmt: skip
-    arrays = array_inputs.given_for(inputs)
-    if arrays is not None:
-        return Inputs(arrays=arrays)
-    return Inputs(numeric=whole(inputs, "`inputs`"))
 
 
 def _read_tasks(tasks: Any) -> list[Task]:

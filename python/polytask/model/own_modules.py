@@ -12,7 +12,8 @@ from torch import nn
 
 from .. import _core
 from ..arguments.messages import listed, none_of
-from ..components.component import Component, Given, is_own
+from ..components.component import Component
+from ..components.own_module import Given, OfEncoder, OfHead, OwnModule, code, is_own
 from ..components.registry import make
 from ..data.inputs import Inputs
 from ..data.task import Task, missing_head
@@ -39,7 +40,8 @@ class Source:
 
     def __init__(self, given: Given, role: Role, beside: Iterable["Source"] = ()) -> None:
         self.given = given
-        self.role = role
+        self.role = _said(given, role)
+        self.code = code(given)
         self._beside = [source for source in beside if source.single]
         self.first = self._made()
         self._handed_out = False
@@ -47,12 +49,14 @@ class Source:
     @property
     def single(self) -> bool:
         """Whether it is one module and no more."""
-        return isinstance(self.given, nn.Module)
+        return isinstance(self.code, nn.Module)
 
     @property
     def whole(self) -> Given:
         """What gives the same again: the module as it is now, or the function."""
-        return self.first.module if self.single else self.given
+        if not self.single:
+            return self.given
+        return self.given.of(self.first.module) if isinstance(self.given, OwnModule) else self.first.module
 
     def next(self) -> Module:
         """The first, and then another each time."""
@@ -65,6 +69,9 @@ class Source:
 
     def check(self, stored: Mapping[str, Any]) -> None:
         """Refuses what is not laid out as in a file."""
+        before, now = (self.role.output if ours else stored.get("output") for ours in (False, True))
+        if isinstance(before, str | int) and isinstance(now, str | int) and before != now:
+            raise ValueError(f"{self.role.argument}: the model was made with output={before!r}; got {now!r}")
         self._compare(self.first, stored, f"the model was made with a module `{stored['class']}`")
 
     def _compare(self, made: Module, stored: Mapping[str, Any], expected: str) -> None:
@@ -75,19 +82,19 @@ class Source:
                 raise ValueError(f"{self.role.argument}: {expected} of other {key}: {difference}")
 
     def _made(self) -> Module:
-        if isinstance(self.given, nn.Module):
+        if isinstance(self.code, nn.Module):
             theirs = {id(p) for source in self._beside for p in source.first.module.parameters()}
-            tied = [name for name, p in self.given.named_parameters() if id(p) in theirs]
-            made = Module(self.given, self.role, copied=bool(tied))
+            tied = [name for name, p in self.code.named_parameters() if id(p) in theirs]
+            made = Module(self.code, self.role, copied=bool(tied))
             if tied:
                 _log.warning("%s has parameters that another part of the model has too, and is copied: they are apart "
                              "in the model: %s", made.named, listed(tied))  # fmt: skip
             return made
         # A function may give what it has given before.
-        return Module(self._called(self.given), self.role, copied=True)
+        return Module(self._called(self.code), self.role, copied=True)
 
     def _called(self, make: Callable[..., Any]) -> nn.Module:
-        argument, features, outputs, *_ = self.role
+        argument, features, outputs = self.role[:3]
         sizes = () if outputs is None else (features, outputs)
         if not _takes(make, sizes):
             sizes = ()
@@ -218,7 +225,8 @@ class Modules:
     def another(self, without: Iterable[str] = ()) -> "Modules":
         """The same for another model, without the heads of these tasks."""
         encoder = None if self.encoder is None else Source(_copy(self.encoder.whole), self.encoder.role)
-        new = Modules(encoder, None if isinstance(self.usual, nn.Module) else self.usual)
+        single = self.usual is not None and isinstance(code(self.usual), nn.Module)
+        new = Modules(encoder, None if single else self.usual)
         kept = {name: source for name, source in self.heads.items() if name not in without}
         for name, source in kept.items():
             new.heads[name] = Source(_copy(source.whole), source.role)
@@ -243,7 +251,9 @@ class Modules:
             if stored["name"] != "custom":
                 raise ValueError(f"`encoder`: the model's encoder is {stored['name']!r}, which needs no module; leave "
                                  "it out")  # fmt: skip
-            new.encoder = encoder_source(encoder, Inputs.restore(description["inputs"], None))
+            new.encoder = encoder_source(
+                _as_stored(encoder, stored, OfEncoder), Inputs.restore(description["inputs"], None)
+            )
             new.encoder.check(stored)
         own = {name: head for name, head in (description.get("heads") or {}).items() if head["name"] == "custom"}
         by_task = heads if isinstance(heads, Mapping) else {}
@@ -254,7 +264,7 @@ class Modules:
             known = none_of(unknown[0], own, "those that have one are")
             raise ValueError(f"`heads`: no head of your own has task {known}")
         for name, role in _roles(description, given).items():
-            new.heads[name] = Source(given[name], role, new._sources)
+            new.heads[name] = Source(_as_stored(given[name], own[name], OfHead), role, new._sources)
             new.heads[name].check(own[name])
         return new
 
@@ -276,7 +286,29 @@ def encoder_source(given: Given, inputs: Inputs) -> Source:
 
 
 def _copy(given: Given) -> Given:
+    if isinstance(given, OwnModule):
+        return given.of(_copy(given.module))  # type: ignore[arg-type]
     return copy.deepcopy(given) if isinstance(given, nn.Module) else given
+
+
+def _said(given: Given, role: Role) -> Role:
+    """The role with what is said of such modules."""
+    if not isinstance(given, OwnModule):
+        return role
+    family = "encoder" if role.outputs is None else "head"
+    if given.family != family:
+        raise TypeError(f"{role.argument} should be pt.{family}.Torch(...); got pt.{given.family}.{given!r}")
+    return role._replace(output=given.output, width=given.width)
+
+
+def _as_stored(given: Given, stored: Mapping[str, Any], made: type[OfEncoder] | type[OfHead]) -> Given:
+    """What is given in place of a lost one; where no more is said, what its file keeps of what was said of that."""
+    if isinstance(given, OwnModule):
+        return given
+    output = stored.get("output")
+    said: dict[str, Any] = {"output": output} if isinstance(output, str | int) else {}
+    said |= {name: stored[name] for name in stored.get("said") or ()}
+    return made(given, **said) if said else given
 
 
 def _roles(description: Mapping[str, Any], tasks: Collection[str]) -> dict[str, Role]:

@@ -2,13 +2,18 @@
 
 import copy
 import inspect
+import logging
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from ..components.own_module import Output, outputs, picked
 from .buffers import described
-from .calling import Calling, Part, tried, unsure
+from .calling import Calling, Part, plainest, tried, unsure
+
+_log = logging.getLogger("polytask")
 
 
 class Role(NamedTuple):
@@ -24,6 +29,10 @@ class Role(NamedTuple):
     positions: bool = False
     #: Its inputs, one after the other, if they are not just features.
     inputs: tuple[Part, ...] = ()
+    #: Which of several outputs is meant.
+    output: Output | None = None
+    #: Numbers a row of that, where the caller says it.
+    width: int | None = None
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -42,7 +51,7 @@ class Role(NamedTuple):
     @property
     def gives(self) -> str:
         """The shape of what it should give, in words."""
-        width = "width" if self.outputs is None else self.outputs
+        width = self.width or "width" if self.outputs is None else self.outputs
         return f"[rows, longest, {width}]" if self.positions else f"[rows, {width}]"
 
 
@@ -83,7 +92,7 @@ def trial(module: nn.Module, role: Role, named: str) -> Trial:
 
     def run(calling: Calling) -> Any:
         if not role.positions:
-            return calling.call(module, calling.trial())
+            return calling.all(module, calling.trial())
         x = torch.zeros([*shape, role.features], dtype=torch.float32, device="cpu")
         return module(x, mask) if masked else module(x)
 
@@ -93,18 +102,46 @@ def trial(module: nn.Module, role: Role, named: str) -> Trial:
         try:
             calling, y = tried(module, role.parts, run)
         except Exception as error:
+            if role.width is not None and not lazy:
+                _log.info("%s is first run on data: on %s it raised %s: %s", named, sizes, type(error).__name__, error)
+                calling = plainest(module, role.parts)._replace(output=role.output)
+                return Trial(calling, masked, role.width, [])
             what = f"on {sizes} it raised {type(error).__name__}: {error}"
             raise ValueError(f"{named} should take {role.takes}; {what}") from error
         finally:
             module.train(training)
+        # With a graph, as what was tried; a function of the caller's may compute.
+        y = _picked(y, role, named)
     if not isinstance(y, torch.Tensor) or y.dtype != torch.float32 or not _fits(role, y.shape, shape):
-        raise ValueError(f"{named} should give a float32 tensor {role.gives}; for {sizes} it gave {described(y)}")
+        raise ValueError(f"{named} should give a float32 tensor {role.gives}; for {sizes} it gave "
+                         f"{_gave(y, role)}")  # fmt: skip
+    calling = calling._replace(output=role.output)
     _check_parameters(module, y, named)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         module.train(False)
         doubts = [] if role.positions else unsure(module, calling)
         module.train(training)
     return Trial(calling, masked, y.shape[-1], doubts)
+
+
+def _picked(y: Any, role: Role, named: str) -> Any:
+    """Which of its outputs is meant."""
+    try:
+        return picked(y, role.output)
+    except Exception as error:
+        if not callable(role.output):
+            raise ValueError(f"{named}: {error}") from None
+        what = f"it raised {type(error).__name__}: {error}"
+        raise ValueError(f"{named}: `output` should be a function of {outputs(y)}; {what}") from error
+
+
+def _gave(y: Any, role: Role) -> str:
+    """What it gave in place of a tensor, and how to say which of several is meant."""
+    if isinstance(y, torch.Tensor):
+        return described(y)
+    family = "encoder" if role.outputs is None else "head"
+    several = isinstance(y, Mapping | tuple | list)
+    return outputs(y) + (f": say which, pt.{family}.Torch(module, output=...)" if several else "")
 
 
 def copied(module: nn.Module, named: str) -> nn.Module:
@@ -120,7 +157,7 @@ def copied(module: nn.Module, named: str) -> nn.Module:
 
 
 def _fits(role: Role, found: torch.Size, given: list[int]) -> bool:
-    width = found[-1:].numel() if role.outputs is None else role.outputs
+    width = role.width or found[-1:].numel() if role.outputs is None else role.outputs
     return width > 0 and list(found) == [*given, width]
 
 

@@ -1,4 +1,4 @@
-"""Lines over epochs, heat maps and stacked bars, from arrays and labels alone."""
+"""Lines over epochs, heat maps, stacked bars and intervals, from arrays and labels alone."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -163,6 +163,18 @@ def stacked_bars(axis: Any, shares: np.ndarray, rows: Sequence[str], parts: Sequ
     axis.set_xlabel("mean weight")
     if len(parts) <= _READABLE:
         axis.legend(fontsize="x-small", ncols=2)
+
+
+def intervals(axis: Any, names: Sequence[str], values: np.ndarray, ends: np.ndarray, title: str, label: str) -> None:
+    """Points `[names]` with intervals `[names, 2]`, a line each, beside a line at 0."""
+    axis.set_title(title)
+    axis.axvline(0.0, color="0.5", linewidth=1)
+    axis.hlines(range(len(names)), ends[:, 0], ends[:, 1], color="C0", linewidth=2)
+    axis.plot(values, range(len(names)), "o", color="C0")
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.set_xlabel(label)
+    axis.grid(alpha=0.3, axis="x")
 
 
 def bundle(axis: Any, each: Sequence[Sequence[float]], title: str, marks: Sequence[int]) -> None:

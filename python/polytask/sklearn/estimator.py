@@ -12,7 +12,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from ..arguments.keywords import checked
-from ..components.component import Component, Given
+from ..components.component import Component
+from ..components.own_module import Given
 from ..data.task import Task
 from ..model.model import MultiTaskModel
 from ..results.history import History
@@ -114,7 +115,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         regularizers: Sequence[Component | str] = (),
         optimizer: Component | str = "adamw",
         lr: Any = None,
-        schedule: Component | str = "cosine",
+        schedule: Component | str | None = "cosine",
         clip_norm: float | None = None,
         epochs: int = 60,
         batch_size: int | str = "auto",

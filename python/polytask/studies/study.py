@@ -120,6 +120,7 @@ class Study:
         metrics: bool = False,
         changes: dict[str, Any] | None = None,
         settings: dict[str, Any] | None = None,
+        plain: bool = True,
     ) -> Network:
         """A fresh network of some tasks, or of all, that begins so many seeds after the study's model: equal seeds
         begin with equal encoders and go through the rows in the same order.
@@ -129,7 +130,9 @@ class Study:
             seed: which one.
             metrics: whether metrics are computed beside losses.
             changes: of the model's description, such as another `sharing`.
-            settings: of the core's trainer, such as another `weighting`; equal weights, and no regularizers, otherwise.
+            settings: of the core's trainer, such as another `weighting`.
+            plain: whether weights are equal and there are no regularizers where the settings say nothing of them; else
+                they are the trainer's.
         """
         model = self.model
         chosen = [task for task in model.tasks if tasks is None or task.name in tasks]
@@ -137,7 +140,8 @@ class Study:
         found = model._fresh(chosen, seed=began + seed, **(changes or {}))
         if not metrics:
             found.metrics = [[] for _ in chosen]
-        said = {"weighting": {"name": "equal"}, "regularizers": [], **(settings or {})}
+        plainly: dict[str, Any] = {"weighting": {"name": "equal"}, "regularizers": []} if plain else {}
+        said = {**plainly, **(settings or {})}
         trainer = self.trainer._twin(found, self.trainer.seed + seed, **said)
         return Network(tuple(task.name for task in chosen), seed, trainer)
 
@@ -179,14 +183,22 @@ class Study:
         apart = next((found for found in map(seeds.reasons, loops) if found), [])
         if not apart:
             for place, _ in workers.side_by_side(calls):
-                yield place
+                # Ctrl-C may end a network before this thread has seen it.
+                if not loops[place].interrupted:
+                    yield place
+            self._ended(loops)
             return
         _log.info("the networks train one after another: %s", "; ".join(apart))
-        for place, (loop, call) in enumerate(zip(loops, calls, strict=True)):
+        for place, call in enumerate(calls):
             call()
-            if loop.interrupted:
-                raise KeyboardInterrupt
+            self._ended(loops)
             yield place
+
+    @staticmethod
+    def _ended(loops: Sequence[Loop]) -> None:
+        if any(loop.interrupted for loop in loops):
+            interrupts.look()
+            raise KeyboardInterrupt
 
     def rows_of(self, network: Network, rows: Rows) -> Rows:
         """Rows of the study with the targets of a network's tasks."""

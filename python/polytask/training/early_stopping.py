@@ -72,7 +72,7 @@ class EarlyStopping(Watching):
         improved = self._watched.look(trainer, row, self.min_delta)
         if improved[0]:
             self.best_epoch = row["epoch"]
-            self._kept = trainer.model.state_dict() if self.restore_best else {}
+            self._kept = dict(trainer.model.state_dict()) if self.restore_best else {}
         if any(each is not None for each in improved):
             self.wait = 0 if any(improved) else self.wait + 1
         if self.wait >= max(self.patience, 1):

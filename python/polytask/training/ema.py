@@ -64,7 +64,7 @@ class EMA(Callback):
     def on_fit_start(self, trainer: Run) -> None:
         if self._source is not trainer.model:
             self._source = trainer.model
-            self._averages = trainer.model.state_dict()
+            self._averages = dict(trainer.model.state_dict())
             self.updates = 0
 
     def on_steps(self, trainer: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +57,10 @@ class OwnOptimizer:
         """What the core reads."""
         schedule = None if self._make_schedule is None else _called(self._make_schedule)
         return {"name": "custom", "class": _called(self._make), "schedule": schedule}
+
+    def fresh(self) -> OwnOptimizer:
+        """The same for another model, without what this one has learned."""
+        return OwnOptimizer(copy.deepcopy(self._make), copy.deepcopy(self._make_schedule))
 
     def tie(self, lent: Sequence[Lent]) -> float:
         """Has it work on memory of the core, as the core asks for it; gives the learning rate."""

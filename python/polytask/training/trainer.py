@@ -50,8 +50,9 @@ class Trainer:
             is called `named_parameters` gets pairs of a path and a parameter. It steps on the model's own parameters,
             once a step, at its own price; what is frozen has no gradient.
         lr: the learning rate of an optimizer given by name, of Adam, or of a class of PyTorch's.
-        schedule: one of `pt.schedule`, or its name. Beside an optimizer of PyTorch's also what makes a scheduler of it,
-            such as `functools.partial(torch.optim.lr_scheduler.OneCycleLR, ...)`, which steps once a step.
+        schedule: one of `pt.schedule`, or its name; None is "constant". Beside an optimizer of PyTorch's also what makes
+            a scheduler of it, such as `functools.partial(torch.optim.lr_scheduler.OneCycleLR, ...)`, which steps once a
+            step.
         weighting: one of `pt.weighting`, or its name; or a function of your own, or an object whose `weigh` it is:
             `weigh(losses)` or `weigh(losses, gramian)`, called in each step with float32 tensors on the processor, of
             the tasks that have a label in it: losses `[tasks]`, and the products `[tasks, tasks]` of their gradients at
@@ -83,7 +84,7 @@ class Trainer:
         optimizer: Component | str | Maker | None = None,
         *,
         lr: Any = None,
-        schedule: Component | str | SchedulerMaker = "constant",
+        schedule: Component | str | SchedulerMaker | None = "constant",
         weighting: Component | str | Code = "equal",
         regularizers: Sequence[Component | str] = (),
         clip_norm: float | None = None,
@@ -103,6 +104,7 @@ class Trainer:
         self.observe = observation.read(observe)
         method = own_weighting.read(weighting)
         self._own: dict[str, Any] = {"weighting": method} if isinstance(method, OwnWeighting) else {}
+        schedule = "constant" if schedule is None else schedule
         theirs = own_optimizer.read(optimizer, lr, schedule)
         if theirs is not None:
             self._own["optimizer"] = theirs
@@ -228,7 +230,11 @@ class Trainer:
         """A trainer of another model, with these settings but for changes of them."""
         twin = Trainer(model, threads=self.threads, seed=seed)
         twin.observe = list(self.observe)
-        twin._own = {name: part for name, part in copy.deepcopy(self._own).items() if name not in changes}
+        fresh = {
+            name: part.fresh() if isinstance(part, own_optimizer.OwnOptimizer) else copy.deepcopy(part)
+            for name, part in self._own.items()
+        }
+        twin._own = {name: part for name, part in fresh.items() if name not in changes}
         kept = {**self._core.settings, "observe": self.observe, "threads": self.threads}
         twin._core = twin._made({**kept, "seed": seed, **changes})
         return twin

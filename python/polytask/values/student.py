@@ -59,7 +59,7 @@ def interval(values: Any, confidence: float = 0.95) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
+def paired(first: Any, second: Any) -> Paired:
     """First less second, pair by pair, where both are known."""
     differences = _known(np.asarray(first, np.float64) - np.asarray(second, np.float64))
     mean, error = mean_and_error(differences)

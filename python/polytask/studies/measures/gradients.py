@@ -29,14 +29,14 @@ def measure(study: Study, seeds: int, every: int | None, progress: bool) -> Rela
     probes.train(study, seeds, every, progress, look)
     cosines, magnitudes, conflicts = (np.full((seeds, count, count), np.nan) for _ in range(3))
     for seed, found in looks.items():
-        each = [_compared(gramian) for gramian in found]
+        each = [compared(gramian) for gramian in found]
         for matrix, parts in zip((cosines, magnitudes, conflicts), zip(*each, strict=True), strict=True):
             matrix[seed] = seeded.mean(np.stack(parts))
     parts = {"magnitude": seeded.mean(magnitudes), "conflict": seeded.mean(conflicts)}
     return Relatedness("gradients", ABOUT, study.tasks, seeded.mean(cosines), seeded.errors(cosines), parts=parts)
 
 
-def _compared(gramian: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def compared(gramian: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cosines, magnitude similarities and conflicts of one look; NaN of tasks without a gradient in it."""
     lengths = np.sqrt(np.maximum(gramian.diagonal(), 0))
     lengths[lengths == 0] = np.nan

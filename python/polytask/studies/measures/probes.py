@@ -36,19 +36,24 @@ class Probe(Callback):
 
 def train(study: Study, seeds: int, every: int | None, progress: bool, look: Look) -> list[Network]:
     """Trains a network of all tasks from each seed, under such looks; `every` batches, or ten times an epoch."""
-    per_epoch = -(-len(study.train) // study.batch_size)
-    steps = max(1, per_epoch // 10) if every is None else every
     networks = [study.network(seed=seed) for seed in range(seeds)]
 
     def probes(network: Network) -> list[Callback]:
-        return [Probe(look, network, _batches(study, network.seed), steps)]
+        return [probe(study, network, every, look)]
 
     return [network for _, network in study.run(networks, progress=progress, callbacks=probes)]
 
 
-def _batches(study: Study, seed: int) -> Iterator[Rows]:
+def probe(study: Study, network: Network, every: int | None, look: Look) -> Probe:
+    """Looks at one network; `every` batches, or ten times an epoch."""
+    per_epoch = -(-len(study.train) // study.batch_size)
+    steps = max(1, per_epoch // 10) if every is None else every
+    return Probe(look, network, _batches(study, network), steps)
+
+
+def _batches(study: Study, network: Network) -> Iterator[Rows]:
     """Batches of training rows at random, without end."""
-    draws = np.random.default_rng([study.trainer.seed, seed])
+    draws = np.random.default_rng([study.trainer.seed, network.seed])
     size = min(study.batch_size, len(study.train))
     while True:
         yield study.train.take(np.sort(draws.choice(len(study.train), size, replace=False)))

@@ -1,10 +1,10 @@
 """A model's network as a module of torch: what the core says of it, translated node by node for torch.fx."""
 
-from .build import Array, Given, Own, build
+from .build import Array, Own, Taken, build
 from .graph_module import MultiTaskModule
-from .layers import Split
+from .layers import Pick, Split
 from .links import Predicted
 from .places import place
 from .values import identifier
 
-__all__ = ["Array", "Given", "MultiTaskModule", "Own", "Predicted", "Split", "build", "identifier", "place"]
+__all__ = ["Array", "MultiTaskModule", "Own", "Pick", "Predicted", "Split", "Taken", "build", "identifier", "place"]

@@ -9,6 +9,7 @@ from torch.fx import Graph, Proxy
 from torch.fx.proxy import GraphAppendingTracer
 from torch.nn import functional
 
+from ...components.own_module import Output
 from . import links
 from .graph_module import MultiTaskModule
 from .layers import Split
@@ -28,15 +29,17 @@ class Own(NamedTuple):
         width: numbers a row of its output.
         masked: whether it is given where positions are.
         given: what it takes, if that is no row of features.
+        output: which of several outputs is meant.
     """
 
     module: nn.Module
     width: int
     masked: bool
-    given: "Given | None" = None
+    given: "Taken | None" = None
+    output: Output | None = None
 
 
-class Given(NamedTuple):
+class Taken(NamedTuple):
     """What a module of the caller's own takes that is no row of features.
 
     Attributes:

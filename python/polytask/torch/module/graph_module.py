@@ -4,6 +4,8 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+import numpy as np
+import torch
 from torch import nn
 from torch.fx import Graph, GraphModule
 
@@ -27,7 +29,7 @@ class MultiTaskModule(GraphModule):
         module.renamed = dict(renamed)
         if renamed:
             module.register_state_dict_post_hook(_given)  # type: ignore[no-untyped-call]
-            module.register_load_state_dict_pre_hook(_taken)  # type: ignore[no-untyped-call]
+        module.register_load_state_dict_pre_hook(_taken)  # type: ignore[no-untyped-call]
         return module
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "MultiTaskModule":
@@ -54,7 +56,10 @@ def _given(module: MultiTaskModule, state: dict[str, Any], prefix: str, _: Any) 
 
 
 def _taken(module: MultiTaskModule, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Before a state dict is read."""
+    """Before a state dict is read, which may hold arrays of NumPy, as that of the model does."""
+    for path, value in state.items():
+        if path.startswith(prefix) and isinstance(value, np.ndarray):
+            state[path] = torch.from_numpy(value)
     for place, path in module.renamed.items():
         if prefix + path in state:
             state[prefix + place] = state.pop(prefix + path)

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ...components.own_module import Output, picked, shown_output
+
 
 class BatchNorm(nn.Module):
     """Batch normalisation over rows `[rows, width]` (Ioffe & Szegedy, ICML 2015).
@@ -37,6 +39,25 @@ class BatchNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{len(self.running_mean)}, eps={self.eps}, momentum={self.momentum}, frozen={self.frozen}"
+
+
+class Pick(nn.Module):
+    """Which of the outputs of a module is meant: a key, a place or a function of them.
+
+    Attributes:
+        path: of that module in the network.
+    """
+
+    def __init__(self, output: Output, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.output = output
+
+    def forward(self, given: Any) -> Any:
+        return picked(given, self.output)
+
+    def extra_repr(self) -> str:
+        return shown_output(self.output).removeprefix(", ")
 
 
 class Split(nn.Module):

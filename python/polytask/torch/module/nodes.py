@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from . import positions
-from .layers import BatchNorm, Choice, Rows
+from .layers import BatchNorm, Choice, Pick, Rows
 from .values import Building, Group, Node, Translation, Value
 
 ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
@@ -259,7 +259,7 @@ def _mean(node: Node, at: Building, of_rows: Tensor) -> Tensor:
 def _module(node: Node, at: Building) -> Value:
     (x,) = at.inputs(node)
     own = at.own[node.attributes["path"]]
-    layer = at.layer(node.attributes["path"], own.module)
+    layer = _picking(at.layer(node.attributes["path"], own.module), own, node, at)
     given = x.groups[0].whole if at.alone(node) else x.groups[0].whole.clone()
     axis = at.axis(node.output)
     if axis == 0 and own.given is not None:
@@ -272,6 +272,18 @@ def _module(node: Node, at: Building) -> Value:
         return Value.of([layer(given)], own.width)
     rows = at.layer(f"rows.{node.index}", Rows())
     return Value.of([positions.by_rows(rows, layer, given, at.lengths(axis), own.masked)], own.width)
+
+
+def _picking(layer: Callable[..., Any], own: Any, node: Node, at: Building) -> Callable[..., Any]:
+    """A module, and of its outputs the one that is meant."""
+    if own.output is None:
+        return layer
+    pick = at.layer(f"outputs.{node.index}", Pick(own.output, node.attributes["path"]))
+
+    def picking(*args: Any, **kwargs: Any) -> Any:
+        return pick(layer(*args, **kwargs))
+
+    return picking
 
 
 #: By the names of nodes in the core.

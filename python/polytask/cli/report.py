@@ -1,0 +1,222 @@
+"""`polytask report`: from a table to a report, a model and a script."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..components.registry import make
+from ..data.inputs import Inputs
+from ..data.split import Split
+from ..data.task import Task
+from ..model.ensemble import Ensemble
+from ..model.model import MultiTaskModel
+from ..plots import svg
+from ..results import page
+from ..results.recommendation import ALONE, Recommendation
+from ..results.relatedness import Relatedness
+from ..results.results import Results
+from ..studies.recommend import recommend
+from ..training.trainer import Trainer
+from ..values import student
+from . import leaks, tables
+
+_HIDDEN = [256, 128]
+_DROPOUT = 0.1
+_VALIDATION = 0.2
+_FEWEST = 100
+
+
+def run(asked: Any) -> None:
+    """Reads, splits, recommends, judges and writes."""
+    began = time.perf_counter()
+    frame = tables.read(asked.data)
+    tasks = _tasks(asked, frame)
+    names = [task.name for task in tasks]
+    beside = [name for name in (asked.groups, asked.time, asked.weights) if name is not None]
+    left_out = list(dict.fromkeys([*asked.exclude, *beside]))
+    columns = [name for name in frame.columns if name not in names and name not in left_out]
+    if not columns:
+        raise ValueError("no column is left to predict from")
+    train, validation, test = _parts(asked, frame)
+    print(f"{len(train)} rows to learn from, {len(validation)} to choose by, {len(test)} to test")
+    warnings = leaks.found(train, validation, tasks, columns)
+    for sentence in warnings:
+        print(f"warning: {sentence}")
+    drop = [name for name in left_out if name != asked.weights]
+    train, validation, test = (part.drop(columns=drop) for part in (train, validation, test))
+    inputs = Inputs.from_frame(
+        train, exclude=[*names, *beside[-1:] * (asked.weights is not None)], categorical=asked.categorical or None
+    )
+    print(repr(inputs))
+    encoder = make("encoder", {"name": "mlp", "hidden": _HIDDEN, "dropout": _DROPOUT})
+    model = MultiTaskModel(inputs, tasks=tasks, encoder=encoder, seed=asked.seed)
+    found = recommend(
+        Trainer(model, seed=asked.seed),
+        train,
+        validation=validation,
+        budget=asked.budget,
+        batch_size=asked.batch_size,
+        weights=asked.weights,
+        progress=not asked.quiet,
+    )
+    print()
+    print("\n".join(found.sentences))
+    scores = _scores(found.model, test, asked.weights)
+    print()
+    print(scores)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    file = "model" if isinstance(found.model, Ensemble) else "model.safetensors"
+    found.model.save(asked.out / file)
+    (asked.out / "reproduce.py").write_text(_script(asked, tasks, found), encoding="utf-8")
+    minutes = (time.perf_counter() - began) / 60
+    _write(
+        asked.out / "report.html",
+        _page(asked, frame, tasks, found, scores, warnings, (train, validation, test), minutes),
+    )
+    print(f"\n{asked.out}/report.html, {file}, reproduce.py; {minutes:.1f} minutes")
+
+
+def _scores(model: MultiTaskModel | Ensemble, test: Any, weights: str | None) -> Results:
+    """Losses and metrics on test rows."""
+    each = [
+        Trainer(part).evaluate(test, weights=weights) for part in (model if isinstance(model, Ensemble) else [model])
+    ]
+    return Results({name: values for part in each for name, values in part.items()}, sum(part.loss for part in each))
+
+
+def _tasks(asked: Any, frame: Any) -> list[Task]:
+    """The tasks, each of which is printed with what it was taken for."""
+    if len(set(asked.tasks)) < len(asked.tasks):
+        raise ValueError("--tasks: a column is named twice")
+    if len(asked.tasks) < 2:
+        raise ValueError(f"--tasks: at least two columns are needed to be trained together; got {asked.tasks[0]!r}")
+    tables.check(asked.tasks, frame, "--tasks")
+    for argument in ("classes", "numbers"):
+        tables.check(getattr(asked, argument), frame, f"--{argument}")
+    for argument in ("exclude", "categorical"):
+        tables.check(getattr(asked, argument), frame, f"--{argument}")
+    for argument in ("groups", "time", "weights", "stratify"):
+        if getattr(asked, argument) is not None:
+            tables.check([getattr(asked, argument)], frame, f"--{argument}")
+    found = []
+    for name in asked.tasks:
+        task, words = tables.task(frame, name, name in asked.classes, name in asked.numbers)
+        print(f"task {name}: {words}")
+        found.append(task)
+    return found
+
+
+def _parts(asked: Any, frame: Any) -> tuple[Any, Any, Any]:
+    """Rows to learn from, to choose by and to test."""
+    if len(frame) < _FEWEST:
+        raise ValueError(f"{asked.data} has {len(frame)} rows, and at least {_FEWEST} are needed")
+    how = {"stratify": asked.stratify, "groups": asked.groups, "time": asked.time, "seed": asked.seed}
+
+    def find(name: str) -> list[Any]:
+        return [frame_of[name]]
+
+    rest, parts = np.arange(len(frame)), []
+    for share in (asked.test, _VALIDATION):
+        frame_of = frame.iloc[rest]
+        held = Split(share, **how).rows(len(rest), find, asked.tasks, asked.seed)
+        parts.append(frame_of.iloc[held])
+        rest = np.delete(rest, held)
+    test, validation = parts
+    return frame.iloc[rest], validation, test
+
+
+def _page(
+    asked: Any,
+    frame: Any,
+    tasks: list[Task],
+    found: Recommendation,
+    scores: Any,
+    warnings: list[str],
+    parts: tuple[Any, Any, Any],
+    minutes: float,
+) -> str:
+    names = [name for name in found.candidates if name != ALONE]
+    means = np.array([100 * student.mean_and_error(found.gains(name))[0] for name in names])
+    ends = np.array([[100 * end for end in student.interval(found.gains(name))] for name in names]).reshape(-1, 2)
+    header, rows = found._table()
+    saved = "Validation loss saved against one network each, with 95 % intervals"
+    test_header, test_rows = scores._table()
+    sections = [
+        page.section("What to train", page.paragraphs(found.sentences)),
+        page.section(
+            "On test rows", page.paragraphs([_tested(found, len(parts[2]))]), page.table(test_header, test_rows)
+        ),
+        page.section(
+            "What was compared",
+            page.picture(svg.intervals(saved, names, means, ends, "%"), saved),
+            page.table(header, rows),
+        ),
+    ]
+    if warnings:
+        sections.insert(0, page.section("Look at this first", page.paragraphs(warnings, "warning")))
+    if found.relatedness is not None:
+        related_header, related_rows = found.relatedness._table()
+        sections.append(
+            page.section(
+                "How tasks are related",
+                _related(found.relatedness),
+                page.table(related_header, related_rows),
+                page.paragraphs([found.relatedness.about]),
+            )
+        )
+    counted = [[task.name, int(frame[task.name].notna().sum()), task.classes or "numbers"] for task in tasks]
+    train, validation, test = map(len, parts)
+    said = f"{train} rows to learn from, {validation} to choose by, {test} to test; {minutes:.1f} minutes."
+    sections.append(page.section("The data", page.paragraphs([said]), page.table(["task", "labels", "kind"], counted)))
+    return page.page(f"{asked.data.name}: {', '.join(asked.tasks)}", sections)
+
+
+def _related(found: Relatedness) -> str:
+    title = f"How tasks are related, by {found.method}"
+    told = f"A matrix of {len(found.tasks)} tasks; the same numbers stand in the table below."
+    return page.picture(svg.heat_map(title, told, found.tasks, found.matrix), title)
+
+
+def _tested(found: Recommendation, rows: int) -> str:
+    what = found.candidates[found.choice].what
+    return f"{what[0].upper()}{what[1:]}, on {rows} rows that nothing was chosen by."
+
+
+def _script(asked: Any, tasks: list[Task], found: Recommendation) -> str:
+    """Ten lines that train the choice again."""
+    groups = found.groups
+    names = [task.name for task in tasks]
+    whole = found.choice in ("all in one", "mmoe", "soft")
+    sharing = {"mmoe": '"mmoe"', "soft": '"soft"'}.get(
+        found.choice, '"hard"' if whole else f"pt.sharing.Branched({groups})"
+    )
+    more = ', regularizers=["task_relation"]' if found.choice == "soft" else ""
+    described = ", ".join(_described(task) for task in tasks)
+    reader = tables._READERS[asked.data.suffix.lower()]
+    left_out = [name for name in (*asked.exclude, asked.groups, asked.time, asked.weights) if name is not None]
+    weights = f", weights={asked.weights!r}" if asked.weights else ""
+    return (
+        f"import pandas as pd\nimport polytask as pt\n\n"
+        f"frame = pd.{reader}({str(asked.data)!r})\n"
+        f"tasks = [{described}]\n"
+        f"inputs = pt.Inputs.from_frame(frame, exclude={[*names, *left_out]!r})\n"
+        f"encoder = pt.encoder.MLP({_HIDDEN}, dropout={_DROPOUT})\n"
+        f"model = pt.MultiTaskModel(inputs, tasks=tasks, encoder=encoder, sharing={sharing}, seed={asked.seed})\n"
+        f'trainer = pt.Trainer(model, callbacks=[pt.EarlyStopping("loss")]{more}, seed={asked.seed})\n'
+        f"trainer.fit(frame, validation=0.2, epochs=60, batch_size={asked.batch_size}{weights})\n"
+        f'model.save("model.safetensors")\n'
+    )
+
+
+def _described(task: Task) -> str:
+    if task.classes:
+        return f"pt.Task({task.name!r}, classes={task.labels!r})"
+    return f"pt.Task({task.name!r}, scale={task.scale!r})"
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

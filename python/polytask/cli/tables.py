@@ -1,0 +1,96 @@
+"""Tables in files, and which kind of task a column is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..arguments.messages import listed, none_of
+from ..data.task import Task
+from ..results.table import pandas
+
+#: Whole numbers of at most so many different values are classes.
+MOST_CLASSES = 20
+#: Labels of any other kind of at most so many.
+_MOST_LABELS = 1000
+_READERS = {
+    ".csv": "read_csv",
+    ".gz": "read_csv",
+    ".tsv": "read_table",
+    ".parquet": "read_parquet",
+    ".pq": "read_parquet",
+    ".feather": "read_feather",
+    ".arrow": "read_feather",
+}
+
+
+def read(path: Path) -> Any:
+    """A file as a pandas frame.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        ValueError: no table, or one without rows or with a column twice.
+        ImportError: pandas is not installed, or what it needs for the format.
+    """
+    known = _READERS.get(path.suffix.lower())
+    if known is None:
+        raise ValueError(f"{path}: a table is known by the end of its name, {listed(_READERS)}; got {path.suffix!r}")
+    module = pandas("the command polytask")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    try:
+        frame = getattr(module, known)(path)
+    except (ImportError, OSError):
+        raise
+    except Exception as error:
+        first = str(error).strip().splitlines()
+        raise ValueError(f"{path} is no table of this kind: {first[0] if first else type(error).__name__}") from None
+    frame.columns = [str(name) for name in frame.columns]
+    twice = [name for name in frame.columns if list(frame.columns).count(name) > 1]
+    if twice:
+        raise ValueError(f"{path}: column `{twice[0]}` is there twice")
+    if not len(frame):
+        raise ValueError(f"{path} has no rows")
+    return frame
+
+
+def check(names: list[str], frame: Any, argument: str) -> None:
+    """Refuses names that are no columns."""
+    have = list(frame.columns)
+    unknown = next((name for name in names if name not in have), None)
+    if unknown is not None:
+        raise ValueError(f"{argument}: unknown column {none_of(unknown, have, 'the table has')}")
+
+
+def task(frame: Any, name: str, classes: bool, numbers: bool) -> tuple[Task, str]:
+    """A column as a task, and in words what it was taken for.
+
+    Raises:
+        ValueError: a column without labels, or with one alone.
+    """
+    column = frame[name].dropna()
+    missing = len(frame) - len(column)
+    if not len(column):
+        raise ValueError(f"task `{name}`: none of {len(frame)} rows has a label")
+    distinct = sorted(column.unique().tolist(), key=lambda value: (str(type(value)), value))
+    if len(distinct) == 1:
+        raise ValueError(f"task `{name}`: all labels are {distinct[0]!r}, and there is nothing to predict")
+    kind = column.dtype.kind
+    are_numbers = kind in "iuf" and not classes
+    whole = are_numbers and bool(np.equal(np.mod(np.asarray(column, np.float64), 1), 0).all())
+    few = len(distinct) == 2 or (whole and len(distinct) <= MOST_CLASSES)
+    beside = f", {missing} missing" if missing else ""
+    if are_numbers and (numbers or not few):
+        low, high = (float(end) for end in (column.min(), column.max()))
+        return Task(name, scale="standardize", metrics=["r2", "mae"]), f"numbers from {low:.6g} to {high:.6g}{beside}"
+    if numbers:
+        raise ValueError(f"task `{name}`: --numbers, but it holds {distinct[0]!r}")
+    if len(distinct) > _MOST_LABELS:
+        raise ValueError(f"task `{name}` has {len(distinct)} different labels, more than {_MOST_LABELS}: is it a text, "
+                         "or a number of each row?")  # fmt: skip
+    shares = column.value_counts(normalize=True)
+    common = f"{shares.index.tolist()[0]!r} in {100 * shares.iloc[0]:.1f} %"
+    metrics = ["auroc", "accuracy"] if len(distinct) == 2 else ["accuracy"]
+    return Task(name, classes=distinct, metrics=metrics), f"{len(distinct)} classes, {common}{beside}"

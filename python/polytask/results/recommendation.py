@@ -1,0 +1,156 @@
+"""What to train for several tasks, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from ..process import interrupts
+from ..values import student
+from .relatedness import Groups, Relatedness
+from .table import Table, html, pandas, text
+
+#: The candidate that others are compared with.
+ALONE = "one each"
+
+
+@dataclass
+class Candidate:
+    """One way to train the tasks.
+
+    Attributes:
+        name: what it is called.
+        what: what it is, in words.
+        groups: which tasks it trains together.
+        losses: validation loss of each task, `[seeds]`.
+        seconds: how long its networks trained, over all seeds.
+    """
+
+    name: str
+    what: str
+    groups: list[list[str]]
+    losses: dict[str, np.ndarray] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Recommendation(Table):
+    """What to train, shown as a table and in sentences.
+
+    Attributes:
+        choice: the name of the candidate to train.
+        groups: the tasks that it trains together, a list of names each.
+        candidates: all that were compared, by name.
+        relatedness: the `pt.Relatedness` that made the groups; None if there was no time for it.
+        model: the choice, trained, of the seed with the lowest validation losses: a `pt.MultiTaskModel`, or a
+            `pt.Ensemble` of several where groups have tables of categories of their own.
+        skipped: what there was no time for.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        candidates: Mapping[str, Candidate],
+        relatedness: Relatedness | None,
+        groups: Groups | None,
+        rows: tuple[int, int],
+        skipped: Sequence[str] = (),
+    ) -> None:
+        self.tasks = tuple(tasks)
+        self.candidates = dict(candidates)
+        self.relatedness = relatedness
+        self.found = groups
+        self.skipped = list(skipped)
+        self.model: Any = None
+        self._rows = rows
+        means = {name: float(np.nanmean(self.gains(name))) for name in self.candidates}
+        self.choice = max(means, key=lambda name: means[name])
+        self.groups = self.candidates[self.choice].groups
+
+    def gains(self, name: str) -> np.ndarray:
+        """By how much, relative to it, a candidate's validation loss is lower than that of one network each: the mean
+        over tasks, `[seeds]`.
+        """
+        each = [self.gains_of(name, task) for task in self.tasks]
+        return np.asarray(np.mean(each, axis=0))
+
+    def gains_of(self, name: str, task: str) -> np.ndarray:
+        """The same for one task, `[seeds]`."""
+        alone = self.candidates[ALONE].losses[task]
+        with np.errstate(all="ignore"):
+            return np.asarray((alone - self.candidates[name].losses[task]) / np.abs(alone))
+
+    @property
+    def sentences(self) -> list[str]:
+        """What to train and how sure that is, which tasks lose by it, and what was not tried."""
+        seeds = len(self.gains(ALONE))
+        train, held_out = self._rows
+        chosen = self.candidates[self.choice]
+        found = [f"Train {chosen.what}."]
+        others = [name for name in self.candidates if name != ALONE]
+        if self.choice == ALONE:
+            best = max(others, key=lambda name: float(np.nanmean(self.gains(name))), default=None)
+            if best is not None:
+                mean, _ = student.mean_and_error(self.gains(best))
+                worse = f"{_percent(-mean)} more validation loss a task on average{self._sure(best)}"
+                found.append(f"Nothing that shares helps: the best of it, {self.candidates[best].what}, has {worse}.")
+        else:
+            mean, _ = student.mean_and_error(self.gains(self.choice))
+            found.append(f"Its validation loss is {_percent(mean)} lower a task on average than that of one network "
+                         f"each{self._sure(self.choice)}.")  # fmt: skip
+            close = [name for name in self.candidates if name != self.choice and self._near(name)]
+            if close:
+                names = " and ".join(self.candidates[name].what for name in close)
+                found.append(f"Within one standard error of it are: {names}.")
+            for task in self.tasks:
+                mean, error = student.mean_and_error(self.gains_of(self.choice, task))
+                if mean < 0 and (np.isnan(error) or -mean > error):
+                    found.append(f"`{task}` loses by it: its loss is {_percent(-mean)} higher than alone.")
+        found.append(f"This is by {seeds} seeds on {held_out} held-out rows, beside {train} to learn from.")
+        if self.skipped:
+            found.append(f"There was no time for: {'; '.join(self.skipped)}. A larger `budget` would try that.")
+        return found
+
+    def _sure(self, name: str) -> str:
+        gains = self.gains(name)
+        p = student.paired(gains, np.zeros_like(gains)).p
+        if np.isnan(p):
+            return ", by one seed, which says nothing of how sure that is"
+        low, high = (100 * end for end in student.interval(gains))
+        return f" (95 % interval of the gain {low:+.2f} to {high:+.2f} %, p = {p:.2g})"
+
+    def _near(self, name: str) -> bool:
+        paired = student.paired(self.gains(self.choice), self.gains(name))
+        return not np.isnan(paired.error) and paired.mean <= paired.error
+
+    @interrupts.held()
+    def to_frame(self) -> Any:
+        """The table as a pandas frame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        header, rows = self._table()
+        return pandas("Recommendation.to_frame").DataFrame(rows, columns=header)
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        header = ["", "candidate", "gain %", "error", *(f"{task} loss" for task in self.tasks), "seconds"]
+        rows = []
+        for name, each in self.candidates.items():
+            mean, error = student.mean_and_error(self.gains(name))
+            losses = [float(np.nanmean(each.losses[task])) for task in self.tasks]
+            rows.append(["*" if name == self.choice else "", name, 100 * mean, 100 * error, *losses, each.seconds])
+        return header, rows
+
+    def __repr__(self) -> str:
+        return "\n".join([*self.sentences, "", text(*self._table())])
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>{escape(sentence)}</p>" for sentence in self.sentences) + html(*self._table())
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"

@@ -1,0 +1,258 @@
+"""What to train for several tasks: relatedness, groups and a small comparison on validation data, in one call."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arguments.keywords import checked
+from ..arguments.numbers import whole
+from ..data.task import Task
+from ..model.ensemble import Ensemble
+from ..model.model import MultiTaskModel
+from ..process import interrupts
+from ..results.recommendation import ALONE, Candidate, Recommendation
+from ..results.relatedness import Groups, Relatedness
+from ..training.early_stopping import EarlyStopping
+from ..training.trainer import Trainer
+from .measures import relation, transfer
+from .study import HELD_OUT, Network, Study
+
+_log = logging.getLogger("polytask")
+
+_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_PATIENCE = 6
+#: Epochs at most, if there is time for them, and at least.
+_EPOCHS = 60, 4
+#: The part of the time that relatedness may take, and all that stands before it.
+_FOR_RELATEDNESS = 0.45
+
+
+@dataclass
+class _Plan:
+    """How one candidate is trained.
+
+    Attributes:
+        what: in words.
+        groups: which tasks each of its networks has.
+        changes, settings: as for `Study.network`.
+    """
+
+    what: str
+    groups: list[list[str]]
+    changes: dict[str, Any]
+    settings: dict[str, Any]
+
+
+@checked
+def recommend(
+    subject: MultiTaskModel | Trainer | Sequence[Task] | Task,
+    data: Any,
+    *,
+    budget: float | str = "5m",
+    validation: Any = HELD_OUT,
+    seeds: int = 5,
+    epochs: int | None = None,
+    batch_size: int = 256,
+    optimizer: Any = None,
+    lr: Any = None,
+    weights: Any = None,
+    progress: bool = True,
+) -> Recommendation:
+    """Which of the tasks to train together, and whether to do so at all.
+
+    Candidates are one network each, all tasks in one (`"hard"`), the groups that `pt.relatedness` finds (by "transfer",
+    or where there is no time for that by "relation"), all tasks in one with experts (`"mmoe"`), and soft sharing with a
+    learned relation. Each network is stopped at its best epoch, and all begin from the same seeds. The candidate with
+    the lowest validation losses is recommended, relative to one network each and averaged over tasks; how sure that is
+    is said by a paired test over seeds (Student 1908). Losses that were chosen by are a little too good: judge the
+    choice on test data, as `pt.compare` does.
+
+    Arguments:
+        subject: as for `pt.relatedness`.
+        data, validation, batch_size, weights, optimizer, lr: as there.
+        budget: seconds, or "90s", "10m", "1h"; what it has no time for is left out, and said. Networks that have begun
+            are finished.
+        seeds: how many of each candidate; fewer, but at least two, where the budget has no time for them.
+        epochs: of each network at most; as many as there is time for, up to 60, if none is given.
+        progress: whether bars over the networks are shown.
+
+    Raises:
+        TypeError, ValueError: what is wrong, what was expected and what came.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    seconds = _seconds(budget)
+    began = time.monotonic()
+    count = whole(seeds, "`seeds`")
+    most = None if epochs is None else whole(epochs, "`epochs`")
+    with interrupts.held():
+        settings = {"optimizer": optimizer, "lr": lr}
+        study = Study(subject, data, validation, epochs=1, batch_size=batch_size, weights=weights, settings=settings)
+        study.held_out()
+        if len(study.tasks) < 2:
+            raise ValueError(f"at least two tasks are needed to be grouped; got {study.tasks[0]!r} alone")
+        return _Recommending(study, began + seconds, seconds, count, most, bool(progress)).run()
+
+
+class _Recommending:
+    """Trains candidates as long as there is time."""
+
+    def __init__(
+        self, study: Study, until: float, budget: float, seeds: int, epochs: int | None, progress: bool
+    ) -> None:
+        self.study = study
+        self.until = until
+        self.budget = budget
+        self.progress = progress
+        self.skipped: list[str] = []
+        self.candidates: dict[str, Candidate] = {}
+        self.networks: dict[str, list[list[Network]]] = {}
+        self.seeds = seeds
+        self._fit_into_budget(epochs)
+        #: Seconds that a network took, side by side with others.
+        self.pace = 0.0
+
+    def run(self) -> Recommendation:
+        names = list(self.study.tasks)
+        self._train(ALONE, _Plan("one network each", [[name] for name in names], *_hard()))
+        self._train("all in one", _Plan("all tasks in one network that shares its encoder", [names], *_hard()))
+        measured, groups = self._groups()
+        if groups is not None and 1 < len(groups) < len(names):
+            listed = "; ".join(" with ".join(group) for group in groups)
+            self._train("groups", _Plan(f"a network for each group: {listed}", list(groups), *_hard()))
+        experts: dict[str, Any] = {"sharing": {"name": "mmoe"}}
+        self._train("mmoe", _Plan("all tasks in one network with experts (MMoE)", [names], experts, {}))
+        relation_of = {"regularizers": [{"name": "task_relation"}]}
+        soft = {"sharing": {"name": "soft"}}
+        self._train("soft", _Plan("a network each, tied by a learned relation", [names], soft, relation_of))
+        rows = len(self.study.train), len(self.study.held_out())
+        found = Recommendation(names, self.candidates, measured, groups, rows, self.skipped)
+        found.model = self.model(found, found.choice)
+        return found
+
+    def _fit_into_budget(self, epochs: int | None) -> None:
+        """Chooses epochs and seeds by how long one epoch of one network takes."""
+        epoch = 0.0
+        for _ in ("warms up", "counts"):
+            probe = [self.study.network(seed=seed) for seed in range(2)]
+            began = time.monotonic()
+            for _ in self.study.run(probe):
+                pass
+            epoch = max((time.monotonic() - began) / len(probe), 1e-4)
+        each = len(self.study.tasks)
+        # One each, groups, all in one, experts and soft sharing, of which the last two cost as several.
+        per_seed = epoch * (2 * each + 8)
+        part = self.budget * (1 - _FOR_RELATEDNESS)
+        most, least = _EPOCHS
+        if epochs is None:
+            epochs = int(min(most, max(least, part / (per_seed * min(self.seeds, 3)))))
+        self.seeds = int(min(self.seeds, max(2, part / (per_seed * epochs))))
+        self.study.epochs = epochs
+        _log.info("recommend: %s seeds of at most %s epochs", self.seeds, epochs)
+
+    @property
+    def _left(self) -> float:
+        return self.until - time.monotonic()
+
+    def _train(self, name: str, plan: _Plan) -> None:
+        """Trains a candidate from all seeds, if there is time."""
+        needed = self.pace * self.seeds * len(plan.groups) * (3 if plan.changes else 1)
+        if self.pace and needed > self._left:
+            self.skipped.append(plan.what)
+            return
+        study = self.study
+        began = time.monotonic()
+        networks = [
+            study.network(group, seed, changes=plan.changes, settings=plan.settings)
+            for seed in range(self.seeds)
+            for group in plan.groups
+        ]
+        losses = {task: np.full(self.seeds, np.nan) for task in study.tasks}
+        for _, network in study.run(networks, progress=self.progress, callbacks=_stopping):
+            results = study.evaluate(network, study.held_out())
+            for task in network.tasks:
+                losses[task][network.seed] = results[task]["loss"]
+        took = time.monotonic() - began
+        if name == ALONE:
+            self.pace = took / len(networks)
+        count = len(plan.groups)
+        self.networks[name] = [networks[seed * count : (seed + 1) * count] for seed in range(self.seeds)]
+        self.candidates[name] = Candidate(name, plan.what, plan.groups, losses, took)
+
+    def _groups(self) -> tuple[Relatedness | None, Groups | None]:
+        """Groups by the best measure that there is time for."""
+        study = self.study
+        count = len(study.tasks)
+        measures: list[tuple[int, str, Callable[[int], Relatedness]]] = [
+            (count * (count + 1) // 2, "transfer", lambda seeds: transfer.measure(study, seeds, self.progress)),
+            (2 * count, "relation", lambda seeds: relation.measure(study, seeds, self.progress)),
+        ]
+        for networks, name, measure in measures:
+            seeds = int(min(self.seeds, self._left * _FOR_RELATEDNESS / max(self.pace * networks, 1e-9)))
+            if seeds >= 2:
+                found = measure(seeds)
+                return found, found.groups()
+            self.skipped.append(f'relatedness by "{name}"')
+        return None, None
+
+    def model(self, found: Recommendation, name: str) -> MultiTaskModel | Ensemble:
+        """A candidate as one predictor."""
+        networks = self.best(found, name)
+        return networks[0].model if len(networks) == 1 else joined(self.study, networks)
+
+    def best(self, found: Recommendation, name: str) -> list[Network]:
+        """A candidate's networks of the seed with the lowest losses, each relative to its task's mean alone."""
+        alone = found.candidates[ALONE].losses
+        relative = [found.candidates[name].losses[task] / np.nanmean(np.abs(alone[task])) for task in found.tasks]
+        return self.networks[name][int(np.nanargmin(np.mean(relative, axis=0)))]
+
+
+def joined(study: Study, networks: Sequence[Network]) -> MultiTaskModel | Ensemble:
+    """Networks of groups of the tasks as one model, whose encoders part in the first layer; where they have more apart
+    than encoders and heads, as tables of categories, which such a model has once, as an ensemble of theirs.
+    """
+    parts = {name.partition(".")[0] for network in networks for name in network.model.state_dict()}
+    if parts - {"encoder", "heads"}:
+        return Ensemble([network.model for network in networks])
+    groups = [list(network.tasks) for network in networks]
+    model = study.model._fresh(study.model.tasks, sharing={"name": "branched", "branches": [groups]})
+    state: dict[str, np.ndarray] = {}
+    for network, group in zip(networks, groups, strict=True):
+        branch = f"encoders.{'+'.join(group)}."
+        for name, value in network.model.state_dict().items():
+            state[branch + name.removeprefix("encoder.") if name.startswith("encoder.") else name] = value
+    model.load_state_dict(state)
+    return model
+
+
+def _hard() -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"sharing": {"name": "hard"}}, {}
+
+
+def _stopping(network: Network) -> list[EarlyStopping]:
+    return [EarlyStopping("loss", patience=_PATIENCE)]
+
+
+def _seconds(budget: Any) -> float:
+    """A budget in seconds.
+
+    Raises:
+        TypeError, ValueError: no number, or one without a unit that is known.
+    """
+    wanted = '`budget` should be seconds above 0, or a number with a unit, such as "90s", "10m" or "1h"'
+    if isinstance(budget, str):
+        read = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h)\s*", budget)
+        if read is None:
+            raise ValueError(f"{wanted}; got {budget!r}")
+        budget = float(read[1]) * _UNITS[read[2]]
+    if isinstance(budget, bool) or not isinstance(budget, int | float | np.number):
+        raise TypeError(f"{wanted}; got {budget!r}")
+    if not 0 < budget < float("inf"):
+        raise ValueError(f"{wanted}; got {budget!r}")
+    return float(budget)

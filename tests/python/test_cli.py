@@ -1,0 +1,178 @@
+"""The command `polytask`: reports and predictions for tables, and what is said of wrong ones."""
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pandas as pd
+import polytask as pt
+import pytest
+from polytask.cli import leaks, tables
+from polytask.cli.main import main
+
+
+def table(rows=600, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 4))
+    frame = pd.DataFrame(x, columns=["a", "b", "c", "d"])
+    frame["city"] = rng.choice(["rome", "oslo", "lima"], rows)
+    frame["day"] = np.arange(rows)
+    frame["rich"] = np.where(x[:, 0] + x[:, 1] + 0.5 * rng.normal(size=rows) > 0, "yes", "no")
+    frame["kind"] = (x[:, :2].sum(axis=1) > 0).astype(int) + (x[:, 2] > 0)
+    frame["age"] = 40 + 9 * x[:, 0] + 3 * rng.normal(size=rows)
+    frame.loc[::7, "age"] = np.nan
+    return frame
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "people.csv"
+    table().to_csv(path, index=False)
+    return path
+
+
+def report(data, *more, tasks=("rich", "kind", "age")):
+    out = data.parent / "out"
+    status = main(["report", str(data), "--tasks", *tasks, "--budget", "2s", "--out", str(out), "--quiet", *more])
+    return status, out
+
+
+def test_a_report_leaves_page_model_and_script(data, capsys):
+    status, out = report(data)
+    said = capsys.readouterr().out
+    assert status == 0
+    assert "task rich: 2 classes" in said
+    assert "task kind: 3 classes" in said
+    assert "task age: numbers from" in said
+    assert "86 missing" in said
+    assert "384 rows to learn from, 96 to choose by, 120 to test" in said
+    assert "Train " in said
+    page = (out / "report.html").read_text(encoding="utf-8")
+    root = ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>\n"))
+    pictures = [each for each in root.iter() if each.tag.endswith("svg")]
+    assert pictures
+    for picture in pictures:
+        assert picture.attrib["role"] == "img"
+        assert [child.tag.rpartition("}")[2] for child in picture][:2] == ["title", "desc"]
+    assert "<script" not in page
+    assert page.count("http") == page.count("http://www.w3.org/2000/svg"), "nothing is loaded from elsewhere"
+    model = (
+        pt.Ensemble.load(out / "model")
+        if (out / "model").is_dir()
+        else pt.MultiTaskModel.load(out / "model.safetensors")
+    )
+    assert {task.name for task in model.tasks} == {"rich", "kind", "age"}
+    script = (out / "reproduce.py").read_text(encoding="utf-8")
+    again = script.replace("epochs=60", "epochs=1")
+    subprocess.run([sys.executable, "-c", again], check=True, cwd=out, capture_output=True)
+
+
+@pytest.mark.parametrize("choice", ["one each", "all in one"])
+def test_predictions_stand_beside_the_rows(data, capsys, monkeypatch, choice):
+    monkeypatch.setattr(pt.Recommendation, "gains", lambda self, name: np.zeros(2) - (name != choice))
+    status, out = report(data)
+    assert status == 0
+    file = str(out / ("model" if choice == "one each" else "model.safetensors"))
+    fresh = data.with_name("new.csv")
+    table(20, seed=1).drop(columns=["rich", "kind", "age"]).to_csv(fresh, index=False)
+    assert main(["predict", file, str(fresh)]) == 0
+    found = pd.read_csv(data.with_name("new-predicted.csv"))
+    assert len(found) == 20
+    assert set(found["rich_predicted"]) <= {"yes", "no"}
+    assert set(found["kind_predicted"]) <= {0, 1, 2}
+    assert found["rich_probability_yes"].between(0, 1).all()
+    total = found[[f"kind_probability_{label}" for label in range(3)]].sum(axis=1)
+    assert np.allclose(total, 1, atol=1e-5)
+    assert found["age_predicted"].between(0, 100).all()
+    assert main(["predict", file, str(data.with_name("new-predicted.csv"))]) == 1
+    assert "has a column `rich_predicted` already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [("--time", "day"), ("--groups", "city"), ("--stratify", "rich")])
+def test_rows_are_split_as_asked(data, more, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        "polytask.cli.report.recommend", lambda trainer, train, **how: seen.update(train=train, **how) or 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        report(data, *more)
+    train, validation = seen["train"], seen["validation"]
+    frame = table()
+    if more[0] == "--time":
+        assert "day" not in train.columns
+        assert train.index.max() < validation.index.min() <= validation.index.max() < 480
+    if more[0] == "--groups":
+        assert not set(frame.loc[train.index, "city"]) & set(frame.loc[validation.index, "city"])
+    if more[0] == "--stratify":
+        shares = [(part["rich"] == "yes").mean() for part in (train, validation)]
+        assert abs(shares[0] - shares[1]) < 0.01
+
+
+def test_columns_that_are_made_of_a_task_are_named():
+    frame = table(2000)
+    frame["copy"] = frame["age"] * 2 + 1
+    frame["code"] = np.where(frame["rich"] == "yes", "y", "n")
+    frame["flag"] = np.where(frame["rich"] == "yes", 7.5, np.random.default_rng(0).normal(size=2000))
+    first, second = frame.iloc[:1500], frame.iloc[1500:]
+    tasks = [tables.task(frame, name, False, False)[0] for name in ("rich", "age")]
+    found = leaks.found(first, second, tasks, ["a", "city", "copy", "code", "flag"])
+    assert len(found) == 3
+    assert "Column `code` alone predicts `rich` with AUC 1.0000" in found[0]
+    assert "`flag` alone predicts `rich`" in found[1]
+    assert "Column `copy` alone predicts `age` with R2" in found[2]
+
+
+def test_kinds_of_tasks_may_be_said():
+    frame = pd.DataFrame({"grade": np.arange(100) % 5, "price": np.arange(100) * 1.5})
+    assert tables.task(frame, "grade", False, False)[0].classes == 5
+    assert tables.task(frame, "grade", False, True)[0].scale == "standardize"
+    assert tables.task(frame, "price", True, False)[0].classes == 100
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (None, ("--tasks", "rich", "wealth"), "--tasks: unknown column 'wealth'"),
+        (None, ("--tasks", "rich"), "at least two columns"),
+        (None, ("--tasks", "rich", "rich"), "named twice"),
+        (None, ("--tasks", "rich", "age", "--time", "dya"), "--time: unknown column 'dya'; did you mean `day`?"),
+        (None, ("--tasks", "rich", "age", "--numbers", "rich"), "--numbers, but it holds 'no'"),
+        (None, ("--tasks", "rich", "age", "--budget", "soon"), "`budget` should be seconds above 0"),
+        (lambda frame: frame.assign(age=np.nan), ("--tasks", "rich", "age"), "none of 600 rows has a label"),
+        (lambda frame: frame.assign(rich="yes"), ("--tasks", "rich", "age"), "all labels are 'yes'"),
+        (lambda frame: frame.head(20), ("--tasks", "rich", "age"), "has 20 rows, and at least 100"),
+        (lambda frame: frame.head(0), ("--tasks", "rich", "age"), "has no rows"),
+        (lambda frame: frame[["rich", "age"]], ("--tasks", "rich", "age"), "no column is left to predict from"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path, capsys, change, arguments, message):
+    path = tmp_path / "people.csv"
+    frame = table()
+    (frame if change is None else change(frame)).to_csv(path, index=False)
+    assert main(["report", str(path), *arguments, "--out", str(tmp_path / "out"), "--quiet"]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_files_are_refused(tmp_path, capsys):
+    tasks = ["--tasks", "a", "b"]
+    assert main(["report", str(tmp_path / "none.csv"), *tasks]) == 1
+    assert "there is no such file" in capsys.readouterr().err
+    (tmp_path / "text.docx").write_text("hello")
+    assert main(["report", str(tmp_path / "text.docx"), *tasks]) == 1
+    assert "a table is known by the end of its name" in capsys.readouterr().err
+    (tmp_path / "broken.parquet").write_bytes(b"nothing of the kind")
+    assert main(["report", str(tmp_path / "broken.parquet"), *tasks]) == 1
+    assert "broken.parquet is no table of this kind" in capsys.readouterr().err
+    (tmp_path / "empty.csv").write_text("")
+    assert main(["report", str(tmp_path / "empty.csv"), *tasks]) == 1
+    assert "empty.csv is no table of this kind" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["report"])
+
+
+def test_parquet_is_read_too(tmp_path):
+    path = tmp_path / "people.parquet"
+    table().to_parquet(path)
+    assert tables.read(path).shape == (600, 9)

@@ -1,0 +1,134 @@
+"""What is recommended for tasks that help each other, and for those that do not."""
+
+import numpy as np
+import polytask as pt
+import pytest
+from polytask.results.recommendation import Candidate
+from polytask.studies import recommend as module
+
+
+def helping(rows=160, held_out=2000, noise=1.0, seed=0):
+    """Four tasks that are one function with noise of its own each."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows + held_out, 20)).astype(np.float32)
+    common = np.tanh(x[:, :5] @ rng.normal(size=5))
+    targets = {f"t{i}": common + noise * rng.normal(size=len(x)) for i in range(4)}
+    parts = [(x[part], {name: y[part] for name, y in targets.items()}) for part in (slice(rows), slice(rows, None))]
+    return parts[0], parts[1]
+
+
+def tasks(data):
+    return [pt.Task(name) for name in data[1]]
+
+
+def asked(data, held_out, **more):
+    settings = {"budget": 60, "seeds": 3, "epochs": 20, "batch_size": 32, "lr": 3e-3, "progress": False, **more}
+    model = pt.MultiTaskModel(20, tasks=tasks(data), encoder=pt.encoder.MLP([32, 16]))
+    return pt.recommend(model, data, validation=held_out, **settings)
+
+
+def test_tasks_that_help_each_other_are_trained_together():
+    data, held_out = helping()
+    found = asked(data, held_out)
+    assert found.choice != "one each"
+    assert max(map(len, found.groups)) > 1
+    assert "lower a task on average than that of one network each" in repr(found)
+    assert "p = " in repr(found)
+    assert found.relatedness.method == "transfer"
+    assert list(found.candidates)[:2] == ["one each", "all in one"]
+    evaluated = pt.Trainer(found.model).evaluate(held_out)
+    alone, chosen = (found.candidates[name].losses for name in ("one each", found.choice))
+    best = int(np.argmin(np.mean([chosen[name] / alone[name].mean() for name in found.tasks], axis=0)))
+    for name in found.tasks:
+        assert evaluated[name]["loss"] == pytest.approx(found.candidates[found.choice].losses[name][best], rel=1e-5)
+    frame = found.to_frame()
+    assert frame["candidate"].tolist() == list(found.candidates)
+    assert "<p>" in found._repr_html_()
+
+
+def test_the_budget_is_kept_and_what_is_left_out_is_said():
+    data, held_out = helping()
+    found = asked(data, held_out, budget=1e-3)
+    assert len(found.gains("one each")) == 2
+    assert found.skipped
+    assert "There was no time for" in repr(found)
+    assert found.relatedness is None
+    assert found.choice in found.candidates
+
+
+def test_groups_become_one_model_that_predicts_as_they_do(monkeypatch):
+    data, held_out = helping()
+    kept = {}
+    joined = module.joined
+
+    def keeping(study, networks):
+        kept["networks"] = networks
+        kept["model"] = joined(study, networks)
+        return kept["model"]
+
+    monkeypatch.setattr(module, "joined", keeping)
+    monkeypatch.setattr(pt.Recommendation, "gains", lambda self, name: np.zeros(3) - (name != "one each"))
+    found = asked(data, held_out, epochs=2)
+    assert found.choice == "one each"
+    assert found.model is kept["model"]
+    predicted = found.model.predict(held_out[0])
+    for network in kept["networks"]:
+        for name, values in network.model.predict(held_out[0]).items():
+            assert np.allclose(values, predicted[name], atol=1e-6)
+
+
+def test_groups_keep_tables_of_their_own(monkeypatch):
+    rng = np.random.default_rng(0)
+    x = {"numeric": rng.normal(size=(300, 3)).astype(np.float32), "categorical": rng.integers(0, 4, (300, 2))}
+    targets = {"a": x["numeric"][:, 0] + x["categorical"][:, 0], "b": x["categorical"][:, 1] - 1.0}
+    model = pt.MultiTaskModel(pt.Inputs(numeric=3, categorical=[4, 4]), tasks=[pt.Task("a"), pt.Task("b")])
+    monkeypatch.setattr(pt.Recommendation, "gains", lambda self, name: np.zeros(2) - (name != "one each"))
+    found = pt.recommend(model, (x, targets), budget=20, seeds=2, epochs=3, batch_size=32, progress=False)
+    assert isinstance(found.model, pt.Ensemble)
+    for part in found.model:
+        assert np.allclose(part.predict(x)[part.tasks[0].name], found.model.predict(x)[part.tasks[0].name])
+    assert [task.name for task in found.model.tasks] == ["a", "b"]
+
+
+def recommendation(losses):
+    candidates = {}
+    for name, each in losses.items():
+        candidates[name] = Candidate(
+            name, f"what is called {name}", [["a", "b"]], {k: np.array(v) for k, v in each.items()}
+        )
+    return pt.Recommendation(["a", "b"], candidates, None, None, (100, 50))
+
+
+def test_when_nothing_helps_it_says_so():
+    alone = {"a": [1.0, 1.1, 0.9], "b": [2.0, 2.1, 1.9]}
+    worse = {name: np.array(values) * [1.05, 1.06, 1.04] for name, values in alone.items()}
+    found = recommendation({"one each": alone, "all in one": worse})
+    assert found.choice == "one each"
+    assert "Nothing that shares helps: the best of it, what is called all in one, has 5.00 % more" in repr(found)
+
+
+def test_who_loses_and_what_is_as_good_is_said():
+    alone = {"a": [1.0, 1.1, 0.9], "b": [2.0, 2.1, 1.9]}
+    mixed = {"a": np.array(alone["a"]) * [0.8, 0.81, 0.79], "b": np.array(alone["b"]) * [1.02, 1.021, 1.019]}
+    close = {"a": np.array(alone["a"]) * [0.8, 0.80, 0.80], "b": np.array(alone["b"]) * [1.02, 1.05, 1.0]}
+    found = recommendation({"one each": alone, "first": mixed, "second": close})
+    assert found.choice == "first"
+    assert "`b` loses by it: its loss is 2.00 % higher than alone" in repr(found)
+    assert "Within one standard error of it are: what is called second" in repr(found)
+    assert found.gains_of("first", "a") == pytest.approx([0.2, 0.19, 0.21])
+
+
+def test_what_cannot_be_is_refused():
+    data, held_out = helping(rows=60, held_out=60)
+    for wrong in ("10 minutes", "m", "", "-3s"):
+        with pytest.raises(ValueError, match="`budget` should be seconds above 0"):
+            asked(data, held_out, budget=wrong)
+    for wrong in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="`budget` should be seconds above 0"):
+            asked(data, held_out, budget=wrong)
+    with pytest.raises(TypeError, match="`budget` should be seconds above 0"):
+        asked(data, held_out, budget=None)
+    with pytest.raises(ValueError, match="at least two tasks"):
+        pt.recommend([pt.Task("t0")], (data[0], {"t0": data[1]["t0"]}))
+    assert module._seconds("1.5m") == 90
+    assert module._seconds(" 2 h") == 7200

@@ -316,7 +316,7 @@ class TransferGuard(Callback):
             values = [sign * value for value in reference[column][: self._epoch] if not math.isnan(value)]
             if not values:
                 return None
-            alone = max(values)
+            alone: float = max(values)
         else:
             alone = sign * reference
         return (self._best[task] - alone) / max(abs(alone), 1e-12)

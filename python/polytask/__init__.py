@@ -32,6 +32,9 @@ from .results.results import Results  # noqa: E402
 from .studies.compare import compare  # noqa: E402
 from .studies.recommend import recommend  # noqa: E402
 from .studies.relatedness import relatedness  # noqa: E402
+from .studies.search import search  # noqa: E402
+from .studies.transfer_guard import TransferGuard  # noqa: E402
+from .studies.trials import Search, Trial  # noqa: E402
 from .training.callback import Callback  # noqa: E402
 from .training.checkpoint import Checkpoint  # noqa: E402
 from .training.early_stopping import EarlyStopping  # noqa: E402
@@ -42,8 +45,8 @@ __version__ = _core.__version__
 
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
 for _class in (Bag, Callback, Checkpoint, Comparison, Component, EarlyStopping, EMA, Ensemble, Groups, Histories,
-               History, Inputs, MultiTaskModel, Recommendation, Relatedness, Relation, Results, Task,
-               Trainer):  # fmt: skip
+               History, Inputs, MultiTaskModel, Recommendation, Relatedness, Relation, Results, Search, Task,
+               Trainer, TransferGuard, Trial):  # fmt: skip
     _class.__module__ = __name__
 
 
@@ -72,8 +75,11 @@ __all__ = [
     "Relatedness",
     "Relation",
     "Results",
+    "Search",
     "Task",
     "Trainer",
+    "TransferGuard",
+    "Trial",
     "__version__",
     "callbacks",
     "compare",
@@ -86,6 +92,7 @@ __all__ = [
     "regularizer",
     "relatedness",
     "schedule",
+    "search",
     "sharing",
     "weighting",
 ]

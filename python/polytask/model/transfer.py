@@ -33,15 +33,15 @@ def without(tasks: Sequence[Task], name: str) -> list[Task]:
 def rebuilt(
     core: _core.Model, features: Sequence[str], tasks: Sequence[Task], modules: Modules, **changes: Any
 ) -> _core.Model:
-    """A fresh model of the same parts for these tasks; class weights stay as they were resolved. With changes of its
-    description: another seed, another scheme.
+    """A fresh model of the same parts for these tasks, with the weights they have; class weights stay as they were
+    resolved. With changes of its description: another seed, another scheme.
     """
     feature = next((c for task in tasks for c in task.columns if c in features), None)
     if feature is not None:
         raise ValueError(f"column `{feature}` is a feature of this model and cannot be a target")
     description = core.description
     known = {task["name"]: task for task in description["tasks"]}
-    described = [known.get(task.name) or task.describe() for task in tasks]
+    described = [{**(known.get(task.name) or task.describe()), "weight": task.weight} for task in tasks]
     heads = description.get("heads") or {}
     description.update(tasks=described, frozen=[], face=None, heads=None, **changes)
     kept = {task.name: heads[task.name] for task in tasks if task.name in heads}

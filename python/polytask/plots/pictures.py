@@ -52,6 +52,23 @@ def panels(count: int, called: str) -> Any:
     return pyplot.subplots(1, count, figsize=(4.5 * count, 3.2), squeeze=False, layout="constrained")[1][0]
 
 
+def grid(count: int, called: str, wide: int = 4) -> list[Any]:
+    """So many empty axes in rows of at most `wide`.
+
+    Raises:
+        ImportError: matplotlib is not installed; says that what is `called` so needs it.
+    """
+    figure = panels(1, called)[0].figure
+    figure.clear()
+    columns = min(count, wide)
+    rows = -(-count // wide)
+    figure.set_size_inches(4.5 * columns, 3.2 * rows)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.remove()
+    return axes[:count]
+
+
 def stacked(called: str) -> Any:
     """Low axes above high ones, whose columns stand below each other.
 
@@ -158,3 +175,36 @@ def intervals(axis: Any, names: Sequence[str], values: np.ndarray, ends: np.ndar
     axis.invert_yaxis()
     axis.set_xlabel(label)
     axis.grid(alpha=0.3, axis="x")
+
+
+def bundle(axis: Any, each: Sequence[Sequence[float]], title: str, marks: Sequence[int]) -> None:
+    """Lines over epochs that are looked at together, the first one before the others; with marks at epochs."""
+    for at, values in reversed(list(enumerate(each))):
+        color, width, order = ("C0", 2.0, 3) if at == 0 else ("0.6", 0.8, 2)
+        epochs = range(1, len(values) + 1)
+        axis.plot(epochs, np.array(values, dtype=float), color=color, linewidth=width, zorder=order)
+        if len(values) == 1:
+            axis.plot(epochs, values, ".", color=color, zorder=order)
+    for mark in marks:
+        axis.axvline(mark, color="0.85", linestyle=":", zorder=1)
+    axis.set_xlabel("epoch")
+    axis.set_title(title)
+    axis.grid(alpha=0.3)
+
+
+def points(
+    axis: Any, values: Sequence[Any], heights: Sequence[float], along: str, title: str, logarithmic: bool = False
+) -> None:
+    """Heights over numbers, or over whatever else, side by side; the first one before the others."""
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    names = list(dict.fromkeys(map(str, values)))
+    places = list(values) if numbers else [names.index(str(value)) for value in values]
+    axis.plot(places, heights, "o", color="0.6", markersize=4)
+    axis.plot(places[:1], heights[:1], "o", color="C0", markersize=7)
+    if not numbers:
+        axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    elif logarithmic:
+        axis.set_xscale("log")
+    axis.set_xlabel(along)
+    axis.set_title(title)
+    axis.grid(alpha=0.3)

@@ -164,20 +164,23 @@ class Study:
         Raises:
             KeyboardInterrupt: Ctrl-C, once all have stopped.
         """
-        loops = [self._loop(network, callbacks(network), rows(network)) for network in networks]
+        loops = [self.loop(network, callbacks(network), rows(network)) for network in networks]
         calls = [partial(each.trainer._go, loop, False, None) for each, loop in zip(networks, loops, strict=True)]
         bar = Networks(progress, len(calls))
-        apart = seeds.reasons(loops[0]) if loops else []
-        if apart:
-            _log.info("the networks train one after another: %s", "; ".join(apart))
         try:
-            for place in self._places(loops, calls, bool(apart)):
+            for place in self.side_by_side(loops, calls):
                 bar.next()
                 yield place, networks[place]
         finally:
             bar.close()
 
-    def _places(self, loops: Sequence[Loop], calls: Sequence[Callable[[], object]], apart: bool) -> Iterator[int]:
+    def side_by_side(self, loops: Sequence[Loop], calls: Sequence[Callable[[], object]]) -> Iterator[int]:
+        """Calls that train loops, side by side where that is possible; gives the place of each when it is done.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C, once all have stopped.
+        """
+        apart = next((found for found in map(seeds.reasons, loops) if found), [])
         if not apart:
             for place, _ in workers.side_by_side(calls):
                 # Ctrl-C may end a network before this thread has seen it.
@@ -185,6 +188,7 @@ class Study:
                     yield place
             self._ended(loops)
             return
+        _log.info("the networks train one after another: %s", "; ".join(apart))
         for place, call in enumerate(calls):
             call()
             self._ended(loops)
@@ -215,11 +219,26 @@ class Study:
                              "got None")  # fmt: skip
         return self.validation
 
-    def _loop(self, network: Network, callbacks: Sequence[Callback], some: np.ndarray | None) -> Loop:
+    def loop(
+        self,
+        network: Network,
+        callbacks: Sequence[Callback] = (),
+        some: np.ndarray | None = None,
+        batch_size: int | None = None,
+    ) -> Loop:
+        """What trains a network.
+
+        Arguments:
+            network: a fresh one.
+            callbacks: of its training.
+            some: the training rows that it learns from, by number; none for all.
+            batch_size: the study's, if none is given.
+        """
         train = self.rows_of(network, self.train if some is None else self._some(some))
         held_out = None if self.validation is None else self.rows_of(network, self.validation)
         trainer = network.trainer
-        fit = Fit(train, held_out, self.epochs, self.batch_size, True, False, callbacks, bool(trainer._own))
+        size = self.batch_size if batch_size is None else batch_size
+        fit = Fit(train, held_out, self.epochs, size, True, False, callbacks, bool(trainer._own))
         return Loop(trainer, trainer._core, fit, trainer._end_epoch)
 
     def _some(self, places: np.ndarray) -> Rows:

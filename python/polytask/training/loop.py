@@ -76,6 +76,8 @@ class Loop:
         self.held: dict[str, Callable[[], None]] = {}
         self.scores: scoring.Scores | None = None
         self.interrupted = False
+        #: Whether the last call of `train` ended before the fit did, so that the next one goes on.
+        self.paused = False
         self._check()
 
     @property
@@ -169,30 +171,34 @@ class Loop:
         watches = self.core.watches
         return None if watches is None else find(*watches, self.columns(), self.model, "`schedule`: argument `monitor`")
 
-    def train(self, progress: bool, resume: str | None) -> History:
-        """Trains; gives the run's history."""
+    def train(self, progress: bool, resume: str | None, until: int | None = None) -> History:
+        """Trains; gives the run's history.
+
+        With `until` it is `paused` after so many epochs, unless it ends by then: the next call goes on with the bits of
+        a run without a pause, and ends it there if the run was told to stop meanwhile.
+        """
         run = self.run
-        run.stopping = False
         bar = None
         done = False
+        goes_on, self.paused = self.paused, False
         try:
             if self._scores().keeps:
                 metrics.load()
             interrupts.look()
-            for callback in self.callbacks:
-                self._call(callback.on_fit_start)
-            if resume is None or not self._resume(resume):
-                self._begin()
+            if not goes_on:
+                self._start(resume)
             self.prepare()
             bar = Progress(progress, self.epochs, self.batches)
             within = self.core.batches > 0
             self._compare_losses_beforehand()
             interrupts.look()
-            while self.core.epochs < self.first + self.epochs and not run.stopping:
+            last = self.first + (self.epochs if until is None else min(until, self.epochs))
+            while self.core.epochs < last and not run.stopping:
                 self._epoch(bar, within)
                 interrupts.look()  # epochs may be shorter than the time between two looks of the core
                 within = False
-            for callback in self.callbacks:
+            self.paused = last < self.first + self.epochs and not run.stopping
+            for callback in [] if self.paused else self.callbacks:
                 self._call(callback.on_fit_end)
             done = True
         except KeyboardInterrupt:
@@ -208,14 +214,22 @@ class Loop:
         finally:
             if self.scores is not None:
                 self.core.measure([])
-            for release in self.held.values():
+            for release in [] if self.paused else self.held.values():
                 release()
             self._log_warning()
             if bar is not None:
                 bar.close(done)
-            for callback in self.callbacks:
+            for callback in [] if self.paused else self.callbacks:
                 callback.on_fit_exit(self.run)
         return run.history
+
+    def _start(self, resume: str | None) -> None:
+        """What comes once, before the first epoch of the fit, or the first one after a checkpoint."""
+        self.run.stopping = False
+        for callback in self.callbacks:
+            self._call(callback.on_fit_start)
+        if resume is None or not self._resume(resume):
+            self._begin()
 
     def _call(self, hook: Callable[..., None]) -> None:
         hook(self.run)

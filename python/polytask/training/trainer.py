@@ -201,10 +201,10 @@ class Trainer:
         self.ensemble = Ensemble([run.model for run in runs])
         return Histories([run.history for run in runs], [run.seed for run in runs])
 
-    def _go(self, loop: Loop, progress: bool, resume: str | None) -> History:
+    def _go(self, loop: Loop, progress: bool, resume: str | None, until: int | None = None) -> History:
         self._loop = loop
         try:
-            return loop.train(progress, resume)
+            return loop.train(progress, resume, until)
         finally:
             self._loop = None
             self.model._modules.rest()

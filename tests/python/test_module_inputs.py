@@ -523,3 +523,19 @@ def test_one_row_without_an_axis_of_rows_is_told_to_have_one(named):
         model.predict({"image": image[0]} if named else image[0])
     one = {"image": image[0][None]} if named else image[0][None]
     assert model.predict(one)["kind"].shape == (1, 3)
+
+
+def test_one_row_of_several_arrays_is_told_to_have_an_axis_of_rows_before_rows_are_counted():
+    x = arrays()[0]
+    model = pt.MultiTaskModel(SHAPES, tasks=tasks(), encoder=module_of(Mixed))
+    model.predict(x)
+    with pytest.raises(ValueError, match=r"\[rows, 2, 4, 4\]; got \[2, 4, 4\]: .*, `x\[\"image\"\]\[None\]`"):
+        model.predict({name: array[0] for name, array in x.items()})
+    said = (
+        r'^`x\["age"\]` should have shape \[rows\]; got one number: one row is an array of rows too, `\[x\["age"\]\]`$'
+    )
+    for age in (x["age"][0], 3.0, torch.tensor(3.0)):
+        with pytest.raises(ValueError, match=said):
+            model.predict({**{name: array[:1] for name, array in x.items()}, "age": age})
+    one = model.predict({**{name: array[:1] for name, array in x.items()}, "age": [x["age"][0]]})
+    assert same_bits(one, model.predict({name: array[:1] for name, array in x.items()}))

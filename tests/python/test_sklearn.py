@@ -357,7 +357,24 @@ def test_clones_keep_components_tasks_and_modules(rows):
 
 
 @pytest.mark.usefixtures("own_seed")
-def test_fit_leaves_modules_and_weightings_as_they_were_given(rows):
+def test_fit_leaves_the_head_of_all_tasks_as_it_was_given(rows):
+    head = torch.nn.Linear(8, 1)
+    before = {name: x.clone() for name, x in head.state_dict().items()}
+    estimator = quick(Regressor, hidden_layer_sizes=(8,), head=head)
+    first = estimator.fit(rows.x, rows.values[:, 0]).predict(rows.x)
+    assert all(torch.equal(x, before[name]) for name, x in head.state_dict().items())
+    np.testing.assert_array_equal(estimator.fit(rows.x, rows.values[:, 0]).predict(rows.x), first)
+
+
+def test_no_schedule_is_a_constant_one(rows):
+    first, second = (quick(Regressor, schedule=schedule).fit(rows.x, rows.values) for schedule in (None, "constant"))
+    np.testing.assert_array_equal(first.predict(rows.x), second.predict(rows.x))
+    np.testing.assert_array_equal(clone(first).fit(rows.x, rows.values).predict(rows.x), first.predict(rows.x))
+
+
+@pytest.mark.usefixtures("own_seed")
+@pytest.mark.parametrize("said", [False, True])
+def test_fit_leaves_modules_and_weightings_as_they_were_given(rows, said):
     class Counting:
         def __init__(self):
             self.calls = 0
@@ -368,10 +385,11 @@ def test_fit_leaves_modules_and_weightings_as_they_were_given(rows):
 
     module = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU())
     head, weighting = torch.nn.Linear(8, 2), Counting()
-    tasks = [pt.Task("side", classes=2, head=head), pt.Task("level", classes=3)]
+    encoder, own = (pt.encoder.Torch(module), pt.head.Torch(head)) if said else (module, head)
+    tasks = [pt.Task("side", classes=2, head=own), pt.Task("level", classes=3)]
     before = {**module.state_dict(prefix="e."), **head.state_dict(prefix="h.")}
     before = {name: x.clone() for name, x in before.items()}
-    estimator = quick(Classifier, encoder=module, tasks=tasks, weighting=weighting)
+    estimator = quick(Classifier, encoder=encoder, tasks=tasks, weighting=weighting)
     first = estimator.fit(rows.x, rows.classes).predict_proba(rows.x)
     after = {**module.state_dict(prefix="e."), **head.state_dict(prefix="h.")}
     assert all(torch.equal(before[name], x) for name, x in after.items())

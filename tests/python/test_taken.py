@@ -151,3 +151,9 @@ def test_what_is_no_example_is_refused():
         of(np.float32(1))
     with pytest.raises(TypeError, match="`example` belongs to the full form"):
         pt.MultiTaskModel(3, 4, [2], example=np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("encoder", [nn.Linear(8, 4), pt.encoder.Torch(nn.Linear(8, 4))])
+def test_a_module_in_the_place_of_inputs_is_told_its_name(encoder):
+    with pytest.raises(TypeError, match=r"got (Torch\()?Linear\(\.\.\.\)+: a module is passed by name, `encoder=`"):
+        pt.MultiTaskModel(encoder, tasks=tasks())

@@ -183,6 +183,24 @@ def test_with_a_width_a_module_need_not_work_on_zeros(tmp_path):
         trained(pt.encoder.Torch(Single(), width=5))
 
 
+class StrictPair(Strict):
+    def forward(self, x):
+        return {"all": x, "direction": super().forward(x)}
+
+
+def test_what_is_not_said_again_is_what_was_said_before(tmp_path):
+    model, _ = trained(pt.encoder.Torch(StrictPair(), output="direction", width=3))
+    want = model.predict(X)["a"]
+    model.save(tmp_path / "model")
+    for again in (
+        pt.MultiTaskModel.from_torch(model.to_torch()),
+        pt.MultiTaskModel.load(tmp_path / "model", encoder=pt.encoder.Torch(StrictPair(), output="direction")),
+        pt.MultiTaskModel.load(tmp_path / "model", encoder=pt.encoder.Torch(StrictPair(), width=3)),
+    ):
+        assert np.array_equal(again.predict(X)["a"], want)
+        assert repr(again) == repr(model)
+
+
 class TwoHeads(nn.Module):
     def __init__(self, features, outputs):
         super().__init__()
@@ -240,6 +258,10 @@ def test_what_cannot_be_meant_is_refused_by_name():
             pt.encoder.Torch(wrong)
     with pytest.raises(TypeError, match="`output` should be the key of one of its outputs, their place, or a function"):
         pt.encoder.Torch(Several(), output=1.5)
+    with pytest.raises(TypeError, match=r"Torch: unknown argument `outputs`; did you mean `output`\?"):
+        pt.encoder.Torch(Several(), outputs="pooled")
+    with pytest.raises(TypeError, match=r"Torch: unknown argument `width`; it has `module`, `output`"):
+        pt.head.Torch(TwoHeads, width=3)
     with pytest.raises(ValueError, match="`width` should be a whole number of at least 1; got 0"):
         pt.encoder.Torch(Several(), width=0)
 

@@ -1,16 +1,19 @@
 """Modules of the caller's own as a part of a model, and what more must be said of one."""
 
+import copy
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeAlias, TypeGuard
+from typing import Any, ClassVar, TypeAlias, TypeGuard, TypeVar
 
 from torch import nn
 
+from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
 from .component import Component
 
 #: Which of several outputs is meant: a key or an attribute, a place, or a function of all of them.
 Output: TypeAlias = str | int | Callable[[Any], Any]
+Part = TypeVar("Part")
 
 
 class OwnModule:
@@ -18,6 +21,7 @@ class OwnModule:
 
     family: ClassVar[str]
 
+    @checked
     def __init__(
         self, module: nn.Module | Callable[..., Any], output: Output | None = None, width: int | None = None
     ) -> None:
@@ -32,10 +36,10 @@ class OwnModule:
         self.output = output
         self.width = None if width is None else whole(width, f"{called}`width`")
 
-    def of(self, module: "nn.Module | Callable[..., Any]") -> "OwnModule":
-        """The same said of another module."""
+    def of(self, module: "nn.Module | Callable[..., Any]", **more: Any) -> "OwnModule":
+        """The same said of another module, and more."""
         new = object.__new__(type(self))
-        vars(new).update({**vars(self), "module": module})
+        vars(new).update({**vars(self), "module": module, **more})
         return new
 
     def __repr__(self) -> str:
@@ -78,6 +82,7 @@ class OfHead(OwnModule):
 
     family = "head"
 
+    @checked
     def __init__(self, module: nn.Module | Callable[..., Any], output: Output | None = None) -> None:
         super().__init__(module, output)
 
@@ -96,6 +101,16 @@ def is_own(part: Any) -> TypeGuard[Given]:
 def code(given: Given) -> "nn.Module | Callable[..., Any]":
     """The module or the function."""
     return given.module if isinstance(given, OwnModule) else given
+
+
+def is_module(part: Any) -> bool:
+    """Whether a part of a model is one module of the caller's own, and no function that makes them."""
+    return is_own(part) and isinstance(code(part), nn.Module)
+
+
+def apart(part: Part) -> Part:
+    """The same part of a model with a copy of the module, if it is one."""
+    return copy.deepcopy(part) if is_module(part) else part
 
 
 def shown_part(given: Component | Given) -> str:

@@ -95,6 +95,20 @@ def given_for(inputs: Any) -> dict[str, ArrayInput] | None:
     return {f"x{at}": array(each, f"`inputs[{at}]`") for at, each in enumerate(inputs)} or None
 
 
+def check_rows(array: np.ndarray, of: ArrayInput, argument: str) -> None:
+    """Refuses the entry of one row where rows of entries are wanted; before their numbers of rows are compared.
+
+    Raises:
+        ValueError: says how to pass one row.
+    """
+    # One number is a row of one number, and where there are several they are as many rows.
+    if array.shape == of.shape != (1,):
+        wanted = ", ".join(["rows", *map(str, of.shape)])
+        got, one = (list(array.shape), "{}[None]") if of.shape else ("one number", "[{}]")
+        raise ValueError(f"{argument} should have shape [{wanted}]; got {got}: one row is an array of rows too, "
+                         f"`{one.format(argument.rpartition(': ')[2].strip('`'))}`")  # fmt: skip
+
+
 def check_truths(array: np.ndarray, of: ArrayInput, name: str, argument: str) -> None:
     """Refuses truths, and whole numbers, where a module that was taken to want floats makes something else of truths.
 

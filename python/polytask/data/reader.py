@@ -374,6 +374,7 @@ class Reader:
             if key in given:
                 called = f'{prefix}`x["{key}"]`' if keyed else name
                 fields[key] = array = _array(given[key], called)
+                array_inputs.check_rows(array, self.inputs.arrays[key], called)
                 array_inputs.check_truths(array, self.inputs.arrays[key], key, called)
         for key in self.inputs.positions:
             if key in parts:

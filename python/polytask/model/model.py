@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 from torch.fx import GraphModule
 
 from .. import _core
@@ -19,7 +18,7 @@ from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import seeded, whole
 from ..components.component import Component
-from ..components.own_module import Given, OwnModule, code, is_own, shown_output, shown_part
+from ..components.own_module import Given, OwnModule, is_module, is_own, shown_output, shown_part
 from ..components.registry import describe, make
 from ..data import Names, Reader, Rows
 from ..data.inputs import Inputs
@@ -758,7 +757,7 @@ def _short_encoder(hidden: Any, activation: Any) -> Component | None:
 def _usual_head(head: Given, tasks: Sequence[Task]) -> Given:
     """What makes the head of each task that has no other."""
     others = [task.name for task in tasks if task.head is None]
-    if isinstance(code(head), nn.Module) and len(others) > 1:
+    if is_module(head) and len(others) > 1:
         raise ValueError(f"`head`: a module is the head of one task, and the model has {listed(others)}: give a "
                          "function that makes one each time, `head=nn.Linear`, or each task its own, "
                          "`pt.Task(head=module)`")  # fmt: skip

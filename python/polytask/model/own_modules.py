@@ -1,6 +1,5 @@
 """The modules of a model that are the caller's own: where they come from, and where in the model they stand."""
 
-import copy
 import inspect
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from torch import nn
 from .. import _core
 from ..arguments.messages import listed, none_of
 from ..components.component import Component
-from ..components.own_module import Given, OfEncoder, OfHead, OwnModule, code, is_own
+from ..components.own_module import Given, OfEncoder, OfHead, OwnModule, apart, code, is_module, is_own
 from ..components.registry import make
 from ..data.inputs import Inputs
 from ..data.task import Task, missing_head
@@ -69,7 +68,7 @@ class Source:
 
     def check(self, stored: Mapping[str, Any]) -> None:
         """Refuses what is not laid out as in a file."""
-        before, now = (self.role.output if ours else stored.get("output") for ours in (False, True))
+        before, now = stored.get("output"), self.role.output
         if isinstance(before, str | int) and isinstance(now, str | int) and before != now:
             raise ValueError(f"{self.role.argument}: the model was made with output={before!r}; got {now!r}")
         self._compare(self.first, stored, f"the model was made with a module `{stored['class']}`")
@@ -224,12 +223,11 @@ class Modules:
 
     def another(self, without: Iterable[str] = ()) -> "Modules":
         """The same for another model, without the heads of these tasks."""
-        encoder = None if self.encoder is None else Source(_copy(self.encoder.whole), self.encoder.role)
-        single = self.usual is not None and isinstance(code(self.usual), nn.Module)
-        new = Modules(encoder, None if single else self.usual)
+        encoder = None if self.encoder is None else Source(apart(self.encoder.whole), self.encoder.role)
+        new = Modules(encoder, None if is_module(self.usual) else self.usual)
         kept = {name: source for name, source in self.heads.items() if name not in without}
         for name, source in kept.items():
-            new.heads[name] = Source(_copy(source.whole), source.role)
+            new.heads[name] = Source(apart(source.whole), source.role)
         return new
 
     @classmethod
@@ -285,12 +283,6 @@ def encoder_source(given: Given, inputs: Inputs) -> Source:
     return Source(given, Role("`encoder`", features, inputs=(*rest, *arrays)))
 
 
-def _copy(given: Given) -> Given:
-    if isinstance(given, OwnModule):
-        return given.of(_copy(given.module))  # type: ignore[arg-type]
-    return copy.deepcopy(given) if isinstance(given, nn.Module) else given
-
-
 def _said(given: Given, role: Role) -> Role:
     """The role with what is said of such modules."""
     if not isinstance(given, OwnModule):
@@ -302,12 +294,13 @@ def _said(given: Given, role: Role) -> Role:
 
 
 def _as_stored(given: Given, stored: Mapping[str, Any], made: type[OfEncoder] | type[OfHead]) -> Given:
-    """What is given in place of a lost one; where no more is said, what its file keeps of what was said of that."""
-    if isinstance(given, OwnModule):
-        return given
+    """What is given in place of a lost one; what is not said of it is what the file keeps of what was said of that."""
     output = stored.get("output")
     said: dict[str, Any] = {"output": output} if isinstance(output, str | int) else {}
     said |= {name: stored[name] for name in stored.get("said") or ()}
+    if isinstance(given, OwnModule):
+        lacking = {name: value for name, value in said.items() if getattr(given, name) is None}
+        return given.of(given.module, **lacking) if lacking and isinstance(given, made) else given
     return made(given, **said) if said else given
 
 

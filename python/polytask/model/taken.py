@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ..arguments.numbers import whole
-from ..components.own_module import Given, OwnModule, code, is_own
+from ..components.own_module import Given, OwnModule, code, is_own, shown_part
 from ..data import array_inputs
 from ..data.inputs import Inputs
 from ..data.task import Task
@@ -49,6 +49,9 @@ def inputs_of(inputs: Any, example: Any, encoder: Any, tasks: Sequence[Task]) ->
 def _read(inputs: Any) -> Inputs:
     if isinstance(inputs, Inputs):
         return inputs
+    if is_own(inputs):
+        raise TypeError(f"`inputs` should be pt.Inputs or the number of features; got {shown_part(inputs)}: a module "
+                        "is passed by name, `encoder=`")  # fmt: skip
     given = array_inputs.given_for(inputs)
     return Inputs(numeric=whole(inputs, "`inputs`")) if given is None else Inputs(arrays=given)
 

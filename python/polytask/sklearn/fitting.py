@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight
-from torch import nn
 
 from ..arguments.messages import listed
 from ..arguments.numbers import whole
 from ..components.component import Component
+from ..components.own_module import apart, is_module
 from ..components.registry import make
 from ..data import Split
 from ..data.task import Task
@@ -61,10 +61,8 @@ def made(
     inferred = targets.inferred(labels, kind) if settings.tasks is None else None
     tasks = targets.given(settings.tasks) if inferred is None else [task for task, _ in inferred]
     # Of a module the model has a copy: what `fit` is given stays as it is, and a second `fit` begins as the first did.
-    own = [copy.deepcopy(task) if isinstance(task.head, nn.Module) else task for task in tasks]
-    encoder = _encoder(settings)
-    encoder = copy.deepcopy(encoder) if isinstance(encoder, nn.Module) else encoder
-    parts = {"encoder": encoder, "sharing": settings.sharing, "head": settings.head}
+    own = [copy.deepcopy(task) if is_module(task.head) else task for task in tasks]
+    parts = {"encoder": apart(_encoder(settings)), "sharing": settings.sharing, "head": apart(settings.head)}
     model = MultiTaskModel(features, tasks=own, seed=seed, **parts)
     pairs = list(zip(tasks, model.kinds, strict=True))
     wrong = [task.name for task, each in pairs if kind is not None and (each == "values") != (kind == "values")]

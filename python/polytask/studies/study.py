@@ -164,10 +164,12 @@ class Study:
         Raises:
             KeyboardInterrupt: Ctrl-C, once all have stopped.
         """
+        if not networks:
+            return
         loops = [self._loop(network, callbacks(network), rows(network)) for network in networks]
         calls = [partial(each.trainer._go, loop, False, None) for each, loop in zip(networks, loops, strict=True)]
         bar = Networks(progress, len(calls))
-        apart = seeds.reasons(loops[0]) if loops else []
+        apart = seeds.reasons(loops[0])
         if apart:
             _log.info("the networks train one after another: %s", "; ".join(apart))
         try:

@@ -197,7 +197,7 @@ def test_each_is_tuned_alike_and_chosen_by_validation(monkeypatch):
         assert found.ways[way].factor[", ".join(tasks)] == chosen
 
 
-def test_a_broken_off_comparison_goes_on(tmp_path, monkeypatch):
+def test_a_broken_off_comparison_goes_on(tmp_path, monkeypatch, capsys):
     whole = compared(path=tmp_path / "whole")
     trained = []
     network = module._Comparing._network
@@ -226,8 +226,10 @@ def test_a_broken_off_comparison_goes_on(tmp_path, monkeypatch):
     assert len(trained) == len(results(tmp_path / "whole")) - 7
     same(found, whole)
     trained.clear()
-    same(compared(path=tmp_path / "part"), whole)
+    capsys.readouterr()
+    same(compared(path=tmp_path / "part", progress=True), whole)
     assert trained == []
+    assert capsys.readouterr().err == "", "no bar over no networks"
     compared(path=tmp_path / "part", seeds=4)
     assert {seed for _, _, seed, _ in trained} == {3}, "more seeds are more networks"
 

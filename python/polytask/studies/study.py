@@ -164,6 +164,8 @@ class Study:
         Raises:
             KeyboardInterrupt: Ctrl-C, once all have stopped.
         """
+        if not networks:
+            return
         loops = [self.loop(network, callbacks(network), rows(network)) for network in networks]
         calls = [partial(each.trainer._go, loop, False, None) for each, loop in zip(networks, loops, strict=True)]
         bar = Networks(progress, len(calls))

@@ -1,1 +1,1 @@
-"""Studies of several networks: how tasks are related, which to train together, and whether that helped."""
+"""Studies of several networks: how tasks are related, which to train together, whether that helped, and which settings are best."""

@@ -165,7 +165,7 @@ def test_a_trial_that_diverges_stays_behind():
     assert len(search.ensemble(1)) == 1
     with pytest.raises(ValueError, match="`n` should be at most 1"):
         search.ensemble(2)
-    with pytest.raises(ValueError, match=r"every trial failed; .*finite"):
+    with pytest.raises(ValueError, match=r"every trial failed, the first one: .*finite"):
         found({"optimizer": [pt.optim.SGD(lr=1e30)]}, epochs=3)
 
 

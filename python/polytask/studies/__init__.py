@@ -1,1 +1,1 @@
-"""Studies of several networks: how tasks are related, which to train together, and whether that helped."""
+"""Studies of several networks: how tasks are related, what to train together and how, and whether that helped."""

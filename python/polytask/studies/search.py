@@ -173,7 +173,7 @@ def _halve(
             for each in left:
                 each.end()
             if not going:
-                raise ValueError(f"every trial failed; the best one so far: {behind[0].error}")
+                raise ValueError(f"every trial failed, the first one: {behind[0].error}")
         for each in going:
             each.end()
         write()

@@ -40,7 +40,8 @@ class TransferGuard(Callback):
     is *stuck* where its score has not improved for `patience` epochs, as when it overfits while others still learn.
 
     Nothing here puts a single head back to its best epoch: it fits the shared layers of that epoch, and they have moved
-    on. `snapshots` keep whole models instead, one for each task.
+    on. `snapshots` keep whole models instead, one for each task. Each call of `fit` begins anew, and
+    weights are equal again.
 
     Arguments:
         reference: what each task reaches alone: `{task: number}`, or `{task: pt.History}` of its network; of some of

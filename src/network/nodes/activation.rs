@@ -64,8 +64,9 @@ macro_rules! shape {
 
 shape!(/// No activation.
     Identity, false, |x| x, |_x, _y| T::ONE);
+// What is not a number goes through, or nobody would hear of broken parameters.
 shape!(/// See [`Activation::Relu`].
-    Relu, false, |x| if x > T::ZERO { x } else { T::ZERO }, |_x, y| if y > T::ZERO { T::ONE } else { T::ZERO });
+    Relu, false, |x| if x <= T::ZERO { T::ZERO } else { x }, |_x, y| if y > T::ZERO { T::ONE } else { T::ZERO });
 shape!(/// See [`Activation::LeakyRelu`].
     LeakyRelu, false,
     |x| if x > T::ZERO { x } else { T::of(0.01) * x },

@@ -299,7 +299,10 @@ fn select<T: Real>(gate: Gate, z: &[T], w: &[T], room: &mut Room<T>) {
         }
         for l in 0..LANES {
             // From each end by itself, so that small weights keep their digits.
-            let t = (set[l] * inverse).max(T::ZERO - half).min(half);
+            let t = set[l] * inverse;
+            // What is not a number goes through.
+            let t = if t <= T::ZERO - half { T::ZERO - half } else { t };
+            let t = if t >= half { half } else { t };
             let v = half + t;
             let u = half - t;
             set[l] = v * v * (T::of(3.0) - (v + v));

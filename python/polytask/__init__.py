@@ -23,7 +23,7 @@ from .data.task import Task  # noqa: E402
 from .model.ensemble import Ensemble  # noqa: E402
 from .model.model import MultiTaskModel  # noqa: E402
 from .results.comparison import Comparison  # noqa: E402
-from .results.histories import Histories  # noqa: E402
+from .results.histories import Histories, Interval  # noqa: E402
 from .results.history import History  # noqa: E402
 from .results.recommendation import Recommendation  # noqa: E402
 from .results.relatedness import Groups, Relatedness  # noqa: E402
@@ -45,7 +45,7 @@ __version__ = _core.__version__
 
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
 for _class in (Bag, Callback, Checkpoint, Comparison, Component, EarlyStopping, EMA, Ensemble, Groups, Histories,
-               History, Inputs, MultiTaskModel, Recommendation, Relatedness, Relation, Results, Search, Task,
+               History, Inputs, Interval, MultiTaskModel, Recommendation, Relatedness, Relation, Results, Search, Task,
                Trainer, TransferGuard, Trial):  # fmt: skip
     _class.__module__ = __name__
 
@@ -70,6 +70,7 @@ __all__ = [
     "Histories",
     "History",
     "Inputs",
+    "Interval",
     "MultiTaskModel",
     "Recommendation",
     "Relatedness",

@@ -519,16 +519,15 @@ class MultiTaskModel:
 
     def _started(self, seeds: Sequence[int]) -> "list[MultiTaskModel]":
         """The same model from other starts: what of it is not as it was made, or is frozen, stays as it is."""
-        kept = transfer.changed(self._core, self._fresh(self.tasks)._core)
-        frozen = self._core.frozen
-        found = []
-        for seed in seeds:
-            model = self._fresh(self.tasks, seed=seed)
-            model._core.load_state(kept, False)
-            if frozen:
-                model._core.freeze(frozen, True)
-            found.append(model)
-        return found
+        start = self._start()
+        models = [self._fresh(self.tasks, seed=seed) for seed in seeds]
+        for model in models:
+            start.give(model._core)
+        return models
+
+    def _start(self) -> transfer.Start:
+        """What of the model others of its kind begin with."""
+        return transfer.Start(self._core, self._fresh(self.tasks)._core)
 
     def _with(self, tasks: list[Task], call: str) -> "MultiTaskModel":
         model = self._fresh(tasks)

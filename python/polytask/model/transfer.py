@@ -60,10 +60,27 @@ def copy(source: _core.Model, target: _core.Model) -> list[str]:
     return missing
 
 
-def changed(source: _core.Model, fresh: _core.Model) -> dict[str, Any]:
-    """What of a model is not as it was when it was made, where `fresh` is the same as it was made."""
-    began = fresh.state()
-    return {name: value for name, value in source.state().items() if not np.array_equal(value, began[name])}
+class Start:
+    """What of a model is not as it was when it was made, or is frozen: what others of its kind begin with.
+
+    Arguments:
+        source: the model.
+        fresh: the same as it was made.
+    """
+
+    def __init__(self, source: _core.Model, fresh: _core.Model) -> None:
+        began = fresh.state()
+        state = source.state()
+        self._changed = {name: value for name, value in state.items() if not np.array_equal(value, began[name])}
+        self._frozen = source.frozen
+
+    def give(self, target: _core.Model) -> None:
+        """Has a model begin with it, as far as it fits."""
+        shapes = _shapes(target)
+        fitting = {name: value for name, value in self._changed.items() if shapes.get(name) == value.shape}
+        target.load_state(fitting, False)
+        if frozen := [name for name in self._frozen if name in shapes]:
+            target.freeze(frozen, True)
 
 
 def take_over(source: _core.Model, target: _core.Model, below: list[str]) -> tuple[list[str], list[str]]:

@@ -13,9 +13,6 @@ from ..arguments.numbers import whole
 from ..process import interrupts
 from .table import Table, pandas, text
 
-#: Tasks up to which groups are the best there are.
-EXACT = 20
-
 
 class Groups(Table, Sequence[list[str]]):
     """Groups of tasks, each a list of names: `pt.sharing.Branched(groups)`, or a model for each.

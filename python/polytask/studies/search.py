@@ -18,6 +18,7 @@ from ..arguments.keywords import checked
 from ..arguments.numbers import whole
 from ..data.task import Task
 from ..model.model import MultiTaskModel
+from ..model.transfer import Start
 from ..process import interrupts
 from ..training import checkpoints
 from ..training.callback import Callback
@@ -114,9 +115,9 @@ def search(
         made = [found.made(settings) for settings in found.draw(count, drawn)]
         rungs = _rungs(len(made), longest, factor, least)
         folder = None if path is None else checkpoints.folder(path)
-        starts = _Starts(study)
+        start = study.model._start()
         candidates = [
-            _Candidate(number, each, study, starts.network(each), watched, tolerated, rungs, folder)
+            _Candidate(number, each, study, _network(study, start, each), watched, tolerated, rungs, folder)
             for number, each in enumerate(made)
         ]
         asked = {"space": found.describe(), "trials": count, "epochs": longest, "batch_size": study.batch_size,
@@ -192,29 +193,11 @@ def _ranked(candidates: Sequence[_Candidate], rung: int) -> list[_Candidate]:
     return [candidates[at] for at in order]
 
 
-class _Starts:
-    """Fresh networks that begin with what a study's model has learned or is frozen, as far as it fits."""
-
-    def __init__(self, study: Study) -> None:
-        self._study = study
-        model = study.model
-        began = model._fresh(model.tasks).state_dict()
-        state = model.state_dict()
-        self._kept = {name: value for name, value in state.items() if not np.array_equal(value, began[name])}
-
-    def network(self, made: Made) -> Network:
-        """One of these settings."""
-        model = self._study.model
-        found = model._fresh(made.tasks, **made.changes)
-        shapes = {name: value.shape for name, value in found.state_dict().items()} if self._kept else {}
-        kept = {name: value for name, value in self._kept.items() if shapes.get(name) == value.shape}
-        if kept:
-            found.load_state_dict(kept, strict=False)
-        frozen = [name for name in model.frozen if name in found.state_dict()]
-        if frozen:
-            found.freeze(*frozen)
-        trainer = self._study.trainer._twin(found, self._study.trainer.seed, **made.trainer)
-        return Network(self._study.tasks, 0, trainer)
+def _network(study: Study, start: Start, made: Made) -> Network:
+    """A fresh network of a trial's settings, which begins with what the study's model has learned or is frozen."""
+    found = study.model._fresh(made.tasks, **made.changes)
+    start.give(found._core)
+    return Network(study.tasks, 0, study.trainer._twin(found, study.trainer.seed, **made.trainer))
 
 
 class _Candidate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments.messages import none_of
 from ..arguments.numbers import whole
+from ..components.registry import make
 from ..data import Mixed, Rows, Stream, in_memory, labels
 from ..data.inputs import Inputs
 from ..data.task import Task
 from ..model.model import MultiTaskModel
-from ..process import interrupts, workers
+from ..process import interrupts
 from ..results.history import History
 from ..results.results import Results
 from ..training import scoring, seeds
@@ -25,8 +24,6 @@ from ..training.loop import Fit, Loop
 from ..training.progress import Networks
 from ..training.trainer import Trainer
 from ..values import frames
-
-_log = logging.getLogger("polytask")
 
 #: The encoder of a study that is given tasks alone.
 _HIDDEN = [128, 64]
@@ -182,25 +179,7 @@ class Study:
         Raises:
             KeyboardInterrupt: Ctrl-C, once all have stopped.
         """
-        apart = next((found for found in map(seeds.reasons, loops) if found), [])
-        if not apart:
-            for place, _ in workers.side_by_side(calls):
-                # Ctrl-C may end a network before this thread has seen it.
-                if not loops[place].interrupted:
-                    yield place
-            self._ended(loops)
-            return
-        _log.info("the networks train one after another: %s", "; ".join(apart))
-        for place, call in enumerate(calls):
-            call()
-            self._ended(loops)
-            yield place
-
-    @staticmethod
-    def _ended(loops: Sequence[Loop]) -> None:
-        if any(loop.interrupted for loop in loops):
-            interrupts.look()
-            raise KeyboardInterrupt
+        return seeds.side_by_side(loops, calls, self.trainer.threads)
 
     def rows_of(self, network: Network, rows: Rows) -> Rows:
         """Rows of the study with the targets of a network's tasks."""
@@ -264,18 +243,6 @@ class Study:
         return rows
 
 
-def chosen(names: Sequence[str], known: Sequence[str], argument: str) -> list[str]:
-    """Names of tasks, in the order of all.
-
-    Raises:
-        ValueError: one that there is not.
-    """
-    unknown = next((name for name in names if name not in known), None)
-    if unknown is not None:
-        raise ValueError(f"`{argument}`: unknown task {none_of(unknown, known, 'there are')}")
-    return [name for name in known if name in names]
-
-
 @interrupts.held()
 def _trainer(subject: Any, data: Any, settings: dict[str, Any]) -> Trainer:
     """A trainer of a model of all tasks, of which networks are made."""
@@ -288,8 +255,6 @@ def _trainer(subject: Any, data: Any, settings: dict[str, Any]) -> Trainer:
         tasks = [subject] if isinstance(subject, Task) else subject
         if not isinstance(tasks, Iterable) or isinstance(tasks, str):
             raise TypeError(f"a pt.MultiTaskModel, a pt.Trainer or a list of pt.Task was expected; got {subject!r}")
-        from ..components.registry import make
-
         encoder = make("encoder", {"name": "mlp", "hidden": _HIDDEN})
         subject = MultiTaskModel(_inputs(data, list(tasks)), tasks=list(tasks), encoder=encoder)
     return Trainer(subject, **{name: value for name, value in settings.items() if value is not None})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ..arguments.messages import listed
 from ..process import interrupts, workers
@@ -28,27 +28,46 @@ def copies(callbacks: Sequence[Callback]) -> list[Callback]:
 
 
 def train(loops: Sequence[Loop], calls: Sequence[Callable[[], object]], threads: int | str, progress: bool) -> None:
-    """Trains all, side by side where that is possible, so many threads each or one. Ctrl-C leaves each as after its
-    last step.
-    """
-    apart = reasons(loops[0])
+    """Trains all, side by side where that is possible. Ctrl-C leaves each as after its last step."""
     bar = Networks(progress, len(calls))
     try:
-        if apart:
-            _log.info("the networks train one after another: %s", "; ".join(apart))
-            for loop, call in zip(loops, calls, strict=True):
-                call()
-                bar.next()
-                if loop.interrupted:
-                    return
-        else:
-            for _ in workers.side_by_side(calls, workers.count(len(calls), 1 if isinstance(threads, str) else threads)):
-                bar.next()
+        for _ in side_by_side(loops, calls, threads):
+            bar.next()
     except KeyboardInterrupt:
         interrupts.forget()
         _log.warning("interrupted: each network is as after its last step")
     finally:
         bar.close()
+
+
+def side_by_side(loops: Sequence[Loop], calls: Sequence[Callable[[], object]], threads: int | str) -> Iterator[int]:
+    """Calls that train loops, side by side where that is possible, so many threads each or one; gives the place of each
+    when it is done.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, once all have stopped.
+    """
+    apart = next((found for found in map(reasons, loops) if found), [])
+    if not apart:
+        count = workers.count(len(calls), 1 if isinstance(threads, str) else threads)
+        for place, _ in workers.side_by_side(calls, count):
+            # Ctrl-C may end a network before this thread has seen it.
+            if not loops[place].interrupted:
+                yield place
+        _ended(loops)
+        return
+    if len(calls) > 1:
+        _log.info("the networks train one after another: %s", "; ".join(apart))
+    for place, call in enumerate(calls):
+        call()
+        _ended(loops)
+        yield place
+
+
+def _ended(loops: Sequence[Loop]) -> None:
+    if any(loop.interrupted for loop in loops):
+        interrupts.look()
+        raise KeyboardInterrupt
 
 
 def reasons(loop: Loop) -> list[str]:

@@ -213,6 +213,30 @@ def test_models_of_some_tasks_each_are_one_predictor():
         apart.classes({"other": mean["sign"]})
 
 
+@pytest.mark.parametrize("threads", ["auto", 2])
+@pytest.mark.parametrize("study", [False, True])
+def test_as_many_train_at_a_time_as_there_are_threads_for(two_threads, monkeypatch, threads, study):
+    going, most = [], []
+    go = pt.Trainer._go
+
+    def counted(self, *arguments):
+        going.append(self)
+        time.sleep(0.05)
+        most.append(len(going))
+        try:
+            return go(self, *arguments)
+        finally:
+            going.remove(self)
+
+    monkeypatch.setattr(pt.Trainer, "_go", counted)
+    trainer = pt.Trainer(model(), threads=threads)
+    if study:
+        pt.relatedness(trainer, rows(), "transfer", epochs=1, seeds=2, progress=False)
+    else:
+        trainer.fit(rows(), epochs=1, seeds=4, progress=False)
+    assert max(most) == (2 if threads == "auto" else 1)
+
+
 def test_calls_side_by_side_come_as_they_end(two_threads):
     order = [place for place, _ in workers.side_by_side([lambda: time.sleep(0.4), lambda: None, lambda: None])]
     assert order == [1, 2, 0]

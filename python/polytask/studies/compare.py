@@ -7,9 +7,8 @@ import json
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,15 @@ from ..arguments.keywords import checked
 from ..arguments.messages import listed
 from ..arguments.numbers import whole
 from ..components.registry import make
-from ..data import Rows, forms, labels
+from ..data import Rows, forms
 from ..data.split import Split, split
-from ..data.task import Task
-from ..metrics import Metric
 from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.comparison import SINGLE, Comparison, Way
 from ..training.callback import Callback
 from ..training.early_stopping import EarlyStopping
 from ..training.trainer import Trainer
+from . import candidates as asked
 from . import seeded
 from .measures import gradients, probes
 from .study import HELD_OUT, Network, Study
@@ -122,8 +120,8 @@ def compare(
     """
     count = whole(seeds, "`seeds`")
     stop = whole(patience, "`patience`")
-    trainers = _trainers(candidates)
-    factors = _factors(tune)
+    trainers = asked.trainers(candidates)
+    factors = asked.factors(tune)
     lacking = test is None
     if lacking and weights is not None and not forms.name_columns(weights):
         raise ValueError("`weights` that are arrays are of all rows of `data`, of which a part is kept for the test: "
@@ -131,15 +129,15 @@ def compare(
     with interrupts.held():
         if lacking:
             data, test = split(data, _TEST)
-        held_out = _held_out(validation, next(iter(trainers.values())).seed)
+        held_out = asked.held_out(validation, next(iter(trainers.values())).seed)
         studies = {
             name: Study(trainer, data, held_out, epochs=epochs, batch_size=batch_size, weights=weights)
             for name, trainer in trainers.items()
         }
-        tests = {name: _read(study, test, weights) for name, study in studies.items()}
+        tests = {name: asked.read(study, test, weights) for name, study in studies.items()}
         for name, study in studies.items():
-            _check_labels(study.model, study.held_out(), "validation")
-            _check_labels(study.model, tests[name], "test")
+            asked.check_labels(study.model, study.held_out(), "validation")
+            asked.check_labels(study.model, tests[name], "test")
         folder = None if path is None else Path(fspath(path))
         work = _Comparing(studies, tests, count, stop, factors, folder, bool(progress))
         return work.run(_how(next(iter(studies.values())), stop, held_out, lacking))
@@ -190,7 +188,7 @@ class _Comparing:
         jobs = [job for job in [*trials, *rest] if job.factor == chosen[job.way, job.tasks]]
         ways = {name: self._way(name, [job for job in jobs if job.way == name]) for name in (SINGLE, *self.studies)}
         higher = {
-            task.name: _directions(task, metrics)
+            task.name: asked.directions(task, metrics)
             for task, metrics in zip(self.first.model.tasks, self.first.model.metrics, strict=True)
         }
         rows = len(self.first.train), len(self.first.held_out()), len(self.tests[id(self.first)])
@@ -384,105 +382,6 @@ def _scaled(optimizer: dict[str, Any], factor: float) -> dict[str, Any]:
     return optimizer if lr is None or factor == 1.0 else {**optimizer, "lr": factor * lr}
 
 
-def _trainers(candidates: Any) -> dict[str, Trainer]:
-    """Candidates as trainers, all of the same tasks.
-
-    Raises:
-        TypeError, ValueError: something else.
-    """
-    single = isinstance(candidates, MultiTaskModel | Trainer | str)
-    if single or not isinstance(candidates, Mapping | Sequence) or not candidates:
-        raise TypeError("`candidates` should be a dict of names and models or trainers, or a list of those; got "
-                        f"{candidates!r}")  # fmt: skip
-    if isinstance(candidates, Mapping):
-        wrong = next((name for name in candidates if not isinstance(name, str)), None)
-        if wrong is not None:
-            raise TypeError(f"`candidates` should have strings as names; got {wrong!r}")
-        trainers = {name: _trainer(each, name) for name, each in candidates.items()}
-    else:
-        trainers = dict(_called([_trainer(each, at) for at, each in enumerate(candidates)]))
-    if SINGLE in trainers:
-        raise ValueError(f"`candidates`: the single-task networks are called {SINGLE!r}; choose another name")
-    first = next(iter(trainers))
-    for name, trainer in trainers.items():
-        _check_tasks(first, trainers[first].model, name, trainer.model)
-        if trainer.callbacks:
-            _log.warning("`candidates`: the callbacks of %r are not called", name)
-    return trainers
-
-
-def _trainer(candidate: Any, name: object) -> Trainer:
-    if not isinstance(candidate, MultiTaskModel | Trainer):
-        raise TypeError(f"`candidates[{name!r}]` should be a pt.MultiTaskModel or a pt.Trainer; got {candidate!r}")
-    return candidate if isinstance(candidate, Trainer) else Trainer(candidate)
-
-
-def _called(trainers: Iterable[Trainer]) -> Iterator[tuple[str, Trainer]]:
-    """Trainers by their sharing and weighting, with a number for a second one of these."""
-    seen = Counter[str]()
-    for trainer in trainers:
-        weighting = trainer._own.get("weighting", trainer._core.settings["weighting"]["name"])
-        name = f"{trainer.model._plain.description['sharing']['name']}, {weighting}"
-        seen[name] += 1
-        yield name + (f" ({seen[name]})" if seen[name] > 1 else ""), trainer
-
-
-def _check_tasks(first: str, model: MultiTaskModel, name: str, other: MultiTaskModel) -> None:
-    """Raises:
-    ValueError: the tasks of two candidates differ in what losses and metrics would mean.
-    """
-    ours, theirs = ([task.name for task in each.tasks] for each in (model, other))
-    if ours != theirs:
-        raise ValueError(f"`candidates` should have the same tasks, {listed(ours)}; {name!r} has {listed(theirs)}")
-    each = zip(model.tasks, model.metrics, other.tasks, other.metrics, strict=True)
-    for task, metrics, another, others in each:
-        _directions(task, metrics)
-        one, two = _meaning(task, metrics), _meaning(another, others)
-        wrong = next((key for key in one if one[key] != two[key]), None)
-        if wrong is not None:
-            raise ValueError(f"`candidates` should have the same tasks; `{wrong}` of task `{task.name}` is "
-                             f"{one[wrong]!r} in {first!r} and {two[wrong]!r} in {name!r}")  # fmt: skip
-
-
-def _meaning(task: Task, metrics: Sequence[Metric]) -> dict[str, Any]:
-    """What a task's losses and metrics follow from."""
-    described, notes = task.describe(), task.notes()
-    kept = {key: described[key] for key in ("loss", "classes", "outputs")}
-    return {**kept, **{key: notes[key] for key in ("labels", "scale")}, "metrics": [each.name for each in metrics]}
-
-
-def _directions(task: Task, metrics: Sequence[Metric]) -> dict[str, bool]:
-    """Whether more of each metric is better; of the loss, where a task has no metrics.
-
-    Raises:
-        ValueError: nobody says so.
-    """
-    for metric in metrics:
-        if metric.higher_is_better is None:
-            raise ValueError(f"`candidates`: whether a higher `{metric.name}` of task `{task.name}` is better is not "
-                             "known; give the metric an attribute `higher_is_better`")  # fmt: skip
-    return {metric.name: bool(metric.higher_is_better) for metric in metrics} or {"loss": False}
-
-
-def _held_out(validation: Any, seed: int) -> Any:
-    """What is held out, by one seed for all candidates."""
-    if isinstance(validation, Split):
-        return validation if validation.seed is not None else replace(validation, seed=seed)
-    if isinstance(validation, int | float) and not isinstance(validation, bool) and 0 < validation < 1:
-        return Split(validation, seed=seed)
-    return validation
-
-
-def _check_labels(model: MultiTaskModel, rows: Rows, argument: str) -> None:
-    """Raises:
-    ValueError: a task has no label in rows that it is judged by.
-    """
-    for at, (task, kind) in enumerate(zip(model.tasks, model.kinds, strict=True)):
-        if not labels.any_known(rows.of([at]), [kind]):
-            raise ValueError(f"`{argument}` should have labels of every task; none of its {len(rows)} rows has one of "
-                             f"`{task.name}`")  # fmt: skip
-
-
 def _how(study: Study, patience: int, held_out: Any, lacking: bool) -> list[str]:
     """How networks were trained, chosen and judged."""
     by = f"{held_out.fraction:g} of the other rows" if isinstance(held_out, Split) else "data that were given"
@@ -501,28 +400,3 @@ def _how(study: Study, patience: int, held_out: Any, lacking: bool) -> list[str]
         "The choice among candidates is the lowest mean over tasks and seeds of the validation loss relative to that "
         "of the single-task network.",
     ]
-
-
-def _factors(tune: Any) -> list[float]:
-    factors = list(_numbers(tune))
-    if not factors:
-        raise ValueError("`tune` should have at least one factor; got none")
-    return list(dict.fromkeys(factors))
-
-
-def _numbers(tune: Any) -> Iterator[float]:
-    for factor in tune:
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
-            raise ValueError(f"`tune` should be factors of the learning rate, above 0; got {factor!r}")
-        yield float(factor)
-
-
-def _read(study: Study, test: Any, weights: Any) -> Rows:
-    """Test rows as a candidate's model reads them."""
-    reader = study.model.reader
-    rows = reader.read(test, "test", weights=weights, inherit=True)
-    if not isinstance(rows, Rows):
-        raise ValueError("`test` should be rows of one data set in memory; got batches or several data sets")
-    study.trainer._check_whole(rows)
-    reader.scales.apply_all(rows)
-    return rows

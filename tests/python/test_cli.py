@@ -155,6 +155,20 @@ def test_what_is_wrong_is_said(tmp_path, capsys, change, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_report_replaces_none_but_another_report(data, capsys):
+    out = data.parent / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    assert report(data)[0] == 1
+    assert "has files already, and no report that could be replaced" in capsys.readouterr().err
+    (out / "thesis.txt").unlink()
+    for seed in ("0", "1"):
+        assert report(data, "--seed", seed)[0] == 0
+    assert (out / "model").is_dir() != (out / "model.safetensors").exists() or not list((out / "model").iterdir())
+    assert main(["report", str(data), "--tasks", "rich", "age", "--out", str(data)]) == 1
+    assert "should be a folder" in capsys.readouterr().err
+
+
 def test_wrong_files_are_refused(tmp_path, capsys):
     tasks = ["--tasks", "a", "b"]
     assert main(["report", str(tmp_path / "none.csv"), *tasks]) == 1

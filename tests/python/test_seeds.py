@@ -11,7 +11,7 @@ import polytask as pt
 import pytest
 import scipy.stats
 import torch
-from polytask.process import workers
+from polytask.process import interrupts, workers
 from polytask.values import student
 
 SEEDS = 4
@@ -253,6 +253,29 @@ def test_calls_side_by_side_come_as_they_end(two_threads):
         list(workers.side_by_side([going, failing, going]))
     assert ended == [True], "what goes on ends first, and nothing more begins"
     assert list(workers.side_by_side([])) == []
+
+
+def test_the_error_that_ended_the_others_is_told(two_threads, monkeypatch):
+    class Slow(threading.Event):
+        def set(self):
+            first = not self.is_set()
+            super().set()
+            if first:
+                time.sleep(0.1)
+
+    monkeypatch.setattr(workers.threading, "Event", Slow)
+
+    def failing():
+        time.sleep(0.05)
+        raise RuntimeError("of a call")
+
+    def going():
+        while True:
+            interrupts.look()
+            time.sleep(0.001)
+
+    with pytest.raises(RuntimeError, match="of a call"):
+        list(workers.side_by_side([going, failing]))
 
 
 def test_students_t_is_as_in_scipy():

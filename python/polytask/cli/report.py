@@ -28,11 +28,14 @@ _HIDDEN = [256, 128]
 _DROPOUT = 0.1
 _VALIDATION = 0.2
 _FEWEST = 100
+#: What tells a folder of a report.
+_REPORT = "report.html"
 
 
 def run(asked: Any) -> None:
     """Reads, splits, recommends, judges and writes."""
     began = time.perf_counter()
+    _check_folder(asked.out)
     frame = tables.read(asked.data)
     tasks = _tasks(asked, frame)
     names = [task.name for task in tasks]
@@ -49,7 +52,7 @@ def run(asked: Any) -> None:
     drop = [name for name in left_out if name != asked.weights]
     train, validation, test = (part.drop(columns=drop) for part in (train, validation, test))
     inputs = Inputs.from_frame(
-        train, exclude=[*names, *beside[-1:] * (asked.weights is not None)], categorical=asked.categorical or None
+        train, exclude=[*names, *([asked.weights] if asked.weights else [])], categorical=asked.categorical or None
     )
     print(repr(inputs))
     encoder = make("encoder", {"name": "mlp", "hidden": _HIDDEN, "dropout": _DROPOUT})
@@ -70,14 +73,24 @@ def run(asked: Any) -> None:
     print(scores)
     asked.out.mkdir(parents=True, exist_ok=True)
     file = "model" if isinstance(found.model, Ensemble) else "model.safetensors"
+    for old in [asked.out / "model.safetensors", *(asked.out / "model").glob("*.safetensors")]:
+        old.unlink(missing_ok=True)
     found.model.save(asked.out / file)
     (asked.out / "reproduce.py").write_text(_script(asked, tasks, found), encoding="utf-8")
     minutes = (time.perf_counter() - began) / 60
     _write(
-        asked.out / "report.html",
+        asked.out / _REPORT,
         _page(asked, frame, tasks, found, scores, warnings, (train, validation, test), minutes),
     )
-    print(f"\n{asked.out}/report.html, {file}, reproduce.py; {minutes:.1f} minutes")
+    print(f"\n{asked.out}/{_REPORT}, {file}, reproduce.py; {minutes:.1f} minutes")
+
+
+def _check_folder(out: Path) -> None:
+    """Refuses a folder with anything but an earlier report before there is work that could be lost."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out should be a folder; {out} is a file")
+    if out.is_dir() and any(out.iterdir()) and not (out / _REPORT).exists():
+        raise ValueError(f"--out: {out} has files already, and no report that could be replaced; choose another folder")
 
 
 def _scores(model: MultiTaskModel | Ensemble, test: Any, weights: str | None) -> Results:

@@ -68,8 +68,10 @@ class _Crew(Generic[Result]):
                     found.set_result(self._calls[place]())
                 except BaseException as error:
                     found.set_exception(error)
-                    self._ending.set()
                 self._done.put((place, found))
+                # note: after that, so that what ended the others is told first.
+                if found.exception() is not None:
+                    self._ending.set()
 
     def results(self) -> Iterator[tuple[int, Result]]:
         for _ in self._calls:

@@ -139,5 +139,8 @@ def test_what_cannot_be_is_refused():
         asked(data, held_out, budget=None)
     with pytest.raises(ValueError, match="at least two tasks"):
         pt.recommend([pt.Task("t0")], (data[0], {"t0": data[1]["t0"]}))
+    unlabelled = held_out[0], {**held_out[1], "t2": np.full(60, np.nan)}
+    with pytest.raises(ValueError, match=r"`validation` should have labels of every task; none of its 60 rows .* `t2`"):
+        asked(data, unlabelled)
     assert module._seconds("1.5m") == 90
     assert module._seconds(" 2 h") == 7200

@@ -21,6 +21,7 @@ from ..results.recommendation import ALONE, Candidate, Recommendation
 from ..results.relatedness import Groups, Relatedness
 from ..training.early_stopping import EarlyStopping
 from ..training.trainer import Trainer
+from .candidates import check_labels
 from .measures import relation, transfer
 from .study import HELD_OUT, Network, Study
 
@@ -94,9 +95,9 @@ def recommend(
     with interrupts.held():
         settings = {"optimizer": optimizer, "lr": lr}
         study = Study(subject, data, validation, epochs=1, batch_size=batch_size, weights=weights, settings=settings)
-        study.held_out()
         if len(study.tasks) < 2:
             raise ValueError(f"at least two tasks are needed to be grouped; got {study.tasks[0]!r} alone")
+        check_labels(study.model, study.held_out(), "validation")
         return _Recommending(study, began + seconds, seconds, count, most, bool(progress)).run()
 
 

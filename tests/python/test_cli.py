@@ -48,6 +48,8 @@ def test_a_report_leaves_page_model_and_script(data, capsys):
     assert "86 missing" in said
     assert "384 rows to learn from, 96 to choose by, 120 to test" in said
     assert "Train " in said
+    for metric in ("auroc", "accuracy", "r2", "mae"):
+        assert metric in said.split("Train ")[1], "what test rows say is shown by each task's metrics"
     page = (out / "report.html").read_text(encoding="utf-8")
     root = ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>\n"))
     pictures = [each for each in root.iter() if each.tag.endswith("svg")]
@@ -121,6 +123,16 @@ def test_columns_that_are_made_of_a_task_are_named():
     assert "Column `code` alone predicts `rich` with AUC 1.0000" in found[0]
     assert "`flag` alone predicts `rich`" in found[1]
     assert "Column `copy` alone predicts `age` with R2" in found[2]
+
+
+def test_a_class_of_few_rows_tells_of_no_column():
+    frame = table(2000)
+    rare = np.zeros(2000, int)
+    rare[[10, 1700]] = 1
+    frame["rare"] = np.where(rare == 1, "x", np.where(frame["a"] > 0, "y", "z"))
+    frame["hint"] = rare
+    task = tables.task(frame, "rare", False, False)[0]
+    assert leaks.found(frame.iloc[:1500], frame.iloc[1500:], [task], ["hint"]) == []
 
 
 def test_kinds_of_tasks_may_be_said():

@@ -42,6 +42,7 @@ def test_tasks_that_help_each_other_are_trained_together():
     alone, chosen = (found.candidates[name].losses for name in ("one each", found.choice))
     best = int(np.argmin(np.mean([chosen[name] / alone[name].mean() for name in found.tasks], axis=0)))
     for name in found.tasks:
+        assert set(evaluated[name]) == {"loss", "mae", "r2"}
         assert evaluated[name]["loss"] == pytest.approx(found.candidates[found.choice].losses[name][best], rel=1e-5)
     frame = found.to_frame()
     assert frame["candidate"].tolist() == list(found.candidates)

@@ -41,7 +41,8 @@ def _score(train: Any, held_out: Any, task: Task, column: str) -> tuple[float, s
             y, z = (np.asarray(part[task.name], np.float64) for part in (ours, theirs))
         else:
             y, z = (np.asarray(part[task.name] == label, np.float64) for part in (ours, theirs))
-        if z.std() == 0:
+        if z.std() == 0 or (label is not None and min(z.sum(), len(z) - z.sum()) < _FEWEST):
+            # Of few rows any score comes out.
             continue
         sums = np.bincount(codes, y, len(names))
         counts = np.bincount(codes, minlength=len(names))

@@ -205,6 +205,9 @@ class _Recommending:
     def model(self, found: Recommendation, name: str) -> MultiTaskModel | Ensemble:
         """A candidate as one predictor."""
         networks = self.best(found, name)
+        for network in networks:
+            # They trained without.
+            network.model.metrics = [self.study.model.metrics[place] for place in self.study.places(network.tasks)]
         return networks[0].model if len(networks) == 1 else joined(self.study, networks)
 
     def best(self, found: Recommendation, name: str) -> list[Network]:

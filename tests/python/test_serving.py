@@ -51,6 +51,7 @@ def test_a_model_that_trains_refuses_to_predict_in_another_thread_and_is_not_sto
     try:
         history = trainer.fit(data.whole, epochs=200, batch_size=8, progress=False, callbacks=Begins())
     finally:
+        begun.set()
         through.set()
         other.join()
     assert len(history) == 200

@@ -185,7 +185,8 @@ def test_data_to_evaluate_on_may_hold_positives_alone_and_that_is_said_once(spar
     for given in [(x[rows], y[rows]), (x[rows], np.where(y[rows] == 1, 1, np.nan))]:
         caplog.clear()
         loss = binary().evaluate(given).loss
-        assert loss == binary().evaluate((x[y == 1], y[y == 1])).loss
+        # Products over another number of rows may be rounded in another order, by the processor.
+        assert loss == pytest.approx(binary().evaluate((x[y == 1], y[y == 1])).loss, rel=1e-6)
         said = [record for record in caplog.records if "hold -1 and 1 but no 0" in record.message]
         assert len(said) == (given[1].dtype.kind == "i")
     caplog.clear()

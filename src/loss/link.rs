@@ -51,15 +51,15 @@ impl Link {
                 mean(&each)?.f_reshape([size[0], size[2]])?.f_sub_scalar(less)?
             }
             Link::Exponential { most } => mean(&raw.f_clamp_max(most)?)?.f_sub_scalar(less)?,
-            Link::MeanAndVariance { epsilon } => {
+            Link::MeanAndVariance { .. } => {
                 let size = raw.size();
                 let each = raw.f_reshape([size[0], size[1], -1, 2])?;
                 let of_member = each.f_select(3, 0)?;
-                let variance = each.f_select(3, 1)?.f_softplus()?.f_add_scalar(epsilon)?;
+                let variance = each.f_select(3, 1)?.f_softplus()?;
                 let center = of_member.f_mean_dim(1_i64, true, raw.kind())?;
                 let apart = of_member.f_sub(&center)?.f_square()?;
                 // The softplus undone: ln(exp(v) - 1).
-                let whole = variance.f_add(&apart)?.f_mean_dim(1_i64, false, raw.kind())?.f_sub_scalar(epsilon)?;
+                let whole = variance.f_add(&apart)?.f_mean_dim(1_i64, false, raw.kind())?;
                 let whole = whole.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
                 let undone = whole.f_add(&whole.f_neg()?.f_expm1()?.f_neg()?.f_log()?)?;
                 Tensor::f_stack(&[center.f_squeeze_dim(1)?, undone], 2)?.f_reshape([size[0], size[2]])?

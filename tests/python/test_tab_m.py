@@ -8,7 +8,20 @@ import torch
 from torch.nn import functional
 
 VARIANTS = {"full": "tabm", "mini": "tabm-mini", "packed": "tabm-packed"}
-SCHEMES = ["hard", "soft", "cross_stitch", "sluice", "nddr", "mmoe", "omoe", "cgc", "ple", "dselect_k", "ltb", "branched"]
+SCHEMES = [
+    "hard",
+    "soft",
+    "cross_stitch",
+    "sluice",
+    "nddr",
+    "mmoe",
+    "omoe",
+    "cgc",
+    "ple",
+    "dselect_k",
+    "ltb",
+    "branched",
+]
 ROWS, WIDTH, MEMBERS = 48, 5, 3
 
 
@@ -26,7 +39,9 @@ def tasks():
 
 def make(sharing="hard", variant="full", of=None, dropout=0.0, **more):
     encoder = pt.encoder.TabM([8, 8], members=MEMBERS, variant=variant, dropout=dropout)
-    return pt.MultiTaskModel(WIDTH, tasks=tasks() if of is None else of, encoder=encoder, sharing=sharing, seed=3, **more)
+    return pt.MultiTaskModel(
+        WIDTH, tasks=tasks() if of is None else of, encoder=encoder, sharing=sharing, seed=3, **more
+    )
 
 
 @pytest.fixture
@@ -99,7 +114,9 @@ def test_it_is_the_published_one(data, variant):
             functional.cross_entropy(raw["topic"].flatten(0, 1), topic.repeat_interleave(MEMBERS)),
             functional.binary_cross_entropy_with_logits(raw["sale"].flatten(), sale.repeat_interleave(MEMBERS)),
         ]
-        assert [of_step["topic/loss"], of_step["sale/loss"]] == pytest.approx([each.item() for each in losses], abs=1e-5)
+        assert [of_step["topic/loss"], of_step["sale/loss"]] == pytest.approx(
+            [each.item() for each in losses], abs=1e-5
+        )
         optimizer.zero_grad()
         sum(losses).backward()
         optimizer.step()

@@ -48,7 +48,7 @@ impl Builder {
     }
 
     /// The axis that a value of rows or of members gets to, and the link along which.
-    fn to_members(&mut self, x: ValueId, members: usize) -> Result<(AxisId, Option<Link>)> {
+    fn way_to_members(&mut self, x: ValueId, members: usize) -> Result<(AxisId, Option<Link>)> {
         let axis = self.members(members)?;
         match self.value(x).axis {
             ROWS => Ok((axis, Some(Link::rows(axis)))),
@@ -75,7 +75,7 @@ impl Builder {
         activation: Option<Activation>,
     ) -> Result<ValueId> {
         let input = self.materialize(x);
-        let (axis, link) = self.to_members(input, members)?;
+        let (axis, link) = self.way_to_members(input, members)?;
         let Value { groups, width, reach, .. } = *self.value(input);
         self.afford(&[groups, members, width])?;
         let start = match start {
@@ -118,7 +118,7 @@ impl Builder {
         reach: Reach,
     ) -> Result<ValueId> {
         let input = self.materialize(x);
-        let (axis, link) = self.to_members(input, members)?;
+        let (axis, link) = self.way_to_members(input, members)?;
         let Value { groups, width: inner, .. } = *self.value(input);
         self.afford(&[groups, members, width, inner])?;
         let bound = Init::Uniform(1.0 / (inner.max(1) as f64).sqrt());

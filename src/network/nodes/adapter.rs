@@ -1,6 +1,8 @@
 //! Adapters: what each member of an ensemble has for itself beside weights that all share (Wen, Tran & Ba, BatchEnsemble, ICLR
 //! 2020).
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
 use super::activation::{Activated, Activation, Pointwise};
@@ -189,7 +191,7 @@ impl<T: Real> Kernel for AdapterKernel<T> {
             };
             let (of_scale, of_bias) = own.split_at_mut(sums);
             let arriving = Arriving { lanes, dy, x, activated, scale };
-            with_activation!(activation, S => give_back::<T, S>(shape, rows.start, rows.len(), arriving, dx, add, of_scale, of_bias));
+            with_activation!(activation, S => give_back::<T, S>(shape, rows, arriving, dx, add, [of_scale, of_bias]));
         });
         for (k, slab) in back.slabs.iter_mut().enumerate() {
             let write = slab.mode(step) == Mode::Write;
@@ -241,8 +243,8 @@ fn adapt<T: Real, S: Pointwise>(
             if let Some(kept) = &mut kept {
                 kept[i * size + member * width..][..width].copy_from_slice(y);
             }
-            for j in 0..width {
-                y[j] = S::value(y[j]);
+            for y in y {
+                *y = S::value(*y);
             }
         }
     }
@@ -260,22 +262,20 @@ struct Arriving<'a, T> {
 }
 
 vectorised! {
-/// The gradient of [`adapt`], of `count` rows from `first` on: that of scale and bias is added, `[groups, lanes, members, width]`.
+/// The gradient of [`adapt`], of these rows: that of scale and bias is added, `[groups, lanes, members, width]`.
 fn give_back<T: Real, S: Pointwise>(
     shape: Shape,
-    first: usize,
-    count: usize,
+    range: Range<usize>,
     arriving: Arriving<'_, T>,
     dx: Option<&mut [T]>,
     add: bool,
-    of_scale: &mut [T],
-    of_bias: &mut [T],
+    own: [&mut [T]; 2],
 ) {
     let Shape { rows, members, width, given } = shape;
     let Arriving { lanes, dy, x, activated, scale } = arriving;
+    let [of_scale, of_bias] = own;
     let mut dx = dx;
-    for i in 0..count {
-        let row = first + i;
+    for (i, row) in range.enumerate() {
         let group = row / rows;
         for member in 0..members {
             let of = member.min(given - 1);

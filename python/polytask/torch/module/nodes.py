@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from . import members, positions
 from .activations import ACTIVATIONS
 from .layers import BatchNorm, Choice, Pick, Rows
 from .values import Building, Group, Node, Translation, Value
+
 
 def _above(name: str) -> str:
     """The path of a layer, from that of a parameter of its."""

@@ -6,8 +6,8 @@
 
 The full variant of 32 members and a last layer a member, for two tasks (3 classes; a number), without dropout and with
 the package's of 0.1, the same rows in the same order: by `Trainer.fit`, and by a loop of plain PyTorch around the
-package's modules with fused Adam, in turns. Beside them the products of the layers alone, forward and both backwards. Losses of 20 steps of SGD from the same
-start are compared on the way.
+package's modules with fused Adam, in turns. Beside them the products of the layers alone, forward and both backwards.
+Losses of 20 steps of SGD from the same start are compared on the way.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Problem:
         """The package's modules from the same start, and an epoch of a loop around them, which gives the losses."""
         state = {name: torch.from_numpy(array.copy()) for name, array in model.state_dict().items()}
         backbone = tabm.make_tabm_backbone(
-            d_in=self.features, n_blocks=self.layers, d_block=self.width, dropout=self.dropout, k=MEMBERS, arch_type="tabm",
-            start_scaling_init="random-signs", start_scaling_init_chunks=None,
+            d_in=self.features, n_blocks=self.layers, d_block=self.width, dropout=self.dropout, k=MEMBERS,
+            arch_type="tabm", start_scaling_init="random-signs", start_scaling_init_chunks=None,
         )  # fmt: skip
         for i, block in enumerate(backbone.blocks):
             layer = block[0]
@@ -137,8 +137,8 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
     lines = [
-        f"| TabM, {MEMBERS} members, {asked.threads} threads (us a step) | products | `tabm` | Polytask | `tabm` / Polytask "
-        "| Polytask / products | losses apart |",
+        f"| TabM, {MEMBERS} members, {asked.threads} threads (us a step) | products | `tabm` | Polytask "
+        "| `tabm` / Polytask | Polytask / products | losses apart |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     sizes = itertools.product(SIZES[: 1 if asked.quick else None], (0.0, 0.1))
@@ -150,7 +150,8 @@ def main() -> None:
         faster = [theirs / own for own, theirs in zip(times["ours"], times["package"], strict=True)]
         above = [own / floor for own, floor in zip(times["ours"], times["products"], strict=True)]
         lines.append(
-            f"| {features} features, {layers} layers of {width}, dropout {dropout}, {rows} rows | {bare:.0f} | {package:.0f} | {ours:.0f} "
+            f"| {features} features, {layers} layers of {width}, dropout {dropout}, {rows} rows "
+            f"| {bare:.0f} | {package:.0f} | {ours:.0f} "
             f"| **{timing.interval(faster)}** | {timing.interval(above)} | {apart} |"
         )
         print(lines[-1], flush=True)

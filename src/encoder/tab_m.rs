@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Encoder;
+use crate::bail;
 use crate::component::Sizes;
 use crate::error::Result;
 use crate::network::ValueId;
@@ -64,6 +65,13 @@ crate::component! {
 impl Encoder for TabM {
     fn stages(&self) -> usize {
         self.hidden.0.len()
+    }
+
+    fn build(&self, net: &mut Builder, paths: &[String], x: ValueId) -> Result<ValueId> {
+        if self.hidden.0.is_empty() {
+            bail!("TabM: `hidden` should have a layer at least, which members see in ways of their own; got []");
+        }
+        (0..self.stages()).try_fold(x, |x, stage| self.stage(net, stage, paths, x))
     }
 
     fn stage(&self, net: &mut Builder, stage: usize, paths: &[String], x: ValueId) -> Result<ValueId> {

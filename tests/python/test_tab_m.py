@@ -241,3 +241,27 @@ def test_positions_are_refused():
     inputs = pt.Inputs(positions={"tokens": pt.Inputs(categorical=[9])})
     with pytest.raises(ValueError, match=r"ensemble has a member a row of the batch; got a value of `tokens`"):
         pt.MultiTaskModel(inputs, tasks=tasks()[:1], encoder=pt.encoder.TabM([8]))
+
+
+def test_no_layers_are_no_ensemble():
+    with pytest.raises(ValueError, match=r"TabM: `hidden` should have a layer at least"):
+        pt.MultiTaskModel(WIDTH, tasks=tasks()[:1], encoder=pt.encoder.TabM([]))
+
+
+@pytest.mark.usefixtures("own_seed")
+def test_a_head_of_your_own_serves_each_member(data):
+    x, _ = data
+    head = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    model = make(of=[pt.Task("price", head=head), pt.Task("sale", loss="binary_cross_entropy")])
+    state = model.state_dict()
+    assert state["heads.price.0.weight"].shape == (4, 8)
+    module = published(make(of=tasks()[1:3]), "full")
+    for i, block in enumerate(module["backbone"].blocks):
+        of = f"encoder.{i}"
+        parts = {"weight": "weight", "r": "input.scale", "s": "output.scale", "bias": "output.bias"}
+        for name, own in parts.items():
+            getattr(block[0], name).data = torch.from_numpy(state[f"{of}.{own}"].copy())
+    with torch.no_grad():
+        features = module["backbone"](torch.from_numpy(x).unsqueeze(1).expand(-1, MEMBERS, -1))
+        expected = head(features).mean(1).squeeze(1)
+    np.testing.assert_allclose(model.predict(x)["price"], expected.numpy(), atol=1e-6)

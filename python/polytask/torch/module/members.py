@@ -1,5 +1,6 @@
 """Translations of what members of an ensemble have for themselves; their rows lie beside each other, row after row."""
 
+import torch
 from torch import Tensor
 
 from .activations import ACTIVATIONS
@@ -33,4 +34,4 @@ def linear(node: Node, at: Building) -> Value:
 
 def _each(node: Node, x: Tensor) -> Tensor:
     """`[rows, members, width]`, or `[rows, 1, width]` where all see the row."""
-    return x.unsqueeze(1) if node.attributes["spread"] else x.unflatten(0, (-1, node.attributes["members"]))
+    return x.unsqueeze(1) if node.attributes["spread"] else torch.unflatten(x, 0, (-1, node.attributes["members"]))

@@ -25,7 +25,7 @@ unexport PYTHONHOME
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop
-.PHONY: bench-card compare-times
+.PHONY: bench-card bench-tab-m compare-times
 .PHONY: bench-planted bench-transfer bench-recommend bench-compare bench-school check-reports
 
 demo: $(VENV)/.extension $(VENV)/.census
@@ -173,6 +173,10 @@ bench-serving: $(VENV)/.extension
 # A PyTorch module as encoder, against a plain PyTorch loop.
 bench-module: $(VENV)/.extension
 	$(BIN)/python benches/module.py
+
+# TabM against the package of its authors.
+bench-tab-m: $(VENV)/.extension
+	$(BIN)/python benches/tab_m.py
 
 bench-backbones: $(VENV)/.extension
 	$(BIN)/python benches/backbones.py

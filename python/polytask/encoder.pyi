@@ -47,4 +47,31 @@ class Window(Component):
         pool: str = "mean",
     ) -> None: ...
 
+class TabM(Component):
+    """TabM (Gorishniy, Kotelnikov & Babenko, TabM: Advancing Tabular Deep Learning with Parameter-Efficient Ensembling, ICLR
+    2025): an ensemble of MLPs that share most of their weights, which makes tables the better for many weak members.
+
+    All members see all rows. The loss that is trained on is the mean over members, each with its own last layer of the
+    heads; what is predicted, measured and evaluated is the mean of their predictions (of probabilities, rates, or means
+    and variances). `"full"` is the paper's TabM: each layer is `act(s * (W (r * x)) + b)` with `r`, `s` and `b` of each
+    member's own (Wen, Tran & Ba, BatchEnsemble, ICLR 2020); `"mini"` keeps the first `r` alone, `"packed"` shares nothing.
+    It takes tables; positions within rows it does not.
+    """
+
+    hidden: int | Sequence[int]
+    members: int
+    variant: str
+    first: str
+    activation: str | None
+    dropout: float
+    def __init__(
+        self,
+        hidden: int | Sequence[int] = [256, 256, 256],
+        members: int = 32,
+        variant: str = "full",
+        first: str = "signs",
+        activation: str | None = "relu",
+        dropout: float = 0.1,
+    ) -> None: ...
+
 Torch = OfEncoder

@@ -6,14 +6,17 @@ from .components.component import Component
 from .components.own_module import OfHead
 
 class Linear(Component):
-    """One linear layer per task; heads that read the same features are one matrix product, others of one shape a batched one."""
+    """One linear layer per task; heads that read the same features are one matrix product, others of one shape a batched one.
+    Over members of an ensemble (`pt.encoder.TabM`) each member has one of its own.
+    """
 
     def __init__(self) -> None: ...
 
 class Tower(Component):
     """A tower per task: hidden layers, then a linear layer.
 
-    Towers over the same features run side by side, as batched matrix products.
+    Towers over the same features run side by side, as batched matrix products. Over members of an ensemble
+    (`pt.encoder.TabM`) the last layer is each member's own.
     """
 
     hidden: int | Sequence[int]

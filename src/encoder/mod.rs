@@ -52,4 +52,5 @@ crate::family!(
     Encoder, "encoder":
     mlp::Mlp,
     window::Window,
+    tab_m::TabM,
 );

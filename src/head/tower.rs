@@ -10,7 +10,8 @@ use crate::network::{Output, ValueId};
 crate::component! {
     /// A tower per task: hidden layers, then a linear layer.
     ///
-    /// Towers over the same features run side by side, as batched matrix products.
+    /// Towers over the same features run side by side, as batched matrix products. Over members of an ensemble
+    /// (`pt.encoder.TabM`) the last layer is each member's own.
     pub struct Tower = "Tower" {
         /// Width of each hidden layer; a list, or one number for one layer.
         hidden: Sizes = Sizes(vec![32]), in 1.0..;
@@ -42,14 +43,14 @@ impl Tower {
         }
         let last = paths(self.hidden.0.len());
         let width = targets[0].width;
-        if targets.iter().all(|target| target.width == width) {
+        if net.members_of(x).is_none() && targets.iter().all(|target| target.width == width) {
             let value = net.linear(&last, x, width, None);
             return Ok((0..targets.len()).map(|group| Output { value, group, columns: 0..width }).collect());
         }
         let mut outputs = Vec::with_capacity(targets.len());
         for (task, target) in targets.iter().enumerate() {
             let own = net.group_of(x, task, target.reach);
-            let value = net.narrow(&last[task], own, target.width, None, target.reach);
+            let value = net.last(&last[task], own, target.width, target.reach)?;
             outputs.push(Output { value, group: 0, columns: 0..target.width });
         }
         Ok(outputs)
@@ -63,7 +64,7 @@ impl Tower {
             x = net.dropout(x, self.dropout);
         }
         let path = format!("{}.{}", target.path, self.hidden.0.len());
-        let value = net.narrow(&path, x, target.width, None, target.reach);
+        let value = net.last(&path, x, target.width, target.reach)?;
         Ok(Output { value, group: 0, columns: 0..target.width })
     }
 }

@@ -132,6 +132,16 @@ impl TaskLabels {
 }
 
 impl LabelTensors {
+    /// The same for each member of an ensemble in turn, row by row.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn of_members(self, members: Option<usize>) -> Result<Self> {
+        let Some(members) = members else { return Ok(self) };
+        let each = |of: &Tensor| of.f_repeat_interleave_self_int(members as i64, 0, None);
+        Ok(Self { labels: each(&self.labels)?, weights: self.weights.as_ref().map(each).transpose()? })
+    }
+
     /// With the raw outputs that they are of.
     pub fn batch<'a>(&'a self, raw: &'a Tensor) -> TensorBatch<'a> {
         TensorBatch { raw, labels: &self.labels, weights: self.weights.as_ref() }

@@ -116,7 +116,7 @@ fn trunk(
     let mut features = sharing.build(&mut net, &Context { x, encoder, tasks })?;
     for (j, (task, feature)) in tasks.iter().zip(&mut features).enumerate() {
         // A task of rows enters what it shares with tasks of positions through a pool of its own.
-        if task.per.is_none() && net.value(feature.value).axis != ROWS {
+        if task.per.is_none() && net.value(feature.value).axis != ROWS && net.members_of(feature.value).is_none() {
             let path = format!("{}.attention", head::own::path(&task.name));
             let reach = sharing.head_reach(j, tasks.len());
             let own = feature.alone(&mut net, reach);

@@ -8,7 +8,7 @@ use super::Model;
 use super::labels::TaskLabels;
 use crate::data::{Data, Field, Rows};
 use crate::error::Result;
-use crate::loss::{Batch, ForeignLoss, Loops, ScaledGradient};
+use crate::loss::{Batch, ForeignLoss, Link, Loops, ScaledGradient};
 use crate::machine::buffer::codes_mut;
 use crate::machine::crossing::{fetch, launching};
 use crate::machine::real::Cell;
@@ -18,7 +18,7 @@ use crate::network::axis::Extent;
 use crate::network::axis::Extents;
 use crate::network::pass::{Pass, Purpose, Step};
 use crate::network::plan::{Plan, Window};
-use crate::network::{Axis, AxisId, Input, InputKind, Network, ROWS};
+use crate::network::{Axis, AxisId, Input, InputKind, Network, Output, ROWS};
 use crate::parameters::flat::Params;
 use crate::task::Task;
 
@@ -27,14 +27,23 @@ use crate::task::Task;
 pub struct Workspace {
     plan: Plan<f32>,
     purpose: Purpose,
-    /// Whose rows each task's outputs are.
+    /// Whose rows each task's labels are.
     axes: Vec<AxisId>,
+    /// The members of an ensemble that each task has outputs of, if it has.
+    members: Vec<Option<Members>>,
     /// Where each row's positions begin and the last row's end, of ragged axes.
     starts: Vec<Vec<i32>>,
     labels: Vec<TaskLabels>,
     /// Features on their way to another device.
     numbers: Vec<f32>,
     codes: Vec<i32>,
+}
+
+/// Members of an ensemble, of whose predictions the mean counts.
+#[derive(Debug, Clone, Copy)]
+struct Members {
+    count: usize,
+    link: Link,
 }
 
 /// Has memory written: the host's where it is, another device's by way of the host's.
@@ -66,12 +75,19 @@ impl Workspace {
         // which reads while it evaluates and is `&mut` where it does more, or by a trainer, which has it as `&mut`. No slice of the
         // parameters is held across a call of the workspace.
         let plan = unsafe { Plan::new(net, params, extents, purpose) }?;
-        let axes: Vec<_> = net.outputs.iter().map(|output| net.values[output.value].axis).collect();
+        let axis = |output: &Output| net.values[output.value].axis;
+        let members = |(output, task): (&Output, &Task)| match net.axes[axis(output)].extent {
+            Extent::Members(count) => Some(Members { count, link: task.loss.link(task.labels) }),
+            _ => None,
+        };
+        let members: Vec<_> = net.outputs.iter().zip(tasks).map(members).collect();
+        let axes = net.outputs.iter().zip(&members);
+        let axes: Vec<_> = axes.map(|(output, members)| members.map_or(axis(output), |_| ROWS)).collect();
         let labels = tasks.iter().zip(&axes).map(|(task, &axis)| TaskLabels::new(extents.each()[axis], task.labels));
         let labels = labels.collect();
         let none = |axis: &Axis| if axis.extent == Extent::Ragged { vec![0; extents.rows() + 1] } else { Vec::new() };
         let starts = net.axes.iter().map(none).collect();
-        Ok(Self { plan, purpose, axes, starts, labels, numbers: Vec::new(), codes: Vec::new() })
+        Ok(Self { plan, purpose, axes, members, starts, labels, numbers: Vec::new(), codes: Vec::new() })
     }
 
     /// Rows it is made for.
@@ -84,7 +100,7 @@ impl Workspace {
         self.plan.extents
     }
 
-    /// Rows of a task's outputs that are some: all rows, or the positions of the batch.
+    /// Rows that a task has outputs for: all rows, or the positions of the batch.
     fn count(&self, task: usize) -> usize {
         self.plan.count(self.axes[task])
     }
@@ -207,6 +223,10 @@ impl Workspace {
         let mut by_formula = Vec::new();
         for (j, (task, sum)) in model.tasks.iter().zip(&mut *sums).enumerate() {
             let own = gradient.map(|(pass, scales)| (pass, scales[j]));
+            if let Some(members) = self.members[j].filter(|_| self.purpose == Purpose::Evaluate) {
+                *sum += model.lend(|| self.loss_together(j, task, members))?;
+                continue;
+            }
             match task.loss.foreign() {
                 Some(code) => *sum += model.lend(|| self.foreign_loss(j, code, own))?,
                 None if by_loops => *sum += self.loss_by_loops(j, task, own),
@@ -267,14 +287,46 @@ impl Workspace {
         let targets = labels.targets();
         let weights = labels.weights();
         let Window { rows, width, stride, .. } = window;
-        task.loss.evaluate(Batch { rows, width, outputs, gradient, stride, targets, weights, scale })
+        let Some(Members { count: members, .. }) = self.members[j] else {
+            return task.loss.evaluate(Batch { rows, width, outputs, gradient, stride, targets, weights, scale });
+        };
+        let mut gradient = gradient;
+        let (rows, scale) = (rows / members, scale / members as f32);
+        let of_member = |member: usize| {
+            let outputs = &outputs[member * stride..];
+            let gradient = gradient.as_deref_mut().map(|gradient| &mut gradient[member * stride..]);
+            let stride = members * stride;
+            task.loss.evaluate(Batch { rows, width, outputs, gradient, stride, targets, weights, scale })
+        };
+        (0..members).map(of_member).sum::<f64>() / members as f64
+    }
+
+    /// The raw outputs `[rows, width]` that a task's members stand for together.
+    fn together(&self, j: usize, members: Members) -> Result<Tensor> {
+        let raw = self.plan.output_tensor(j)?;
+        let width = raw.size()[1];
+        members.link.of_members(&raw.f_reshape([-1, members.count as i64, width])?)
+    }
+
+    /// The sum of weighted losses of what a task's members stand for together.
+    fn loss_together(&self, j: usize, task: &Task, members: Members) -> Result<f64> {
+        let raw = self.together(j, members)?;
+        let labels = self.labels[j].tensors()?;
+        match task.loss.foreign() {
+            Some(code) => code.sum(&labels.batch(&raw), None),
+            None => Ok(fetch::<f64>(&task.loss.sums(&labels.batch(&raw)).loss.f_to_kind(Kind::Double)?)?[0]),
+        }
     }
 
     /// The same on any device; the sum stays there.
     fn loss_by_formula(&mut self, j: usize, task: &Task, gradient: Option<(Pass, &Tensor)>) -> Result<Tensor> {
         let raw = self.plan.output_tensor(j)?.f_detach()?.f_set_requires_grad(gradient.is_some())?;
-        let labels = self.labels[j].tensors()?;
+        let labels = self.labels[j].tensors()?.of_members(self.members[j].map(|members| members.count))?;
         let loss = tch::with_grad(|| task.loss.sums(&labels.batch(&raw))).loss;
+        let loss = match self.members[j] {
+            Some(members) => loss.f_div_scalar(members.count as f64)?,
+            None => loss,
+        };
         if let Some((pass, scale)) = gradient
             && let Some(mut slopes) = self.plan.gradient_tensor(j, pass)?
         {
@@ -288,18 +340,24 @@ impl Workspace {
     /// The same by code of the caller's own, which sees memory where it is.
     fn foreign_loss(&mut self, j: usize, code: &dyn ForeignLoss, gradient: Option<(Pass, f64)>) -> Result<f64> {
         let raw = self.plan.output_tensor(j)?;
-        let labels = self.labels[j].tensors()?;
+        let labels = self.labels[j].tensors()?.of_members(self.members[j].map(|members| members.count))?;
+        let members = self.members[j].map_or(1.0, |members| members.count as f64);
         let into = match gradient {
             Some((pass, _)) => self.plan.gradient_tensor(j, pass)?,
             None => None,
         };
-        let scale = gradient.map_or(0.0, |(_, scale)| scale);
-        code.sum(&labels.batch(&raw), into.as_ref().map(|into| ScaledGradient { into, scale }))
+        let scale = gradient.map_or(0.0, |(_, scale)| scale / members);
+        Ok(code.sum(&labels.batch(&raw), into.as_ref().map(|into| ScaledGradient { into, scale }))? / members)
     }
 
-    /// One task's raw outputs for the host, and where its rows stand in them.
+    /// One task's raw outputs for the host, of all members together, and where its rows stand in them.
     fn outputs(&self, task: usize) -> Result<(Cow<'_, [f32]>, Window)> {
         let (outputs, window) = self.plan.output(task);
+        if let Some(members) = self.members[task] {
+            let own = fetch(&self.together(task, members)?)?;
+            let window = Window { start: 0, rows: window.rows / members.count, stride: window.width, ..window };
+            return Ok((Cow::Owned(own), window));
+        }
         match outputs.host() {
             Some(outputs) => Ok((Cow::Borrowed(outputs.slice()), window)),
             None => {

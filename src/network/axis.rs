@@ -35,6 +35,8 @@ pub enum Extent {
     },
     /// All pairs of its positions on another axis: the first with each, then the second with each, and so on.
     Pairs(AxisId),
+    /// One a member of an ensemble of so many, all of which see the row.
+    Members(usize),
 }
 
 /// How positions of a finer axis belong to those of a coarser: each to one, which has any number of them.
@@ -133,13 +135,14 @@ impl Axes<'_> {
             Extent::Ragged => ragged(axis),
             Extent::Grid { height, width } => height.saturating_mul(width),
             Extent::Pairs(of) => self.count(of, ragged).saturating_pow(2),
+            Extent::Members(members) => members,
         }
     }
 
     /// The ragged axis on which that depends, if one.
     pub fn base(self, axis: AxisId) -> Option<AxisId> {
         match self.0[axis].extent {
-            Extent::Rows | Extent::Grid { .. } => None,
+            Extent::Rows | Extent::Grid { .. } | Extent::Members(_) => None,
             Extent::Ragged => Some(axis),
             Extent::Pairs(of) => self.base(of),
         }
@@ -200,6 +203,7 @@ mod tests {
             Extent::Pairs(1),
             Extent::Grid { height: 4, width: 2 },
             Extent::Grid { height: 2, width: 1 },
+            Extent::Members(3),
         ];
         extents.into_iter().map(|extent| Axis { name: String::new(), extent }).collect()
     }
@@ -218,10 +222,11 @@ mod tests {
         assert_eq!(walked(2, 1, By::Second, 0), [0; 0]);
         assert_eq!(walked(3, 4, By::Block, 7), [0, 0, 0, 0, 1, 1, 1, 1]);
         assert_eq!(walked(4, 3, By::Row, 7), [0, 0]);
+        assert_eq!(walked(5, ROWS, By::Row, 7), [0, 0, 0]);
         let axes = axes();
-        let counts: Vec<_> = (0..5).map(|axis| Axes(&axes).count(axis, &|_| 3)).collect();
-        assert_eq!(counts, [1, 3, 9, 8, 2]);
-        let bases: Vec<_> = (0..5).map(|axis| Axes(&axes).base(axis)).collect();
-        assert_eq!(bases, [None, Some(1), Some(1), None, None]);
+        let counts: Vec<_> = (0..6).map(|axis| Axes(&axes).count(axis, &|_| 3)).collect();
+        assert_eq!(counts, [1, 3, 9, 8, 2, 3]);
+        let bases: Vec<_> = (0..6).map(|axis| Axes(&axes).base(axis)).collect();
+        assert_eq!(bases, [None, Some(1), Some(1), None, None, None]);
     }
 }

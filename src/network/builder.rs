@@ -2,6 +2,7 @@
 
 mod groups;
 mod limit;
+mod members;
 mod mixing;
 mod numbered;
 mod parameters;
@@ -21,6 +22,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::parameters::{Entry, Init, Reach, Role};
 pub use limit::Limit;
+pub use members::ScaleStart;
 use parameters::LayerSize;
 pub use positions::Pool;
 
@@ -195,7 +197,17 @@ impl Builder {
         };
         let (weight, bias) = self.affine(paths, groups / layers, layers, LayerSize { width, inner }, start);
         let output = self.fresh(groups, width, reach, true);
-        self.push(Linear { input, output, weight, bias, activation, wiring: Wiring::Own(layers) })
+        self.push(Linear { input, output, weight, bias: Some(bias), activation, wiring: Wiring::Own(layers) })
+    }
+
+    /// The product of a linear layer alone, without bias; one path a group.
+    pub fn product(&mut self, paths: &[String], x: ValueId, width: usize) -> ValueId {
+        let input = self.materialize(x);
+        let Value { groups, width: inner, reach, .. } = *self.value(input);
+        let bound = Init::Uniform(1.0 / (inner.max(1) as f64).sqrt());
+        let weight = self.grouped(paths, "weight", groups, &[width, inner], Role::Weight, bound);
+        let output = self.fresh(groups, width, reach, true);
+        self.push(Linear { input, output, weight, bias: None, activation: None, wiring: Wiring::Own(1) })
     }
 
     /// One linear layer for all groups of `x`.
@@ -204,7 +216,7 @@ impl Builder {
         let Value { groups, width: inner, reach, .. } = *self.value(input);
         let (weight, bias) = self.affine(&[path.to_owned()], 1, 1, LayerSize { width, inner }, None);
         let output = self.fresh(groups, width, reach, true);
-        self.push(Linear { input, output, weight, bias, activation, wiring: Wiring::Tied })
+        self.push(Linear { input, output, weight, bias: Some(bias), activation, wiring: Wiring::Tied })
     }
 
     /// One linear layer a group over the same input: towers ([`Reach::Own`]) or experts ([`Reach::All`]).
@@ -233,7 +245,7 @@ impl Builder {
         let (weight, bias) =
             self.affine(&[path.to_owned()], 1, 1, LayerSize { width, inner: self.value(input).width }, None);
         let output = self.fresh(1, width, reach, true);
-        self.push(Linear { input, output, weight, bias, activation, wiring: Wiring::Own(1) })
+        self.push(Linear { input, output, weight, bias: Some(bias), activation, wiring: Wiring::Own(1) })
     }
 
     /// Linear heads over one input, a task each, fused into one product; `[rows, sum of widths]`.
@@ -250,7 +262,7 @@ impl Builder {
         let bias = self.parameter(pieces("bias", &|w| vec![w]), &[outer], 1, Role::Bias, bound);
         let output = self.fresh(1, outer, Reach::Columns, true);
         self.net.values[output].columns = columns(widths);
-        self.push(Linear { input: x, output, weight, bias, activation: None, wiring: Wiring::Own(1) })
+        self.push(Linear { input: x, output, weight, bias: Some(bias), activation: None, wiring: Wiring::Own(1) })
     }
 
     /// An activation on its own.

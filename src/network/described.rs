@@ -10,7 +10,8 @@ use crate::parameters::Entry;
 impl Network {
     /// Everything that a forward needs to know, by the indices that values, inputs, parameters and axes have here:
     ///
-    /// * `axes`: name and extent, where a grid's has its sizes and that of pairs the axis they are of;
+    /// * `axes`: name and extent, where a grid's has its sizes, that of pairs the axis they are of, and that of an
+    ///   ensemble how many members it has;
     /// * `inputs`: name, axis, and the `value` that it fills or the numbers of categories of its columns of `codes`;
     /// * `values`: axis, groups and width;
     /// * `nodes`: `kind`, the values it reads and the one it fills, inputs of codes, parameters, links, names of terms,
@@ -45,6 +46,7 @@ fn axis(axis: &Axis) -> Value {
         Extent::Ragged => json!("ragged"),
         Extent::Grid { height, width } => json!([height, width]),
         Extent::Pairs(of) => json!(of),
+        Extent::Members(members) => json!({"members": members}),
     };
     json!({"name": axis.name, "extent": extent})
 }

@@ -106,6 +106,14 @@ fn start<T: Real>(param: &Param, stream: Stream, values: &mut [T]) {
             &Init::Normal(deviation) => each.for_each(|(value, i)| {
                 *value = T::of(deviation * stream.normal(index(i)));
             }),
+            Init::Signs => each.for_each(|(value, i)| {
+                *value = T::of(if stream.uniform(index(i)) < 0.5 { -1.0 } else { 1.0 });
+            }),
+            &Init::Alike { bound, members, width } => each.for_each(|(value, i)| {
+                let i = index(i) as usize;
+                let first = i / (members * width) * width + i % width;
+                *value = T::of(bound * (2.0 * stream.uniform(first as u64) - 1.0));
+            }),
             &Init::Constant(constant) => values.fill(T::of(constant)),
             Init::Given(given) => each.for_each(|(value, i)| *value = T::of(given[i])),
         }

@@ -50,6 +50,17 @@ pub enum Init {
     Coarse(f64),
     /// Normal with this standard deviation.
     Normal(f64),
+    /// 1 or -1.
+    Signs,
+    /// Uniform in plus or minus the bound, rows `[members, width]` of which all are the same.
+    Alike {
+        /// The bound.
+        bound: f64,
+        /// How many rows.
+        members: usize,
+        /// Numbers a row.
+        width: usize,
+    },
     /// The same number everywhere.
     Constant(f64),
     /// These numbers.

@@ -27,13 +27,13 @@ def near(got, want, what, tolerance=1e-5):
     assert np.linalg.norm(got - want) <= tolerance * max(np.linalg.norm(want), 1e-2), (what, got, want)
 
 
-def trainer(where, weighting="equal", sharing="hard", lr=0.05, regularizers=(), **more):
+def trainer(where, weighting="equal", sharing="hard", lr=0.05, regularizers=(), encoder=None, **more):
     if sharing in FUNNELS:
         tasks = [pt.Task(name, loss="binary_cross_entropy") for name in ("up", "down", "side", "flags")]
     else:
         flags = pt.Task("flags", loss="binary_cross_entropy", outputs=2)
         tasks = [pt.Task("up"), pt.Task("down", weight=0.5), pt.Task("side", classes=2), flags]
-    encoder = pt.encoder.MLP([8, 8], dropout=0.1, norm="batch")
+    encoder = pt.encoder.MLP([8, 8], dropout=0.1, norm="batch") if encoder is None else encoder
     model = pt.MultiTaskModel(6, tasks=tasks, encoder=encoder, sharing=sharing, seed=2)
     model._core.to(where)
     return pt.Trainer(
@@ -58,7 +58,7 @@ def compare_steps(away, weighting, sharing, **more):
     """Losses, weights, Gramian and gradients of each step, from the same parameters."""
     # Of a rate of 1 the change of the parameters is the gradient.
     loops, formulas = (trainer(where, weighting, sharing, lr=1.0, **more) for where in ("loops", away))
-    path = trainer("loops", weighting, sharing)
+    path = trainer("loops", weighting, sharing, encoder=more.get("encoder"))
     batch = ROWS // more.get("accumulate", 1)
     for k in range(STEPS):
         state = path.model.state_dict()
@@ -89,6 +89,15 @@ def test_every_weighting_makes_the_same_steps(weighting, away):
 @pytest.mark.parametrize("sharing", [name for name in names("sharing") if name != "hard"])
 def test_every_sharing_scheme_makes_the_same_steps(sharing, weighting, away):
     compare_steps(away, weighting, sharing)
+
+
+@pytest.mark.parametrize("away", AWAY)
+@pytest.mark.parametrize("weighting", ["equal", "upgrad"])
+@pytest.mark.parametrize("sharing", ["hard", "mmoe", "cross_stitch", "soft", "aitm"])
+@pytest.mark.parametrize("variant", ["full", "mini", "packed"])
+def test_members_of_an_ensemble_make_the_same_steps(variant, sharing, weighting, away):
+    encoder = pt.encoder.TabM([8, 8], members=3, variant=variant, activation="gelu", dropout=0.1)
+    compare_steps(away, weighting, sharing, encoder=encoder)
 
 
 @pytest.mark.parametrize("away", AWAY)

@@ -4,7 +4,7 @@ use super::Builder;
 use crate::bail;
 use crate::error::Result;
 use crate::network::nodes::{calibrate, dot, funnel, mixture, selectors, softmax, stitch};
-use crate::network::{Source, Value, ValueId, View};
+use crate::network::{ROWS, Source, Value, ValueId, View};
 use crate::parameters::{Init, Reach, Role};
 
 impl Builder {
@@ -117,9 +117,16 @@ impl Builder {
     /// # Errors
     /// Gates and experts that do not correspond.
     pub fn mixture(&mut self, gates: ValueId, experts: &[mixture::Experts], reach: Reach) -> Result<ValueId> {
-        let gates = self.materialize(gates);
+        let mut gates = self.materialize(gates);
         let experts: Vec<_> =
             experts.iter().map(|e| mixture::Experts { value: self.materialize(e.value), ..*e }).collect();
+        // Members of an ensemble are weighed alike by gates that look at rows.
+        if let Some(members) = experts.first().map(|e| e.value).filter(|&x| self.members_of(x).is_some()) {
+            let axis = self.value(members).axis;
+            if self.value(gates).axis == ROWS {
+                gates = self.spread(gates, axis)?;
+            }
+        }
         let groups = self.value(gates).groups;
         let columns = self.value(gates).width;
         let Some(first) = experts.first() else { bail!("a mixture needs an expert") };

@@ -173,7 +173,7 @@ impl Builder {
         Ok(self.push(Pick { input, names, output, links }))
     }
 
-    fn axis(&mut self, name: String, extent: Extent) -> AxisId {
+    pub(super) fn axis(&mut self, name: String, extent: Extent) -> AxisId {
         self.net.axes.push(Axis { name, extent });
         self.net.axes.len() - 1
     }

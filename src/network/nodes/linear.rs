@@ -39,7 +39,7 @@ pub enum Wiring {
     Tied,
 }
 
-/// A linear layer with bias and activation; weight `[out, in]`, or `[groups, layers * out, in]`.
+/// A linear layer with bias and activation, or its product alone; weight `[out, in]`, or `[groups, layers * out, in]`.
 #[derive(Debug)]
 pub struct Linear {
     /// What it reads.
@@ -48,8 +48,8 @@ pub struct Linear {
     pub output: ValueId,
     /// `[out, in]`, or `[groups, layers * out, in]`.
     pub weight: ParamId,
-    /// `[out]`, or `[groups, layers * out]`.
-    pub bias: ParamId,
+    /// `[out]`, or `[groups, layers * out]`; none of a product alone, which has no activation and one layer a group.
+    pub bias: Option<ParamId>,
     /// Applied to the sum.
     pub activation: Option<Activation>,
     /// How groups correspond.
@@ -64,7 +64,7 @@ struct LinearKernel<T> {
     layers: usize,
     /// The argument of the activation, where its slope needs it.
     kept: Option<Buffer<T>>,
-    bias: Buffer<T>,
+    bias: Option<Buffer<T>>,
     activation: Option<Activation>,
     /// Room for sums of further threads.
     room: Vec<T>,
@@ -76,7 +76,7 @@ struct Backward<T> {
     dy: Buffer<T>,
     /// The gradient in the layout of the product, where several layers read one group.
     wide: Option<Buffer<T>>,
-    bias: ParamGradient<T>,
+    bias: Option<ParamGradient<T>>,
     weight: Weight<T>,
     /// Where this pass weighs what goes on to the input.
     entrance: Option<Entrance>,
@@ -123,7 +123,8 @@ impl Node for Linear {
 
     fn attributes(&self) -> Option<Value> {
         let tied = self.wiring == Wiring::Tied;
-        Some(json!({"activation": self.activation, "layers": self.layers(), "tied": tied}))
+        let bias = self.bias.is_some();
+        Some(json!({"activation": self.activation, "layers": self.layers(), "tied": tied, "bias": bias}))
     }
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
@@ -134,15 +135,15 @@ impl Node for Linear {
             Wiring::Tied => (1, groups * rows),
         };
         let weight = given.grouped(0, &[of_product, -1, inner]);
-        let bias = given.grouped(1, &[of_product, 1, -1]);
-        let sums = given.input(0).reshape([of_product, many, inner]).matmul(&weight.transpose(1, 2)) + bias;
+        let sums = given.input(0).reshape([of_product, many, inner]).matmul(&weight.transpose(1, 2));
+        let sums = if self.bias.is_some() { sums + given.grouped(1, &[of_product, 1, -1]) } else { sums };
         let apart = sums.reshape([groups, rows, layers, -1]).permute([0, 2, 1, 3]);
         let sums = apart.reshape([groups * layers, rows, -1]);
         Ok(self.activation.map_or(sums.shallow_clone(), |activation| activation.formula(&sums)).into())
     }
 
     fn params(&self) -> Vec<ParamId> {
-        vec![self.weight, self.bias]
+        std::iter::once(self.weight).chain(self.bias).collect()
     }
 
     fn tiles(&self, param: ParamId) -> bool {
@@ -173,7 +174,7 @@ impl<T: Real> Prepares<T> for Linear {
         let wide = self.wide(&shapes, 1)?;
         let forward = shapes.forward(&x, &weight, wide.as_ref().unwrap_or(&y))?;
         let passes = at.each_pass(|pass| self.backward(at, &shapes, &x, &weight, pass))?;
-        let bias = at.param(self.bias)?;
+        let bias = self.bias.map(|bias| at.param(bias)).transpose()?;
         let activation = self.activation;
         let room = Vec::new();
         let layers = self.layers();
@@ -223,7 +224,7 @@ impl Linear {
             let halved = Halved::new(shapes, x, weight, &dy, leaving, size, gramian)?;
             let weight = Weight::Halves(Box::new(halved));
             let input = Input::Products(Vec::new());
-            let bias = at.param_gradient(1, pass)?;
+            let bias = self.bias_gradient(at, pass)?;
             return Ok(Backward { dy: arriving, wide, bias, weight, entrance: None, input });
         }
         let pieces = task_columns(at.net, self.output, self.layers());
@@ -251,7 +252,11 @@ impl Linear {
             }
         };
         let entrance = at.entrance(0).filter(|_| pass == Pass::Summed).map(|_| Entrance::new(pieces));
-        Ok(Backward { dy: arriving, wide, bias: at.param_gradient(1, pass)?, weight, entrance, input })
+        Ok(Backward { dy: arriving, wide, bias: self.bias_gradient(at, pass)?, weight, entrance, input })
+    }
+
+    fn bias_gradient<T: Real>(&self, at: &Prepare<'_, T>, pass: Pass) -> Result<Option<ParamGradient<T>>> {
+        self.bias.map(|_| at.param_gradient(1, pass)).transpose()
     }
 }
 
@@ -293,7 +298,8 @@ impl<T: Real> Kernel for LinearKernel<T> {
     fn forward(&mut self, _: &Step<'_>) -> Result<()> {
         self.forward.run(Mode::Write)?;
         let layout = self.y.layout;
-        let bias = self.bias.slice();
+        let Some(bias) = &self.bias else { return Ok(()) };
+        let bias = bias.slice();
         let layers = self.layers;
         let kept = self.kept.as_mut().map(Buffer::slice_mut);
         match &self.wide {
@@ -311,11 +317,19 @@ impl<T: Real> Kernel for LinearKernel<T> {
         let y = self.y.slice();
         let activated = Activated { x: self.kept.as_ref().map_or(y, |kept| kept.slice()), y };
         let back = self.passes.of(pass);
-        let mode = back.bias.mode(step);
+        let Some(bias) = &mut back.bias else {
+            let layout = back.dy.layout;
+            if let Weight::Halves(halved) = &mut back.weight {
+                round(back.dy.slice(), halved.dy.slice_mut());
+                return halved.run(layout.lanes);
+            }
+            return back.products(step, layout);
+        };
+        let mode = bias.mode(step);
         let activation = self.activation;
         let layers = self.layers;
         let layout = back.wide.as_ref().map_or(back.dy.layout, |wide| wide.layout);
-        let bias = back.bias.buffer.slice_mut();
+        let bias = bias.buffer.slice_mut();
         let size = layout.lanes * layout.width;
         let of = |rows: &Range<usize>| rows.start * size..rows.end * size;
         if let Some(wide) = &mut back.wide {

@@ -1,6 +1,7 @@
 //! The nodes: each a description, and a kernel with forward and backward over a plan's buffers.
 
 pub mod activation;
+pub mod adapter;
 pub mod add;
 pub mod calibrate;
 pub mod carry;
@@ -13,6 +14,7 @@ pub mod gather;
 pub mod island;
 pub mod join;
 pub mod linear;
+pub mod member_linear;
 pub mod mixture;
 pub mod norm;
 mod route;

@@ -145,7 +145,7 @@ class _Building:
 
     def _inputs(self) -> None:
         axes = self.network["axes"]
-        if any(axis["extent"] not in ("rows", "ragged") for axis in axes):
+        if any(not isinstance(axis["extent"], str | dict) for axis in axes):
             raise ValueError("the network has grids or pairs of positions, which have no translation into torch")
         widths = [value["width"] for value in self.network["values"]]
         for index, given in enumerate(self.network["inputs"]):
@@ -175,6 +175,9 @@ class _Building:
     def _output(self, task: links.Predicted, place: Mapping[str, Any], raw: bool) -> Tensor:
         start, stop = place["columns"]
         outputs = self._values[place["value"]].groups[place["group"]].columns(start, stop)
+        members = self.members(self.axis(place["value"]))
+        if members is not None:
+            outputs = links.together(task, outputs, members)
         if not raw:
             outputs = links.predicted(
                 task, outputs, lambda kind, layer: self.layer(f"{kind}.{task.name}", layer), self.device
@@ -236,6 +239,11 @@ class _Building:
             none = functional.pad(torch.zeros_like(self.numbers(axis)), (0, 1))
             self._parents[axis] = none.scatter_add(0, ends, torch.ones_like(ends))[:-1].cumsum(0)
         return self._parents[axis]
+
+    def members(self, axis: int) -> int | None:
+        """How many members of an ensemble an axis is of, if it is."""
+        extent = self.network["axes"][axis]["extent"]
+        return extent["members"] if isinstance(extent, dict) else None
 
     def axis(self, value: int) -> int:
         """What the rows of a value are."""

@@ -1,5 +1,6 @@
 """From raw outputs to predictions, in a graph."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,6 +36,27 @@ def predicted(
         return linked
     units = Units(task.scale, task.link["name"] == "mean_and_variance", device)
     return layer("units", units)(linked)
+
+
+def together(task: Predicted, outputs: Tensor, members: int) -> Tensor:
+    """Raw outputs `[rows, width]` whose prediction is the mean of those of members, `[rows * members, width]`."""
+    raw = torch.unflatten(outputs, 0, (-1, members))
+    link = task.link["name"]
+    if link == "identity":
+        return raw.mean(1)
+    if link == "sigmoid":
+        return functional.logsigmoid(raw).logsumexp(1) - functional.logsigmoid(-raw).logsumexp(1)
+    less = math.log(members)
+    if link == "softmax":
+        return raw.log_softmax(2).logsumexp(1) - less
+    if link == "exponential":
+        return raw.clamp(max=task.link["most"]).logsumexp(1) - less
+    pairs = torch.unflatten(raw, 2, (-1, 2))
+    centers = pairs[..., 0]
+    center = centers.mean(1)
+    of_members = functional.softplus(pairs[..., 1]) + (centers - center.unsqueeze(1)).square()
+    variance = of_members.mean(1).clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.stack([center, variance + torch.log(-torch.expm1(-variance))], -1).flatten(1)
 
 
 def shaped(task: Predicted, outputs: Tensor, width: int) -> Tensor:

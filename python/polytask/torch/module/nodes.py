@@ -5,22 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from . import positions
+from . import members, positions
+from .activations import ACTIVATIONS
 from .layers import BatchNorm, Choice, Pick, Rows
 from .values import Building, Group, Node, Translation, Value
-
-ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
-    None: lambda x: x,
-    "relu": torch.relu,
-    "leaky_relu": functional.leaky_relu,
-    "elu": functional.elu,
-    "gelu": functional.gelu,
-    "silu": functional.silu,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-}
 
 
 def _above(name: str) -> str:
@@ -32,11 +21,14 @@ def _linear(node: Node, at: Building) -> Value:
     (x,) = at.inputs(node)
     activation = ACTIVATIONS[node.attributes["activation"]]
     layers = []
-    for weight, bias in zip(at.pieces(node, 0), at.pieces(node, 1), strict=True):
+    weights = at.pieces(node, 0)
+    biases = at.pieces(node, 1) if node.attributes["bias"] else [None] * len(weights)
+    for weight, bias in zip(weights, biases, strict=True):
         outer, inner = weight["shape"]
-        layer = nn.Linear(inner, outer, device="meta")
+        layer = nn.Linear(inner, outer, bias=bias is not None, device="meta")
         layer.weight = at.source(weight["name"])
-        layer.bias = at.source(bias["name"])
+        if bias is not None:
+            layer.bias = at.source(bias["name"])
         layers.append((outer, at.layer(_above(weight["name"]), layer)))
     if node.attributes["tied"]:
         ((width, layer_of_all),) = layers
@@ -310,4 +302,6 @@ TRANSLATIONS: dict[str, Translation] = {
     "Spread": positions.spread,
     "Pool": positions.pool,
     "Neighbour": positions.neighbour,
+    "Adapter": members.adapter,
+    "MemberLinear": members.linear,
 }

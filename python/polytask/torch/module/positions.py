@@ -11,7 +11,12 @@ from .values import Building, Node, Value
 def spread(node: Node, at: Building) -> Value:
     """To each position what its row has."""
     (x,) = at.inputs(node)
-    parents = at.parents(node.links[0]["fine"])
+    axis = node.links[0]["fine"]
+    members = at.members(axis)
+    if members is not None:
+        each = [group.unsqueeze(1).expand(-1, members, -1).flatten(0, 1) for group in x.wholes]
+        return Value.of(each, x.width)
+    parents = at.parents(axis)
     return Value.of([group.index_select(0, parents) for group in x.wholes], x.width)
 
 

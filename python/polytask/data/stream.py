@@ -136,7 +136,7 @@ class Stream:
         if first == 0 or self._start is None:
             self._start = None if self._placed is None else randomness.capture(self.generator)
             self._pass = iter(self.source)
-        for number, batch in enumerate(self._pass or (), first):
+        for number, batch in enumerate(() if self._pass is None else self._pass, first):
             yield self.read(batch, number)
         self._pass = None
 

@@ -37,6 +37,7 @@ class Checkpoint(Watching):
 
     last = True
     of_one_run = True
+    _passed = False
 
     @checked
     def __init__(
@@ -56,7 +57,6 @@ class Checkpoint(Watching):
         self.keep = whole(keep, "`keep`")
         self._watched = None if best is None else Watched(best, mode)
         self._files = [] if self._watched is None else _files(self._watched.names)
-        self._passed = False
 
     def on_fit_start(self, trainer: Run) -> None:
         os.makedirs(self.path, exist_ok=True)
@@ -69,8 +69,8 @@ class Checkpoint(Watching):
             self._save(trainer)
         elif not self._passed:
             self._passed = True
-            _log.warning("%s: checkpoints are written between epochs alone, since `data` does not say where it is within one "
-                         "(`state_dict` and `load_state_dict`)", self)  # fmt: skip
+            _log.warning("%s: checkpoints are written between epochs alone, since `data` does not say where it is "
+                         "within one (`state_dict` and `load_state_dict`)", self)  # fmt: skip
 
     def on_epoch_end(self, trainer: Run, row: dict[str, Any]) -> None:
         improved = [] if self._watched is None else self._watched.look(trainer, row)

@@ -75,7 +75,7 @@ class Loop:
         self.rows = None if isinstance(self.data, Stream) or in_memory(self.data) is None else self.data.core()
         self.held: dict[str, Callable[[], None]] = {}
         self.scores: scoring.Scores | None = None
-        #: What of the running epoch's metrics a checkpoint had.
+        #: What a checkpoint had of the running epoch's metrics, until they have it.
         self._scored: Any = None
         #: Whether batches from outside were taken that no step has taken in.
         self._ahead = False
@@ -268,12 +268,13 @@ class Loop:
         if not self._streams(self.data):
             return
         if self._lost:
-            _log.warning("the checkpoint is of the middle of an epoch, after %s batches, and has no word of `data` where it "
-                         "was (`state_dict`): its batches begin anew", self.core.batches)  # fmt: skip
-        if not self._keeps_scores and self.scores is not None and self._scored is None:
+            _log.warning("the checkpoint is of the middle of an epoch, after %s batches, and does not say where `data` "
+                         "was (`state_dict`), whose batches begin anew", self.core.batches)  # fmt: skip
+        if self.metrics and self.scores is not None and self.scores.keeps and self._scored is None:
             self.scores.lose()
-            _log.warning("metrics that look at the outputs of a whole epoch are NaN in this one: the checkpoint, of the middle "
-                         "of it, has none of them")  # fmt: skip
+            _log.warning("metrics that look at the outputs of a whole epoch are NaN in this one, since the checkpoint, "
+                         "of the middle of it, has no outputs")  # fmt: skip
+        self._scored = None
 
     def _begin(self) -> None:
         """What an earlier call left unfinished is over."""
@@ -297,7 +298,8 @@ class Loop:
             self.core.validate_on((sets[0] if len(sets) == 1 else labels.joined(sets, self._labels)).core())
         if isinstance(self.data, Rows):
             self.core.balance(self.data.core())
-        elif any("balanced" in task.describe()["loss"].values() for task in self.model.tasks):
+        # note: once weights are known, in a run that goes on, a pass over a loader would draw from its generators.
+        elif any("balanced" in task["loss"].values() for task in self.model._core.description["tasks"]):
             self.core.balance(labels.without_features(self.data, self._labels, self.model.inputs).core())
 
     def _compare_losses_beforehand(self) -> None:
@@ -454,6 +456,9 @@ class Loop:
             interrupts.look()
         if done == 0:
             raise ValueError("`data` has no batch (any more)")
+        if resumed and not self._lost and total and done != total:
+            _log.warning("the epoch that was resumed has %s batches in place of %s: after `load_state_dict`, `data` should "
+                         "give those that come behind the last one before `state_dict`", done, total)  # fmt: skip
         before = self.run.batches
         self.core.flush(keeps)
         self._ahead = False

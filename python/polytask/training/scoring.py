@@ -132,20 +132,23 @@ class _Others:
         if not self._whole and sum(len(raw) for raw, _ in self._waiting) >= CHUNK:
             self._give()
 
-    def state(self) -> list[Any]:
-        """Raw outputs, targets, and rows of each part that was added."""
-        if not self._added:
-            return []
+    def state(self) -> list[Any] | None:
+        """Raw outputs, targets, and rows of each part that was added; `None` if nobody wants them."""
+        if not self.metrics or not self._added:
+            return [] if self.metrics else None
         raw, targets = (np.concatenate(each) for each in zip(*self._added, strict=True))
         return [raw, targets, np.array([len(each) for each, _ in self._added])]
 
     def restore(self, state: Any) -> None:
-        if not state:
+        self.lost = state is None
+        if not state or not self.metrics:
             return
         raw, targets, rows = (np.asarray(each) for each in state)
-        kind = "i" if self._kind == "classes" else "f"
-        shape = (len(targets), self._model._core.widths[self._index])
-        if raw.shape != shape or raw.dtype != np.float32 or targets.dtype.kind != kind or rows.sum() != len(raw) or (rows < 0).any():
+        width = self._model._core.widths[self._index]
+        classes = self._kind == "classes"
+        labelled = targets.dtype == np.int64 and targets.ndim == 1 if classes else targets.dtype == np.float64
+        right = raw.shape == (len(targets), width) and raw.dtype == np.float32 and labelled
+        if not right or (classes and (targets >= width).any()) or (rows < 0).any() or rows.sum() != len(raw):
             raise ValueError(f"the metrics of task `{self._task.name}` are damaged")
         ends = np.cumsum(rows)[:-1]
         for part in zip(np.split(raw, ends), np.split(targets, ends), strict=True):

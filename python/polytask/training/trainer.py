@@ -364,8 +364,8 @@ class Trainer:
 
     @property
     def resumable(self) -> bool:
-        """Whether a run can go on from here with the same bits: with batches from outside between epochs, and within one
-        if they say where they are.
+        """Whether a run can go on from here with the same bits; between epochs only, with batches from outside that do
+        not say where they are.
         """
         return self._loop is None or self._loop.resumable
 

@@ -457,8 +457,8 @@ class Loop:
         if done == 0:
             raise ValueError("`data` has no batch (any more)")
         if resumed and not self._lost and total and done != total:
-            _log.warning("the epoch that was resumed has %s batches in place of %s: after `load_state_dict`, `data` should "
-                         "give those that come behind the last one before `state_dict`", done, total)  # fmt: skip
+            _log.warning("the resumed epoch has %s batches in place of %s: after `load_state_dict`, `data` should give "
+                         "those that come behind the last one before `state_dict`", done, total)  # fmt: skip
         before = self.run.batches
         self.core.flush(keeps)
         self._ahead = False

@@ -138,11 +138,20 @@ class Half(Loader):
 
     def _batch(self, rows):
         x, targets = super()._batch(rows)
-        return x, {"age": targets["age"]}
+        return x, targets["age"]
+
+
+class Topics(Noisy):
+    """The same, of another task."""
+
+    def __getitem__(self, i):
+        x, targets = super().__getitem__(i)
+        return x, targets["topics"]
 
 
 def mixed(data):
-    return pt.data.Mix({"age": Half(data), ("income", "topics"): (data.x, data.income, data.topics)}, "round_robin")
+    rows = data.x[:100], data.income[:100]
+    return pt.data.Mix({"age": Half(data), "topics": Topics(data), "income": rows}, [2, 1, 1], length=10)
 
 
 SOURCES = {"loader": Loader, "drawing": Drawing, "lines": Lines, "data set": Noisy, "mix": mixed}
@@ -152,12 +161,12 @@ def bias(predicted, known):
     return float((predicted - known).mean())
 
 
-def make_trainer(folder=None, accumulate=1, metrics=(), **more):
+def make_trainer(folder=None, accumulate=1, metrics=(), every_steps=1, **more):
     tasks = make_tasks()
     tasks[1] = pt.Task("age", metrics=["mae", *metrics], scale="standardize" if metrics else None)
     encoder = pt.encoder.MLP([16, 8], dropout=0.2, norm="batch")
     model = pt.MultiTaskModel(8, tasks=tasks, encoder=encoder)
-    callbacks = [] if folder is None else [pt.Checkpoint(folder, every_steps=1, **more)]
+    callbacks = [] if folder is None else [pt.Checkpoint(folder, every_steps=every_steps, **more)]
     return pt.Trainer(model, callbacks=callbacks, lr=0.01, accumulate=accumulate, schedule=pt.schedule.Cosine(warmup=5))
 
 
@@ -180,10 +189,10 @@ def test_a_run_resumes_at_any_batch_with_the_same_bits(data, tmp_path, source, a
     history = want.fit(make(data), **how)
     torch.manual_seed(3)
     with pytest.raises(SystemExit):
-        make_trainer(tmp_path).fit(make(data), callbacks=[Interrupt(after + 1)], **how)
+        make_trainer(tmp_path, every_steps=after).fit(make(data), callbacks=[Interrupt(after + 1)], **how)
     assert [int(path.stem[-12:]) for path in tmp_path.glob("*.safetensors")] == [after]
     torch.manual_seed(99)
-    got = make_trainer(tmp_path)
+    got = make_trainer()
     assert without_seconds(got.fit(make(data), resume=tmp_path, **how)) == without_seconds(history)
     assert same_bits(got.model.state_dict(), want.model.state_dict())
 
@@ -208,7 +217,7 @@ def test_metrics_and_steps_of_several_batches_go_on(data, tmp_path, after, accum
 
 
 class Keep(pt.Callback):
-    """Saves by hand after so many batches, and breaks off."""
+    """Saves by hand after so many batches, or before the first, and breaks off."""
 
     def __init__(self, path, after):
         self.path, self.every_steps = path, after
@@ -216,6 +225,26 @@ class Keep(pt.Callback):
     def on_steps(self, trainer):
         trainer.save(self.path)
         raise SystemExit
+
+    def on_epoch_start(self, trainer):
+        if not self.every_steps:
+            self.on_steps(trainer)
+
+
+@pytest.mark.usefixtures("seeded")
+@pytest.mark.parametrize("after", [0, 10])
+@pytest.mark.parametrize("source", [Loader, Drawing])
+def test_a_run_goes_on_before_an_epoch_and_behind_its_last_batch(data, tmp_path, source, after):
+    """With steps of 4 batches that of the last two comes when the loader has ended, and the epoch not yet."""
+    want = make_trainer(accumulate=4)
+    history = want.fit(source(data), **FIT)
+    torch.manual_seed(3)
+    with pytest.raises(SystemExit):
+        make_trainer(accumulate=4).fit(source(data), callbacks=[Keep(tmp_path / "c", after)], **FIT)
+    torch.manual_seed(99)
+    got = make_trainer(accumulate=4)
+    assert without_seconds(got.fit(source(data), resume=tmp_path / "c", **FIT)) == without_seconds(history)
+    assert same_bits(got.model.state_dict(), want.model.state_dict())
 
 
 def plain(data):

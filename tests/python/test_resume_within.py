@@ -9,6 +9,8 @@ import polytask as pt
 import pytest
 import torch
 from conftest import Data, make_model, make_tasks, same_bits, without_seconds
+from polytask.data import Rows
+from polytask.training.scoring import Scores
 from test_checkpoints import rewritten
 from test_resume import Interrupt, Stateful, killed
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -285,6 +287,38 @@ def test_a_checkpoint_by_hand_says_what_it_lacks(data, tmp_path, caplog, metrics
             assert resumed["age/spearman"][0] == history["age/spearman"][0]
         elif make is Loader:
             assert without_seconds(resumed) == without_seconds(history)
+
+
+def test_a_metric_that_the_checkpoint_did_not_have_waits_for_the_next_epoch(data, tmp_path, caplog):
+    path = checkpoint(data, tmp_path, 15)
+    tasks = [make_tasks()[0], pt.Task("age", metrics=["mae", "spearman"]), make_tasks()[2]]
+    model = pt.MultiTaskModel(8, tasks=tasks, encoder=pt.encoder.MLP([16, 8], dropout=0.2, norm="batch"))
+    with caplog.at_level("WARNING", "polytask"):
+        trainer = pt.Trainer(model, lr=0.01, schedule=pt.schedule.Cosine(warmup=5))
+        history = trainer.fit(Loader(data), resume=path, **FIT)
+    assert "NaN in this one" in caplog.text
+    assert np.isnan([row.get("age/spearman", 0) for row in history]).tolist() == [False, True, False]
+
+
+def test_sums_over_an_epoch_add_up_in_the_same_parts():
+    tasks = [pt.Task("y", metrics=["pearson", "explained_variance"])]
+    model = pt.MultiTaskModel(1, tasks=tasks)
+    rng = np.random.default_rng(0)
+    parts = rng.normal(size=(5, 1500, 1)).astype("f4")
+
+    def add(scores, part):
+        scores.add(Rows(1500, part, targets=[part[:, 0] ** 3 + rng.normal(size=1500)], masks=[None]), [part])
+
+    first = Scores(model, remembers=True)
+    for part in parts[:4]:
+        add(first, part)
+    second = Scores(model, remembers=True)
+    second.restore(first.state())
+    rng = np.random.default_rng(1)
+    add(first, parts[4])
+    rng = np.random.default_rng(1)
+    add(second, parts[4])
+    assert first.metrics([[]]) == second.metrics([[]])
 
 
 @pytest.mark.parametrize("fails", ["loader", "step"])

@@ -270,10 +270,11 @@ class Loop:
         if self._lost:
             _log.warning("the checkpoint is of the middle of an epoch, after %s batches, and does not say where `data` "
                          "was (`state_dict`), whose batches begin anew", self.core.batches)  # fmt: skip
-        if self.metrics and self.scores is not None and self.scores.keeps and self._scored is None:
+        if self._scored is None and self.scores is not None:
             self.scores.lose()
+        if self.metrics and self.scores is not None and self.scores.lost:
             _log.warning("metrics that look at the outputs of a whole epoch are NaN in this one, since the checkpoint, "
-                         "of the middle of it, has no outputs")  # fmt: skip
+                         "of the middle of it, does not have them all")  # fmt: skip
         self._scored = None
 
     def _begin(self) -> None:

@@ -76,6 +76,11 @@ class Scores:
         for others in self._others:
             others.lost = True
 
+    @property
+    def lost(self) -> bool:
+        """Whether there is something that a part is missing of."""
+        return any(others.lost and others.metrics for others in self._others)
+
     def metrics(self, counted: Sequence[Sequence[float | None]]) -> Values:
         """Each task's metrics, with those that the core counted; what was added is forgotten."""
         return {task.name: self._task(j, counted[j]) for j, task in enumerate(self._model.tasks)}

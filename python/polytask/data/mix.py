@@ -37,8 +37,9 @@ class Mix:
     come in an order of the epoch's own, by the trainer's seed, in which each data set is spread evenly. A data set is
     gone through before it begins anew, over the ends of epochs. Validation and evaluation take each data set once.
 
-    A run over a mix resumes with the same bits: of rows in memory after any batch, with loaders between epochs, whose
-    batches up to there are then read once more.
+    A run over a mix resumes with the same bits: of rows in memory, torch data sets and what has `state_dict` and
+    `load_state_dict` after any batch; with other loaders between epochs, whose batches up to there are then read once
+    more.
 
     Arguments:
         data: `{task: data set}` or `{(task, task): data set}`, where a data set has the targets of these tasks and any

@@ -13,7 +13,7 @@ from polytask.data import Rows
 from polytask.training.scoring import Scores
 from test_checkpoints import rewritten
 from test_resume import Interrupt, Stateful, killed
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 FIT = {"epochs": 3, "progress": False}
 SIZE, BATCHES = 16, 10
@@ -254,15 +254,42 @@ def plain(data):
     return [batches._batch(np.arange(i, i + SIZE)) for i in range(0, 160, SIZE)]
 
 
-def test_batches_that_do_not_say_where_they_are_resume_between_epochs(data, tmp_path, caplog):
+class Noise(IterableDataset):
+    """Rows with noise, each process its own, without a word of where it is."""
+
+    def __init__(self, data):
+        self.data = Noisy(data)
+
+    def __iter__(self):
+        info = get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        return (self.data[i] for i in range(first, 160, step))
+
+    def __len__(self):
+        return 160
+
+
+def alone(data):
+    return DataLoader(Noise(data), SIZE)
+
+
+def with_workers(data):
+    return DataLoader(Noise(data), SIZE, num_workers=2)
+
+
+@pytest.mark.usefixtures("seeded")
+@pytest.mark.parametrize("make", [plain, alone, with_workers])
+def test_batches_that_do_not_say_where_they_are_resume_between_epochs(data, tmp_path, caplog, make):
     want = make_trainer()
-    history = want.fit(plain(data), **FIT)
+    history = want.fit(make(data), **FIT)
+    torch.manual_seed(3)
     with pytest.raises(SystemExit), caplog.at_level("WARNING", "polytask"):
-        make_trainer(tmp_path).fit(plain(data), callbacks=[Interrupt(15)], **FIT)
+        make_trainer(tmp_path).fit(make(data), callbacks=[Interrupt(15)], **FIT)
     assert caplog.text.count("checkpoints are written between epochs alone") == 1
     assert [path.name for path in tmp_path.glob("*.safetensors")] == ["checkpoint-000000000010.safetensors"]
+    torch.manual_seed(99)
     got = make_trainer(tmp_path)
-    assert without_seconds(got.fit(plain(data), resume=tmp_path, **FIT)) == without_seconds(history)
+    assert without_seconds(got.fit(make(data), resume=tmp_path, **FIT)) == without_seconds(history)
     assert same_bits(got.model.state_dict(), want.model.state_dict())
 
 

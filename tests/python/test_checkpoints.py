@@ -3,14 +3,17 @@
 import json
 import os
 import shutil
+import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
 import polytask as pt
 import pytest
 from conftest import Data, make_model, same_bits
+from polytask.training import checkpoints
 
 FILES = Path(__file__).parents[1] / "files"
 sys.path.append(str(FILES))
@@ -408,6 +411,33 @@ class Fails(pt.Callback):
         raise LookupError
 
     every_steps = 2
+
+
+def test_a_loaders_process_does_not_hold_the_folder_of_a_killed_run(tmp_path):
+    """It lives on for seconds, as this one does that a run forked."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        run = os.fork()
+        if run == 0:
+            try:
+                checkpoints.hold(str(tmp_path))
+                if os.fork() == 0:
+                    os.write(writing, str(os.getpid()).encode())
+                signal.pause()
+            finally:
+                os._exit(1)
+    worker = int(os.read(reading, 100))
+    try:
+        with pytest.raises(BlockingIOError, match=f"process {run} on "):
+            checkpoints.hold(str(tmp_path))
+        os.kill(run, signal.SIGKILL)
+        os.waitpid(run, 0)
+        checkpoints.hold(str(tmp_path))()
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        os.close(reading)
+        os.close(writing)
 
 
 def test_what_a_killed_run_left_is_cleaned_and_holds_nobody(data, tmp_path):

@@ -1,5 +1,6 @@
 """Several data sets in one training: whose batch is next, and how many of each make an epoch."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,8 +37,9 @@ class Mix:
     come in an order of the epoch's own, by the trainer's seed, in which each data set is spread evenly. A data set is
     gone through before it begins anew, over the ends of epochs. Validation and evaluation take each data set once.
 
-    A run over a mix resumes with the same bits: of rows in memory after any batch, with loaders between epochs, whose
-    batches up to there are then read once more.
+    A run over a mix resumes with the same bits: of rows in memory, torch data sets and what has `state_dict` and
+    `load_state_dict` after any batch; with other loaders between epochs, whose batches up to there are then read once
+    more.
 
     Arguments:
         data: `{task: data set}` or `{(task, task): data set}`, where a data set has the targets of these tasks and any
@@ -158,13 +160,20 @@ class Mixed:
         for part in self.parts:
             yield from [part] if isinstance(part, Rows) else part
 
-    def epoch(self, epoch: int) -> Iterator[Rows]:
-        """The batches of an epoch, in its order."""
-        for stream, count in zip(self._streams, self.counts, strict=True):
-            if stream is not None:
-                stream.begin(epoch * count)
+    @property
+    def resumable(self) -> bool:
+        """Whether one can go on in the middle of an epoch without reading what it had before."""
+        return all(isinstance(part, Rows) or part.resumable for part in self.parts)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Rows]:
+        """The batches of an epoch, in its order, but for so many that it had before a checkpoint."""
         rows = [len(part) if isinstance(part, Rows) else 0 for part in self.parts]
-        for number, index in _core.course(rows, self.counts, self.in_turn, **self.order, epoch=epoch):
+        course = _core.course(rows, self.counts, self.in_turn, **self.order, epoch=epoch)
+        had = Counter(number for number, _ in course[:first])
+        for number, (stream, count) in enumerate(zip(self._streams, self.counts, strict=True)):
+            if stream is not None:
+                stream.begin(epoch * count + had[number])
+        for number, index in course[first:]:
             part = self.parts[number]
             stream = self._streams[number]
             if stream is not None:
@@ -182,9 +191,9 @@ class Mixed:
         """Where each stream is, as JSON."""
         return [None if stream is None else stream.state() for stream in self._streams]
 
-    def restore(self, state: Sequence[Any]) -> None:
-        """Goes on where the streams were."""
-        for stream, each in zip(self._streams, state, strict=True):
+    def restore(self, state: Sequence[Any] | None) -> None:
+        """Goes on where the streams were, or with passes that begin."""
+        for stream, each in zip(self._streams, state or [None] * len(self.parts), strict=True):
             if stream is not None:
                 stream.restore(each)
 
@@ -245,20 +254,25 @@ class _EndlessStream:
         if self._own is not None:
             return None
         now = randomness.capture(self._stream.generator)
-        started = self._iterator is not None
-        return {"start": self._start if started else None, "taken": self._taken if started else 0, "now": now}
+        start, taken = (None, 0) if self._iterator is None else (self._start, self._taken)
+        return {"start": start, "taken": taken, "now": now, "said": self._stream.said()}
 
     def restore(self, state: dict[str, Any] | None) -> None:
         self._iterator = None
         self._place = -1
         if state is None:
             return
-        if state["start"] is not None:
-            randomness.restore(state["start"], self._stream.generator)
+        start = state["start"]
+        # Of earlier versions, and of a loader that does not say where it is, batches are read once more.
+        said = state.get("said")
+        if start is not None:
+            randomness.restore(start, self._stream.generator)
+        self._stream.put(said)
+        if start is not None:
             self._iterator = self._open()
-            for _ in range(state["taken"]):
+            for _ in range(state["taken"] if said is None else 0):
                 next(self._iterator, None)
-            self._taken = state["taken"]
+            self._start, self._taken = start, state["taken"]
         randomness.restore(state["now"], self._stream.generator)
 
 

@@ -24,6 +24,8 @@ class Callback:
     every_steps: int | None = None
     #: Whether it is called after all others, since it keeps what they did.
     last = False
+    #: Whether `on_steps` saves the run, for which metrics of a loader's batches are then kept until the epoch ends.
+    saves = False
     #: Whether a copy of it may be called in a thread beside those of other runs; see `pt.Trainer.fit(seeds=)`.
     beside_others = False
     #: Whether it can serve one run alone, since it keeps what is of one.

@@ -27,7 +27,8 @@ class Checkpoint(Watching):
     Arguments:
         path: the folder.
         every: epochs from one to the next.
-        every_steps: batches from one to the next within an epoch (of rows in memory), in addition.
+        every_steps: batches from one to the next within an epoch, in addition: of rows in memory, of a `Dataset`, of a
+            loader with `state_dict` and `load_state_dict`. Others resume between epochs, which is logged.
         keep: how many of the last ones to keep.
         best: a column of the history; the model of its best epoch is kept beside as `best.safetensors`. Of several
             columns each has a file of its own: that of `income/auroc` is `best-income-auroc.safetensors`.
@@ -36,6 +37,7 @@ class Checkpoint(Watching):
 
     last = True
     of_one_run = True
+    _passed = False
 
     @checked
     def __init__(
@@ -51,6 +53,7 @@ class Checkpoint(Watching):
         self.path = checkpoints.folder(path)
         self.every = whole(every, "`every`")
         self.every_steps = None if every_steps is None else whole(every_steps, "`every_steps`")
+        self.saves = every_steps is not None
         self.keep = whole(keep, "`keep`")
         self._watched = None if best is None else Watched(best, mode)
         self._files = [] if self._watched is None else _files(self._watched.names)
@@ -64,6 +67,10 @@ class Checkpoint(Watching):
     def on_steps(self, trainer: Run) -> None:
         if trainer.resumable:
             self._save(trainer)
+        elif not self._passed:
+            self._passed = True
+            _log.warning("%s: checkpoints are written between epochs alone, since `data` does not say where it is "
+                         "within one (`state_dict` and `load_state_dict`)", self)  # fmt: skip
 
     def on_epoch_end(self, trainer: Run, row: dict[str, Any]) -> None:
         improved = [] if self._watched is None else self._watched.look(trainer, row)

@@ -38,6 +38,8 @@ _OURS = re.compile(r"checkpoint-(\d{12})\.(safetensors|npz)")
 _PARTIAL = re.compile(r"(checkpoint-\d{12}\.(safetensors|npz)|best.*\.safetensors)(\.\d+)+\.partial")
 #: Kinds of dtypes that bytes say all of.
 _KINDS = "biufcmMSU"
+#: Files that hold a folder for this process.
+_holding: set[int] = set()
 _Packed = tuple[str, np.ndarray]
 _T = TypeVar("_T")
 #: What NumPy and its readers of archives raise at files that are cut off or changed.
@@ -95,6 +97,7 @@ def hold(folder: str) -> Callable[[], None]:
         if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(file)):
             os.ftruncate(file, 0)
             os.write(file, f"process {os.getpid()} on {platform.node()}".encode())
+            _holding.add(file)
             return functools.partial(_release, path, file)
         # Whoever held it has removed it in between.
         os.close(file)
@@ -102,11 +105,25 @@ def hold(folder: str) -> Callable[[], None]:
 
 
 def _release(path: str, file: int) -> None:
-    with contextlib.suppress(OSError):
-        os.remove(path)
-    # Processes that were forked meanwhile have the file open too.
-    fcntl.flock(file, fcntl.LOCK_UN)
-    os.close(file)
+    # note: in a process that was forked meanwhile there is nothing to release.
+    if file in _holding:
+        with contextlib.suppress(OSError):
+            os.remove(path)
+        _holding.remove(file)
+        # What was forked past Python has the file open too.
+        fcntl.flock(file, fcntl.LOCK_UN)
+        os.close(file)
+
+
+def _let_go() -> None:
+    """In a process that was forked: a loader's would hold the folder for seconds after the run was killed."""
+    for file in _holding:
+        os.close(file)
+    _holding.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _files(folder: str, pattern: re.Pattern[str]) -> dict[str, re.Match[str]]:

@@ -75,6 +75,12 @@ class Loop:
         self.rows = None if isinstance(self.data, Stream) or in_memory(self.data) is None else self.data.core()
         self.held: dict[str, Callable[[], None]] = {}
         self.scores: scoring.Scores | None = None
+        #: What a checkpoint had of the running epoch's metrics, until they have it.
+        self._scored: Any = None
+        #: Whether batches from outside were taken that no step has taken in.
+        self._ahead = False
+        #: Whether a checkpoint did not say where batches from outside were.
+        self._lost = False
         self.interrupted = False
         #: Whether the last call of `train` ended before the fit did, so that the next one goes on.
         self.paused = False
@@ -89,6 +95,19 @@ class Loop:
     def generator(self) -> torch.Generator | None:
         """The generator of the loader, if it has one."""
         return self.data.generator if isinstance(self.data, Stream) else None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a run can go on from here with the same bits."""
+        if not self._streams(self.data):
+            return True
+        return not self._ahead and (self.core.batches == 0 or (self.data.resumable and self._keeps_scores))
+
+    @property
+    def _keeps_scores(self) -> bool:
+        """Whether a checkpoint in the middle of an epoch has all that its metrics need."""
+        scores = self.scores if self.metrics else None
+        return scores is None or not scores.keeps or scores.remembers
 
     @property
     def batches(self) -> int | None:
@@ -190,6 +209,8 @@ class Loop:
             self.prepare()
             bar = Progress(progress, self.epochs, self.batches)
             within = self.core.batches > 0
+            if within:
+                self._look_at_rest()
             self._compare_losses_beforehand()
             interrupts.look()
             last = self.first + (self.epochs if until is None else min(until, self.epochs))
@@ -242,6 +263,20 @@ class Loop:
         if path not in self.held:
             self.held[path] = checkpoints.hold(folder)
 
+    def _look_at_rest(self) -> None:
+        """Says what the rest of an epoch lacks that began before a checkpoint."""
+        if not self._streams(self.data):
+            return
+        if self._lost:
+            _log.warning("the checkpoint is of the middle of an epoch, after %s batches, and does not say where `data` "
+                         "was (`state_dict`), whose batches begin anew", self.core.batches)  # fmt: skip
+        if self._scored is None and self.scores is not None:
+            self.scores.lose()
+        if self.metrics and self.scores is not None and self.scores.lost:
+            _log.warning("metrics that look at the outputs of a whole epoch are NaN in this one, since the checkpoint, "
+                         "of the middle of it, does not have them all")  # fmt: skip
+        self._scored = None
+
     def _begin(self) -> None:
         """What an earlier call left unfinished is over."""
         if self.core.batches > 0:
@@ -252,6 +287,8 @@ class Loop:
     def prepare(self) -> None:
         """Tells the core what it has to know of the data before the first step."""
         self.scores = self._scores()
+        if self._scored is not None:
+            self.scores.restore(self._scored)
         self.core.measure(self.scores.wanted if self.metrics else [])
         batches = self.batches
         accumulate = self.core.accumulate
@@ -262,7 +299,8 @@ class Loop:
             self.core.validate_on((sets[0] if len(sets) == 1 else labels.joined(sets, self._labels)).core())
         if isinstance(self.data, Rows):
             self.core.balance(self.data.core())
-        elif any("balanced" in task.describe()["loss"].values() for task in self.model.tasks):
+        # note: once weights are known, in a run that goes on, a pass over a loader would draw from its generators.
+        elif any("balanced" in task["loss"].values() for task in self.model._core.description["tasks"]):
             self.core.balance(labels.without_features(self.data, self._labels, self.model.inputs).core())
 
     def _compare_losses_beforehand(self) -> None:
@@ -386,7 +424,9 @@ class Loop:
 
         Several data sets in memory may visit a row several times, and the core would count each visit.
         """
-        return scoring.Scores(self.model, counts=self.rows is None or isinstance(self.data, Rows))
+        counts = self.rows is None or isinstance(self.data, Rows)
+        saved = any(each.saves for each in self.callbacks)
+        return scoring.Scores(self.model, counts, saved and self._streams(self.data) and self.data.resumable)
 
     def _streams(self, train: Rows | Stream | Mixed) -> TypeGuard[Stream | Mixed]:
         """Whether Python hands over each batch."""
@@ -398,12 +438,14 @@ class Loop:
         waiting = list[Rows]()
         keeping = scores if scores is not None and scores.keeps else None
         total = self.batches or 0
-        done = 0
+        done = resumed = self.core.batches
         keeps = keeping is not None
-        for rows in stream.epoch(self.core.epochs):
+        for rows in stream.epoch(self.core.epochs, done):
+            self._ahead = True
             before = self.run.batches
             first = self.core.steps == 0 and done == 0
             _, _, losses = self.core.step(rows.core(), keeps)
+            self._ahead = self.run.batches == before
             if first:
                 self._compare_losses(losses)
             done += 1
@@ -415,8 +457,12 @@ class Loop:
             interrupts.look()
         if done == 0:
             raise ValueError("`data` has no batch (any more)")
+        if resumed and not self._lost and total and done != total:
+            _log.warning("the resumed epoch has %s batches in place of %s: after `load_state_dict`, `data` should give "
+                         "those that come behind the last one before `state_dict`", done, total)  # fmt: skip
         before = self.run.batches
         self.core.flush(keeps)
+        self._ahead = False
         if keeping is not None and waiting:
             _collect(keeping, waiting, self.core.outputs())
         self._call_due(before)
@@ -437,11 +483,18 @@ class Loop:
     def state(self) -> dict[str, Any]:
         """What a resumed run must have in common, and where it began."""
         state: dict[str, Any] = {"first": self.first, "first_step": self.first_step, "same": self._same()}
+        # A batch that no step has taken in would be passed over.
         if isinstance(self.data, Mixed):
-            state["mix"] = self.data.state()
+            state["mix"] = None if self._ahead else self.data.state()
         elif isinstance(self.data, Stream):
-            state["stream"] = self.data.state()
+            state["stream"] = None if self._ahead else self.data.state()
         return state
+
+    @property
+    def own(self) -> dict[str, checkpoints.Own]:
+        """What a checkpoint in the middle of an epoch keeps beside it."""
+        scores = self.scores
+        return {"scores": scores} if scores is not None and scores.remembers and self.core.batches > 0 else {}
 
     def _same(self) -> dict[str, Any]:
         rows: Any = len(self.data) if isinstance(self.data, Rows) else None
@@ -464,15 +517,21 @@ class Loop:
             given = ours.get(differ)
             raise ValueError(f"`resume`: the checkpoint was made with {differ} {theirs[differ]}; got {given}")
 
-    def restore(self, state: dict[str, Any] | None) -> None:
+    def restore(self, state: dict[str, Any] | None, own: dict[str, Any]) -> None:
         """Goes on where the checkpoint's call of `fit` was."""
+        self._scored = own.get("scores")
+        if self._scored is not None:
+            self._scores().restore(self._scored)  # which refuses what does not fit
+        self._lost = state is None
         if state is not None:
             self.first = state["first"]
             self.first_step = state["first_step"]
             if isinstance(self.data, Mixed):
+                self._lost = state["mix"] is None
                 self.data.restore(state["mix"])
             elif isinstance(self.data, Stream):
                 self.data.restore(state.get("stream"))
+                self._lost = not self.data.goes_on
 
     def _resume(self, path: str) -> bool:
         """Restores the last complete checkpoint; gives whether there was one."""

@@ -24,14 +24,18 @@ CHUNK = 4096
 
 
 class Scores:
-    """The metrics of a model's tasks: what the core counts, and the others, for which raw outputs are kept."""
+    """The metrics of a model's tasks: what the core counts, and the others, for which raw outputs are kept.
 
-    def __init__(self, model: MultiTaskModel, counts: bool = True) -> None:
+    With `remembers`, what was added stays until the metrics are asked for, so that a checkpoint can have it.
+    """
+
+    def __init__(self, model: MultiTaskModel, counts: bool = True, remembers: bool = False) -> None:
         self._model = model
+        self.remembers = remembers
         triples = zip(model.tasks, model.kinds, model.metrics, strict=True)
         self._counted = [_counted(*triple) if counts else [] for triple in triples]
         self._others = [
-            _Others(model, j, [metric for metric in each if metric.name not in counted])
+            _Others(model, j, [metric for metric in each if metric.name not in counted], remembers)
             for j, (each, counted) in enumerate(zip(model.metrics, self._counted, strict=True))
         ]
 
@@ -53,6 +57,29 @@ class Scores:
         """Raw outputs `[rows, width]` of each task for these rows, where they were kept."""
         for others, outputs in zip(self._others, raw, strict=True):
             others.add(rows, outputs)
+
+    def state(self) -> list[Any]:
+        """What was added, for a checkpoint."""
+        return [others.state() for others in self._others]
+
+    def restore(self, state: Any) -> None:
+        """Adds what a checkpoint had, in the same parts.
+
+        Raises:
+            ValueError: it is of other tasks, or damaged.
+        """
+        for others, each in zip(self._others, state, strict=True):
+            others.restore(each)
+
+    def lose(self) -> None:
+        """Makes what is not counted NaN, since a part of it is not there."""
+        for others in self._others:
+            others.lost = True
+
+    @property
+    def lost(self) -> bool:
+        """Whether there is something that a part is missing of."""
+        return any(others.lost and others.metrics for others in self._others)
 
     def metrics(self, counted: Sequence[Sequence[float | None]]) -> Values:
         """Each task's metrics, with those that the core counted; what was added is forgotten."""
@@ -78,8 +105,9 @@ def _counted(task: Task, kind: str, each: Sequence[Metric]) -> list[str]:
 class _Others:
     """The metrics of one task that the core does not count, and the rows that they have not been given yet."""
 
-    def __init__(self, model: MultiTaskModel, index: int, each: list[Metric]) -> None:
+    def __init__(self, model: MultiTaskModel, index: int, each: list[Metric], remembers: bool) -> None:
         self.metrics = each
+        self._remembers = remembers
         self._model = model
         self._index = index
         self._task = model.tasks[index]
@@ -88,6 +116,8 @@ class _Others:
         self._begin()
 
     def _begin(self) -> None:
+        self.lost = False
+        self._added: list[tuple[np.ndarray, np.ndarray]] = []
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
         self._sums: list[metrics.Sums] = []
 
@@ -98,9 +128,36 @@ class _Others:
             return
         targets = labels.unified(rows.targets[j], rows.masks[j], self._kind, rows.weights[j] if rows.weights else None)
         assert targets is not None
+        self._add(raw, targets)
+
+    def _add(self, raw: np.ndarray, targets: np.ndarray) -> None:
+        if self._remembers:
+            self._added.append((raw, targets))
         self._waiting.append((raw, targets))
         if not self._whole and sum(len(raw) for raw, _ in self._waiting) >= CHUNK:
             self._give()
+
+    def state(self) -> list[Any] | None:
+        """Raw outputs, targets, and rows of each part that was added; `None` if nobody wants them."""
+        if not self.metrics or not self._added:
+            return [] if self.metrics else None
+        raw, targets = (np.concatenate(each) for each in zip(*self._added, strict=True))
+        return [raw, targets, np.array([len(each) for each, _ in self._added])]
+
+    def restore(self, state: Any) -> None:
+        self.lost = state is None
+        if not state or not self.metrics:
+            return
+        raw, targets, rows = (np.asarray(each) for each in state)
+        width = self._model._core.widths[self._index]
+        classes = self._kind == "classes"
+        labelled = targets.dtype == np.int64 and targets.ndim == 1 if classes else targets.dtype == np.float64
+        right = raw.shape == (len(targets), width) and raw.dtype == np.float32 and labelled
+        if not right or (classes and (targets >= width).any()) or (rows < 0).any() or rows.sum() != len(raw):
+            raise ValueError(f"the metrics of task `{self._task.name}` are damaged")
+        ends = np.cumsum(rows)[:-1]
+        for part in zip(np.split(raw, ends), np.split(targets, ends), strict=True):
+            self._add(*part)
 
     def _give(self) -> None:
         """Gives the metrics what waits for them."""
@@ -119,9 +176,9 @@ class _Others:
         """The metrics of all that was added, which is forgotten."""
         if self._waiting:
             self._give()
-        sums = self._sums
+        sums, lost = self._sums, self.lost
         self._begin()
-        if not sums:
+        if not sums or lost:
             return {metric.name: float("nan") for metric in self.metrics}
         return {metric.name: each.value() for metric, each in zip(self.metrics, sums, strict=True)}
 

@@ -364,8 +364,10 @@ class Trainer:
 
     @property
     def resumable(self) -> bool:
-        """Whether a run can go on from here with the same bits; with batches from outside, between epochs only."""
-        return self._loop is None or self._loop.rows is not None or self._core.batches == 0
+        """Whether a run can go on from here with the same bits; between epochs only, with batches from outside that do
+        not say where they are.
+        """
+        return self._loop is None or self._loop.resumable
 
     @property
     def steps(self) -> int:
@@ -390,15 +392,17 @@ class Trainer:
         """
         loop = self._loop
         callbacks = self.callbacks if loop is None else loop.callbacks
+        # note: first of all, since a loader that is asked where it is may draw what its first epoch would draw.
+        random = randomness.capture(loop.generator) if loop is not None and loop.foreign else None
         notes, arrays = checkpoints.write(
             self.history.rows,
             callbacks,
-            self._own,
+            self._own if loop is None else {**self._own, **loop.own},
             stopping=self.stopping,
             done=self._done,
             loop=None if loop is None else loop.state(),
             learned=self.model._learned(),
-            random=randomness.capture(loop.generator) if loop is not None and loop.foreign else None,
+            random=random,
         )
         self._core.save(fspath(path), notes, arrays)
 
@@ -425,7 +429,7 @@ class Trainer:
                 if name in notes.own:
                     part.restore(notes.own[name])
             if loop is not None:
-                loop.restore(notes.loop)
+                loop.restore(notes.loop, notes.own)
                 if notes.random is not None and loop.foreign:
                     randomness.restore(notes.random, loop.generator)
             # The core has looked at all of it.

@@ -30,7 +30,7 @@ use crate::machine::storage::Backend;
 use crate::meter::Meter;
 use crate::model::description::Parts;
 use crate::model::workspace::Workspace;
-use crate::network::axis::Extents;
+use crate::network::axis::{Extent, Extents};
 use crate::network::builder::{Builder, Limit};
 use crate::network::node::Node;
 use crate::network::nodes::embedding;
@@ -356,6 +356,15 @@ impl Model {
         data.check(&self.parts.inputs, &tasks, labels)
     }
 
+    /// Rows at once when so many are asked for: members of an ensemble have a row each, which take memory like others.
+    pub(super) fn at_once(&self, batch: usize) -> usize {
+        let members = self.net.axes.iter().find_map(|axis| match axis.extent {
+            Extent::Members(members) => Some(members),
+            _ => None,
+        });
+        (batch / members.unwrap_or(1)).max(1)
+    }
+
     /// Raw outputs of all rows in evaluation mode, and with `labels` each task's sum of weighted losses and total
     /// weight. `look` is called after each batch, and may stop it.
     ///
@@ -371,8 +380,9 @@ impl Model {
     ) -> Result<Vec<[f64; 2]>> {
         let mut sums = vec![[0.0; 2]; self.tasks.len()];
         let rows = data.rows();
-        for first in (0..rows).step_by(batch.max(1)) {
-            let range = first..rows.min(first + batch.max(1));
+        let batch = self.at_once(batch);
+        for first in (0..rows).step_by(batch) {
+            let range = first..rows.min(first + batch);
             let rows = Rows::Range(range);
             let mut work = self.workspace(self.extents(data, rows.clone())?, Purpose::Evaluate)?;
             work.load(data, rows, meters.is_some())?;

@@ -265,3 +265,12 @@ def test_a_head_of_your_own_serves_each_member(data):
         features = module["backbone"](torch.from_numpy(x).unsqueeze(1).expand(-1, MEMBERS, -1))
         expected = head(features).mean(1).squeeze(1)
     np.testing.assert_allclose(model.predict(x)["price"], expected.numpy(), atol=1e-6)
+
+
+def test_rows_are_predicted_in_parts_that_count_members(data):
+    model = make()
+    whole = model.predict(data[0])
+    # Of 4 rows at once one is left, each with three members; of 1 still one.
+    for size in (1, 4, 17):
+        for name, each in model.predict(data[0], batch_size=size).items():
+            np.testing.assert_allclose(each, whole[name], rtol=1e-5, atol=1e-6)

@@ -119,8 +119,7 @@ def table(found: pt.Comparison) -> str:
     for known, theirs in TABLES.items():
         published = [f"{theirs[name][1]:g}" if name in theirs else "-" for name in names]
         lines.append(f"| delta-m, %, {known} | {' | '.join(published)} |")
-    seconds = [f"{found.ways[name].seconds:.0f}" for name in names]
-    return "\n".join([*lines, f"| seconds of training, a seed | {' | '.join(seconds)} |"])
+    return "\n".join(lines)
 
 
 def agreement(found: pt.Comparison) -> str:
@@ -161,7 +160,7 @@ def _shown(values: np.ndarray, digits: int | None = None) -> str:
     mean, _ = student.mean_and_error(values)
     low, high = student.interval(values)
     if digits is None:
-        digits = max(0, 2 - int(np.floor(np.log10(mean))))
+        digits = max(1, 2 - int(np.floor(np.log10(mean))))
     return f"{mean:.{digits}f}" + ("" if np.isnan(low) else f" ± {(high - low) / 2:.{digits}f}")
 
 

@@ -353,6 +353,23 @@ def test_it_is_shown_in_a_notebook_as_a_frame_and_in_pictures():
     assert axes[0].lines[1].get_xdata() == pytest.approx([-0.1])
 
 
+def test_many_tasks_are_shown_in_rows():
+    tasks = [f"task{place}" for place in range(11)]
+    ways = {
+        name: Way(name, {task: {"mae": np.full(2, value)} for task in tasks}, dict.fromkeys(tasks, np.full(2, value)),
+                  10, 1.0, [1.0], {", ".join(tasks): 1.0})
+        for name, value in (("single-task", 2.0), ("one", 1.0), ("another", 3.0))
+    }  # fmt: skip
+    found = pt.Comparison(ways, {task: {"mae": False} for task in tasks}, (100, 20, 50))
+    lines = str(found).split("\n\n")[1].splitlines()
+    assert lines[0].split() == ["single-task", "*", "one", "another"], "the choice is marked"
+    assert [line.split("  ")[0] for line in lines[1:12]] == [f"{task} mae" for task in tasks]
+    assert re.split("  +", lines[1])[1:] == ["2.0000 ± 0.0000", "1.0000 ± 0.0000", "3.0000 ± 0.0000"]
+    assert re.split("  +", lines[12]) == ["delta-m %", "0.00 ± 0.00", "-50.00 ± 0.00", "50.00 ± 0.00"]
+    few = pt.Comparison(ways, {task: {"mae": False} for task in tasks[:3]}, (100, 20, 50))
+    assert str(few).split("\n\n")[1].splitlines()[2].split()[:2] == ["*", "one"]
+
+
 def test_a_pickle_names_public_classes_alone():
     found = comparison()
     pickled = pickle.dumps(found)

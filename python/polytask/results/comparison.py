@@ -357,15 +357,19 @@ class Comparison(Table):
         return [page.section("Whose gradients conflict", page.paragraphs([CONFLICTS]), page.table(header, rows))]
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
+        """A row a candidate; where there are more scores than candidates, a column each."""
         scores = [(task, metric) for task in self.tasks for metric in self.higher[task]]
-        header = ["", "candidate", *(f"{task} {metric}" for task, metric in scores), *DELTAS, "parameters", "seconds"]
+        header = ["candidate", *(f"{task} {metric}" for task, metric in scores), *DELTAS, "parameters", "seconds"]
         rows = []
         for name, way in self.ways.items():
             cells = [_with_interval(way.scores[task][metric]) for task, metric in scores]
             deltas = [_with_interval(self.improvement(name, definition), 2) for definition in DELTAS]
-            mark = "*" if name == self.best else ""
-            rows.append([mark, name, *cells, *deltas, f"{way.parameters:,}", f"{way.seconds:.1f}"])
-        return header, rows
+            rows.append([name, *cells, *deltas, f"{way.parameters:,}", f"{way.seconds:.1f}"])
+        marks = ["*" if name == self.best else "" for name in self.ways]
+        if len(scores) <= len(self.ways):
+            return ["", *header], [[mark, *row] for mark, row in zip(marks, rows, strict=True)]
+        first, *others = ([*each] for each in zip(header, *rows, strict=True))
+        return ["", *(f"{mark} {name}".strip() for mark, name in zip(marks, first[1:], strict=True))], others
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickle names no class but this one.

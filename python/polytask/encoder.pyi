@@ -74,4 +74,31 @@ class TabM(Component):
         dropout: float = 0.1,
     ) -> None: ...
 
+class Residual(Component):
+    """A residual network for tables (Gorishniy, Rubachev, Khrulkov & Babenko, Revisiting Deep Learning Models for Tabular Data,
+    NeurIPS 2021): a linear layer to the width of all blocks, then blocks
+    `x + drop(linear(drop(activation(linear(norm(x))))))`, and at the end `activation(norm(x))`.
+
+    What one block makes is added to what the others made, so that deep ones learn like shallow ones. Each block is a stage
+    that schemes may share or branch at.
+    """
+
+    width: int
+    blocks: int
+    hidden: int
+    dropout: float
+    residual_dropout: float
+    norm: str | None
+    activation: str | None
+    def __init__(
+        self,
+        width: int = 192,
+        blocks: int = 2,
+        hidden: int = 256,
+        dropout: float = 0.2,
+        residual_dropout: float = 0.0,
+        norm: str | None = "batch",
+        activation: str | None = "relu",
+    ) -> None: ...
+
 Torch = OfEncoder

@@ -53,4 +53,5 @@ crate::family!(
     mlp::Mlp,
     window::Window,
     tab_m::TabM,
+    residual::Residual,
 );

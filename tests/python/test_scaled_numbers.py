@@ -18,7 +18,7 @@ def frame():
 
 
 def made(frame, **how):
-    inputs = pt.Inputs.from_frame(frame, exclude=["y"], **how)
+    inputs = pt.Inputs.from_frame(frame, exclude=["y"], indicators=True, **how)
     return inputs, inputs.columns.transform(frame, "`x`")[0]
 
 
@@ -31,7 +31,9 @@ def test_standard_numbers_and_where_they_are_missing(frame):
     np.testing.assert_allclose(x[known, 1], stats.zscore(frame["age"][known]), rtol=1e-5, atol=1e-6)
     assert (x[~known, 1] == 0).all()
     assert "whether missing: `age`" in repr(inputs)
-    assert "whether missing" not in repr(pt.Inputs.from_frame(frame.dropna(), exclude=["y"]))
+    for plain in (pt.Inputs.from_frame(frame.dropna(), exclude=["y"], indicators=True), pt.Inputs.from_frame(frame)):
+        assert "whether missing" not in repr(plain)
+    assert pt.Inputs.from_frame(frame, exclude=["y"]).numeric == 2, "unless they are asked for"
 
 
 def test_a_number_that_is_missing_later_alone_is_the_mean(frame):
@@ -64,7 +66,7 @@ def test_quantiles_are_normal_and_those_of_scikit_learn(frame):
 
 @pytest.mark.parametrize("numbers", ["standard", "robust", "quantile"])
 def test_models_keep_them(frame, numbers, tmp_path):
-    inputs = pt.Inputs.from_frame(frame, exclude=["y"], numbers=numbers)
+    inputs = pt.Inputs.from_frame(frame, exclude=["y"], numbers=numbers, indicators=True)
     model = pt.MultiTaskModel(inputs, tasks=[pt.Task("y", classes=2)], encoder=pt.encoder.MLP([8]))
     pt.Trainer(model, lr=0.01).fit(frame, epochs=2, progress=False)
     model.save(tmp_path / "m.safetensors")

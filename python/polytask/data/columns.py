@@ -72,12 +72,13 @@ class Columns:
         combine: str,
         separator: str,
         scale: str = "standard",
+        indicators: bool = False,
     ) -> "Columns":
         """Of a frame and the names of numeric, categorical, left-out and several-valued columns and of row weights."""
         numeric, categorical, exclude, bags, weights = names
         numbers, categories = _choose(frame, numeric, categorical, exclude, bags, weights)
         return cls(
-            [_number(frame, name, bins, scale) for name in numbers],
+            [_number(frame, name, bins, scale, indicators) for name in numbers],
             [_category(frame, name, least) for name in categories],
             [_several(frame, name, least, combine, separator) for name in bags],
         )
@@ -225,7 +226,7 @@ def _holds_numbers(frame: Any, name: str) -> bool:
     return measures.unit(values) is not None and str(getattr(frame[name], "dtype", "")) != "category"
 
 
-def _number(frame: Any, name: str, bins: int | None, scale: str) -> Number:
+def _number(frame: Any, name: str, bins: int | None, scale: str, indicators: bool) -> Number:
     column = frames.column(frame, name, "`frame`")
     unit = measures.unit(column) or ""
     measured = measures.read(column, unit)
@@ -241,7 +242,7 @@ def _number(frame: Any, name: str, bins: int | None, scale: str) -> Number:
         deviation = float(values.std()) if len(values) else 0.0
     edges = () if bins is None else _edges(values, bins)
     normal = tuple(tuple(part) for part in curve(values)) if scale == "quantile" else ()
-    missing = 0 < len(values) < len(measured)
+    missing = indicators and 0 < len(values) < len(measured)
     return Number(name, mean, deviation if deviation > 0 else 1.0, edges, unit, normal, missing)
 
 

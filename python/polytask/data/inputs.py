@@ -96,6 +96,7 @@ class Inputs:
         min_count: int = 1,
         bins: int | None = None,
         numbers: str = "standard",
+        indicators: bool = False,
         separator: str = "|",
         combine: str = "mean",
         embedding: int | Sequence[int] | None = None,
@@ -103,8 +104,7 @@ class Inputs:
     ) -> "Inputs":
         """Learns from the columns of a pandas or polars frame; `repr` shows, and the log says, what they are taken for.
 
-        Numbers are standardised, a missing one becomes the mean, and a column in which numbers are missing here gets
-        another that says where (1, else 0); dates are numbers too, of days since 1970-01-01 (those
+        Numbers are standardised, a missing one becomes the mean; dates are numbers too, of days since 1970-01-01 (those
         with a time zone in UTC), and so are spans of time, of days. Categories get codes, and code 0 is for those that
         were not seen here or fewer than `min_count` times; true and false are one, and so are strings, those of digits
         included. A category may come in another type later, as the string "3" for the number 3. The targets' columns
@@ -132,6 +132,7 @@ class Inputs:
                 `"robust"` (less the median, by the interquartile range of what would be a normal law: for few very
                 large ones) or `"quantile"` (made normal by a curve through at most 257 quantiles, outside of which it
                 is level: for skewed ones). A missing number becomes the mean, or the median.
+            indicators: whether a column in which numbers are missing here gets another that says where: 1, else 0.
             separator: what stands between the values of a bag in a string.
             combine: `"mean"` or `"sum"`: what becomes of the values of a bag, see `pt.Bag`.
             embedding, sparse: as for `Inputs`; bags come after the categories, and binned numbers last.
@@ -150,7 +151,7 @@ class Inputs:
         names = numeric, categorical, exclude, bags, apart
         if numbers not in SCALES:
             raise ValueError(f"`numbers`: unknown scale {none_of(numbers, SCALES, 'there are')}")
-        columns = Columns.learn(frame, names, least, parts, combine, separator, numbers)
+        columns = Columns.learn(frame, names, least, parts, combine, separator, numbers, bool(indicators))
         _log.info("features of the frame: %s", columns)
         return cls._of_columns(columns, embedding, sparse)
 

@@ -134,7 +134,7 @@ docs: $(VENV)/.extension
 	@echo "target/docs/index.html"
 
 bench: bench-speed bench-weightings bench-sharing bench-tables bench-census bench-sharing-census
-bench: bench-correlation bench-relation bench-threads bench-serving bench-module bench-backbones bench-positions bench-own-loop
+bench: bench-correlation bench-relation bench-threads bench-serving bench-module bench-backbones bench-positions bench-own-loop bench-tab-m
 
 bench-speed: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/speed.py

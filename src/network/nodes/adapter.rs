@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde_json::{Value, json};
 
 use super::activation::{Activated, Activation, Pointwise};
+use super::segments::add_up;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::parallel::{Disjoint, split, threads};
@@ -194,16 +195,8 @@ impl<T: Real> Kernel for AdapterKernel<T> {
             with_activation!(activation, S => give_back::<T, S>(shape, rows, arriving, dx, add, [of_scale, of_bias]));
         });
         for (k, slab) in back.slabs.iter_mut().enumerate() {
-            let write = slab.mode(step) == Mode::Write;
-            let to = slab.buffer.slice_mut();
-            for (thread, own) in self.room.chunks_exact((slabs * sums).max(1)).enumerate() {
-                let own = &own[k * sums..(k + 1) * sums];
-                if thread == 0 && write {
-                    to.copy_from_slice(own);
-                } else {
-                    to.iter_mut().zip(own).for_each(|(to, &own)| *to += own);
-                }
-            }
+            let threads = self.room.chunks_exact((slabs * sums).max(1));
+            add_up(slab, step, threads.map(|own| &own[k * sums..(k + 1) * sums]));
         }
         Ok(())
     }

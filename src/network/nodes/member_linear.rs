@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde_json::{Value, json};
 
 use super::activation::Activation;
+use super::segments::add_up;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
 use crate::machine::parallel::{Disjoint, split, threads};
@@ -179,17 +180,9 @@ impl<T: Real> Kernel for NarrowKernel<T> {
             let (weight, bias) = own.split_at_mut(of_weight);
             sums(shape, rows, lanes, dy, x, weight, bias);
         });
-        for (slab, at, size) in [(&mut back.weight, 0, of_weight), (&mut back.bias, of_weight, of_bias)] {
-            let write = slab.mode(step) == Mode::Write;
-            let to = slab.buffer.slice_mut();
-            for (thread, own) in self.room.chunks_exact((of_weight + of_bias).max(1)).enumerate() {
-                let own = &own[at..at + size];
-                if thread == 0 && write {
-                    to.copy_from_slice(own);
-                } else {
-                    to.iter_mut().zip(own).for_each(|(to, &own)| *to += own);
-                }
-            }
+        for (slab, of) in [(&mut back.weight, 0..of_weight), (&mut back.bias, of_weight..of_weight + of_bias)] {
+            let threads = self.room.chunks_exact((of_weight + of_bias).max(1));
+            add_up(slab, step, threads.map(|own| &own[of.clone()]));
         }
         let Some(dx) = &mut back.dx else { return Ok(()) };
         if let (Pass::Summed, Some(entrance)) = (pass, &self.entrance) {

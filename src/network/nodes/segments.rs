@@ -1,8 +1,11 @@
 //! Rows of gradients from one memory into another: which lane goes where, and whose it is.
 
 use crate::machine::buffer::Layout;
+use crate::machine::product::Mode;
 use crate::machine::real::Real;
 use crate::network::owner::Owner;
+use crate::network::pass::Step;
+use crate::network::prepare::ParamGradient;
 use crate::network::{Network, ValueId};
 use crate::parameters::Reach;
 use crate::vectorised;
@@ -34,6 +37,14 @@ pub(super) fn take<T: Real>(to: &mut [T], from: &[T], add: bool) {
         *to += from;
     }
 }
+}
+
+/// Brings the sums that threads made of a parameter's gradient, one after the other, to where that goes.
+pub(super) fn add_up<'a, T: Real>(slab: &mut ParamGradient<T>, step: &Step<'_>, sums: impl Iterator<Item = &'a [T]>) {
+    let write = slab.mode(step) == Mode::Write;
+    for (thread, own) in sums.enumerate() {
+        take(slab.buffer.slice_mut(), own, thread > 0 || !write);
+    }
 }
 
 /// Pairs of gradient rows, of an output and of its input with `lanes` lanes: lane by lane where both have equally many,

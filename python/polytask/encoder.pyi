@@ -55,7 +55,7 @@ class TabM(Component):
     heads; what is predicted, measured and evaluated is the mean of their predictions (of probabilities, rates, or means
     and variances). `"full"` is the paper's TabM: each layer is `act(s * (W (r * x)) + b)` with `r`, `s` and `b` of each
     member's own (Wen, Tran & Ba, BatchEnsemble, ICLR 2020); `"mini"` keeps the first `r` alone, `"packed"` shares nothing.
-    It takes tables; positions within rows it does not.
+    It takes tables; positions within rows it does not. A loss or a head of your own sees a row for each member.
     """
 
     hidden: int | Sequence[int]

@@ -20,7 +20,6 @@ from .components.component import Component  # noqa: E402
 from .data.bag import Bag  # noqa: E402
 from .data.inputs import Inputs  # noqa: E402
 from .data.task import Task  # noqa: E402
-from .model.ensemble import Ensemble  # noqa: E402
 from .model.model import MultiTaskModel  # noqa: E402
 from .results.comparison import Comparison  # noqa: E402
 from .results.histories import Histories, Interval  # noqa: E402
@@ -30,6 +29,7 @@ from .results.relatedness import Groups, Relatedness  # noqa: E402
 from .results.relation import Relation  # noqa: E402
 from .results.results import Results  # noqa: E402
 from .studies.compare import compare  # noqa: E402
+from .studies.mixture import GreedyEnsemble  # noqa: E402
 from .studies.recommend import recommend  # noqa: E402
 from .studies.relatedness import relatedness  # noqa: E402
 from .studies.search import search  # noqa: E402
@@ -39,13 +39,14 @@ from .training.callback import Callback  # noqa: E402
 from .training.checkpoint import Checkpoint  # noqa: E402
 from .training.early_stopping import EarlyStopping  # noqa: E402
 from .training.ema import EMA  # noqa: E402
+from .training.ensemble import Ensemble  # noqa: E402
 from .training.trainer import Trainer  # noqa: E402
 
 __version__ = _core.__version__
 
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
-for _class in (Bag, Callback, Checkpoint, Comparison, Component, EarlyStopping, EMA, Ensemble, Groups, Histories,
-               History, Inputs, Interval, MultiTaskModel, Recommendation, Relatedness, Relation, Results, Search, Task,
+for _class in (Bag, Callback, Checkpoint, Comparison, Component, EarlyStopping, EMA, Ensemble, GreedyEnsemble,
+               Groups, Histories, History, Inputs, Interval, MultiTaskModel, Recommendation, Relatedness, Relation, Results, Search, Task,
                Trainer, TransferGuard, Trial):  # fmt: skip
     _class.__module__ = __name__
 
@@ -66,6 +67,7 @@ __all__ = [
     "Component",
     "EarlyStopping",
     "Ensemble",
+    "GreedyEnsemble",
     "Groups",
     "Histories",
     "History",

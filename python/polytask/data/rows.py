@@ -137,6 +137,12 @@ class Rows:
         return Rows(0, None, None, self.targets, self.masks, self.weights).take(index)
 
 
+class Parts(tuple[Rows, ...]):
+    """Features that were read for one model, part by part, and serve others that read alike."""
+
+    __slots__ = ()
+
+
 def _parts(part: np.ndarray | Ragged | None) -> Any:
     """Values, with offsets if they are of positions."""
     return (part.values, part.offsets) if isinstance(part, Ragged) else part

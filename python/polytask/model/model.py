@@ -22,6 +22,7 @@ from ..components.own_module import Given, OwnModule, is_module, is_own, shown_o
 from ..components.registry import describe, make
 from ..data import Names, Reader, Rows
 from ..data.inputs import Inputs
+from ..data.rows import Parts
 from ..data.scale import Scale
 from ..data.task import Task
 from ..metrics import Metric
@@ -192,7 +193,7 @@ class MultiTaskModel:
         parts = []
         # note: here nobody else's code may run, and a handler costs half as much as a row's prediction.
         with nullcontext() if isinstance(x, np.ndarray) and not self._modules else interrupts.held():
-            for rows in self.reader.feature_batches(x):
+            for rows in x if isinstance(x, Parts) else self.reader.feature_batches(x):
                 parts.append(call(rows))
                 interrupts.look()
         if not parts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,20 +13,20 @@ import numpy as np
 from ..arguments.keywords import checked
 from ..arguments.numbers import whole
 from ..data.task import Task
-from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.recommendation import ALONE, Candidate, Recommendation
 from ..results.relatedness import Groups, Relatedness
 from ..training.early_stopping import EarlyStopping
+from ..training.ensemble import Ensemble
 from ..training.trainer import Trainer
+from .budget import seconds as budget_seconds
 from .candidates import check_labels
 from .measures import relation, transfer
 from .study import HELD_OUT, Network, Study
 
 _log = logging.getLogger("polytask")
 
-_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _PATIENCE = 6
 #: Epochs at most, if there is time for them, and at least.
 _EPOCHS = 60, 4
@@ -88,7 +87,7 @@ def recommend(
         TypeError, ValueError: what is wrong, what was expected and what came.
         KeyboardInterrupt: Ctrl-C.
     """
-    seconds = _seconds(budget)
+    seconds = budget_seconds(budget)
     began = time.monotonic()
     count = whole(seeds, "`seeds`")
     most = None if epochs is None else whole(epochs, "`epochs`")
@@ -241,22 +240,3 @@ def _hard() -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _stopping(network: Network) -> list[EarlyStopping]:
     return [EarlyStopping("loss", patience=_PATIENCE)]
-
-
-def _seconds(budget: Any) -> float:
-    """A budget in seconds.
-
-    Raises:
-        TypeError, ValueError: no number, or one without a unit that is known.
-    """
-    wanted = '`budget` should be seconds above 0, or a number with a unit, such as "90s", "10m" or "1h"'
-    if isinstance(budget, str):
-        read = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h)\s*", budget)
-        if read is None:
-            raise ValueError(f"{wanted}; got {budget!r}")
-        budget = float(read[1]) * _UNITS[read[2]]
-    if isinstance(budget, bool) or not isinstance(budget, int | float | np.number):
-        raise TypeError(f"{wanted}; got {budget!r}")
-    if not 0 < budget < float("inf"):
-        raise ValueError(f"{wanted}; got {budget!r}")
-    return float(budget)

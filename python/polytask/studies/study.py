@@ -206,6 +206,7 @@ class Study:
         callbacks: Sequence[Callback] = (),
         some: np.ndarray | None = None,
         batch_size: int | None = None,
+        validated: bool = True,
     ) -> Loop:
         """What trains a network.
 
@@ -214,9 +215,10 @@ class Study:
             callbacks: of its training.
             some: the training rows that it learns from, by number; none for all.
             batch_size: the study's, if none is given.
+            validated: whether it is evaluated on the held-out rows after each epoch.
         """
         train = self.rows_of(network, self.train if some is None else self._some(some))
-        held_out = None if self.validation is None else self.rows_of(network, self.validation)
+        held_out = None if self.validation is None or not validated else self.rows_of(network, self.validation)
         trainer = network.trainer
         size = self.batch_size if batch_size is None else batch_size
         fit = Fit(train, held_out, self.epochs, size, True, False, callbacks, bool(trainer._own))

@@ -22,7 +22,6 @@ from ..components.own_weighting import Code, OwnWeighting
 from ..components.registry import describe
 from ..data import Mixed, Rows, Split, Stream, in_memory, labels
 from ..data.split import divide, rows_of
-from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..process import devices, interrupts, randomness
 from ..results import observation
@@ -33,6 +32,7 @@ from ..results.results import Results
 from . import checkpoints, hooks, own_optimizer, range_test, scoring, settings
 from . import seeds as several
 from .callback import Callback
+from .ensemble import Ensemble
 from .loop import Fit, Loop
 from .monitor import find
 from .own_optimizer import Maker, SchedulerMaker

@@ -1,0 +1,129 @@
+"""What a search for an ensemble found: a predictor, and what is known of the networks that it was chosen from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..model.model import MultiTaskModel
+from ..process import interrupts
+from ..results.table import Table, pandas, text
+from ..training.ensemble import Ensemble
+
+#: Networks that are shown.
+_SHOWN = 10
+
+
+@dataclass
+class Candidate:
+    """One network that an ensemble could choose.
+
+    Attributes:
+        number: its place in the order in which they were drawn, counted from 0.
+        settings: by the names of the space.
+        epochs: how many it made.
+        losses: of its best epoch on the validation rows, by task.
+        weights: what its predictions count in the ensemble, by task.
+        state: "complete", "stopped" where no task got better any more, "halted" where time was over, or "failed".
+        error: why it failed.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    epochs: int
+    losses: dict[str, float]
+    weights: dict[str, float]
+    state: str
+    error: str | None = None
+
+
+class GreedyEnsemble(Ensemble, Table):
+    """The predictor that `pt.search(ensemble="greedy")` gives: a `pt.Ensemble` whose members each task weighs for itself,
+    shown as a table of the networks that count most.
+
+    Attributes:
+        members: what each model is, "network@epoch".
+        candidates: the networks that there were, each with `number`, `settings`, `epochs`, `losses`, `weights` and
+            `state`.
+        rounds: a row an epoch, with each task's `loss` of the ensemble and that of the best `single` network so far, on
+            the validation rows that chose them.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[MultiTaskModel],
+        weights: Mapping[str, Sequence[float]],
+        members: Sequence[str],
+        candidates: Sequence[Candidate],
+        rounds: Sequence[dict[str, Any]],
+    ) -> None:
+        super().__init__(models, weights=weights)
+        self.members = list(members)
+        self.candidates = list(candidates)
+        self.rounds = list(rounds)
+
+    @interrupts.held()
+    def to_frame(self) -> Any:
+        """A pandas frame with a row a network, those that count most first.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        header, rows = self._rows(self._ranked())
+        return pandas("GreedyEnsemble.to_frame").DataFrame(rows, columns=header)
+
+    @interrupts.held()
+    def plot(self) -> Any:
+        """Draws for each task the loss of the ensemble over the rounds beside that of the best single network so far;
+        gives the axes.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        from ..plots import pictures
+
+        axes = pictures.grid(len(self.tasks), "GreedyEnsemble.plot")
+        for axis, task in zip(axes, self.tasks, strict=True):
+            lines = {what: [row[f"{task.name}/{what}"] for row in self.rounds] for what in ("loss", "single")}
+            epochs = range(1, len(self.rounds) + 1)
+            axis.plot(epochs, lines["loss"], label="the ensemble")
+            axis.plot(epochs, lines["single"], label="the best network")
+            axis.set(xlabel="epoch", ylabel=f"validation/{task.name}/loss")
+            axis.legend()
+        return axes
+
+    def _ranked(self) -> list[Candidate]:
+        return sorted(self.candidates, key=lambda each: (-sum(each.weights.values()), each.number))
+
+    def _rows(self, candidates: Sequence[Candidate]) -> tuple[list[str], list[list[Any]]]:
+        settings = list(dict.fromkeys(name for each in self.candidates for name in each.settings))
+        names = [task.name for task in self.tasks]
+        header = ["network", *(f"{name}/weight" for name in names), *(f"{name}/loss" for name in names), *settings,
+                  "epochs", "state"]  # fmt: skip
+        return header, [
+            [
+                each.number,
+                *(each.weights.get(name, np.nan) for name in names),
+                *(each.losses.get(name, np.nan) for name in names),
+                *(each.settings.get(name) for name in settings),
+                each.epochs,
+                each.state,
+            ]
+            for each in candidates
+        ]
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        return self._rows(self._ranked()[:_SHOWN])
+
+    def __repr__(self) -> str:
+        more = len(self.candidates) - _SHOWN
+        said = [f"... and {more} more"] if more > 0 else []
+        last = self.rounds[-1] if self.rounds else {}
+        each = (f"{task.name} {last.get(f'{task.name}/loss', np.nan):.4f} (best network "
+                f"{last.get(f'{task.name}/single', np.nan):.4f})" for task in self.tasks)  # fmt: skip
+        said.append(f"{len(self)} members of {len(self.candidates)} networks after {len(self.rounds)} epochs; validation "
+                    f"losses: {', '.join(each)}: rows that chose nothing say how good it is")  # fmt: skip
+        return "\n".join([text(*self._table()), *said])

@@ -1,0 +1,73 @@
+"""What is tried on a table where nobody says it: inputs, scales, settings."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+from ..components.registry import make
+from ..data.inputs import Inputs
+from ..data.task import Task
+from ..model.model import MultiTaskModel
+from ..training.trainer import Trainer
+from ..values import frames
+
+#: Rows up to which batches have this size.
+_BATCHES = ((2_000, 32), (6_000, 64), (20_000, 128), (80_000, 256), (400_000, 512))
+_LARGEST = 1024
+
+
+def subject(tasks: Any, data: Any) -> Any:
+    """A model for a frame: its numbers are normal by their quantiles, with an indicator where some are missing, and
+    its regressions train in units of their own. Of what is no frame the tasks alone.
+    """
+    given = [tasks] if isinstance(tasks, Task) else tasks
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        return tasks
+    own = list(given)
+    if not all(isinstance(task, Task) for task in own):
+        return tasks
+    own = [_scaled(task) for task in own]
+    frame = frames.framed(data[0] if isinstance(data, tuple) and data else data)
+    if not frames.is_frame(frame):
+        return own
+    columns = [column for task in own for column in task.columns]
+    there = [name for name in columns if name in frames.names(frame)]
+    inputs = Inputs.from_frame(frame, exclude=there, numbers="quantile", indicators=True)
+    return MultiTaskModel(inputs, tasks=own, encoder=make("encoder", {"name": "mlp", "hidden": [256, 256]}))
+
+
+def _scaled(task: Task) -> Task:
+    """The task as it is, or a regression of a location in the scale of its targets."""
+    name = "custom" if task.custom else getattr(task.loss, "name", None)
+    if task.scale is not None or task.classes is not None or name not in _LOCATIONS or task.head is not None:
+        return task
+    other = copy.copy(task)
+    other.scale = "standardize"
+    return other
+
+
+_LOCATIONS = ("mean_squared", "mean_absolute", "huber", "quantile", "gaussian_nll")
+
+
+def batch_size(rows: int) -> int:
+    """For so many rows to learn from."""
+    return next((size for most, size in _BATCHES if rows <= most), _LARGEST)
+
+
+def space(trainer: Trainer) -> dict[str, Any]:
+    """Settings that are tried: depth, width, dropout, learning rate and decay of AdamW; of several tasks also experts.
+    Parts that somebody chose, another encoder than an MLP or sharing than hard, stay.
+    """
+    description = trainer.model._plain.description
+    found: dict[str, Any] = {}
+    if not trainer._own:
+        decays = [0.0, 1e-4, 1e-3, 1e-2, 5e-2, 0.1]
+        found = {"optimizer": ["adamw"], "lr": (3e-4, 5e-3), "weight_decay": decays}
+    if description["encoder"]["name"] == "mlp":
+        widths = [[256], [128, 128], [256, 256], [256, 128], [256, 256, 256], [512, 256]]
+        found |= {"hidden": widths, "dropout": [0.0, 0.0, 0.1, 0.2, 0.3, 0.4]}
+        if len(trainer.model.tasks) > 1 and description["sharing"]["name"] == "hard":
+            found |= {"sharing": ["hard", "hard", "mmoe"], "sharing/experts": [4]}
+    return found

@@ -1,0 +1,375 @@
+"""Several models of the same tasks as one predictor."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import metrics
+from ..arguments.keywords import checked
+from ..arguments.messages import listed, none_of
+from ..arguments.numbers import whole
+from ..data import Rows, in_memory, labels
+from ..data.rows import Parts
+from ..data.task import Task
+from ..model import predictions
+from ..model.model import MultiTaskModel
+from ..process import interrupts
+from ..results.results import Results
+from .averaged import Averaged
+
+_FILE = "{:03d}.safetensors"
+_WEIGHTS = "ensemble.json"
+
+
+class Ensemble(Sequence[MultiTaskModel]):
+    """Models as one predictor: of the same tasks, such as those of `pt.Trainer.fit(seeds=)`, or of some tasks each,
+    such as those of `pt.recommend`. Each task's prediction is the mean over the models that have it.
+
+    Arguments:
+        models: at least one; tasks of one name should be of one kind.
+        weights: `{task: [a weight for each model]}`, of at least 0 and not all 0, for tasks whose mean is weighted; only
+            their ratios count.
+    """
+
+    @checked
+    def __init__(
+        self, models: Sequence[MultiTaskModel], *, weights: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
+        models = list(models)
+        wrong = [each for each in models if not isinstance(each, MultiTaskModel)]
+        if wrong or not models:
+            raise TypeError(f"`models` should be a list of pt.MultiTaskModel; got {wrong[0] if wrong else models!r}")
+        self._models = models
+        found: dict[str, tuple[Task, object]] = {}
+        for model in models:
+            for task, kind in zip(model.tasks, model.kinds, strict=True):
+                of = kind, task.classes, task.outputs, task.labels
+                if found.setdefault(task.name, (task, of))[1] != of:
+                    raise ValueError(f"`models`: task `{task.name}` should be the same in all; got {task!r} beside "
+                                     f"{found[task.name][0]!r}")  # fmt: skip
+        self._tasks = tuple(task for task, _ in found.values())
+        self._weights = _read_weights(weights, models, list(found))
+        self._readers = _readers(models)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks, in the order in which models have them."""
+        return self._tasks
+
+    @property
+    def weights(self) -> dict[str, list[float]]:
+        """What each model's prediction counts, by task; they add up to 1."""
+        return {task.name: [weights.get(task.name, 0.0) for weights in self._weights] for task in self.tasks}
+
+    @checked
+    def predict(
+        self, x: Any, *, spread: bool = False, quantiles: Sequence[float] | None = None, batch_size: int = 4096
+    ) -> Any:
+        """The mean of the models' predictions, shaped as `pt.MultiTaskModel.predict` shapes them: probabilities, or
+        values in the units of the targets; of means with variances those of the mixture.
+
+        With `spread` also how far the models are apart, `(mean, spread)`: the standard deviation over them, in the same
+        shapes. With `quantiles` those of the models' predictions stand behind, `(mean, quantiles)` or
+        `(mean, spread, quantiles)`, each on a last axis of its own. Both say how sure the models are of the mean, and
+        not how far from it a target may be.
+
+        Raises:
+            ValueError, TypeError: features that do not fit the models' inputs; or a task of positions, of which there
+                is no array.
+        """
+        per = next((task for task in self.tasks if task.per is not None), None)
+        if per is not None:
+            raise ValueError(f"task `{per.name}`: an ensemble predicts for rows; got a task of {per.per}")
+        shares = None if quantiles is None else _shares(quantiles)
+        means = {task.name: _Mean(_is_mixture(task), shares is not None) for task in self.tasks}
+        for model, weights, rows in zip(self._models, self._weights, self._features(x), strict=True):
+            for name, found in model.predict(rows, batch_size=batch_size).items() if any(weights.values()) else ():
+                if weights[name]:
+                    means[name].add(found, weights[name])
+        found = [{name: mean.mean for name, mean in means.items()}]
+        if spread:
+            found.append({name: mean.spread for name, mean in means.items()})
+        if shares is not None:
+            found.append({name: mean.quantiles(shares) for name, mean in means.items()})
+        return found[0] if len(found) == 1 else tuple(found)
+
+    def _features(self, x: Any) -> list[Any]:
+        """What each model is given; those that read alike are given what one of them read."""
+        # Features that can be read only once are read by the first.
+        x = list(x) if isinstance(x, Iterator) else x
+        read: dict[int, Parts] = {}
+        for place in set(self._readers):
+            read[place] = Parts(self._models[place]._each(x, lambda rows: rows))
+        return [read[place] for place in self._readers]
+
+    @checked
+    def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
+        """The metrics of the mean prediction, and its loss: the log loss of classes and binary labels, and for values
+        the loss of the task. `results["loss"]` is their sum by the tasks' weights.
+
+        Arguments:
+            data: as for `pt.Trainer.fit`, in memory.
+            batch_size: rows at a time.
+            weights: of rows, as there.
+
+        Raises:
+            ValueError, TypeError: what is wrong, what was expected and what came.
+        """
+        size = whole(batch_size, "`batch_size`")
+        data = list(data) if isinstance(data, Iterator) else data
+        with interrupts.held():
+            read: dict[Any, Rows] = {}
+            each = []
+            for place, model in zip(self._readers, self._models, strict=True):
+                key = place, tuple(task.name for task in model.tasks)
+                if key not in read:
+                    read[key] = _labelled(self._models[place] if _same(model, self._models[place]) else model, data,
+                                          weights, size)  # fmt: skip
+                each.append(read[key])
+            tasks = {task.name: self._scored(task.name, each, size) for task in self.tasks}
+        losses = [task.weight * tasks[task.name]["loss"] for task in self.tasks]
+        known = [loss for loss in losses if loss == loss]
+        return Results(tasks, sum(known) if known else float("nan"))
+
+    def _scored(self, name: str, each: Sequence[Rows], size: int) -> dict[str, float]:
+        """The loss and the metrics of one task."""
+        mean: _Mean | None = None
+        judged = None
+        for model, weights, rows in zip(self._models, self._weights, each, strict=True):
+            if not weights.get(name):
+                continue
+            j = [task.name for task in model.tasks].index(name)
+            task, kind = model.tasks[j], model.kinds[j]
+            outputs = model._core.predict(rows.core(), False, size)[j]
+            if mean is None or judged is None:
+                mean, points = _Mean(_is_mixture(task)), _Mean()
+                judged = Averaged(task, kind, rows, j)
+                targets = labels.unified(rows.targets[j], rows.masks[j] if len(rows.masks) else None, kind,
+                                         rows.weights[j] if len(rows.weights) else None)  # fmt: skip
+                wanted = model.metrics[j]
+            points.add(judged.points(outputs), weights[name])
+            mean.add(predictions.linked(task, outputs), weights[name])
+            interrupts.look()
+        assert mean is not None and judged is not None, "weights of a task are not all 0"
+        found = {"loss": judged.loss(points.mean)}
+        predicted = predictions.points(task, mean.mean)
+        for metric in wanted:
+            sums = metrics.Sums(metric, kind, predicted.shape[1])
+            if targets is not None:
+                sums.add(predicted, targets)
+            found[metric.name] = sums.value()
+        return found
+
+    def classes(
+        self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, float] = 0.5
+    ) -> dict[str, np.ndarray]:
+        """Decisions from what `predict` gave; see `pt.MultiTaskModel.classes`."""
+        found: dict[str, np.ndarray] = {}
+        rest = dict(predicted)
+        for model in self._models:
+            ours = {task.name: rest.pop(task.name) for task in model.tasks if task.name in rest}
+            theirs = [name for name in (threshold if isinstance(threshold, Mapping) else ()) if name in ours]
+            at = {name: threshold[name] for name in theirs} if isinstance(threshold, Mapping) else threshold
+            found |= model.classes(ours, threshold=at)
+        if rest:
+            raise ValueError(
+                f"unknown task {none_of(next(iter(rest)), [task.name for task in self.tasks], 'there are')}"
+            )
+        return found
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Writes each model into a folder, which may be there already but has no other models in it.
+
+        Raises:
+            OSError: what the operating system says.
+            FileExistsError: the folder has other models.
+        """
+        path = Path(fspath(folder))
+        ours = [_FILE.format(at) for at in range(len(self._models))]
+        there = sorted(each.name for each in path.glob("*.safetensors")) if path.is_dir() else []
+        if other := [name for name in there if name not in ours]:
+            raise FileExistsError(f"{os.fspath(path)} has other models, such as {other[0]}: choose an empty folder")
+        path.mkdir(parents=True, exist_ok=True)
+        for name, model in zip(ours, self._models, strict=True):
+            model.save(path / name)
+        unfinished = path / f"{_WEIGHTS}.partial"
+        unfinished.write_text(json.dumps({"weights": self._weights}), encoding="utf-8")
+        os.replace(unfinished, path / _WEIGHTS)
+
+    @classmethod
+    def load(cls, folder: str | PathLike[str], **given: Any) -> "Ensemble":
+        """The ensemble of a folder that `save` wrote; what `pt.MultiTaskModel.load` takes beside goes to each model.
+
+        Raises:
+            OSError: a file cannot be read, or there is none.
+            ValueError: one is no model, or the weights are not those of the models.
+        """
+        path = Path(fspath(folder))
+        files = sorted(path.glob("*.safetensors"))
+        if not files:
+            raise FileNotFoundError(f"{os.fspath(folder)} has no model file")
+        models = [MultiTaskModel.load(file, **given) for file in files]
+        return Ensemble(models, weights=_stored_weights(path / _WEIGHTS, models))
+
+    def __getitem__(self, at: Any) -> Any:
+        if not isinstance(at, slice):
+            return self._models[at]
+        models, weights = self._models[at], self._weights[at]
+        named = {name for each in weights for name, weight in each.items() if weight}
+        there = {task.name for model in models for task in model.tasks}
+        if lost := there - named:
+            raise ValueError(f"task `{min(lost)}` has no model among those; take them by number")
+        return Ensemble(models, weights={name: [each.get(name, 0.0) for each in weights] for name in named})
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def __iter__(self) -> Iterator[MultiTaskModel]:
+        return iter(self._models)
+
+    def __repr__(self) -> str:
+        return f"Ensemble of {len(self)} models of {', '.join(task.name for task in self.tasks)}"
+
+
+class _Mean:
+    """A weighted mean of predictions as they come, and how far they are apart."""
+
+    def __init__(self, mixture: bool = False, keeps: bool = False) -> None:
+        """`mixture`: whether means and variances stand side by side; `keeps`: whether quantiles are wanted."""
+        self._mixture = mixture
+        self._mean = np.zeros(())
+        self._squares = np.zeros(())
+        self._total = 0.0
+        self._total_squared = 0.0
+        self._kept: list[tuple[np.ndarray, float]] | None = [] if keeps else None
+
+    def add(self, values: np.ndarray, weight: float) -> None:
+        """One more."""
+        before = self._mean
+        self._total += weight
+        self._total_squared += weight * weight
+        apart = values.astype(np.float64) - before
+        self._mean = before + apart * (weight / self._total)
+        self._squares = self._squares + weight * apart * (values - self._mean)
+        if self._kept is not None:
+            self._kept.append((values, weight))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Of what was added; the variance of a mixture has that of its means."""
+        mean = np.array(self._mean)
+        if self._mixture:
+            mean[..., 1::2] += self._squares[..., ::2] / self._total
+        return mean.astype(np.float32)
+
+    @property
+    def spread(self) -> np.ndarray:
+        """The standard deviation, as of a sample; 0 of one."""
+        rest = self._total - self._total_squared / self._total
+        squares = np.maximum(self._squares, 0.0)
+        return np.sqrt(squares / rest if rest > 1e-12 * self._total else 0 * squares).astype(np.float32)
+
+    def quantiles(self, shares: np.ndarray) -> np.ndarray:
+        """The smallest prediction that so large a share of the weights is not above, on a last axis."""
+        assert self._kept is not None
+        values = np.stack([values for values, _ in self._kept])
+        weights = np.array([weight for _, weight in self._kept]) / self._total
+        order = np.argsort(values, axis=0, kind="stable")
+        up_to = np.cumsum(weights[order], axis=0)
+        values = np.take_along_axis(values, order, axis=0)
+        places = [np.minimum((up_to < share - 1e-9).sum(axis=0), len(values) - 1) for share in shares]
+        found = [np.take_along_axis(values, place[None], axis=0)[0] for place in places]
+        return np.stack(found, axis=-1)
+
+
+def _is_mixture(task: Task) -> bool:
+    return getattr(task.loss, "name", None) == "gaussian_nll"
+
+
+def _labelled(model: MultiTaskModel, data: Any, weights: Any, size: int) -> Rows:
+    """Data in memory as rows with their targets, in the scales in which they trained."""
+    sets = in_memory(model.reader.read(data, "data", weights=weights, batch_size=size))
+    if sets is None:
+        raise ValueError("`data` should be in memory, since several models read it; got batches")
+    for rows in sets:
+        model._core.check(rows.core(), True)
+    kinds = [(kind, task.outputs) for task, kind in zip(model.tasks, model.kinds, strict=True)]
+    rows = sets[0] if len(sets) == 1 else labels.joined(sets, kinds)
+    model.reader.scales.apply_all(rows)
+    return rows
+
+
+def _same(one: MultiTaskModel, other: MultiTaskModel) -> bool:
+    """Whether two have the same tasks in the same order."""
+    return [task.name for task in one.tasks] == [task.name for task in other.tasks]
+
+
+def _readers(models: Sequence[MultiTaskModel]) -> list[int]:
+    """For each model the first one that reads features as it does."""
+    found: list[int] = []
+    for model in models:
+        alike = (place for place in dict.fromkeys(found) if _read_alike(models[place], model))
+        found.append(next(alike, len(found)))
+    return found
+
+
+def _read_alike(one: MultiTaskModel, other: MultiTaskModel) -> bool:
+    if one.inputs.describe() != other.inputs.describe() or one.reader.names.describe() != other.reader.names.describe():
+        return False
+    columns = one.inputs.columns, other.inputs.columns
+    return columns[0] is columns[1] or one.inputs.learned() == other.inputs.learned()
+
+
+def _shares(quantiles: Any) -> np.ndarray:
+    try:
+        shares = np.asarray(quantiles, np.float64)
+    except (TypeError, ValueError):
+        shares = np.zeros(0)
+    if shares.ndim != 1 or not len(shares) or not ((shares > 0) & (shares < 1)).all():
+        raise ValueError(f"`quantiles` should be a list of numbers between 0 and 1; got {quantiles!r}")
+    return shares
+
+
+def _read_weights(given: Any, models: Sequence[MultiTaskModel], tasks: Sequence[str]) -> list[dict[str, float]]:
+    """Each model's weights by task, which add up to 1 over models."""
+    has = [{task.name for task in model.tasks} for model in models]
+    weights = {name: np.array([float(name in there) for there in has]) for name in tasks}
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"`weights` should be a dict of tasks, {{{tasks[0]!r}: [...]}}; got {given!r}")
+    for name, values in (given or {}).items():
+        if name not in weights:
+            raise ValueError(f"`weights`: unknown task {none_of(name, tasks, 'there are')}")
+        try:
+            found = np.asarray(values, np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"`weights[{name!r}]` should be a number for each model; got {values!r}") from None
+        if found.shape != (len(models),):
+            raise ValueError(f"`weights[{name!r}]` should be a number for each of {len(models)} models; got {values!r}")
+        if not (np.isfinite(found) & (found >= 0)).all() or not found.any():
+            raise ValueError(f"`weights[{name!r}]` should be numbers of at least 0, not all of them 0; got {values!r}")
+        if without := [at for at in np.flatnonzero(found) if name not in has[at]]:
+            raise ValueError(
+                f"`weights[{name!r}]`: model {without[0]} has no such task; it has {listed(has[without[0]])}"
+            )
+        weights[name] = found
+    shares = {name: values / values.sum() for name, values in weights.items()}
+    return [{name: float(shares[name][at]) for name in tasks if name in has[at]} for at in range(len(models))]
+
+
+def _stored_weights(file: Path, models: Sequence[MultiTaskModel]) -> dict[str, list[float]] | None:
+    """What a folder says of weights; nothing in those of earlier versions."""
+    if not file.exists():
+        return None
+    try:
+        each = json.loads(file.read_text(encoding="utf-8"))["weights"]
+        if len(each) != len(models):
+            raise ValueError(f"it has weights of {len(each)} models, and there are {len(models)}")
+        names = {name for weights in each for name in weights}
+        return {name: [float(weights.get(name, 0.0)) for weights in each] for name in sorted(names)}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{os.fspath(file)} is not what `save` wrote: {error}") from None

@@ -1,0 +1,293 @@
+"""An ensemble in one run: the choice of members, the predictor, a run that goes on, errors."""
+
+import json
+from itertools import combinations_with_replacement
+
+import numpy as np
+import pandas as pd
+import polytask as pt
+import pytest
+from polytask.studies import greedy as run
+from polytask.studies.selection import greedy
+from polytask.training.averaged import Averaged
+
+TASKS = [pt.Task("sign", classes=["no", "yes"], metrics=["auroc"]), pt.Task("value", scale="standardize", weight=0.5)]
+SPACE = {"lr": (3e-3, 3e-2), "dropout": [0.0, 0.3], "optimizer": ["adamw"], "batch_size": [32, 64]}
+
+
+def frame(n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    x = pd.DataFrame(rng.normal(size=(n, 4)), columns=list("abcd"))
+    x["sign"] = np.where(x.a * x.b > 0, "yes", "no")
+    x["value"] = 50 + 9 * x.c * x.d + rng.normal(size=n)
+    x.loc[rng.random(n) < 0.3, "value"] = np.nan
+    return x
+
+
+def model(**how):
+    return pt.MultiTaskModel(pt.Inputs.from_frame(frame()), tasks=TASKS, encoder=pt.encoder.MLP([16]), **how)
+
+
+def found(subject=None, data=None, space=SPACE, **how):
+    said = {"trials": 5, "epochs": 6, "validation": frame(120, 1), "progress": False, "ensemble": "greedy", **how}
+    return pt.search(subject or model(), frame() if data is None else data, space, **said)
+
+
+def bits(ensemble):
+    states = [b"".join(value.tobytes() for value in each.state_dict().values()) for each in ensemble]
+    return states, ensemble.weights, ensemble.members, ensemble.rounds
+
+
+def test_one_by_one_the_member_is_taken_that_lowers_the_loss_most():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        y = rng.normal(size=40).astype(np.float32)
+        pool = [(y + rng.normal(size=40) * size)[:, None].astype(np.float32) for size in (0.7, 0.9, 1.0, 1.5)]
+
+        def loss(mean, y=y):
+            return float(np.mean((mean[:, 0] - y) ** 2))
+
+        counts, value = greedy(pool, loss, 3)
+        chosen = []
+        losses = []
+        for _ in range(3):
+            each = [loss(np.mean([pool[k] for k in [*chosen, j]], 0)) for j in range(4)]
+            chosen.append(int(np.argmin(each)))
+            losses.append(min(each))
+        best = int(np.argmin(losses)) + 1
+        assert counts == [chosen[:best].count(j) for j in range(4)]
+        assert value == pytest.approx(min(losses), rel=1e-5)
+        of_all = [loss(np.mean([pool[k] for k in some], 0))
+                  for size in (1, 2, 3) for some in combinations_with_replacement(range(4), size)]  # fmt: skip
+        assert min(of_all) <= value + 1e-6 <= loss(pool[int(np.argmin([loss(each) for each in pool]))]) + 2e-6
+
+
+def test_a_pool_of_nothing_and_members_without_a_loss():
+    assert greedy([], float, 3) == ([], float("inf"))
+    good = np.zeros((2, 1), np.float32)
+    counts, _ = greedy([good * np.nan, good], lambda mean: float(np.abs(mean).sum()), 5)
+    assert counts == [0, 1]
+
+
+def test_the_ensemble_is_better_than_its_networks_on_the_rows_that_chose_it():
+    ensemble = found()
+    last = ensemble.rounds[-1]
+    for name in ("sign", "value"):
+        losses = [row[f"{name}/loss"] for row in ensemble.rounds]
+        assert losses == sorted(losses, reverse=True)
+        assert last[f"{name}/loss"] <= last[f"{name}/single"] + 1e-9
+        assert sum(ensemble.weights[name]) == pytest.approx(1)
+        shares = [each.weights[name] for each in ensemble.candidates]
+        assert sum(shares) == pytest.approx(1)
+    found_again = ensemble.evaluate(frame(120, 1))
+    for name in ("sign", "value"):
+        assert found_again[name]["loss"] == pytest.approx(last[f"{name}/loss"], rel=1e-5)
+    assert last["members"] == len(ensemble) <= 64
+
+
+def test_networks_are_those_of_a_training_by_itself():
+    """Each from a seed of its own; rounds, and what others do, change nothing."""
+    ensemble = found(trials=3)
+    number, epoch = map(int, ensemble.members[0].split("@"))
+    settings = ensemble.candidates[number].settings
+    encoder = pt.encoder.MLP([16], dropout=settings["dropout"])
+    alone = pt.MultiTaskModel(pt.Inputs.from_frame(frame()), tasks=TASKS, encoder=encoder, seed=number)
+    trainer = pt.Trainer(alone, pt.optim.AdamW(lr=settings["lr"]), seed=number, threads=1)
+    trainer.fit(frame(), epochs=epoch, batch_size=settings["batch_size"], progress=False)
+    ours = ensemble[0].state_dict()
+    assert all(np.array_equal(value, ours[name]) for name, value in alone.state_dict().items())
+
+
+def test_members_are_weighed_by_task(tmp_path):
+    ensemble = found()
+    x = frame(40, 2)
+    each = [one.predict(x) for one in ensemble]
+    mean, spread, middle = ensemble.predict(x, spread=True, quantiles=[0.25, 0.5])
+    for name in ("sign", "value"):
+        weights = np.array(ensemble.weights[name])
+        values = np.stack([one[name] for one in each]).astype(np.float64)
+        expected = np.tensordot(weights, values, 1)
+        assert np.allclose(mean[name], expected, rtol=1e-5)
+        assert middle[name].shape == (*mean[name].shape, 2)
+        if (weights > 0).sum() > 1:
+            rest = 1 - (weights**2).sum()
+            apart = np.sqrt(np.tensordot(weights, (values - expected) ** 2, 1) / rest)
+            assert np.allclose(spread[name], apart, rtol=1e-3, atol=1e-6)
+        there = np.sort(np.unique(values[weights > 0], axis=0), axis=0)
+        assert ((middle[name][..., 0] >= there[0] - 1e-6) & (middle[name][..., 0] <= middle[name][..., 1])).all()
+    ensemble.save(tmp_path / "models")
+    again = pt.Ensemble.load(tmp_path / "models")
+    assert again.weights == ensemble.weights
+    assert all(np.array_equal(value, mean[name]) for name, value in again.predict(x).items())
+    assert again.evaluate(x)["sign"] == ensemble.evaluate(x)["sign"]
+    kept = json.loads((tmp_path / "models" / "ensemble.json").read_text())
+    (tmp_path / "models" / "ensemble.json").write_text(json.dumps({"weights": kept["weights"][1:]}))
+    with pytest.raises(ValueError, match="ensemble.json is not what `save` wrote: it has weights of"):
+        pt.Ensemble.load(tmp_path / "models")
+
+
+@pytest.mark.parametrize("loss", ["mean_squared", "mean_absolute", "huber", "quantile", "gaussian_nll", "poisson"])
+def test_one_model_is_evaluated_as_by_its_trainer(loss):
+    data = frame()
+    data["value"] = data.value.abs().round()
+    scale = None if loss == "poisson" else "standardize"
+    tasks = [pt.Task("sign", classes=["no", "yes"]), pt.Task("value", loss=loss, scale=scale)]
+    one = pt.MultiTaskModel(pt.Inputs.from_frame(data), tasks=tasks, encoder=pt.encoder.MLP([8]))
+    trainer = pt.Trainer(one, lr=0.01)
+    trainer.fit(data, epochs=2, progress=False)
+    weights = np.random.default_rng(0).integers(0, 3, len(data)).astype(float)
+    for how in ({}, {"weights": weights}):
+        theirs, ours = trainer.evaluate(data, **how), pt.Ensemble([one]).evaluate(data, **how)
+        assert ours.columns() == pytest.approx(theirs.columns(), rel=1e-4)
+
+
+def test_variances_are_those_of_the_mixture():
+    tasks = [pt.Task("value", loss="gaussian_nll", outputs=2)]
+    models = [pt.MultiTaskModel(3, tasks=tasks, encoder=pt.encoder.MLP([8]), seed=seed) for seed in range(3)]
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    each = np.stack([one.predict(x)["value"] for one in models]).astype(np.float64)
+    means, variances = each[..., 0], each[..., 1]
+    mixture = variances.mean(0) + means.var(0)
+    found = pt.Ensemble(models).predict(x)["value"]
+    assert found.shape == (20, 2, 2)
+    assert np.allclose(found[..., 0], means.mean(0), atol=1e-6)
+    assert np.allclose(found[..., 1], mixture, rtol=1e-5)
+    y = np.random.default_rng(1).normal(size=(20, 2)).astype(np.float32)
+    expected = np.mean(0.5 * (np.log(mixture) + (y - means.mean(0)) ** 2 / mixture))
+    assert pt.Ensemble(models).evaluate((x, y))["value"]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_classes_and_labels_are_judged_by_the_log_loss():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 3)).astype(np.float32)
+    kinds = rng.integers(-1, 3, 50)
+    tags = rng.integers(0, 2, (50, 2)).astype(np.float32)
+    tags[rng.random((50, 2)) < 0.3] = np.nan
+    tasks = [pt.Task("kind", classes=3), pt.Task("tags", loss="binary_cross_entropy", outputs=2)]
+    models = [pt.MultiTaskModel(3, tasks=tasks, encoder=pt.encoder.MLP([8]), seed=seed) for seed in range(2)]
+    p = pt.Ensemble(models).predict(x)
+    there = kinds >= 0
+    known = ~np.isnan(tags)
+    right = np.where(tags == 1, p["tags"], 1 - p["tags"])[known]
+    results = pt.Ensemble(models).evaluate((x, kinds, tags))
+    assert results["kind"]["loss"] == pytest.approx(-np.log(p["kind"][there, kinds[there]]).mean(), rel=1e-5)
+    assert results["tags"]["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-5)
+    rows = models[0].reader.read((x, kinds, tags))
+    assert len(Averaged(models[0].tasks[0], "classes", rows, 0)) == there.sum()
+    assert len(Averaged(models[0].tasks[1], "binary", rows, 1)) == known.sum()
+
+
+@pytest.mark.parametrize("at", [0, 3, 7, 14, 24])
+def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path, monkeypatch, at):
+    how = {"patience": 1, "epochs": 8, "space": {**SPACE, "lr": (3e-3, 0.3)}}
+    whole = found(**how)
+    assert any(each.state == "stopped" for each in whole.candidates)
+    train = run._Running.train
+    calls = []
+
+    def some(self, until):
+        calls.append(self)
+        if len(calls) > at:
+            raise KeyboardInterrupt
+        return train(self, until)
+
+    monkeypatch.setattr(run._Running, "train", some)
+    with pytest.raises(KeyboardInterrupt):
+        found(path=tmp_path, **how)
+    monkeypatch.setattr(run._Running, "train", train)
+    again = found(path=tmp_path, **how)
+    assert bits(again) == bits(whole)
+    assert [each.losses for each in again.candidates] == [each.losses for each in whole.candidates]
+    monkeypatch.setattr(run._Running, "train", lambda self, until: pytest.fail("a network trained again"))
+    assert bits(found(path=tmp_path, **how)) == bits(whole)
+    with pytest.raises(ValueError, match=r"`path`: the search in .* has another `members`"):
+        found(path=tmp_path, members=3, **how)
+
+
+def test_threads_change_nothing():
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = found()
+        torch.set_num_threads(3)
+        assert bits(found()) == bits(one)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_network_that_fails_stays_behind(caplog):
+    ensemble = found(space={"lr": [1e30, 0.01], "optimizer": ["sgd"]}, trials=2)
+    states = [each.state for each in ensemble.candidates]
+    assert sorted(states) == ["complete", "failed"]
+    failed = next(each for each in ensemble.candidates if each.state == "failed")
+    assert failed.error is not None
+    assert failed.weights == {"sign": 0, "value": 0}
+    with pytest.raises(ValueError, match="every network failed, the first one"):
+        found(space={"lr": [1e30], "optimizer": ["sgd"]})
+
+
+def test_a_table_needs_nothing_else():
+    tasks = [pt.Task("sign", classes=["no", "yes"]), pt.Task("value")]
+    ensemble = found(tasks, space=None, trials=3, epochs=2)
+    assert ensemble.tasks[1].scale == "standardize"
+    assert tasks[1].scale is None
+    assert set(ensemble.candidates[0].settings) >= {"lr", "hidden", "dropout", "weight_decay"}
+    assert ensemble[0].inputs.columns is not None
+    assert abs(ensemble.predict(frame(10, 3))["value"] - 50).max() < 100
+    assert "members of 3 networks after 2 epochs" in repr(ensemble)
+    assert "<table>" in ensemble._repr_html_()
+    table = ensemble.to_frame()
+    assert len(table) == 3
+    assert table["sign/weight"].sum() == pytest.approx(1)
+    assert [axis.get_ylabel() for axis in ensemble.plot()] == ["validation/sign/loss", "validation/value/loss"]
+
+
+def test_a_task_without_held_out_labels_takes_what_the_others_chose():
+    held = frame(120, 1)
+    held["value"] = np.nan
+    ensemble = found(validation=held, trials=2, epochs=2)
+    assert ensemble.weights["value"] == [1 / len(ensemble)] * len(ensemble)
+
+
+def test_time_may_end_it():
+    ensemble = found(budget=1e-9)
+    assert len(ensemble.rounds) == 1
+    assert {each.state for each in ensemble.candidates} == {"halted"}
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"ensemble": "bagging"}, '`ensemble` should be "greedy" or None'),
+        ({"monitor": "sign/auroc"}, "`monitor` is of a search without `ensemble`"),
+        ({"eta": 3}, "`eta` is of a search without `ensemble`"),
+        ({"members": 0}, "`members` should be"),
+        ({"budget": "9x"}, "`budget` should be seconds"),
+        ({"ensemble": None, "budget": 9}, "`budget` is of a search with"),
+    ],
+)
+def test_what_cannot_be_is_refused(how, says):
+    with pytest.raises(ValueError, match=says):
+        found(**how)
+
+
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [
+        ({"sgn": [1, 1]}, "`weights`: unknown task 'sgn'"),
+        ({"sign": [1]}, "a number for each of 2 models"),
+        ({"sign": [0, 0]}, "not all of them 0"),
+        ({"sign": [-1, 2]}, "at least 0"),
+        ({"value": [1, 1]}, "model 1 has no such task"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused(weights, says):
+    with pytest.raises(ValueError, match=says):
+        pt.Ensemble([model(), model().remove_task("value")], weights=weights)
+
+
+def test_quantiles_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="`quantiles` should be a list of numbers between 0 and 1"):
+        pt.Ensemble([model()]).predict(frame(5), quantiles=[0, 0.5])

@@ -45,9 +45,9 @@ from .training.trainer import Trainer  # noqa: E402
 __version__ = _core.__version__
 
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
-for _class in (Bag, Callback, Checkpoint, Comparison, Component, EarlyStopping, EMA, Ensemble, GreedyEnsemble,
-               Groups, Histories, History, Inputs, Interval, MultiTaskModel, Recommendation, Relatedness, Relation, Results, Search, Task,
-               Trainer, TransferGuard, Trial):  # fmt: skip
+for _class in (Bag, Callback, Checkpoint, Comparison, Component, EarlyStopping, EMA, Ensemble, GreedyEnsemble, Groups,
+               Histories, History, Inputs, Interval, MultiTaskModel, Recommendation, Relatedness, Relation, Results,
+               Search, Task, Trainer, TransferGuard, Trial):  # fmt: skip
     _class.__module__ = __name__
 
 

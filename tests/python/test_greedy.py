@@ -122,7 +122,7 @@ def test_members_are_weighed_by_task(tmp_path):
     assert again.evaluate(x)["sign"] == ensemble.evaluate(x)["sign"]
     kept = json.loads((tmp_path / "models" / "ensemble.json").read_text())
     (tmp_path / "models" / "ensemble.json").write_text(json.dumps({"weights": kept["weights"][1:]}))
-    with pytest.raises(ValueError, match="ensemble.json is not what `save` wrote: it has weights of"):
+    with pytest.raises(ValueError, match=r"ensemble\.json is not what `save` wrote: it has weights of"):
         pt.Ensemble.load(tmp_path / "models")
 
 

@@ -7,6 +7,7 @@ import polytask as pt
 import pytest
 from polytask.results.recommendation import Candidate
 from polytask.studies import recommend as module
+from polytask.studies.budget import seconds
 
 
 def helping(rows=160, held_out=2000, noise=1.0, seed=0):
@@ -143,5 +144,5 @@ def test_what_cannot_be_is_refused():
     unlabelled = held_out[0], {**held_out[1], "t2": np.full(60, np.nan)}
     with pytest.raises(ValueError, match=r"`validation` should have labels of every task; none of its 60 rows .* `t2`"):
         asked(data, unlabelled)
-    assert module._seconds("1.5m") == 90
-    assert module._seconds(" 2 h") == 7200
+    assert seconds("1.5m") == 90
+    assert seconds(" 2 h") == 7200

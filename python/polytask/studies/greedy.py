@@ -19,7 +19,6 @@ from ..training.averaged import Averaged
 from ..training.callback import Callback
 from ..training.progress import Networks
 from ..training.run import Run
-from ..training.trainer import Trainer
 from .mixture import Candidate, GreedyEnsemble
 from .selection import greedy
 from .space import Made
@@ -253,27 +252,26 @@ class _Running:
         return model
 
     @property
-    def _trainer(self) -> Trainer:
+    def _made_network(self) -> Network:
         """Made when it is needed first: networks that stopped in an earlier call need none."""
         if self._network is None:
             study = self._study
             seed = study.trainer.seed + self.number
             trainer = study.trainer._twin(self._fresh(), seed, **self._made.trainer)
             self._network = Network(study.tasks, self.number, trainer)
-        return self._network.trainer
+        return self._network
 
     @property
     def model(self) -> MultiTaskModel:
         """The network as it is."""
-        return self._trainer.model
+        return self._made_network.model
 
     @property
     def loop(self) -> Any:
         """What trains it."""
         if self._loop is None:
-            assert self._trainer is not None and self._network is not None
-            held_out = self._trainer._core.needs_validation
-            self._loop = self._study.loop(self._network, [self.watcher], batch_size=self._made.batch_size,
+            held_out = self._made_network.trainer._core.needs_validation
+            self._loop = self._study.loop(self._made_network, [self.watcher], batch_size=self._made.batch_size,
                                           validated=held_out)  # fmt: skip
         return self._loop
 
@@ -284,7 +282,7 @@ class _Running:
 
     def train(self, until: int) -> None:
         """Goes on to an epoch; a network whose numbers are no longer finite has failed."""
-        trainer = self._trainer
+        trainer = self._made_network.trainer
         begun = self.loop.paused
         resume = self._file if not begun and self._file is not None and os.path.exists(self._file) else None
         try:
@@ -300,8 +298,8 @@ class _Running:
     def end(self, state: str) -> None:
         """Ends the training where it is, whose memory is free then."""
         if self._network is not None and self.loop.paused:
-            self._trainer.stop()
-            self._trainer._go(self.loop, False, None)
+            self._network.trainer.stop()
+            self._network.trainer._go(self.loop, False, None)
         self.state = state
         self._network = self._loop = None
         self.watcher.points = []

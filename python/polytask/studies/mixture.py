@@ -41,8 +41,8 @@ class Candidate:
 
 
 class GreedyEnsemble(Ensemble, Table):
-    """The predictor that `pt.search(ensemble="greedy")` gives: a `pt.Ensemble` whose members each task weighs for itself,
-    shown as a table of the networks that count most.
+    """The predictor that `pt.search(ensemble="greedy")` gives: a `pt.Ensemble` whose members each task weighs for
+    itself, shown as a table of the networks that count most.
 
     Attributes:
         members: what each model is, "network@epoch".
@@ -124,6 +124,6 @@ class GreedyEnsemble(Ensemble, Table):
         last = self.rounds[-1] if self.rounds else {}
         each = (f"{task.name} {last.get(f'{task.name}/loss', np.nan):.4f} (best network "
                 f"{last.get(f'{task.name}/single', np.nan):.4f})" for task in self.tasks)  # fmt: skip
-        said.append(f"{len(self)} members of {len(self.candidates)} networks after {len(self.rounds)} epochs; validation "
-                    f"losses: {', '.join(each)}: rows that chose nothing say how good it is")  # fmt: skip
+        said.append(f"{len(self)} members of {len(self.candidates)} networks after {len(self.rounds)} epochs; "
+                    f"validation losses: {', '.join(each)}: rows that chose nothing say how good it is")  # fmt: skip
         return "\n".join([text(*self._table()), *said])

@@ -37,7 +37,7 @@ from .trials import Search, Trial
 
 _log = logging.getLogger("polytask")
 _RESULTS = "search.json"
-#: Epochs where nobody says, of a search and of one for an ensemble at most, and epochs in which a network gets no better.
+#: Epochs where nobody says: of a search, of one for an ensemble at most, and those in which a network gets no better.
 _EPOCHS = 27
 _LONGEST = 100
 _PATIENCE = 8
@@ -77,13 +77,13 @@ def search(
     given stays as it is.
 
     With `ensemble="greedy"` all trials go on, each from a seed of its own, until none of its tasks has got better for
-    `patience` epochs (8 if not given). After each epoch every task's ensemble is built anew from what the networks
-    predict on the validation rows: the network that helps most is added, the same one as often as it pays, up to
-    `members` (Caruana, Niculescu-Mizil, Crew and Ksikes, Ensemble Selection from Libraries of Models, ICML 2004), out of
-    the networks as they are and the members that tasks have; members stay as they were when they were chosen, and a
-    network that has stopped takes no room. Judged is by the log loss of classes and binary labels, and by the loss of
-    the task for values. Found is a predictor like a model, a `pt.GreedyEnsemble`. The idea of a pack of small networks
-    out of which an ensemble is picked on the way is that of Gorishniy et al., TabPack (ICML 2026).
+    `patience` epochs (8 if not given). After each epoch every task's ensemble is built anew from what networks predict
+    on the validation rows: the network that helps most is added, the same one as often as it pays, up to `members`
+    (Caruana, Niculescu-Mizil, Crew and Ksikes, Ensemble Selection from Libraries of Models, ICML 2004), out of the
+    networks as they are and the members that tasks have. Members stay as they were when they were chosen, and a network
+    that has stopped takes no room. Judged is by the log loss of classes and binary labels, and by the loss of the task
+    for values. Found is a predictor like a model, a `pt.GreedyEnsemble`. The idea of a pack of small networks out of
+    which an ensemble is picked on the way is that of Gorishniy et al., TabPack (ICML 2026).
 
     `space` says what is searched, `{setting: values}`. A list has choices. A tuple of two numbers is a range, both
     included: drawn by the logarithm if both are above 0 and one is at least 10 times the other (`(1e-4, 1e-1)`), else
@@ -97,9 +97,9 @@ def search(
     - `batch_size`, `accumulate`, `clip_norm`.
 
     Without a space there is one for tables: depth, width and dropout of an MLP, learning rate and decay of AdamW, a
-    batch size for so many rows, and for several tasks also MMoE. Of tasks and a frame a model is then made whose numbers
-    are normal by their quantiles, with an indicator where some are missing, and whose regressions train in a scale of
-    their own.
+    batch size for so many rows, and for several tasks also MMoE. Of tasks and a frame a model is then made whose
+    numbers are normal by their quantiles, with an indicator where some are missing, and whose regressions train in a
+    scale of their own.
 
     Arguments:
         subject: a `pt.MultiTaskModel`, or a `pt.Trainer` of one, whose other settings all networks have, but for its
@@ -141,8 +141,9 @@ def search(
         unused = {"monitor": (monitor, "loss"), "mode": (mode, "auto"), "eta": (eta, "auto"),
                   "min_epochs": (min_epochs, 1)}  # fmt: skip
         if wrong := [name for name, (given, default) in unused.items() if given != default]:
-            raise ValueError(f"`{wrong[0]}` is of a search without `ensemble`, in which each task is judged by its loss "
-                             f"and all trials go on until they stop for themselves; got {unused[wrong[0]][0]!r}")  # fmt: skip
+            raise ValueError(f"`{wrong[0]}` is of a search without `ensemble`, in which each task is judged by its "
+                             "loss and all trials go on until they stop for themselves; got "
+                             f"{unused[wrong[0]][0]!r}")  # fmt: skip
         most = whole(members, "`members`")
         time = None if budget is None else seconds(budget)
         with interrupts.held():
@@ -155,7 +156,7 @@ def search(
                 run = Greedy(study, made, most=most, patience=tolerated or _PATIENCE, folder=folder, asked=asked)
                 return run.run(time, bool(progress))
     if budget is not None:
-        raise ValueError('`budget` is of a search with ensemble="greedy"; what another costs `trials` and `epochs` say')
+        raise ValueError('`budget` is of a search with ensemble="greedy"; `trials` and `epochs` limit this one')
     factor = 3 if eta == "auto" else None if eta is None else whole(eta, "`eta`", 2)
     least = whole(min_epochs, "`min_epochs`")
     watched = Watched(monitor, mode)
@@ -173,7 +174,7 @@ def search(
                            folder)
                 for number, each in enumerate(made)
             ]  # fmt: skip
-            write = (lambda: None) if folder is None else partial(_write, folder, asked, candidates)
+            write = partial(_write, folder, asked, candidates)
             write()
             order = _halve(study, candidates, rungs, factor, bool(progress), write)
     return Search([each.trial for each in order], watched.names, rungs, found.logarithmic)
@@ -470,12 +471,14 @@ def _check_asked(file: Path, asked: Mapping[str, Any]) -> None:
     ours = json.loads(json.dumps(asked))
     differ = next((key for key in ours if theirs.get(key) != ours[key]), None)
     if differ is not None:
-        raise ValueError(f"`path`: the search in {file.parent} has another `{differ}`: go on with the same arguments and "
-                         "data, or use another folder")  # fmt: skip
+        raise ValueError(f"`path`: the search in {file.parent} has another `{differ}`: go on with the same arguments "
+                         "and data, or use another folder")  # fmt: skip
 
 
-def _write(folder: str, asked: Mapping[str, Any], candidates: Sequence[_Candidate]) -> None:
-    """Writes the results so far; complete or not there."""
+def _write(folder: str | None, asked: Mapping[str, Any], candidates: Sequence[_Candidate]) -> None:
+    """Writes the results so far, complete or not there, where a folder is to have them."""
+    if folder is None:
+        return
     trials = []
     for each in candidates:
         rows = [{name: None if value != value else value for name, value in row.items()}

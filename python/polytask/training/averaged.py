@@ -88,7 +88,7 @@ def _cells(task: Task, kind: str, y: np.ndarray) -> Callable[[np.ndarray], np.nd
 
         def huber(mean: np.ndarray) -> np.ndarray:
             error = np.abs(mean[:, 0] - y)
-            return np.where(error < delta, 0.5 * error * error, delta * (error - 0.5 * delta))
+            return np.asarray(np.where(error < delta, 0.5 * error * error, delta * (error - 0.5 * delta)))
 
         return huber
     if name == "poisson":
@@ -98,7 +98,7 @@ def _cells(task: Task, kind: str, y: np.ndarray) -> Callable[[np.ndarray], np.nd
 
         def pinball(mean: np.ndarray) -> np.ndarray:
             error = y[:, None] - mean
-            return np.mean((shares - (error < 0)) * error, axis=1)
+            return np.asarray(np.mean((shares - (error < 0)) * error, axis=1))
 
         return pinball
     if name == "gaussian_nll":
@@ -106,7 +106,7 @@ def _cells(task: Task, kind: str, y: np.ndarray) -> Callable[[np.ndarray], np.nd
         def gaussian(mean: np.ndarray) -> np.ndarray:
             center, second = mean.T
             variance = np.maximum(second - np.square(center), np.float32(_LEAST))
-            return 0.5 * (np.log(variance) + np.square(y - center) / variance)
+            return np.asarray(0.5 * (np.log(variance) + np.square(y - center) / variance))
 
         return gaussian
     return lambda mean: np.square(mean[:, 0] - y)

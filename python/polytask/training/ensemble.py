@@ -32,8 +32,8 @@ class Ensemble(Sequence[MultiTaskModel]):
 
     Arguments:
         models: at least one; tasks of one name should be of one kind.
-        weights: `{task: [a weight for each model]}`, of at least 0 and not all 0, for tasks whose mean is weighted; only
-            their ratios count.
+        weights: `{task: [a weight for each model]}`, of at least 0 and not all 0, for tasks whose mean is weighted;
+            only their ratios count.
     """
 
     @checked
@@ -91,12 +91,12 @@ class Ensemble(Sequence[MultiTaskModel]):
             for name, found in model.predict(rows, batch_size=batch_size).items() if any(weights.values()) else ():
                 if weights[name]:
                     means[name].add(found, weights[name])
-        found = [{name: mean.mean for name, mean in means.items()}]
+        parts = [{name: mean.mean for name, mean in means.items()}]
         if spread:
-            found.append({name: mean.spread for name, mean in means.items()})
+            parts.append({name: mean.spread for name, mean in means.items()})
         if shares is not None:
-            found.append({name: mean.quantiles(shares) for name, mean in means.items()})
-        return found[0] if len(found) == 1 else tuple(found)
+            parts.append({name: mean.quantiles(shares) for name, mean in means.items()})
+        return parts[0] if len(parts) == 1 else tuple(parts)
 
     def _features(self, x: Any) -> list[Any]:
         """What each model is given; those that read alike are given what one of them read."""
@@ -138,27 +138,27 @@ class Ensemble(Sequence[MultiTaskModel]):
 
     def _scored(self, name: str, each: Sequence[Rows], size: int) -> dict[str, float]:
         """The loss and the metrics of one task."""
-        mean: _Mean | None = None
-        judged = None
-        for model, weights, rows in zip(self._models, self._weights, each, strict=True):
-            if not weights.get(name):
-                continue
-            j = [task.name for task in model.tasks].index(name)
-            task, kind = model.tasks[j], model.kinds[j]
-            outputs = model._core.predict(rows.core(), False, size)[j]
-            if mean is None or judged is None:
-                mean, points = _Mean(_is_mixture(task)), _Mean()
-                judged = Averaged(task, kind, rows, j)
-                targets = labels.unified(rows.targets[j], rows.masks[j] if len(rows.masks) else None, kind,
-                                         rows.weights[j] if len(rows.weights) else None)  # fmt: skip
-                wanted = model.metrics[j]
-            points.add(judged.points(outputs), weights[name])
-            mean.add(predictions.linked(task, outputs), weights[name])
-            interrupts.look()
-        assert mean is not None and judged is not None, "weights of a task are not all 0"
+        places = [[task.name for task in model.tasks].index(name) if weights.get(name) else None
+                  for model, weights in zip(self._models, self._weights, strict=True)]  # fmt: skip
+        first = next(at for at, place in enumerate(places) if place is not None)
+        j = places[first]
+        assert j is not None
+        model, rows = self._models[first], each[first]
+        task, kind = model.tasks[j], model.kinds[j]
+        judged = Averaged(task, kind, rows, j)
+        mean, points = _Mean(_is_mixture(task)), _Mean()
+        for at, place in enumerate(places):
+            if place is not None:
+                one = self._models[at]
+                outputs = one._core.predict(each[at].core(), False, size)[place]
+                points.add(judged.points(outputs), self._weights[at][name])
+                mean.add(predictions.linked(one.tasks[place], outputs), self._weights[at][name])
+                interrupts.look()
         found = {"loss": judged.loss(points.mean)}
         predicted = predictions.points(task, mean.mean)
-        for metric in wanted:
+        weights = rows.weights[j] if len(rows.weights) else None
+        targets = labels.unified(rows.targets[j], rows.masks[j] if len(rows.masks) else None, kind, weights)
+        for metric in model.metrics[j]:
             sums = metrics.Sums(metric, kind, predicted.shape[1])
             if targets is not None:
                 sums.add(predicted, targets)

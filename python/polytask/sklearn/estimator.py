@@ -17,9 +17,10 @@ from ..components.own_module import Given
 from ..data.task import Task
 from ..model.model import MultiTaskModel
 from ..results.history import History
+from ..training.ensemble import Ensemble
 from . import labels, parameters, targets
 from .features import ROWS, Scaling
-from .fitting import Rows, made, read_weights, train
+from .fitting import Rows, ensemble, made, read_weights, train
 from .targets import Target
 
 _FLOATS = (np.float64, np.float32)
@@ -73,14 +74,19 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         threads: as for `pt.Trainer`, by default 1: the same bits whatever the machine does, and folds side by side that
             leave each other alone. More of them pay in wide networks.
         device: as for `pt.Trainer`.
+        quality: how much trouble is taken. "fast": one network, as the other parameters say. "good": `pt.encoder.TabM`,
+            which ends by early stopping. "best": an ensemble out of `trials` networks with settings of their own, by
+            `pt.search(ensemble="greedy")`, chosen by the rows that are held out; it takes dense `X`. What they choose
+            themselves (layers, and of "best" the optimizer too) is left out.
+        trials: networks of quality "best".
 
     An argument of a component is a parameter of its own: `set_params(encoder__hidden=[64])`, or
     `{"optimizer__weight_decay": [0, 0.01]}` in a search, where `optimizer` is one of `pt.optim` or its name.
 
     Attributes:
-        model_: the `pt.MultiTaskModel`. It sees features less `center_`, by `scale_`, and classes by their places in
-            `classes_` where tasks were inferred.
-        history_: the `pt.History`, a row an epoch.
+        model_: the `pt.MultiTaskModel`, or the `pt.Ensemble` of quality "best". It sees features less `center_`, by
+            `scale_`, and classes by their places in `classes_` where tasks were inferred.
+        history_: the `pt.History`, a row an epoch; of quality "best" those of `pt.GreedyEnsemble.rounds`.
         classes_: the labels of the classes, an array; a list of them, one a task, where `y` had columns, with None for
             numbers. There is none where all tasks are numbers.
         center_, scale_: what is taken off each feature and what it is divided by; None where nothing is.
@@ -91,7 +97,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
     #: The kind of all tasks, "classes" or "values", where an estimator is for one of them.
     _kind: ClassVar[str | None] = None
 
-    model_: MultiTaskModel
+    model_: MultiTaskModel | Ensemble
     history_: History
     classes_: Any
     center_: np.ndarray | None
@@ -129,6 +135,8 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         random_state: Any = None,
         threads: int | str = 1,
         device: Any = None,
+        quality: str = "fast",
+        trials: int = 64,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -155,6 +163,8 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.threads = threads
         self.device = device
+        self.quality = quality
+        self.trials = trials
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters by name; with `deep` those of components too, by `<parameter>__<argument>`."""
@@ -188,7 +198,10 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         weights = None if sample_weight is None else read_weights(sample_weight, x)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if again:
-            model, found, scaling = self.model_, self._targets, Scaling(self.center_, self.scale_)
+            model = self.model_
+            if not isinstance(model, MultiTaskModel):
+                raise ValueError('`warm_start` goes on with one network, and `fit` left an ensemble of quality="best"')
+            found, scaling = self._targets, Scaling(self.center_, self.scale_)
             form = self._flat, self._frame
         else:
             model, found = made(self, self._kind, x.shape[1], read, seed)
@@ -197,9 +210,13 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         columns = targets.chosen(read, [target.task for target in found], form[1] is not None)
         pairs = zip(found, columns, strict=True)
         rows = Rows(x, {target.task.name: target.read(column) for target, column in pairs}, weights)
-        self.history_ = train(self, model, rows, scaling, seed)
+        fitted: MultiTaskModel | Ensemble = model
+        if self.quality == "best":
+            fitted, self.history_ = ensemble(self, model, rows, scaling, seed)
+        else:
+            self.history_ = train(self, model, rows, scaling, seed)
         self.n_iter_ = len(self.history_)
-        self.model_ = model
+        self.model_ = fitted
         self.center_ = scaling.center
         self.scale_ = scaling.scale
         self._targets = found

@@ -18,7 +18,9 @@ from ..data import Split
 from ..data.task import Task
 from ..model.model import MultiTaskModel
 from ..results.history import History
+from ..studies.search import search
 from ..training.early_stopping import EarlyStopping
+from ..training.ensemble import Ensemble
 from ..training.trainer import Trainer
 from . import targets
 from .features import Batches, Scaling
@@ -27,6 +29,14 @@ from .targets import Target
 
 #: Parameters of the encoder that there is without one of the caller's own.
 _OF_LAYERS = ("hidden_layer_sizes", "activation", "dropout")
+#: How much trouble an estimator may take, and the parameters that it says itself then.
+_QUALITIES: dict[str, tuple[str, ...]] = {
+    "fast": (),
+    "good": ("encoder", "hidden_layer_sizes", "activation"),
+    "best": ("encoder", *_OF_LAYERS, "optimizer", "lr", "schedule", "early_stopping", "warm_start"),
+}
+#: Of `quality="good"`: epochs without improvement, learning rate, weight decay (compare Gorishniy et al., TabM, 2025).
+_GOOD_PATIENCE, _GOOD_LR, _GOOD_DECAY = 16, 2e-3, 3e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +68,7 @@ def made(
     Raises:
         ValueError, TypeError: what is wrong among the parameters, or labels of another kind.
     """
+    _check_quality(settings)
     inferred = targets.inferred(labels, kind) if settings.tasks is None else None
     tasks = targets.given(settings.tasks) if inferred is None else [task for task, _ in inferred]
     # Of a module the model has a copy: what `fit` is given stays as it is, and a second `fit` begins as the first did.
@@ -73,7 +84,21 @@ def made(
     return model, [Target(*pair, each) for pair, each in zip(pairs, classes, strict=True)]
 
 
+def _check_quality(settings: Any) -> None:
+    quality = settings.quality
+    if quality not in _QUALITIES:
+        raise ValueError(f"`quality` should be one of {listed(map(repr, _QUALITIES))}; got {quality!r}")
+    known = inspect.signature(type(settings)).parameters
+    for name in _QUALITIES[quality]:
+        value = getattr(settings, name)
+        if value is not known[name].default and value != known[name].default:
+            raise ValueError(f"`{name}` should be left out with quality={quality!r}, which says it itself; got "
+                             f"{value!r}")  # fmt: skip
+
+
 def _encoder(settings: Any) -> Any:
+    if settings.quality == "good":
+        return make("encoder", {"name": "tab_m", "dropout": settings.dropout})
     if settings.encoder is not None:
         known = inspect.signature(type(settings)).parameters
         differ = (name for name in _OF_LAYERS if getattr(settings, name) != known[name].default)
@@ -90,6 +115,43 @@ def _encoder(settings: Any) -> Any:
     return make("encoder", layers)
 
 
+def ensemble(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, seed: int) -> tuple[Ensemble, History]:
+    """The ensemble of `quality="best"`, whose networks are of the model's inputs, tasks, sharing and head.
+
+    Raises:
+        ValueError, TypeError: what is wrong, what was expected and what came.
+    """
+    if hasattr(rows.x, "tocsr"):
+        raise ValueError('`X` should be dense with quality="best", whose networks all learn from rows in memory; got a '
+                         "sparse matrix")  # fmt: skip
+    trainer = Trainer(
+        model,
+        weighting=copy.deepcopy(settings.weighting),
+        regularizers=settings.regularizers,
+        clip_norm=settings.clip_norm,
+        device=settings.device,
+        threads=settings.threads,
+        seed=seed,
+    )
+    held = _held_out(settings.validation_fraction, rows, seed)
+    rest = rows.take(np.setdiff1d(np.arange(rows.x.shape[0]), held))
+    size = None if settings.batch_size == "auto" else _batch_size(settings.batch_size, rows.x.shape[0])
+    found = search(
+        trainer,
+        rest.data(scaling, 0, seed),
+        ensemble="greedy",
+        trials=whole(settings.trials, "`trials`"),
+        validation=rows.take(held).data(scaling, 0, None),
+        epochs=whole(settings.epochs, "`epochs`"),
+        batch_size=size,
+        patience=whole(settings.n_iter_no_change, "`n_iter_no_change`"),
+        seed=seed,
+        progress=bool(settings.verbose),
+    )
+    assert isinstance(found, Ensemble)
+    return found, History(found.rounds)
+
+
 def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, seed: int) -> History:
     """Trains the model on the rows, some of which are held out where it is to stop early.
 
@@ -97,6 +159,7 @@ def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, se
         ValueError, TypeError: what is wrong, what was expected and what came.
     """
     optimizer, lr = _optimizer(settings)
+    early = settings.early_stopping or settings.quality == "good"
     trainer = Trainer(
         model,
         optimizer,
@@ -105,14 +168,14 @@ def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, se
         weighting=copy.deepcopy(settings.weighting),
         regularizers=settings.regularizers,
         clip_norm=settings.clip_norm,
-        callbacks=[_stopping(settings)] if settings.early_stopping else [],
+        callbacks=[_stopping(settings)] if early else [],
         device=settings.device,
         threads=settings.threads,
         seed=seed,
     )
     size = _batch_size(settings.batch_size, rows.x.shape[0])
     held_out = None
-    if settings.early_stopping:
+    if early:
         held = _held_out(settings.validation_fraction, rows, seed)
         held_out = rows.take(held).data(scaling, size, None)
         rows = rows.take(np.setdiff1d(np.arange(rows.x.shape[0]), held))
@@ -128,6 +191,8 @@ def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, se
 def _optimizer(settings: Any) -> tuple[Any, Any]:
     """The optimizer, and a learning rate beside it if it is a name."""
     optimizer, lr = settings.optimizer, settings.lr
+    if settings.quality == "good" and optimizer == "adamw":
+        optimizer = make("optim", {"name": "adamw", "lr": _GOOD_LR, "weight_decay": _GOOD_DECAY})
     if lr is None or not isinstance(optimizer, Component) or "lr" not in optimizer.defaults():
         return optimizer, lr
     return type(optimizer)(**{**vars(optimizer), "lr": lr}), None
@@ -137,7 +202,8 @@ def _stopping(settings: Any) -> EarlyStopping:
     tol = settings.tol
     if isinstance(tol, bool) or not isinstance(tol, float | int) or not 0 <= tol < np.inf:
         raise ValueError(f"`tol` should be a number of at least 0; got {tol!r}")
-    return EarlyStopping("loss", whole(settings.n_iter_no_change, "`n_iter_no_change`"), tol)
+    patience = whole(settings.n_iter_no_change, "`n_iter_no_change`")
+    return EarlyStopping("loss", max(patience, _GOOD_PATIENCE) if settings.quality == "good" else patience, tol)
 
 
 def _held_out(fraction: Any, rows: Rows, seed: int) -> np.ndarray:

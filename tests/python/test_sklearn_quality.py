@@ -1,0 +1,77 @@
+"""How much trouble an estimator takes: one network, members that share most of their weights, an ensemble."""
+
+import pickle
+
+import numpy as np
+import polytask as pt
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+
+X = np.random.default_rng(0).normal(size=(160, 4)) * [1, 10, 0.1, 1] + [0, 5, 0, 0]
+SIGN = np.where(X[:, 0] * X[:, 3] > 0, "yes", "no")
+VALUE = 30 + X[:, 1] + np.random.default_rng(1).normal(size=160)
+BOTH = np.column_stack([SIGN.astype(object), VALUE])
+
+
+def made(**how):
+    said = {"quality": "best", "trials": 3, "epochs": 4, "random_state": 0, **how}
+    return pt.sklearn.MultiTaskEstimator(**said)
+
+
+def test_the_best_is_an_ensemble():
+    found = made().fit(X, BOTH)
+    assert isinstance(found.model_, pt.GreedyEnsemble)
+    assert found.n_iter_ == len(found.history_) == 4
+    assert "task1/single" in found.history_.columns
+    p = found.predict_proba(X)
+    assert p[0].shape == (160, 2)
+    assert p[1] is None
+    assert np.allclose(p[0].sum(1), 1)
+    predicted = found.predict(X)
+    assert set(predicted[:, 0]) <= {"yes", "no"}
+    assert abs(predicted[:, 1].astype(float).mean() - VALUE.mean()) < 5
+    assert np.array_equal(pickle.loads(pickle.dumps(found)).predict(X), predicted)
+    again = clone(found).fit(X, BOTH)
+    assert all(np.array_equal(a, b) for a, b in zip(again.predict_proba(X)[:1], p[:1], strict=True))
+
+
+def test_the_good_one_is_members_that_stop_in_time():
+    found = made(quality="good", epochs=3, dropout=0.2).fit(X, BOTH)
+    described = found.model_._core.description["encoder"]
+    assert described["name"] == "tab_m"
+    assert described["dropout"] == 0.2
+    assert "validation/loss" in found.history_.columns
+    assert found.predict_proba(X)[0].shape == (160, 2)
+
+
+def test_one_column_and_row_weights():
+    weights = np.arange(160) % 3
+    found = pt.sklearn.MultiTaskClassifier(quality="best", trials=2, epochs=2, random_state=0).fit(X, SIGN, weights)
+    assert found.predict(X).shape == (160,)
+    assert list(found.classes_) == ["no", "yes"]
+    regressor = pt.sklearn.MultiTaskRegressor(quality="best", trials=2, epochs=2, random_state=0).fit(X, VALUE)
+    assert regressor.predict(X).shape == (160,)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"quality": "great"}, "`quality` should be one of .*; got 'great'"),
+        ({"encoder": "tab_m"}, "`encoder` should be left out with quality='best'"),
+        ({"lr": 0.1}, "`lr` should be left out with quality='best'"),
+        (
+            {"quality": "good", "hidden_layer_sizes": (8,)},
+            "`hidden_layer_sizes` should be left out with quality='good'",
+        ),
+        ({"trials": 0}, "`trials` should be"),
+    ],
+)
+def test_what_a_quality_says_itself_is_not_said_twice(how, says):
+    with pytest.raises(ValueError, match=says):
+        made(**how).fit(X, BOTH)
+
+
+def test_sparse_features_are_for_one_network():
+    with pytest.raises(ValueError, match='`X` should be dense with quality="best"'):
+        made().fit(sparse.csr_matrix(X), BOTH)

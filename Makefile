@@ -25,7 +25,7 @@ unexport PYTHONHOME
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop
-.PHONY: bench-card bench-tab-m compare-times
+.PHONY: bench-card bench-tab-m bench-number-embeddings compare-times
 .PHONY: bench-planted bench-transfer bench-recommend bench-compare bench-school bench-qm9 check-reports
 
 demo: $(VENV)/.extension $(VENV)/.census
@@ -135,6 +135,7 @@ docs: $(VENV)/.extension
 
 bench: bench-speed bench-weightings bench-sharing bench-tables bench-census bench-sharing-census
 bench: bench-correlation bench-relation bench-threads bench-serving bench-module bench-backbones bench-positions bench-own-loop bench-tab-m
+bench: bench-number-embeddings
 
 bench-speed: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/speed.py
@@ -177,6 +178,10 @@ bench-module: $(VENV)/.extension
 # TabM against the package of its authors.
 bench-tab-m: $(VENV)/.extension
 	$(BIN)/python benches/tab_m.py
+
+# Embeddings of numbers against the package of their authors.
+bench-number-embeddings: $(VENV)/.extension
+	$(BIN)/python benches/number_embeddings.py
 
 bench-backbones: $(VENV)/.extension
 	$(BIN)/python benches/backbones.py

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 pub const NOTHING: u32 = u32::MAX;
 
 /// Number and kinds of a model's features.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inputs {
     /// Numeric features a row.
     pub numeric: usize,
+    /// How each of them becomes several numbers, if it does.
+    pub embed: Option<Embed>,
     /// The categorical features.
     pub categorical: Vec<Category>,
     /// Arrays with a name, as code of the caller's own takes them.
@@ -76,6 +78,49 @@ impl PositionInputs {
     /// What any of its features are called.
     pub fn first(&self) -> String {
         if self.numeric > 0 { self.numbers() } else { self.codes() }
+    }
+}
+
+/// How each numeric feature becomes several numbers (Gorishniy, Rubachev & Babenko, NeurIPS 2022).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Embed {
+    /// Piecewise-linear.
+    Piecewise {
+        /// Numbers a feature.
+        width: usize,
+        /// Most bins of a feature.
+        bins: usize,
+        /// Whether there is a linear embedding beside, as which the whole begins.
+        linear: bool,
+        /// Whether what is piecewise-linear goes through a ReLU.
+        activation: bool,
+    },
+    /// Cosines and sines.
+    Periodic {
+        /// Numbers a feature, the raw one not counted.
+        width: usize,
+        /// How many of each.
+        frequencies: usize,
+        /// Standard deviation of the first frequencies.
+        scale: f64,
+        /// Whether all features have one linear layer.
+        lite: bool,
+        /// Whether a ReLU comes last.
+        activation: bool,
+        /// Whether the number itself comes too.
+        raw: bool,
+    },
+}
+
+impl Embed {
+    /// What so many features become, in numbers a row.
+    pub fn width(self, features: usize) -> usize {
+        let each = match self {
+            Self::Piecewise { width, .. } => width,
+            Self::Periodic { width, raw, .. } => width.saturating_add(usize::from(raw)),
+        };
+        each.saturating_mul(features)
     }
 }
 

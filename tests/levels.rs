@@ -6,7 +6,7 @@ mod rows;
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 
-use polytask::input::Inputs;
+use polytask::input::{Embed, Inputs};
 use polytask::label::{Labels, Targets};
 use polytask::loss::{Batch, Loops};
 use polytask::machine::half::{Halves, add_rounded_products, round, unround};
@@ -231,7 +231,12 @@ const TASKS: usize = 3;
 
 /// Of tasks of several kinds, or of one kind where the scheme is for that.
 fn built(encoder: &Value, scheme: &Value, head: &str) -> Network {
-    let inputs = Inputs { numeric: INPUTS, categorical: Vec::new(), ..Inputs::default() };
+    built_with(None, encoder, scheme, head)
+}
+
+/// The same with numbers embedded.
+fn built_with(embed: Option<Embed>, encoder: &Value, scheme: &Value, head: &str) -> Network {
+    let inputs = Inputs { numeric: INPUTS, embed, ..Inputs::default() };
     let (encoder, scheme) = (encoder::build(encoder).unwrap(), sharing::build(scheme).unwrap());
     let head = head::build(&json!(head)).unwrap();
     let assembled = |described: [Value; TASKS]| {
@@ -304,6 +309,24 @@ fn networks() {
             compare_on([1], format!("{what}, single"), 2e-4, || differentiated::<f32>(&net, ROWS, Purpose::BOTH));
             compare_on([1], format!("{what}, double"), 1e-11, || differentiated::<f64>(&net, ROWS, Purpose::BOTH));
         }
+    }
+}
+
+#[test]
+fn embedded_numbers() {
+    let bins = 7;
+    let lines = |linear| Embed::Piecewise { width: if linear { 12 } else { 5 }, bins, linear, activation: true };
+    let waves = |lite| Embed::Periodic { width: 6, frequencies: 19, scale: 0.3, lite, activation: true, raw: false };
+    for (embed, encoder) in
+        [lines(true), lines(false), waves(true), waves(false)].into_iter().zip(encoders().iter().cycle())
+    {
+        let mut net = built_with(Some(embed), encoder, &json!("hard"), "linear");
+        let piecewise = matches!(embed, Embed::Piecewise { .. });
+        for edges in net.state.chunks_exact_mut(bins + 1).take(if piecewise { INPUTS } else { 0 }) {
+            edges.iter_mut().enumerate().for_each(|(i, edge)| *edge = 0.4 * i as f64 - 1.3);
+        }
+        compare(format!("{embed:?}, single"), 2e-4, || differentiated::<f32>(&net, MANY, Purpose::BOTH));
+        compare_on([1], format!("{embed:?}, double"), 1e-11, || differentiated::<f64>(&net, ROWS, Purpose::BOTH));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every node, in all three backwards, against libtorch's autograd in `f64`.
 
-use polytask::input::{Bag, Combine, NOTHING};
+use polytask::input::{Bag, Combine, Embed, NOTHING};
 use polytask::machine::foreign::{Foreign, Received, Tensors, Tied};
 use polytask::machine::half as halves;
 use polytask::machine::random::Stream;
@@ -1349,6 +1349,136 @@ fn bags_and_sparse_tables() {
     }
 }
 
+/// Edges of bins `[features, bins + 1]`, that rise at random; of every third feature there are fewer, and of every fifth none.
+fn edges(features: usize, bins: usize, seed: u64) -> Vec<Vec<f64>> {
+    let stream = Stream::new(seed, &[55]);
+    let edges = |f: usize| {
+        let used = if f % 5 == 4 {
+            0
+        } else if f % 3 == 1 {
+            bins.div_ceil(2)
+        } else {
+            bins
+        };
+        let mut at = -0.8;
+        let mut edges = vec![at];
+        for i in 0..bins {
+            at += if i < used { 0.1 + stream.uniform((f * bins + i) as u64) } else { 0.0 };
+            edges.push(at);
+        }
+        edges
+    };
+    (0..features).map(edges).collect()
+}
+
+/// What each bin has of a number.
+fn encoded(x: f64, edges: &[f64]) -> Vec<f64> {
+    let used = edges.windows(2).filter(|pair| pair[1] > pair[0]).count();
+    let share = |(i, pair): (usize, &[f64])| {
+        if i >= used {
+            return 0.0;
+        }
+        let share = (x - pair[0]) / (pair[1] - pair[0]);
+        let share = if i > 0 { share.max(0.0) } else { share };
+        if i + 1 < used { share.min(1.0) } else { share }
+    };
+    edges.windows(2).enumerate().map(share).collect()
+}
+
+/// What a network with piecewise-linear embeddings of `[rows, features]` says of them.
+fn piecewise(r: &Reference, x: &Tensor, edges: &[Vec<f64>], linear: bool, relu: bool) -> Tensor {
+    let (rows, features) = x.size2().unwrap();
+    let numbers = Vec::<f64>::try_from(x.reshape([-1])).unwrap();
+    let encoded: Vec<f64> =
+        numbers.iter().enumerate().flat_map(|(i, &x)| encoded(x, &edges[i % features as usize])).collect();
+    let encoded = Tensor::from_slice(&encoded).reshape([rows, features, -1]);
+    let sums = Tensor::einsum("rfb,fbw->rfw", &[&encoded, r.param("e.weight")], None::<i64>);
+    let act = |y: Tensor| if relu { y.relu() } else { y };
+    let y = if linear { act(sums) + x.unsqueeze(2) * r.param("e.slope") } else { act(sums + r.param("e.bias")) };
+    let y = if linear { y + r.param("e.bias") } else { y };
+    y.reshape([rows, -1])
+}
+
+#[test]
+fn numbers_are_embedded_piecewise() {
+    for seed in 0..16 {
+        let (rows, features, hidden, tasks) = sizes(seed);
+        let (bins, width) = (1 + seed as usize % 7, if seed % 3 == 0 { 8 } else { 1 + seed as usize % 5 });
+        let (linear, relu) = (seed % 2 == 0, seed % 4 > 1);
+        let mut b = Builder::new(features, &[3]);
+        let embed = Embed::Piecewise { width, bins, linear, activation: relu };
+        let x = b.embedded("e", b.numeric(), embed).unwrap();
+        assert_eq!(b.value(x).width, embed.width(features));
+        let x = if seed % 4 == 1 { b.features_after(x, &[Feature::plain(2)]) } else { x };
+        let h = b.linear(&paths(&["a"]), x, hidden, Some(Activation::Tanh));
+        add_heads(&mut b, h, tasks);
+        let mut case = Case::new(b.finish().unwrap(), rows, seed);
+        let edges = edges(features, bins, seed);
+        case.params.state.put(0, &edges.concat()).unwrap();
+        // One number lies on an edge.
+        case.numeric[0] = edges[0][bins / 2];
+        case.check(true, |r| {
+            let x = piecewise(r, &r.numeric, &edges, linear, relu);
+            let table = || r.param("embedding.0.weight").index_select(0, &r.codes.select(1, 0));
+            let x = if seed % 4 == 1 { Tensor::cat(&[x, table()], 1) } else { x };
+            heads(r, &r.linear(&x, "a").tanh(), tasks)
+        });
+    }
+}
+
+/// What a network with periodic embeddings of `[rows, features]` says of them.
+fn periodic(r: &Reference, x: &Tensor, lite: bool, relu: bool) -> Tensor {
+    let features = x.size()[1];
+    let angles = 2.0 * std::f64::consts::PI * x.unsqueeze(2) * r.param("e.frequencies");
+    let waves = Tensor::cat(&[angles.cos(), angles.sin()], 2);
+    let each = |f: i64| r.linear(&waves.select(1, f), &if lite { "e".to_owned() } else { format!("e.{f}") });
+    let embedded = Tensor::cat(&(0..features).map(each).collect::<Vec<_>>(), 1);
+    if relu { embedded.relu() } else { embedded }
+}
+
+#[test]
+fn numbers_are_embedded_by_waves() {
+    for seed in 0..12 {
+        let (rows, features, hidden, tasks) = sizes(seed);
+        let (lite, activation, raw) = (seed % 3 == 0, seed % 2 == 0, seed % 4 > 1);
+        let mut b = Builder::new(features, &[3]);
+        let embed = Embed::Periodic { width: 3, frequencies: 1 + seed as usize % 5, scale: 0.3, lite, activation, raw };
+        let x = b.embedded("e", b.numeric(), embed).unwrap();
+        assert_eq!(b.value(x).width, embed.width(features));
+        let h = b.linear(&paths(&["a"]), x, hidden, Some(Activation::Tanh));
+        add_heads(&mut b, h, tasks);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let x = periodic(r, &r.numeric, lite, activation);
+            let x = if raw { Tensor::cat(&[r.numeric.shallow_clone(), x], 1) } else { x };
+            heads(r, &r.linear(&x, "a").tanh(), tasks)
+        });
+    }
+}
+
+#[test]
+fn numbers_that_learn_are_embedded_too() {
+    for seed in 0..4 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let h = b.linear(&paths(&["a"]), b.numeric(), hidden, Some(Activation::Tanh));
+        let embed = Embed::Periodic { width: 3, frequencies: 2, scale: 0.3, lite: false, activation: true, raw: true };
+        let x = b.embedded("e", h, embed).unwrap();
+        let y = b.piecewise("p", h, [1, 2], true, false).unwrap();
+        let x = b.concat(&[x, y]).unwrap();
+        add_heads(&mut b, x, tasks);
+        let mut case = Case::new(b.finish().unwrap(), rows, seed);
+        case.params.state.put(0, &[-0.5, 1.5].repeat(hidden)).unwrap();
+        case.check(true, |r| {
+            let h = r.linear(&r.numeric, "a").tanh();
+            let waves = periodic(r, &h, false, true);
+            // One bin is a line.
+            let share = ((&h + 0.5) / 2.0).unsqueeze(2) * r.param("p.weight").squeeze_dim(1);
+            let line = share + h.unsqueeze(2) * r.param("p.slope") + r.param("p.bias");
+            heads(r, &Tensor::cat(&[h.shallow_clone(), waves, line.reshape([rows as i64, -1])], 1), tasks)
+        });
+    }
+}
+
 #[test]
 fn islands_run_under_autograd() {
     for seed in 0..10 {
@@ -1788,19 +1918,26 @@ fn buffers_of_the_callers_own_code_move_in_training() {
 #[test]
 fn micro_batches_add_up() {
     let mut b = Builder::new(4, &[3, 9]);
-    let x = b.features(&[Feature::plain(2), Feature { sparse: true, ..Feature::plain(2) }]);
+    let waves = Embed::Periodic { width: 2, frequencies: 3, scale: 0.3, lite: false, activation: true, raw: true };
+    let numbers = b.embedded("waves", b.numeric(), waves).unwrap();
+    let lines = b.piecewise("lines", b.numeric(), [3, 2], true, true).unwrap();
+    let numbers = b.concat(&[numbers, lines]).unwrap();
+    let x = b.features_after(numbers, &[Feature::plain(2), Feature { sparse: true, ..Feature::plain(2) }]);
     let h = b.linear(&paths(&["a"]), x, 6, Some(Activation::Tanh));
     add_heads(&mut b, h, 2);
     let mut case = Case::new(b.finish().unwrap(), 9, 4);
+    case.params.state.put(0, &edges(4, 3, 4).concat()).unwrap();
     case.run(Pass::Summed, true);
-    let once: Vec<_> = case.net.entries.iter().map(|entry| case.gradient(entry)).collect();
+    let learned =
+        |case: &Case| case.net.entries.iter().filter(|entry| entry.param.is_some()).cloned().collect::<Vec<_>>();
+    let once: Vec<_> = learned(&case).iter().map(|entry| case.gradient(entry)).collect();
     let step = Step { accumulate: true, ..case.step(true) };
     case.plan.clear(Pass::Summed).unwrap();
     for (task, seed) in case.seeds.iter().enumerate() {
         case.plan.set_gradient(task, Pass::Summed, seed).unwrap();
     }
     case.plan.backward(&step, Pass::Summed).unwrap();
-    for (entry, once) in case.net.entries.iter().zip(once) {
+    for (entry, once) in learned(&case).iter().zip(once) {
         let twice: Vec<_> = once.iter().map(|g| 2.0 * g).collect();
         close(&case.gradient(entry), &twice, "two equal micro-batches");
     }

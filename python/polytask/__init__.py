@@ -15,7 +15,7 @@ for _family, _module in registry.modules().items():
     _sys.modules[f"{__name__}.{_family}"] = _module
     globals()[_family] = _module
 
-from . import callbacks, data, encoder, head, loss, optim, regularizer, schedule, sharing, weighting  # noqa: E402
+from . import callbacks, data, embedding, encoder, head, loss, optim, regularizer, schedule, sharing, weighting  # noqa: E402
 from .components.component import Component  # noqa: E402
 from .data.bag import Bag  # noqa: E402
 from .data.inputs import Inputs  # noqa: E402
@@ -87,6 +87,7 @@ __all__ = [
     "callbacks",
     "compare",
     "data",
+    "embedding",
     "encoder",
     "head",
     "loss",

@@ -172,8 +172,8 @@ class Model:
         it has them of positions.
         """
 
-    def state(self) -> dict[str, _Floats]:
-        """Copies of all parameters and state, by path."""
+    def state(self, path: str | None = None) -> dict[str, _Floats]:
+        """Copies of all parameters and state, by path; or of that path alone."""
 
     def load_state(self, state: Mapping[str, _Array], strict: bool = True) -> tuple[list[str], list[str]]:
         """Takes over arrays by path; gives the paths that were missing and those that are unknown."""

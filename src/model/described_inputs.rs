@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::input::{ArrayInput, Bag, Category, Combine, Holds, Inputs, NOTHING, PositionInputs};
+use crate::input::{ArrayInput, Bag, Category, Combine, Embed, Holds, Inputs, NOTHING, PositionInputs};
 use crate::parameters::path::WITHIN;
 use crate::{bail, value_error};
 
@@ -29,9 +29,33 @@ pub(super) fn read_inputs(description: &Value) -> Result<Inputs> {
     }
     let arrays = read_arrays(&description["arrays"])?;
     let positions = read_positions(&description["positions"])?;
-    let mut inputs = Inputs { numeric, categorical, arrays, positions };
+    let embed = read_embed(&description["embed"], numeric)?;
+    let mut inputs = Inputs { numeric, embed, categorical, arrays, positions };
     read_sparse(&mut inputs.categorical, &description["sparse"])?;
     Ok(inputs)
+}
+
+/// How numeric features are embedded, `{"name": "piecewise" or "periodic", ...}`; null where they are not.
+fn read_embed(description: &Value, numeric: usize) -> Result<Option<Embed>> {
+    if description.is_null() {
+        return Ok(None);
+    }
+    let embed = Embed::deserialize(description)
+        .map_err(|error| value_error!("`inputs`: `embed`: {error}; got {description}"))?;
+    let (sizes, scale) = match embed {
+        Embed::Piecewise { width, bins, .. } => ([("width", width), ("bins", bins)], 1.0),
+        Embed::Periodic { width, frequencies, scale, .. } => ([("width", width), ("frequencies", frequencies)], scale),
+    };
+    if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+        bail!("`inputs`: `embed`: `{name}` should be at least 1; got 0");
+    }
+    if !(scale > 0.0 && scale.is_finite()) {
+        bail!("`inputs`: `embed`: `scale` should be above 0; got {scale}");
+    }
+    if numeric == 0 {
+        bail!("`inputs`: `embed` is for numeric features, of which there are none");
+    }
+    Ok(Some(embed))
 }
 
 /// Arrays of rows: a list of `{"name", "shape", "holds"}`.
@@ -79,6 +103,9 @@ fn read_positions(description: &Value) -> Result<Vec<PositionInputs>> {
         if !each["positions"].is_null() || !each["arrays"].is_null() {
             bail!("`inputs`: positions have neither positions nor arrays within them");
         }
+        if !each["embed"].is_null() {
+            bail!("`inputs`: numbers of positions are not embedded");
+        }
         let mut dense = each.clone();
         dense["sparse"] = Value::Bool(false);
         let Inputs { numeric, categorical, .. } = read_inputs(&dense)?;
@@ -101,7 +128,8 @@ pub fn features(description: &Value) -> Result<usize> {
     let widths = embedding_widths(&inputs.categorical, &description["embedding"])?;
     let of_positions = inputs.positions.iter().flat_map(|each| each.widths.iter().copied().chain([each.numeric]));
     let of_arrays = inputs.arrays.iter().map(ArrayInput::width);
-    Ok(widths.into_iter().chain(of_arrays).chain(of_positions).fold(inputs.numeric, usize::saturating_add))
+    let numbers = inputs.embed.map_or(inputs.numeric, |embed| embed.width(inputs.numeric));
+    Ok(widths.into_iter().chain(of_arrays).chain(of_positions).fold(numbers, usize::saturating_add))
 }
 
 /// A number of categories, or `{"categories", "length", "combine"}` for a feature of several codes.
@@ -156,6 +184,9 @@ pub(super) fn describe_inputs(inputs: &Inputs, widths: &[usize]) -> Value {
     let sparse: Vec<_> = inputs.categorical.iter().map(|category| category.sparse).collect();
     let mut described =
         json!({"numeric": inputs.numeric, "categorical": categorical, "embedding": widths, "sparse": sparse});
+    if let Some(embed) = inputs.embed {
+        described["embed"] = json!(embed);
+    }
     if !inputs.arrays.is_empty() {
         let array = |array: &ArrayInput| json!({"name": array.name, "shape": array.shape, "holds": array.holds});
         described["arrays"] = inputs.arrays.iter().map(array).collect();

@@ -75,6 +75,9 @@ pub struct Model {
     workspaces: Mutex<Vec<Workspace>>,
 }
 
+/// Where parameters of embedded numbers stand.
+const NUMBERS: &str = "embedding.numeric";
+
 /// The network of a model: embeddings of the given widths, encoders wired by a sharing scheme, heads.
 ///
 /// # Errors
@@ -107,7 +110,11 @@ fn trunk(
 ) -> Result<(Builder, Vec<Target>)> {
     let columns: Vec<_> = inputs.columns().iter().map(|column| column.count).collect();
     let mut net = Builder::new(inputs.numeric, &columns).serving(tasks.len()).within(limit);
-    let x = net.features(&tables(&inputs.categorical, widths));
+    let numbers = match inputs.embed {
+        Some(embed) => net.embedded(NUMBERS, net.numeric(), embed)?,
+        None => net.numeric(),
+    };
+    let x = net.features_after(numbers, &tables(&inputs.categorical, widths));
     let x = with_arrays(&mut net, x, &inputs.arrays)?;
     let x = match inputs.positions.first() {
         Some(positions) => features_of_positions(&mut net, positions, x)?,

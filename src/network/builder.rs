@@ -4,6 +4,7 @@ mod groups;
 mod limit;
 mod members;
 mod mixing;
+mod numbers;
 mod numbered;
 mod parameters;
 mod positions;
@@ -147,14 +148,19 @@ impl Builder {
     ///
     /// Tables start with variance `1/width`: normal, sparse ones uniform, which is many times faster to draw.
     pub fn features(&mut self, features: &[Feature]) -> ValueId {
-        if features.is_empty() {
-            return self.numeric();
-        }
-        let paths: Vec<_> = (0..features.len()).map(|j| format!("embedding.{j}")).collect();
-        self.embedding(&paths, self.numeric(), TABLE.codes, features)
+        self.features_after(self.numeric(), features)
     }
 
-    /// The same of any input of codes, after numbers on its axis, which have no gradient; a path a feature.
+    /// The same after what numeric features have become.
+    pub fn features_after(&mut self, numbers: ValueId, features: &[Feature]) -> ValueId {
+        if features.is_empty() {
+            return numbers;
+        }
+        let paths: Vec<_> = (0..features.len()).map(|j| format!("embedding.{j}")).collect();
+        self.embedding(&paths, numbers, TABLE.codes, features)
+    }
+
+    /// The same of any input of codes, after numbers on its axis; a path a feature.
     pub fn embedding(&mut self, paths: &[String], numeric: ValueId, codes: InputId, features: &[Feature]) -> ValueId {
         let InputKind::Codes(columns) = self.net.inputs[codes].kind.clone() else {
             unreachable!("an embedding is of codes")

@@ -106,6 +106,10 @@ fn start<T: Real>(param: &Param, stream: Stream, values: &mut [T]) {
             &Init::Normal(deviation) => each.for_each(|(value, i)| {
                 *value = T::of(deviation * stream.normal(index(i)));
             }),
+            &Init::Truncated(deviation) => each.for_each(|(value, i)| {
+                let mut tries = (0_u64..).map(|again| stream.normal(index(i) + (again << 40)));
+                *value = T::of(deviation * tries.find(|x| x.abs() <= 3.0).unwrap_or(0.0));
+            }),
             Init::Signs => each.for_each(|(value, i)| {
                 *value = T::of(if stream.uniform(index(i)) < 0.5 { -1.0 } else { 1.0 });
             }),

@@ -50,6 +50,8 @@ pub enum Init {
     Coarse(f64),
     /// Normal with this standard deviation.
     Normal(f64),
+    /// The same, but that what is beyond three standard deviations is drawn again.
+    Truncated(f64),
     /// 1 or -1.
     Signs,
     /// Uniform in plus or minus the bound, rows `[members, width]` of which all are the same.

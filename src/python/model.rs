@@ -175,13 +175,15 @@ impl PyModel {
         })
     }
 
-    /// Copies of all parameters and state, by path.
-    fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    /// Copies of all parameters and state, by path; or of that path alone.
+    #[pyo3(signature = (path=None))]
+    fn state<'py>(&self, py: Python<'py>, path: Option<String>) -> PyResult<Bound<'py, PyDict>> {
         let all = self.with(py, |model| {
+            let wanted = |e: &crate::parameters::Entry| path.as_ref().is_none_or(|path| e.name.to_string() == *path);
             let copy = |(i, e): (usize, &crate::parameters::Entry)| {
                 Ok((e.name.to_string(), e.shape.clone(), model.entry(i)?.into_owned()))
             };
-            model.entries().iter().enumerate().map(copy).collect::<Result<Vec<_>>>()
+            model.entries().iter().enumerate().filter(|(_, e)| wanted(e)).map(copy).collect::<Result<Vec<_>>>()
         })?;
         let state = PyDict::new(py);
         for (name, shape, values) in all {

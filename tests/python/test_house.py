@@ -15,7 +15,7 @@ FLOORS = [
     ("_torch", "arguments", "process"),
     ("values", "metrics", "plots"),
     ("components", "results"),
-    ("encoder", "head", "loss", "optim", "regularizer", "schedule", "sharing", "weighting"),
+    ("embedding", "encoder", "head", "loss", "optim", "regularizer", "schedule", "sharing", "weighting"),
     ("data", "torch"),
     ("model",),
     ("training",),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import embedding as embeddings
 from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
@@ -57,6 +58,8 @@ class Inputs:
         positions: inputs of positions within rows, by name; tables of theirs are not sparse.
         arrays: shapes of a row's entries, by name, or shapes and types; a number is the size of a vector, and `()` is
             one number a row.
+        embed: how each numeric feature becomes several numbers: `pt.embedding.Piecewise`, `pt.embedding.Periodic`,
+            `"piecewise"` or `"periodic"` for one with its defaults, or None for as they are.
     """
 
     @checked
@@ -68,6 +71,7 @@ class Inputs:
         sparse: str | bool | Sequence[bool] = "auto",
         positions: "Mapping[str, Inputs] | None" = None,
         arrays: "Mapping[str, Any] | None" = None,
+        embed: "embeddings.Embedding | str | None" = None,
     ) -> None:
         self.numeric = whole(numeric, "`numeric`", 0)
         self.categorical = _features(categorical)
@@ -80,6 +84,7 @@ class Inputs:
             raise ValueError("`numeric` and `categorical` should be at least one feature together; got none")
         self.embedding = _embedding(embedding, len(self.categorical))
         self.sparse = _sparse(sparse, len(self.categorical))
+        self.embed = embeddings.read(embed, self.numeric)
         self.columns: Columns | None = None
 
     @classmethod
@@ -101,6 +106,7 @@ class Inputs:
         combine: str = "mean",
         embedding: int | Sequence[int] | None = None,
         sparse: str | bool | Sequence[bool] = "auto",
+        embed: "embeddings.Embedding | str | None" = None,
     ) -> "Inputs":
         """Learns from the columns of a pandas or polars frame; `repr` shows, and the log says, what they are taken for.
 
@@ -136,6 +142,7 @@ class Inputs:
             separator: what stands between the values of a bag in a string.
             combine: `"mean"` or `"sum"`: what becomes of the values of a bag, see `pt.Bag`.
             embedding, sparse: as for `Inputs`; bags come after the categories, and binned numbers last.
+            embed: as for `Inputs`; indicators are embedded too. Edges of bins are learned by `fit`.
         """
         given = frame
         frame = frames.framed(frame)
@@ -151,13 +158,16 @@ class Inputs:
         names = numeric, categorical, exclude, bags, apart
         if numbers not in SCALES:
             raise ValueError(f"`numbers`: unknown scale {none_of(numbers, SCALES, 'there are')}")
+        if isinstance(embed, embeddings.Piecewise) and embed.edges is not None:
+            raise ValueError("`embed`: `bins` should be a number, since numbers of a frame come in scales of their "
+                             "own; got edges")  # fmt: skip
         columns = Columns.learn(frame, names, least, parts, combine, separator, numbers, bool(indicators))
         _log.info("features of the frame: %s", columns)
-        return cls._of_columns(columns, embedding, sparse)
+        return cls._of_columns(columns, embedding, sparse, embed)
 
     @classmethod
-    def _of_columns(cls, columns: Columns, embedding: Any = None, sparse: Any = "auto") -> "Inputs":
-        inputs = cls(columns.numeric, columns.features(), embedding, sparse)
+    def _of_columns(cls, columns: Columns, embedding: Any = None, sparse: Any = "auto", embed: Any = None) -> "Inputs":
+        inputs = cls(columns.numeric, columns.features(), embedding, sparse, embed=embed)
         inputs.columns = columns
         return inputs
 
@@ -170,7 +180,8 @@ class Inputs:
         at = [i for i, column in enumerate(self.columns.embedded) if column.name not in targets]
         embedding = [self.embedding[i] for i in at] if isinstance(self.embedding, list) else self.embedding
         sparse = [self.sparse[i] for i in at] if isinstance(self.sparse, list) else self.sparse
-        return Inputs._of_columns(self.columns.without(targets), embedding, sparse)
+        columns = self.columns.without(targets)
+        return Inputs._of_columns(columns, embedding, sparse, self.embed if columns.numeric else None)
 
     @property
     def names(self) -> list[str]:
@@ -231,6 +242,8 @@ class Inputs:
         features that are no floats to a module, which have no name there, become an array.
         """
         if dtypes.get(None, "float32") != "float32":
+            if self.embed is not None:
+                raise ValueError(f"`embed` gives floats, and the encoder takes {dtypes[None]}")
             return Inputs(arrays={"x": ((self.numeric,), dtypes[None])})
         if not self.arrays:
             return self
@@ -243,6 +256,8 @@ class Inputs:
         """What the core reads."""
         features = [each.describe() if isinstance(each, Bag) else each for each in self.categorical]
         described: dict[str, Any] = {"numeric": self.numeric, "categorical": features, "sparse": self.sparse}
+        if self.embed is not None:
+            described["embed"] = self.embed.describe()
         if self.arrays:
             described["arrays"] = [array.describe(name) for name, array in self.arrays.items()]
         if self.positions:
@@ -258,27 +273,31 @@ class Inputs:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         learned = state["columns"]
-        state = {"arrays": {}, **state}  # those of earlier versions have none
+        state = {"arrays": {}, "embed": None, **state}  # those of earlier versions have none
         vars(self).update({**state, "columns": None if learned is None else Columns.restore(learned)})
 
     @classmethod
-    def restore(cls, core: dict[str, Any], learned: dict[str, Any] | None) -> "Inputs":
-        """The inputs of a stored description."""
+    def restore(
+        cls, core: dict[str, Any], learned: dict[str, Any] | None, notes: dict[str, Any] | None = None
+    ) -> "Inputs":
+        """The inputs of a stored description, with what was learned from a frame and what was noted of `embed`."""
+        embed = embeddings.restored(core.get("embed"), notes)
         embedding = core.get("embedding") or None
         sparse = core.get("sparse", "auto")
         if learned is None:
             positions = {inner["name"]: cls.restore(inner, None) for inner in core.get("positions") or ()}
             categorical = [read(feature) for feature in core["categorical"]]
             arrays = {each["name"]: array_inputs.ArrayInput.restore(each) for each in core.get("arrays") or ()}
-            return cls(core["numeric"], categorical, embedding, sparse, positions or None, arrays or None)
-        return cls._of_columns(Columns.restore(learned), embedding, sparse)
+            return cls(core["numeric"], categorical, embedding, sparse, positions or None, arrays or None, embed)
+        return cls._of_columns(Columns.restore(learned), embedding, sparse, embed)
 
     def __repr__(self) -> str:
+        embed = "" if self.embed is None else f", embed={self.embed!r}"
         if self.columns is not None:
-            return f"Inputs({self.columns})"
+            return f"Inputs({self.columns}{embed})"
         arrays = f", arrays={self.arrays}" if self.arrays else ""
         positions = f", positions={self.positions}" if self.positions else ""
-        return f"Inputs(numeric={self.numeric}, categorical={self.categorical}{arrays}{positions})"
+        return f"Inputs(numeric={self.numeric}, categorical={self.categorical}{arrays}{positions}{embed})"
 
 
 def _positions(positions: Any) -> dict[str, Inputs]:
@@ -293,6 +312,8 @@ def _positions(positions: Any) -> dict[str, Inputs]:
                              f"{name!r}")  # fmt: skip
         if inner.named or inner.columns is not None:
             raise ValueError(f"`positions`: inputs of `{name}` should be numbers and codes; got {inner!r}")
+        if inner.embed is not None:
+            raise ValueError(f"`positions`: numbers of `{name}` are not embedded; got {inner!r}")
     return dict(positions)
 
 

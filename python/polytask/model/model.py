@@ -20,11 +20,12 @@ from ..arguments.numbers import seeded, whole
 from ..components.component import Component
 from ..components.own_module import Given, OwnModule, is_module, is_own, shown_output, shown_part
 from ..components.registry import describe, make
-from ..data import Names, Reader, Rows
+from ..data import Names, Reader, Rows, bins
 from ..data.inputs import Inputs
 from ..data.rows import Parts
 from ..data.scale import Scale
 from ..data.task import Task
+from ..embedding import Piecewise
 from ..metrics import Metric
 from ..process import devices, interrupts
 from ..results.inspection import Inspection
@@ -158,6 +159,9 @@ class MultiTaskModel:
         self.metrics: list[list[Metric]] = [_metrics.for_kind(task.metrics, kind, task.name) for task, kind in pairs]
         predictions.check_metrics(self.tasks, self.kinds, self.metrics)
         self.reader = Reader(self.inputs, self.tasks, self.kinds)
+        embed = self.inputs.embed
+        if isinstance(embed, Piecewise) and embed.edges is not None:
+            core.load_state({bins.PATH: bins.padded(embed.edges, embed.most)}, False)
 
     @checked
     def predict(self, x: Any, *, raw: bool = False, batch_size: int = 4096) -> dict[str, np.ndarray]:
@@ -515,6 +519,7 @@ class MultiTaskModel:
         modules = self._modules.another({task.name for task in self.tasks} - {task.name for task in tasks})
         model._take(transfer.rebuilt(self._core, names, tasks, modules, **changes), self.inputs, tasks, modules)
         model._relearn(self._learned())
+        model._put_edges(self._edges())
         model._core.to(self._core.device)
         return model
 
@@ -630,7 +635,7 @@ class MultiTaskModel:
         core = read()
         description = core.description
         notes = description.get("face") or {}
-        inputs = Inputs.restore(description["inputs"], notes.get("inputs"))
+        inputs = Inputs.restore(description["inputs"], notes.get("inputs"), notes.get("embed"))
         modules = Modules.again(description, encoder, heads, usual)
         single = modules.heads_of(description)
         tasks = predictions.restored(description["tasks"], notes.get("tasks"), losses, metrics or {}, single)
@@ -672,7 +677,8 @@ class MultiTaskModel:
 
     def _notes(self) -> dict[str, Any]:
         tasks = [task.notes() for task in self.tasks]
-        return {"inputs": self.inputs.learned(), "tasks": tasks, "learned": self._learned()}
+        embed = {} if self.inputs.embed is None else {"embed": self.inputs.embed.notes()}
+        return {"inputs": self.inputs.learned(), "tasks": tasks, "learned": self._learned(), **embed}
 
     def _learned(self) -> dict[str, Any]:
         """What training data said beside parameters, as JSON has it."""
@@ -695,11 +701,39 @@ class MultiTaskModel:
     def _attempt(self) -> Iterator[None]:
         """Forgets what was learned within if it ends in an exception."""
         before = self._learned()
+        edges = self._edges()
         try:
             yield
         except BaseException:
             self._relearn(before)
+            self._put_edges(edges)
             raise
+
+    def _edges(self) -> np.ndarray | None:
+        """Edges of bins `[features, bins + 1]`, 0 as long as they are not known; none where numbers have no bins."""
+        return self._core.state(bins.PATH)[bins.PATH] if isinstance(self.inputs.embed, Piecewise) else None
+
+    def _put_edges(self, edges: np.ndarray | None) -> None:
+        if edges is not None and not np.array_equal(edges, self._core.state(bins.PATH)[bins.PATH]):
+            self._core.load_state({bins.PATH: edges}, False)
+
+    def _learn_edges(self, data: Any) -> None:
+        """Learns edges of bins from training rows, unless they are known."""
+        edges = self._edges()
+        if edges is not None and not edges.any():
+            embed = self.inputs.embed
+            self._put_edges(bins.learned(embed, data, self.tasks, self.kinds))  # type: ignore[arg-type]
+
+    def _need_edges(self) -> None:
+        """Refuses what would train without edges of bins.
+
+        Raises:
+            ValueError: they are not known.
+        """
+        edges = self._edges()
+        if edges is not None and not edges.any():
+            raise ValueError("edges of bins are not known, which `fit` learns from its training rows; call it first, "
+                             "or give edges, pt.embedding.Piecewise(bins=[...])")  # fmt: skip
 
     def __repr__(self) -> str:
         description = self._plain.description

@@ -311,6 +311,7 @@ class Trainer:
         with interrupts.held() if own_code else nullcontext(), self.model._attempt():
             self.model._follow_modules()
             self.model.reader.scales.are_known()
+            self.model._need_edges()
             rows = self.model.reader.rows(batch, learn=True)
             try:
                 loss, objective, losses = self._core.step(rows.core())
@@ -484,6 +485,7 @@ class Trainer:
         self.model.reader.scales.learn(train)
         self.model.reader.scales.apply_all(train)
         self.model.reader.scales.apply_all(held_out)
+        self.model._learn_edges(train)
         return train, held_out
 
     def _validation(

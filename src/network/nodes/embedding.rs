@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tch::Tensor;
 
+use super::concat::Pieces;
 use crate::error::Result;
 use crate::input::{Bag, Combine, NOTHING};
 use crate::machine::buffer::{Buffer, Layout, codes};
@@ -69,7 +70,7 @@ impl Feature {
 /// `y = [numeric, table_1[code_1], table_2[code_2], ...]`, with the mean or the sum of several rows for a bag.
 #[derive(Debug)]
 pub struct Embedding {
-    /// The numeric features; they have no gradient.
+    /// Numbers that come first.
     pub numeric: ValueId,
     /// The input that has the codes of all features in turn.
     pub codes: InputId,
@@ -87,7 +88,15 @@ struct EmbeddingKernel<T> {
     tables: Vec<Buffer<T>>,
     spots: Vec<Spot>,
     y: Buffer<T>,
-    passes: PerPass<(Buffer<T>, Vec<Gradient<T>>)>,
+    passes: PerPass<Backward<T>>,
+}
+
+/// The views of one pass.
+struct Backward<T> {
+    dy: Buffer<T>,
+    gradients: Vec<Gradient<T>>,
+    /// To the numbers, if they learn.
+    numbers: Pieces<T>,
 }
 
 /// Where a feature stands in a row of codes and in a row of the output.
@@ -194,7 +203,8 @@ impl<T: Real> Prepares<T> for Embedding {
         let tables = self.tables.iter().map(|&table| at.param(table)).collect::<Result<_>>()?;
         let passes = at.each_pass(|pass| {
             let gradients = (0..self.tables.len()).map(|k| self.gradient(at, k, pass)).collect::<Result<_>>()?;
-            Ok((at.arriving(self.output, pass), gradients))
+            let numbers = Pieces::new(at, self.output, &[0], pass);
+            Ok(Backward { dy: at.arriving(self.output, pass), gradients, numbers })
         })?;
         let numeric = at.value(self.numeric);
         let y = at.value(self.output);
@@ -252,7 +262,8 @@ impl<T: Real> Kernel for EmbeddingKernel<T> {
 
     fn backward(&mut self, step: &Step<'_>, pass: Pass) -> Result<()> {
         let all = codes(self.codes.slice());
-        let (dy, gradients) = self.passes.of(pass);
+        let Backward { dy, gradients, numbers } = self.passes.of(pass);
+        numbers.give_back(step);
         let lanes = dy.layout.lanes;
         let whole = dy.layout.width;
         for (gradient, spot) in gradients.iter_mut().zip(&self.spots) {

@@ -17,6 +17,8 @@ pub mod linear;
 pub mod member_linear;
 pub mod mixture;
 pub mod norm;
+pub mod periodic;
+pub mod piecewise;
 mod route;
 mod segments;
 pub mod select;

@@ -41,6 +41,44 @@ class BatchNorm(nn.Module):
         return f"{len(self.running_mean)}, eps={self.eps}, momentum={self.momentum}, frozen={self.frozen}"
 
 
+class PiecewiseLinear(nn.Module):
+    """Piecewise-linear embeddings of numbers `[rows, features]`, `[rows, features * width]` (Gorishniy, Rubachev &
+    Babenko, NeurIPS 2022): `act(e(x) W + b)`, or with a slope `act(e(x) W) + s x + b`. `e` has a number a bin: 1 below
+    that of `x`, how far `x` is through its own, 0 above; bins of no width do not count.
+    """
+
+    edges: torch.Tensor
+
+    def __init__(self, tensors: Sequence[Any], edges: torch.Tensor, relu: bool) -> None:
+        super().__init__()
+        self.weight, self.bias = tensors[:2]
+        self.slope = tensors[2] if len(tensors) > 2 else None
+        self.register_buffer("edges", edges)
+        self.relu = relu
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.unsqueeze(-1)
+        sizes = self.edges.diff(dim=-1)
+        used = sizes > 0
+        number = used.cumsum(-1)
+        first = used & (number == 1)
+        last = used & (number == used.sum(-1, keepdim=True))
+        shares = (x - self.edges[:, :-1]) / torch.where(used, sizes, torch.ones_like(sizes))
+        shares = torch.where(first, shares, shares.clamp(min=0))
+        shares = torch.where(last, shares, shares.clamp(max=1)) * used
+        y: torch.Tensor = (shares.transpose(0, 1) @ self.weight).transpose(0, 1)
+        if self.slope is None:
+            y = y + self.bias
+        y = y.relu() if self.relu else y
+        if self.slope is not None:
+            y = y + (x * self.slope + self.bias)
+        return y.flatten(1)
+
+    def extra_repr(self) -> str:
+        features, bins, width = self.weight.shape
+        return f"{features}, bins={bins}, width={width}, linear={self.slope is not None}, relu={self.relu}"
+
+
 class Pick(nn.Module):
     """Which of the outputs of a module is meant: a key, a place or a function of them.
 

@@ -1,5 +1,6 @@
 """Translations of the core's nodes, one function a kind: each does what the node's formula says, group by group."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from . import members, positions
 from .activations import ACTIVATIONS
-from .layers import BatchNorm, Choice, Pick, Rows
+from .layers import BatchNorm, Choice, Pick, PiecewiseLinear, Rows
 from .values import Building, Group, Node, Translation, Value
 
 
@@ -104,6 +105,25 @@ def _embedding(node: Node, at: Building) -> Value:
             parts.append((width, total))
         first += feature["columns"]
     return Value.of([Group(parts).whole], sum(width for width, _ in parts))
+
+
+def _piecewise(node: Node, at: Building) -> Value:
+    (x,) = at.inputs(node)
+    ((weight,), *others) = (at.pieces(node, k) for k in range(len(node.params)))
+    tensors = [at.source(each["name"]) for each in (weight, *(of for (of,) in others))]
+    edges = at.source(at.statistics(node.attributes["edges"])["name"])
+    layer = at.layer(_above(weight["name"]), PiecewiseLinear(tensors, edges, node.attributes["relu"]))
+    features, _, width = weight["shape"]
+    return Value.of([layer(x.groups[0].whole)], features * width)
+
+
+def _periodic(node: Node, at: Building) -> Value:
+    (x,) = at.inputs(node)
+    (frequencies,) = at.pieces(node, 0)
+    features, count = frequencies["shape"]
+    angles = 2 * math.pi * (x.groups[0].whole.unsqueeze(2) * at.parameter(frequencies))
+    waves = torch.cat([angles.cos(), angles.sin()], 2)
+    return Value.of([waves[:, f] for f in range(features)], 2 * count)
 
 
 def _concat(node: Node, at: Building) -> Value:
@@ -287,6 +307,8 @@ TRANSLATIONS: dict[str, Translation] = {
     "LayerNorm": _layer_norm,
     "BatchNorm": _batch_norm,
     "Embedding": _embedding,
+    "Piecewise": _piecewise,
+    "Periodic": _periodic,
     "Concat": _concat,
     "Add": _add,
     "Select": _select,

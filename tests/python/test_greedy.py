@@ -244,6 +244,28 @@ def test_a_table_needs_nothing_else():
     assert [axis.get_ylabel() for axis in ensemble.plot()] == ["validation/sign/loss", "validation/value/loss"]
 
 
+def test_networks_embed_numbers_in_ways_of_their_own(tmp_path):
+    ways = [None, pt.embedding.Piecewise(width=4, bins=5), pt.embedding.Periodic(width=4, frequencies=3)]
+    how = {"space": {"embed": ways, "lr": [0.01]}, "trials": 3, "epochs": 3}
+    ensemble = found(**how)
+    assert {repr(each.settings["embed"]) for each in ensemble.candidates} == set(map(repr, ways))
+    for member, one in zip(ensemble.members, ensemble, strict=True):
+        settings = ensemble.candidates[int(member.partition("@")[0])].settings
+        assert one.inputs.embed == settings["embed"]
+        if isinstance(settings["embed"], pt.embedding.Piecewise):
+            edges = one.state_dict()["embedding.numeric.edges"]
+            first = pt.Inputs.from_frame(frame()).transform(frame(), TASKS, "data")[0][:, 0]
+            assert edges[0, 0] == pytest.approx(first.min(), rel=1e-5)
+            assert edges[0, -1] == pytest.approx(first.max(), rel=1e-5)
+    ensemble.save(tmp_path / "models")
+    again = pt.Ensemble.load(tmp_path / "models").predict(frame(20, 4))
+    assert all(np.array_equal(again[name], value) for name, value in ensemble.predict(frame(20, 4)).items())
+    searched = pt.search(model(), frame(), how["space"], trials=3, epochs=2, validation=frame(99, 1), progress=False)
+    assert searched.model.inputs.embed == searched.best["embed"]
+    with pytest.raises(ValueError, match="unknown embedding 'piecewize'; did you mean `piecewise`"):
+        found(space={"embed": ["piecewize"]})
+
+
 def test_a_task_without_held_out_labels_takes_what_the_others_chose():
     held = frame(120, 1)
     held["value"] = np.nan

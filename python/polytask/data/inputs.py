@@ -183,6 +183,15 @@ class Inputs:
         columns = self.columns.without(targets)
         return Inputs._of_columns(columns, embedding, sparse, self.embed if columns.numeric else None)
 
+    def embedded(self, embed: "embeddings.Embedding | str | None") -> "Inputs":
+        """These inputs with another embedding of numbers, or themselves."""
+        read = embeddings.read(embed, self.numeric)
+        if read == self.embed:
+            return self
+        new = copy.copy(self)
+        new.embed = read
+        return new
+
     @property
     def names(self) -> list[str]:
         """The columns, where they were learned from a frame."""

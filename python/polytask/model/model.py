@@ -513,13 +513,20 @@ class MultiTaskModel:
         return self._with(transfer.without(self.tasks, name), f"remove_task({name!r})")
 
     def _fresh(self, tasks: Sequence[Task], **changes: Any) -> "MultiTaskModel":
-        """A model of the same parts for these tasks that has learned nothing but how to read data."""
+        """A model of the same parts for these tasks that has learned nothing but how to read data.
+
+        `embed` is how numbers are embedded, if in another way.
+        """
         model = type(self).__new__(type(self))
+        inputs = self.inputs.embedded(changes.pop("embed")) if "embed" in changes else self.inputs
+        if inputs is not self.inputs:
+            changes["inputs"] = inputs.describe()
         names = [*self.inputs.names, *self.reader.names.known.get("x", ())]
         modules = self._modules.another({task.name for task in self.tasks} - {task.name for task in tasks})
-        model._take(transfer.rebuilt(self._core, names, tasks, modules, **changes), self.inputs, tasks, modules)
+        model._take(transfer.rebuilt(self._core, names, tasks, modules, **changes), inputs, tasks, modules)
         model._relearn(self._learned())
-        model._put_edges(self._edges())
+        if inputs.embed == self.inputs.embed:
+            model._put_edges(self._edges())
         model._core.to(self._core.device)
         return model
 

@@ -245,8 +245,7 @@ class _Running:
 
     def _fresh(self) -> MultiTaskModel:
         """A fresh network of these settings, which begins from a seed of its own."""
-        began = self._study.model._plain.description["seed"]
-        model = self._study.model._fresh(self._made.tasks, **{"seed": began + self.number, **self._made.changes})
+        model = self._study.fresh(self._made.tasks, self.number, **self._made.changes)
         self._start.give(model._core)
         model.metrics = [[] for _ in model.tasks]
         return model

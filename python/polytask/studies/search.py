@@ -94,6 +94,7 @@ def search(
       of optimizer and encoder. They count where the part that was drawn has them.
     - `regularizer/l2` and the like: the strength of a regularizer, beside those that the trainer has.
     - `weight/income` and the like: the weight of a task.
+    - `embed`: choices of embeddings of numeric features, as for `pt.Inputs`.
     - `batch_size`, `accumulate`, `clip_norm`.
 
     Without a space there is one for tables: depth, width and dropout of an MLP, learning rate and decay of AdamW, a
@@ -279,7 +280,7 @@ def _ranked(candidates: Sequence[_Candidate], rung: int) -> list[_Candidate]:
 
 def _network(study: Study, start: Start, made: Made) -> Network:
     """A fresh network of a trial's settings, which begins with what the study's model has learned or is frozen."""
-    found = study.model._fresh(made.tasks, **made.changes)
+    found = study.fresh(made.tasks, **made.changes)
     start.give(found._core)
     return Network(study.tasks, 0, study.trainer._twin(found, study.trainer.seed, **made.trainer))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core
+from .. import _core, embedding
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
 from ..components.component import plain
@@ -31,6 +31,8 @@ _TRAINER = {"optimizer": "optim", "schedule": "schedule", "weighting": "weightin
 _MODEL = {"encoder": "encoder", "sharing": "sharing", "head": "head"}
 _FAMILIES = {**_TRAINER, **_MODEL}
 _NUMBERS = ("batch_size", "accumulate", "clip_norm")
+#: How numeric features are embedded.
+_EMBED = "embed"
 #: How many combinations of choices are told apart, so that none comes twice.
 _MOST = 100_000
 
@@ -96,6 +98,7 @@ class Space:
             raise TypeError('`space` should be a dict of settings, such as {"lr": (1e-4, 1e-1)}; got '
                             f"{given!r}")  # fmt: skip
         self._tasks = trainer.model.tasks
+        self._numeric = trainer.model.inputs.numeric
         self._own = set(trainer._own)
         description = trainer.model._plain.description
         self._parts = {**{name: trainer._core.settings[name] for name in _TRAINER},
@@ -105,7 +108,7 @@ class Space:
             self._own.add("encoder")
         for name in given:
             self._check_name(name)
-        self.each = {name: _values(name, values) for name, values in given.items()}
+        self.each = {name: _values(name, values, self._numeric) for name, values in given.items()}
         for name in self.each:
             self._check_argument(name)
 
@@ -116,7 +119,8 @@ class Space:
 
     def describe(self) -> dict[str, Any]:
         """All of it, as JSON."""
-        return {name: values.describe() if isinstance(values, Range) else plain(values, name)
+        return {name: values.describe() if isinstance(values, Range) else
+                list(map(repr, values)) if name == _EMBED else plain(values, name)
                 for name, values in self.each.items()}  # fmt: skip
 
     def draw(self, trials: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -177,7 +181,8 @@ class Space:
         return Made(
             {name: settings[name] for name in drawn if name in settings},
             [_weighed(task, weights.get(task.name)) for task in self._tasks],
-            {name: parts[name] for name in _MODEL if name in parts},
+            {name: parts[name] for name in _MODEL if name in parts}
+            | {name: drawn[name] for name in (_EMBED,) if name in drawn},
             trainer,
             whole(drawn["batch_size"], "`space['batch_size']`") if "batch_size" in drawn else None,
         )
@@ -194,8 +199,8 @@ class Space:
             if rest not in names:
                 raise ValueError(f"`space`: {name!r}: unknown regularizer {none_of(rest, names, 'there are')}")
             return
-        if part not in _FAMILIES and (rest or part not in _NUMBERS):
-            known = [*SHORT, *_FAMILIES, *_NUMBERS, f"weight/{tasks[0]}", "regularizer/l2", "sharing/experts"]
+        if part not in _FAMILIES and (rest or part not in (*_NUMBERS, _EMBED)):
+            known = [*SHORT, *_FAMILIES, *_NUMBERS, _EMBED, f"weight/{tasks[0]}", "regularizer/l2", "sharing/experts"]
             raise ValueError(f"`space`: unknown setting {none_of(name, known, 'there are, among others,')}")
         if part in self._own and (rest or part == "encoder"):
             raise ValueError(f"`space`: {name!r} is of one of pt.{_FAMILIES[part]}, and this {part} is code of your "
@@ -215,8 +220,10 @@ class Space:
                              f"{none_of(argument, there, 'there are')}")  # fmt: skip
 
 
-def _values(name: str, values: Any) -> list[Any] | Range:
-    part = name in _FAMILIES
+def _values(name: str, values: Any, numeric: int) -> list[Any] | Range:
+    part = name in _FAMILIES or name == _EMBED
+    if name == _EMBED and isinstance(values, list) and values:
+        return [embedding.read(each, numeric) for each in values]
     if isinstance(values, list) and values:
         return [component(_FAMILIES[name], each, f"space[{name!r}]") for each in values] if part else values
     expected = "a list of choices" if part else "a list of choices, or a range `(low, high)` of two numbers"

@@ -86,6 +86,8 @@ class Study:
         self.batch_size = whole(batch_size, "`batch_size`")
         self.trainer = _trainer(subject, data, settings or {})
         self._parts: dict[bytes, Rows] = {}
+        #: By embeddings of numbers.
+        self._edges: dict[Any, np.ndarray | None] = {}
         model = self.trainer.model
         how = {"weights": weights, "batch_size": self.batch_size, "shuffle": True, "seed": self.trainer.seed}
         with model._attempt():
@@ -108,6 +110,17 @@ class Study:
         """Where tasks stand among all."""
         names = list(self.tasks)
         return [names.index(name) for name in tasks]
+
+    def fresh(self, tasks: Sequence[Task], seed: int = 0, **changes: Any) -> MultiTaskModel:
+        """A model of some tasks, so many seeds after the study's, with edges of bins that the training rows say."""
+        began = self.model._plain.description["seed"]
+        model = self.model._fresh(tasks, **{"seed": began + seed, **changes})
+        embed = model.inputs.embed
+        if embed in self._edges:
+            model._put_edges(self._edges[embed])
+        model._learn_edges(self.train)
+        self._edges[embed] = model._edges()
+        return model
 
     def network(
         self,
@@ -133,8 +146,7 @@ class Study:
         """
         model = self.model
         chosen = [task for task in model.tasks if tasks is None or task.name in tasks]
-        began = model._plain.description["seed"]
-        found = model._fresh(chosen, seed=began + seed, **(changes or {}))
+        found = self.fresh(chosen, seed, **(changes or {}))
         if not metrics:
             found.metrics = [[] for _ in chosen]
         plainly: dict[str, Any] = {"weighting": {"name": "equal"}, "regularizers": []} if plain else {}

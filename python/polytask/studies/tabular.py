@@ -9,6 +9,7 @@ from typing import Any
 from ..components.registry import make
 from ..data.inputs import Inputs
 from ..data.task import Task
+from ..embedding import Piecewise
 from ..model.model import MultiTaskModel
 from ..training.trainer import Trainer
 from ..values import frames
@@ -57,14 +58,16 @@ def batch_size(rows: int) -> int:
 
 
 def space(trainer: Trainer) -> dict[str, Any]:
-    """Settings that are tried: depth, width, dropout, learning rate and decay of AdamW; of several tasks also experts.
-    Parts that somebody chose, another encoder than an MLP or sharing than hard, stay.
+    """Settings that are tried: how numbers are embedded, depth, width, dropout, learning rate and decay of AdamW; of
+    several tasks also experts. Parts that somebody chose, another encoder than an MLP or sharing than hard, stay.
     """
     description = trainer.model._plain.description
     found: dict[str, Any] = {}
     if not trainer._own:
         decays = [0.0, 1e-4, 1e-3, 1e-2, 5e-2, 0.1]
         found = {"optimizer": ["adamw"], "lr": (3e-4, 5e-3), "weight_decay": decays}
+    if trainer.model.inputs.numeric and trainer.model.inputs.embed is None:
+        found["embed"] = [None, Piecewise(width=8, bins=24), Piecewise(width=16, bins=48), Piecewise(width=16, bins=48)]
     if description["encoder"]["name"] == "mlp":
         widths = [[256], [128, 128], [256, 256], [256, 128], [256, 256, 256], [512, 256]]
         found |= {"hidden": widths, "dropout": [0.0, 0.0, 0.1, 0.2, 0.3, 0.4]}

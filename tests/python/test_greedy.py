@@ -35,7 +35,8 @@ def found(subject=None, data=None, space=SPACE, **how):
 
 def bits(ensemble):
     states = [b"".join(value.tobytes() for value in each.state_dict().values()) for each in ensemble]
-    return states, ensemble.weights, ensemble.members, ensemble.rounds
+    rounds = [{name: value for name, value in row.items() if name != "seconds"} for row in ensemble.rounds]
+    return states, ensemble.weights, ensemble.members, rounds
 
 
 def test_one_by_one_the_member_is_taken_that_lowers_the_loss_most():

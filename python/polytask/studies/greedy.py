@@ -97,8 +97,8 @@ class Greedy:
                 for _ in self._study.side_by_side([each.loop for each in going], calls):
                     pass
                 self._choose(going)
-                going = self._settle(going, epoch)
                 took = time.monotonic() - since
+                going = self._settle(going, epoch, took)
                 bar.next()
         finally:
             bar.close()
@@ -130,7 +130,7 @@ class Greedy:
         for key in set(self._members) - wanted:
             del self._members[key]
 
-    def _settle(self, going: Sequence[_Running], epoch: int) -> list[_Running]:
+    def _settle(self, going: Sequence[_Running], epoch: int, took: float) -> list[_Running]:
         """Ends what stopped, and keeps what the round gave; gives those that go on."""
         names = self._study.tasks
         row: dict[str, Any] = {"epoch": epoch, "networks": len(going), "members": len(self._members)}
@@ -138,6 +138,7 @@ class Greedy:
             known = [value for each in self._runs for value in each.watcher.losses(j) if value == value]
             row[f"{name}/loss"] = loss if np.isfinite(loss) else float("nan")
             row[f"{name}/single"] = min(known, default=float("nan"))
+        row["seconds"] = took
         self._rounds.append(row)
         for each in going:
             if each.error is not None:

@@ -49,7 +49,7 @@ class GreedyEnsemble(Ensemble, Table):
         candidates: the networks that there were, each with `number`, `settings`, `epochs`, `losses`, `weights` and
             `state`.
         rounds: a row an epoch, with each task's `loss` of the ensemble and that of the best `single` network so far, on
-            the validation rows that chose them.
+            the validation rows that chose them, how many networks trained, and how many seconds that took.
     """
 
     def __init__(

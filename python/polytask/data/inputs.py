@@ -13,7 +13,7 @@ from ..arguments.numbers import whole
 from ..values import frames
 from . import array_inputs
 from .bag import Bag, read
-from .columns import SCALES, Columns
+from .columns import SCALES, TWO_VALUED, Columns
 from .task import Task
 
 _log = logging.getLogger("polytask")
@@ -97,6 +97,7 @@ class Inputs:
         bins: int | None = None,
         numbers: str = "standard",
         indicators: bool = False,
+        two_valued: str = "numeric",
         separator: str = "|",
         combine: str = "mean",
         embedding: int | Sequence[int] | None = None,
@@ -133,6 +134,9 @@ class Inputs:
                 large ones) or `"quantile"` (made normal by a curve through at most 257 quantiles, outside of which it
                 is level: for skewed ones). A missing number becomes the mean, or the median.
             indicators: whether a column in which numbers are missing here gets another that says where: 1, else 0.
+            two_valued: `"categorical"` takes columns of numbers that have two distinct values here, what is missing
+                aside, for categories, where `numeric` does not name them; what comes later and is neither of the two is
+                then a value that was not seen. `"numeric"` leaves them numbers.
             separator: what stands between the values of a bag in a string.
             combine: `"mean"` or `"sum"`: what becomes of the values of a bag, see `pt.Bag`.
             embedding, sparse: as for `Inputs`; bags come after the categories, and binned numbers last.
@@ -151,7 +155,10 @@ class Inputs:
         names = numeric, categorical, exclude, bags, apart
         if numbers not in SCALES:
             raise ValueError(f"`numbers`: unknown scale {none_of(numbers, SCALES, 'there are')}")
-        columns = Columns.learn(frame, names, least, parts, combine, separator, numbers, bool(indicators))
+        if two_valued not in TWO_VALUED:
+            raise ValueError(f"`two_valued` should be one of {listed(TWO_VALUED)}; got {two_valued!r}")
+        how = combine, separator, numbers, bool(indicators), two_valued
+        columns = Columns.learn(frame, names, least, parts, *how)
         _log.info("features of the frame: %s", columns)
         return cls._of_columns(columns, embedding, sparse)
 

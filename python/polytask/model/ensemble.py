@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.utils.data import DataLoader
 
 from ..arguments.keywords import checked
 from ..arguments.messages import none_of
+from ..arguments.numbers import whole
+from ..data import Mixed, Reader, Rows
 from ..data.task import Task
+from ..results.thresholds import Thresholds
+from . import deciding
+from .intervals import Intervals
+from .labelled import Labelled, gathered
 from .model import MultiTaskModel
+from .thresholds import Own
 
 _FILE = "{:03d}.safetensors"
 
@@ -45,6 +53,13 @@ class Ensemble(Sequence[MultiTaskModel]):
     def tasks(self) -> tuple[Task, ...]:
         """The tasks, in the order in which models have them."""
         return self._tasks
+
+    @property
+    def kinds(self) -> list[str]:
+        """What the labels of each task are: "classes", "binary" or "values"."""
+        pairs = (pair for model in self._models for pair in zip(model.tasks, model.kinds, strict=True))
+        found = {task.name: kind for task, kind in pairs}
+        return [found[task.name] for task in self.tasks]
 
     @checked
     def predict(
@@ -80,21 +95,67 @@ class Ensemble(Sequence[MultiTaskModel]):
         return means, {name: values.astype(np.float32) for name, values in spreads.items()}
 
     def classes(
-        self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, float] = 0.5
+        self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, Any] = 0.5
     ) -> dict[str, np.ndarray]:
-        """Decisions from what `predict` gave; see `pt.MultiTaskModel.classes`."""
+        """Decisions from what `predict` gave; see `pt.MultiTaskModel.classes`. What models have kept for themselves
+        does not count.
+        """
         found: dict[str, np.ndarray] = {}
         rest = dict(predicted)
         for model in self._models:
             ours = {task.name: rest.pop(task.name) for task in model.tasks if task.name in rest}
-            theirs = [name for name in (threshold if isinstance(threshold, Mapping) else ()) if name in ours]
-            at = {name: threshold[name] for name in theirs} if isinstance(threshold, Mapping) else threshold
+            at = threshold
+            if isinstance(threshold, Mapping):
+                # What a model has kept for itself is not for the mean.
+                at = {name: threshold.get(name, 0.5) for name in ours}
             found |= model.classes(ours, threshold=at)
         if rest:
             raise ValueError(
                 f"unknown task {none_of(next(iter(rest)), [task.name for task in self.tasks], 'there are')}"
             )
         return found
+
+    @checked
+    def thresholds(
+        self,
+        data: Any,
+        metric: str | Own = "f1",
+        *,
+        tasks: Sequence[str] | str | None = None,
+        weights: Any = None,
+        batch_size: int = 4096,
+    ) -> Thresholds:
+        """The best thresholds of the mean predictions, for `classes`; see `pt.MultiTaskModel.thresholds`. Data should
+        be one data set.
+        """
+        return deciding.thresholds(self, data, metric, tasks, weights, batch_size)
+
+    @checked
+    def intervals(
+        self, data: Any, *, tasks: Sequence[str] | str | None = None, weights: Any = None, batch_size: int = 4096
+    ) -> Intervals:
+        """Intervals around the mean predictions; see `pt.MultiTaskModel.intervals`. Data should be one data set."""
+        return deciding.intervals(self, data, tasks, weights, batch_size)
+
+    def _labelled(self, data: Any, weights: Any, batch_size: int) -> dict[str, Labelled]:
+        """What is predicted for one data set in any form, beside its labels."""
+        size = whole(batch_size, "`batch_size`")
+        # Batches that come in another order each time are read once.
+        data = list(data) if isinstance(data, Iterator | DataLoader) else data
+        first = self._models[0].reader
+        reader = Reader(first.inputs, self.tasks, self.kinds)
+        reader.names = first.names
+        read = reader.read(data, "data", weights=weights, batch_size=size)
+        if isinstance(read, Mixed):
+            raise TypeError("`data` should be one data set; an ensemble does not take a dict of several")
+        parts = [read] if isinstance(read, Rows) else list(read)
+        predicted: Any = self.predict(data, batch_size=size)
+        each = [predicted[task.name].reshape(len(predicted[task.name]), -1) for task in self.tasks]
+        ends = np.cumsum([len(rows) for rows in parts])
+        if any(len(outputs) != sum(map(len, parts)) for outputs in each):
+            raise TypeError("`data` should be (x, {task: targets}), a frame, a Dataset or batches")
+        split = zip(*(np.split(outputs, ends[:-1]) for outputs in each), strict=True)
+        return gathered(zip(parts, split, strict=True), self.tasks, self.kinds)
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Writes each model into a folder, which may be there already but has no other models in it.

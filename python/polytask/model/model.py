@@ -26,13 +26,18 @@ from ..data.scale import Scale
 from ..data.task import Task
 from ..metrics import Metric
 from ..process import devices, interrupts
+from ..results.calibration import Calibration
 from ..results.inspection import Inspection
 from ..results.relation import Relation
 from ..results.summary import Summary
+from ..results.thresholds import Thresholds
 from ..values import arrays, ragged
-from . import custom_loss, predictions, taken, transfer
+from . import calibrating, custom_loss, deciding, labelled, predictions, taken, transfer
+from .intervals import Intervals
+from .labelled import Labelled
 from .numbers import Parameters, State
 from .own_modules import Modules, Source, encoder_source
+from .thresholds import Own
 
 if TYPE_CHECKING:
     from ..torch.module import MultiTaskModule
@@ -41,7 +46,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger("polytask")
 _NOT_SAID = object()
 #: The attributes that `_take` gives a model.
-_PARTS = frozenset(("_plain", "_modules", "_shared", "inputs", "kinds", "metrics", "reader", "tasks"))
+_PARTS = frozenset(
+    ("_plain", "_modules", "_shared", "inputs", "kinds", "metrics", "reader", "tasks", "_temperatures", "_thresholds")
+)
+#: What of `_learned` belongs to the parameters as they are.
+_OF_PARAMETERS = ("temperatures", "thresholds")
 Part = TypeVar("Part")
 Core: TypeAlias = _core.Model
 
@@ -157,6 +166,9 @@ class MultiTaskModel:
         self.metrics: list[list[Metric]] = [_metrics.for_kind(task.metrics, kind, task.name) for task, kind in pairs]
         predictions.check_metrics(self.tasks, self.kinds, self.metrics)
         self.reader = Reader(self.inputs, self.tasks, self.kinds)
+        #: What held-out rows said after training, by task.
+        self._temperatures: dict[str, float] = {}
+        self._thresholds: dict[str, float | list[float]] = {}
 
     @checked
     def predict(self, x: Any, *, raw: bool = False, batch_size: int = 4096) -> dict[str, np.ndarray]:
@@ -164,9 +176,9 @@ class MultiTaskModel:
 
         Probabilities for classification: `[rows, classes]`, `[rows]` for one binary label, `[rows, labels]` for
         several; values for regression: `[rows]` or `[rows, outputs]`, in the units of the targets whatever the task's
-        scale; a loss that predicts a distribution gives its parameters on the last axis. `raw=True` gives the network's
-        outputs: logits, or values in that scale. A task of positions has an array of arrays, `[rows]` of what it would
-        have for the positions of the row.
+        scale; a loss that predicts a distribution gives its parameters on the last axis. Probabilities are those of
+        `calibrate` where there was one. `raw=True` gives the network's outputs: logits, or values in that scale. A task
+        of positions has an array of arrays, `[rows]` of what it would have for the positions of the row.
 
         Several threads may predict with one model at the same time; while it trains they are refused.
 
@@ -174,11 +186,11 @@ class MultiTaskModel:
             ValueError, TypeError: features that do not fit the model's inputs; says what was expected and what came.
         """
         size = whole(batch_size, "`batch_size`")
-        parts = self._each(x, lambda rows: (self._core.predict(rows.core(), bool(raw), size), rows.fields))
+        parts = self._each(x, lambda rows: (self._predicted(rows, bool(raw), size), rows.fields))
         each = [outputs for outputs, _ in parts]
         whole_outputs = [np.concatenate(part) if len(parts) > 1 else part[0] for part in zip(*each, strict=True)]
         found = {
-            task.name: predictions.shaped(task, outputs if raw else predictions.linked(task, outputs))
+            task.name: predictions.shaped(task, outputs)
             for task, outputs in zip(self.tasks, whole_outputs, strict=True)
         }
         for task in self.tasks:
@@ -186,6 +198,32 @@ class MultiTaskModel:
                 lengths = [part.lengths for _, fields in parts for part in predictions.of(task.per, fields)]
                 found[task.name] = predictions.by_rows(found[task.name], np.concatenate(lengths))
         return found
+
+    def _predicted(self, rows: Rows, raw: bool, size: int) -> list[np.ndarray]:
+        """What is predicted for rows, or raw outputs, `[rows, width]` of each task; of positions end to end."""
+        if raw or self._temperatures:
+            outputs = self._core.predict(rows.core(), True, size)
+            return outputs if raw else [self._linked(j, each) for j, each in enumerate(outputs)]
+        outputs = self._core.predict(rows.core(), False, size)
+        return [predictions.linked(task, each) for task, each in zip(self.tasks, outputs, strict=True)]
+
+    def _linked(self, j: int, raw: np.ndarray) -> np.ndarray:
+        """What a task predicts with raw outputs, in the units of its targets."""
+        task = self.tasks[j]
+        tempered = predictions.tempered(raw, self._temperatures.get(task.name))
+        return predictions.linked(task, self._core.link(j, tempered))
+
+    def _labelled(self, data: Any, weights: Any, batch_size: int, raw: bool = False) -> dict[str, Labelled]:
+        """What is predicted for data in any form, or raw outputs, beside their labels."""
+        size = whole(batch_size, "`batch_size`")
+        read = self.reader.read(data, "data", weights=weights, batch_size=size)
+        parts = []
+        for rows in [read] if isinstance(read, Rows) else read:
+            for doubt in self._core.check(rows.core(), True):
+                _log.warning("%s", doubt)
+            parts.append((rows, self._predicted(rows, raw, size)))
+            interrupts.look()
+        return labelled.gathered(parts, self.tasks, self.kinds)
 
     def _each(self, x: Any, call: Callable[[Rows], Part]) -> list[Part]:
         """What the core says of each batch of features in any form."""
@@ -200,12 +238,14 @@ class MultiTaskModel:
         return parts
 
     def classes(
-        self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, float] = 0.5
+        self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, Any] | None = None
     ) -> dict[str, np.ndarray]:
         """Decisions from what `predict` gave, for the classification tasks among them.
 
         The likeliest class (as its label, where the task has labels), or 0 and 1; with two sides `threshold` is the
-        probability from which it is the second, for all tasks or `{task: threshold}`.
+        probability from which it is the second, for all tasks or `{task: threshold}`, of several labels also
+        `{task: [one a label]}`, as `thresholds` gives them. Where none is said it is the one that `thresholds` kept, or
+        0.5.
 
         Raises:
             ValueError: an unknown task, a threshold outside 0..1, or predictions that are no probabilities.
@@ -218,16 +258,163 @@ class MultiTaskModel:
         if unknown:
             raise ValueError(f"unknown task {none_of(unknown[0], tasks, 'the model has')}")
         decisions = [name for name in predicted if tasks[name][1] != "values"]
-        return {name: self._decided(*tasks[name], predicted[name], threshold) for name in decisions}
+        at = {name: self._thresholds.get(name, 0.5) for name in decisions}
+        if threshold is not None:
+            at |= threshold if isinstance(threshold, Mapping) else dict.fromkeys(decisions, threshold)
+        return {name: self._decided(*tasks[name], predicted[name], at[name]) for name in decisions}
 
     @staticmethod
-    def _decided(task: Task, kind: str, p: Any, threshold: float | Mapping[str, float]) -> np.ndarray:
+    def _decided(task: Task, kind: str, p: Any, threshold: Any) -> np.ndarray:
         called = f"`predicted` of task `{task.name}`"
         if task.per is None:
             return predictions.decided(task, kind, arrays.to_numpy(p, called)[0], threshold)
         rows = ragged.read(p, called)
         flat = rows.values[rows.offsets[0] : rows.offsets[-1]]
         return predictions.by_rows(predictions.decided(task, kind, flat, threshold), rows.lengths)
+
+    @checked
+    def calibrate(
+        self,
+        data: Any,
+        *,
+        tasks: Sequence[str] | str | None = None,
+        weights: Any = None,
+        bins: int = 15,
+        batch_size: int = 4096,
+    ) -> Calibration:
+        """Makes probabilities those that labels bear out: fits a temperature a task, by which `predict` divides its
+        logits from then on, with the highest likelihood on these rows (Guo, Pleiss, Sun and Weinberger, On Calibration
+        of Modern Neural Networks, ICML 2017). Gives the temperatures, the negative log-likelihoods and the expected
+        calibration errors without them and with them; `plot()` draws reliability diagrams.
+
+        One number a task, also of several labels, so that the order of probabilities of a label and the likeliest class
+        stay. Missing labels are left out. The likelihood is that of labels as they come, whatever weights of classes
+        the loss has. Where it has no maximum, as of rows that are all predicted right, the temperature stays 1, which
+        the result says.
+
+        Files, pickles and copies keep temperatures, and what `to_torch` makes has them, while `predict(raw=True)` has
+        none. They belong to the parameters that they were fitted to: `fit`, `step`, `load_state_dict` and `start_from`
+        forget them, which is logged, and so do models of `add_task`. What is written into `parameters()` or learned in
+        a loop of torch nobody sees: calibrate again. Thresholds that were kept are forgotten, being those of other
+        probabilities. `model.temperatures = {}` takes all back.
+
+        Arguments:
+            data: rows that the model was not trained on, in any form that `pt.Trainer.fit` takes.
+            tasks: names of classification tasks; by default all that have labels there.
+            weights: row weights, as for `fit`.
+            bins: of the calibration error.
+            batch_size: rows that are predicted at a time.
+
+        Raises:
+            TypeError, ValueError: data that do not fit the model, or no labels of classes.
+        """
+        parts = whole(bins, "`bins`")
+        suited = [task.name for task, kind in zip(self.tasks, self.kinds, strict=True) if kind != "values"]
+        names = labelled.chosen(tasks, suited, "classification tasks")
+        with interrupts.held():
+            kinds = dict(zip([task.name for task in self.tasks], self.kinds, strict=True))
+            there = self._labelled(data, weights, batch_size, raw=True)
+            found = calibrating.fitted(kinds, names, there, parts, tasks is not None)
+        kept = {name: each.temperature for name, each in found.items() if each.fitted}
+        self.temperatures = {name: t for name, t in self._temperatures.items() if name not in found} | kept
+        return found
+
+    @property
+    def temperatures(self) -> dict[str, float]:
+        """What `calibrate` found, by task; those that are set here count from then on, and all others are 1."""
+        return dict(self._temperatures)
+
+    @temperatures.setter
+    def temperatures(self, temperatures: Mapping[str, float]) -> None:
+        read = calibrating.read(temperatures, self.tasks, self.kinds)
+        if read != self._temperatures:
+            if self._shared is not None:
+                _log.warning("what `to_torch(share=True)` gave before goes on predicting with the temperatures that it "
+                             "was made with; make it anew")  # fmt: skip
+            if self._thresholds:
+                _log.warning("thresholds that were kept are forgotten, being those of other probabilities")
+            self._temperatures, self._thresholds = read, {}
+
+    @checked
+    def thresholds(
+        self,
+        data: Any,
+        metric: str | Own = "f1",
+        *,
+        tasks: Sequence[str] | str | None = None,
+        weights: Any = None,
+        keep: bool = False,
+        batch_size: int = 4096,
+    ) -> Thresholds:
+        """The probabilities from which a decision should be 1 (or the second class) for the highest metric on these
+        rows, one a task of two sides, or one a label: `model.classes(predicted, threshold=model.thresholds(data))`.
+
+        Of thresholds that are equally good it is the one nearest to 0.5; they lie in the middle between probabilities.
+        Labels that are all on one side say nothing of a threshold, which is then 0.5, with a metric of NaN. Missing
+        labels are left out.
+
+        Arguments:
+            data: rows that the model was not trained on, in any form that `pt.Trainer.fit` takes.
+            metric: "f1", "accuracy", "balanced_accuracy" (the mean of the shares of ones and of zeros that are decided
+                right), "youden" (their sum less 1; Youden, Index for Rating Diagnostic Tests, Cancer, 1950), or a
+                callable `(decisions, labels) -> number` on tensors `[rows]` of 0 and 1, of which a higher number is
+                better; it is tried with at most 258 thresholds and sees no weights.
+            tasks: their names; by default all of two sides that have labels there.
+            weights: row weights, as for `fit`.
+            keep: whether the model is to decide by them where `classes` is told no threshold. They are saved and copied
+                with it, and forgotten when it learns, as temperatures are.
+            batch_size: rows that are predicted at a time.
+
+        Raises:
+            TypeError, ValueError: an unknown metric, data that do not fit the model, or no labels of two sides.
+        """
+        found = deciding.thresholds(self, data, metric, tasks, weights, batch_size)
+        if keep:
+            self._thresholds |= dict(found)
+        return found
+
+    @property
+    def kept_thresholds(self) -> dict[str, float | list[float]]:
+        """What `thresholds(keep=True)` found, by task; `classes` takes 0.5 of all others."""
+        return dict(self._thresholds)
+
+    @checked
+    def intervals(
+        self, data: Any, *, tasks: Sequence[str] | str | None = None, weights: Any = None, batch_size: int = 4096
+    ) -> Intervals:
+        """Intervals around predicted numbers that hold as often as is said:
+        `model.intervals(validation).predict(x, 0.9)` gives `{task: [rows, 2]}`. Whatever the network learned, an
+        interval of level `c` holds the number of a further row with a probability of at least `c`, on average over rows
+        and data, if that row and these are exchangeable and the network has seen none of them; nothing is said of a
+        kind of rows by itself.
+
+        Split conformal prediction (Lei, G'Sell, Rinaldo, Tibshirani and Wasserman, Distribution-Free Predictive
+        Inference for Regression, JASA 2018): the half width is the `ceil((n + 1) c)`-th smallest of the `n` residuals
+        `|y - f(x)|`. For `GaussianNLL` residuals are divided by the predicted deviation, and the width is multiplied by
+        it. For `Quantile` with at least two quantiles the interval between the outermost is widened (or narrowed) on
+        both sides by that quantile of `max(low - y, y - high)` (conformalized quantile regression, Romano, Patterson
+        and Candes, NeurIPS 2019); quantiles that cross are put in order first. Outputs have intervals of their own.
+        Temperatures and thresholds have no part in it.
+
+        Arguments:
+            data: rows that neither trained the model nor stopped its training, in any form that `pt.Trainer.fit` takes.
+            tasks: names of regressions of rows; by default all that have labels there.
+            weights: row weights, as for `fit`: rows of weight 0 are left out, and others are equal, since
+                exchangeable rows are.
+            batch_size: rows that are predicted at a time.
+
+        Raises:
+            TypeError, ValueError: data that do not fit the model, or no labels of a regression.
+        """
+        return deciding.intervals(self, data, tasks, weights, batch_size)
+
+    def _retrained(self) -> None:
+        """Forgets what belongs to the parameters that were, before they change."""
+        if self._temperatures or self._thresholds:
+            gone = [name for name, there in (("temperatures", self._temperatures), ("thresholds", self._thresholds))
+                    if there]  # fmt: skip
+            _log.warning("the model learns: its %s are forgotten, being those of other parameters", " and ".join(gone))
+            self._temperatures, self._thresholds = {}, {}
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and statistics by path: `encoder.0.weight` `[out, in]`, `heads.task1.bias`, ...
@@ -250,7 +437,9 @@ class MultiTaskModel:
         if wrong is not None:
             raise TypeError(f"`state` should have strings as keys; got {wrong!r}")
         read = {name: arrays.single(value, f"`state[{name!r}]`") for name, value in state.items()}
-        return Mismatch(*self._core.load_state(read, bool(strict)))
+        found = Mismatch(*self._core.load_state(read, bool(strict)))
+        self._retrained()
+        return found
 
     def to(self, device: Any) -> "MultiTaskModel":
         """Brings the model to a device, "cpu" or "cuda" or a `torch.device`, and gives it back.
@@ -338,7 +527,7 @@ class MultiTaskModel:
 
         shared = self._shared = self._shared or as_torch.Shared()
         scales = [task.scaling for task in self.tasks]
-        state = self._core.device, self._core.frozen, scales, self._modules.settings
+        state = self._core.device, self._core.frozen, scales, self._modules.settings, self.temperatures
         way = bool(raw), bool(terms), self.training if training is None else bool(training)
         module = shared.kept((way, state), lambda: self._as_torch(shared, *way[:2]).train(way[2]))
         found: dict[str, torch.Tensor] = module(**as_torch.given(x, shared.wanted(self._core)))
@@ -513,7 +702,7 @@ class MultiTaskModel:
         names = [*self.inputs.names, *self.reader.names.known.get("x", ())]
         modules = self._modules.another({task.name for task in self.tasks} - {task.name for task in tasks})
         model._take(transfer.rebuilt(self._core, names, tasks, modules, **changes), self.inputs, tasks, modules)
-        model._relearn(self._learned())
+        model._relearn({name: said for name, said in self._learned().items() if name not in _OF_PARAMETERS})
         model._core.to(self._core.device)
         return model
 
@@ -534,6 +723,13 @@ class MultiTaskModel:
         fresh = transfer.copy(self._core, model._core)
         if fresh:
             _log.info("%s: %s start fresh, the rest is copied", call, listed(fresh))
+            return model
+        # Nothing of what is left has changed.
+        names = [task.name for task in tasks]
+        model._temperatures, model._thresholds = (
+            {name: said for name, said in each.items() if name in names}
+            for each in (self._temperatures, self._thresholds)
+        )
         return model
 
     def start_from(self, other: "MultiTaskModel | str | PathLike[str]", *below: str) -> Mismatch:
@@ -555,6 +751,7 @@ class MultiTaskModel:
         scales = learned.get("scales") or {}
         paths = transfer.paths(below)
         found = Mismatch(*transfer.take_over(source, self._core, paths))
+        self._retrained()
         taken = set(self._core.below(paths)) - set(found.missing)
         for task in self.tasks:
             # A head that was taken over predicts in the scale that it was trained in.
@@ -677,7 +874,7 @@ class MultiTaskModel:
         """What training data said beside parameters, as JSON has it."""
         scales = {task.name: task.scaling.describe() for task in self.tasks if task.scaling is not None}
         unsure = [name for name, array in self.inputs.arrays.items() if array.unsure]
-        more = {"scales": scales, "unsure": unsure}
+        more = {"scales": scales, "unsure": unsure, "temperatures": self._temperatures, "thresholds": self._thresholds}
         return {"names": self.reader.names.describe(), **{name: found for name, found in more.items() if found}}
 
     def _relearn(self, learned: Mapping[str, Any]) -> None:
@@ -689,6 +886,7 @@ class MultiTaskModel:
         scales = learned.get("scales") or {}
         for task in self.tasks:
             task.scaling = Scale(**scales[task.name]) if task.name in scales else None
+        self._temperatures, self._thresholds = (dict(learned.get(name) or {}) for name in _OF_PARAMETERS)
 
     @contextmanager
     def _attempt(self) -> Iterator[None]:

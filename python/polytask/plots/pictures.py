@@ -177,6 +177,21 @@ def intervals(axis: Any, names: Sequence[str], values: np.ndarray, ends: np.ndar
     axis.grid(alpha=0.3, axis="x")
 
 
+def reliability(axis: Any, said: Sequence[Any], each: Sequence[Line], title: str) -> None:
+    """Shares of what happened over probabilities, a line each, beside the line where the two are equal."""
+    axis.plot([0, 1], [0, 1], "--", color="0.5", linewidth=1)
+    for places, line in zip(said, each, strict=True):
+        there = ~np.isnan(places)
+        axis.plot(places[there], np.asarray(line.values)[there], line.style, color=line.color, label=line.label)
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 1)
+    axis.set_xlabel("probability")
+    axis.set_ylabel("share")
+    axis.set_title(title)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+
+
 def bundle(axis: Any, each: Sequence[Sequence[float]], title: str, marks: Sequence[int]) -> None:
     """Lines over epochs that are looked at together, the first one before the others; with marks at epochs."""
     for at, values in reversed(list(enumerate(each))):

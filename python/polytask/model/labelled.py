@@ -1,0 +1,69 @@
+"""Outputs beside the labels that they are about, task by task: what is learned from held-out rows after training."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arguments.messages import none_of
+from ..data import Rows, labels
+from ..data.task import Task
+from ..values.ragged import Ragged
+
+
+class Labelled(NamedTuple):
+    """One task's outputs and labels.
+
+    Attributes:
+        outputs: `[rows, width]`, those of positions end to end.
+        known: classes `[rows]` with -1 where missing, or values `[rows, outputs]` with NaN.
+        weights: `[rows]`, those of the rows, 1 where none were given.
+    """
+
+    outputs: np.ndarray
+    known: np.ndarray
+    weights: np.ndarray
+
+
+def gathered(
+    parts: Iterable[tuple[Rows, Sequence[np.ndarray]]], tasks: Sequence[Task], kinds: Sequence[str]
+) -> dict[str, Labelled]:
+    """Of rows in parts, each with the outputs of all tasks; tasks without targets are left out."""
+    found: dict[str, list[Labelled]] = {}
+    for rows, outputs in parts:
+        for j, (task, kind) in enumerate(zip(tasks, kinds, strict=True)):
+            known = labels.unified(rows.targets[j], rows.masks[j], kind)
+            if known is not None:
+                found.setdefault(task.name, []).append(Labelled(outputs[j], known, _weights(rows, j)))
+    return {
+        name: Labelled(*(np.concatenate(each) for each in zip(*of, strict=True))) for name, of in found.items()
+    }  # fmt: skip
+
+
+def _weights(rows: Rows, j: int) -> np.ndarray:
+    given = rows.weights[j] if rows.weights else None
+    whole = np.ones(len(rows)) if given is None else np.broadcast_to(given.reshape(-1), len(rows)).astype(np.float64)
+    target = rows.targets[j]
+    return np.repeat(whole, target.lengths) if isinstance(target, Ragged) else whole
+
+
+def chosen(tasks: Any, suited: Sequence[str], what: str) -> list[str]:
+    """The names of the tasks that are meant: those that are given, or all that are suited.
+
+    Raises:
+        TypeError, ValueError: no names, a task that is not suited, or none that is.
+    """
+    if tasks is None:
+        names = list(suited)
+    elif isinstance(tasks, str):
+        names = [tasks]
+    elif isinstance(tasks, Sequence) and all(isinstance(name, str) for name in tasks):
+        names = list(dict.fromkeys(tasks))
+    else:
+        raise TypeError(f"`tasks` should be a list of names of tasks; got {tasks!r}")
+    wrong = next((name for name in names if name not in suited), None)
+    if wrong is not None:
+        raise ValueError(f"`tasks`: no task {none_of(wrong, suited, f'{what} are')}")
+    if not names:
+        raise ValueError(f"there is none of {what}")
+    return names

@@ -886,7 +886,8 @@ class MultiTaskModel:
         scales = learned.get("scales") or {}
         for task in self.tasks:
             task.scaling = Scale(**scales[task.name]) if task.name in scales else None
-        self._temperatures, self._thresholds = (dict(learned.get(name) or {}) for name in _OF_PARAMETERS)
+        self._temperatures = dict(learned.get("temperatures") or {})
+        self._thresholds = dict(learned.get("thresholds") or {})
 
     @contextmanager
     def _attempt(self) -> Iterator[None]:

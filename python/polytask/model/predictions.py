@@ -75,12 +75,12 @@ def decided(task: Task, kind: str, p: np.ndarray, threshold: Any) -> np.ndarray:
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"`predicted` of task `{task.name}` should be probabilities; got numbers outside 0..1")
     if kind == "binary":
-        return (p >= limit).astype(np.int64)
+        return np.asarray(p >= limit, np.int64)
     if p.ndim != 2 or p.shape[1] != task.classes:
         raise ValueError(f"`predicted` of task `{task.name}` should be [rows, {task.classes}]; got {list(p.shape)}")
     index = (p[:, 1] >= limit).astype(np.int64) if task.classes == 2 else p.argmax(axis=1)
     if task.labels is None:
-        return index
+        return np.asarray(index)
     mixed = len({type(label) for label in task.labels}) > 1
     labels = np.array(task.labels, dtype=object if mixed else None)
     return np.asarray(labels[index])

@@ -24,7 +24,7 @@ class Counts(NamedTuple):
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.zeros_like(part), where=whole > 0))
 
 
 def _f1(at: Counts) -> np.ndarray:
@@ -38,7 +38,7 @@ def _accuracy(at: Counts) -> np.ndarray:
 
 def _youden(at: Counts) -> np.ndarray:
     recall = _share(at.true_positive, at.true_positive + at.false_negative)
-    return recall + _share(at.true_negative, at.true_negative + at.false_positive) - 1
+    return np.asarray(recall + _share(at.true_negative, at.true_negative + at.false_positive) - 1)
 
 
 #: By name, of labels that have both sides.

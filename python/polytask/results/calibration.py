@@ -124,7 +124,7 @@ class Calibration(Table, Mapping[str, Calibrated]):
         for axis, (name, each) in zip(axes, self.items(), strict=True):
             labels = [f"{when}, ECE {error:.3f}" for when, error in zip(("before", "after"), each.ece, strict=True)]
             lines = [
-                pictures.Line(label, bins.happened, color, "o-")
+                pictures.Line(label, bins.happened.tolist(), color, "o-")
                 for label, bins, color in zip(labels, each.reliability, ("0.6", "C0"), strict=True)
             ]
             pictures.reliability(axis, [bins.said for bins in each.reliability], lines, name)

@@ -9,7 +9,7 @@ from ..data.task import Task
 from ..process import interrupts
 from ..results.thresholds import Thresholds
 from . import labelled
-from .intervals import Intervals
+from .intervals import PredictionIntervals
 from .intervals import Predictor as _Predictor
 from .thresholds import Found, Own, best, check
 
@@ -45,13 +45,13 @@ def thresholds(
     )
 
 
-def intervals(predictor: Predictor, data: Any, tasks: Any, weights: Any, batch_size: int) -> Intervals:
+def intervals(predictor: Predictor, data: Any, tasks: Any, weights: Any, batch_size: int) -> PredictionIntervals:
     """See `pt.MultiTaskModel.intervals`."""
     suited = [task.name for task, kind in _each(predictor) if kind == "values" and task.per is None]
     names = labelled.chosen(tasks, suited, "regressions of rows")
     with interrupts.held():
         there = predictor._labelled(data, weights, batch_size)
-    return Intervals.of(predictor, _with_labels(names, there, tasks is not None, "of a regression"), there)
+    return PredictionIntervals.of(predictor, _with_labels(names, there, tasks is not None, "of a regression"), there)
 
 
 def _each(predictor: Predictor) -> list[tuple[Task, str]]:

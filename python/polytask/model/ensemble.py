@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader
 
 from ..arguments.keywords import checked
 from ..arguments.messages import none_of
 from ..arguments.numbers import whole
-from ..data import Mixed, Reader, Rows
+from ..data import Reader
 from ..data.task import Task
 from ..results.thresholds import Thresholds
-from . import deciding
-from .intervals import Intervals
-from .labelled import Labelled, gathered
+from . import deciding, labelled
+from .intervals import PredictionIntervals
+from .labelled import Labelled
 from .model import MultiTaskModel
 from .thresholds import Own
 
@@ -60,6 +59,14 @@ class Ensemble(Sequence[MultiTaskModel]):
         pairs = (pair for model in self._models for pair in zip(model.tasks, model.kinds, strict=True))
         found = {task.name: kind for task, kind in pairs}
         return [found[task.name] for task in self.tasks]
+
+    @property
+    def reader(self) -> Reader:
+        """Reads the labels of all tasks, and features as the first model does."""
+        first = self._models[0].reader
+        reader = Reader(first.inputs, self.tasks, self.kinds)
+        reader.names = first.names
+        return reader
 
     @checked
     def predict(
@@ -133,29 +140,21 @@ class Ensemble(Sequence[MultiTaskModel]):
     @checked
     def intervals(
         self, data: Any, *, tasks: Sequence[str] | str | None = None, weights: Any = None, batch_size: int = 4096
-    ) -> Intervals:
+    ) -> PredictionIntervals:
         """Intervals around the mean predictions; see `pt.MultiTaskModel.intervals`. Data should be one data set."""
         return deciding.intervals(self, data, tasks, weights, batch_size)
 
     def _labelled(self, data: Any, weights: Any, batch_size: int) -> dict[str, Labelled]:
         """What is predicted for one data set in any form, beside its labels."""
         size = whole(batch_size, "`batch_size`")
-        # Batches that come in another order each time are read once.
-        data = list(data) if isinstance(data, Iterator | DataLoader) else data
-        first = self._models[0].reader
-        reader = Reader(first.inputs, self.tasks, self.kinds)
-        reader.names = first.names
-        read = reader.read(data, "data", weights=weights, batch_size=size)
-        if isinstance(read, Mixed):
-            raise TypeError("`data` should be one data set; an ensemble does not take a dict of several")
-        parts = [read] if isinstance(read, Rows) else list(read)
+        data, parts = labelled.read(self.reader, data, weights, size)
         predicted: Any = self.predict(data, batch_size=size)
         each = [predicted[task.name].reshape(len(predicted[task.name]), -1) for task in self.tasks]
         ends = np.cumsum([len(rows) for rows in parts])
         if any(len(outputs) != sum(map(len, parts)) for outputs in each):
             raise TypeError("`data` should be (x, {task: targets}), a frame, a Dataset or batches")
         split = zip(*(np.split(outputs, ends[:-1]) for outputs in each), strict=True)
-        return gathered(zip(parts, split, strict=True), self.tasks, self.kinds)
+        return labelled.gathered(zip(parts, split, strict=True), self.tasks, self.kinds)
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Writes each model into a folder, which may be there already but has no other models in it.

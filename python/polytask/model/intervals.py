@@ -87,7 +87,7 @@ _WAYS = {
 }
 
 
-class Intervals(Table):
+class PredictionIntervals(Table):
     """Intervals for new rows around what a model predicts, from rows that it was not trained on; see
     `pt.MultiTaskModel.intervals`. Shown as a table with a line an output.
 
@@ -104,7 +104,7 @@ class Intervals(Table):
         self.tasks = tuple(self._scores)
 
     @classmethod
-    def of(cls, predictor: Predictor, names: Sequence[str], found: Mapping[str, Labelled]) -> "Intervals":
+    def of(cls, predictor: Predictor, names: Sequence[str], found: Mapping[str, Labelled]) -> "PredictionIntervals":
         """From labels beside predictions; rows of weight 0 are left out.
 
         Raises:

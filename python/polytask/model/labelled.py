@@ -1,12 +1,13 @@
 """Outputs beside the labels that they are about, task by task: what is learned from held-out rows after training."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch.utils.data import DataLoader
 
 from ..arguments.messages import none_of
-from ..data import Rows, labels
+from ..data import Mixed, Reader, Rows, labels
 from ..data.task import Task
 from ..values.ragged import Ragged
 
@@ -40,6 +41,29 @@ def gathered(
     }  # fmt: skip
 
 
+def read(reader: Reader, data: Any, weights: Any, batch_size: int) -> tuple[Any, list[Rows]]:
+    """One data set, which can be gone through again in the same order, and its rows in parts.
+
+    Raises:
+        TypeError, ValueError: several data sets, or what is wrong with the one.
+    """
+    data = _Kept(data) if isinstance(data, Iterator | DataLoader) else data
+    found = reader.read(data, "data", weights=weights, batch_size=batch_size)
+    if isinstance(found, Mixed):
+        raise TypeError("`data` should be one data set; got several")
+    return data, [found] if isinstance(found, Rows) else list(found)
+
+
+class _Kept:
+    """Batches that come in another order each time, or once."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._batches = list(batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._batches)
+
+
 def _weights(rows: Rows, j: int) -> np.ndarray:
     given = rows.weights[j] if rows.weights else None
     whole = np.ones(len(rows)) if given is None else np.broadcast_to(given.reshape(-1), len(rows)).astype(np.float64)
@@ -65,5 +89,7 @@ def chosen(tasks: Any, suited: Sequence[str], what: str) -> list[str]:
     if wrong is not None:
         raise ValueError(f"`tasks`: no task {none_of(wrong, suited, f'{what} are')}")
     if not names:
-        raise ValueError(f"there is none of {what}")
+        raise ValueError(
+            f"there are no {what} to choose from" if tasks is None else "`tasks` should name at least one; got none"
+        )
     return names

@@ -33,7 +33,7 @@ from ..results.summary import Summary
 from ..results.thresholds import Thresholds
 from ..values import arrays, ragged
 from . import calibrating, custom_loss, deciding, labelled, predictions, taken, transfer
-from .intervals import Intervals
+from .intervals import PredictionIntervals
 from .labelled import Labelled
 from .numbers import Parameters, State
 from .own_modules import Modules, Source, encoder_source
@@ -381,7 +381,7 @@ class MultiTaskModel:
     @checked
     def intervals(
         self, data: Any, *, tasks: Sequence[str] | str | None = None, weights: Any = None, batch_size: int = 4096
-    ) -> Intervals:
+    ) -> PredictionIntervals:
         """Intervals around predicted numbers that hold as often as is said:
         `model.intervals(validation).predict(x, 0.9)` gives `{task: [rows, 2]}`. Whatever the network learned, an
         interval of level `c` holds the number of a further row with a probability of at least `c`, on average over rows
@@ -726,10 +726,8 @@ class MultiTaskModel:
             return model
         # Nothing of what is left has changed.
         names = [task.name for task in tasks]
-        model._temperatures, model._thresholds = (
-            {name: said for name, said in each.items() if name in names}
-            for each in (self._temperatures, self._thresholds)
-        )
+        model._temperatures = {name: said for name, said in self._temperatures.items() if name in names}
+        model._thresholds = {name: said for name, said in self._thresholds.items() if name in names}
         return model
 
     def start_from(self, other: "MultiTaskModel | str | PathLike[str]", *below: str) -> Mismatch:

@@ -53,7 +53,8 @@ __version__ = _core.__version__
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
 for _class in (Bag, Calibration, Callback, Checkpoint, Comparison, Component, Dependence, EarlyStopping, EMA, Ensemble,
                Groups, Histories, History, Importance, Inputs, Interval, MultiTaskModel, PredictionIntervals,
-               Recommendation, Relatedness, Relation, Results, Search, Task, Thresholds, Trainer, TransferGuard, Trial):  # fmt: skip
+               Recommendation, Relatedness, Relation, Results, Search, Task, Thresholds, Trainer, TransferGuard,
+               Trial):  # fmt: skip
     _class.__module__ = __name__
 
 

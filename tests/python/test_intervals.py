@@ -78,7 +78,7 @@ def test_the_numbers_by_hand(trained):
     np.testing.assert_allclose(ends["quantiles"], np.stack([low - more, high + more], 1))
     half = np.sort(np.abs(y - p["middle"]))[at]
     np.testing.assert_allclose(ends["middle"], np.stack([p["middle"] - half, p["middle"] + half], 1))
-    assert found.rows == dict.fromkeys(LOSSES, [99])
+    assert found.rows == {name: [99] for name in LOSSES}
     assert all(ends[name].shape == (99, 2) for name in LOSSES)
 
 

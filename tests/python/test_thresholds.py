@@ -174,7 +174,7 @@ def test_several_models_together(trained):
     # Batches in an order that is drawn are read once.
     whole = torch.utils.data.TensorDataset(torch.tensor(data.x), torch.tensor(data.income), torch.tensor(data.age),
                                            torch.tensor(data.topics))  # fmt: skip
-    loader = torch.utils.data.DataLoader(whole, batch_size=32, shuffle=True)
+    loader = torch.utils.data.DataLoader(whole, batch_size=32, shuffle=True, generator=torch.Generator())
     assert both.thresholds(loader, "youden")["income"] == pytest.approx(found["income"], abs=1e-5)
     with pytest.raises(TypeError, match="one data set"):
         both.thresholds({"income": (data.x, data.income), "topics": (data.x, data.topics)})

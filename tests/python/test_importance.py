@@ -242,7 +242,7 @@ def test_wrong_input_is_refused(trained):
     for call, says in [
         (lambda: pt.importance(make_tasks(), data.whole), "`model` should be a pt.MultiTaskModel or a pt.Ensemble"),
         (lambda: pt.importance(trained, {"age": (data.x, data.age)}), "one data set"),
-        (lambda: pt.importance(trained, data.whole, n_repeats=3), "unknown argument `n_repeats`"),
+        (lambda: pt.importance(trained, data.whole, n_repeats=3), "`n_repeats`; here it is called `repeats`"),
     ]:
         with pytest.raises(TypeError, match=says):
             call()

@@ -136,7 +136,8 @@ class Inputs:
             indicators: whether a column in which numbers are missing here gets another that says where: 1, else 0.
             two_valued: `"categorical"` takes columns of numbers that have two distinct values here, what is missing
                 aside, for categories, where `numeric` does not name them; what comes later and is neither of the two is
-                then a value that was not seen. `"numeric"` leaves them numbers.
+                then a value that was not seen. Dates and spans of time stay numbers, and `"numeric"` leaves all of them
+                so.
             separator: what stands between the values of a bag in a string.
             combine: `"mean"` or `"sum"`: what becomes of the values of a bag, see `pt.Bag`.
             embedding, sparse: as for `Inputs`; bags come after the categories, and binned numbers last.

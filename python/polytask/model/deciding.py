@@ -8,7 +8,7 @@ import numpy as np
 from ..data.task import Task
 from ..process import interrupts
 from ..results.thresholds import Thresholds
-from . import labelled
+from . import labelled, predictions
 from .intervals import PredictionIntervals
 from .intervals import Predictor as _Predictor
 from .thresholds import Found, Own, best, check
@@ -43,6 +43,20 @@ def thresholds(
         {name: [one.score for one in each] for name, each in found.items()},
         {name: [one.labels for one in each] for name, each in found.items()},
     )
+
+
+def read(given: Any, tasks: Sequence[Task], kinds: Sequence[str]) -> dict[str, float | list[float]]:
+    """Thresholds by task, as a file has them.
+
+    Raises:
+        TypeError, ValueError: they are none of these tasks.
+    """
+    found = {task.name: (task, kind) for task, kind in zip(tasks, kinds, strict=True)}
+    for name, value in dict(given).items():
+        if name not in found:
+            raise ValueError(f"thresholds of an unknown task {name!r}")
+        predictions.limit(*found[name], value)
+    return dict(given)
 
 
 def intervals(predictor: Predictor, data: Any, tasks: Any, weights: Any, batch_size: int) -> PredictionIntervals:

@@ -884,8 +884,8 @@ class MultiTaskModel:
         scales = learned.get("scales") or {}
         for task in self.tasks:
             task.scaling = Scale(**scales[task.name]) if task.name in scales else None
-        self._temperatures = dict(learned.get("temperatures") or {})
-        self._thresholds = dict(learned.get("thresholds") or {})
+        self._temperatures = calibrating.read(learned.get("temperatures") or {}, self.tasks, self.kinds)
+        self._thresholds = deciding.read(learned.get("thresholds") or {}, self.tasks, self.kinds)
 
     @contextmanager
     def _attempt(self) -> Iterator[None]:

@@ -71,14 +71,14 @@ def points(task: Task, outputs: np.ndarray) -> np.ndarray:
 
 def decided(task: Task, kind: str, p: np.ndarray, threshold: Any) -> np.ndarray:
     """Classes from probabilities, of two sides by a threshold, or by one a label, `[outputs]`."""
-    limit = _limit(task, kind, threshold)
+    least = limit(task, kind, threshold)
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"`predicted` of task `{task.name}` should be probabilities; got numbers outside 0..1")
     if kind == "binary":
-        return np.asarray(p >= limit, np.int64)
+        return np.asarray(p >= least, np.int64)
     if p.ndim != 2 or p.shape[1] != task.classes:
         raise ValueError(f"`predicted` of task `{task.name}` should be [rows, {task.classes}]; got {list(p.shape)}")
-    index = (p[:, 1] >= limit).astype(np.int64) if task.classes == 2 else p.argmax(axis=1)
+    index = (p[:, 1] >= least).astype(np.int64) if task.classes == 2 else p.argmax(axis=1)
     if task.labels is None:
         return np.asarray(index)
     mixed = len({type(label) for label in task.labels}) > 1
@@ -86,14 +86,14 @@ def decided(task: Task, kind: str, p: np.ndarray, threshold: Any) -> np.ndarray:
     return np.asarray(labels[index])
 
 
-def _limit(task: Task, kind: str, given: Any) -> Any:
+def limit(task: Task, kind: str, given: Any) -> Any:
     """A threshold, or those of several labels as an array."""
     if isinstance(given, list | tuple | np.ndarray):
         wanted = task.outputs if kind == "binary" else 1
         if len(np.shape(given)) != 1 or len(given) != wanted:
             raise ValueError(f"`threshold` of task `{task.name}` should be a number, or one a label, {wanted}; got "
                              f"{given!r}")  # fmt: skip
-        each = [_limit(task, kind, one) for one in given]
+        each = [limit(task, kind, one) for one in given]
         return np.array(each) if len(each) > 1 else each[0]
     if isinstance(given, bool) or not isinstance(given, int | float | np.number):
         raise TypeError(f"`threshold` should be a number between 0 and 1; got {given!r}")

@@ -24,20 +24,23 @@ class Loss(NamedTuple):
     Attributes:
         mean: over permutations; above 0 the column is of use, whether higher or lower values of the metric are better.
         error: its standard error over permutations, NaN of a single one.
+        p: of a mean so far from 0 if the column were of no use, by Student's t over permutations, corrected for the
+            number of columns (Holm 1979); NaN of a single permutation.
     """
 
     mean: float
     error: float
+    p: float
 
     @property
     def sure(self) -> bool:
-        """Whether the mean is more than two standard errors above 0; never of a single permutation."""
-        return self.mean > 2 * self.error if self.error > 0 else self.error == 0 and self.mean > 0
+        """Whether the column is of use with p below 0.05."""
+        return self.mean > 0 and self.p < 0.05
 
 
 class Importance(Table, Mapping[str, dict[str, Loss]]):
-    """`importance["income"]["age"]`, a mean and its standard error; shown as a table, and in sentences that say which
-    columns matter. Standard errors are those of permuting alone: other rows may say otherwise.
+    """`importance["income"]["age"]`, a mean with its standard error and p; shown as a table, and in sentences that
+    say which columns matter. Errors and p are those of permuting alone: other rows may say otherwise.
 
     Attributes:
         columns: their names.
@@ -66,10 +69,9 @@ class Importance(Table, Mapping[str, dict[str, Loss]]):
     def __getitem__(self, task: str) -> dict[str, Loss]:
         if task not in self.losses:
             raise KeyError(f"no task {none_of(task, self.losses, 'there are')}")
-        return {
-            name: Loss(*student.mean_and_error(each))
-            for name, each in zip(self.columns, self.losses[task], strict=True)
-        }
+        each = [student.paired(lost, np.zeros_like(lost)) for lost in self.losses[task]]
+        ps = student.corrected([one.p for one in each])
+        return {name: Loss(*one[:2], p) for name, one, p in zip(self.columns, each, ps, strict=True)}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.losses)
@@ -104,7 +106,7 @@ class Importance(Table, Mapping[str, dict[str, Loss]]):
 
     @interrupts.held()
     def to_frame(self) -> Any:
-        """A pandas frame with a row a task and column: mean and standard error, most important ones first.
+        """A pandas frame with a row a task and column: mean, standard error and p, most important ones first.
 
         Raises:
             ImportError: pandas is not installed.
@@ -114,7 +116,7 @@ class Importance(Table, Mapping[str, dict[str, Loss]]):
             for task, each in self.items()
             for name in self.ranked(task)
         ]  # fmt: skip
-        columns = ["task", "column", "metric", "mean", "error"]
+        columns = ["task", "column", "metric", "mean", "error", "p"]
         return pandas("Importance.to_frame").DataFrame(rows, columns=columns)
 
     @interrupts.held()
@@ -129,7 +131,7 @@ class Importance(Table, Mapping[str, dict[str, Loss]]):
         axes = pictures.grid(len(self), "Importance.plot")
         for axis, (task, found) in zip(axes, self.items(), strict=True):
             names = self.ranked(task)[:_MOST]
-            means, errors = (np.array(each) for each in zip(*(found[name] for name in names), strict=True))
+            means, errors = (np.array([getattr(found[name], of) for name in names]) for of in ("mean", "error"))
             pictures.bars(axis, names, means, errors, task, f"loss of {self.metrics[task]}")
         return axes
 
@@ -150,8 +152,8 @@ class Importance(Table, Mapping[str, dict[str, Loss]]):
     def _picture(self, task: str) -> str:
         found = self[task]
         names = self.ranked(task)[:_MOST]
-        means, errors = (np.array(each) for each in zip(*(found[name] for name in names), strict=True))
-        ends = np.stack([means - 2 * errors, means + 2 * errors], axis=1)
+        means = np.array([found[name].mean for name in names])
+        ends = np.array([student.interval(self.losses[task][self.columns.index(name)]) for name in names])
         return svg.intervals(f"{task}: what it loses by columns that are permuted", names, means, ends,
                              self.metrics[task])  # fmt: skip
 

@@ -315,3 +315,18 @@ def test_wrong_input_is_refused(fitted):
         with pytest.raises(TypeError, match=says):
             call()
     assert fitted.temperatures == {}
+
+
+def test_several_data_sets_and_other_encoders():
+    data = noisy(80)
+    model = pt.MultiTaskModel(8, tasks=make_model().tasks, encoder=pt.encoder.TabM([16]))
+    found = model.calibrate({"income": (data.x[:50], data.income[:50]), "topics": (data.x[20:], data.topics[20:])})
+    expected = model.predict(data.x)
+    apart = pt.MultiTaskModel(8, tasks=make_model().tasks, encoder=pt.encoder.TabM([16]))
+    assert found["income"].temperature == pytest.approx(
+        apart.calibrate((data.x[:50], {"income": data.income[:50]}))["income"].temperature, rel=1e-6
+    )
+    assert found["topics"].labels == (~np.isnan(data.topics[20:])).sum()
+    module = model.to_torch()
+    for name, outputs in module(**model.tensors(data.x)).items():
+        np.testing.assert_allclose(outputs.detach(), expected[name], atol=1e-6)

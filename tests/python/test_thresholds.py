@@ -1,5 +1,7 @@
 """Thresholds: the best ones by trying all, ties, labels on one side, and what decides by them."""
 
+import copy
+
 import numpy as np
 import polytask as pt
 import pytest
@@ -171,6 +173,12 @@ def test_several_models_together(trained):
     expected = thresholds.best("youden", p["topics"][there, 0], data.topics[there, 0], np.ones(there.sum()))
     assert found["topics"][0] == expected.threshold
     assert np.array_equal(both.classes(p, threshold=found)["topics"], p["topics"] >= np.array(found["topics"]))
+    # What a member keeps for itself is not for the mean.
+    member = copy.deepcopy(trained)
+    member.thresholds(data.whole, keep=True)
+    mean = pt.Ensemble([member, other])
+    for said in (0.5, {"income": 0.3}, {}):
+        assert np.array_equal(mean.classes(p, threshold=said)["topics"], p["topics"] >= 0.5)
     # Batches in an order that is drawn are read once.
     whole = torch.utils.data.TensorDataset(torch.tensor(data.x), torch.tensor(data.income), torch.tensor(data.age),
                                            torch.tensor(data.topics))  # fmt: skip

@@ -20,15 +20,23 @@ from .components.component import Component  # noqa: E402
 from .data.bag import Bag  # noqa: E402
 from .data.inputs import Inputs  # noqa: E402
 from .data.task import Task  # noqa: E402
+from .model.ensemble import Ensemble  # noqa: E402
+from .model.intervals import PredictionIntervals  # noqa: E402
 from .model.model import MultiTaskModel  # noqa: E402
+from .results.calibration import Calibration  # noqa: E402
 from .results.comparison import Comparison  # noqa: E402
+from .results.dependence import Dependence  # noqa: E402
 from .results.histories import Histories, Interval  # noqa: E402
 from .results.history import History  # noqa: E402
+from .results.importance import Importance  # noqa: E402
 from .results.recommendation import Recommendation  # noqa: E402
 from .results.relatedness import Groups, Relatedness  # noqa: E402
 from .results.relation import Relation  # noqa: E402
 from .results.results import Results  # noqa: E402
+from .results.thresholds import Thresholds  # noqa: E402
 from .studies.compare import compare  # noqa: E402
+from .studies.dependence import dependence  # noqa: E402
+from .studies.importance import importance  # noqa: E402
 from .studies.mixture import GreedyEnsemble  # noqa: E402
 from .studies.recommend import recommend  # noqa: E402
 from .studies.relatedness import relatedness  # noqa: E402
@@ -39,15 +47,15 @@ from .training.callback import Callback  # noqa: E402
 from .training.checkpoint import Checkpoint  # noqa: E402
 from .training.early_stopping import EarlyStopping  # noqa: E402
 from .training.ema import EMA  # noqa: E402
-from .training.ensemble import Ensemble  # noqa: E402
 from .training.trainer import Trainer  # noqa: E402
 
 __version__ = _core.__version__
 
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
-for _class in (Bag, Callback, Checkpoint, Comparison, Component, EarlyStopping, EMA, Ensemble, GreedyEnsemble, Groups,
-               Histories, History, Inputs, Interval, MultiTaskModel, Recommendation, Relatedness, Relation, Results,
-               Search, Task, Trainer, TransferGuard, Trial):  # fmt: skip
+for _class in (Bag, Calibration, Callback, Checkpoint, Comparison, Component, Dependence, EarlyStopping, EMA, Ensemble,
+               GreedyEnsemble, Groups, Histories, History, Importance, Inputs, Interval, MultiTaskModel,
+               PredictionIntervals, Recommendation, Relatedness, Relation, Results, Search, Task, Thresholds, Trainer,
+               TransferGuard, Trial):  # fmt: skip
     _class.__module__ = __name__
 
 
@@ -61,25 +69,30 @@ def __getattr__(name: str) -> _Any:
 __all__ = [
     "EMA",
     "Bag",
+    "Calibration",
     "Callback",
     "Checkpoint",
     "Comparison",
     "Component",
+    "Dependence",
     "EarlyStopping",
     "Ensemble",
     "GreedyEnsemble",
     "Groups",
     "Histories",
     "History",
+    "Importance",
     "Inputs",
     "Interval",
     "MultiTaskModel",
+    "PredictionIntervals",
     "Recommendation",
     "Relatedness",
     "Relation",
     "Results",
     "Search",
     "Task",
+    "Thresholds",
     "Trainer",
     "TransferGuard",
     "Trial",
@@ -87,9 +100,11 @@ __all__ = [
     "callbacks",
     "compare",
     "data",
+    "dependence",
     "embedding",
     "encoder",
     "head",
+    "importance",
     "loss",
     "optim",
     "recommend",

@@ -10,7 +10,7 @@
 /// | number | since | what is new |
 /// |--:|---|---|
 /// | 0 | 0.1.0 | the number itself is not there |
-/// | 1 | after 0.1.0 | a number; which arrays of callbacks belong to a checkpoint; a fingerprint of its data; scales of targets, units of columns; heads of single tasks; where batches from outside are, within an epoch too; embeddings of numbers |
+/// | 1 | after 0.1.0 | a number; which arrays of callbacks belong to a checkpoint; a fingerprint of its data; scales of targets, units of columns; heads of single tasks; temperatures and thresholds of tasks; where batches from outside are, within an epoch too; embeddings of numbers |
 pub const NUMBER: u32 = 1;
 
 /// A kind of file.

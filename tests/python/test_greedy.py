@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import polytask as pt
 import pytest
+from polytask.model.averaged import Averaged
 from polytask.studies import greedy as run
 from polytask.studies.selection import greedy
-from polytask.training.averaged import Averaged
 
 TASKS = [pt.Task("sign", classes=["no", "yes"], metrics=["auroc"]), pt.Task("value", scale="standardize", weight=0.5)]
 SPACE = {"lr": (3e-3, 3e-2), "dropout": [0.0, 0.3], "optimizer": ["adamw"], "batch_size": [32, 64]}

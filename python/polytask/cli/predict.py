@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
-from ..training.ensemble import Ensemble
 from . import tables
 
 

@@ -12,6 +12,7 @@ from ..components.registry import make
 from ..data.inputs import Inputs
 from ..data.split import Split
 from ..data.task import Task
+from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..plots import svg
 from ..results import page
@@ -19,7 +20,6 @@ from ..results.recommendation import ALONE, Recommendation
 from ..results.relatedness import Relatedness
 from ..results.results import Results
 from ..studies.recommend import recommend
-from ..training.ensemble import Ensemble
 from ..training.trainer import Trainer
 from ..values import student
 from . import leaks, tables

@@ -20,6 +20,9 @@ _log = logging.getLogger("polytask")
 #: How the numbers of a frame may be scaled.
 SCALES = ("standard", "robust", "quantile")
 
+#: What numeric columns of two values may be taken for.
+TWO_VALUED = ("numeric", "categorical")
+
 
 @dataclass(frozen=True)
 class Number:
@@ -73,10 +76,15 @@ class Columns:
         separator: str,
         scale: str = "standard",
         indicators: bool = False,
+        two_valued: str = "numeric",
     ) -> "Columns":
         """Of a frame and the names of numeric, categorical, left-out and several-valued columns and of row weights."""
         numeric, categorical, exclude, bags, weights = names
         numbers, categories = _choose(frame, numeric, categorical, exclude, bags, weights)
+        if two_valued == "categorical":
+            two = {name for name in numbers if name not in (numeric or ()) and _two_valued(frame, name)}
+            numbers = [name for name in numbers if name not in two]
+            categories = [name for name in frames.names(frame) if name in two or name in categories]
         return cls(
             [_number(frame, name, bins, scale, indicators) for name in numbers],
             [_category(frame, name, least) for name in categories],
@@ -103,6 +111,18 @@ class Columns:
     def numeric(self) -> int:
         """Numeric features: the numbers, then the indicators of missing ones."""
         return len(self.numbers) + len(self.indicators)
+
+    def places(self, name: str) -> tuple[list[int], list[int]]:
+        """Where a column stands among the numeric features, its indicator included, and among the columns of codes."""
+        numbers, told = ([each.name for each in part] for part in (self.numbers, self.indicators))
+        numeric = [at for at, each in enumerate([*numbers, *told]) if each == name]
+        widths = [(each.name, each.length if isinstance(each, Several) else 1) for each in self.embedded]
+        owners = [owner for owner, width in widths for _ in range(width)]
+        return numeric, [at for at, owner in enumerate(owners) if owner == name]
+
+    def only(self, name: str) -> "Columns":
+        """One column alone."""
+        return self.without({each for each in self.names if each != name})
 
     @property
     def embedded(self) -> list[Number | Category]:
@@ -224,6 +244,14 @@ def _choose(
 def _holds_numbers(frame: Any, name: str) -> bool:
     values = frames.column(frame, name, "`frame`")
     return measures.unit(values) is not None and str(getattr(frame[name], "dtype", "")) != "category"
+
+
+def _two_valued(frame: Any, name: str) -> bool:
+    """Whether a column of numbers, dates aside, has two distinct ones beside what is missing."""
+    values = frames.column(frame, name, "`frame`")
+    if values.dtype.kind not in "biuf":
+        return False
+    return len(np.unique(values[~np.isnan(values)])) == 2
 
 
 def _number(frame: Any, name: str, bins: int | None, scale: str, indicators: bool) -> Number:

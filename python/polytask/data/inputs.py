@@ -14,7 +14,7 @@ from ..arguments.numbers import whole
 from ..values import frames
 from . import array_inputs
 from .bag import Bag, read
-from .columns import SCALES, Columns
+from .columns import SCALES, TWO_VALUED, Columns
 from .task import Task
 
 _log = logging.getLogger("polytask")
@@ -102,6 +102,7 @@ class Inputs:
         bins: int | None = None,
         numbers: str = "standard",
         indicators: bool = False,
+        two_valued: str = "numeric",
         separator: str = "|",
         combine: str = "mean",
         embedding: int | Sequence[int] | None = None,
@@ -139,6 +140,10 @@ class Inputs:
                 large ones) or `"quantile"` (made normal by a curve through at most 257 quantiles, outside of which it
                 is level: for skewed ones). A missing number becomes the mean, or the median.
             indicators: whether a column in which numbers are missing here gets another that says where: 1, else 0.
+            two_valued: `"categorical"` takes columns of numbers that have two distinct values here, what is missing
+                aside, for categories, where `numeric` does not name them; what comes later and is neither of the two is
+                then a value that was not seen. Dates and spans of time stay numbers, and `"numeric"` leaves all of them
+                so.
             separator: what stands between the values of a bag in a string.
             combine: `"mean"` or `"sum"`: what becomes of the values of a bag, see `pt.Bag`.
             embedding, sparse: as for `Inputs`; bags come after the categories, and binned numbers last.
@@ -161,7 +166,10 @@ class Inputs:
         if isinstance(embed, embeddings.Piecewise) and embed.edges is not None:
             raise ValueError("`embed`: `bins` should be a number, since numbers of a frame come in scales of their "
                              "own; got edges")  # fmt: skip
-        columns = Columns.learn(frame, names, least, parts, combine, separator, numbers, bool(indicators))
+        if two_valued not in TWO_VALUED:
+            raise ValueError(f"`two_valued` should be one of {listed(TWO_VALUED)}; got {two_valued!r}")
+        how = combine, separator, numbers, bool(indicators), two_valued
+        columns = Columns.learn(frame, names, least, parts, *how)
         _log.info("features of the frame: %s", columns)
         return cls._of_columns(columns, embedding, sparse, embed)
 

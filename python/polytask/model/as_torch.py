@@ -129,7 +129,9 @@ def made(
             shared.follow(core)
             source = shared.tensors.__getitem__
         own = {path: _own(modules, path, names, source) for path, _, _, names in core.own_modules()}
-        predicted = [_predicted(task, said["link"]) for task, said in zip(tasks, network["tasks"], strict=True)]
+        temperatures = notes["learned"].get("temperatures") or {}
+        pairs = zip(tasks, network["tasks"], strict=True)
+        predicted = [_predicted(task, said["link"], temperatures.get(task.name)) for task, said in pairs]
         made_of = {**core.description, "face": dict(notes)}
         how: dict[str, Any] = {"raw": raw, "terms": terms, "made_of": made_of, "device": torch.device(core.device)}
         return build(network, predicted, source, own, _arrays(core), **how)
@@ -149,12 +151,12 @@ def _copies(core: _core.Model) -> Callable[[str], Any]:
     return copied
 
 
-def _predicted(task: Task, link: dict[str, Any]) -> Predicted:
+def _predicted(task: Task, link: dict[str, Any], temperature: float | None) -> Predicted:
     if task.custom and task.classes:
         # A Python loss over classes works on logits.
         link = {"name": "softmax"}
     scale = None if task.scaling is None else task.scaling.describe()
-    return Predicted(task.name, link, None if task.classes else task.outputs, scale)
+    return Predicted(task.name, link, None if task.classes else task.outputs, scale, temperature)
 
 
 def _own(modules: Modules, path: str, names: Sequence[str], source: Callable[[str], Any]) -> Own:

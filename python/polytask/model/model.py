@@ -32,7 +32,9 @@ from ..results.inspection import Inspection
 from ..results.relation import Relation
 from ..results.summary import Summary
 from ..values import arrays, ragged
-from . import custom_loss, predictions, taken, transfer
+from . import calibrating, custom_loss, deciding, labelled, predictions, taken, transfer
+from .held_out import HeldOut
+from .labelled import Labelled
 from .numbers import Parameters, State
 from .own_modules import Modules, Source, encoder_source
 
@@ -43,7 +45,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger("polytask")
 _NOT_SAID = object()
 #: The attributes that `_take` gives a model.
-_PARTS = frozenset(("_plain", "_modules", "_shared", "inputs", "kinds", "metrics", "reader", "tasks"))
+_PARTS = frozenset(
+    ("_plain", "_modules", "_shared", "inputs", "kinds", "metrics", "reader", "tasks", "_temperatures", "_thresholds")
+)
+#: What of `_learned` belongs to the parameters as they are.
+_OF_PARAMETERS = ("temperatures", "thresholds")
 Part = TypeVar("Part")
 Core: TypeAlias = _core.Model
 
@@ -55,7 +61,7 @@ class Mismatch(NamedTuple):
     unexpected: list[str]
 
 
-class MultiTaskModel:
+class MultiTaskModel(HeldOut):
     """A network with one head a task.
 
     The short form, `MultiTaskModel(input_size=10, hidden_size=20, output_sizes=[2, 3, 4])` or
@@ -159,6 +165,9 @@ class MultiTaskModel:
         self.metrics: list[list[Metric]] = [_metrics.for_kind(task.metrics, kind, task.name) for task, kind in pairs]
         predictions.check_metrics(self.tasks, self.kinds, self.metrics)
         self.reader = Reader(self.inputs, self.tasks, self.kinds)
+        #: What held-out rows said after training, by task.
+        self._temperatures: dict[str, float] = {}
+        self._thresholds: dict[str, float | list[float]] = {}
         embed = self.inputs.embed
         if isinstance(embed, Piecewise) and embed.edges is not None:
             core.load_state({bins.PATH: bins.padded(embed.edges, embed.most)}, False)
@@ -169,9 +178,9 @@ class MultiTaskModel:
 
         Probabilities for classification: `[rows, classes]`, `[rows]` for one binary label, `[rows, labels]` for
         several; values for regression: `[rows]` or `[rows, outputs]`, in the units of the targets whatever the task's
-        scale; a loss that predicts a distribution gives its parameters on the last axis. `raw=True` gives the network's
-        outputs: logits, or values in that scale. A task of positions has an array of arrays, `[rows]` of what it would
-        have for the positions of the row.
+        scale; a loss that predicts a distribution gives its parameters on the last axis. Probabilities are those of
+        `calibrate` where there was one. `raw=True` gives the network's outputs: logits, or values in that scale. A task
+        of positions has an array of arrays, `[rows]` of what it would have for the positions of the row.
 
         Several threads may predict with one model at the same time; while it trains they are refused.
 
@@ -179,11 +188,11 @@ class MultiTaskModel:
             ValueError, TypeError: features that do not fit the model's inputs; says what was expected and what came.
         """
         size = whole(batch_size, "`batch_size`")
-        parts = self._each(x, lambda rows: (self._core.predict(rows.core(), bool(raw), size), rows.fields))
+        parts = self._each(x, lambda rows: (self._predicted(rows, bool(raw), size), rows.fields))
         each = [outputs for outputs, _ in parts]
         whole_outputs = [np.concatenate(part) if len(parts) > 1 else part[0] for part in zip(*each, strict=True)]
         found = {
-            task.name: predictions.shaped(task, outputs if raw else predictions.linked(task, outputs))
+            task.name: predictions.shaped(task, outputs)
             for task, outputs in zip(self.tasks, whole_outputs, strict=True)
         }
         for task in self.tasks:
@@ -191,6 +200,32 @@ class MultiTaskModel:
                 lengths = [part.lengths for _, fields in parts for part in predictions.of(task.per, fields)]
                 found[task.name] = predictions.by_rows(found[task.name], np.concatenate(lengths))
         return found
+
+    def _predicted(self, rows: Rows, raw: bool, size: int) -> list[np.ndarray]:
+        """What is predicted for rows, or raw outputs, `[rows, width]` of each task; of positions end to end."""
+        if raw or self._temperatures:
+            outputs = self._core.predict(rows.core(), True, size)
+            return outputs if raw else [self._linked(j, each) for j, each in enumerate(outputs)]
+        outputs = self._core.predict(rows.core(), False, size)
+        return [predictions.linked(task, each) for task, each in zip(self.tasks, outputs, strict=True)]
+
+    def _linked(self, j: int, raw: np.ndarray) -> np.ndarray:
+        """What a task predicts with raw outputs, in the units of its targets."""
+        task = self.tasks[j]
+        tempered = predictions.tempered(raw, self._temperatures.get(task.name))
+        return predictions.linked(task, self._core.link(j, tempered))
+
+    def _labelled(self, data: Any, weights: Any, batch_size: int, raw: bool = False) -> dict[str, Labelled]:
+        """What is predicted for data in any form, or raw outputs, beside their labels."""
+        size = whole(batch_size, "`batch_size`")
+        read = self.reader.read(data, "data", weights=weights, batch_size=size)
+        parts = []
+        for rows in [read] if isinstance(read, Rows) else read:
+            for doubt in self._core.check(rows.core(), True):
+                _log.warning("%s", doubt)
+            parts.append((rows, self._predicted(rows, raw, size)))
+            interrupts.look()
+        return labelled.gathered(parts, self.tasks, self.kinds)
 
     def _each(self, x: Any, call: Callable[[Rows], Part]) -> list[Part]:
         """What the core says of each batch of features in any form."""
@@ -205,12 +240,14 @@ class MultiTaskModel:
         return parts
 
     def classes(
-        self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, float] = 0.5
+        self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, Any] | None = None
     ) -> dict[str, np.ndarray]:
         """Decisions from what `predict` gave, for the classification tasks among them.
 
         The likeliest class (as its label, where the task has labels), or 0 and 1; with two sides `threshold` is the
-        probability from which it is the second, for all tasks or `{task: threshold}`.
+        probability from which it is the second, for all tasks or `{task: threshold}`, of several labels also
+        `{task: [one a label]}`, as `thresholds` gives them. Where none is said it is the one that `thresholds` kept, or
+        0.5.
 
         Raises:
             ValueError: an unknown task, a threshold outside 0..1, or predictions that are no probabilities.
@@ -223,10 +260,13 @@ class MultiTaskModel:
         if unknown:
             raise ValueError(f"unknown task {none_of(unknown[0], tasks, 'the model has')}")
         decisions = [name for name in predicted if tasks[name][1] != "values"]
-        return {name: self._decided(*tasks[name], predicted[name], threshold) for name in decisions}
+        at = {name: self._thresholds.get(name, 0.5) for name in decisions}
+        if threshold is not None:
+            at |= threshold if isinstance(threshold, Mapping) else dict.fromkeys(decisions, threshold)
+        return {name: self._decided(*tasks[name], predicted[name], at[name]) for name in decisions}
 
     @staticmethod
-    def _decided(task: Task, kind: str, p: Any, threshold: float | Mapping[str, float]) -> np.ndarray:
+    def _decided(task: Task, kind: str, p: Any, threshold: Any) -> np.ndarray:
         called = f"`predicted` of task `{task.name}`"
         if task.per is None:
             return predictions.decided(task, kind, arrays.to_numpy(p, called)[0], threshold)
@@ -255,7 +295,9 @@ class MultiTaskModel:
         if wrong is not None:
             raise TypeError(f"`state` should have strings as keys; got {wrong!r}")
         read = {name: arrays.single(value, f"`state[{name!r}]`") for name, value in state.items()}
-        return Mismatch(*self._core.load_state(read, bool(strict)))
+        found = Mismatch(*self._core.load_state(read, bool(strict)))
+        self._retrained()
+        return found
 
     def to(self, device: Any) -> "MultiTaskModel":
         """Brings the model to a device, "cpu" or "cuda" or a `torch.device`, and gives it back.
@@ -343,7 +385,7 @@ class MultiTaskModel:
 
         shared = self._shared = self._shared or as_torch.Shared()
         scales = [task.scaling for task in self.tasks]
-        state = self._core.device, self._core.frozen, scales, self._modules.settings
+        state = self._core.device, self._core.frozen, scales, self._modules.settings, self.temperatures
         way = bool(raw), bool(terms), self.training if training is None else bool(training)
         module = shared.kept((way, state), lambda: self._as_torch(shared, *way[:2]).train(way[2]))
         found: dict[str, torch.Tensor] = module(**as_torch.given(x, shared.wanted(self._core)))
@@ -524,7 +566,7 @@ class MultiTaskModel:
         names = [*self.inputs.names, *self.reader.names.known.get("x", ())]
         modules = self._modules.another({task.name for task in self.tasks} - {task.name for task in tasks})
         model._take(transfer.rebuilt(self._core, names, tasks, modules, **changes), inputs, tasks, modules)
-        model._relearn(self._learned())
+        model._relearn({name: said for name, said in self._learned().items() if name not in _OF_PARAMETERS})
         if inputs.embed == self.inputs.embed:
             model._put_edges(self._edges())
         model._core.to(self._core.device)
@@ -547,6 +589,11 @@ class MultiTaskModel:
         fresh = transfer.copy(self._core, model._core)
         if fresh:
             _log.info("%s: %s start fresh, the rest is copied", call, listed(fresh))
+            return model
+        # Nothing of what is left has changed.
+        names = [task.name for task in tasks]
+        model._temperatures = {name: said for name, said in self._temperatures.items() if name in names}
+        model._thresholds = {name: said for name, said in self._thresholds.items() if name in names}
         return model
 
     def start_from(self, other: "MultiTaskModel | str | PathLike[str]", *below: str) -> Mismatch:
@@ -568,6 +615,7 @@ class MultiTaskModel:
         scales = learned.get("scales") or {}
         paths = transfer.paths(below)
         found = Mismatch(*transfer.take_over(source, self._core, paths))
+        self._retrained()
         taken = set(self._core.below(paths)) - set(found.missing)
         for task in self.tasks:
             # A head that was taken over predicts in the scale that it was trained in.
@@ -691,7 +739,7 @@ class MultiTaskModel:
         """What training data said beside parameters, as JSON has it."""
         scales = {task.name: task.scaling.describe() for task in self.tasks if task.scaling is not None}
         unsure = [name for name, array in self.inputs.arrays.items() if array.unsure]
-        more = {"scales": scales, "unsure": unsure}
+        more = {"scales": scales, "unsure": unsure, "temperatures": self._temperatures, "thresholds": self._thresholds}
         return {"names": self.reader.names.describe(), **{name: found for name, found in more.items() if found}}
 
     def _relearn(self, learned: Mapping[str, Any]) -> None:
@@ -703,6 +751,8 @@ class MultiTaskModel:
         scales = learned.get("scales") or {}
         for task in self.tasks:
             task.scaling = Scale(**scales[task.name]) if task.name in scales else None
+        self._temperatures = calibrating.read(learned.get("temperatures") or {}, self.tasks, self.kinds)
+        self._thresholds = deciding.read(learned.get("thresholds") or {}, self.tasks, self.kinds)
 
     @contextmanager
     def _attempt(self) -> Iterator[None]:

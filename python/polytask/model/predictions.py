@@ -12,6 +12,11 @@ from ..metrics import COUNTED, Metric
 from ..values.ragged import Ragged
 
 
+def tempered(raw: np.ndarray, temperature: float | None) -> np.ndarray:
+    """Logits at a task's temperature, or as they are."""
+    return raw if temperature is None else np.ascontiguousarray(raw / np.float32(temperature))
+
+
 def linked(task: Task, outputs: np.ndarray) -> np.ndarray:
     """What the core predicts, in the units of the targets; a Python loss over classes works on logits, which the core
     hands on as they are.
@@ -64,25 +69,37 @@ def points(task: Task, outputs: np.ndarray) -> np.ndarray:
     return outputs[:, (each - 1) // 2 :: each]
 
 
-def decided(task: Task, kind: str, p: np.ndarray, threshold: float | Mapping[str, float]) -> np.ndarray:
-    """Classes from probabilities."""
-    limit = threshold.get(task.name, 0.5) if isinstance(threshold, Mapping) else threshold
-    if isinstance(limit, bool) or not isinstance(limit, int | float | np.number):
-        raise TypeError(f"`threshold` should be a number between 0 and 1; got {limit!r}")
-    if not 0 <= limit <= 1:
-        raise ValueError(f"`threshold` should be a number between 0 and 1; got {limit!r}")
+def decided(task: Task, kind: str, p: np.ndarray, threshold: Any) -> np.ndarray:
+    """Classes from probabilities, of two sides by a threshold, or by one a label, `[outputs]`."""
+    least = limit(task, kind, threshold)
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"`predicted` of task `{task.name}` should be probabilities; got numbers outside 0..1")
     if kind == "binary":
-        return (p >= limit).astype(np.int64)
+        return np.asarray(p >= least, np.int64)
     if p.ndim != 2 or p.shape[1] != task.classes:
         raise ValueError(f"`predicted` of task `{task.name}` should be [rows, {task.classes}]; got {list(p.shape)}")
-    index = (p[:, 1] >= limit).astype(np.int64) if task.classes == 2 else p.argmax(axis=1)
+    index = (p[:, 1] >= least).astype(np.int64) if task.classes == 2 else p.argmax(axis=1)
     if task.labels is None:
-        return index
+        return np.asarray(index)
     mixed = len({type(label) for label in task.labels}) > 1
     labels = np.array(task.labels, dtype=object if mixed else None)
     return np.asarray(labels[index])
+
+
+def limit(task: Task, kind: str, given: Any) -> Any:
+    """A threshold, or those of several labels as an array."""
+    if isinstance(given, list | tuple | np.ndarray):
+        wanted = task.outputs if kind == "binary" else 1
+        if len(np.shape(given)) != 1 or len(given) != wanted:
+            raise ValueError(f"`threshold` of task `{task.name}` should be a number, or one a label, {wanted}; got "
+                             f"{given!r}")  # fmt: skip
+        each = [limit(task, kind, one) for one in given]
+        return np.array(each) if len(each) > 1 else each[0]
+    if isinstance(given, bool) or not isinstance(given, int | float | np.number):
+        raise TypeError(f"`threshold` should be a number between 0 and 1; got {given!r}")
+    if not 0 <= given <= 1:
+        raise ValueError(f"`threshold` should be a number between 0 and 1; got {given!r}")
+    return given
 
 
 def opened(path: str) -> tuple[_core.Model, dict[str, Any]]:

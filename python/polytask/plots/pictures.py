@@ -177,6 +177,53 @@ def intervals(axis: Any, names: Sequence[str], values: np.ndarray, ends: np.ndar
     axis.grid(alpha=0.3, axis="x")
 
 
+def bars(axis: Any, names: Sequence[str], values: np.ndarray, errors: np.ndarray, title: str, label: str) -> None:
+    """Bars to the right `[names]`, or to the left of 0, with errors on both sides where they are known."""
+    axis.set_title(title)
+    axis.barh(range(len(names)), values, color="C0")
+    axis.errorbar(values, range(len(names)), xerr=np.nan_to_num(errors), fmt="none", ecolor="0.3", elinewidth=1)
+    axis.axvline(0.0, color="0.5", linewidth=1)
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.set_xlabel(label)
+    axis.grid(alpha=0.3, axis="x")
+
+
+def over_values(
+    axis: Any, along: Sequence[float] | None, names: Sequence[str], each: Sequence[Line], behind: np.ndarray, title: str
+) -> None:
+    """Lines over the values of a column, or dots over its categories where there is no place along, before thin ones of
+    single rows, `[rows, values]`.
+    """
+    places = list(range(len(names))) if along is None else list(along)
+    if len(behind):
+        axis.plot(places, behind.T, color="0.7", linewidth=0.5, zorder=1)
+    for line in each:
+        style = "o" if along is None else line.style
+        axis.plot(places, line.values, style, color=line.color, label=line.label, zorder=2)
+    if along is None:
+        axis.set_xticks(places, names, rotation=45, ha="right")
+    axis.set_title(title)
+    axis.grid(alpha=0.3)
+    if len(each) > 1:
+        axis.legend(fontsize="small", ncols=1 + (len(each) - 1) // 10)
+
+
+def reliability(axis: Any, said: Sequence[Any], each: Sequence[Line], title: str) -> None:
+    """Shares of what happened over probabilities, a line each, beside the line where the two are equal."""
+    axis.plot([0, 1], [0, 1], "--", color="0.5", linewidth=1)
+    for places, line in zip(said, each, strict=True):
+        there = ~np.isnan(places)
+        axis.plot(places[there], np.asarray(line.values)[there], line.style, color=line.color, label=line.label)
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 1)
+    axis.set_xlabel("probability")
+    axis.set_ylabel("share")
+    axis.set_title(title)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+
+
 def bundle(axis: Any, each: Sequence[Sequence[float]], title: str, marks: Sequence[int]) -> None:
     """Lines over epochs that are looked at together, the first one before the others; with marks at epochs."""
     for at, values in reversed(list(enumerate(each))):

@@ -15,9 +15,9 @@ from ..arguments.keywords import checked
 from ..components.component import Component
 from ..components.own_module import Given
 from ..data.task import Task
+from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..results.history import History
-from ..training.ensemble import Ensemble
 from . import labels, parameters, targets
 from .features import ROWS, Scaling
 from .fitting import Rows, ensemble, made, read_weights, train

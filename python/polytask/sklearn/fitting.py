@@ -16,11 +16,11 @@ from ..components.own_module import apart, is_module
 from ..components.registry import make
 from ..data import Split
 from ..data.task import Task
+from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..results.history import History
 from ..studies.search import search
 from ..training.early_stopping import EarlyStopping
-from ..training.ensemble import Ensemble
 from ..training.trainer import Trainer
 from . import targets
 from .features import Batches, Scaling

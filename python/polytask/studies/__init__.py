@@ -1,1 +1,1 @@
-"""Studies of several networks: how tasks are related, what to train together and how, and whether that helped."""
+"""Studies: how tasks are related, what to train together and how, whether that helped, and what a model looks at."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..model.averaged import Averaged
 from ..model.model import MultiTaskModel
 from ..process import workers
-from ..training.averaged import Averaged
 from ..training.callback import Callback
 from ..training.progress import Networks
 from ..training.run import Run

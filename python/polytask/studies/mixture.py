@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.table import Table, pandas, text
-from ..training.ensemble import Ensemble
 
 #: Networks that are shown.
 _SHOWN = 10

@@ -13,12 +13,12 @@ import numpy as np
 from ..arguments.keywords import checked
 from ..arguments.numbers import whole
 from ..data.task import Task
+from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.recommendation import ALONE, Candidate, Recommendation
 from ..results.relatedness import Groups, Relatedness
 from ..training.early_stopping import EarlyStopping
-from ..training.ensemble import Ensemble
 from ..training.trainer import Trainer
 from .budget import seconds as budget_seconds
 from .candidates import check_labels

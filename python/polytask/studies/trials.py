@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..arguments.numbers import whole
+from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.history import History
 from ..results.table import Table, pandas, text
-from ..training.ensemble import Ensemble
 
 #: Trials that are shown.
 _SHOWN = 10

@@ -33,7 +33,9 @@ class Scores:
         self._model = model
         self.remembers = remembers
         triples = zip(model.tasks, model.kinds, model.metrics, strict=True)
-        self._counted = [_counted(*triple) if counts else [] for triple in triples]
+        self._counted = [
+            _counted(*triple) if counts and triple[0].name not in model.temperatures else [] for triple in triples
+        ]
         self._others = [
             _Others(model, j, [metric for metric in each if metric.name not in counted], remembers)
             for j, (each, counted) in enumerate(zip(model.metrics, self._counted, strict=True))
@@ -165,7 +167,7 @@ class _Others:
         self._waiting = []
         raw, targets = parts[0] if len(parts) == 1 else (np.concatenate(each) for each in zip(*parts, strict=True))
         del parts
-        linked = predictions.linked(self._task, self._model._core.link(self._index, raw))
+        linked = self._model._linked(self._index, raw)
         points = predictions.points(self._task, linked)
         self._sums = self._sums or [metrics.Sums(metric, self._kind, points.shape[1]) for metric in self.metrics]
         for sums in self._sums:

@@ -22,6 +22,7 @@ from ..components.own_weighting import Code, OwnWeighting
 from ..components.registry import describe
 from ..data import Mixed, Rows, Split, Stream, in_memory, labels
 from ..data.split import divide, rows_of
+from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..process import devices, interrupts, randomness
 from ..results import observation
@@ -32,7 +33,6 @@ from ..results.results import Results
 from . import checkpoints, hooks, own_optimizer, range_test, scoring, settings
 from . import seeds as several
 from .callback import Callback
-from .ensemble import Ensemble
 from .loop import Fit, Loop
 from .monitor import find
 from .own_optimizer import Maker, SchedulerMaker
@@ -194,6 +194,7 @@ class Trainer:
                     each = [replace(asked, callbacks=several.copies(called)) for _ in runs]
                 loops = [Loop(run, run._core, fit, run._end_epoch) for run, fit in zip(runs, each, strict=True)]
                 interrupts.look()
+                self.model._retrained()
             if many is None:
                 return self._go(loops[0], bool(progress), None if resume is None else checkpoints.folder(resume))
             calls = [partial(run._go, loop, False, None) for run, loop in zip(runs, loops, strict=True)]
@@ -241,7 +242,8 @@ class Trainer:
 
     @checked
     def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
-        """Losses and metrics on data in any form that `fit` takes: task -> metric -> value, shown as a table.
+        """Losses and metrics on data in any form that `fit` takes: task -> metric -> value, shown as a table. Losses
+        are those of raw outputs, metrics those of predictions, which `model.calibrate` changes.
 
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came.
@@ -313,6 +315,7 @@ class Trainer:
             self.model.reader.scales.are_known()
             self.model._need_edges()
             rows = self.model.reader.rows(batch, learn=True)
+            self.model._retrained()
             try:
                 loss, objective, losses = self._core.step(rows.core())
             finally:

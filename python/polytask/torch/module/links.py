@@ -19,19 +19,21 @@ class Predicted(NamedTuple):
         link: of its loss, `{"name", ...}`.
         outputs: labels a row, by which its numbers are laid out; none where it has classes.
         scale: the scale in which its targets trained, as `Units` takes it.
+        temperature: what its logits are divided by.
     """
 
     name: str
     link: dict[str, Any]
     outputs: int | None
     scale: dict[str, Any] | None
+    temperature: float | None = None
 
 
 def predicted(
     task: Predicted, raw: Tensor, layer: Callable[[str, Units], Callable[..., Tensor]], device: torch.device
 ) -> Tensor:
     """Predictions `[rows, width]`, in the units of the targets."""
-    linked = LINKS[task.link["name"]](raw, task.link)
+    linked = LINKS[task.link["name"]](raw if task.temperature is None else raw / task.temperature, task.link)
     if task.scale is None:
         return linked
     units = Units(task.scale, task.link["name"] == "mean_and_variance", device)

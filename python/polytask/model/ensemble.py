@@ -13,14 +13,18 @@ from .. import metrics
 from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
-from ..data import Rows, in_memory, labels
+from ..data import Reader, Rows, in_memory, labels
 from ..data.rows import Parts
 from ..data.task import Task
-from ..model import predictions
-from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.results import Results
+from ..results.thresholds import Thresholds
+from . import deciding, labelled, predictions
 from .averaged import Averaged
+from .intervals import PredictionIntervals
+from .labelled import Labelled
+from .model import MultiTaskModel
+from .thresholds import Own
 
 _FILE = "{:03d}.safetensors"
 _WEIGHTS = "ensemble.json"
@@ -65,6 +69,21 @@ class Ensemble(Sequence[MultiTaskModel]):
     def weights(self) -> dict[str, list[float]]:
         """What each model's prediction counts, by task; they add up to 1."""
         return {task.name: [weights.get(task.name, 0.0) for weights in self._weights] for task in self.tasks}
+
+    @property
+    def kinds(self) -> list[str]:
+        """What the labels of each task are: "classes", "binary" or "values"."""
+        pairs = (pair for model in self._models for pair in zip(model.tasks, model.kinds, strict=True))
+        found = {task.name: kind for task, kind in pairs}
+        return [found[task.name] for task in self.tasks]
+
+    @property
+    def reader(self) -> Reader:
+        """Reads the labels of all tasks, and features as the first model does."""
+        first = self._models[0].reader
+        reader = Reader(first.inputs, self.tasks, self.kinds)
+        reader.names = first.names
+        return reader
 
     @checked
     def predict(
@@ -166,21 +185,59 @@ class Ensemble(Sequence[MultiTaskModel]):
         return found
 
     def classes(
-        self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, float] = 0.5
+        self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, Any] = 0.5
     ) -> dict[str, np.ndarray]:
-        """Decisions from what `predict` gave; see `pt.MultiTaskModel.classes`."""
+        """Decisions from what `predict` gave; see `pt.MultiTaskModel.classes`. What models have kept for themselves
+        does not count.
+        """
         found: dict[str, np.ndarray] = {}
         rest = dict(predicted)
         for model in self._models:
             ours = {task.name: rest.pop(task.name) for task in model.tasks if task.name in rest}
-            theirs = [name for name in (threshold if isinstance(threshold, Mapping) else ()) if name in ours]
-            at = {name: threshold[name] for name in theirs} if isinstance(threshold, Mapping) else threshold
+            at = threshold
+            if isinstance(threshold, Mapping):
+                # What a model has kept for itself is not for the mean.
+                at = {name: threshold.get(name, 0.5) for name in ours}
             found |= model.classes(ours, threshold=at)
         if rest:
             raise ValueError(
                 f"unknown task {none_of(next(iter(rest)), [task.name for task in self.tasks], 'there are')}"
             )
         return found
+
+    @checked
+    def thresholds(
+        self,
+        data: Any,
+        metric: str | Own = "f1",
+        *,
+        tasks: Sequence[str] | str | None = None,
+        weights: Any = None,
+        batch_size: int = 4096,
+    ) -> Thresholds:
+        """The best thresholds of the mean predictions, for `classes`; see `pt.MultiTaskModel.thresholds`. Data should
+        be one data set.
+        """
+        return deciding.thresholds(self, data, metric, tasks, weights, batch_size)
+
+    @checked
+    def intervals(
+        self, data: Any, *, tasks: Sequence[str] | str | None = None, weights: Any = None, batch_size: int = 4096
+    ) -> PredictionIntervals:
+        """Intervals around the mean predictions; see `pt.MultiTaskModel.intervals`. Data should be one data set."""
+        return deciding.intervals(self, data, tasks, weights, batch_size)
+
+    def _labelled(self, data: Any, weights: Any, batch_size: int) -> dict[str, Labelled]:
+        """What is predicted for one data set in any form, beside its labels."""
+        size = whole(batch_size, "`batch_size`")
+        data, parts = labelled.read(self.reader, data, weights, size)
+        predicted: Any = self.predict(data, batch_size=size)
+        each = [predicted[task.name].reshape(len(predicted[task.name]), -1) for task in self.tasks]
+        ends = np.cumsum([len(rows) for rows in parts])
+        if any(len(outputs) != sum(map(len, parts)) for outputs in each):
+            raise TypeError("`data` should be (x, {task: targets}), a frame, a Dataset or batches")
+        split = zip(*(np.split(outputs, ends[:-1]) for outputs in each), strict=True)
+        return labelled.gathered(zip(parts, split, strict=True), self.tasks, self.kinds)
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Writes each model into a folder, which may be there already but has no other models in it.

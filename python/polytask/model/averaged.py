@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data import Rows, labels
 from ..data.task import Task
-from ..model import predictions
+from . import predictions
 
 #: Probabilities below this count as this, being no more than a rounding of 1 less another.
 _LEAST = 1e-7

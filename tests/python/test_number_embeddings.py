@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import subprocess
 import sys
 
 import numpy as np
@@ -394,32 +393,20 @@ def test_the_module_of_torch_computes_the_same(embed):
     assert inner.grad.abs().sum() > 0
 
 
-FORMULAS = """
-import numpy as np, polytask as pt, sys
-from conftest import Data, make_tasks
-embed = eval(sys.argv[1])
-data = Data()
-data.x[:, 5] = 7
-data.x[:, 3] = data.x[:, 3] > 0
-model = pt.MultiTaskModel(pt.Inputs(numeric=8, embed=embed), tasks=make_tasks(), encoder=pt.encoder.MLP([16]), seed=3)
-pt.Trainer(model, pt.optim.SGD(lr=0.05), weighting=sys.argv[2]).fit(data.whole, epochs=2, batch_size=40, progress=False)
-np.savez(sys.argv[3], **model.state_dict())
-"""
-
-
 @pytest.mark.parametrize("weighting", ["equal", "upgrad"])
-@pytest.mark.parametrize(
-    "embed", ["pt.embedding.Piecewise(6, 5, activation=True)", "pt.embedding.Periodic(6, 5, scale=0.3)"]
-)
-def test_loops_and_formulas_agree(embed, weighting, tmp_path, monkeypatch):
+@pytest.mark.parametrize("embed", [*PIECEWISE, *PERIODIC], ids=repr)
+@pytest.mark.parametrize("where", ["formulas", *(["cuda:0"] if torch.cuda.is_available() else [])])
+def test_loops_and_formulas_agree(where, embed, weighting):
+    data = uneven()
     states = []
-    for backend in ("loops", "formulas"):
-        monkeypatch.setenv("POLYTASK_BACKEND", backend)
-        path = tmp_path / f"{backend}.npz"
-        subprocess.run([sys.executable, "-c", FORMULAS, embed, weighting, str(path)], check=True, cwd="tests/python")
-        states.append(dict(np.load(path)))
+    for each in ("loops", where):
+        model = make(embed)
+        model._core.to(each)
+        trainer = pt.Trainer(model, pt.optim.SGD(lr=0.02), weighting=weighting)
+        trainer.fit(data.whole, epochs=2, batch_size=40, progress=False)
+        states.append({**model.state_dict(), **model.predict(data.x)})
     for name, array in states[0].items():
-        np.testing.assert_allclose(array, states[1][name], atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(array, states[1][name], atol=1e-5, rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,13 @@ fn calls(encoder: Value, head: Value, settings: Value, how: Run) -> usize {
 }
 
 fn calls_with(encoder: Value, sharing: Value, head: Value, settings: Value, how: Run) -> usize {
+    calls_of(json!({"numeric": 6}), encoder, sharing, head, settings, how)
+}
+
+fn calls_of(inputs: Value, encoder: Value, sharing: Value, head: Value, settings: Value, how: Run) -> usize {
     tch::set_num_threads(1);
     let description = json!({
-        "inputs": {"numeric": 6},
+        "inputs": inputs,
         "tasks": [{"name": "a", "loss": "cross_entropy", "classes": 3}, {"name": "b", "loss": "mean_squared"},
                   {"name": "c", "loss": "binary_cross_entropy", "outputs": 2, "weight": 0.5}],
         "encoder": encoder, "sharing": sharing, "head": head,
@@ -184,6 +188,14 @@ fn a_steady_step_allocates_nothing() {
     assert_eq!(calls_with(plain.clone(), gated, json!("linear"), full.clone(), how(true, false)), 0);
     assert_eq!(calls_with_tables(json!({"clip_norm": 0.5}), how(true, false)), 0);
     assert_eq!(calls_with_tables(json!({"optimizer": "adagrad", "accumulate": 2}), how(true, false)), 0);
+    let lines = json!({"name": "piecewise", "width": 5, "bins": 4, "linear": true, "activation": true});
+    let waves = json!({"name": "periodic", "width": 5, "frequencies": 3, "scale": 0.1, "lite": false, "activation": true,
+                       "raw": true});
+    for (embed, weighting) in [(&lines, "equal"), (&lines, "upgrad"), (&waves, "equal"), (&waves, "upgrad")] {
+        let inputs = json!({"numeric": 6, "embed": embed});
+        let settings = json!({"weighting": weighting});
+        assert_eq!(calls_of(inputs, plain.clone(), json!("hard"), json!("linear"), settings, how(true, false)), 0);
+    }
     assert_eq!(calls(plain, json!("linear"), json!({}), how(true, false)), 0);
     assert_eq!(calls(rich("batch"), json!("tower"), full.clone(), how(true, true)), 0);
     assert_eq!(calls(rich("layer"), json!("linear"), full, how(false, false)), 0);

@@ -52,8 +52,8 @@ crate::component! {
         members: usize = 32, in 1.0..;
         /// `"full"`, `"mini"` or `"packed"`: what members have for themselves.
         variant: Variant = Variant::Full;
-        /// `"signs"` or `"normal"`: how the first scales start, one a feature; the paper takes `"normal"` where numbers
-        /// are embedded.
+        /// `"signs"` or `"normal"`: how the first scales start, one a column, and one for all columns of an embedded
+        /// number; the paper takes `"normal"` where numbers are embedded.
         first: First = First::Signs;
         /// `"relu"`, `"leaky_relu"`, `"elu"`, `"gelu"`, `"silu"`, `"tanh"`, `"sigmoid"`, or None for linear layers.
         activation: Option<Activation> = Some(Activation::Relu);

@@ -195,7 +195,7 @@ impl Real for f32 {
         const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
         let a = self.abs();
         let turns = (a + WHOLE) - WHOLE;
-        let quarters = 4.0 * if a < WHOLE { a - turns } else { a - a };
+        let quarters = 4.0 * if a < WHOLE { a - turns } else { 0.0 * a };
         let shifted = quarters + SHIFT;
         let r = (quarters - (shifted - SHIFT)) * std::f32::consts::FRAC_PI_2;
         let z = r * r;

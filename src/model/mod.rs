@@ -111,7 +111,7 @@ fn trunk(
     let columns: Vec<_> = inputs.columns().iter().map(|column| column.count).collect();
     let mut net = Builder::new(inputs.numeric, &columns).serving(tasks.len()).within(limit);
     let numbers = match inputs.embed {
-        Some(embed) => net.embedded(NUMBERS, net.numeric(), embed)?,
+        Some(embed) => net.embedded_numeric(NUMBERS, embed)?,
         None => net.numeric(),
     };
     let x = net.features_after(numbers, &tables(&inputs.categorical, widths));

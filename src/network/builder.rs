@@ -21,7 +21,7 @@ use super::nodes::{add, concat, dropout, norm, select};
 use super::{Axis, AxisId, Input, InputId, InputKind, Network, Output, ROWS, Source, Value, ValueId};
 use crate::bail;
 use crate::error::Result;
-use crate::parameters::{Entry, Init, Reach, Role};
+use crate::parameters::{Entry, Init, Lots, Reach, Role};
 pub use limit::Limit;
 pub use members::ScaleStart;
 use parameters::LayerSize;
@@ -57,6 +57,8 @@ pub struct Builder {
     limit: Limit,
     /// Where the weights of the last stitch are.
     mix: Option<Source>,
+    /// Columns of features that are one number embedded.
+    lots: Option<Lots>,
     /// What cannot work, said when the network is finished.
     refused: Option<String>,
 }
@@ -97,6 +99,7 @@ impl Builder {
             end: 0,
             limit: Limit::default(),
             mix: None,
+            lots: None,
             refused: None,
         }
     }

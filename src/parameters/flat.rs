@@ -113,6 +113,15 @@ fn start<T: Real>(param: &Param, stream: Stream, values: &mut [T]) {
             Init::Signs => each.for_each(|(value, i)| {
                 *value = T::of(if stream.uniform(index(i)) < 0.5 { -1.0 } else { 1.0 });
             }),
+            &Init::Lots { normal, width, lots } => each.for_each(|(value, i)| {
+                let i = index(i) as usize;
+                let leader = (i - i % width + lots.leader(i % width)) as u64;
+                *value = T::of(match normal {
+                    true => stream.normal(leader),
+                    false if stream.uniform(leader) < 0.5 => -1.0,
+                    false => 1.0,
+                });
+            }),
             &Init::Alike { bound, members, width } => each.for_each(|(value, i)| {
                 let i = index(i) as usize;
                 let first = i / (members * width) * width + i % width;

@@ -54,6 +54,15 @@ pub enum Init {
     Truncated(f64),
     /// 1 or -1.
     Signs,
+    /// 1 or -1, or normal with a standard deviation of 1, and the same for columns that belong together.
+    Lots {
+        /// Whether it is normal.
+        normal: bool,
+        /// Numbers a row.
+        width: usize,
+        /// Which of a row's belong together.
+        lots: Lots,
+    },
     /// Uniform in plus or minus the bound, rows `[members, width]` of which all are the same.
     Alike {
         /// The bound.
@@ -67,6 +76,26 @@ pub enum Init {
     Constant(f64),
     /// These numbers.
     Given(Vec<f64>),
+}
+
+/// Columns that belong together: `count` times `each` neighbours, from the first on; others stand alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lots {
+    /// Where they begin.
+    pub first: usize,
+    /// How many belong together.
+    pub each: usize,
+    /// How many times.
+    pub count: usize,
+}
+
+impl Lots {
+    /// The first column of those that a column belongs to.
+    pub fn leader(self, column: usize) -> usize {
+        let Self { first, each, count } = self;
+        let there = column >= first && column - first < each * count;
+        if there { column - (column - first) % each } else { column }
+    }
 }
 
 /// Which random numbers a parameter starts from.

@@ -61,7 +61,8 @@ impl Builder {
     }
 
     /// `act(x * scale + bias)`, of each member's own, from a value of members or of rows; one path a group. Biases start
-    /// uniform in plus or minus the bound, alike for all members.
+    /// uniform in plus or minus the bound, alike for all members. Scales that start by chance are of features: one a number
+    /// where numbers are embedded.
     ///
     /// # Errors
     /// A value of other positions.
@@ -78,10 +79,11 @@ impl Builder {
         let (axis, link) = self.way_to_members(input, members)?;
         let Value { groups, width, reach, .. } = *self.value(input);
         self.afford(&[groups, members, width])?;
-        let start = match start {
-            ScaleStart::Ones => Init::Constant(1.0),
-            ScaleStart::Signs => Init::Signs,
-            ScaleStart::Normal => Init::Normal(1.0),
+        let start = match (start, self.lots) {
+            (ScaleStart::Ones, _) => Init::Constant(1.0),
+            (start, Some(lots)) => Init::Lots { normal: start == ScaleStart::Normal, width, lots },
+            (ScaleStart::Signs, None) => Init::Signs,
+            (ScaleStart::Normal, None) => Init::Normal(1.0),
         };
         let scale = self.grouped(paths, "scale", groups, &[members, width], Role::Norm, start);
         let alike = |bound| Init::Alike { bound, members, width };

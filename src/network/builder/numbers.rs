@@ -8,9 +8,22 @@ use crate::network::nodes::activation::Activation;
 use crate::network::nodes::periodic::Periodic;
 use crate::network::nodes::piecewise::Piecewise;
 use crate::network::{Value, ValueId};
-use crate::parameters::{Init, Role};
+use crate::parameters::{Init, Lots, Role};
 
 impl Builder {
+    /// The numeric features of a table embedded, which come first among its features.
+    ///
+    /// # Errors
+    /// Sizes beyond the limit.
+    pub fn embedded_numeric(&mut self, path: &str, embed: Embed) -> Result<ValueId> {
+        let count = self.value(self.numeric()).width;
+        let embedded = self.embedded(path, self.numeric(), embed)?;
+        let (Embed::Piecewise { width: each, .. } | Embed::Periodic { width: each, .. }) = embed;
+        let first = if matches!(embed, Embed::Periodic { raw: true, .. }) { count } else { 0 };
+        self.lots = Some(Lots { first, each, count });
+        Ok(embedded)
+    }
+
     /// The columns of a value of one group embedded, one beside the other.
     ///
     /// # Errors

@@ -391,9 +391,7 @@ fn collect<T: Real, const W: usize>(shape: Shape, found: Found<'_, T>, arriving:
         let i = row * features + f;
         let dy = &dy[(row * lanes + lane) * whole + f * width..][..width];
         let x = found.x[i];
-        for j in 0..width {
-            bent[j] = dy[j];
-        }
+        bent.copy_from_slice(dy);
         if !kept.is_empty() {
             let kept = &kept[row * whole + f * width..][..width];
             for j in 0..width {

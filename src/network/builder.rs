@@ -16,7 +16,7 @@ use super::node::Node;
 use super::nodes::activation::{self, Activation};
 use super::nodes::embedding::{Embedding, Feature};
 use super::nodes::linear::{Linear, Wiring};
-use super::nodes::{add, concat, dropout, norm, select};
+use super::nodes::{add, concat, dropout, norm, product, select};
 use super::{Axis, AxisId, Input, InputId, InputKind, Network, Output, ROWS, Source, Value, ValueId};
 use crate::bail;
 use crate::error::Result;
@@ -331,6 +331,23 @@ impl Builder {
         let learns = inputs.iter().any(|&x| self.value(x).learns);
         let output = self.fresh(groups, width, reach, learns);
         Ok(self.push(add::Add { inputs: inputs.to_vec(), output }))
+    }
+
+    /// `a * b`, number by number, of values of one shape; with a third one `a * b + c`.
+    ///
+    /// # Errors
+    /// Values of different shapes, or of reaches that cannot be joined.
+    pub fn multiply(&mut self, a: ValueId, b: ValueId, c: Option<ValueId>) -> Result<ValueId> {
+        let inputs: Vec<_> = [Some(a), Some(b), c].into_iter().flatten().collect();
+        let inputs = self.all_materialized(&inputs);
+        let (groups, reach) = self.meet(&inputs)?;
+        let width = self.value(inputs[0]).width;
+        if let Some(&other) = inputs.iter().find(|&&x| self.value(x).width != width) {
+            bail!("only values of one width can be multiplied; got {width} and {}", self.value(other).width);
+        }
+        let learns = inputs.iter().any(|&x| self.value(x).learns);
+        let output = self.fresh(groups, width, reach, learns);
+        Ok(self.push(product::Product { inputs, output }))
     }
 
     /// Some columns of one group, from here on for `reach`.

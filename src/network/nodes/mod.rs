@@ -17,6 +17,7 @@ pub mod linear;
 pub mod member_linear;
 pub mod mixture;
 pub mod norm;
+pub mod product;
 mod route;
 mod segments;
 pub mod select;

@@ -381,6 +381,7 @@ impl Builder {
         let shared = |id: &ValueId| self.net.values[*id].reach == Reach::All && consumed[*id];
         self.net.representation = (0..self.net.values.len()).rev().find(shared).unwrap_or(0);
         self.place_tables();
+        self.set_last_layers_apart();
         self.net.entries.extend(self.state_entries);
         let mut names: Vec<_> = self.net.entries.iter().map(|entry| &*entry.name).collect();
         names.sort_unstable();
@@ -389,6 +390,24 @@ impl Builder {
         }
         self.net.settle();
         Ok(self.net)
+    }
+
+    /// Weights that raw outputs come from are no hidden layer's.
+    fn set_last_layers_apart(&mut self) {
+        let mut before: Vec<_> = self.net.outputs.iter().map(|output| output.value).collect();
+        let mut seen = vec![false; self.net.values.len()];
+        while let Some(value) = before.pop() {
+            if std::mem::replace(&mut seen[value], true) {
+                continue;
+            }
+            let Some(op) = self.net.ops.iter().find(|op| op.output() == value) else { continue };
+            let mut weights = op.params();
+            weights.retain(|&param| self.net.params[param].matrix.is_some());
+            if weights.is_empty() {
+                before.extend(op.inputs());
+            }
+            weights.into_iter().for_each(|param| self.net.params[param].matrix = None);
+        }
     }
 
     /// Adds a node; what it fills is on the axis of what it reads, unless it moves along one.

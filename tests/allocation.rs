@@ -196,6 +196,11 @@ fn a_steady_step_allocates_nothing() {
         let settings = json!({"weighting": weighting});
         assert_eq!(calls_of(inputs, plain.clone(), json!("hard"), json!("linear"), settings, how(true, false)), 0);
     }
+    let muon = json!({"optimizer": {"name": "muon", "weight_decay": 0.1}, "clip_norm": 1.0});
+    assert_eq!(calls_with_tables(muon.clone(), how(true, false)), 0);
+    let crossed = json!({"name": "cross", "hidden": [32], "rank": 4});
+    let gated = json!({"name": "mmoe", "experts": 5});
+    assert_eq!(calls_with(crossed, gated, json!("tower"), muon, how(true, false)), 0);
     assert_eq!(calls(plain, json!("linear"), json!({}), how(true, false)), 0);
     assert_eq!(calls(rich("batch"), json!("tower"), full.clone(), how(true, true)), 0);
     assert_eq!(calls(rich("layer"), json!("linear"), full, how(false, false)), 0);

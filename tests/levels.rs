@@ -21,6 +21,7 @@ use polytask::network::builder::Limit;
 use polytask::network::node::Number;
 use polytask::network::pass::{Pass, Purpose, Step, Store};
 use polytask::network::plan::Plan;
+use polytask::optim::matrices::Works;
 use polytask::parameters::flat::Params;
 use polytask::parameters::path::Path;
 use polytask::parameters::touched::SparseGradient;
@@ -178,6 +179,21 @@ fn optimizers() {
                 optimizer.update_rows(step, 0.5, &segment, &mut table, &touched, &mut state);
             }
             vec![piece("table", &table)]
+        });
+        let Some(rule) = optimizer.of_matrices() else { continue };
+        compare(format!("{} on matrices", info.name), 1e-4, || {
+            let shape = [3, 23, 41];
+            let size = shape.iter().product();
+            let segment = [Segment { range: 0..size, lr: 0.1, weight_decay: 0.05 }];
+            let mut works = Works::new(&[shape]).unwrap();
+            let mut buffers: Vec<_> = optimizer.slots().iter().map(|_| vec![0.0; size]).collect();
+            let mut matrices = normal::<f32>(1, size);
+            for step in 1..=10 {
+                let mut state: Vec<&mut [f32]> = buffers.iter_mut().map(Vec::as_mut_slice).collect();
+                let gradients = normal::<f32>(1 + step, size);
+                works.update(rule, 0.5, &segment, &mut matrices, &gradients, &mut state).unwrap();
+            }
+            vec![piece("matrices", &matrices), piece("momentum", &buffers[0])]
         });
     }
 }

@@ -1056,6 +1056,35 @@ fn products_of_vectors_row_by_row() {
     }
 }
 
+#[test]
+fn products_number_by_number() {
+    for seed in 0..24 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let mut b = Builder::new(inputs, &[]);
+        let (x, groups) = add_reached(&mut b, "a", hidden, tasks, seed);
+        let (z, _) = add_reached(&mut b, "b", hidden, tasks, seed);
+        let y = b.multiply(x, z, None).unwrap();
+        // One value in two places, and later once more, so that gradients are added to.
+        let w = b.multiply(x, y, Some(x)).unwrap();
+        let u = b.multiply(w, w, Some(z)).unwrap();
+        let both = b.concat(&[u, x, y]).unwrap();
+        add_reached_heads(&mut b, both, tasks, seed);
+        Case::new(b.finish().unwrap(), rows, seed).check(true, |r| {
+            let group = |g: usize| {
+                let (x, z) = (r.linear(&r.numeric, &format!("a{g}")), r.linear(&r.numeric, &format!("b{g}")));
+                let y = &x * &z;
+                let w = &x * &y + &x;
+                Tensor::cat(&[&w * &w + z, x, y], 1)
+            };
+            reached_heads(r, &(0..groups).map(group).collect::<Vec<_>>(), tasks, seed)
+        });
+    }
+    let mut b = Builder::new(3, &[]);
+    let (x, y) = (b.numeric(), b.linear(&paths(&["a"]), 0, 2, None));
+    let message = b.multiply(x, y, None).unwrap_err().to_string();
+    assert_eq!(message, "only values of one width can be multiplied; got 3 and 2");
+}
+
 /// Groups that all tasks reach meet groups of single tasks.
 #[test]
 fn shared_groups_meet_groups_of_their_own() {
@@ -1070,7 +1099,8 @@ fn shared_groups_meet_groups_of_their_own() {
         let held = b.calibrate(x, z, 0.9, Reach::Own).unwrap();
         let kept = b.calibrate(z, x, 0.4, Reach::Own).unwrap();
         let sum = b.add(&[x, z]).unwrap();
-        let all = b.concat(&[dot, funnel, held, kept, sum, x, seen]).unwrap();
+        let product = b.multiply(z, x, Some(x)).unwrap();
+        let all = b.concat(&[dot, funnel, held, kept, sum, x, seen, product]).unwrap();
         add_own_heads(&mut b, all, tasks);
         Case::new(b.finish().unwrap(), rows, seed).check_terms(true, |r| {
             let pair =
@@ -1079,7 +1109,8 @@ fn shared_groups_meet_groups_of_their_own() {
                 let (x, z) = pair(t);
                 let joined = Tensor::cat(&(0..tasks).map(|t| pair(t).0).collect::<Vec<_>>(), 1);
                 let seen = r.linear(&joined, &format!("c{t}"));
-                let all = [0.7 * &x * &z, both(&z, &x), z.shallow_clone(), x.shallow_clone(), &x + &z, x, seen];
+                let (product, sum) = (&z * &x + &x, &x + &z);
+                let all = [0.7 * &x * &z, both(&z, &x), z.shallow_clone(), x.shallow_clone(), sum, x, seen, product];
                 r.linear(&Tensor::cat(&all, 1), &format!("heads.{t}"))
             };
             let term = |t: usize| {

@@ -1,5 +1,6 @@
 //! Every optimizer against its published formula in `f64` and, where tch reaches it, against libtorch's own.
 
+use polytask::optim::matrices::Works;
 use polytask::optim::{self, TensorStep};
 use polytask::parameters::path::Path;
 use polytask::parameters::touched::SparseGradient;
@@ -150,6 +151,11 @@ fn formulas() -> Vec<(Value, Vec<Vec<f64>>)> {
         ),
         (json!({"name": "adamw"}), adam(1e-3, 0.9, 0.999, 1e-8, 1e-2, true)),
         (json!({"name": "adamw", "lr": 0.01, "weight_decay": 0.5}), adam(0.01, 0.9, 0.999, 1e-8, 0.5, true)),
+        // Of all that is no matrix.
+        (
+            json!({"name": "muon", "adamw_lr": 0.01, "adamw_betas": [0.8, 0.95], "adamw_eps": 1e-3, "weight_decay": 0.5}),
+            adam(0.01, 0.8, 0.95, 1e-3, 0.5, true),
+        ),
         (json!({"name": "rmsprop"}), rmsprop(1e-2, 0.99, 1e-8, 0.0, 0.0, false)),
         (
             json!({"name": "rmsprop", "lr": 1e-3, "alpha": 0.9, "momentum": 0.5, "centered": true, "weight_decay": 0.1}),
@@ -247,6 +253,180 @@ fn gradients_can_be_scaled_and_segments_leave_the_rest_alone() {
         for (i, (before, after)) in wave(0.5, 0).iter().zip(&stepped).enumerate() {
             let inside = (3..9).contains(&i) || i >= 20;
             assert_eq!(before != after, inside, "{} parameter {i}", info.name);
+        }
+    }
+}
+
+/// A matrix as rows of numbers.
+type Matrix = Vec<Vec<f64>>;
+
+fn times(a: &Matrix, b: &Matrix) -> Matrix {
+    let columns = 0..b[0].len();
+    a.iter().map(|row| columns.clone().map(|j| row.iter().zip(b).map(|(x, b)| x * b[j]).sum()).collect()).collect()
+}
+
+fn turned(a: &Matrix) -> Matrix {
+    (0..a[0].len()).map(|j| a.iter().map(|row| row[j]).collect()).collect()
+}
+
+fn each(a: &Matrix, b: &Matrix, of: impl Fn(f64, f64) -> f64) -> Matrix {
+    a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(&a, &b)| of(a, b)).collect()).collect()
+}
+
+/// A step of Muon on one matrix, as it is written down: momentum, then parameters.
+fn muon([w, g, momentum]: [&Matrix; 3], description: &Value) -> [Matrix; 2] {
+    let number = |name: &str| description[name].as_f64().unwrap();
+    let keep = number("momentum");
+    let momentum = each(momentum, g, |m, g| keep * m + (1.0 - keep) * g);
+    let ahead = match description["nesterov"].as_bool().unwrap() {
+        true => each(g, &momentum, |g, m| (1.0 - keep) * g + keep * m),
+        false => momentum.clone(),
+    };
+    let (rows, columns) = (w.len(), w[0].len());
+    let mut x = if rows > columns { turned(&ahead) } else { ahead };
+    let length = x.iter().flatten().map(|x| x * x).sum::<f64>().sqrt().max(1e-7);
+    x = each(&x, &x, |x, _| x / length);
+    for _ in 0..number("ns_steps") as usize {
+        let a = times(&x, &turned(&x));
+        let b = each(&a, &times(&a, &a), |a, square| -4.7750 * a + 2.0315 * square);
+        x = each(&x, &times(&b, &x), |x, more| 3.4445 * x + more);
+    }
+    let x = if rows > columns { turned(&x) } else { x };
+    let (rows, columns) = (rows as f64, columns as f64);
+    let ratio = match description["adjust_lr_fn"].as_str().unwrap() {
+        "original" => (rows / columns).max(1.0).sqrt(),
+        _ => 0.2 * rows.max(columns).sqrt(),
+    };
+    let w = each(w, &x, |w, x| w * (1.0 - number("lr") * number("weight_decay")) - number("lr") * ratio * x);
+    [momentum, w]
+}
+
+/// Muons and shapes of matrices to try.
+fn matrices() -> impl Iterator<Item = (Value, [usize; 3])> {
+    let muon = |nesterov: bool, ns_steps: usize, adjust: &str| {
+        json!({"name": "muon", "lr": 0.05, "weight_decay": 0.1, "momentum": 0.9, "nesterov": nesterov,
+               "ns_steps": ns_steps, "adjust_lr_fn": adjust})
+    };
+    let all = [muon(true, 5, "original"), muon(false, 5, "match_rms_adamw"), muon(true, 2, "match_rms_adamw")];
+    let shapes = [[1, 4, 9], [1, 9, 4], [3, 3, 4], [2, 6, 3], [4, 1, 7], [5, 7, 1], [1, 6, 6]];
+    all.into_iter().flat_map(move |muon| shapes.map(|shape| (muon.clone(), shape)))
+}
+
+const MATRIX_STEPS: u64 = 6;
+
+/// The matrices of a step's parameters or gradients.
+fn stacked(shape: [usize; 3], seed: f64, step: u64) -> Vec<f32> {
+    let count = shape.iter().product();
+    (0..count).map(|i| ((i as f64 * 1.7 + (i * i) as f64 * 0.3 + seed + step as f64).sin()) as f32).collect()
+}
+
+/// All matrices, and the momentum, after every step as it is written down.
+fn muons(description: &Value, shape: [usize; 3]) -> Vec<[Vec<f64>; 2]> {
+    let [_, rows, columns] = shape;
+    let split = |numbers: &[f32]| -> Vec<Matrix> {
+        let row = |row: &[f32]| row.iter().copied().map(f64::from).collect();
+        numbers.chunks(rows * columns).map(|matrix| matrix.chunks(columns).map(row).collect()).collect()
+    };
+    let flat = |all: &[Matrix]| all.iter().flatten().flatten().copied().collect::<Vec<_>>();
+    let mut parameters = split(&stacked(shape, 0.5, 0));
+    let mut momenta = split(&vec![0.0; shape.iter().product()]);
+    (1..=MATRIX_STEPS)
+        .map(|step| {
+            let gradients = split(&stacked(shape, 2.0, step));
+            for ((w, g), m) in parameters.iter_mut().zip(&gradients).zip(&mut momenta) {
+                [*m, *w] = muon([w, g, m], description);
+            }
+            [flat(&parameters), flat(&momenta)]
+        })
+        .collect()
+}
+
+/// The same by Muon's formula, in `f64` or `f32`.
+fn muons_by_formula(description: &Value, shape: [usize; 3], kind: Kind) -> Vec<[Vec<f64>; 2]> {
+    let optimizer = optim::build(description).unwrap();
+    let rule = optimizer.of_matrices().unwrap();
+    let tensor = |numbers: &[f32]| Tensor::from_slice(numbers).view(shape.map(|n| n as i64)).to_kind(kind);
+    let numbers = |tensor: &Tensor| Vec::try_from(tensor.to_kind(Kind::Double).flatten(0, -1)).unwrap();
+    let (lr, weight_decay) = (Tensor::from(0.05_f64), Tensor::from(0.1_f64));
+    let mut parameters = tensor(&stacked(shape, 0.5, 0));
+    let mut state = [parameters.zeros_like(), parameters.zeros_like()];
+    (1..=MATRIX_STEPS)
+        .map(|step| {
+            let gradients = tensor(&stacked(shape, 2.0, step));
+            let mut updated = rule.formula(&TensorStep {
+                number: &Tensor::from(step as f64),
+                lr: &lr,
+                weight_decay: &weight_decay,
+                parameters: &parameters,
+                gradients: &gradients,
+                state: &state,
+            });
+            (parameters, state[0]) = (updated.parameters, updated.state.remove(0));
+            [numbers(&parameters), numbers(&state[0])]
+        })
+        .collect()
+}
+
+/// The same by loops, beside numbers that are none of the matrices'.
+fn muons_by_loops(description: &Value, shape: [usize; 3]) -> Vec<[Vec<f64>; 2]> {
+    let optimizer = optim::build(description).unwrap();
+    let rule = optimizer.of_matrices().unwrap();
+    // Another batch works in the same memory before.
+    let (own, other) = (shape.iter().product::<usize>(), [2, 5, 8]);
+    let segment = |range| Segment { range, lr: 0.05, weight_decay: 0.1 };
+    let segments = [segment(own + 16..own + 96), segment(5..5 + own)];
+    let mut works = Works::new(&[other, shape]).unwrap();
+    let around = |own: Vec<f32>| [vec![7.0; 5], own, vec![7.0; 11], stacked(other, 1.0, 0)].concat();
+    let mut parameters = around(stacked(shape, 0.5, 0));
+    let mut buffers = [vec![0.0; own + 96], vec![0.0; own + 96]];
+    (1..=MATRIX_STEPS)
+        .map(|step| {
+            let mut state = buffers.each_mut().map(Vec::as_mut_slice);
+            // Gradients that clipping halves.
+            let gradients = around(stacked(shape, 2.0, step).into_iter().map(|x| 2.0 * x).collect());
+            works.update(rule, 0.5, &segments, &mut parameters, &gradients, &mut state).unwrap();
+            assert!(parameters[..5].iter().chain(&parameters[5 + own..own + 16]).all(|&x| x == 7.0));
+            [&parameters, &buffers[0]].map(|all| all[5..5 + own].iter().copied().map(f64::from).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn matrices_learn_as_muon_is_written_down() {
+    let far = |got: &[[Vec<f64>; 2]], want: &[[Vec<f64>; 2]]| {
+        let pairs = got.iter().flatten().flatten().zip(want.iter().flatten().flatten());
+        assert_eq!(got.len(), want.len());
+        pairs.map(|(got, want)| (got - want).abs()).fold(0.0, f64::max)
+    };
+    for (description, shape) in matrices() {
+        let want = muons(&description, shape);
+        let by_formula = muons_by_formula(&description, shape, Kind::Double);
+        assert!(far(&by_formula, &want) <= 1e-9, "{description} {shape:?}: {}", far(&by_formula, &want));
+        let single = muons_by_formula(&description, shape, Kind::Float);
+        let loops = muons_by_loops(&description, shape);
+        assert!(far(&single, &want) <= 2e-5, "{description} {shape:?}: {}", far(&single, &want));
+        assert!(far(&loops, &want) <= 2e-5, "{description} {shape:?}: {}", far(&loops, &want));
+        assert!(far(&loops, &single) <= 2e-5, "{description} {shape:?}: {}", far(&loops, &single));
+    }
+}
+
+#[test]
+fn a_matrix_without_a_gradient_stays_and_a_long_one_goes_no_further() {
+    let optimizer = optim::build(&json!({"name": "muon"})).unwrap();
+    let rule = optimizer.of_matrices().unwrap();
+    let went = |gradient: f32| {
+        let mut parameters = vec![1.0; 12];
+        let (mut first, mut second) = (vec![0.0; 12], vec![0.0; 12]);
+        let segment = [Segment { range: 0..12, lr: 0.1, weight_decay: 0.0 }];
+        let mut works = Works::new(&[[1, 3, 4]]).unwrap();
+        works.update(rule, 1.0, &segment, &mut parameters, &[gradient; 12], &mut [&mut first, &mut second]).unwrap();
+        parameters
+    };
+    assert_eq!(went(0.0), vec![1.0; 12]);
+    let usual = went(1.0);
+    for gradient in [1e-3, 1e3, 1e30] {
+        for (got, want) in went(gradient).iter().zip(&usual) {
+            assert!((got - want).abs() < 1e-5 && *got < 1.0, "{gradient}: {got} {want}");
         }
     }
 }

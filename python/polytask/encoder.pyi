@@ -101,4 +101,34 @@ class Residual(Component):
         activation: str | None = "relu",
     ) -> None: ...
 
+class Cross(Component):
+    """DCN-V2 (Wang, Shivanna, Cheng, Jain, Lin, Hong & Chi, DCN V2: Improved Deep & Cross Network and Practical Lessons for
+    Web-scale Learning to Rank Systems, WWW 2021): cross layers, which multiply features with each other, and deep ones.
+
+    With the features `x_0`, embeddings among them, a cross layer is `x_{l+1} = x_0 * (W_l x_l + b_l) + x_l`, number by
+    number: `layers` of them reach products of `layers + 1` features. With `rank`, `W_l = U_l V_l` has that many rows
+    between, which takes `2 width rank` parameters instead of `width^2`. Deep layers are those of `pt.encoder.MLP`,
+    over the last cross layer, or beside it as far as the representation, which is then both of them; with `hidden=[]`
+    there are cross layers alone. The paper's mixture of low-rank experts is not here.
+
+    All cross layers, which read `x_0`, are one stage that schemes may share or branch after, each deep layer over them
+    is another; with `"parallel"` all is one stage. Weights and biases start uniform in plus or minus `1/sqrt(inputs)`.
+    """
+
+    hidden: int | Sequence[int]
+    layers: int
+    rank: int | None
+    structure: str
+    activation: str | None
+    dropout: float
+    def __init__(
+        self,
+        hidden: int | Sequence[int] = [128],
+        layers: int = 2,
+        rank: int | None = None,
+        structure: str = "stacked",
+        activation: str | None = "relu",
+        dropout: float = 0.0,
+    ) -> None: ...
+
 Torch = OfEncoder

@@ -123,3 +123,46 @@ class Adagrad(Component):
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
     ) -> None: ...
+
+class Muon(Component):
+    """Muon (Jordan, Jin, Boza, You, Cesista, Newhouse and Bernstein, Muon: An optimizer for hidden layers in neural networks,
+    2024): momentum whose singular values are all brought to about 1, for weight matrices of hidden layers.
+
+    `M = momentum M + (1 - momentum) G`, `X = (1 - momentum) G + momentum M` (or `M` without `nesterov`), divided by its
+    length, then `ns_steps` times `X = a X + (b A + c A^2) X` with `A = X X^T`, `a = 3.4445`, `b = -4.7750`,
+    `c = 2.0315`, and `W = (1 - lr weight_decay) W - lr ratio X`. All else learns as under `pt.optim.AdamW`.
+
+    A weight matrix of a hidden layer is each `[rows, columns]` of a layer within encoder, experts, gates and heads; of
+    networks, experts, towers or members side by side each its own. Not among them, as in the authors' code, are
+    embeddings, biases, norms, mixes and scales, and of heads the last layer (of a head of your own all layers). Of an encoder
+    of your own it is every parameter of two dimensions, no kernels of convolutions; `exclude` names what is none.
+
+    The steps are those of `torch.optim.Muon` and `torch.optim.AdamW` side by side, but that the iteration, which torch and
+    the authors compute in bfloat16, is in single precision here. Defaults are the authors' for matrices, whose `lr`
+    torch has at 1e-3 and `weight_decay` at 0.1, and `pt.optim.AdamW`'s for all else. Keys of `lr` name matrices, those
+    of `adamw_lr` other parameters.
+    """
+
+    lr: float | Mapping[str, float]
+    momentum: float
+    nesterov: bool
+    ns_steps: int
+    weight_decay: float | Mapping[str, float]
+    adjust_lr_fn: str
+    adamw_lr: float | Mapping[str, float]
+    adamw_betas: Sequence[float]
+    adamw_eps: float
+    exclude: Sequence[str]
+    def __init__(
+        self,
+        lr: float | Mapping[str, float] = 0.02,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_steps: int = 5,
+        weight_decay: float | Mapping[str, float] = 0.0,
+        adjust_lr_fn: str = "original",
+        adamw_lr: float | Mapping[str, float] = 0.001,
+        adamw_betas: Sequence[float] = [0.9, 0.999],
+        adamw_eps: float = 1e-08,
+        exclude: Sequence[str] = [],
+    ) -> None: ...

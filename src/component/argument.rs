@@ -73,6 +73,16 @@ impl Argument for String {
     }
 }
 
+impl Argument for Vec<String> {
+    fn words() -> String {
+        "a list of strings".into()
+    }
+
+    fn python() -> String {
+        "Sequence[str]".into()
+    }
+}
+
 impl Argument for [f64; 2] {
     fn words() -> String {
         "two finite numbers".into()

@@ -54,4 +54,5 @@ crate::family!(
     window::Window,
     tab_m::TabM,
     residual::Residual,
+    cross::Cross,
 );

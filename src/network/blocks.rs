@@ -27,7 +27,11 @@ impl Network {
                 last.range.end = entry.range.start;
             }
             let decays = matches!(role, Role::Weight | Role::Embedding);
-            blocks.push(Block { path: entry.name.clone(), range: entry.range.clone(), decays, task });
+            let matrices = self.params[*param].matrix.map(|[rows, columns]| {
+                // A layer without inputs has matrices of no numbers.
+                [entry.range.len() / (rows * columns).max(1), rows, columns]
+            });
+            blocks.push(Block { path: entry.name.clone(), range: entry.range.clone(), decays, task, matrices });
         }
         blocks
     }

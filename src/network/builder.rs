@@ -17,7 +17,7 @@ use super::node::Node;
 use super::nodes::activation::{self, Activation};
 use super::nodes::embedding::{Embedding, Feature};
 use super::nodes::linear::{Linear, Wiring};
-use super::nodes::{add, concat, dropout, norm, select};
+use super::nodes::{add, concat, dropout, norm, product, select};
 use super::{Axis, AxisId, Input, InputId, InputKind, Network, Output, ROWS, Source, Value, ValueId};
 use crate::bail;
 use crate::error::Result;
@@ -342,6 +342,23 @@ impl Builder {
         Ok(self.push(add::Add { inputs: inputs.to_vec(), output }))
     }
 
+    /// `a * b`, number by number, of values of one shape; with a third one `a * b + c`.
+    ///
+    /// # Errors
+    /// Values of different shapes, or of reaches that cannot be joined.
+    pub fn multiply(&mut self, a: ValueId, b: ValueId, c: Option<ValueId>) -> Result<ValueId> {
+        let inputs: Vec<_> = [Some(a), Some(b), c].into_iter().flatten().collect();
+        let inputs = self.all_materialized(&inputs);
+        let (groups, reach) = self.meet(&inputs)?;
+        let width = self.value(inputs[0]).width;
+        if let Some(&other) = inputs.iter().find(|&&x| self.value(x).width != width) {
+            bail!("only values of one width can be multiplied; got {width} and {}", self.value(other).width);
+        }
+        let learns = inputs.iter().any(|&x| self.value(x).learns);
+        let output = self.fresh(groups, width, reach, learns);
+        Ok(self.push(product::Product { inputs, output }))
+    }
+
     /// Some columns of one group, from here on for `reach`.
     pub fn select(&mut self, x: ValueId, group: usize, columns: Range<usize>, reach: Reach) -> ValueId {
         let x = self.materialize(x);
@@ -373,6 +390,7 @@ impl Builder {
         let shared = |id: &ValueId| self.net.values[*id].reach == Reach::All && consumed[*id];
         self.net.representation = (0..self.net.values.len()).rev().find(shared).unwrap_or(0);
         self.place_tables();
+        self.set_last_layers_apart();
         self.net.entries.extend(self.state_entries);
         let mut names: Vec<_> = self.net.entries.iter().map(|entry| &*entry.name).collect();
         names.sort_unstable();
@@ -381,6 +399,24 @@ impl Builder {
         }
         self.net.settle();
         Ok(self.net)
+    }
+
+    /// Weights that raw outputs come from are no hidden layer's.
+    fn set_last_layers_apart(&mut self) {
+        let mut before: Vec<_> = self.net.outputs.iter().map(|output| output.value).collect();
+        let mut seen = vec![false; self.net.values.len()];
+        while let Some(value) = before.pop() {
+            if std::mem::replace(&mut seen[value], true) {
+                continue;
+            }
+            let Some(op) = self.net.ops.iter().find(|op| op.output() == value) else { continue };
+            let mut weights = op.params();
+            weights.retain(|&param| self.net.params[param].matrix.is_some());
+            if weights.is_empty() {
+                before.extend(op.inputs());
+            }
+            weights.into_iter().for_each(|param| self.net.params[param].matrix = None);
+        }
     }
 
     /// Adds a node; what it fills is on the axis of what it reads, unless it moves along one.

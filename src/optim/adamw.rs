@@ -1,5 +1,7 @@
 //! Adam with decoupled weight decay.
 
+use tch::Tensor;
+
 use super::adam::{Moments, moments};
 use super::rows::sweep_rows;
 use super::{Optimizer, TensorStep, Updated, rates, sweep};
@@ -22,9 +24,19 @@ crate::component! {
     }
 }
 
+/// The rule of step `step` for a segment.
+pub(super) fn decoupled(step: u64, scale: f32, betas: [f64; 2], eps: f64, segment: &Segment) -> Moments {
+    Moments::new(step, scale, betas, eps, segment.lr).shrunk(1.0 - segment.lr * segment.weight_decay)
+}
+
+/// The parameters after decay beside the gradient.
+pub(super) fn shrunk(step: &TensorStep<'_>) -> Tensor {
+    step.parameters * ((step.rate() * step.weight_decay.to_kind(step.parameters.kind())) * -1.0 + 1.0)
+}
+
 impl AdamW {
     fn rule(&self, step: u64, scale: f32, segment: &Segment) -> Moments {
-        Moments::new(step, scale, self.betas, self.eps, segment.lr).shrunk(1.0 - segment.lr * segment.weight_decay)
+        decoupled(step, scale, self.betas, self.eps, segment)
     }
 }
 
@@ -36,8 +48,7 @@ impl Optimizer for AdamW {
     }
 
     fn formula(&self, step: &TensorStep<'_>) -> Updated {
-        let shrunk = step.parameters * ((step.rate() * step.weight_decay.to_kind(step.parameters.kind())) * -1.0 + 1.0);
-        moments(step, step.gradients, self.betas, self.eps, &shrunk)
+        moments(step, step.gradients, self.betas, self.eps, &shrunk(step))
     }
 
     fn update(

@@ -79,7 +79,7 @@ impl Optimizer for Foreign {
     }
 
     fn rates(&self) -> Rates<'_> {
-        Rates { lr: &self.one, weight_decay: &self.zero, defaults: [1.0, 0.0] }
+        Rates { lr: &self.one, weight_decay: &self.zero, defaults: [1.0, 0.0], of_matrices: None }
     }
 
     fn formula(&self, _: &TensorStep<'_>) -> Updated {

@@ -13,9 +13,11 @@ use crate::parameters::touched::Touched;
 use crate::parameters::{Rates, Segment};
 
 pub mod foreign;
+pub mod matrices;
 pub mod rows;
 
 use foreign::{Foreign, ForeignOptimizer};
+use matrices::MatrixRule;
 
 /// Most state buffers an optimizer has.
 pub const SLOTS: usize = 4;
@@ -115,6 +117,11 @@ pub trait Optimizer: Described + Debug + Send {
         state: &mut [&mut [f32]],
     );
 
+    /// Its rule for weight matrices of hidden layers, if they learn by another one than all other parameters.
+    fn of_matrices(&self) -> Option<&dyn MatrixRule> {
+        None
+    }
+
     /// Whether its steps are made by code of the caller's own, and not by the methods above.
     fn is_foreign(&self) -> bool {
         false
@@ -144,6 +151,7 @@ crate::family!(
     adamw::AdamW,
     rmsprop::RmsProp,
     adagrad::Adagrad,
+    muon::Muon,
 );
 
 /// The method of an [`Optimizer`] that hands out its fields `lr` and `weight_decay`.
@@ -152,7 +160,8 @@ macro_rules! rates {
         fn rates(&self) -> $crate::parameters::Rates<'_> {
             let own = Self::default();
             let defaults = [own.lr.rest(f64::NAN), own.weight_decay.rest(f64::NAN)];
-            $crate::parameters::Rates { lr: &self.lr, weight_decay: &self.weight_decay, defaults }
+            let (lr, weight_decay) = (&self.lr, &self.weight_decay);
+            $crate::parameters::Rates { lr, weight_decay, defaults, of_matrices: None }
         }
     };
 }

@@ -42,17 +42,31 @@ impl PerGroup {
         matching.max_by_key(|(key, _)| key.len()).map_or_else(|| self.rest(default), |(_, value)| *value)
     }
 
+    /// The groups that are named.
+    fn keys(&self) -> impl Iterator<Item = &String> {
+        let groups = match self {
+            PerGroup::All(_) => None,
+            PerGroup::Groups(groups) => Some(groups),
+        };
+        groups.into_iter().flat_map(BTreeMap::keys).filter(|key| *key != REST)
+    }
+
     /// Refuses a key that matches no parameter.
     fn check(&self, argument: &str, blocks: &[&Block]) -> Result<()> {
-        let PerGroup::Groups(groups) = self else { return Ok(()) };
-        for key in groups.keys().filter(|key| *key != REST) {
-            if !blocks.iter().any(|block| block.path.below(key)) {
-                let instead = instead(key, blocks.iter().map(|block| &block.path));
-                bail!("argument `{argument}`: no parameter is called {key:?}; {instead}");
-            }
+        for key in self.keys() {
+            refuse_unknown(argument, key, blocks)?;
         }
         Ok(())
     }
+}
+
+/// Refuses a path that no parameter lies below.
+fn refuse_unknown(argument: &str, path: &str, blocks: &[&Block]) -> Result<()> {
+    if !blocks.iter().any(|block| block.path.below(path)) {
+        let instead = instead(path, blocks.iter().map(|block| &block.path));
+        bail!("argument `{argument}`: no parameter is called {path:?}; {instead}");
+    }
+    Ok(())
 }
 
 impl Argument for PerGroup {
@@ -81,6 +95,48 @@ pub struct Rates<'a> {
     pub weight_decay: &'a PerGroup,
     /// Learning rate and weight decay of parameters that no group names.
     pub defaults: [f64; 2],
+    /// Those of weight matrices of hidden layers, where they have a rule of their own.
+    pub of_matrices: Option<MatrixRates<'a>>,
+}
+
+/// Learning rates of weight matrices of hidden layers, which are called `lr` then.
+#[derive(Debug, Clone, Copy)]
+pub struct MatrixRates<'a> {
+    /// Learning rates.
+    pub lr: &'a PerGroup,
+    /// That of matrices that no group names.
+    pub default: f64,
+    /// What the learning rates of all other parameters are called.
+    pub rest: &'static str,
+    /// Paths below which matrices count as other parameters.
+    pub exclude: &'a [String],
+}
+
+impl MatrixRates<'_> {
+    /// How many matrices with a rule of their own a block consists of, their rows and columns.
+    fn shape(&self, block: &Block) -> Option<[usize; 3]> {
+        block.matrices.filter(|_| !self.exclude.iter().any(|path| block.path.below(path)))
+    }
+
+    /// Refuses a group of one kind of parameters that has none but the other.
+    fn check(&self, rest: &PerGroup, blocks: &[&Block]) -> Result<()> {
+        let none = |key: &str, are: bool| {
+            !blocks.iter().any(|block| block.path.below(key) && self.shape(block).is_some() == are)
+        };
+        for path in self.exclude {
+            refuse_unknown("exclude", path, blocks)?;
+        }
+        let other = self.rest;
+        if let Some(key) = self.lr.keys().find(|key| none(key, true)) {
+            bail!("argument `lr`: {key:?} has no weight matrix of a hidden layer; its learning rate is `{other}`");
+        }
+        if let Some(key) = rest.keys().find(|key| none(key, false)) {
+            bail!(
+                "argument `{other}`: {key:?} has weight matrices of hidden layers alone; their learning rate is `lr`"
+            );
+        }
+        Ok(())
+    }
 }
 
 /// Neighbouring parameters with one learning rate and one weight decay.
@@ -101,6 +157,18 @@ impl Segment {
         let weight_decay = if block.decays { decay } else { 0.0 };
         Self { range: block.range.clone(), lr: rates.lr.at(&block.path, lr), weight_decay }
     }
+
+    /// Of matrices with a rule of their own; without the padding behind them.
+    fn of_matrices(rates: Rates<'_>, own: MatrixRates<'_>, shape: [usize; 3], block: &Block) -> Self {
+        let start = block.range.start;
+        let range = start..start + shape.iter().product::<usize>();
+        Self { range, lr: own.lr.at(&block.path, own.default), ..Self::of(rates, block) }
+    }
+
+    /// Whether it may go on with another one.
+    fn goes_on_with(&self, next: &Self) -> bool {
+        self.range.end == next.range.start && (self.lr, self.weight_decay) == (next.lr, next.weight_decay)
+    }
 }
 
 /// The segments of a model's parameters under one optimizer.
@@ -108,6 +176,8 @@ impl Segment {
 pub struct Segments {
     base: Vec<f64>,
     now: Vec<Segment>,
+    /// How many equal matrices each of the first segments consists of, their rows and columns.
+    matrices: Vec<[usize; 3]>,
     /// How many there are before those of sparse tables.
     dense: usize,
 }
@@ -119,7 +189,14 @@ impl Segments {
     /// A group that matches no parameter.
     pub fn new(rates: Rates<'_>, blocks: &[Block], tables: &[Block]) -> Result<Self> {
         let all: Vec<_> = tables.iter().chain(blocks).collect();
-        rates.lr.check("lr", &all)?;
+        match rates.of_matrices {
+            None => rates.lr.check("lr", &all)?,
+            Some(own) => {
+                own.lr.check("lr", &all)?;
+                rates.lr.check(own.rest, &all)?;
+                own.check(rates.lr, &all)?;
+            }
+        }
         rates.weight_decay.check("weight_decay", &all)?;
         Ok(Self::of(rates, blocks, tables))
     }
@@ -127,25 +204,43 @@ impl Segments {
     /// Segments of some of a model's blocks, whose groups were checked with all of them.
     pub(crate) fn of(rates: Rates<'_>, blocks: &[Block], tables: &[Block]) -> Self {
         let mut now: Vec<Segment> = Vec::new();
-        for segment in blocks.iter().map(|block| Segment::of(rates, block)) {
-            match now.last_mut() {
-                Some(last)
-                    if last.range.end == segment.range.start
-                        && (last.lr, last.weight_decay) == (segment.lr, segment.weight_decay) =>
-                {
+        let mut matrices: Vec<[usize; 3]> = Vec::new();
+        let own = |block: &Block| rates.of_matrices.and_then(|own| Some((own, own.shape(block)?)));
+        for block in blocks {
+            let Some((own, shape)) = own(block) else { continue };
+            let segment = Segment::of_matrices(rates, own, shape, block);
+            match (now.last_mut(), matrices.last_mut()) {
+                (Some(last), Some(known)) if known[1..] == shape[1..] && last.goes_on_with(&segment) => {
                     last.range.end = segment.range.end;
+                    known[0] += shape[0];
                 }
+                _ => {
+                    now.push(segment);
+                    matrices.push(shape);
+                }
+            }
+        }
+        for block in blocks.iter().filter(|block| own(block).is_none()) {
+            let segment = Segment::of(rates, block);
+            match now[matrices.len()..].last_mut() {
+                Some(last) if last.goes_on_with(&segment) => last.range.end = segment.range.end,
                 _ => now.push(segment),
             }
         }
         let dense = now.len();
         now.extend(tables.iter().map(|table| Segment::of(rates, table)));
-        Self { base: now.iter().map(|segment| segment.lr).collect(), now, dense }
+        Self { base: now.iter().map(|segment| segment.lr).collect(), now, matrices, dense }
     }
 
     /// Whether nothing learns beside sparse tables.
     pub fn is_empty(&self) -> bool {
         self.dense == 0
+    }
+
+    /// How many equal matrices each of the first segments consists of, their rows and columns, where matrices have a rule of
+    /// their own.
+    pub fn matrices(&self) -> &[[usize; 3]] {
+        &self.matrices
     }
 
     /// The segments, and those of sparse tables, with all learning rates times a schedule's factor.
@@ -182,6 +277,7 @@ mod tests {
             range: i * 10..i * 10 + 10,
             decays: *decays,
             task: None,
+            matrices: (*decays && i > 0).then_some([1, 2, 5]),
         };
         paths.iter().enumerate().map(block).collect()
     }
@@ -219,6 +315,7 @@ mod tests {
             range: i * 10..i * 10 + 10,
             decays: true,
             task: None,
+            matrices: None,
         };
         let blocks: Vec<_> = ["SR", "SR.p53"].into_iter().enumerate().map(block).collect();
         let of = |lr: serde_json::Value| {
@@ -238,6 +335,40 @@ mod tests {
         let (dense, tables) = segments.at(1.0);
         assert_eq!((dense.len(), dense[0].range.clone(), dense[0].lr), (1, 10..40, 1e-3));
         assert_eq!((tables.len(), tables[0].range.clone(), tables[0].lr), (1, 0..10, 0.5));
+    }
+
+    #[test]
+    fn equal_matrices_side_by_side_are_one_segment_before_all_others() {
+        let of = |description: serde_json::Value| -> Result<_> {
+            let optimizer = build(&description)?;
+            let mut segments = Segments::new(optimizer.rates(), &blocks(), &[])?;
+            let all: Vec<_> = segments.at(2.0).0.iter().map(|s| (s.range.clone(), s.lr, s.weight_decay)).collect();
+            Ok((segments.matrices().to_vec(), all))
+        };
+        let plain = json!({"name": "muon", "lr": 0.5, "adamw_lr": 0.25, "weight_decay": 0.125});
+        let (matrices, all) = of(plain).unwrap();
+        assert_eq!(matrices, [[1, 2, 5], [2, 2, 5]]);
+        assert_eq!(all[..2], [(10..20, 1.0, 0.125), (30..50, 1.0, 0.125)]);
+        assert_eq!(all[2..], [(0..10, 0.5, 0.125), (20..30, 0.5, 0.0)]);
+        let (matrices, all) = of(json!({"name": "muon", "adamw_lr": 0.25, "exclude": ["heads.a"]})).unwrap();
+        assert_eq!((matrices, all[2].0.clone(), all[2].1), (vec![[1, 2, 5]; 2], 0..10, 0.5));
+        assert_eq!(all[3..], [(20..40, 0.5, 0.0)]);
+        let (matrices, all) = of(json!({"name": "muon", "lr": {"heads.a": 0.5}})).unwrap();
+        assert_eq!((matrices.len(), all[1].1, all[2].1), (3, 1.0, 0.04));
+        let wrong = |description| of(description).unwrap_err().to_string();
+        assert_eq!(
+            wrong(json!({"name": "muon", "lr": {"embedding": 0.5}})),
+            "argument `lr`: \"embedding\" has no weight matrix of a hidden layer; its learning rate is `adamw_lr`"
+        );
+        assert_eq!(
+            wrong(json!({"name": "muon", "adamw_lr": {"heads": 0.5}})),
+            "argument `adamw_lr`: \"heads\" has weight matrices of hidden layers alone; their learning rate is `lr`"
+        );
+        for (argument, given) in [("adamw_lr", json!({"head": 0.5})), ("exclude", json!(["head"]))] {
+            let said = wrong(json!({"name": "muon", argument: given}));
+            let expected = "no parameter is called \"head\"; did you mean `heads`?";
+            assert!(said.starts_with(&format!("argument `{argument}`: {expected}")), "{said}");
+        }
     }
 
     #[test]

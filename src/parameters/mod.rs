@@ -7,7 +7,7 @@ pub mod touched;
 
 use std::ops::Range;
 
-pub use groups::{PerGroup, Rates, Segment, Segments};
+pub use groups::{MatrixRates, PerGroup, Rates, Segment, Segments};
 use path::Path;
 
 /// Index of a parameter.
@@ -118,6 +118,9 @@ pub struct Param {
     pub range: Range<usize>,
     /// What it is.
     pub role: Role,
+    /// Rows and columns of the weight matrices that its pieces are, or consist of, if they are a hidden layer's: neither
+    /// embeddings nor the last layers of heads are.
+    pub matrix: Option<[usize; 2]>,
     /// How it starts.
     pub init: Init,
     /// From which random numbers.
@@ -158,6 +161,8 @@ pub struct Block {
     pub decays: bool,
     /// The only task that uses it; none if it is shared.
     pub task: Option<usize>,
+    /// How many weight matrices of a hidden layer it consists of, their rows and columns; none if it is something else.
+    pub matrices: Option<[usize; 3]>,
 }
 
 /// Size of the flat parameters, padding included.

@@ -28,7 +28,8 @@ impl Tables {
         let table = |param: ParamId| {
             let &[rows, width] = net.params[param].shape.as_slice() else { return None };
             let entry = net.entries.iter().find(|entry| entry.param == Some(param))?;
-            let block = Block { path: entry.name.clone(), range: entry.range.clone(), decays: true, task: None };
+            let (path, range) = (entry.name.clone(), entry.range.clone());
+            let block = Block { path, range, decays: true, task: None, matrices: None };
             let slot = |(slot, &name): (usize, &&'static str)| {
                 let numbers = optimizer.row_state(slot, width);
                 (name, numbers, filled(optimizer.initial(slot), rows * numbers))

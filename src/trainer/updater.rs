@@ -14,6 +14,7 @@ use crate::machine::storage::{self, Backend, Storage};
 use crate::model::Model;
 use crate::network::Network;
 use crate::optim::foreign::{Foreign, Parameter};
+use crate::optim::matrices::Works;
 use crate::optim::{Optimizer, SLOTS, TensorStep};
 use crate::parameters::flat::Params;
 use crate::parameters::touched::SparseGradient;
@@ -36,6 +37,8 @@ pub(super) struct Updater {
     /// The optimizer's state, one flat buffer a slot.
     pub slots: Vec<Storage<f32>>,
     pub tables: Tables,
+    /// Where loops make steps on whole matrices; from the first step on.
+    works: Option<Works>,
     /// What does not learn, in the flat parameters.
     frozen: Vec<Range<usize>>,
     /// The number of a step by formulas, then learning rate and decay of each segment.
@@ -69,11 +72,23 @@ impl Updater {
         let slots = (0..optimizer.slots().len()).map(|slot| first(optimizer.as_ref(), slot, net.dense(), backend));
         let slots = slots.collect::<Result<_>>()?;
         let lr = 0.0;
-        let frozen = Vec::new();
+        let (works, frozen) = (None, Vec::new());
         let told = Placed::default();
         let tied = None;
-        let mut new =
-            Self { optimizer, schedule, regularizers, clip_norm, lr, segments, slots, tables, frozen, told, tied };
+        let mut new = Self {
+            optimizer,
+            schedule,
+            regularizers,
+            clip_norm,
+            lr,
+            segments,
+            slots,
+            tables,
+            works,
+            frozen,
+            told,
+            tied,
+        };
         new.freeze(net);
         new.lr = new.segments.at(1.0).0.first().map_or(0.0, |segment| segment.lr);
         Ok(new)
@@ -86,6 +101,7 @@ impl Updater {
             term.freeze(&self.frozen);
         }
         self.segments = Segments::of(self.optimizer.rates(), &net.learning(), &self.tables.blocks());
+        self.works = None;
     }
 
     /// Brings the optimizer's state to another backend.
@@ -168,14 +184,23 @@ impl Updater {
             self.lr = code.step(factor)?;
             return Ok(added);
         }
+        if self.works.is_none() && !self.segments.matrices().is_empty() {
+            self.works = Some(Works::new(self.segments.matrices())?);
+        }
+        let matrices = self.segments.matrices().len();
         let (segments, of_tables) = self.segments.at(factor);
         self.lr = segments.first().map_or(0.0, |segment| segment.lr);
+        let (of_matrices, segments) = segments.split_at(matrices);
         let count = self.slots.len();
         let mut slots = self.slots.iter_mut().filter_map(Storage::host_mut);
         let mut state: [&mut [f32]; SLOTS] =
             std::array::from_fn(|_| slots.next().map_or(&mut [][..], Buffer::slice_mut));
         let values_of = &mut values.slice_mut()[..dense];
-        self.optimizer.update(step, scale, segments, values_of, gradients.slice(), &mut state[..count]);
+        let state = &mut state[..count];
+        if let (Some(works), Some(rule)) = (&mut self.works, self.optimizer.of_matrices()) {
+            works.update(rule, scale, of_matrices, values_of, gradients.slice(), state)?;
+        }
+        self.optimizer.update(step, scale, segments, values_of, gradients.slice(), state);
         self.tables.update(self.optimizer.as_ref(), step, scale, of_tables, values, &params.tables);
         Ok(added)
     }
@@ -235,13 +260,12 @@ impl Updater {
                 }
                 return Ok(good);
             }
-            let segments = self.segments.now();
             by_formula(
                 self.optimizer.as_ref(),
                 &self.told.held()?,
                 &good,
                 scale.as_ref(),
-                segments,
+                &self.segments,
                 params,
                 &self.slots,
             )?;
@@ -318,24 +342,30 @@ fn by_formula(
     told: &Tensor,
     good: &Tensor,
     scale: Option<&Tensor>,
-    segments: &[Segment],
+    segments: &Segments,
     params: &Params<f32>,
     slots: &[Storage<f32>],
 ) -> Result<()> {
     let scalar = |at: usize| told.f_select(0, at as i64);
     let keep = |mut old: Tensor, new: &Tensor| old.f_copy_(&new.f_where_self(good, &old)?);
-    for (index, Segment { range, .. }) in segments.iter().enumerate() {
-        let values = params.values.range(range)?;
-        let gradients = params.gradients.range(range)?;
-        let state = slots.iter().map(|slot| slot.range(range)).collect::<Result<Vec<_>>>()?;
-        let updated = optimizer.formula(&TensorStep {
+    for (index, Segment { range, .. }) in segments.now().iter().enumerate() {
+        let rule = optimizer.of_matrices().zip(segments.matrices().get(index));
+        let seen = |flat: &Storage<f32>| match rule {
+            Some((_, shape)) => flat.view(shape, &strides(shape), range.start),
+            None => flat.range(range),
+        };
+        let values = seen(&params.values)?;
+        let gradients = seen(&params.gradients)?;
+        let state = slots.iter().map(seen).collect::<Result<Vec<_>>>()?;
+        let step = TensorStep {
             number: &scalar(0)?,
             lr: &scalar(1 + 2 * index)?,
             weight_decay: &scalar(2 + 2 * index)?,
             parameters: &values,
             gradients: &scale.map_or(Ok(gradients.shallow_clone()), |scale| gradients.f_mul(scale))?,
             state: &state,
-        });
+        };
+        let updated = rule.map_or_else(|| optimizer.formula(&step), |(rule, _)| rule.formula(&step));
         keep(values, &updated.parameters)?;
         for (slot, new) in state.into_iter().zip(&updated.state) {
             keep(slot, new)?;

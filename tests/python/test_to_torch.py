@@ -182,7 +182,7 @@ def test_the_parts_that_are_tried_are_all_there_are():
     families = {family: {info["name"] for info in _core.components() if info["family"] == family}
                 for family in ("encoder", "head")}  # fmt: skip
     # The window is tried on positions, the others in files of their own.
-    assert families == {"encoder": {"mlp", "residual", "tab_m", "window"}, "head": {"linear", "tower"}}
+    assert families == {"encoder": {"cross", "mlp", "residual", "tab_m", "window"}, "head": {"linear", "tower"}}
 
 
 def every_loss():

@@ -126,6 +126,7 @@ impl Builder {
         let bound = Init::Uniform(1.0 / (inner.max(1) as f64).sqrt());
         let shape = [members, width, inner];
         let weight = self.grouped(paths, "weight", groups, &shape, Role::Weight, bound.clone());
+        self.net.params[weight].matrix = Some([width, inner]);
         let bias = self.grouped(paths, "bias", groups, &shape[..2], Role::Bias, bound);
         let output = self.fresh(groups, width, reach, true);
         self.net.values[output].axis = axis;

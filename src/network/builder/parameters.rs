@@ -76,6 +76,10 @@ impl Builder {
         let begin = self.end.next_multiple_of(ALIGN);
         let mut at = begin;
         let copies = if self.starting_alike { pieces.len() } else { 1 };
+        let matrix = match pieces.first().map(|(_, shape)| shape.as_slice()) {
+            Some(&[rows, columns]) if role == Role::Weight => Some([rows, columns]),
+            _ => None,
+        };
         for (name, shape) in pieces {
             // A model that is too large is refused later: until then its sizes must not overflow.
             let size = if self.full() { 0 } else { shape.iter().product::<usize>() };
@@ -90,7 +94,7 @@ impl Builder {
         let range = begin..at;
         let reach = Reach::All;
         let (side_by_side, learns, sparse) = (false, true, false);
-        let param = Param { shape, groups, range, role, init, start, reach, side_by_side, learns, sparse };
+        let param = Param { shape, groups, range, role, matrix, init, start, reach, side_by_side, learns, sparse };
         self.net.params.push(param);
         id
     }

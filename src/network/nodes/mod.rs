@@ -19,6 +19,7 @@ pub mod mixture;
 pub mod norm;
 pub mod periodic;
 pub mod piecewise;
+pub mod product;
 mod route;
 mod segments;
 pub mod select;

@@ -51,6 +51,22 @@ impl<T: Real> Route<T> {
         }
     }
 
+    /// Gives back `dy * slopes`, number by number, of an output of the input's width; without slopes `dy`.
+    pub(super) fn give_each(&mut self, step: &Step<'_>, dy: &Buffer<T>, slopes: Option<&[T]>) {
+        let Layout { groups, rows, lanes: to, width } = self.dx.buffer.layout;
+        let from = dy.layout.lanes;
+        let add = self.adds();
+        for group in 0..groups {
+            let task = self.owner.task(group);
+            let scale = if self.dx.enters { step.weight(task) } else { T::ONE };
+            let lanes = Lanes { first: if to == from { 0 } else { task }, count: from, all: to };
+            let dy = &dy.slice()[group * rows * from * width..][..rows * from * width];
+            let slopes = slopes.map(|slopes| &slopes[group * rows * width..][..rows * width]);
+            let dx = &mut self.dx.buffer.slice_mut()[group * rows * to * width..][..rows * to * width];
+            spread_each((lanes, width), scale, dy, slopes, dx, add);
+        }
+    }
+
     /// Gives back a term's gradient `scale * slopes` at an input of width 1: to the lane of the task that owns it, and in
     /// equal parts to all lanes where all tasks reach both ends, so that the sum over lanes is the term's gradient.
     pub(super) fn give_term(&mut self, step: &Step<'_>, pass: Pass, slopes: &[T], scale: T, add: bool) {
@@ -123,6 +139,42 @@ fn spread<T: Real>((lanes, width): (Lanes, usize), scale: T, dy: &[T], slopes: &
             } else {
                 for k in 0..width {
                     dx[k] = d * slopes[k];
+                }
+            }
+        }
+    }
+}
+}
+
+vectorised! {
+/// `dx = scale * dy * slopes`, number by number, or adds it; without slopes they are 1.
+fn spread_each<T: Real>(
+    (lanes, width): (Lanes, usize),
+    scale: T,
+    dy: &[T],
+    slopes: Option<&[T]>,
+    dx: &mut [T],
+    add: bool,
+) {
+    let Lanes { first, count, all } = lanes;
+    for row in 0..dy.len() / (count * width).max(1) {
+        for lane in 0..count {
+            let dy = &dy[(row * count + lane) * width..][..width];
+            let dx = &mut dx[(row * all + first + lane) * width..][..width];
+            if !add {
+                dx.fill(T::ZERO);
+            }
+            match slopes {
+                Some(slopes) => {
+                    let slopes = &slopes[row * width..][..width];
+                    for k in 0..width {
+                        dx[k] += scale * dy[k] * slopes[k];
+                    }
+                }
+                None => {
+                    for k in 0..width {
+                        dx[k] += scale * dy[k];
+                    }
                 }
             }
         }

@@ -138,6 +138,14 @@ def _add(node: Node, at: Building) -> Value:
     return Value.of(sums, inputs[0].width)
 
 
+def _product(node: Node, at: Building) -> Value:
+    a, b, *more = at.inputs(node)
+    products = [x * y for x, y in zip(a.wholes, b.wholes, strict=True)]
+    for c in more:
+        products = [product + z for product, z in zip(products, c.wholes, strict=True)]
+    return Value.of(products, a.width)
+
+
 def _select(node: Node, at: Building) -> Value:
     (x,) = at.inputs(node)
     start, stop = node.attributes["columns"]
@@ -311,6 +319,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "Periodic": _periodic,
     "Concat": _concat,
     "Add": _add,
+    "Product": _product,
     "Select": _select,
     "Gather": _gather,
     "Join": _join,

@@ -1,6 +1,6 @@
 //! Epochs over rows in memory, and what an epoch sums up.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,9 +16,6 @@ use crate::error::Result;
 use crate::meter::Meter;
 use crate::model::Model;
 use crate::regularizer::Term;
-
-/// Time between two looks at the outside world.
-const POLL: Duration = Duration::from_millis(50);
 
 /// How to go through rows in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,10 +181,10 @@ impl Trainer {
                 }
             };
             let now = self.threads.stepped(&mut held, rows, self.clock.steps);
-            if now - looked >= POLL || self.epoch.batches >= stop {
+            if now - looked >= self.pause || self.epoch.batches >= stop {
                 self.catch_up(model, data, how)?;
             }
-            if now - looked >= POLL {
+            if now - looked >= self.pause {
                 poll(self.epoch.batches, total, self.running())?;
                 looked = Instant::now();
                 self.threads.paused(looked);

@@ -22,6 +22,8 @@ mod threads;
 mod updater;
 mod ways;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::data::Data;
@@ -44,6 +46,9 @@ use tally::Counts;
 use threads::{Stretch, Threads};
 use updater::Updater;
 
+/// Time between two looks at the outside world.
+const POLL: Duration = Duration::from_millis(50);
+
 /// Trains one model.
 #[derive(Debug)]
 pub struct Trainer {
@@ -54,6 +59,8 @@ pub struct Trainer {
     epoch: Epoch,
     /// Whether "balanced" class weights were resolved.
     balanced: bool,
+    /// Time between two looks at the outside world.
+    pause: Duration,
     scratch: Scratch,
 }
 
@@ -81,6 +88,7 @@ impl Trainer {
             updater,
             threads,
             balanced: false,
+            pause: POLL,
             scratch: Scratch::new(counts, &model.params.state)?,
         })
     }
@@ -184,6 +192,11 @@ impl Trainer {
     /// Whether steps minimise something else than the loss that the user means: a weighting changes what losses count.
     pub fn minimizes_another(&self) -> bool {
         self.decider.requirements.claims.needs == Needs::Losses && self.decider.requirements.claims.looks
+    }
+
+    /// Says how long a run goes on before it looks at the outside world again: 50 milliseconds, where nobody says.
+    pub fn look_every(&mut self, pause: Duration) {
+        self.pause = pause;
     }
 
     /// Tells schedules that need it how many steps the run will have.

@@ -1,10 +1,12 @@
 """One thread, one small data set, one small model for all tests."""
 
+import gc
 import os
 import random
 import signal
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -14,6 +16,7 @@ import polytask as pt
 import pytest
 import torch
 from polytask import metrics
+from polytask.process import interrupts
 
 torch.set_num_threads(1)
 
@@ -120,6 +123,34 @@ def process_as_it_was() -> Iterator[None]:
     before = process()
     yield
     assert changed(before) == []
+
+
+@pytest.fixture
+def press_ctrl_c() -> Iterator[Callable[[float], None]]:
+    """Presses Ctrl-C once, so many seconds after a run has begun to look for it, however slow the machine is.
+
+    Before that an exception may be lost in a callback of the garbage collector, as Hypothesis has one.
+    """
+    callbacks, gc.callbacks[:] = gc.callbacks[:], []
+    over = threading.Event()
+    threads = []
+
+    def wait(delay: float) -> None:
+        while not isinstance(signal.getsignal(signal.SIGINT), interrupts._Waiting):
+            if over.wait(0.005):
+                return
+        if not over.wait(delay):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def press(delay: float) -> None:
+        threads.append(threading.Thread(target=wait, args=(delay,)))
+        threads[-1].start()
+
+    yield press
+    over.set()
+    for thread in threads:
+        thread.join()
+    gc.callbacks[:] = callbacks
 
 
 @pytest.fixture

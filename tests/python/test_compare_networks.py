@@ -2,12 +2,9 @@
 
 import copy
 import json
-import os
 import pickle
 import re
 import shutil
-import signal
-import threading
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -279,12 +276,12 @@ def test_a_damaged_result_is_trained_again(tmp_path, caplog):
     assert caplog.text.count("is damaged, and its network trains again") == 3
 
 
-def test_ctrl_c_leaves_whole_results(tmp_path):
+def test_ctrl_c_leaves_whole_results(tmp_path, press_ctrl_c):
     """Of each network that is there the numbers are those of an undisturbed run."""
     how = {"seeds": 2, "tune": [1.0], "epochs": 30}
     compared(path=tmp_path / "whole", **how)
     whole = {file.name: json.loads(file.read_text()) for file in results(tmp_path / "whole")}
-    threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT)).start()
+    press_ctrl_c(0.3)
 
     def again_and_again():
         for _ in range(1000):

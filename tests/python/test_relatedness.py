@@ -1,9 +1,6 @@
 """Measures of how tasks are related, and groups of tasks by them."""
 
 import itertools
-import os
-import signal
-import threading
 
 import numpy as np
 import pandas as pd
@@ -267,10 +264,8 @@ def test_what_cannot_be_is_refused():
         pt.relatedness("income", (x, targets))
 
 
-def test_ctrl_c_arrives():
+def test_ctrl_c_arrives(press_ctrl_c):
     x, targets = planted(rows=5000)
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    press_ctrl_c(0.3)
     with pytest.raises(KeyboardInterrupt):
         pt.relatedness(tasks_of(targets), (x, targets), "transfer", epochs=10_000, progress=False)
-    timer.join()

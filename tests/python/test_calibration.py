@@ -330,3 +330,13 @@ def test_several_data_sets_and_other_encoders():
     module = model.to_torch()
     for name, outputs in module(**model.tensors(data.x)).items():
         np.testing.assert_allclose(outputs.detach(), expected[name], atol=1e-6)
+
+
+def test_weights_of_classes_are_warned_of(caplog):
+    x, y = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32), np.arange(200) % 5 == 0
+    for loss, said in ((pt.loss.BinaryCrossEntropy(pos_weight="balanced"), True), ("binary_cross_entropy", False)):
+        caplog.clear()
+        model = pt.MultiTaskModel(3, tasks=[pt.Task("rare", loss=loss)], encoder=pt.encoder.MLP([4]))
+        pt.Trainer(model).fit((x, y), epochs=1, progress=False)
+        model.calibrate((x, y))
+        assert ("`rare` learned with `pos_weight`, which moves all its probabilities" in caplog.text) == said

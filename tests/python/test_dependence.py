@@ -185,6 +185,7 @@ def test_wrong_input_is_refused(trained):
         with pytest.raises(ValueError, match=says):
             call()
     for call, says in [
+        (lambda: pt.dependence(model, frame, ["city", "number"]), "`column` should be one column, a call each"),
         (lambda: pt.dependence(trained, data.x, 0, grid="all"), "`grid` should be a number of values, or a list"),
         (lambda: pt.dependence(trained, data.x, 0, grid=["much"]), "`grid` should have values of column"),
         (lambda: pt.dependence(model, frame, "number", grid=["much"]), "`grid` should have values of column 'number'"),

@@ -78,7 +78,7 @@ def test_the_ensemble_is_better_than_its_networks_on_the_rows_that_chose_it():
         assert losses == sorted(losses, reverse=True)
         assert last[f"{name}/loss"] <= last[f"{name}/single"] + 1e-9
         assert sum(ensemble.weights[name]) == pytest.approx(1)
-        shares = [each.weights[name] for each in ensemble.candidates]
+        shares = [each.weights[name] for each in ensemble.trials]
         assert sum(shares) == pytest.approx(1)
     found_again = ensemble.evaluate(frame(120, 1))
     for name in ("sign", "value"):
@@ -90,7 +90,7 @@ def test_networks_are_those_of_a_training_by_itself():
     """Each from a seed of its own; rounds, and what others do, change nothing."""
     ensemble = found(trials=3)
     number, epoch = map(int, ensemble.members[0].split("@"))
-    settings = ensemble.candidates[number].settings
+    settings = ensemble.trials[number].settings
     encoder = pt.encoder.MLP([16], dropout=settings["dropout"])
     alone = pt.MultiTaskModel(pt.Inputs.from_frame(frame()), tasks=TASKS, encoder=encoder, seed=number)
     trainer = pt.Trainer(alone, pt.optim.AdamW(lr=settings["lr"]), seed=number, threads=1)
@@ -182,7 +182,7 @@ def test_classes_and_labels_are_judged_by_the_log_loss():
 def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path, monkeypatch, at):
     how = {"patience": 1, "epochs": 8, "space": {**SPACE, "lr": (3e-3, 0.3)}}
     whole = found(**how)
-    assert any(each.state == "stopped" for each in whole.candidates)
+    assert any(each.state == "stopped" for each in whole.trials)
     train = run._Running.train
     calls = []
 
@@ -198,7 +198,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path, monkeypatch,
     monkeypatch.setattr(run._Running, "train", train)
     again = found(path=tmp_path, **how)
     assert bits(again) == bits(whole)
-    assert [each.losses for each in again.candidates] == [each.losses for each in whole.candidates]
+    assert [each.losses for each in again.trials] == [each.losses for each in whole.trials]
     monkeypatch.setattr(run._Running, "train", lambda self, until: pytest.fail("a network trained again"))
     assert bits(found(path=tmp_path, **how)) == bits(whole)
     with pytest.raises(ValueError, match=r"`path`: the search in .* has another `members`"):
@@ -220,9 +220,9 @@ def test_threads_change_nothing():
 
 def test_a_network_that_fails_stays_behind(caplog):
     ensemble = found(space={"lr": [1e30, 0.01], "optimizer": ["sgd"]}, trials=2)
-    states = [each.state for each in ensemble.candidates]
+    states = [each.state for each in ensemble.trials]
     assert sorted(states) == ["complete", "failed"]
-    failed = next(each for each in ensemble.candidates if each.state == "failed")
+    failed = next(each for each in ensemble.trials if each.state == "failed")
     assert failed.error is not None
     assert failed.weights == {"sign": 0, "value": 0}
     with pytest.raises(ValueError, match="every network failed, the first one"):
@@ -234,11 +234,12 @@ def test_a_table_needs_nothing_else():
     ensemble = found(tasks, space=None, trials=3, epochs=2)
     assert ensemble.tasks[1].scale == "standardize"
     assert tasks[1].scale is None
-    assert set(ensemble.candidates[0].settings) >= {"lr", "hidden", "dropout", "weight_decay"}
+    assert set(ensemble.trials[0].settings) >= {"lr", "hidden", "dropout", "weight_decay"}
     assert ensemble[0].inputs.columns is not None
     assert abs(ensemble.predict(frame(10, 3))["value"] - 50).max() < 100
     assert "members of 3 networks after 2 epochs" in repr(ensemble)
     assert "<table>" in ensemble._repr_html_()
+    assert ensemble.best in [each.settings for each in ensemble.trials]
     table = ensemble.to_frame()
     assert len(table) == 3
     assert table["sign/weight"].sum() == pytest.approx(1)
@@ -249,9 +250,9 @@ def test_networks_embed_numbers_in_ways_of_their_own(tmp_path):
     ways = [None, pt.embedding.Piecewise(width=4, bins=5), pt.embedding.Periodic(width=4, frequencies=3)]
     how = {"space": {"embed": ways, "lr": [0.01]}, "trials": 3, "epochs": 3}
     ensemble = found(**how)
-    assert {repr(each.settings["embed"]) for each in ensemble.candidates} == set(map(repr, ways))
+    assert {repr(each.settings["embed"]) for each in ensemble.trials} == set(map(repr, ways))
     for member, one in zip(ensemble.members, ensemble, strict=True):
-        settings = ensemble.candidates[int(member.partition("@")[0])].settings
+        settings = ensemble.trials[int(member.partition("@")[0])].settings
         assert one.inputs.embed == settings["embed"]
         if isinstance(settings["embed"], pt.embedding.Piecewise):
             edges = one.state_dict()["embedding.numeric.edges"]
@@ -267,6 +268,18 @@ def test_networks_embed_numbers_in_ways_of_their_own(tmp_path):
         found(space={"embed": ["piecewize"]})
 
 
+def test_columns_of_weights_and_groups_are_no_features():
+    data = frame()
+    data["w"] = 1.0
+    data["who"] = np.arange(len(data)) // 3
+    tasks = [pt.Task("sign", classes=["no", "yes"]), pt.Task("value")]
+    how = {"trials": 2, "epochs": 1, "validation": pt.data.Split(0.3, groups="who"), "weights": "w"}
+    ensemble = found(tasks, data=data, space=None, **how)
+    assert ensemble[0].inputs.names == list("abcd")
+    searched = pt.search(tasks, data, {"lr": [0.01, 0.02]}, **how, progress=False)
+    assert searched.model.inputs.names == list("abcd")
+
+
 def test_a_task_without_held_out_labels_takes_what_the_others_chose():
     held = frame(120, 1)
     held["value"] = np.nan
@@ -277,7 +290,7 @@ def test_a_task_without_held_out_labels_takes_what_the_others_chose():
 def test_time_may_end_it():
     ensemble = found(budget=1e-9)
     assert len(ensemble.rounds) == 1
-    assert {each.state for each in ensemble.candidates} == {"halted"}
+    assert {each.state for each in ensemble.trials} == {"halted"}
 
 
 @pytest.mark.parametrize(

@@ -304,3 +304,8 @@ class Endless(IterableDataset):
 def test_what_cannot_be_split_says_why(call, error, says):
     with pytest.raises(error, match=says):
         call((X, KIND, SIZE))
+
+
+def test_the_fraction_by_the_name_of_another_library():
+    with pytest.raises(TypeError, match="unknown argument `test_size`; here it is called `fraction`"):
+        pt.data.split(np.zeros((10, 2)), test_size=0.2)

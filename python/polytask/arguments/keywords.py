@@ -72,6 +72,7 @@ _OURS = {
     "solver": ["optimizer"],
     "task_weight": ["weight"],
     "task_weights": ["weight"],
+    "test_size": ["fraction"],
     "units": ["hidden_size", "hidden", "hidden_layer_sizes"],
     "val_data": ["validation"],
     "valid": ["validation"],

@@ -16,6 +16,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
+from ..arguments.keywords import checked
 from ..components.component import plain
 from ..values import frames
 from ..values.known import is_missing
@@ -90,6 +91,7 @@ class Split:
         return np.sort(held)
 
 
+@checked
 def split(
     data: Any, fraction: float, *, stratify: Any = None, groups: Any = None, time: Any = None, seed: int = 0
 ) -> tuple[Any, Any]:

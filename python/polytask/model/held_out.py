@@ -46,8 +46,9 @@ class HeldOut:
 
         One number a task, also of several labels, so that the order of probabilities of a label and the likeliest class
         stay. Missing labels are left out. The likelihood is that of labels as they come, whatever weights of classes
-        the loss has. Where it has no maximum, as of rows that are all predicted right, the temperature stays 1, which
-        the result says.
+        the loss has; these move all probabilities to one side, which no temperature moves back, and are warned of.
+        Where the likelihood has no maximum, as of rows that are all predicted right, the temperature stays 1, which the
+        result says.
 
         Files, pickles and copies keep temperatures, and what `to_torch` makes has them, while `predict(raw=True)` has
         none. They belong to the parameters that they were fitted to: `fit`, `step`, `load_state_dict` and `start_from`
@@ -72,6 +73,12 @@ class HeldOut:
             kinds = dict(zip([task.name for task in self.tasks], self.kinds, strict=True))
             there = self._labelled(data, weights, batch_size, raw=True)
             found = calibrating.fitted(kinds, names, there, parts, tasks is not None)
+        for task in self.tasks:
+            weighted = [name for name in ("class_weights", "pos_weight") if getattr(task.loss, name, None) is not None]
+            if task.name in found and weighted:
+                _log.warning("task `%s` learned with `%s`, which moves all its probabilities to one side, and a "
+                             "temperature does not move them back: train without, and choose a threshold", task.name,
+                             weighted[0])  # fmt: skip
         kept = {name: each.temperature for name, each in found.items() if each.fitted}
         self.temperatures = {name: t for name, t in self._temperatures.items() if name not in found} | kept
         return found

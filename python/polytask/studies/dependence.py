@@ -59,6 +59,8 @@ def dependence(
         KeyboardInterrupt: Ctrl-C.
     """
     subject = predictor(model)
+    if not isinstance(column, str | bytes) and hasattr(column, "__iter__"):
+        raise TypeError(f"`column` should be one column, a call each; got {column!r}")
     if isinstance(grid, str | bytes) or not (hasattr(grid, "__iter__") or _is_number(grid)):
         raise TypeError(f"`grid` should be a number of values, or a list of them; got {grid!r}")
     asked: Any = whole(grid, "`grid`") if _is_number(grid) else list(grid)  # type: ignore[arg-type]

@@ -165,8 +165,8 @@ class Greedy:
         # A task without held-out labels takes what the others chose.
         for name in names:
             weights.setdefault(name, [1.0] * len(keys))
-        candidates = [each.candidate(names, self._chosen) for each in self._runs]
-        return GreedyEnsemble(models, weights, [f"{number}@{epoch}" for number, epoch in keys], candidates,
+        trials = [each.candidate(names, self._chosen) for each in self._runs]
+        return GreedyEnsemble(models, weights, [f"{number}@{epoch}" for number, epoch in keys], trials,
                               self._rounds)  # fmt: skip
 
     def _restore(self) -> list[_Running]:

@@ -46,7 +46,7 @@ class GreedyEnsemble(Ensemble, Table):
 
     Attributes:
         members: what each model is, "network@epoch".
-        candidates: the networks that there were, each with `number`, `settings`, `epochs`, `losses`, `weights` and
+        trials: the networks that there were, each with `number`, `settings`, `epochs`, `losses`, `weights` and
             `state`.
         rounds: a row an epoch, with each task's `loss` of the ensemble and that of the best `single` network so far, on
             the validation rows that chose them, how many networks trained, and how many seconds that took.
@@ -57,13 +57,18 @@ class GreedyEnsemble(Ensemble, Table):
         models: Sequence[MultiTaskModel],
         weights: Mapping[str, Sequence[float]],
         members: Sequence[str],
-        candidates: Sequence[Candidate],
+        trials: Sequence[Candidate],
         rounds: Sequence[dict[str, Any]],
     ) -> None:
         super().__init__(models, weights=weights)
         self.members = list(members)
-        self.candidates = list(candidates)
+        self.trials = list(trials)
         self.rounds = list(rounds)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The settings of the network that counts most, summed over tasks."""
+        return self._ranked()[0].settings
 
     @interrupts.held()
     def to_frame(self) -> Any:
@@ -96,10 +101,10 @@ class GreedyEnsemble(Ensemble, Table):
         return axes
 
     def _ranked(self) -> list[Candidate]:
-        return sorted(self.candidates, key=lambda each: (-sum(each.weights.values()), each.number))
+        return sorted(self.trials, key=lambda each: (-sum(each.weights.values()), each.number))
 
     def _rows(self, candidates: Sequence[Candidate]) -> tuple[list[str], list[list[Any]]]:
-        settings = list(dict.fromkeys(name for each in self.candidates for name in each.settings))
+        settings = list(dict.fromkeys(name for each in self.trials for name in each.settings))
         names = [task.name for task in self.tasks]
         header = ["network", *(f"{name}/weight" for name in names), *(f"{name}/loss" for name in names), *settings,
                   "epochs", "state"]  # fmt: skip
@@ -119,11 +124,11 @@ class GreedyEnsemble(Ensemble, Table):
         return self._rows(self._ranked()[:_SHOWN])
 
     def __repr__(self) -> str:
-        more = len(self.candidates) - _SHOWN
+        more = len(self.trials) - _SHOWN
         said = [f"... and {more} more"] if more > 0 else []
         last = self.rounds[-1] if self.rounds else {}
         each = (f"{task.name} {last.get(f'{task.name}/loss', np.nan):.4f} (best network "
                 f"{last.get(f'{task.name}/single', np.nan):.4f})" for task in self.tasks)  # fmt: skip
-        said.append(f"{len(self)} members of {len(self.candidates)} networks after {len(self.rounds)} epochs; "
+        said.append(f"{len(self)} members of {len(self.trials)} networks after {len(self.rounds)} epochs; "
                     f"validation losses: {', '.join(each)}: rows that chose nothing say how good it is")  # fmt: skip
         return "\n".join([text(*self._table()), *said])

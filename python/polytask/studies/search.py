@@ -32,7 +32,7 @@ from .budget import seconds
 from .greedy import Greedy
 from .mixture import GreedyEnsemble
 from .space import Made, Space
-from .study import HELD_OUT, Network, Study
+from .study import HELD_OUT, Network, Study, columns_beside
 from .trials import Search, Trial
 
 _log = logging.getLogger("polytask")
@@ -187,7 +187,7 @@ def _study(
     """The data, read, and the model of which networks are made."""
     size = 256 if batch_size is None else batch_size
     if space is None and not isinstance(subject, MultiTaskModel | Trainer):
-        subject = tabular.subject(subject, data)
+        subject = tabular.subject(subject, data, columns_beside(weights, validation))
     study = Study(subject, data, validation, epochs=epochs, batch_size=size, weights=weights)
     study.held_out()
     if batch_size is None and space is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..arguments.numbers import whole
 from ..components.registry import make
-from ..data import Mixed, Rows, Stream, in_memory, labels
+from ..data import Mixed, Rows, Split, Stream, in_memory, labels
 from ..data.inputs import Inputs
 from ..data.task import Task
 from ..model.model import MultiTaskModel
@@ -84,7 +84,7 @@ class Study:
     ) -> None:
         self.epochs = whole(epochs, "`epochs`")
         self.batch_size = whole(batch_size, "`batch_size`")
-        self.trainer = _trainer(subject, data, settings or {})
+        self.trainer = _trainer(subject, data, settings or {}, columns_beside(weights, validation))
         self._parts: dict[bytes, Rows] = {}
         #: By embeddings of numbers.
         self._edges: dict[Any, np.ndarray | None] = {}
@@ -258,7 +258,7 @@ class Study:
 
 
 @interrupts.held()
-def _trainer(subject: Any, data: Any, settings: dict[str, Any]) -> Trainer:
+def _trainer(subject: Any, data: Any, settings: dict[str, Any], beside: Sequence[str]) -> Trainer:
     """A trainer of a model of all tasks, of which networks are made."""
     if isinstance(subject, Trainer):
         given = [name for name, value in settings.items() if value is not None]
@@ -270,16 +270,24 @@ def _trainer(subject: Any, data: Any, settings: dict[str, Any]) -> Trainer:
         if not isinstance(tasks, Iterable) or isinstance(tasks, str):
             raise TypeError(f"a pt.MultiTaskModel, a pt.Trainer or a list of pt.Task was expected; got {subject!r}")
         encoder = make("encoder", {"name": "mlp", "hidden": _HIDDEN})
-        subject = MultiTaskModel(_inputs(data, list(tasks)), tasks=list(tasks), encoder=encoder)
+        subject = MultiTaskModel(_inputs(data, list(tasks), beside), tasks=list(tasks), encoder=encoder)
     return Trainer(subject, **{name: value for name, value in settings.items() if value is not None})
 
 
-def _inputs(data: Any, tasks: list[Task]) -> Inputs | int:
+def columns_beside(weights: Any, validation: Any) -> list[str]:
+    """Columns of a frame that are named as row weights, or as what rows are held out by, and so are no features."""
+    named = list(weights.values()) if isinstance(weights, Mapping) else [weights]
+    if isinstance(validation, Split):
+        named += [validation.groups, validation.time]
+    return [name for name in named if isinstance(name, str)]
+
+
+def _inputs(data: Any, tasks: list[Task], beside: Sequence[str]) -> Inputs | int:
     """The inputs that data show: the columns of a frame that are no targets, or so many numbers a row."""
     features = data[0] if isinstance(data, tuple) and data else data
     frame = frames.framed(features)
     if frames.is_frame(frame):
-        columns = [column for task in tasks for column in task.columns]
+        columns = [*beside, *(column for task in tasks for column in task.columns)]
         return Inputs.from_frame(frame, exclude=[name for name in columns if name in list(frame.columns)])
     shape = getattr(features, "shape", None)
     if shape is None or len(shape) != 2:

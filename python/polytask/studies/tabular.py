@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..components.registry import make
@@ -21,9 +21,10 @@ _BATCHES = ((2_000, 32), (6_000, 64), (20_000, 128), (80_000, 256), (400_000, 51
 _LARGEST = 1024
 
 
-def subject(tasks: Any, data: Any) -> Any:
+def subject(tasks: Any, data: Any, beside: Sequence[str]) -> Any:
     """A model for a frame: its numbers are normal by their quantiles and come as bins too, with an indicator where some
-    are missing, and its regressions train in units of their own. Of what is no frame the tasks alone.
+    are missing, and its regressions train in units of their own. Of what is no frame the tasks alone. Columns `beside`
+    them are no features.
     """
     given = [tasks] if isinstance(tasks, Task) else tasks
     if not isinstance(given, Iterable) or isinstance(given, str):
@@ -35,7 +36,7 @@ def subject(tasks: Any, data: Any) -> Any:
     frame = frames.framed(data[0] if isinstance(data, tuple) and data else data)
     if not frames.is_frame(frame):
         return own
-    columns = [column for task in own for column in task.columns]
+    columns = [*beside, *(column for task in own for column in task.columns)]
     there = [name for name in columns if name in frames.names(frame)]
     inputs = Inputs.from_frame(frame, exclude=there, numbers="quantile", indicators=True, bins=_BINS)
     return MultiTaskModel(inputs, tasks=own, encoder=make("encoder", {"name": "mlp", "hidden": [256, 256]}))

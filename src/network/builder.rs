@@ -4,8 +4,8 @@ mod groups;
 mod limit;
 mod members;
 mod mixing;
-mod numbers;
 mod numbered;
+mod numbers;
 mod parameters;
 mod positions;
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import polytask as pt
 import pytest
-from polytask.studies.search import _rungs
+from polytask.studies.halving import rungs_of
 from polytask.studies.space import Space
 
 
@@ -72,12 +72,12 @@ def test_at_each_rung_the_best_go_on():
     assert found({"lr": (1e-5, 1e-1)}, trials=4, eta=None, epochs=2).rungs == [2]
 
 
-def test_rungs():
-    assert _rungs(64, 27, 3, 1) == [1, 3, 9, 27]
-    assert _rungs(64, 20, 3, 1) == [2, 6, 20]
-    assert _rungs(64, 27, 3, 5) == [9, 27]
-    assert _rungs(2, 27, 3, 1) == [27]
-    assert _rungs(5, 16, 2, 1) == [4, 8, 16]
+def testrungs_of():
+    assert rungs_of(64, 27, 3, 1) == [1, 3, 9, 27]
+    assert rungs_of(64, 20, 3, 1) == [2, 6, 20]
+    assert rungs_of(64, 27, 3, 5) == [9, 27]
+    assert rungs_of(2, 27, 3, 1) == [27]
+    assert rungs_of(5, 16, 2, 1) == [4, 8, 16]
 
 
 def test_what_is_drawn():

@@ -327,3 +327,130 @@ def test_weights_that_cannot_be_are_refused(weights, says):
 def test_quantiles_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="`quantiles` should be a list of numbers between 0 and 1"):
         pt.Ensemble([model()]).predict(frame(5), quantiles=[0, 0.5])
+
+
+DIVERGES = {"space": {"lr": [3.0, 1e-3], "optimizer": ["sgd"]}, "trials": 2, "epochs": 9}
+
+
+def interrupted(monkeypatch, owner, name, at):
+    """Has a call of a method end in Ctrl-C, before it does anything."""
+    whole = getattr(owner, name)
+    calls = []
+
+    def some(self, *how):
+        calls.append(self)
+        if len(calls) > at:
+            raise KeyboardInterrupt
+        return whole(self, *how)
+
+    monkeypatch.setattr(owner, name, some)
+    return lambda: monkeypatch.setattr(owner, name, whole)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "at"),
+    [
+        *((run._Running, "train", at) for at in (5, 6, 7, 8, 12)),
+        *((run.Greedy, "_write", at) for at in (2, 4, 5, 9)),
+    ],
+)
+def test_a_run_in_which_a_network_fails_goes_on_with_the_same_bits(tmp_path, monkeypatch, owner, name, at):
+    whole = found(**DIVERGES)
+    failed = next(each for each in whole.trials if each.state == "failed")
+    assert failed.epochs > 1
+    back = interrupted(monkeypatch, owner, name, at)
+    with pytest.raises(KeyboardInterrupt):
+        found(path=tmp_path, **DIVERGES)
+    back()
+    for _ in range(2):
+        again = found(path=tmp_path, **DIVERGES)
+        assert bits(again) == bits(whole)
+        assert [(each.state, each.epochs) for each in again.trials] == [
+            (each.state, each.epochs) for each in whole.trials
+        ]
+
+
+def test_an_ensemble_outlives_its_networks():
+    ensemble = found(space={"lr": [3.0], "optimizer": ["sgd"]}, trials=1, epochs=30)
+    assert ensemble.trials[0].state == "failed"
+    assert np.isfinite(ensemble.rounds[-1]["sign/loss"])
+
+
+def test_a_folder_knows_from_its_first_round_what_it_is_of(tmp_path, monkeypatch):
+    (tmp_path / "member-best.safetensors").write_text("somebody's")
+    back = interrupted(monkeypatch, run._Running, "train", 1)
+    with pytest.raises(KeyboardInterrupt):
+        found(path=tmp_path)
+    back()
+    with pytest.raises(ValueError, match="has another `validation data`"):
+        found(path=tmp_path, validation=frame(120, 7))
+    found(path=tmp_path)
+    assert (tmp_path / "member-best.safetensors").read_text() == "somebody's"
+    asked = json.loads((tmp_path / "ensemble.json").read_text())["asked"]
+    (tmp_path / "ensemble.json").write_text(json.dumps({"asked": asked}))
+    with pytest.raises(ValueError, match="is no result of a search"):
+        found(path=tmp_path)
+
+
+def test_distributions_far_from_zero_are_judged_as_near_it():
+    x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    y = 10_000 + x[:, 0].astype(np.float64)
+    one = pt.MultiTaskModel(3, tasks=[pt.Task("y", loss="gaussian_nll")], encoder=pt.encoder.MLP([8]))
+    state = one.state_dict()
+    state["heads.y.bias"] += np.array([10_000, 0], np.float32)
+    one.load_state_dict(state)
+    ours = pt.Ensemble([one, one]).evaluate((x, y))["y"]["loss"]
+    assert ours == pytest.approx(pt.Trainer(one).evaluate((x, y))["y"]["loss"], rel=1e-3)
+
+
+def test_a_data_set_a_task():
+    data = frame()
+    sets = {"sign": data.drop(columns="value"), "value": data.drop(columns="sign")}
+    ensemble = found(data=sets, validation={"sign": frame(99, 1), "value": frame(99, 2)}, trials=2, epochs=2)
+    results = ensemble.evaluate({"sign": frame(99, 3), "value": frame(99, 4)})
+    assert results["sign"] == pytest.approx(ensemble.evaluate(frame(99, 3))["sign"], rel=1e-5)
+    assert results["value"] == pytest.approx(ensemble.evaluate(frame(99, 4))["value"], rel=1e-5)
+
+
+def test_schedules_may_watch_and_weights_be_searched():
+    trainer = pt.Trainer(model(), schedule=pt.schedule.Plateau(monitor="validation/loss", patience=1))
+    ensemble = found(trainer, space={"weight/sign": (5.0, 9.0)}, trials=2, epochs=3)
+    assert [task.weight for task in ensemble.tasks] == [1.0, 0.5]
+    results = ensemble.evaluate(frame(99, 3))
+    assert results.loss == pytest.approx(results["sign"]["loss"] + 0.5 * results["value"]["loss"])
+
+
+def test_modules_of_the_callers_own(tmp_path, own_seed):
+    from torch import nn
+
+    tasks = [pt.Task("sign", classes=2, head=nn.Linear), pt.Task("value")]
+    x = frame()[list("abcd")].to_numpy(np.float32)
+    y = (x[:, 0] > 0).astype(np.int64), x[:, 1]
+    made = pt.MultiTaskModel(4, tasks=tasks, encoder=pt.encoder.MLP([16]))
+    how = {"data": (x, *y), "validation": (x, *y), "space": None, "trials": 2, "epochs": 2, "path": tmp_path}
+    ensemble = found(made, **how)
+    assert bits(found(made, **how)) == bits(ensemble)
+    assert "hidden" not in ensemble.trials[0].settings
+
+
+def test_scales_and_losses_of_their_own():
+    data = frame()
+    one, other = model(), model()
+    pt.Trainer(one).fit(data, epochs=1, progress=False)
+    pt.Trainer(other).fit(data.assign(value=100 * data.value), epochs=1, progress=False)
+    results = pt.Ensemble([one, other]).evaluate(data)
+    assert np.isnan(results["value"]["loss"])
+    assert np.isfinite(results["sign"]["loss"])
+    quantiles = pt.MultiTaskModel(4, tasks=[pt.Task("value", loss="quantile")])
+    with pytest.raises(ValueError, match="task `value` should be the same in all"):
+        pt.Ensemble([quantiles, pt.MultiTaskModel(4, tasks=[pt.Task("value")])])
+
+
+def test_positions_and_numbers_that_nobody_asked_for_are_refused():
+    with pytest.raises(ValueError, match="`members` is of a search with"):
+        found(ensemble=None, members=3)
+    inputs = pt.Inputs(positions={"tokens": pt.Inputs(categorical=[9])})
+    tagger = pt.MultiTaskModel(inputs, tasks=[pt.Task("tag", classes=3, per="tokens")], encoder=pt.encoder.MLP([4]))
+    rows = {"tokens": [[1, 2], [3]] * 9}, [[0, 1], [2]] * 9
+    with pytest.raises(ValueError, match="task `tag`: an ensemble predicts for rows; got a task of tokens"):
+        found(tagger, data=rows, validation=rows)

@@ -75,3 +75,11 @@ def test_what_a_quality_says_itself_is_not_said_twice(how, says):
 def test_sparse_features_are_for_one_network():
     with pytest.raises(ValueError, match='`X` should be dense with quality="best"'):
         made().fit(sparse.csr_matrix(X), BOTH)
+
+
+def test_a_second_fit_is_checked_too():
+    found = made(quality="fast", warm_start=True, epochs=1).fit(X, BOTH)
+    with pytest.raises(ValueError, match="`warm_start` should be left out with quality='best'"):
+        found.set_params(quality="best").fit(X, BOTH)
+    with pytest.raises(ValueError, match="`quality` should be one of"):
+        found.set_params(quality=["best"]).fit(X, BOTH)

@@ -161,7 +161,9 @@ def joined(parts: Sequence[Rows], tasks: Sequence[tuple[str, int]]) -> Rows:
         together([rows.numeric for rows in parts]),
         together([rows.categorical for rows in parts]),
         [np.concatenate(labels) for labels in zip(*each, strict=True)],
+        masks=[None] * len(tasks),
         weights=weights,
+        names=parts[0].names,
         fields={name: np.concatenate([np.asarray(rows.fields[name]) for rows in parts]) for name in _arrays(parts[0])},
     )
 

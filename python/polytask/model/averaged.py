@@ -64,12 +64,15 @@ class Averaged:
             return np.where(self._labels > 0.5, found, 1 - found).astype(np.float32)[:, None]
         each = outputs.reshape(len(outputs), self._task.outputs, -1)[self._at]
         if _name(self._task) == "gaussian_nll":
-            each = np.stack([each[:, 0], each[:, 1] + np.square(each[:, 0])], axis=1)
+            # Errors, not values: their second moment keeps its digits far from 0.
+            error = each[:, 0] - self._labels
+            each = np.stack([error, each[:, 1] + np.square(error)], axis=1)
         return np.ascontiguousarray(each, np.float32)
 
     def loss(self, mean: np.ndarray) -> float:
         """The loss of a mean of points; NaN where there are no labels."""
-        return float(np.dot(self._cells(mean), self._weights)) if len(self) else float("nan")
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(np.dot(self._cells(mean), self._weights)) if len(self) else float("nan")
 
 
 def _name(task: Task) -> str:
@@ -104,9 +107,9 @@ def _cells(task: Task, kind: str, y: np.ndarray) -> Callable[[np.ndarray], np.nd
     if name == "gaussian_nll":
 
         def gaussian(mean: np.ndarray) -> np.ndarray:
-            center, second = mean.T
-            variance = np.maximum(second - np.square(center), np.float32(_LEAST))
-            return np.asarray(0.5 * (np.log(variance) + np.square(y - center) / variance))
+            error, second = mean.T
+            variance = np.maximum(second - np.square(error), np.float32(_LEAST))
+            return np.asarray(0.5 * (np.log(variance) + np.square(error) / variance))
 
         return gaussian
     return lambda mean: np.square(mean[:, 0] - y)

@@ -53,7 +53,8 @@ class Ensemble(Sequence[MultiTaskModel]):
         found: dict[str, tuple[Task, object]] = {}
         for model in models:
             for task, kind in zip(model.tasks, model.kinds, strict=True):
-                of = kind, task.classes, task.outputs, task.labels
+                shape = str(getattr(task.loss, "name", "")), str(getattr(task.loss, "quantiles", ""))
+                of = kind, task.classes, task.outputs, task.labels, shape if kind == "values" else None
                 if found.setdefault(task.name, (task, of))[1] != of:
                     raise ValueError(f"`models`: task `{task.name}` should be the same in all; got {task!r} beside "
                                      f"{found[task.name][0]!r}")  # fmt: skip
@@ -130,7 +131,8 @@ class Ensemble(Sequence[MultiTaskModel]):
     @checked
     def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
         """The metrics of the mean prediction, and its loss: the log loss of classes and binary labels, and for values
-        the loss of the task. `results["loss"]` is their sum by the tasks' weights.
+        the loss of the task, in the scale in which it trains; NaN where models train in scales of their own.
+        `results["loss"]` is the losses' sum by the tasks' weights.
 
         Arguments:
             data: as for `pt.Trainer.fit`, in memory.
@@ -141,7 +143,6 @@ class Ensemble(Sequence[MultiTaskModel]):
             ValueError, TypeError: what is wrong, what was expected and what came.
         """
         size = whole(batch_size, "`batch_size`")
-        data = list(data) if isinstance(data, Iterator) else data
         with interrupts.held():
             read: dict[Any, Rows] = {}
             each = []
@@ -167,14 +168,16 @@ class Ensemble(Sequence[MultiTaskModel]):
         task, kind = model.tasks[j], model.kinds[j]
         judged = Averaged(task, kind, rows, j)
         mean, points = Mean(is_mixture(task)), Mean()
+        alike = True
         for at, place in enumerate(places):
             if place is not None:
                 one = self._models[at]
                 outputs = one._core.predict(each[at].core(), False, size)[place]
+                alike &= one.tasks[place].scaling == task.scaling
                 points.add(judged.points(outputs), self._weights[at][name])
                 mean.add(predictions.linked(one.tasks[place], outputs), self._weights[at][name])
                 interrupts.look()
-        found = {"loss": judged.loss(points.mean)}
+        found = {"loss": judged.loss(points.mean) if alike else float("nan")}
         predicted = predictions.points(task, mean.mean)
         weights = rows.weights[j] if len(rows.weights) else None
         targets = labels.unified(rows.targets[j], rows.masks[j] if len(rows.masks) else None, kind, weights)

@@ -20,7 +20,7 @@ from ..model.model import MultiTaskModel
 from ..results.history import History
 from . import labels, parameters, targets
 from .features import ROWS, Scaling
-from .fitting import Rows, ensemble, made, read_weights, train
+from .fitting import Rows, check_quality, ensemble, made, read_weights, train
 from .targets import Target
 
 _FLOATS = (np.float64, np.float32)
@@ -191,6 +191,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came.
         """
+        check_quality(self)
         again = self.warm_start and hasattr(self, "model_")
         x = validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, reset=not again)
         read = labels.read(y)

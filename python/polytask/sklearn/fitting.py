@@ -68,7 +68,6 @@ def made(
     Raises:
         ValueError, TypeError: what is wrong among the parameters, or labels of another kind.
     """
-    _check_quality(settings)
     inferred = targets.inferred(labels, kind) if settings.tasks is None else None
     tasks = targets.given(settings.tasks) if inferred is None else [task for task, _ in inferred]
     # Of a module the model has a copy: what `fit` is given stays as it is, and a second `fit` begins as the first did.
@@ -84,14 +83,19 @@ def made(
     return model, [Target(*pair, each) for pair, each in zip(pairs, classes, strict=True)]
 
 
-def _check_quality(settings: Any) -> None:
+def check_quality(settings: Any) -> None:
+    """Refuses a quality that there is not, and parameters that it says itself.
+
+    Raises:
+        ValueError: which one, and what was expected.
+    """
     quality = settings.quality
-    if quality not in _QUALITIES:
-        raise ValueError(f"`quality` should be one of {listed(map(repr, _QUALITIES))}; got {quality!r}")
+    if not isinstance(quality, str) or quality not in _QUALITIES:
+        raise ValueError(f"`quality` should be one of {listed(_QUALITIES)}; got {quality!r}")
     known = inspect.signature(type(settings)).parameters
     for name in _QUALITIES[quality]:
         value = getattr(settings, name)
-        if value is not known[name].default and value != known[name].default:
+        if value is not known[name].default and not np.array_equal(value, known[name].default):
             raise ValueError(f"`{name}` should be left out with quality={quality!r}, which says it itself; got "
                              f"{value!r}")  # fmt: skip
 

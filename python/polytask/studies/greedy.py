@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..model import predictions
 from ..model.averaged import Averaged
 from ..model.model import MultiTaskModel
 from ..process import workers
@@ -25,6 +27,9 @@ from .space import Made
 from .study import Network, Study
 
 _log = logging.getLogger("polytask")
+
+#: Files of members, finished or not.
+_MEMBER = re.compile(r"member-\d{4,}-\d{4,}\.safetensors(\.\d+)*(\.partial)?")
 
 #: A network after one of its epochs.
 Key = tuple[int, int]
@@ -62,6 +67,9 @@ class Greedy:
         folder: str | None,
         asked: Mapping[str, Any],
     ) -> None:
+        per = next((task for task in study.model.tasks if task.per is not None), None)
+        if per is not None:
+            raise ValueError(f"task `{per.name}`: an ensemble predicts for rows; got a task of {per.per}")
         self._study = study
         self._most = most
         self._folder = folder
@@ -147,7 +155,7 @@ class Greedy:
                 each.end("stopped")
             elif epoch == self._study.epochs:
                 each.end("complete")
-        if all(each.error is not None for each in self._runs):
+        if not self._members and all(each.error is not None for each in self._runs):
             raise ValueError(f"every network failed, the first one: {self._runs[0].error}")
         self._write()
         return [each for each in going if each.state == "going"]
@@ -155,6 +163,8 @@ class Greedy:
     def _ensemble(self) -> GreedyEnsemble:
         study = self._study
         keys = sorted(self._members)
+        if not keys:
+            raise ValueError("no network has a finite loss on `validation`")
         models = [self._runs[number].again(self._members[number, epoch].state) for number, epoch in keys]
         names = study.tasks
         weights = {
@@ -173,22 +183,30 @@ class Greedy:
         """What a run in the folder had come to; gives the networks that go on."""
         file = None if self._folder is None else Path(self._folder, "ensemble.json")
         if file is None or not file.exists():
+            self._write()
             return list(self._runs)
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        self._rounds = kept["rounds"]
-        self._losses = [float("inf") if loss is None else loss for loss in kept["losses"]]
-        self._chosen = [{(number, epoch): count for number, epoch, count in chosen} for chosen in kept["chosen"]]
-        for each, said in zip(self._runs, kept["networks"], strict=True):
-            each.restore(said)
+        try:
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            self._rounds = kept["rounds"]
+            self._losses = [float("inf") if loss is None else loss for loss in kept["losses"]]
+            self._chosen = [{(number, epoch): count for number, epoch, count in chosen} for chosen in kept["chosen"]]
+            for each, said in zip(self._runs, kept["networks"], strict=True):
+                each.restore(said)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"`path`: {file} is no result of a search ({error!r})") from None
         keys = sorted({key for chosen in self._chosen for key in chosen})
-        for place, member in workers.side_by_side([partial(self._read_member, key) for key in keys]):
+        calls = [partial(self._read_member, key) for key in keys]
+        # Code of the caller's own belongs to the thread of the program.
+        own = self._study.model._foreign
+        for place, member in enumerate(call() for call in calls) if own else workers.side_by_side(calls):
             self._members[keys[place]] = member
         return [each for each in self._runs if each.state == "going"]
 
     def _read_member(self, key: Key) -> Member:
         assert self._folder is not None
-        model = MultiTaskModel.load(_file(self._folder, key))
         run = self._runs[key[0]]
+        core, _ = predictions.opened(_file(self._folder, key))
+        model = run.again(core.state())
         return Member(model.state_dict(), run.watcher.predicted(model))
 
     def _write_member(self, key: Key, model: MultiTaskModel) -> None:
@@ -211,9 +229,11 @@ class Greedy:
         unfinished.write_text(json.dumps(known), encoding="utf-8")
         os.replace(unfinished, file)
         kept = {os.path.basename(_file(self._folder, key)) for key in self._members}
-        for other in Path(self._folder).glob("member-*.safetensors"):
-            if other.name not in kept:
+        for other in Path(self._folder).iterdir():
+            if _MEMBER.fullmatch(other.name) and other.name not in kept:
                 other.unlink()
+        for each in self._runs:
+            each.tidy()
 
 
 def _file(folder: str, key: Key) -> str:
@@ -270,7 +290,8 @@ class _Running:
     def loop(self) -> Any:
         """What trains it."""
         if self._loop is None:
-            held_out = self._made_network.trainer._core.needs_validation
+            core = self._made_network.trainer._core
+            held_out = core.needs_validation or core.watches is not None
             self._loop = self._study.loop(self._made_network, [self.watcher], batch_size=self._made.batch_size,
                                           validated=held_out)  # fmt: skip
         return self._loop
@@ -285,10 +306,12 @@ class _Running:
         trainer = self._made_network.trainer
         begun = self.loop.paused
         resume = self._file if not begun and self._file is not None and os.path.exists(self._file) else None
+        if not begun and resume is None and self.watcher.epochs:
+            raise ValueError(f"`path`: {self._file}, a network that goes on, is missing")
         try:
             trainer._go(self.loop, False, resume, until)
         except ValueError as error:
-            if resume is not None or trainer.steps == 0:
+            if trainer.steps == 0:
                 raise
             self.error = str(error)
             _log.warning("network %s %s failed: %s", self.number, self._made.settings, error)
@@ -303,12 +326,16 @@ class _Running:
         self.state = state
         self._network = self._loop = None
         self.watcher.points = []
-        if self._file is not None and os.path.exists(self._file) and state in ("stopped", "failed"):
-            os.unlink(self._file)
+
+    def tidy(self) -> None:
+        """Removes the checkpoint of a network that trains no more, once the results say so."""
+        if self._file is not None and self.state in ("stopped", "failed"):
+            Path(self._file).unlink(missing_ok=True)
 
     def again(self, state: Mapping[str, np.ndarray]) -> MultiTaskModel:
         """A network of these settings and numbers."""
-        model = self._fresh()
+        model = self._study.fresh(self._study.model.tasks, self.number, **self._made.changes)
+        self._start.give(model._core)
         model.load_state_dict(state)
         model.metrics = list(self._study.model.metrics)
         return model
@@ -319,8 +346,7 @@ class _Running:
 
     def restore(self, said: Mapping[str, Any]) -> None:
         """Goes on from what `describe` gave, or stays ended."""
-        if said["state"] in ("stopped", "failed"):
-            self.state, self.error = said["state"], said["error"]
+        self.state, self.error = said["state"], said["error"]
         self.watcher.restore(said["watcher"], {})
 
     def candidate(self, names: Sequence[str], chosen: Sequence[Mapping[Key, int]]) -> Candidate:

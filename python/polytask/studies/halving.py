@@ -119,7 +119,7 @@ class Candidate:
         try:
             trainer._go(self.loop, False, resume, until)
         except ValueError as error:
-            if resume is not None or trainer.steps == 0:
+            if trainer.steps == 0:
                 raise
             self.error = str(error)
             _log.warning("trial %s %s failed: %s", self.trial.number, self.trial.settings, error)

@@ -34,6 +34,7 @@ _RESULTS = "search.json"
 #: Epochs where nobody says: of a search, of one for an ensemble at most, and those in which a network gets no better.
 _EPOCHS = 27
 _LONGEST = 100
+_MEMBERS = 32
 _PATIENCE = 8
 
 
@@ -45,7 +46,7 @@ def search(
     *,
     trials: int = 64,
     ensemble: str | None = None,
-    members: int = 32,
+    members: int = _MEMBERS,
     budget: float | str | None = None,
     validation: Any = HELD_OUT,
     epochs: int | None = None,
@@ -150,6 +151,8 @@ def search(
             with _held(path, study, asked, "ensemble.json") as folder:
                 run = Greedy(study, made, most=most, patience=tolerated or _PATIENCE, folder=folder, asked=asked)
                 return run.run(time, bool(progress))
+    if members != _MEMBERS:
+        raise ValueError(f'`members` is of a search with ensemble="greedy"; got {members!r}')
     if budget is not None:
         raise ValueError('`budget` is of a search with ensemble="greedy"; `trials` and `epochs` limit this one')
     factor = 3 if eta == "auto" else None if eta is None else whole(eta, "`eta`", 2)

@@ -72,8 +72,10 @@ def space(trainer: Trainer) -> dict[str, Any]:
     if trainer.model.inputs.numeric and trainer.model.inputs.embed is None:
         found["embed"] = [None, Piecewise(width=8, bins=24), Piecewise(width=16, bins=48), Piecewise(width=16, bins=48)]
     if description["encoder"]["name"] == "mlp":
-        widths = [[256], [128, 128], [256, 256], [256, 128], [256, 256, 256], [512, 256]]
-        found |= {"hidden": widths, "dropout": [0.0, 0.0, 0.1, 0.2, 0.3, 0.4]}
+        # A head of the caller's own stays as wide as it is.
+        if not trainer.model._modules.of_tasks and trainer.model._modules.usual is None:
+            found["hidden"] = [[256], [128, 128], [256, 256], [256, 128], [256, 256, 256], [512, 256]]
+        found |= {"dropout": [0.0, 0.0, 0.1, 0.2, 0.3, 0.4]}
         if len(trainer.model.tasks) > 1 and description["sharing"]["name"] == "hard":
             found |= {"sharing": ["hard", "hard", "mmoe"], "sharing/experts": [4]}
     return found

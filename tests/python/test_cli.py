@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import polytask as pt
 import pytest
-from polytask.cli import leaks, tables
+from polytask.cli import leaks, tables, trees
 from polytask.cli.main import main
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.metrics import r2_score, roc_auc_score
 
 
 def table(rows=600, seed=0):
@@ -50,7 +52,9 @@ def test_a_report_leaves_page_model_and_script(data, capsys):
     assert "Train " in said
     for metric in ("auroc", "accuracy", "r2", "mae"):
         assert metric in said.split("Train ")[1], "what test rows say is shown by each task's metrics"
+    assert said.count("Boosted trees are ") == 3
     page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("Boosted trees are ") == 3
     root = ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>\n"))
     pictures = [each for each in root.iter() if each.tag.endswith("svg")]
     assert pictures
@@ -68,6 +72,30 @@ def test_a_report_leaves_page_model_and_script(data, capsys):
     script = (out / "reproduce.py").read_text(encoding="utf-8")
     again = script.replace("epochs=60", "epochs=1")
     subprocess.run([sys.executable, "-c", again], check=True, cwd=out, capture_output=True)
+
+
+def test_trees_are_those_of_scikit_learn():
+    frame = table().rename(columns={"day": "w"})
+    frame["w"] = 1 + frame.w % 3
+    train, validation, test = frame[:300], frame[300:400], frame[400:]
+    tasks = [pt.Task("rich", classes=["no", "yes"], metrics=["auroc"]), pt.Task("age", metrics=["r2", "mae"])]
+    inputs = pt.Inputs.from_frame(train, exclude=["rich", "age", "kind", "w", "city"])
+    model = pt.MultiTaskModel(inputs, tasks=tasks, encoder=pt.encoder.MLP([4]))
+    found = trees.scores(model, train, validation, test, "w")
+    # Numbers alone, which trees see as they are but for their scale.
+    x = [part[inputs.names] for part in (train, validation, test)]
+    one = HistGradientBoostingClassifier(max_iter=1000, early_stopping=True, random_state=0)
+    one.fit(x[0], train.rich, train.w, X_val=x[1], y_val=validation.rich)
+    assert found["rich"]["auroc"] == pytest.approx(roc_auc_score(test.rich, one.predict_proba(x[2])[:, 1]), abs=0.01)
+    known = [part.age.notna() for part in (train, validation, test)]
+    other = HistGradientBoostingRegressor(max_iter=1000, early_stopping=True, random_state=0)
+    other.fit(x[0][known[0]], train.age[known[0]], train.w[known[0]], X_val=x[1][known[1]],
+              y_val=validation.age[known[1]])  # fmt: skip
+    expected = r2_score(test.age[known[2]], other.predict(x[2][known[2]]))
+    assert found["age"]["r2"] == pytest.approx(expected, abs=0.01)
+    ours = pt.Trainer(model).evaluate(test)
+    assert trees.sentences(ours, found, model)[0].startswith("Boosted trees are better at `rich`: auroc 0.9")
+    assert trees.sentences(found, ours, model)[0].startswith("Boosted trees are not better at `rich`")
 
 
 @pytest.mark.parametrize("choice", ["one each", "all in one"])

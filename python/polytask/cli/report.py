@@ -22,7 +22,7 @@ from ..results.results import Results
 from ..studies.recommend import recommend
 from ..training.trainer import Trainer
 from ..values import student
-from . import leaks, tables
+from . import leaks, tables, trees
 
 _HIDDEN = [256, 128]
 _DROPOUT = 0.1
@@ -71,16 +71,20 @@ def run(asked: Any) -> None:
     scores = _scores(found.model, test, asked.weights)
     print()
     print(scores)
+    beside_trees = trees.scores(found.model, train, validation, test, asked.weights)
+    of_trees = [] if beside_trees is None else trees.sentences(scores, beside_trees, found.model)
+    for sentence in of_trees:
+        print(sentence)
     asked.out.mkdir(parents=True, exist_ok=True)
     file = "model" if isinstance(found.model, Ensemble) else "model.safetensors"
-    for old in [asked.out / "model.safetensors", *(asked.out / "model").glob("*.safetensors")]:
+    for old in [asked.out / "model.safetensors", *(asked.out / "model").glob("*")]:
         old.unlink(missing_ok=True)
     found.model.save(asked.out / file)
     (asked.out / "reproduce.py").write_text(_script(asked, tasks, found), encoding="utf-8")
     minutes = (time.perf_counter() - began) / 60
     _write(
         asked.out / _REPORT,
-        _page(asked, frame, tasks, found, scores, warnings, (train, validation, test), minutes),
+        _page(asked, frame, tasks, found, scores, of_trees, warnings, (train, validation, test), minutes),
     )
     print(f"\n{asked.out}/{_REPORT}, {file}, reproduce.py; {minutes:.1f} minutes")
 
@@ -148,6 +152,7 @@ def _page(
     tasks: list[Task],
     found: Recommendation,
     scores: Any,
+    of_trees: list[str],
     warnings: list[str],
     parts: tuple[Any, Any, Any],
     minutes: float,
@@ -161,7 +166,10 @@ def _page(
     sections = [
         page.section("What to train", page.paragraphs(found.sentences)),
         page.section(
-            "On test rows", page.paragraphs([_tested(found, len(parts[2]))]), page.table(test_header, test_rows)
+            "On test rows",
+            page.paragraphs([_tested(found, len(parts[2]))]),
+            page.table(test_header, test_rows),
+            page.paragraphs(of_trees),
         ),
         page.section(
             "What was compared",

@@ -31,6 +31,9 @@ _log = logging.getLogger("polytask")
 #: Files of members, finished or not.
 _MEMBER = re.compile(r"member-\d{4,}-\d{4,}\.safetensors(\.\d+)*(\.partial)?")
 
+#: Held-out rows that are predicted at a time: many networks keep room for so many.
+_ROWS = 1024
+
 #: A network after one of its epochs.
 Key = tuple[int, int]
 
@@ -388,7 +391,7 @@ class _Watcher(Callback):
 
     def predicted(self, model: MultiTaskModel) -> list[np.ndarray]:
         """A network's points of each task on the held-out rows."""
-        each = model._core.predict(self._rows.core(), False, 4096)
+        each = model._core.predict(self._rows.core(), False, _ROWS)
         return [judge.points(outputs) for judge, outputs in zip(self._judges, each, strict=True)]
 
     def look(self, trainer: Any) -> None:

@@ -89,7 +89,7 @@ class Ensemble(Sequence[MultiTaskModel]):
 
     @checked
     def predict(
-        self, x: Any, *, spread: bool = False, quantiles: Sequence[float] | None = None, batch_size: int = 4096
+        self, x: Any, *, spread: bool = False, quantiles: Sequence[float] | None = None, batch_size: int = 1024
     ) -> Any:
         """The mean of the models' predictions, shaped as `pt.MultiTaskModel.predict` shapes them: probabilities, or
         values in the units of the targets; of means with variances those of the mixture.
@@ -98,6 +98,8 @@ class Ensemble(Sequence[MultiTaskModel]):
         shapes. With `quantiles` those of the models' predictions stand behind, `(mean, quantiles)` or
         `(mean, spread, quantiles)`, each on a last axis of its own. Both say how sure the models are of the mean, and
         not how far from it a target may be.
+
+        Of `batch_size` rows at a time, for which each model keeps room.
 
         Raises:
             ValueError, TypeError: features that do not fit the models' inputs; or a task of positions, of which there
@@ -129,7 +131,7 @@ class Ensemble(Sequence[MultiTaskModel]):
         return [read[place] for place in self._readers]
 
     @checked
-    def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
+    def evaluate(self, data: Any, *, batch_size: int = 1024, weights: Any = None) -> Results:
         """The metrics of the mean prediction, and its loss: the log loss of classes and binary labels, and for values
         the loss of the task, in the scale in which it trains; NaN where models train in scales of their own.
         `results["loss"]` is the losses' sum by the tasks' weights.

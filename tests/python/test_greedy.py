@@ -8,7 +8,8 @@ import pandas as pd
 import polytask as pt
 import pytest
 from polytask.model.averaged import Averaged
-from polytask.studies import greedy as run
+from polytask.studies.greedy import Greedy
+from polytask.studies.running import Running
 from polytask.studies.selection import greedy
 
 TASKS = [pt.Task("sign", classes=["no", "yes"], metrics=["auroc"]), pt.Task("value", scale="standardize", weight=0.5)]
@@ -183,7 +184,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path, monkeypatch,
     how = {"patience": 1, "epochs": 8, "space": {**SPACE, "lr": (3e-3, 0.3)}}
     whole = found(**how)
     assert any(each.state == "stopped" for each in whole.trials)
-    train = run._Running.train
+    train = Running.train
     calls = []
 
     def some(self, until):
@@ -192,14 +193,14 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path, monkeypatch,
             raise KeyboardInterrupt
         return train(self, until)
 
-    monkeypatch.setattr(run._Running, "train", some)
+    monkeypatch.setattr(Running, "train", some)
     with pytest.raises(KeyboardInterrupt):
         found(path=tmp_path, **how)
-    monkeypatch.setattr(run._Running, "train", train)
+    monkeypatch.setattr(Running, "train", train)
     again = found(path=tmp_path, **how)
     assert bits(again) == bits(whole)
     assert [each.losses for each in again.trials] == [each.losses for each in whole.trials]
-    monkeypatch.setattr(run._Running, "train", lambda self, until: pytest.fail("a network trained again"))
+    monkeypatch.setattr(Running, "train", lambda self, until: pytest.fail("a network trained again"))
     assert bits(found(path=tmp_path, **how)) == bits(whole)
     with pytest.raises(ValueError, match=r"`path`: the search in .* has another `members`"):
         found(path=tmp_path, members=3, **how)
@@ -350,8 +351,8 @@ def interrupted(monkeypatch, owner, name, at):
 @pytest.mark.parametrize(
     ("owner", "name", "at"),
     [
-        *((run._Running, "train", at) for at in (5, 6, 7, 8, 12)),
-        *((run.Greedy, "_write", at) for at in (2, 4, 5, 9)),
+        *((Running, "train", at) for at in (5, 6, 7, 8, 12)),
+        *((Greedy, "_write", at) for at in (2, 4, 5, 9)),
     ],
 )
 def test_a_run_in_which_a_network_fails_goes_on_with_the_same_bits(tmp_path, monkeypatch, owner, name, at):
@@ -378,7 +379,7 @@ def test_an_ensemble_outlives_its_networks():
 
 def test_a_folder_knows_from_its_first_round_what_it_is_of(tmp_path, monkeypatch):
     (tmp_path / "member-best.safetensors").write_text("somebody's")
-    back = interrupted(monkeypatch, run._Running, "train", 1)
+    back = interrupted(monkeypatch, Running, "train", 1)
     with pytest.raises(KeyboardInterrupt):
         found(path=tmp_path)
     back()

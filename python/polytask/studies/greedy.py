@@ -18,24 +18,17 @@ from ..model import predictions
 from ..model.averaged import Averaged
 from ..model.model import MultiTaskModel
 from ..process import workers
-from ..training.callback import Callback
 from ..training.progress import Networks
-from ..training.run import Run
-from .mixture import Candidate, GreedyEnsemble
+from .mixture import GreedyEnsemble
+from .running import Key, Running
 from .selection import greedy
 from .space import Made
-from .study import Network, Study
+from .study import Study
 
 _log = logging.getLogger("polytask")
 
 #: Files of members, finished or not.
 _MEMBER = re.compile(r"member-\d{4,}-\d{4,}\.safetensors(\.\d+)*(\.partial)?")
-
-#: Held-out rows that are predicted at a time: many networks keep room for so many.
-_ROWS = 1024
-
-#: A network after one of its epochs.
-Key = tuple[int, int]
 
 
 class Member:
@@ -84,7 +77,7 @@ class Greedy:
             raise ValueError("`validation` has no label of any task, by which members could be chosen")
         start = study.model._start()
         self._runs = [
-            _Running(number, each, study, self._judges, patience, folder, start) for number, each in enumerate(made)
+            Running(number, each, study, self._judges, patience, folder, start) for number, each in enumerate(made)
         ]
         self._members: dict[Key, Member] = {}
         self._chosen: list[dict[Key, int]] = [{} for _ in self._judges]
@@ -117,7 +110,7 @@ class Greedy:
             each.end("halted")
         return self._ensemble()
 
-    def _choose(self, going: Sequence[_Running]) -> None:
+    def _choose(self, going: Sequence[Running]) -> None:
         """Builds each task's ensemble anew of what there is; one that is no better leaves it as it was."""
         fresh = {each.key: each for each in going if each.error is None}
         keys = [*sorted(self._members), *(key for key in fresh if key not in self._members)]
@@ -141,7 +134,7 @@ class Greedy:
         for key in set(self._members) - wanted:
             del self._members[key]
 
-    def _settle(self, going: Sequence[_Running], epoch: int, took: float) -> list[_Running]:
+    def _settle(self, going: Sequence[Running], epoch: int, took: float) -> list[Running]:
         """Ends what stopped, and keeps what the round gave; gives those that go on."""
         names = self._study.tasks
         row: dict[str, Any] = {"epoch": epoch, "networks": len(going), "members": len(self._members)}
@@ -182,7 +175,7 @@ class Greedy:
         return GreedyEnsemble(models, weights, [f"{number}@{epoch}" for number, epoch in keys], trials,
                               self._rounds)  # fmt: skip
 
-    def _restore(self) -> list[_Running]:
+    def _restore(self) -> list[Running]:
         """What a run in the folder had come to; gives the networks that go on."""
         file = None if self._folder is None else Path(self._folder, "ensemble.json")
         if file is None or not file.exists():
@@ -241,184 +234,3 @@ class Greedy:
 
 def _file(folder: str, key: Key) -> str:
     return os.path.join(folder, "member-{:04d}-{:04d}.safetensors".format(*key))
-
-
-class _Running:
-    """A network that trains, and what is known of it afterwards."""
-
-    def __init__(
-        self,
-        number: int,
-        made: Made,
-        study: Study,
-        judges: Sequence[Averaged],
-        patience: int,
-        folder: str | None,
-        start: Any,
-    ) -> None:
-        self.number = number
-        self.error: str | None = None
-        self.state = "going"
-        self._made = made
-        self._study = study
-        self._start = start
-        self._file = None if folder is None else os.path.join(folder, f"network-{number:04d}.safetensors")
-        self.watcher = _Watcher(study, judges, patience, self._file)
-        self._network: Network | None = None
-        self._loop: Any = None
-
-    def _fresh(self) -> MultiTaskModel:
-        """A fresh network of these settings, which begins from a seed of its own."""
-        model = self._study.fresh(self._made.tasks, self.number, **self._made.changes)
-        self._start.give(model._core)
-        model.metrics = [[] for _ in model.tasks]
-        return model
-
-    @property
-    def _made_network(self) -> Network:
-        """Made when it is needed first: networks that stopped in an earlier call need none."""
-        if self._network is None:
-            study = self._study
-            seed = study.trainer.seed + self.number
-            trainer = study.trainer._twin(self._fresh(), seed, **self._made.trainer)
-            self._network = Network(study.tasks, self.number, trainer)
-        return self._network
-
-    @property
-    def model(self) -> MultiTaskModel:
-        """The network as it is."""
-        return self._made_network.model
-
-    @property
-    def loop(self) -> Any:
-        """What trains it."""
-        if self._loop is None:
-            core = self._made_network.trainer._core
-            held_out = core.needs_validation or core.watches is not None
-            self._loop = self._study.loop(self._made_network, [self.watcher], batch_size=self._made.batch_size,
-                                          validated=held_out)  # fmt: skip
-        return self._loop
-
-    @property
-    def key(self) -> Key:
-        """The network after its last epoch."""
-        return self.number, self.watcher.epochs
-
-    def train(self, until: int) -> None:
-        """Goes on to an epoch; a network whose numbers are no longer finite has failed."""
-        trainer = self._made_network.trainer
-        begun = self.loop.paused
-        resume = self._file if not begun and self._file is not None and os.path.exists(self._file) else None
-        if not begun and resume is None and self.watcher.epochs:
-            raise ValueError(f"`path`: {self._file}, a network that goes on, is missing")
-        try:
-            trainer._go(self.loop, False, resume, until)
-        except ValueError as error:
-            if trainer.steps == 0:
-                raise
-            self.error = str(error)
-            _log.warning("network %s %s failed: %s", self.number, self._made.settings, error)
-        else:
-            self.watcher.look(trainer)
-
-    def end(self, state: str) -> None:
-        """Ends the training where it is, whose memory is free then."""
-        if self._network is not None and self.loop.paused:
-            self._network.trainer.stop()
-            self._network.trainer._go(self.loop, False, None)
-        self.state = state
-        self._network = self._loop = None
-        self.watcher.points = []
-
-    def tidy(self) -> None:
-        """Removes the checkpoint of a network that trains no more, once the results say so."""
-        if self._file is not None and self.state in ("stopped", "failed"):
-            Path(self._file).unlink(missing_ok=True)
-
-    def again(self, state: Mapping[str, np.ndarray]) -> MultiTaskModel:
-        """A network of these settings and numbers."""
-        model = self._study.fresh(self._study.model.tasks, self.number, **self._made.changes)
-        self._start.give(model._core)
-        model.load_state_dict(state)
-        model.metrics = list(self._study.model.metrics)
-        return model
-
-    def describe(self) -> dict[str, Any]:
-        """What is known of it, as JSON."""
-        return {"state": self.state, "error": self.error, "watcher": self.watcher.state()}
-
-    def restore(self, said: Mapping[str, Any]) -> None:
-        """Goes on from what `describe` gave, or stays ended."""
-        self.state, self.error = said["state"], said["error"]
-        self.watcher.restore(said["watcher"], {})
-
-    def candidate(self, names: Sequence[str], chosen: Sequence[Mapping[Key, int]]) -> Candidate:
-        """What is known of it at the end."""
-        totals = [max(sum(counts.values()), 1) for counts in chosen]
-        shares = [sum(count for (number, _), count in counts.items() if number == self.number) / total
-                  for counts, total in zip(chosen, totals, strict=True)]  # fmt: skip
-        best = [min((value for value in self.watcher.losses(j) if value == value), default=float("nan"))
-                for j in range(len(names))]  # fmt: skip
-        pair = partial(zip, names, strict=True)
-        return Candidate(self.number, self._made.settings, self.watcher.epochs, dict(pair(best)), dict(pair(shares)),
-                         self.state, self.error)  # fmt: skip
-
-
-class _Watcher(Callback):
-    """Predicts the held-out rows after each epoch, and ends a network of which no task gets better."""
-
-    beside_others = True
-    last = True
-
-    def __init__(self, study: Study, judges: Sequence[Averaged], patience: int, file: str | None) -> None:
-        self._rows = study.held_out()
-        self._judges = judges
-        self._patience = patience
-        self._file = file
-        self.points: list[np.ndarray] = []
-        self.gave_up = False
-        self._curves: list[list[float]] = [[] for _ in judges]
-        self._wait = 0
-
-    @property
-    def epochs(self) -> int:
-        """How many there were."""
-        return len(self._curves[0])
-
-    def losses(self, j: int) -> list[float]:
-        """Of one task, an entry an epoch."""
-        return self._curves[j]
-
-    def predicted(self, model: MultiTaskModel) -> list[np.ndarray]:
-        """A network's points of each task on the held-out rows."""
-        each = model._core.predict(self._rows.core(), False, _ROWS)
-        return [judge.points(outputs) for judge, outputs in zip(self._judges, each, strict=True)]
-
-    def look(self, trainer: Any) -> None:
-        """Predicts where a run was restored after its last epoch."""
-        if not self.points:
-            self.points = self.predicted(trainer.model)
-
-    def on_epoch_end(self, trainer: Run, row: dict[str, Any]) -> None:
-        self.points = self.predicted(trainer.model)
-        better = False
-        for judge, curve, points in zip(self._judges, self._curves, self.points, strict=True):
-            loss = judge.loss(points)
-            better |= loss < min((value for value in curve if value == value), default=float("inf"))
-            curve.append(loss)
-        self._wait = 0 if better else self._wait + 1
-        if self._wait >= self._patience:
-            self.gave_up = True
-            trainer.stop()
-        if self._file is not None:
-            trainer.save(self._file)
-
-    def state(self) -> dict[str, Any]:
-        curves = [[None if value != value else value for value in curve] for curve in self._curves]
-        return {"curves": curves, "wait": self._wait, "gave_up": self.gave_up}
-
-    def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self.points = []
-        self._curves = [[float("nan") if value is None else value for value in curve] for curve in state["curves"]]
-        self._wait = int(state["wait"])
-        self.gave_up = bool(state["gave_up"])

@@ -17,6 +17,7 @@ from ..training.monitor import Watched, find
 from ..training.progress import Networks
 from ..training.run import Run
 from ..training.trainer import Trainer
+from .running import advance
 from .space import Made
 from .study import Network, Study
 from .trials import Trial
@@ -115,14 +116,9 @@ class Candidate:
         begun = self.loop.paused
         if trainer is None or self.error is not None or (len(self.trial.history) and not begun):
             return
-        resume = self._file if not begun and self._file is not None and os.path.exists(self._file) else None
-        try:
-            trainer._go(self.loop, False, resume, until)
-        except ValueError as error:
-            if trainer.steps == 0:
-                raise
-            self.error = str(error)
-            _log.warning("trial %s %s failed: %s", self.trial.number, self.trial.settings, error)
+        self.error = advance(trainer, self.loop, self._file, until)
+        if self.error is not None:
+            _log.warning("trial %s %s failed: %s", self.trial.number, self.trial.settings, self.error)
 
     def judged(self, rung: int) -> list[float]:
         """What is watched at the best epoch up to a rung, higher being better; NaN of one that failed or that never was

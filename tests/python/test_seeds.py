@@ -128,7 +128,7 @@ def test_what_cannot_be_is_refused(tmp_path):
 def test_ctrl_c_leaves_each_as_after_its_last_step(two_threads, caplog, press_ctrl_c):
     trainer = pt.Trainer(model())
     press_ctrl_c(0.5)
-    found = trainer.fit(rows(2_000), epochs=1_000_000, seeds=2, progress=False)
+    found = trainer.fit(rows(20_000), epochs=1_000_000, seeds=2, progress=False)
     assert "interrupted" in caplog.text
     assert all(0 < len(run) < 1_000_000 for run in found.runs)
     # What comes next is not interrupted any more.

@@ -1,6 +1,7 @@
 """Networks that train side by side from several seeds, their histories and their ensemble."""
 
 import logging
+import signal
 import threading
 import time
 
@@ -269,6 +270,33 @@ def test_the_error_that_ended_the_others_is_told(two_threads, monkeypatch):
 
     with pytest.raises(RuntimeError, match="of a call"):
         list(workers.side_by_side([going, failing]))
+
+
+def test_ctrl_c_is_seen_after_a_slow_handler_of_another_signal(two_threads):
+    """A wait of the main thread ends in time, however long a handler that runs within it takes."""
+
+    def going():
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            interrupts.look()
+            time.sleep(0.001)
+
+    def press():
+        time.sleep(0.1)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        time.sleep(0.3)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: time.sleep(0.2))
+    pressing = threading.Thread(target=press)
+    try:
+        pressing.start()
+        with pytest.raises(KeyboardInterrupt), interrupts.held():
+            list(workers.side_by_side([going]))
+            interrupts.forget()
+    finally:
+        pressing.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_students_t_is_as_in_scipy():

@@ -50,7 +50,8 @@ class _Crew(Generic[Result]):
         self._ending = threading.Event()
         self._next = iter(range(len(calls)))
         self._lock = threading.Lock()
-        self._done: queue.SimpleQueue[tuple[int, Future[Result]]] = queue.SimpleQueue()
+        # note: a SimpleQueue's `get` may wait forever once a handler of a signal has run in it past its timeout.
+        self._done: queue.Queue[tuple[int, Future[Result]]] = queue.Queue()
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
         for thread in self._threads:
             thread.start()

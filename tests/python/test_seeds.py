@@ -291,8 +291,9 @@ def test_ctrl_c_is_seen_after_a_slow_handler_of_another_signal(two_threads):
     pressing = threading.Thread(target=press)
     try:
         pressing.start()
-        with pytest.raises(KeyboardInterrupt), interrupts.held():
-            list(workers.side_by_side([going]))
+        with interrupts.held():
+            with pytest.raises(KeyboardInterrupt):
+                list(workers.side_by_side([going]))
             interrupts.forget()
     finally:
         pressing.join()

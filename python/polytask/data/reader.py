@@ -143,6 +143,8 @@ class Reader:
         if self._in_order(x):
             yield self.features(x)
             return
+        if self.inputs.text and isinstance(x, tuple) and x and all(isinstance(row, str) for row in x):
+            x = list(x)
         if isinstance(x, tuple) or forms.is_features(x):
             yield self.features(forms.first(x) if isinstance(x, tuple) else forms.features(x))
             return
@@ -290,8 +292,7 @@ class Reader:
             y = targets.get(task.name)
             called = f"{prefix}the targets of task `{task.name}`"
             if y is not None and task.per is not None:
-                lengths = _of_position(task.per, fields).lengths
-                each.append(labels.of_positions(y, task, kind, called, lengths))
+                each.append(labels.of_positions(y, task, kind, called, _of_position(task.per, fields)))
                 masks.append(None)
                 continue
             if frames.is_frame(y):
@@ -378,7 +379,7 @@ class Reader:
                 array_inputs.check_truths(array, self.inputs.arrays[key], key, called)
         for key in self.inputs.positions:
             if key in parts:
-                fields |= self._of_positions(key, parts[key], f'{prefix}`x["{key}"]`')
+                fields |= self._of_positions(key, parts[key], f'{prefix}`x["{key}"]`' if keyed else name)
         numeric = _unmasked(given.get("numeric"), names["numeric"])
         categorical = _unmasked(given.get("categorical"), names["categorical"])
         there = [part for part in (numeric, categorical, *fields.values()) if part is not None]
@@ -396,6 +397,8 @@ class Reader:
 
     def _of_positions(self, name: str, value: Any, called: str) -> dict[str, Ragged]:
         """Numbers and codes of positions."""
+        if name in self.inputs.text:
+            return {f"{name}/categorical": self.inputs.text[name].read(value, called)}
         inner = self.inputs.positions[name]
         parts = value if isinstance(value, Mapping) else {inner.only(called, value): value}
         unknown = [key for key in parts if key not in inner.kinds]

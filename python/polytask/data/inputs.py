@@ -116,6 +116,7 @@ class Inputs:
         embedding: int | Sequence[int] | None = None,
         sparse: str | bool | Sequence[bool] = "auto",
         embed: "embeddings.Embedding | str | None" = None,
+        text: "str | Text | Mapping[str, Text] | None" = None,
     ) -> "Inputs":
         """Learns from the columns of a pandas or polars frame; `repr` shows, and the log says, what they are taken for.
 
@@ -156,6 +157,8 @@ class Inputs:
             combine: `"mean"` or `"sum"`: what becomes of the values of a bag, see `pt.Bag`.
             embedding, sparse: as for `Inputs`; bags come after the categories, and binned numbers last.
             embed: as for `Inputs`; indicators are embedded too. Edges of bins are learned by `fit`.
+            text: a column of texts, or `{column: pt.Text(...)}`; a `pt.Text` alone is that of the column `text`. Its
+                codes are learned here. What a row has in other columns each of its tokens has beside its own.
         """
         given = frame
         frame = frames.framed(frame)
@@ -168,7 +171,8 @@ class Inputs:
         if not isinstance(separator, str) or not separator:
             raise ValueError(f"`separator` should be a string of at least one character; got {separator!r}")
         apart = [weights] if isinstance(weights, str) else list(weights)
-        names = numeric, categorical, exclude, bags, apart
+        texts = _fitted(text, frame)
+        names = numeric, categorical, exclude, bags, [*apart, *texts]
         if numbers not in SCALES:
             raise ValueError(f"`numbers`: unknown scale {none_of(numbers, SCALES, 'there are')}")
         if isinstance(embed, embeddings.Piecewise) and embed.edges is not None:
@@ -178,13 +182,16 @@ class Inputs:
             raise ValueError(f"`two_valued` should be one of {listed(TWO_VALUED)}; got {two_valued!r}")
         how = combine, separator, numbers, bool(indicators), two_valued
         columns = Columns.learn(frame, names, least, parts, *how)
-        _log.info("features of the frame: %s", columns)
-        return cls._of_columns(columns, embedding, sparse, embed)
+        found = cls._of_columns(columns, embedding, sparse, embed, texts or None)
+        _log.info("features of the frame: %s", found._said())
+        return found
 
     @classmethod
-    def _of_columns(cls, columns: Columns, embedding: Any = None, sparse: Any = "auto", embed: Any = None) -> "Inputs":
-        inputs = cls(columns.numeric, columns.features(), embedding, sparse, embed=embed)
-        inputs.columns = columns
+    def _of_columns(
+        cls, columns: Columns, embedding: Any = None, sparse: Any = "auto", embed: Any = None, text: Any = None
+    ) -> "Inputs":
+        inputs = cls(columns.numeric, columns.features(), embedding, sparse, embed=embed, text=text)
+        inputs.columns = columns if columns.names else None
         return inputs
 
     def without(self, tasks: Sequence[Task]) -> "Inputs":
@@ -197,7 +204,8 @@ class Inputs:
         embedding = [self.embedding[i] for i in at] if isinstance(self.embedding, list) else self.embedding
         sparse = [self.sparse[i] for i in at] if isinstance(self.sparse, list) else self.sparse
         columns = self.columns.without(targets)
-        return Inputs._of_columns(columns, embedding, sparse, self.embed if columns.numeric else None)
+        embed = self.embed if columns.numeric else None
+        return Inputs._of_columns(columns, embedding, sparse, embed, self.text or None)
 
     def placed(self, tasks: Sequence[Task]) -> list[Task]:
         """These tasks with positions by the names that the inputs have: `per="token"` is what the text is called."""
@@ -222,8 +230,8 @@ class Inputs:
 
     @property
     def names(self) -> list[str]:
-        """The columns, where they were learned from a frame."""
-        return self.columns.names if self.columns else []
+        """The columns, where they were learned from a frame, and the texts."""
+        return [*(self.columns.names if self.columns else ()), *self.text]
 
     @property
     def code_columns(self) -> int:
@@ -349,11 +357,16 @@ class Inputs:
         inputs.text = {name: Text.restore(each) for name, each in ((learned or {}).get("text") or {}).items()}
         return inputs
 
+    def _said(self) -> str:
+        """What was learned of columns, in words."""
+        texts = [f"text: `{name}` ({text.said()})" for name, text in self.text.items()]
+        return "; ".join([*([str(self.columns)] if self.columns else ()), *texts])
+
     def __repr__(self) -> str:
         embed = "" if self.embed is None else f", embed={self.embed!r}"
         text = f", text={self.text}" if self.text else ""
         if self.columns is not None:
-            return f"Inputs({self.columns}{text}{embed})"
+            return f"Inputs({self._said()}{embed})"
         arrays = f", arrays={self.arrays}" if self.arrays else ""
         others = {name: inner for name, inner in self.positions.items() if name not in self.text}
         positions = f", positions={others}" if others else ""
@@ -370,6 +383,20 @@ def _texts(text: Any) -> dict[str, Text]:
     for each in named.values():
         each.need("`text`")
     return {name: each.kept() for name, each in named.items()}
+
+
+def _fitted(text: Any, frame: Any) -> dict[str, Text]:
+    """Texts of columns of a frame, which have learned their codes there."""
+    if text is None:
+        return {}
+    named = {text: Text()} if isinstance(text, str) else {"text": text} if isinstance(text, Text) else text
+    if not isinstance(named, Mapping) or not all(isinstance(each, Text) for each in named.values()):
+        raise TypeError(f'`text` should be a column, or a dict such as {{"question": pt.Text()}}; got {text!r}')
+    found = {}
+    for name, each in named.items():
+        column = frames.stored(frame, name, "`frame`")
+        found[name] = copy.copy(each).learn(column, f"`frame`: column `{name}`")
+    return found
 
 
 def _with_texts(positions: Any, texts: Mapping[str, Text]) -> Any:

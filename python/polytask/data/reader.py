@@ -182,6 +182,8 @@ class Reader:
         """A batch that has arrays or features of positions, by name, beside targets: with the features as its `x`."""
         if not isinstance(data, Mapping) or any(name in data for name in forms.FEATURES):
             return data
+        if self.inputs.columns is not None:
+            return data
         names = [task.name for task in self.tasks]
         features = {name: data[name] for name in self.inputs.kinds if name in data and name not in names}
         if not any(name in self.inputs.named for name in features):
@@ -196,6 +198,8 @@ class Reader:
         """
         if not isinstance(x, Mapping) or not self.inputs.named:
             return False
+        if self.inputs.columns is not None:
+            return set(x) <= set(self.inputs.kinds)
         return set(x) <= set(self.inputs.kinds) or not forms.is_batch(x)
 
     def _by_name(self, x: Any) -> bool:
@@ -350,7 +354,7 @@ class Reader:
     def _features(self, x: Any, prefix: str, apart: Sequence[str] = (), learn: bool = False) -> Features:
         x = self._framed(forms.inner(x, [*self.inputs.kinds, *self._columns]))
         if frames.is_frame(x) and self.inputs.named:
-            x = self._columns_by_name(x, f"{prefix}the frame")
+            x = self._columns_by_name(x, f"{prefix}the frame", apart, learn)
         if frames.is_frame(x):
             numeric, categorical = self._of_frame(x, f"{prefix}the frame", apart, learn)
             return len(x), numeric, categorical, f"{prefix}the numeric columns of the frame", {}
@@ -387,13 +391,17 @@ class Reader:
             raise ValueError(f"{prefix}`x` should have the keys {_and(self.inputs.kinds)}; got none of them")
         return len(there[0]), numeric, categorical, name, fields
 
-    def _columns_by_name(self, frame: Any, argument: str) -> dict[str, Any]:
-        """Columns of lists, by the names of the model's inputs."""
+    def _columns_by_name(self, frame: Any, argument: str, apart: Sequence[str], learn: bool) -> dict[str, Any]:
+        """Columns of lists, by the names of the model's inputs, and beside them what was learned of others."""
         beside = [kind for kind in self.inputs.kinds if kind not in self.inputs.named]
+        named = {name: frames.stored(frame, name, argument) for name in self.inputs.named}
+        if self.inputs.columns is not None:
+            of_rows = dict(zip(beside, self._of_frame(frame, argument, apart, learn), strict=True))
+            return {**of_rows, **named}
         if beside:
             raise TypeError(f"{argument} should be a dict with the keys {_and(self.inputs.kinds)}: which of its "
                             f"columns are {_and(beside)} is not known")  # fmt: skip
-        return {name: frames.stored(frame, name, argument) for name in self.inputs.named}
+        return named
 
     def _of_positions(self, name: str, value: Any, called: str) -> dict[str, Ragged]:
         """Numbers and codes of positions."""

@@ -23,9 +23,7 @@ def library() -> Any:
     try:
         import tokenizers
     except ImportError:
-        raise ImportError(
-            'pt.Text(level="subwords") needs the library `tokenizers`: pip install polytask[text]'
-        ) from None
+        raise ImportError("subwords of pt.Text need the library tokenizers: pip install 'polytask[text]'") from None
     return tokenizers
 
 
@@ -81,7 +79,7 @@ class Subwords:
         trainer = trainers.BpeTrainer(
             special_tokens=[UNKNOWN], min_frequency=least, show_progress=False, **size
         )
-        tokenizer.train_from_iterable(_words(rows), trainer)
+        tokenizer.train_from_iterator(_words(rows), trainer)
         return cls(tokenizer.to_str())
 
     @property

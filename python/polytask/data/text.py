@@ -171,13 +171,17 @@ class Text:
         Raises:
             TypeError, ValueError: no texts; says which row is none.
         """
-        rows = _texts.read(texts, "`texts`")
+        return self.learn(texts, "`texts`")
+
+    def learn(self, texts: Any, argument: str) -> "Text":
+        """What `fit` does, of what is called so."""
+        rows = _texts.read(texts, argument)
         if self.level == "subwords":
             if not self._given:
                 how = self.max_size, self.min_count, self.lower, self.normalize
                 self._subwords = Subwords.trained(rows, *how)
         else:
-            self._vocabularies = self._learned(Counter(chain.from_iterable(self.split(rows))))
+            self._vocabularies = self._learned(Counter(chain.from_iterable(self.split(rows))), argument)
         self._align()
         return self
 
@@ -288,7 +292,9 @@ class Text:
     def said(self) -> str:
         """Level and size of the vocabulary, and how many embeddings started from vectors, in words."""
         started = f", {self._started:,} of them started from vectors" if self._started else ""
-        return f"{self.size:,} {self.level}{started}" if self.size else f"{self.level} yet to be learned"
+        if not self.size:
+            return f"{self.level} yet to be learned"
+        return f"{sum(map(bool, self.vocabulary)):,} {self.level}{started}"
 
     def __repr__(self) -> str:
         shown = {"lower": self.lower, "affixes": self.affixes, "characters": self.characters or None}
@@ -307,14 +313,14 @@ class Text:
     def _folded(self, token: str) -> str:
         return token.lower() if self.lower else token
 
-    def _learned(self, counts: Counter[str]) -> dict[str, Vocabulary]:
+    def _learned(self, counts: Counter[str], argument: str) -> dict[str, Vocabulary]:
         if not counts:
-            raise ValueError("`texts` should have at least one token; got none")
+            raise ValueError(f"{argument} should have at least one token; got none")
         of_tokens = summed(counts, ((token, self._folded(token)) for token in counts))
         found = {"tokens": Vocabulary.learned(of_tokens, self.min_count, self.max_size)}
         if not found["tokens"].words:
-            _log.warning("`texts`: no token comes %d times, so that all of them are unknown; `min_count=1` keeps all",
-                         self.min_count)  # fmt: skip
+            _log.warning("%s: no token comes %d times, so that all of them are unknown; `min_count=1` keeps all",
+                         argument, self.min_count)  # fmt: skip
         if self.affixes:
             parts = {token: words.affixes(token) for token in counts}
             for at, name in enumerate(words.AFFIXES):

@@ -1,4 +1,4 @@
-"""Subwords by the library tokenizers: trained here, or a tokenizer as it is; run by name, since it needs the package."""
+"""Subwords, trained here or by a tokenizer as it is; run by name, since it needs the package tokenizers."""
 
 import pickle
 

@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-WORDS = "the cat sat on a mat dog ran far away".split()
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "dog", "ran", "far", "away"]
 NOUNS = ("cat", "mat", "dog")
 RNG = np.random.default_rng(0)
 TEXTS = [" ".join(RNG.choice(WORDS, RNG.integers(1, 8))) for _ in range(80)]
@@ -159,7 +159,9 @@ def test_words_that_were_not_seen_are_told_by_their_parts(more):
     rng = np.random.default_rng(3)
 
     def rows(count):
-        words = [[f"{''.join(rng.choice(list('bcdfg'), 5))}{rng.choice(['a', 'o'])}" for _ in "abcde"] for _ in range(count)]
+        stems = ["".join(rng.choice(list("bcdfg"), 5)) for _ in range(5 * count)]
+        each = [f"{stem}{rng.choice(['a', 'o'])}" for stem in stems]
+        words = [each[at : at + 5] for at in range(0, len(each), 5)]
         return words, [["noun" if word[-1] == "a" else "other" for word in row] for row in words]
 
     texts, tags = rows(60)
@@ -244,6 +246,10 @@ def test_columns_of_a_frame_beside_its_text():
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(frame)["mood"], want)
     assert set(pt.importance(model, frame, repeats=2)["mood"]) == {"price", "city", "text"}
+    for columns in (["price"], ["city"], []):
+        some = frame[["text", "mood", *columns]]
+        model = pt.MultiTaskModel(pt.Inputs.from_frame(some, text="text"), tasks=[pt.Task("mood", classes=2)])
+        assert pt.Trainer(model).fit(some, epochs=1, progress=False)["loss"][0] > 0
     alone = pt.Inputs.from_frame(frame, text={"text": pt.Text("characters")}, exclude=["tag", "mood", "price", "city"])
     assert alone.columns is None
     assert alone.kinds == ["text"]

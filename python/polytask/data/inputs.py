@@ -12,7 +12,7 @@ from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
 from ..values import frames
-from . import array_inputs
+from . import array_inputs, text_inputs
 from .bag import Bag, read
 from .columns import SCALES, TWO_VALUED, Columns
 from .task import Task
@@ -82,7 +82,7 @@ class Inputs:
         self.numeric = whole(numeric, "`numeric`", 0)
         self.categorical = _features(categorical)
         #: Texts by name, each of which is one of the positions, too.
-        self.text = _texts(text)
+        self.text = text_inputs.read(text)
         self.positions = _positions(_with_texts(positions, self.text))
         self.arrays = array_inputs.read(arrays)
         twice = next((name for name in self.arrays if name in self.positions), None)
@@ -171,7 +171,7 @@ class Inputs:
         if not isinstance(separator, str) or not separator:
             raise ValueError(f"`separator` should be a string of at least one character; got {separator!r}")
         apart = [weights] if isinstance(weights, str) else list(weights)
-        texts = _fitted(text, frame)
+        texts = text_inputs.fitted(text, frame)
         names = numeric, categorical, exclude, bags, [*apart, *texts]
         if numbers not in SCALES:
             raise ValueError(f"`numbers`: unknown scale {none_of(numbers, SCALES, 'there are')}")
@@ -323,9 +323,7 @@ class Inputs:
         return same or self.learned() == other.learned()
 
     def starting(self) -> dict[str, tuple[np.ndarray, np.ndarray, bool]]:
-        """The codes whose embeddings start from vectors, these, and whether the table stays as it is, by the name of the
-        text.
-        """
+        """By text, the codes whose embeddings start from vectors, these, and whether the whole table stays as it is."""
         starts = ((name, text, text.start()) for name, text in self.text.items())
         return {name: (*start, text.freeze) for name, text, start in starts if start is not None}
 
@@ -371,32 +369,6 @@ class Inputs:
         others = {name: inner for name, inner in self.positions.items() if name not in self.text}
         positions = f", positions={others}" if others else ""
         return f"Inputs(numeric={self.numeric}, categorical={self.categorical}{arrays}{positions}{text}{embed})"
-
-
-def _texts(text: Any) -> dict[str, Text]:
-    """Texts by name, as they are now."""
-    if text is None:
-        return {}
-    named = {"text": text} if isinstance(text, Text) else text
-    if not isinstance(named, Mapping) or not named or not all(isinstance(each, Text) for each in named.values()):
-        raise TypeError(f'`text` should be a pt.Text, or a dict such as {{"question": pt.Text()}}; got {text!r}')
-    for each in named.values():
-        each.need("`text`")
-    return {name: each.kept() for name, each in named.items()}
-
-
-def _fitted(text: Any, frame: Any) -> dict[str, Text]:
-    """Texts of columns of a frame, which have learned their codes there."""
-    if text is None:
-        return {}
-    named = {text: Text()} if isinstance(text, str) else {"text": text} if isinstance(text, Text) else text
-    if not isinstance(named, Mapping) or not all(isinstance(each, Text) for each in named.values()):
-        raise TypeError(f'`text` should be a column, or a dict such as {{"question": pt.Text()}}; got {text!r}')
-    found = {}
-    for name, each in named.items():
-        column = frames.stored(frame, name, "`frame`")
-        found[name] = copy.copy(each).learn(column, f"`frame`: column `{name}`")
-    return found
 
 
 def _with_texts(positions: Any, texts: Mapping[str, Text]) -> Any:

@@ -396,8 +396,8 @@ class Reader:
         beside = [kind for kind in self.inputs.kinds if kind not in self.inputs.named]
         named = {name: frames.stored(frame, name, argument) for name in self.inputs.named}
         if self.inputs.columns is not None:
-            of_rows = dict(zip(beside, self._of_frame(frame, argument, apart, learn), strict=True))
-            return {**of_rows, **named}
+            kinds = zip(forms.INPUTS, self._of_frame(frame, argument, apart, learn), strict=True)
+            return {**{kind: part for kind, part in kinds if part is not None}, **named}
         if beside:
             raise TypeError(f"{argument} should be a dict with the keys {_and(self.inputs.kinds)}: which of its "
                             f"columns are {_and(beside)} is not known")  # fmt: skip

@@ -76,9 +76,7 @@ class Subwords:
         tokenizer.normalizer = normalizers.Sequence([*steps, *([normalizers.Lowercase()] if lower else [])])
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
         size = {} if most is None else {"vocab_size": most}
-        trainer = trainers.BpeTrainer(
-            special_tokens=[UNKNOWN], min_frequency=least, show_progress=False, **size
-        )
+        trainer = trainers.BpeTrainer(special_tokens=[UNKNOWN], min_frequency=least, show_progress=False, **size)
         tokenizer.train_from_iterator(_words(rows), trainer)
         return cls(tokenizer.to_str())
 

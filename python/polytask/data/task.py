@@ -57,9 +57,9 @@ class Task:
             copy, whose parameters and buffers are the model's, below `heads.<task>`; all that is said of an encoder
             module holds for it.
         per: the positions that have a label each, as the model's inputs call them ("tokens"), or "token" for those of
-            the one `pt.Text`: a tagger beside tasks of rows. Targets are then rows of labels, `[["B", "O"], ["O"], ...]` in any form that features of positions
-            have, and so are predictions. Weights of rows count for each of their positions. Metrics are those that are
-            counted as batches go by.
+            the one `pt.Text`: a tagger beside tasks of rows. Targets are then rows of labels, `[["B", "O"], ["O"],
+            ...]` in any form that features of positions have, and so are predictions. Weights of rows count for each of
+            their positions. Metrics are those that are counted as batches go by.
     """
 
     @checked

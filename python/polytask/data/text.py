@@ -76,9 +76,9 @@ class Text:
 
     `pt.Inputs(text=pt.Text().fit(sentences))` makes the positions `text`, and features are then `{"text": ["one text a
     row", ...]}`, a frame with that column, or, where a model has no other input, the list itself. A row is a string,
-    which is split here, or a list of tokens, which are taken as they are. A text that is missing (None, NaN) is an empty
-    one, and an empty one is a row without positions: tasks of rows are predicted for it by what they have learned of
-    nothing, and its tokens have no labels. A task has a label for each token with `per="text"` or `per="token"`.
+    which is split here, or a list of tokens, which are taken as they are. A text that is missing (None, NaN) is an
+    empty one, which is a row without positions: it has no predictions of tokens, and for tasks of rows those that
+    features of zeros have. A task has a label for each token with `per="text"` or `per="token"`.
 
     Codes are learned by `fit`, from training texts alone, and are kept with the model: code 0 is for every token that
     was not seen, or fewer than `min_count` times, and the others follow by how often they come, then by code point.
@@ -87,8 +87,8 @@ class Text:
         level: what a token is: `"words"`, runs of letters and digits and every other sign alone, accents and vowel
             points with their letters; `"characters"`, code points; `"subwords"`, by byte pair encoding that `fit`
             learns with the library `tokenizers`; or a tokenizer of that library or of `transformers`, which needs no
-            `fit`, adds no special tokens here and is kept with the model. Tokens of a list are split further by the last
-            two alone.
+            `fit`, adds no special tokens here and is kept with the model. The last two alone split the tokens of a list
+            further.
         max_size: the most tokens that have a code of their own; of subwords the size of the vocabulary, 30,000 unless
             said otherwise.
         min_count: how often a token must come to have a code of its own. Rarer ones train the code of tokens that are
@@ -204,7 +204,9 @@ class Text:
     @property
     def size(self) -> int:
         """How many codes tokens have, that of unknown ones included; 0 before `fit`."""
-        return len(self.vocabulary)
+        if self._subwords is not None:
+            return self._subwords.size
+        return self._vocabularies["tokens"].size if self._vocabularies else 0
 
     def need(self, argument: str) -> None:
         """Refuses texts whose codes nobody has learned.

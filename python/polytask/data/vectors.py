@@ -10,7 +10,7 @@ from ..values import arrays
 
 
 def found(vectors: Any, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the words have a vector, and the vectors, `[found, width]`; a word without one has that of its lower case.
+    """Which of the words have a vector, and these, `[found, width]`; a word without one has that of its lower case.
 
     Arguments:
         vectors: words and a matrix, `{word: vector}`, or the path of a file of lines `word number number ...` in UTF-8,

@@ -46,7 +46,7 @@ def affixes(word: str) -> tuple[str, ...]:
 
 
 def shape(word: str) -> str:
-    """Kinds of its characters, each run of one kind once: `X` upper case, `x` lower case, `o` letters that have none, `d`
+    """Kinds of its characters, each run of one kind once: `X` upper case, `x` lower case, `o` other letters, `d`
     digits, and every other sign itself: `Xx` for `Word`, `X.X.` for `U.S.`, `d-d` for `2024-25`.
     """
     return "".join(kind for kind, _ in groupby(_kind(each) for each in word if unicodedata.category(each)[0] != "M"))

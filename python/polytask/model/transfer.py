@@ -61,8 +61,8 @@ def copy(source: _core.Model, target: _core.Model) -> list[str]:
 
 
 def start_embedding(core: _core.Model, positions: str, codes: np.ndarray, vectors: np.ndarray, freeze: bool) -> None:
-    """Has embeddings of some codes, of the first that positions have, start from vectors, `[codes, width]`, and the whole
-    table stay as it is if frozen.
+    """Has embeddings of some codes, of the first column that positions have, start from vectors, `[codes, width]`, and
+    the whole table stay as it is if frozen.
     """
     path = f"embedding.{positions}.0.weight"
     table = core.state(path)[path]

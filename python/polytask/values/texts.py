@@ -15,8 +15,8 @@ Row = str | list[str]
 
 
 def read(value: Any, name: str) -> list[Row]:
-    """Rows of text: a list, a tuple or an array of strings or of lists of tokens, a column of pandas, polars or Arrow; one
-    string is one row. A row that is missing (None, NaN) is an empty string.
+    """Rows of text: a list, a tuple or an array of strings or of lists of tokens, a column of pandas, polars or Arrow.
+    One string is one row, and a row that is missing (None, NaN) is an empty string.
 
     Raises:
         TypeError: a row or a token that is no string; says where.
@@ -73,5 +73,5 @@ def _check_unicode(flat: str, rows: Sequence[Row], name: str) -> None:
     except UnicodeEncodeError as error:
         wrong = flat[error.start]
         at = next(at for at, row in enumerate(rows) if any(wrong in part for part in row))
-        raise ValueError(f"{name} should be Unicode; got the surrogate {wrong!r} alone at row {at}, as text has that was "
-                         'decoded from other bytes than UTF-8: decode it with errors="replace"') from None  # fmt: skip
+        raise ValueError(f"{name} should be Unicode; got the surrogate {wrong!r} alone at row {at}, as text "
+                         "has that was decoded of other bytes than UTF-8: `errors='replace'`") from None  # fmt: skip

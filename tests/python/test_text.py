@@ -334,6 +334,32 @@ def test_what_a_model_has_a_later_fit_does_not_change():
     assert model.inputs.text["text"].size == 11
 
 
+def test_batches_and_several_data_sets_of_texts():
+    """What stands alone in a tuple, or is a tuple of tokens, is text here and no batch."""
+    model, _ = fitted()
+    want = model.predict(TEXTS)["mood"]
+    np.testing.assert_allclose(model.predict([tuple(text.split()) for text in TEXTS])["mood"], want, rtol=1e-4)
+
+    def batches():
+        for at in range(0, len(TEXTS), 16):
+            yield {"text": TEXTS[at : at + 16], "tag": TAGS[at : at + 16], "mood": MOOD[at : at + 16]}
+
+    np.testing.assert_allclose(model.predict(batches)["mood"], want, rtol=1e-4)
+    as_torch = model.to_torch()(**model.tensors(TEXTS))["mood"].detach()
+    np.testing.assert_allclose(as_torch, want, rtol=1e-3, atol=1e-6)
+    trainer = pt.Trainer(model)
+    assert trainer.fit(batches, epochs=1, progress=False)["loss"][-1] < 1
+    both = {"tag": (TEXTS, TAGS), "mood": ({"text": TEXTS[:30]}, MOOD[:30])}
+    assert trainer.fit(both, epochs=1, progress=False, train_metrics=False)["loss"][-1] < 1
+    assert "validation/tag/accuracy" in trainer.fit((TEXTS, TARGETS), validation=0.2, **FIT).columns
+
+
+def test_classes_of_tokens_are_listed():
+    model = pt.MultiTaskModel(pt.Inputs(text=pt.Text().fit(TEXTS)), tasks=[pt.Task("tag", per="token")])
+    with pytest.raises(TypeError, match=r"got .*'(noun|other)' at row 0, position 0; labels of classes are listed"):
+        pt.Trainer(model).fit((TEXTS, TAGS), **FIT)
+
+
 # Vectors
 
 

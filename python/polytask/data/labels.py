@@ -42,7 +42,7 @@ def read(
         array, wrong = measures.numbers(array, mask, answers)
         if wrong is not None:
             expected = "numbers (or yes and no)" if answers else "numbers"
-            advice = "; labels of classes are listed: classes=[...]" if kind != "values" else ""
+            advice = "; labels of classes are listed: classes=[...]" if kind != "values" or task.per else ""
             raise TypeError(f"{argument} should hold {expected}; got dtype {array.dtype}, "
                             f"with {array[wrong]!r} at {_at(wrong, place)}{advice}")  # fmt: skip
     elif array.dtype.kind in "SMmcV":

@@ -7,7 +7,7 @@ import numpy as np
 from torch.utils.data import Dataset, TensorDataset
 
 from ..arguments.messages import listed, none_of
-from ..values import arrays, frames, ragged
+from ..values import arrays, frames, ragged, texts
 from ..values.ragged import Ragged
 from . import array_inputs, forms, labels, sources
 from .mix import Mix, Mixed
@@ -143,8 +143,9 @@ class Reader:
         if self._in_order(x):
             yield self.features(x)
             return
-        if self.inputs.text and isinstance(x, tuple) and x and all(isinstance(row, str) for row in x):
-            x = list(x)
+        if self.inputs.text and texts.in_tuples(x):
+            yield self.features(list(x))
+            return
         if isinstance(x, tuple) or forms.is_features(x):
             yield self.features(forms.first(x) if isinstance(x, tuple) else forms.features(x))
             return

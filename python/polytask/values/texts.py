@@ -30,6 +30,14 @@ def read(value: Any, name: str) -> list[Row]:
     return rows
 
 
+def in_tuples(value: Any) -> bool:
+    """Whether it is a tuple of strings, or a list of tuples of tokens, which elsewhere are batches."""
+    if isinstance(value, tuple):
+        return bool(value) and all(isinstance(row, str) for row in value)
+    tuples = isinstance(value, list) and bool(value) and all(isinstance(row, tuple) for row in value)
+    return tuples and all(isinstance(token, str) for row in value for token in row)
+
+
 def _cells(value: Any, name: str) -> list[Any]:
     if isinstance(value, str):
         return [value]

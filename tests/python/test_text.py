@@ -459,6 +459,35 @@ def test_members_of_an_ensemble_read_by_their_own_codes():
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text["vocabularies"].pop("prefix2"),
+        lambda text: text["vocabularies"]["tokens"].append("more"),
+        lambda text: text["vocabularies"].update(shape=7),
+        lambda text: text.update(characters=2**32),
+        lambda text: text.update(tokenizer="{}"),
+    ],
+)
+def test_notes_that_do_not_fit_are_refused(change):
+    """As they stand in a file that is damaged."""
+    inputs = pt.Inputs(text=pt.Text(affixes=True, characters=3).fit(TEXTS))
+    learned = copy.deepcopy(inputs.learned())
+    assert pt.Inputs.restore(make_model(inputs=inputs)._core.description["inputs"], learned).learned() == learned
+    change(learned["text"]["text"])
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        pt.Inputs.restore(make_model(inputs=inputs)._core.description["inputs"], learned)
+
+
+def test_what_was_loaded_serves_another_model(tmp_path):
+    text = pt.Text(affixes=True, characters=3).fit(TEXTS)
+    make_model(text).save(tmp_path / "m.safetensors")
+    again = pt.MultiTaskModel.load(tmp_path / "m.safetensors").inputs.text["text"]
+    assert again.features() == text.features()
+    assert again.read(TEXTS, "x").values.tolist() == text.read(TEXTS, "x").values.tolist()
+    assert same_bits(make_model(again).state_dict(), make_model(text).state_dict())
+
+
+@pytest.mark.parametrize(
     ("call", "error", "says"),
     [
         (lambda: pt.Text("wordz"), ValueError, "unknown level 'wordz'; did you mean `words`"),

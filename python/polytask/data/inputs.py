@@ -353,6 +353,9 @@ class Inputs:
             inputs = cls._of_columns(columns, embedding, sparse, embed)
             inputs.positions = positions
         inputs.text = {name: Text.restore(each) for name, each in ((learned or {}).get("text") or {}).items()}
+        for name, text in inputs.text.items():
+            if text.features() != positions[name].categorical:
+                raise ValueError(f"text `{name}` has other codes than its tables")
         return inputs
 
     def _said(self) -> str:

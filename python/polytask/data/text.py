@@ -280,7 +280,11 @@ class Text:
 
     @classmethod
     def restore(cls, described: dict[str, Any]) -> "Text":
-        """What `describe` gave."""
+        """What `describe` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: another description.
+        """
         rest = dict(described)
         tokenizer, vocabularies, started = (rest.pop(name) for name in ("tokenizer", "vocabularies", "started"))
         level = rest.pop("level")
@@ -288,7 +292,9 @@ class Text:
         text.level, text._started = level, started
         text._subwords = Subwords(tokenizer) if tokenizer else None
         text._given = tokenizer is not None
-        text._vocabularies = {name: Vocabulary(each) for name, each in vocabularies.items()}
+        if text._subwords is None:
+            # note: files have names in an order of their own.
+            text._vocabularies = {name: Vocabulary.restore(vocabularies[name]) for name in text._columns}
         return text
 
     def said(self) -> str:
@@ -303,6 +309,12 @@ class Text:
         shown |= {"width": self.width, "max_length": self.max_length}
         parts = [f"{name}={value!r}" for name, value in shown.items() if value not in (None, False)]
         return f"Text({', '.join([self.said(), *parts])})"
+
+    @property
+    def _columns(self) -> list[str]:
+        """What has codes of its own, in the order of the columns."""
+        affixes = words.AFFIXES if self.affixes else ()
+        return ["tokens", *affixes, *(["characters"] if self.characters else [])]
 
     def _normalized(self, row: Row) -> Row:
         form: Any = self.normalize

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,17 @@ class Vocabulary:
         """The most frequent words that come at least so often; of equally frequent ones those of lower code points."""
         kept = [word for word, count in counts.items() if count >= least]
         return cls(sorted(kept, key=lambda word: (-counts[word], word))[:most])
+
+    @classmethod
+    def restore(cls, words: Any) -> "Vocabulary":
+        """Of its words in a file.
+
+        Raises:
+            TypeError: no words.
+        """
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise TypeError(f"a vocabulary should be a list of strings; got {str(words)[:40]}")
+        return cls(words)
 
     @property
     def size(self) -> int:

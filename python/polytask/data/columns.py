@@ -18,7 +18,7 @@ _log = logging.getLogger("polytask")
 
 
 #: How the numbers of a frame may be scaled.
-SCALES = ("standard", "robust", "quantile")
+SCALES = ("standard", "robust", "quantile", "none")
 
 #: What numeric columns of two values may be taken for.
 TWO_VALUED = ("numeric", "categorical")
@@ -27,8 +27,8 @@ TWO_VALUED = ("numeric", "categorical")
 @dataclass(frozen=True)
 class Number:
     """A numeric column: what standardises it, its bins' edges if it has any, the unit of dates and spans of time, the
-    curve that makes it normal instead, points and what becomes of them, and whether it has an indicator of missing
-    numbers.
+    curve that makes it normal instead, points and what becomes of them, whether it has an indicator of missing numbers,
+    and what a missing one becomes in this scale.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Number:
     unit: str = ""
     curve: tuple[tuple[float, ...], ...] = ()
     indicator: bool = False
+    fill: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -193,16 +194,23 @@ class Columns:
 
 def _rest(number: Number) -> list[Any]:
     """What few numbers have, without what comes last and says nothing."""
-    rest: list[Any] = [number.unit, [list(part) for part in number.curve], number.indicator]
+    rest: list[Any] = [number.unit, [list(part) for part in number.curve], number.indicator, number.fill]
     while rest and not rest[-1]:
         rest.pop()
     return rest
 
 
 def _restored(
-    name: str, mean: float, deviation: float, edges: Any, unit: str = "", curve: Any = (), indicator: bool = False
+    name: str,
+    mean: float,
+    deviation: float,
+    edges: Any,
+    unit: str = "",
+    curve: Any = (),
+    indicator: bool = False,
+    fill: float = 0.0,
 ) -> Number:
-    return Number(name, mean, deviation, tuple(edges), unit, tuple(map(tuple, curve)), indicator)
+    return Number(name, mean, deviation, tuple(edges), unit, tuple(map(tuple, curve)), indicator, fill)
 
 
 def _side_by_side(parts: Sequence[np.ndarray], dtype: Any) -> np.ndarray | None:
@@ -271,6 +279,8 @@ def _number(frame: Any, name: str, bins: int | None, scale: str, indicators: boo
     edges = () if bins is None else _edges(values, bins)
     normal = tuple(tuple(part) for part in curve(values)) if scale == "quantile" else ()
     missing = indicators and 0 < len(values) < len(measured)
+    if scale == "none":
+        return Number(name, 0.0, 1.0, edges, unit, normal, missing, mean)
     return Number(name, mean, deviation if deviation > 0 else 1.0, edges, unit, normal, missing)
 
 
@@ -310,7 +320,7 @@ def _standardised(values: np.ndarray, number: Number, argument: str) -> np.ndarr
         infinite = np.isinf(values)
     if infinite.any():
         raise ValueError(f"{argument}: column `{number.name}` should hold finite numbers; got an infinite one")
-    return np.where(np.isnan(values), 0.0, values)
+    return np.where(np.isnan(values), number.fill, values)
 
 
 def _category(frame: Any, name: str, least: int) -> Category:
@@ -321,10 +331,10 @@ def _category(frame: Any, name: str, least: int) -> Category:
     several = next((value for value in values if isinstance(value, list | tuple | set | frozenset | np.ndarray)), None)
     if several is not None:
         raise TypeError(f"`frame`: column `{name}` holds several values a row, as {several!r}; name it in `bags`")
-    counts = Counter(values)
-    wrong = next((value for value in counts if not isinstance(value, str | int | float | None)), None)
+    wrong = next((value for value in values if not isinstance(value, str | int | float | None)), None)
     if wrong is not None:
         raise TypeError(f"`frame`: column `{name}` should hold strings or numbers; got {wrong!r}")
+    counts = Counter(values)
     counts = merge(counts, f"`frame`: column `{name}`")
     if len(values) >= 20 and 2 * len(counts) > len(values) and any(isinstance(value, str) for value in counts):
         _log.warning("`frame`: column `%s` has %d different strings in %d rows, of which a category learns little: "

@@ -12,7 +12,7 @@ from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
 from ..values import frames
-from . import array_inputs
+from . import array_inputs, sources
 from .bag import Bag, read
 from .columns import SCALES, TWO_VALUED, Columns
 from .task import Task
@@ -123,8 +123,8 @@ class Inputs:
         more than a bin's share has a bin of its own; the others are cut at quantiles.
 
         Arguments:
-            frame: the training data, never validation or test data; a polars `LazyFrame`, a dict of columns or a list
-                of dicts will do.
+            frame: the training data, never validation or test data; a polars `LazyFrame`, a table of Arrow, a dict of
+                columns or a list of dicts will do.
             numeric: numeric columns; by default every column of numbers, dates or spans of time that is not in
                 `categorical`. Strings of digits are numbers in a column that is named here.
             categorical: categorical columns; every other column that holds no numbers is one too, unless `numeric`
@@ -137,8 +137,8 @@ class Inputs:
             bins: about how many bins a number has; none by default.
             numbers: how numbers are scaled, by what is learned here: `"standard"` (less the mean, by the deviation),
                 `"robust"` (less the median, by the interquartile range of what would be a normal law: for few very
-                large ones) or `"quantile"` (made normal by a curve through at most 257 quantiles, outside of which it
-                is level: for skewed ones). A missing number becomes the mean, or the median.
+                large ones), `"quantile"` (made normal by a curve through at most 257 quantiles, outside of which it
+                is level: for skewed ones) or `"none"` (as they are). A missing number becomes the mean, or the median.
             indicators: whether a column in which numbers are missing here gets another that says where: 1, else 0.
             two_valued: `"categorical"` takes columns of numbers that have two distinct values here, what is missing
                 aside, for categories, where `numeric` does not name them; what comes later and is neither of the two is
@@ -150,7 +150,7 @@ class Inputs:
             embed: as for `Inputs`; indicators are embedded too. Edges of bins are learned by `fit`.
         """
         given = frame
-        frame = frames.framed(frame)
+        frame = frames.framed(sources.columned(frame))
         if not frames.is_frame(frame):
             raise TypeError(f"`frame` should be a pandas or polars frame; got {type(given).__name__}")
         if len(frame) == 0:

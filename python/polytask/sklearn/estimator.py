@@ -38,9 +38,9 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
 
     `fit(X, y)` takes targets as an array `[rows, tasks]`, or as a frame of pandas or polars or a dict with a column a
     task, whose names are those of the tasks; `[rows]` is one task. Without `tasks` a column is classified if it holds
-    strings, categories, true and false, or whole numbers from 0 on of which at most 20 differ, and is a regression otherwise. A column of
-    floats is classified only if they are all of 0, 1, ... up to a largest one, as labels become where some are missing.
-    Rows of a fold may look otherwise than all of them: name `tasks` to be sure.
+    strings, categories, true and false, or whole numbers from 0 on of which at most 20 differ, and is a regression
+    otherwise. A column of floats is classified only if they are all of 0, 1, ... up to a largest one, as labels become
+    where some are missing. Rows of a fold may look otherwise than all of them: name `tasks` to be sure.
 
     Missing labels are NaN, None, a frame's NA, a masked cell or, for classes, -1; a row needs no label at all. Where -1
     occurs beside 1 alone, in each column of classes that has it, it is a class as in scikit-learn.

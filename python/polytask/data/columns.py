@@ -2,13 +2,14 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..arguments.messages import listed, none_of
+from ..results.table import html, text
 from ..values import frames, measures
 from ..values.known import Known, is_missing, merge
 from .bag import Bag
@@ -22,6 +23,9 @@ SCALES = ("standard", "robust", "quantile", "none")
 
 #: What numeric columns of two values may be taken for.
 TWO_VALUED = ("numeric", "categorical")
+
+#: Values of a category that are shown.
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,22 @@ class Number:
     indicator: bool = False
     fill: float = 0.0
 
+    @property
+    def kind(self) -> str:
+        """What it is taken for."""
+        return self.unit or "number"
+
+    @property
+    def known(self) -> str:
+        """What was learned of it, in words."""
+        said = "made normal by its quantiles" if self.curve else f"less {self.mean:.4g}, by {self.deviation:.4g}"
+        said = "as it is" if (self.mean, self.deviation, self.curve) == (0.0, 1.0, ()) else said
+        bins = f", and {len(self.edges) + 1} bins" if self.edges else ""
+        return f"{said}{bins}{', and whether missing' if self.indicator else ''}"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.kind}, {self.known}"
+
 
 @dataclass(frozen=True)
 class Category:
@@ -47,6 +67,20 @@ class Category:
 
     name: str
     values: tuple[Any, ...]
+
+    @property
+    def kind(self) -> str:
+        """What it is taken for."""
+        return "category"
+
+    @property
+    def known(self) -> str:
+        """What was learned of it, in words."""
+        first = ", ".join("missing" if value is None else repr(value) for value in self.values[:_SHOWN])
+        return f"{len(self.values)} values: {first}{', ...' if len(self.values) > _SHOWN else ''}"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.kind}, {self.known}"
 
 
 @dataclass(frozen=True)
@@ -57,10 +91,17 @@ class Several(Category):
     combine: str = "mean"
     separator: str = "|"
 
+    @property
+    def kind(self) -> str:
+        """What it is taken for."""
+        return f"bag of up to {self.length}"
+
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that were learned from a frame."""
+    """The columns that were learned from a frame: numbers, categories, then columns of several values a row. They can
+    be gone through, asked for by name, and shown as a table.
+    """
 
     numbers: list[Number]
     categories: list[Category]
@@ -95,8 +136,22 @@ class Columns:
     @property
     def names(self) -> list[str]:
         """Their names."""
-        columns: list[Number | Category] = [*self.numbers, *self.categories, *self.bags]
-        return [column.name for column in columns]
+        return [column.name for column in self]
+
+    def __iter__(self) -> Iterator[Number | Category]:
+        return iter([*self.numbers, *self.categories, *self.bags])
+
+    def __len__(self) -> int:
+        return len(self.numbers) + len(self.categories) + len(self.bags)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __getitem__(self, name: str) -> Number | Category:
+        found = next((column for column in self if column.name == name), None)
+        if found is None:
+            raise KeyError(f"no column {none_of(name, self.names, 'there are')}")
+        return found
 
     @property
     def bins(self) -> list[Number]:
@@ -158,7 +213,18 @@ class Columns:
         ]
         return _side_by_side(numbers, np.float32), _side_by_side(codes, np.int32)
 
-    def __str__(self) -> str:
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        return ["column", "taken for", "learned"], [[str(each.name), each.kind, each.known] for each in self]
+
+    def __repr__(self) -> str:
+        return text(*self._table())
+
+    def _repr_html_(self) -> str:
+        return html(*self._table())
+
+    @property
+    def sentence(self) -> str:
+        """All of them in one line."""
         kinds = dict.fromkeys(number.unit for number in self.numbers)
         parts = [
             f"{unit or 'numbers'}: {listed(number.name for number in self.numbers if number.unit == unit)}"

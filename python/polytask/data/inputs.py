@@ -109,7 +109,8 @@ class Inputs:
         sparse: str | bool | Sequence[bool] = "auto",
         embed: "embeddings.Embedding | str | None" = None,
     ) -> "Inputs":
-        """Learns from the columns of a pandas or polars frame; `repr` shows, and the log says, what they are taken for.
+        """Learns from the columns of a pandas or polars frame; `repr` shows, and the log says, what they are taken for,
+        and `inputs.columns` shows it as a table, gives each one by name or in turn, and what was learned of it.
 
         Numbers are standardised, a missing one becomes the mean; dates are numbers too, of days since 1970-01-01 (those
         with a time zone in UTC), and so are spans of time, of days. Categories get codes, and code 0 is for those that
@@ -170,7 +171,7 @@ class Inputs:
             raise ValueError(f"`two_valued` should be one of {listed(TWO_VALUED)}; got {two_valued!r}")
         how = combine, separator, numbers, bool(indicators), two_valued
         columns = Columns.learn(frame, names, least, parts, *how)
-        _log.info("features of the frame: %s", columns)
+        _log.info("features of the frame: %s", columns.sentence)
         return cls._of_columns(columns, embedding, sparse, embed)
 
     @classmethod
@@ -203,7 +204,7 @@ class Inputs:
     @property
     def names(self) -> list[str]:
         """The columns, where they were learned from a frame."""
-        return self.columns.names if self.columns else []
+        return [] if self.columns is None else self.columns.names
 
     @property
     def code_columns(self) -> int:
@@ -283,7 +284,7 @@ class Inputs:
 
     def learned(self) -> dict[str, Any] | None:
         """What was learned from a frame."""
-        return self.columns.describe() if self.columns else None
+        return None if self.columns is None else self.columns.describe()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "columns": self.learned()}
@@ -311,7 +312,7 @@ class Inputs:
     def __repr__(self) -> str:
         embed = "" if self.embed is None else f", embed={self.embed!r}"
         if self.columns is not None:
-            return f"Inputs({self.columns}{embed})"
+            return f"Inputs({self.columns.sentence}{embed})"
         arrays = f", arrays={self.arrays}" if self.arrays else ""
         positions = f", positions={self.positions}" if self.positions else ""
         return f"Inputs(numeric={self.numeric}, categorical={self.categorical}{arrays}{positions}{embed})"

@@ -109,7 +109,8 @@ def minus_one_is_a_class(columns: Sequence[Column]) -> bool:
 def _of_series(title: Any, series: Any) -> Column:
     values = frames.values(series)
     dtype = getattr(series, "dtype", None)
-    whole = dtype.is_integer() if hasattr(dtype, "is_integer") else getattr(dtype, "kind", "") in ("i", "u")
+    integer = getattr(dtype, "is_integer", None)
+    whole = integer() if integer is not None else getattr(dtype, "kind", "") in ("i", "u")
     if not whole or values.dtype.kind != "f":
         return _column(title, values, None)
     # Whole numbers, which are floats here for the sake of what is missing.

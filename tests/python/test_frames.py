@@ -417,8 +417,8 @@ def test_columns_are_gone_through_asked_for_and_shown():
     assert columns["city"].values == (None, "A", "B")
     assert columns["size"].mean == 1.5
     assert str(columns["city"]) == "city: category, 3 values: missing, 'A', 'B'"
-    with pytest.raises(KeyError, match=r"no column 'cities'; did you mean `city`. there are `size`"):
-        columns["cities"]
+    with pytest.raises(KeyError, match=r"no column 'citty'; did you mean `city`. there are `size`"):
+        columns["citty"]
     assert repr(columns).splitlines() == [
         "column  taken for              learned",
         "size    number                 less 1.5, by 0.5, and whether missing",

@@ -133,7 +133,9 @@ class _Column:
             self._look(p, y)
 
     def _look(self, p: Tensor, y: Tensor) -> None:
-        if self._kind == "binary":
+        if self._metric.name in OWN:
+            self._defined = True
+        elif self._kind == "binary":
             self._defined |= DECISIONS[self._metric.name][1](p, y)
         elif self._kind == "values":
             each = zip(self._differ, (p, y), self._seen, strict=True)
@@ -146,6 +148,8 @@ class _Column:
             made = copy.deepcopy(self._metric.function)
             made.reset()  # type: ignore[attr-defined]
             return made
+        if self._metric.name in OWN:
+            return OWN[self._metric.name]()
         import torchmetrics
 
         if self._metric.name == "spearman":
@@ -180,6 +184,45 @@ class _Ranks:
         return spearman_corrcoef(torch.cat(p), torch.cat(y))
 
 
+class _Recalls:
+    """Balanced accuracy: the mean over the classes that occur of the share of their rows that are decided right, for
+    one class above 0.5, for several the likeliest (as scikit-learn's `balanced_accuracy_score`).
+    """
+
+    def __init__(self) -> None:
+        self._rows = torch.zeros(0)
+        self._right = torch.zeros(0)
+
+    def update(self, p: Tensor, y: Tensor) -> None:
+        classes = 2 if p.ndim == 1 else p.shape[1]
+        decided = (p > 0.5).long() if p.ndim == 1 else p.argmax(1)
+        rows, right = (torch.bincount(each, minlength=classes) for each in (y, y[decided == y]))
+        self._rows, self._right = (rows, right) if not len(self._rows) else (self._rows + rows, self._right + right)
+
+    def compute(self) -> Tensor:
+        there = self._rows > 0
+        return (self._right[there].double() / self._rows[there]).mean()
+
+
+class _LogLoss:
+    """The mean of minus the logarithm of the probability of what occurred, which counts as at least the spacing of
+    single precision at 1, and as at most 1 less that (as scikit-learn's `log_loss` of `predict`).
+    """
+
+    def __init__(self) -> None:
+        self._sum = torch.zeros((), dtype=torch.float64)
+        self._rows = 0
+
+    def update(self, p: Tensor, y: Tensor) -> None:
+        given = torch.where(y == 1, p, 1 - p) if p.ndim == 1 else p.gather(1, y[:, None].long())[:, 0]
+        least = torch.finfo(torch.float32).eps
+        self._sum = self._sum - given.double().clamp(least, 1 - least).log().sum()
+        self._rows += len(y)
+
+    def compute(self) -> Tensor:
+        return self._sum / self._rows
+
+
 #: What a callable has that is given rows in parts, as the objects of torchmetrics.
 _ADDING = ("update", "compute", "reset")
 
@@ -200,12 +243,45 @@ DECISIONS: dict[str, tuple[str, Callable[[Tensor, Tensor], bool]]] = {
 #: Other metrics of numbers: torchmetrics' name.
 CURVES = {"explained_variance": "ExplainedVariance", "pearson": "PearsonCorrCoef", "spearman": "SpearmanCorrCoef"}
 
+#: Metrics of class and binary labels by this module, which are defined wherever a row has a label.
+OWN: dict[str, Callable[[], Any]] = {"balanced_accuracy": _Recalls, "log_loss": _LogLoss}
+
 #: All metrics of class and binary labels, and of numbers.
-LABELS = (*COUNTED["binary"], *DECISIONS)
+LABELS = (*COUNTED["binary"], *DECISIONS, *OWN)
 VALUES = (*COUNTED["values"], *CURVES)
 
 #: Whose lower values are better.
-_LOWER = tuple(name for name, _, higher_is_better in _OF_CORE if not higher_is_better)
+_LOWER = (*(name for name, _, higher_is_better in _OF_CORE if not higher_is_better), "log_loss")
+
+#: What other libraries call a metric, without what some put before or behind it (`neg_`, `_score`, `_macro`).
+_ELSEWHERE = {
+    "acc": "accuracy",
+    "auc": "auroc",
+    "auc_pr": "average_precision",
+    "aucpr": "average_precision",
+    "auprc": "average_precision",
+    "balanced_acc": "balanced_accuracy",
+    "bce": "log_loss",
+    "binary_crossentropy": "log_loss",
+    "binary_logloss": "log_loss",
+    "categorical_accuracy": "accuracy",
+    "categorical_crossentropy": "log_loss",
+    "cross_entropy": "log_loss",
+    "l1": "mae",
+    "l2": "mse",
+    "logloss": "log_loss",
+    "mean_absolute_error": "mae",
+    "mean_squared_error": "mse",
+    "mlogloss": "log_loss",
+    "multi_logloss": "log_loss",
+    "pearsonr": "pearson",
+    "pr_auc": "average_precision",
+    "roc_auc": "auroc",
+    "roc_auc_ovr": "auroc",
+    "root_mean_squared_error": "rmse",
+    "sparse_categorical_crossentropy": "log_loss",
+    "spearmanr": "spearman",
+}
 
 #: What a task is judged by if it does not say.
 DEFAULTS = {"classes": ["accuracy"], "binary": ["auroc"], "values": ["mae", "r2"]}
@@ -249,7 +325,11 @@ def _one(metric: Any, task: str) -> Metric:
     if isinstance(metric, str):
         if metric not in LABELS and metric not in VALUES:
             known = [*LABELS, *VALUES]
-            raise ValueError(f"task `{task}`: unknown metric {none_of(metric, known, 'there are')}")
+            plain = metric.lower().removeprefix("neg_").removesuffix("_score").removesuffix("_macro")
+            ours = plain if plain in known else _ELSEWHERE.get(plain)
+            told = f"{metric!r}; here it is called `{ours}`; there are {listed(known)}"
+            told = none_of(metric, known, "there are") if ours is None else told
+            raise ValueError(f"task `{task}`: unknown metric {told}")
         return Metric(metric, None, metric not in _LOWER)
     if not callable(metric):
         raise TypeError(f"task `{task}`: a metric should be a name or a callable; got {metric!r}")

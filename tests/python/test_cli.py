@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import polytask as pt
 import pytest
-from polytask.cli import leaks, tables, trees
+from polytask.cli import leaks, tables
 from polytask.cli.main import main
+from polytask.results.recommendation import of_trees
+from polytask.studies import trees
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import r2_score, roc_auc_score
 
@@ -81,21 +83,29 @@ def test_trees_are_those_of_scikit_learn():
     tasks = [pt.Task("rich", classes=["no", "yes"], metrics=["auroc"]), pt.Task("age", metrics=["r2", "mae"])]
     inputs = pt.Inputs.from_frame(train, exclude=["rich", "age", "kind", "w", "city"])
     model = pt.MultiTaskModel(inputs, tasks=tasks, encoder=pt.encoder.MLP([4]))
-    found = trees.scores(model, train, validation, test, "w")
+    parts = tuple(model.reader.rows(part, weights="w") for part in (train, validation, test))
+    ours = pt.Trainer(model).evaluate(test)
+    found = trees.beside(model, parts, ours, ["scikit-learn"])
     # Numbers alone, which trees see as they are but for their scale.
     x = [part[inputs.names] for part in (train, validation, test)]
     one = HistGradientBoostingClassifier(max_iter=1000, early_stopping=True, random_state=0)
     one.fit(x[0], train.rich, train.w, X_val=x[1], y_val=validation.rich)
-    assert found["rich"]["auroc"] == pytest.approx(roc_auc_score(test.rich, one.predict_proba(x[2])[:, 1]), abs=0.01)
+    assert found["rich"]["trees"] == pytest.approx(roc_auc_score(test.rich, one.predict_proba(x[2])[:, 1]), abs=0.01)
     known = [part.age.notna() for part in (train, validation, test)]
     other = HistGradientBoostingRegressor(max_iter=1000, early_stopping=True, random_state=0)
     other.fit(x[0][known[0]], train.age[known[0]], train.w[known[0]], X_val=x[1][known[1]],
               y_val=validation.age[known[1]])  # fmt: skip
     expected = r2_score(test.age[known[2]], other.predict(x[2][known[2]]))
-    assert found["age"]["r2"] == pytest.approx(expected, abs=0.01)
-    ours = pt.Trainer(model).evaluate(test)
-    assert trees.sentences(ours, found, model)[0].startswith("Boosted trees are better at `rich`: auroc 0.9")
-    assert trees.sentences(found, ours, model)[0].startswith("Boosted trees are not better at `rich`")
+    assert found["age"]["trees"] == pytest.approx(expected, abs=0.01)
+    assert found["age"]["metric"] == "r2"
+    assert found["age"]["network"] == ours["age"]["r2"]
+    said = of_trees(found)
+    assert said[0].startswith("Boosted trees are better at `rich`: auroc 0.9")
+    assert "(scikit-learn), the network's is 0." in said[0]
+    perfect = {"rich": {"auroc": 1.0}, "age": {"r2": 1.0}}
+    other = trees.beside(model, parts, perfect, ["scikit-learn"])
+    assert [each["better"] for each in other.values()] == [False, False]
+    assert of_trees(other)[0].startswith("Boosted trees are not better at `rich`")
 
 
 @pytest.mark.parametrize("choice", ["one each", "all in one"])

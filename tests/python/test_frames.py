@@ -398,3 +398,63 @@ def test_whole_numbers_beyond_those_that_floats_keep_apart_stay_apart_beside_mis
         model = pt.MultiTaskModel(pt.Inputs.from_frame(some, exclude=["user"]), tasks=[task], seed=0)
         losses.append(pt.Trainer(model).evaluate(some)["user"]["loss"])
     assert losses[0] == losses[1]
+
+
+def test_columns_are_gone_through_asked_for_and_shown():
+    frame = pd.DataFrame({
+        "size": [1.0, 2.0, np.nan],
+        "city": ["A", None, "B"],
+        "day": pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-03"]),
+        "likes": ["a|b", "", "c"],
+    })  # fmt: skip
+    columns = pt.Inputs.from_frame(frame, bags=["likes"], indicators=True).columns
+    kinds = ["number", "days since 1970-01-01", "category", "bag of up to 2"]
+    assert [each.name for each in columns] == ["size", "day", "city", "likes"]
+    assert [each.kind for each in columns] == kinds
+    assert len(columns) == 4
+    assert "size" in columns
+    assert "y" not in columns
+    assert columns["city"].values == (None, "A", "B")
+    assert columns["size"].mean == 1.5
+    assert str(columns["city"]) == "city: category, 3 values: missing, 'A', 'B'"
+    with pytest.raises(KeyError, match=r"no column 'citty'; did you mean `city`. there are `size`"):
+        columns["citty"]
+    assert repr(columns).splitlines() == [
+        "column  taken for              learned",
+        "size    number                 less 1.5, by 0.5, and whether missing",
+        "day     days since 1970-01-01  less 1.972e+04, by 0.8165",
+        "city    category               3 values: missing, 'A', 'B'",
+        "likes   bag of up to 2         3 values: 'a', 'b', 'c'",
+    ]
+    assert "<td>category</td>" in columns._repr_html_()
+    plain = pt.Inputs.from_frame(frame[["size"]], numbers="none", bins=2).columns["size"]
+    assert plain.known == "as it is, and 2 bins"
+    assert pt.Inputs(numeric=2).columns is None
+
+
+@pytest.mark.parametrize("how", ["standard", "robust", "quantile", "none"])
+def test_a_missing_number_is_the_middle_in_every_scale(how, tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"size": np.where(np.arange(50) % 5 == 0, np.nan, rng.exponential(10, 50)), "y": rng.random(50)}
+    )
+    inputs = pt.Inputs.from_frame(frame, exclude=["y"], numbers=how, indicators=True)
+    numbers = inputs.columns.transform(frame, "`x`")[0]
+    middle = frame["size"].mean() if how == "none" else 0
+    np.testing.assert_allclose(numbers[::5, 0], middle, rtol=1e-6)
+    if how == "none":
+        np.testing.assert_array_equal(numbers[1:5, 0], frame["size"][1:5].to_numpy(np.float32))
+    model = pt.MultiTaskModel(inputs, tasks=[pt.Task("y")])
+    model.save(tmp_path / "m.safetensors")
+    loaded = pt.MultiTaskModel.load(tmp_path / "m.safetensors")
+    assert loaded.inputs.columns == inputs.columns
+    np.testing.assert_array_equal(loaded.predict(frame)["y"], model.predict(frame)["y"])
+
+
+def test_a_table_of_arrow_is_a_frame():
+    frame = pl.DataFrame({"size": [1.0, None, 3.0], "city": ["A", None, "B"], "y": [1.0, 2.0, 3.0]})
+    tables = [frame, frame.to_arrow()]
+    first, second = (pt.Inputs.from_frame(table, exclude=["y"]) for table in tables)
+    assert first.columns == second.columns
+    model = pt.MultiTaskModel(first, tasks=[pt.Task("y")])
+    np.testing.assert_array_equal(*(model.predict(table)["y"] for table in tables))

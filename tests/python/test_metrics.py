@@ -28,7 +28,9 @@ BINARY = {
     "accuracy": lambda y, p: sk.accuracy_score(y, p > 0.5),
     "auroc": sk.roc_auc_score,
     "average_precision": sk.average_precision_score,
+    "balanced_accuracy": lambda y, p: sk.balanced_accuracy_score(y, p > 0.5),
     "f1": lambda y, p: sk.f1_score(y, p > 0.5),
+    "log_loss": sk.log_loss,
     "precision": lambda y, p: sk.precision_score(y, p > 0.5),
     "recall": lambda y, p: sk.recall_score(y, p > 0.5),
 }
@@ -36,7 +38,9 @@ MULTICLASS = {
     "accuracy": lambda y, p: sk.accuracy_score(y, p.argmax(1)),
     "auroc": lambda y, p: sk.roc_auc_score(y, p, multi_class="ovr"),
     "average_precision": lambda y, p: sk.average_precision_score(np.eye(4)[y], p),
+    "balanced_accuracy": lambda y, p: sk.balanced_accuracy_score(y, p.argmax(1)),
     "f1": lambda y, p: sk.f1_score(y, p.argmax(1), average="macro"),
+    "log_loss": sk.log_loss,
     "precision": lambda y, p: sk.precision_score(y, p.argmax(1), average="macro"),
     "recall": lambda y, p: sk.recall_score(y, p.argmax(1), average="macro"),
 }
@@ -81,6 +85,33 @@ def test_numbers_far_from_zero_keep_their_digits(name, rng):
     y = 1e4 + rng.normal(size=200)
     p = (y + 0.5 * rng.normal(size=200)).astype(np.float32)
     assert score(name, "values", p[:, None], y[:, None]) == pytest.approx(NUMBERS[name](y, p.astype(float)), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["classes", "binary"])
+def test_classes_that_do_not_occur_and_probabilities_of_nothing(kind):
+    """As scikit-learn: balanced accuracy is of the classes that occur, and no probability counts as 0."""
+    p = np.float32([[1, 0, 0], [0, 1, 0], [1, 0, 0]]) if kind == "classes" else np.float32([[0], [1], [0]])
+    y = np.array([0, 1, 1])
+    known = y if kind == "classes" else y[:, None].astype(float)
+    assert score("balanced_accuracy", kind, p, known) == sk.balanced_accuracy_score(y, [0, 1, 0]) == 0.75
+    want = sk.log_loss(y, p if kind == "classes" else p[:, 0], labels=range(3) if kind == "classes" else None)
+    assert score("log_loss", kind, p, known) == pytest.approx(want, rel=1e-6)
+    assert score("balanced_accuracy", kind, p[1:], known[1:]) == 0.5
+
+
+def test_metrics_that_add_up_over_batches_and_say_which_way_is_better(data):
+    tasks = [pt.Task("kind", classes=3, metrics=["balanced_accuracy", "log_loss"])]
+    trainer = pt.Trainer(pt.MultiTaskModel(8, tasks=tasks), callbacks=[pt.EarlyStopping("kind/log_loss", patience=1)])
+    kind = np.digitize(data.x[:, 0], [-0.5, 0.5])
+    parts = [(data.x[i : i + 50], kind[i : i + 50]) for i in range(0, 160, 50)]
+    trainer.fit(parts, validation=(data.x, kind), epochs=3, progress=False)
+    p = trainer.model.predict(data.x)["kind"]
+    for given in ((data.x, kind), parts):
+        found = trainer.evaluate(given)["kind"]
+        assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(kind, p.argmax(1)))
+        assert found["log_loss"] == pytest.approx(sk.log_loss(kind, p), rel=1e-6)
+        assert found["log_loss"] == pytest.approx(found["loss"], rel=1e-5)
+    assert [metric.higher_is_better for metric in tasks[0].metrics] == [True, False]
 
 
 def test_several_labels_are_averaged_over_those_that_are_defined(rng):
@@ -192,6 +223,9 @@ def test_a_metric_that_gives_no_number_is_said(data):
     ("metrics", "error", "message"),
     [
         (["acuracy"], ValueError, "unknown metric 'acuracy'; did you mean `accuracy`. there are `accuracy`"),
+        (["roc_auc"], ValueError, "unknown metric 'roc_auc'; here it is called `auroc`; there are `accuracy`"),
+        (["neg_log_loss"], ValueError, "unknown metric 'neg_log_loss'; here it is called `log_loss`; there are"),
+        (["balanced_accuracy_score"], ValueError, "here it is called `balanced_accuracy`"),
         (["mae"], ValueError, "metric `mae` does not suit its labels; there are `accuracy`"),
         (["auroc", "auroc"], ValueError, "should have names that differ"),
         ([3], TypeError, "a metric should be a name or a callable; got 3"),

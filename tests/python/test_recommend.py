@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import polytask as pt
 import pytest
+import sklearn.ensemble  # noqa: F401, which says something to OpenMP in the environment when it is imported
 from polytask.results.recommendation import Candidate
 from polytask.studies import recommend as module
 from polytask.studies.budget import seconds

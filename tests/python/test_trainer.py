@@ -149,3 +149,14 @@ def test_no_schedule_is_a_constant_one(data):
         pt.Trainer(model, schedule=schedule).fit(data.whole, epochs=2, progress=False)
         states.append(model.state_dict())
     assert same_bits(*states)
+
+
+def test_a_trainer_predicts_as_its_model(data):
+    trainer = pt.Trainer(make_model())
+    trainer.fit(data.whole, epochs=1, progress=False)
+    for how in ({}, {"raw": True}, {"batch_size": 7}):
+        want = trainer.model.predict(data.x, **how)
+        for name, found in trainer.predict(data.x, **how).items():
+            np.testing.assert_array_equal(found, want[name])
+    with pytest.raises(TypeError, match=r"Trainer\.predict: unknown argument `batchsize`"):
+        trainer.predict(data.x, batchsize=7)

@@ -16,13 +16,14 @@ from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..plots import svg
 from ..results import page
-from ..results.recommendation import ALONE, Recommendation
+from ..results.recommendation import ALONE, Recommendation, of_trees
 from ..results.relatedness import Relatedness
 from ..results.results import Results
+from ..studies import trees
 from ..studies.recommend import recommend
 from ..training.trainer import Trainer
 from ..values import student
-from . import leaks, tables, trees
+from . import leaks, tables
 
 _HIDDEN = [256, 128]
 _DROPOUT = 0.1
@@ -64,6 +65,7 @@ def run(asked: Any) -> None:
         budget=asked.budget,
         batch_size=asked.batch_size,
         weights=asked.weights,
+        trees=None,
         progress=not asked.quiet,
     )
     print()
@@ -71,9 +73,8 @@ def run(asked: Any) -> None:
     scores = _scores(found.model, test, asked.weights)
     print()
     print(scores)
-    beside_trees = trees.scores(found.model, train, validation, test, asked.weights)
-    of_trees = [] if beside_trees is None else trees.sentences(scores, beside_trees, found.model)
-    for sentence in of_trees:
+    said = _beside(found.model, (train, validation, test), scores, asked.weights)
+    for sentence in said:
         print(sentence)
     asked.out.mkdir(parents=True, exist_ok=True)
     file = "model" if isinstance(found.model, Ensemble) else "model.safetensors"
@@ -84,7 +85,7 @@ def run(asked: Any) -> None:
     minutes = (time.perf_counter() - began) / 60
     _write(
         asked.out / _REPORT,
-        _page(asked, frame, tasks, found, scores, of_trees, warnings, (train, validation, test), minutes),
+        _page(asked, frame, tasks, found, scores, said, warnings, (train, validation, test), minutes),
     )
     print(f"\n{asked.out}/{_REPORT}, {file}, reproduce.py; {minutes:.1f} minutes")
 
@@ -103,6 +104,17 @@ def _scores(model: MultiTaskModel | Ensemble, test: Any, weights: str | None) ->
         Trainer(part).evaluate(test, weights=weights) for part in (model if isinstance(model, Ensemble) else [model])
     ]
     return Results({name: values for part in each for name, values in part.items()}, sum(part.loss for part in each))
+
+
+def _beside(
+    model: MultiTaskModel | Ensemble, parts: tuple[Any, Any, Any], scores: Results, weights: str | None
+) -> list[str]:
+    """Of each task whether boosted trees of what is installed are better on the test rows, in words."""
+    names = trees.libraries("all")
+    if not names:
+        return []
+    train, validation, test = (model.reader.rows(frame, weights=weights) for frame in parts)
+    return of_trees(trees.beside(model, (train, validation, test), scores, names))
 
 
 def _tasks(asked: Any, frame: Any) -> list[Task]:
@@ -152,7 +164,7 @@ def _page(
     tasks: list[Task],
     found: Recommendation,
     scores: Any,
-    of_trees: list[str],
+    said_of_trees: list[str],
     warnings: list[str],
     parts: tuple[Any, Any, Any],
     minutes: float,
@@ -169,7 +181,7 @@ def _page(
             "On test rows",
             page.paragraphs([_tested(found, len(parts[2]))]),
             page.table(test_header, test_rows),
-            page.paragraphs(of_trees),
+            page.paragraphs(said_of_trees),
         ),
         page.section(
             "What was compared",

@@ -2,13 +2,14 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..arguments.messages import listed, none_of
+from ..results.table import html, text
 from ..values import frames, measures
 from ..values.known import Known, is_missing, merge
 from .bag import Bag
@@ -18,17 +19,20 @@ _log = logging.getLogger("polytask")
 
 
 #: How the numbers of a frame may be scaled.
-SCALES = ("standard", "robust", "quantile")
+SCALES = ("standard", "robust", "quantile", "none")
 
 #: What numeric columns of two values may be taken for.
 TWO_VALUED = ("numeric", "categorical")
+
+#: Values of a category that are shown.
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Number:
     """A numeric column: what standardises it, its bins' edges if it has any, the unit of dates and spans of time, the
-    curve that makes it normal instead, points and what becomes of them, and whether it has an indicator of missing
-    numbers.
+    curve that makes it normal instead, points and what becomes of them, whether it has an indicator of missing numbers,
+    and what a missing one becomes in this scale.
     """
 
     name: str
@@ -38,6 +42,23 @@ class Number:
     unit: str = ""
     curve: tuple[tuple[float, ...], ...] = ()
     indicator: bool = False
+    fill: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """What it is taken for."""
+        return self.unit or "number"
+
+    @property
+    def known(self) -> str:
+        """What was learned of it, in words."""
+        said = "made normal by its quantiles" if self.curve else f"less {self.mean:.4g}, by {self.deviation:.4g}"
+        said = "as it is" if (self.mean, self.deviation, self.curve) == (0.0, 1.0, ()) else said
+        bins = f", and {len(self.edges) + 1} bins" if self.edges else ""
+        return f"{said}{bins}{', and whether missing' if self.indicator else ''}"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.kind}, {self.known}"
 
 
 @dataclass(frozen=True)
@@ -46,6 +67,20 @@ class Category:
 
     name: str
     values: tuple[Any, ...]
+
+    @property
+    def kind(self) -> str:
+        """What it is taken for."""
+        return "category"
+
+    @property
+    def known(self) -> str:
+        """What was learned of it, in words."""
+        first = ", ".join("missing" if value is None else repr(value) for value in self.values[:_SHOWN])
+        return f"{len(self.values)} values: {first}{', ...' if len(self.values) > _SHOWN else ''}"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.kind}, {self.known}"
 
 
 @dataclass(frozen=True)
@@ -56,10 +91,17 @@ class Several(Category):
     combine: str = "mean"
     separator: str = "|"
 
+    @property
+    def kind(self) -> str:
+        """What it is taken for."""
+        return f"bag of up to {self.length}"
+
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that were learned from a frame."""
+    """The columns that were learned from a frame: numbers, categories, then columns of several values a row. They can
+    be gone through, asked for by name, and shown as a table.
+    """
 
     numbers: list[Number]
     categories: list[Category]
@@ -94,8 +136,22 @@ class Columns:
     @property
     def names(self) -> list[str]:
         """Their names."""
-        columns: list[Number | Category] = [*self.numbers, *self.categories, *self.bags]
-        return [column.name for column in columns]
+        return [column.name for column in self]
+
+    def __iter__(self) -> Iterator[Number | Category]:
+        return iter([*self.numbers, *self.categories, *self.bags])
+
+    def __len__(self) -> int:
+        return len(self.numbers) + len(self.categories) + len(self.bags)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __getitem__(self, name: str) -> Number | Category:
+        found = next((column for column in self if column.name == name), None)
+        if found is None:
+            raise KeyError(f"no column {none_of(name, self.names, 'there are')}")
+        return found
 
     @property
     def bins(self) -> list[Number]:
@@ -157,7 +213,18 @@ class Columns:
         ]
         return _side_by_side(numbers, np.float32), _side_by_side(codes, np.int32)
 
-    def __str__(self) -> str:
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        return ["column", "taken for", "learned"], [[str(each.name), each.kind, each.known] for each in self]
+
+    def __repr__(self) -> str:
+        return text(*self._table())
+
+    def _repr_html_(self) -> str:
+        return html(*self._table())
+
+    @property
+    def sentence(self) -> str:
+        """All of them in one line."""
         kinds = dict.fromkeys(number.unit for number in self.numbers)
         parts = [
             f"{unit or 'numbers'}: {listed(number.name for number in self.numbers if number.unit == unit)}"
@@ -193,16 +260,23 @@ class Columns:
 
 def _rest(number: Number) -> list[Any]:
     """What few numbers have, without what comes last and says nothing."""
-    rest: list[Any] = [number.unit, [list(part) for part in number.curve], number.indicator]
+    rest: list[Any] = [number.unit, [list(part) for part in number.curve], number.indicator, number.fill]
     while rest and not rest[-1]:
         rest.pop()
     return rest
 
 
 def _restored(
-    name: str, mean: float, deviation: float, edges: Any, unit: str = "", curve: Any = (), indicator: bool = False
+    name: str,
+    mean: float,
+    deviation: float,
+    edges: Any,
+    unit: str = "",
+    curve: Any = (),
+    indicator: bool = False,
+    fill: float = 0.0,
 ) -> Number:
-    return Number(name, mean, deviation, tuple(edges), unit, tuple(map(tuple, curve)), indicator)
+    return Number(name, mean, deviation, tuple(edges), unit, tuple(map(tuple, curve)), indicator, fill)
 
 
 def _side_by_side(parts: Sequence[np.ndarray], dtype: Any) -> np.ndarray | None:
@@ -271,6 +345,8 @@ def _number(frame: Any, name: str, bins: int | None, scale: str, indicators: boo
     edges = () if bins is None else _edges(values, bins)
     normal = tuple(tuple(part) for part in curve(values)) if scale == "quantile" else ()
     missing = indicators and 0 < len(values) < len(measured)
+    if scale == "none":
+        return Number(name, 0.0, 1.0, edges, unit, normal, missing, mean)
     return Number(name, mean, deviation if deviation > 0 else 1.0, edges, unit, normal, missing)
 
 
@@ -310,7 +386,7 @@ def _standardised(values: np.ndarray, number: Number, argument: str) -> np.ndarr
         infinite = np.isinf(values)
     if infinite.any():
         raise ValueError(f"{argument}: column `{number.name}` should hold finite numbers; got an infinite one")
-    return np.where(np.isnan(values), 0.0, values)
+    return np.where(np.isnan(values), number.fill, values)
 
 
 def _category(frame: Any, name: str, least: int) -> Category:
@@ -321,10 +397,10 @@ def _category(frame: Any, name: str, least: int) -> Category:
     several = next((value for value in values if isinstance(value, list | tuple | set | frozenset | np.ndarray)), None)
     if several is not None:
         raise TypeError(f"`frame`: column `{name}` holds several values a row, as {several!r}; name it in `bags`")
-    counts = Counter(values)
-    wrong = next((value for value in counts if not isinstance(value, str | int | float | None)), None)
+    wrong = next((value for value in values if not isinstance(value, str | int | float | None)), None)
     if wrong is not None:
         raise TypeError(f"`frame`: column `{name}` should hold strings or numbers; got {wrong!r}")
+    counts = Counter(values)
     counts = merge(counts, f"`frame`: column `{name}`")
     if len(values) >= 20 and 2 * len(counts) > len(values) and any(isinstance(value, str) for value in counts):
         _log.warning("`frame`: column `%s` has %d different strings in %d rows, of which a category learns little: "

@@ -12,7 +12,7 @@ from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
 from ..values import frames
-from . import array_inputs, text_inputs
+from . import array_inputs, sources, text_inputs
 from .bag import Bag, read
 from .columns import SCALES, TWO_VALUED, Columns
 from .task import Task
@@ -118,7 +118,8 @@ class Inputs:
         embed: "embeddings.Embedding | str | None" = None,
         text: "str | Text | Mapping[str, Text] | None" = None,
     ) -> "Inputs":
-        """Learns from the columns of a pandas or polars frame; `repr` shows, and the log says, what they are taken for.
+        """Learns from the columns of a pandas or polars frame; `repr` shows, and the log says, what they are taken for,
+        and `inputs.columns` shows it as a table, gives each one by name or in turn, and what was learned of it.
 
         Numbers are standardised, a missing one becomes the mean; dates are numbers too, of days since 1970-01-01 (those
         with a time zone in UTC), and so are spans of time, of days. Categories get codes, and code 0 is for those that
@@ -132,8 +133,8 @@ class Inputs:
         more than a bin's share has a bin of its own; the others are cut at quantiles.
 
         Arguments:
-            frame: the training data, never validation or test data; a polars `LazyFrame`, a dict of columns or a list
-                of dicts will do.
+            frame: the training data, never validation or test data; a polars `LazyFrame`, a table of Arrow, a dict of
+                columns or a list of dicts will do.
             numeric: numeric columns; by default every column of numbers, dates or spans of time that is not in
                 `categorical`. Strings of digits are numbers in a column that is named here.
             categorical: categorical columns; every other column that holds no numbers is one too, unless `numeric`
@@ -146,8 +147,8 @@ class Inputs:
             bins: about how many bins a number has; none by default.
             numbers: how numbers are scaled, by what is learned here: `"standard"` (less the mean, by the deviation),
                 `"robust"` (less the median, by the interquartile range of what would be a normal law: for few very
-                large ones) or `"quantile"` (made normal by a curve through at most 257 quantiles, outside of which it
-                is level: for skewed ones). A missing number becomes the mean, or the median.
+                large ones), `"quantile"` (made normal by a curve through at most 257 quantiles, outside of which it
+                is level: for skewed ones) or `"none"` (as they are). A missing number becomes the mean, or the median.
             indicators: whether a column in which numbers are missing here gets another that says where: 1, else 0.
             two_valued: `"categorical"` takes columns of numbers that have two distinct values here, what is missing
                 aside, for categories, where `numeric` does not name them; what comes later and is neither of the two is
@@ -161,7 +162,7 @@ class Inputs:
                 codes are learned here. What a row has in other columns each of its tokens has beside its own.
         """
         given = frame
-        frame = frames.framed(frame)
+        frame = frames.framed(sources.columned(frame))
         if not frames.is_frame(frame):
             raise TypeError(f"`frame` should be a pandas or polars frame; got {type(given).__name__}")
         if len(frame) == 0:
@@ -231,7 +232,7 @@ class Inputs:
     @property
     def names(self) -> list[str]:
         """The columns, where they were learned from a frame, and the texts."""
-        return [*(self.columns.names if self.columns else ()), *self.text]
+        return [*(() if self.columns is None else self.columns.names), *self.text]
 
     @property
     def code_columns(self) -> int:
@@ -311,7 +312,7 @@ class Inputs:
 
     def learned(self) -> dict[str, Any] | None:
         """What was learned from a frame, and from texts."""
-        columns = self.columns.describe() if self.columns else {}
+        columns = {} if self.columns is None else self.columns.describe()
         texts = {"text": {name: text.describe() for name, text in self.text.items()}} if self.text else {}
         return {**columns, **texts} or None
 
@@ -328,7 +329,7 @@ class Inputs:
         return {name: (*start, text.freeze) for name, text, start in starts if start is not None}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "columns": self.columns.describe() if self.columns else None}
+        return {**vars(self), "columns": None if self.columns is None else self.columns.describe()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         learned = state["columns"]
@@ -361,7 +362,7 @@ class Inputs:
     def _said(self) -> str:
         """What was learned of columns, in words."""
         texts = [f"text: `{name}` ({text.said()})" for name, text in self.text.items()]
-        return "; ".join([*([str(self.columns)] if self.columns else ()), *texts])
+        return "; ".join([*(() if self.columns is None else [self.columns.sentence]), *texts])
 
     def __repr__(self) -> str:
         embed = "" if self.embed is None else f", embed={self.embed!r}"

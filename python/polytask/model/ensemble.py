@@ -15,6 +15,7 @@ from ..arguments.messages import none_of
 from ..arguments.numbers import whole
 from ..data import Reader, Rows, in_memory, labels
 from ..data.rows import Parts
+from ..data.sources import Again
 from ..data.task import Task
 from ..process import interrupts
 from ..results.results import Results
@@ -123,8 +124,10 @@ class Ensemble(Sequence[MultiTaskModel]):
 
     def _features(self, x: Any) -> list[Any]:
         """What each model is given; those that read alike are given what one of them read."""
-        # Features that can be read only once are read by the first.
-        x = list(x) if isinstance(x, Iterator) else x
+        if isinstance(x, Iterator):
+            # Features that can be read only once are read by the first; as a list, dicts of features would be records.
+            batches = list(x)
+            x = Again(lambda: batches, "x")
         read: dict[int, Parts] = {}
         for place in set(self._readers):
             read[place] = Parts(self._models[place]._each(x, lambda rows: rows))

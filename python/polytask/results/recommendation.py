@@ -48,6 +48,8 @@ class Recommendation(Table):
         model: the choice, trained, of the seed with the lowest validation losses: a `pt.MultiTaskModel`, or a
             `pt.Ensemble` of several where groups have tables of categories of their own.
         skipped: what there was no time for.
+        trees: of each task for which there were boosted trees, its first `metric` on the held-out rows by the choice
+            (`network`) and by `trees`, of which `library`, and whether they are `better`: a dict a task.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Recommendation(Table):
         self.found = groups
         self.skipped = list(skipped)
         self.model: Any = None
+        self.trees: dict[str, dict[str, Any]] = {}
         self._rows = rows
         means = {name: float(np.nanmean(self.gains(name))) for name in self.candidates}
         self.choice = max(means, key=lambda name: means[name])
@@ -110,6 +113,7 @@ class Recommendation(Table):
                 if mean < 0 and (np.isnan(error) or -mean > error):
                     found.append(f"`{task}` loses by it: its loss is {_percent(-mean)} higher than alone.")
         found.append(f"This is by {seeds} seeds on {held_out} held-out rows, beside {train} to learn from.")
+        found += of_trees(self.trees)
         if self.skipped:
             found.append(f"There was no time for: {'; '.join(self.skipped)}. A larger `budget` would try that.")
         return found
@@ -151,13 +155,23 @@ class Recommendation(Table):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         candidates = {name: Candidate(**each) for name, each in state["candidates"].items()}
-        vars(self).update({**state, "candidates": candidates})
+        vars(self).update({"trees": {}, **state, "candidates": candidates})  # those of earlier versions have no trees
 
     def __repr__(self) -> str:
         return "\n".join([*self.sentences, "", text(*self._table())])
 
     def _repr_html_(self) -> str:
         return "".join(f"<p>{escape(sentence)}</p>" for sentence in self.sentences) + html(*self._table())
+
+
+def of_trees(trees: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Of each task, in words, whether boosted trees are better than the network."""
+    found = []
+    for task, each in trees.items():
+        who = "Boosted trees are better at" if each["better"] else "Boosted trees are not better at"
+        tree, network = f"{each['trees']:.4f} ({each['library']})", f"{each['network']:.4f}"
+        found.append(f"{who} `{task}`: {each['metric']} {tree}, the network's is {network}.")
+    return found
 
 
 def _percent(share: float) -> str:

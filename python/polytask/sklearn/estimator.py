@@ -9,21 +9,20 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import ClassifierTags, check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ..arguments.keywords import checked
 from ..components.component import Component
 from ..components.own_module import Given
+from ..data.inputs import Inputs
 from ..data.task import Task
 from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..results.history import History
-from . import labels, parameters, targets
+from . import labels, parameters, tables, targets
 from .features import ROWS, Scaling
 from .fitting import Rows, check_quality, ensemble, made, read_weights, train
 from .targets import Target
-
-_FLOATS = (np.float64, np.float32)
 
 
 def _has_classes(estimator: Any) -> bool:
@@ -37,14 +36,19 @@ def _has_classes(estimator: Any) -> bool:
 class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
     """Classes and numbers in one network, as an estimator of scikit-learn.
 
-    `fit(X, y)` takes an array `[rows, tasks]` or a frame of pandas or polars with a column a task, whose names are
-    those of the tasks; `[rows]` is one task. Without `tasks` a column is classified if it holds strings, categories,
-    true and false, or whole numbers from 0 on of which at most 20 differ, and is a regression otherwise. A column of
-    floats is classified only if they are all of 0, 1, ... up to a largest one, as labels become where some are missing.
-    Rows of a fold may look otherwise than all of them: name `tasks` to be sure.
+    `fit(X, y)` takes targets as an array `[rows, tasks]`, or as a frame of pandas or polars or a dict with a column a
+    task, whose names are those of the tasks; `[rows]` is one task. Without `tasks` a column is classified if it holds
+    strings, categories, true and false, or whole numbers from 0 on of which at most 20 differ, and is a regression
+    otherwise. A column of floats is classified only if they are all of 0, 1, ... up to a largest one, as labels become
+    where some are missing. Rows of a fold may look otherwise than all of them: name `tasks` to be sure.
 
     Missing labels are NaN, None, a frame's NA, a masked cell or, for classes, -1; a row needs no label at all. Where -1
     occurs beside 1 alone, in each column of classes that has it, it is a class as in scikit-learn.
+
+    Features may be a frame as it is: strings, categories, true and false become codes with embeddings, dates days, by
+    `pt.Inputs.from_frame`, and a category that `fit` has not seen is one of its own; the same of an array of objects or
+    strings. A missing number becomes the mean, and another feature says where it was missing in `fit`. Names and number
+    of features are checked as scikit-learn does. Frames and arrays of numbers alone stay numbers.
 
     Sparse `X` stays sparse: rows become dense batch by batch, in single precision, in training and prediction.
 
@@ -66,7 +70,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         n_iter_no_change: epochs without improvement that are tolerated.
         tol: how much better counts as better.
         standardize: whether features are scaled: less their mean, by their deviation; sparse ones by their largest size
-            alone.
+            alone, and numbers of a frame that has others, of quality "best", by their quantiles, as in `pt.search`.
         warm_start: whether `fit` goes on with the parameters it left, on the same tasks and classes, features in the
             scale that the first call found; the optimizer starts anew.
         verbose: whether a progress bar is shown.
@@ -85,10 +89,13 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         model_: the `pt.MultiTaskModel`, or the `pt.Ensemble` of quality "best". It sees features less `center_`, by
-            `scale_`, and classes by their places in `classes_` where tasks were inferred.
+            `scale_`, and then where they are missing; of a table what `inputs_` makes of it, and frames as they are.
+            It sees classes by their places in `classes_` where tasks were inferred.
         history_: the `pt.History`, a row an epoch; of quality "best" those of `pt.GreedyEnsemble.rounds`.
         classes_: the labels of the classes, an array; a list of them, one a task, where `y` had columns, with None for
             numbers. There is none where all tasks are numbers.
+        inputs_: the `pt.Inputs` of a table whose columns are not all numbers, which says what each is taken for; None
+            of other features.
         center_, scale_: what is taken off each feature and what it is divided by; None where nothing is.
         n_iter_: how many epochs there were.
         n_features_in_, feature_names_in_: of `X`.
@@ -100,11 +107,13 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
     model_: MultiTaskModel | Ensemble
     history_: History
     classes_: Any
+    inputs_: Inputs | None
     center_: np.ndarray | None
     scale_: np.ndarray | None
     _targets: list[Target]
     _flat: bool
     _frame: str | None
+    _scaling: Scaling | tables.Learned
 
     @checked
     def __init__(
@@ -184,8 +193,8 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         """Trains on features `[rows, features]`, dense or sparse, and targets.
 
         Arguments:
-            X: the features, an array, a frame of numbers or a sparse matrix.
-            y: the targets, `[rows]` or `[rows, tasks]`.
+            X: the features, an array, a frame or another table with columns by name, or a sparse matrix.
+            y: the targets, `[rows]` or `[rows, tasks]`, a frame or a dict of columns.
             sample_weight: `[rows]`, how much a row counts for all its tasks.
 
         Raises:
@@ -193,7 +202,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         """
         check_quality(self)
         again = self.warm_start and hasattr(self, "model_")
-        x = validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, reset=not again)
+        x, plain = (self._x(X), True) if again else tables.features(self, X)
         read = labels.read(y)
         check_consistent_length(x, read)
         weights = None if sample_weight is None else read_weights(sample_weight, x)
@@ -202,11 +211,16 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
             model = self.model_
             if not isinstance(model, MultiTaskModel):
                 raise ValueError('`warm_start` goes on with one network, and `fit` left an ensemble of quality="best"')
-            found, scaling = self._targets, Scaling(self.center_, self.scale_)
+            found, scaling = self._targets, self._scaling
             form = self._flat, self._frame
+        elif plain:
+            scaling = Scaling.learn(x, weights, self.standardize)
+            model, found = made(self, self._kind, x.shape[1] + scaling.more, read, seed)
+            form = read.flat, read.frame
         else:
-            model, found = made(self, self._kind, x.shape[1], read, seed)
-            scaling = Scaling.learn(x, weights) if self.standardize else Scaling()
+            model, found = made(self, self._kind, tables.learned(self, x), read, seed)
+            scaling = tables.Learned(model.inputs, x)
+            x = scaling.code(x)
             form = read.flat, read.frame
         columns = targets.chosen(read, [target.task for target in found], form[1] is not None)
         pairs = zip(found, columns, strict=True)
@@ -218,6 +232,8 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
             self.history_ = train(self, model, rows, scaling, seed)
         self.n_iter_ = len(self.history_)
         self.model_ = fitted
+        self._scaling = scaling
+        self.inputs_ = scaling.inputs
         self.center_ = scaling.center
         self.scale_ = scaling.scale
         self._targets = found
@@ -232,12 +248,15 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         """What there is of each task, by itself where `y` was one array of rows."""
         return each[0] if self._flat else each
 
+    def _x(self, X: Any) -> Any:  # noqa: N803
+        """Features as `fit` had them."""
+        return tables.known(self, X) if isinstance(self._scaling, tables.Learned) else tables.numbers(self, X)
+
     def _predicted(self, X: Any) -> list[tuple[Target, np.ndarray]]:  # noqa: N803
         """Each task with what the core predicts."""
         check_is_fitted(self)
-        x = validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, reset=False)
-        parts = Scaling(self.center_, self.scale_).parts(x)
-        each = self.model_.predict(parts, batch_size=ROWS).values()
+        x = self._x(X)
+        each = self.model_.predict(self._scaling.parts(x), batch_size=ROWS).values()
         return [(target, p[: x.shape[0]]) for target, p in zip(self._targets, each, strict=True)]
 
     def _predict(self, X: Any) -> list[np.ndarray]:  # noqa: N803
@@ -245,12 +264,15 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:  # noqa: N803
         """The likeliest classes, as labels, and numbers: an array `[rows]` or `[rows, tasks]`, of objects where labels
-        are not all numbers; a frame of the same library, with the columns of the tasks, where `y` was one.
+        are not all numbers; a frame of the same library, with the columns of the tasks, where `y` was one, and a dict
+        of arrays where it was a dict.
         """
         each = self._predict(X)
         if self._frame is None:
             return each[0] if self._flat else side_by_side(each)
         titles = [target.task.columns[0] for target in self._targets]
+        if self._frame == "dict":
+            return dict(zip(titles, each, strict=True))
         library = import_module(self._frame)
         if self._frame == "polars":
             return library.DataFrame([library.Series(str(t), y.tolist()) for t, y in zip(titles, each, strict=True)])
@@ -274,8 +296,8 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         """
         predicted = self._predicted(X)
         read = labels.read(y)
-        check_consistent_length(X, read)
-        weights = None if sample_weight is None else read_weights(sample_weight, X)
+        check_consistent_length(predicted[0][1], read)
+        weights = None if sample_weight is None else read_weights(sample_weight, predicted[0][1])
         columns = targets.chosen(read, [target.task for target in self._targets], self._frame is not None)
         pairs = zip(predicted, columns, strict=True)
         each = [target.score(column, p, weights) for (target, p), column in pairs]
@@ -287,6 +309,9 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
         if self._kind is None:

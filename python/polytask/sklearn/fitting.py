@@ -15,6 +15,7 @@ from ..components.component import Component
 from ..components.own_module import apart, is_module
 from ..components.registry import make
 from ..data import Split
+from ..data.inputs import Inputs
 from ..data.task import Task
 from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
@@ -25,6 +26,7 @@ from ..training.trainer import Trainer
 from . import targets
 from .features import Batches, Scaling
 from .labels import Labels
+from .tables import Learned
 from .targets import Target
 
 #: Parameters of the encoder that there is without one of the caller's own.
@@ -52,18 +54,18 @@ class Rows:
         some = {name: y[at] for name, y in self.targets.items()}
         return Rows(self.x[at], some, None if self.weights is None else self.weights[at])
 
-    def data(self, scaling: Scaling, size: int, seed: int | None) -> Any:
+    def data(self, scaling: Scaling | Learned, size: int, seed: int | None) -> Any:
         """What a trainer takes: arrays, or of sparse features batches of this size."""
-        if hasattr(self.x, "tocsr"):
+        if hasattr(self.x, "tocsr") and isinstance(scaling, Scaling):
             return Batches(self.x, self.targets, self.weights, scaling, size, seed)
         weights = () if self.weights is None else (self.weights,)
         return scaling.whole(self.x), self.targets, *weights
 
 
 def made(
-    settings: Any, kind: str | None, features: int, labels: Labels, seed: int
+    settings: Any, kind: str | None, features: int | Inputs, labels: Labels, seed: int
 ) -> tuple[MultiTaskModel, list[Target]]:
-    """A model of so many features with its tasks, given or inferred, all of this kind if it is one.
+    """A model of so many features, or of a table's, with its tasks, given or inferred, all of this kind if it is one.
 
     Raises:
         ValueError, TypeError: what is wrong among the parameters, or labels of another kind.
@@ -119,7 +121,9 @@ def _encoder(settings: Any) -> Any:
     return make("encoder", layers)
 
 
-def ensemble(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, seed: int) -> tuple[Ensemble, History]:
+def ensemble(
+    settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling | Learned, seed: int
+) -> tuple[Ensemble, History]:
     """The ensemble of `quality="best"`, whose networks are of the model's inputs, tasks, sharing and head.
 
     Raises:
@@ -156,7 +160,7 @@ def ensemble(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling,
     return found, History(found.rounds)
 
 
-def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling, seed: int) -> History:
+def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling | Learned, seed: int) -> History:
     """Trains the model on the rows, some of which are held out where it is to stop early.
 
     Raises:

@@ -1,11 +1,12 @@
 """The targets `y` in any form, a column a task, with what is missing; and which kind of task a column is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..data import sources
 from ..values import arrays, frames
 from ..values.known import is_missing
 
@@ -47,7 +48,9 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What `y` was: its columns; whether it was one array `[rows]`; the library of its frame, if it was one."""
+    """What `y` was: its columns; whether it was one array `[rows]`; the library of its frame, if it was one, "dict" of
+    another table with columns by name.
+    """
 
     columns: list[Column]
     flat: bool
@@ -58,7 +61,7 @@ class Labels:
 
 
 def read(y: Any) -> Labels:
-    """The columns of an array `[rows]` or `[rows, tasks]`, a series or a frame.
+    """The columns of an array `[rows]` or `[rows, tasks]`, a series, a frame or a dict.
 
     Raises:
         ValueError: no targets, or of another shape.
@@ -66,10 +69,11 @@ def read(y: Any) -> Labels:
     """
     if y is None:
         raise ValueError("the estimator requires y to be passed, but the target y is None")
-    y = y.collect() if frames.is_lazy(y) else y
+    y = sources.columned(y)
+    y = frames.framed(y) if frames.is_lazy(y) or (isinstance(y, Mapping) and not hasattr(y, "tocsr")) else y
     if frames.is_frame(y):
         columns = [_of_series(name, frames.stored(y, name, "`y`")) for name in frames.names(y)]
-        library = "polars" if frames.is_of(y, "polars", "DataFrame") else "pandas"
+        library = next((name for name in ("polars", "pandas") if frames.is_of(y, name, "DataFrame")), "dict")
         if not columns:
             raise ValueError("`y` should have at least one column; got a frame without any")
         return Labels(columns, False, library)
@@ -104,8 +108,9 @@ def minus_one_is_a_class(columns: Sequence[Column]) -> bool:
 
 def _of_series(title: Any, series: Any) -> Column:
     values = frames.values(series)
-    dtype = series.dtype
-    whole = dtype.is_integer() if hasattr(dtype, "is_integer") else getattr(dtype, "kind", "") in ("i", "u")
+    dtype = getattr(series, "dtype", None)
+    integer = getattr(dtype, "is_integer", None)
+    whole = integer() if integer is not None else getattr(dtype, "kind", "") in ("i", "u")
     if not whole or values.dtype.kind != "f":
         return _column(title, values, None)
     # Whole numbers, which are floats here for the sake of what is missing.

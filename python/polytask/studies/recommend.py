@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments.keywords import checked
+from ..arguments.messages import listed
 from ..arguments.numbers import whole
 from ..data.task import Task
 from ..model.ensemble import Ensemble
@@ -20,6 +21,7 @@ from ..results.recommendation import ALONE, Candidate, Recommendation
 from ..results.relatedness import Groups, Relatedness
 from ..training.early_stopping import EarlyStopping
 from ..training.trainer import Trainer
+from . import trees as boosted
 from .budget import seconds as budget_seconds
 from .candidates import check_labels
 from .measures import relation, transfer
@@ -32,6 +34,8 @@ _PATIENCE = 6
 _EPOCHS = 60, 4
 #: The part of the time that relatedness may take, and all that stands before it.
 _FOR_RELATEDNESS = 0.45
+#: Boosted trees a class, at most.
+_ROUNDS = 200
 
 
 @dataclass
@@ -63,6 +67,7 @@ def recommend(
     optimizer: Any = None,
     lr: Any = None,
     weights: Any = None,
+    trees: str | Sequence[str] | None = "auto",
     progress: bool = True,
 ) -> Recommendation:
     """Which of the tasks to train together, and whether to do so at all.
@@ -81,6 +86,11 @@ def recommend(
             are finished.
         seeds: how many of each candidate; fewer, but at least two, where the budget has no time for them.
         epochs: of each network at most; as many as there is time for, up to 60, if none is given.
+        trees: boosted trees that the choice is set beside, a model a task, on the held-out rows, by which the choice is
+            made and trees stop: "auto" for scikit-learn's histogram boosting where it is installed, "all" for LightGBM
+            and CatBoost too where they are, a list of "scikit-learn", "LightGBM" and "CatBoost", or None. They have at
+            most 200 rounds; what there is no time for is left out, and said. The recommendation says of each task
+            whether trees are better.
         progress: whether bars over the networks are shown.
 
     Raises:
@@ -91,22 +101,31 @@ def recommend(
     began = time.monotonic()
     count = whole(seeds, "`seeds`")
     most = None if epochs is None else whole(epochs, "`epochs`")
+    names = boosted.libraries(trees)
     with interrupts.held():
         settings = {"optimizer": optimizer, "lr": lr}
         study = Study(subject, data, validation, epochs=1, batch_size=batch_size, weights=weights, settings=settings)
         if len(study.tasks) < 2:
             raise ValueError(f"at least two tasks are needed to be grouped; got {study.tasks[0]!r} alone")
         check_labels(study.model, study.held_out(), "validation")
-        return _Recommending(study, began + seconds, seconds, count, most, bool(progress)).run()
+        return _Recommending(study, began + seconds, seconds, count, most, bool(progress), names).run()
 
 
 class _Recommending:
     """Trains candidates as long as there is time."""
 
     def __init__(
-        self, study: Study, until: float, budget: float, seeds: int, epochs: int | None, progress: bool
+        self,
+        study: Study,
+        until: float,
+        budget: float,
+        seeds: int,
+        epochs: int | None,
+        progress: bool,
+        trees: Sequence[str],
     ) -> None:
         self.study = study
+        self.trees = trees
         self.until = until
         self.budget = budget
         self.progress = progress
@@ -124,8 +143,8 @@ class _Recommending:
         self._train("all in one", _Plan("all tasks in one network that shares its encoder", [names], *_hard()))
         measured, groups = self._groups()
         if groups is not None and 1 < len(groups) < len(names):
-            listed = "; ".join(" with ".join(group) for group in groups)
-            self._train("groups", _Plan(f"a network for each group: {listed}", list(groups), *_hard()))
+            each = "; ".join(" with ".join(group) for group in groups)
+            self._train("groups", _Plan(f"a network for each group: {each}", list(groups), *_hard()))
         experts: dict[str, Any] = {"sharing": {"name": "mmoe"}}
         self._train("mmoe", _Plan("all tasks in one network with experts (MMoE)", [names], experts, {}))
         relation_of = {"regularizers": [{"name": "task_relation"}]}
@@ -134,7 +153,28 @@ class _Recommending:
         rows = len(self.study.train), len(self.study.held_out())
         found = Recommendation(names, self.candidates, measured, groups, rows, self.skipped)
         found.model = self.model(found, found.choice)
+        found.trees = self._beside(found)
         return found
+
+    def _beside(self, found: Recommendation) -> dict[str, dict[str, Any]]:
+        """The choice beside boosted trees, as long as there is time."""
+        study = self.study
+        if not self.trees:
+            return {}
+        if self._left <= 0:
+            found.skipped.append("boosted trees")
+            return {}
+        held_out = study.held_out()
+        scores = {
+            name: values
+            for network in self.best(found, found.choice)
+            for name, values in study.evaluate(network, held_out).items()
+        }
+        parts = study.train, held_out, held_out
+        compared = boosted.beside(study.model, parts, scores, self.trees, _ROUNDS, self.until)
+        if self._left <= 0 and (late := [name for name in study.tasks if name not in compared]):
+            found.skipped.append(f"boosted trees for {listed(late)}")
+        return compared
 
     def _fit_into_budget(self, epochs: int | None) -> None:
         """Chooses epochs and seeds by how long one epoch of one network takes."""

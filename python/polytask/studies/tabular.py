@@ -38,8 +38,13 @@ def subject(tasks: Any, data: Any, beside: Sequence[str]) -> Any:
         return own
     columns = [*beside, *(column for task in own for column in task.columns)]
     there = [name for name in columns if name in frames.names(frame)]
-    inputs = Inputs.from_frame(frame, exclude=there, numbers="quantile", indicators=True, bins=_BINS)
-    return MultiTaskModel(inputs, tasks=own, encoder=make("encoder", {"name": "mlp", "hidden": [256, 256]}))
+    encoder = make("encoder", {"name": "mlp", "hidden": [256, 256]})
+    return MultiTaskModel(inputs(frame, there), tasks=own, encoder=encoder)
+
+
+def inputs(frame: Any, exclude: Sequence[str] = ()) -> Inputs:
+    """The inputs of such a model."""
+    return Inputs.from_frame(frame, exclude=exclude, numbers="quantile", indicators=True, bins=_BINS)
 
 
 def _scaled(task: Task) -> Task:

@@ -241,6 +241,15 @@ class Trainer:
         return twin
 
     @checked
+    def predict(self, x: Any, *, raw: bool = False, batch_size: int = 4096) -> dict[str, np.ndarray]:
+        """What the model predicts, as `pt.MultiTaskModel.predict` says.
+
+        Raises:
+            ValueError, TypeError: features that do not fit the model's inputs; says what was expected and what came.
+        """
+        return self.model.predict(x, raw=raw, batch_size=batch_size)
+
+    @checked
     def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
         """Losses and metrics on data in any form that `fit` takes: task -> metric -> value, shown as a table. Losses
         are those of raw outputs, metrics those of predictions, which `model.calibrate` changes.

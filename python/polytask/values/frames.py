@@ -150,13 +150,23 @@ def values(series: Any) -> np.ndarray:
         return np.asarray(series.to_numpy() if numeric else np.array(series.to_list(), dtype=object))
     if not is_series(series):
         return tables.values(series)
-    array: np.ndarray = series.to_numpy()
+    array: np.ndarray = _named_ranges(series).to_numpy()
     kind = getattr(series.dtype, "kind", "O")
     if kind in "iu" and array.dtype.kind in "Of" and _beyond_floats(series.min(), series.max()):
         return np.asarray(series.to_numpy(dtype=object))
     if array.dtype.kind == "O" and kind in "iuf":
         array = series.to_numpy(dtype=np.float64, na_value=np.nan)
     return array if array.dtype.kind in "biuf" else _objects(array)
+
+
+def _named_ranges(series: Any) -> Any:
+    """A column of pandas with ranges of numbers, as `pandas.cut` makes them, by their names, and periods by the time at
+    which they begin; any other as it is.
+    """
+    dtype = str(getattr(getattr(series.dtype, "categories", series), "dtype", ""))
+    if dtype.startswith("interval"):
+        return series.astype("category").cat.rename_categories(str)
+    return series.astype("datetime64[us]") if dtype.startswith("period") else series
 
 
 def _beyond_floats(low: Any, high: Any) -> bool:

@@ -50,6 +50,8 @@ def values(column: Any) -> np.ndarray:
     array = np.asarray(column) if plain and len(column) else np.empty(0, object)
     if array.ndim == 1 and array.dtype.kind in "biufMm" and len(array) == len(column):
         return array
+    # Those of Arrow are scalars of its own otherwise.
+    column = column.to_pylist() if hasattr(column, "to_pylist") else column
     # Assigned one by one, lists stay what they are.
     objects = np.empty(len(column), object)
     for i, cell in enumerate(column):

@@ -98,10 +98,10 @@ def test_its_name_as_a_string_is_the_same_as_the_object(info):
             model = pt.MultiTaskModel(8, tasks=tasks, sharing=chosen)
             history = pt.Trainer(model).fit((data.x, data.income, data.topics[:, 0]), **FIT)
         elif family in ("encoder", "head"):
-            # A window is over positions within rows.
-            windowed = info["name"] == "window"
-            inputs = pt.Inputs(positions={"frames": pt.Inputs(numeric=4)}) if windowed else 8
-            x = {"frames": data.x.reshape(-1, 2, 4)} if windowed else data.x
+            # Windows and recurrences are over positions within rows.
+            of_positions = info["name"] in ("window", "recurrent")
+            inputs = pt.Inputs(positions={"frames": pt.Inputs(numeric=4)}) if of_positions else 8
+            x = {"frames": data.x.reshape(-1, 2, 4)} if of_positions else data.x
             model = pt.MultiTaskModel(inputs, tasks=make_model().tasks, **{family: chosen})
             history = pt.Trainer(model).fit((x, data.targets), **FIT)
         else:

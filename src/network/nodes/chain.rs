@@ -44,6 +44,9 @@ pub struct Chain {
     pub link: Link,
 }
 
+/// The least sum over paths that is told from none.
+const TINY: f64 = 1e-300;
+
 impl Node for Chain {
     fn name(&self) -> &'static str {
         "Chain"
@@ -75,18 +78,17 @@ impl Node for Chain {
 
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let places = given.places();
-        let x = given.input(0).squeeze_dim(0);
+        let x = given.input(0).squeeze_dim(0).to_kind(Kind::Double);
         let (positions, labels) = x.size2()?;
         if positions == 0 {
             return Ok(given.input(0).zeros_like().into());
         }
-        let whole = &given.params[0];
+        let whole = given.params[0].to_kind(Kind::Double);
         let [moves, start, end] = [whole.narrow(0, 0, labels), whole.get(labels), whole.get(labels + 1)];
         let inner = |same: &Tensor| same.reshape([-1, 1, 1]);
         let (_, has_before) = places.neighbours(-1);
         let (_, has_after) = places.neighbours(1);
-        let tiny = if x.kind() == Kind::Double { 1e-300 } else { 1e-37 };
-        let log = |p: &Tensor| p.clamp_min(tiny).log();
+        let log = |p: &Tensor| p.clamp_min(TINY).log();
 
         // The first position of a row moves to its labels from anywhere alike, the last one to anywhere: products of moves over
         // several rows fall apart into theirs, but for a factor.
@@ -103,13 +105,13 @@ impl Node for Chain {
             before = before * one.ones_like().where_self(&open, &one).unsqueeze(1);
         }
         let before = products(before, false).sum_dim_intlist(1_i64, false, x.kind());
-        let before = &before / before.detach().amax([1], true).clamp_min(tiny);
+        let before = &before / before.detach().amax([1], true).clamp_min(TINY);
         let after = products(scaled(leave), true).sum_dim_intlist(2_i64, false, x.kind());
         let moved = before.roll([1], [0]).matmul(&(&moves - moves.detach().max()).exp());
         let prior = log(&moved).where_self(&has_before.unsqueeze(1), &start.expand([positions, labels], false));
         let y = (prior + &x + log(&after)).log_softmax(-1, x.kind());
         let y = if self.given.is_some() { y } else { y.detach() };
-        let y = y.unsqueeze(0);
+        let y = y.unsqueeze(0).to_kind(given.kind());
         Ok(y.where_self(&places.mask(), &y.zeros_like()).into())
     }
 }
@@ -123,7 +125,7 @@ fn products(matrices: Tensor, backwards: bool) -> Tensor {
     while apart < count {
         let [early, late] = [all.narrow(0, 0, count - apart), all.narrow(0, apart, count - apart)];
         let joint = early.bmm(&late);
-        let joint = &joint / joint.detach().amax([1, 2], true).clamp_min(f64::from(f32::MIN_POSITIVE));
+        let joint = &joint / joint.detach().amax([1, 2], true).clamp_min(TINY);
         let rest = if backwards { all.narrow(0, count - apart, apart) } else { all.narrow(0, 0, apart) };
         all = Tensor::cat(&if backwards { [joint, rest] } else { [rest, joint] }, 0);
         apart *= 2;

@@ -80,9 +80,9 @@ class PiecewiseLinear(nn.Module):
 
 
 class Marginals(nn.Module):
-    """Logarithms of the probabilities of labels at positions that lie end to end, `[positions, labels]`, over all paths of a
-    row's labels (Lafferty, McCallum & Pereira, ICML 2001), from scores of labels, of moves between neighbours, and of labels
-    that a row starts and ends with.
+    """Logarithms of the probabilities of labels at positions that lie end to end, `[positions, labels]`, over all paths
+    of a row's labels (Lafferty, McCallum & Pereira, ICML 2001), from scores of labels, of moves between neighbours, and
+    of labels that a row starts and ends with.
     """
 
     def __init__(self, tensors: Sequence[Any]) -> None:

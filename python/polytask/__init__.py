@@ -20,6 +20,7 @@ from .components.component import Component  # noqa: E402
 from .data.bag import Bag  # noqa: E402
 from .data.inputs import Inputs  # noqa: E402
 from .data.task import Task  # noqa: E402
+from .data.text import Text  # noqa: E402
 from .model.ensemble import Ensemble  # noqa: E402
 from .model.intervals import PredictionIntervals  # noqa: E402
 from .model.model import MultiTaskModel  # noqa: E402
@@ -54,8 +55,8 @@ __version__ = _core.__version__
 # Classes are called as people import them, whatever file they stand in: pickles find them by that name.
 for _class in (Bag, Calibration, Callback, Checkpoint, Comparison, Component, Dependence, EarlyStopping, EMA, Ensemble,
                GreedyEnsemble, Groups, Histories, History, Importance, Inputs, Interval, MultiTaskModel,
-               PredictionIntervals, Recommendation, Relatedness, Relation, Results, Search, Task, Thresholds, Trainer,
-               TransferGuard, Trial):  # fmt: skip
+               PredictionIntervals, Recommendation, Relatedness, Relation, Results, Search, Task, Text, Thresholds,
+               Trainer, TransferGuard, Trial):  # fmt: skip
     _class.__module__ = __name__
 
 
@@ -96,6 +97,7 @@ __all__ = [
     "Results",
     "Search",
     "Task",
+    "Text",
     "Thresholds",
     "Trainer",
     "TransferGuard",

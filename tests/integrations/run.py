@@ -18,6 +18,7 @@ LIBRARIES = {
     "mlflow": (["mlflow"], []),
     "optuna": (["optuna"], ["pytorch/44_optuna_pruning"]),
     "tensorboard": (["tensorboard"], ["pytorch/41_tensorboard_callback"]),
+    "tokenizers": (["tokenizers"], []),
     "torchdata": (["torchdata"], []),
     "transformers": (["transformers", "accelerate"], []),
     "wandb": (["wandb", "mlflow"], ["pytorch/43_wandb_and_mlflow"]),

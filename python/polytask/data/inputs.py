@@ -12,10 +12,11 @@ from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
 from ..values import frames
-from . import array_inputs
+from . import array_inputs, text_inputs
 from .bag import Bag, read
 from .columns import SCALES, TWO_VALUED, Columns
 from .task import Task
+from .text import Text
 
 _log = logging.getLogger("polytask")
 
@@ -41,6 +42,9 @@ class Inputs:
     columns of lists. What a row has beside them each of its positions has too. Tasks are of rows, or of positions
     (`pt.Task(per="tokens")`).
 
+    Text is an input of positions too, its tokens: `Inputs(text=pt.Text().fit(sentences))`, or `text={"question": ...}`
+    for another name than `text`. What the model keeps of a `pt.Text` a later `fit` of that does not change.
+
     A module of your own as encoder may take arrays of any shape, by name: `Inputs(arrays={"image": (3, 32, 32),
     "table": 5})`, or `pt.MultiTaskModel({"image": (3, 32, 32), "table": 5}, encoder=module, ...)`. Features are then
     `{"image": [rows, 3, 32, 32], "table": [rows, 5]}`, numbers of any type that float32 has too. A module is given each
@@ -58,6 +62,7 @@ class Inputs:
         positions: inputs of positions within rows, by name; tables of theirs are not sparse.
         arrays: shapes of a row's entries, by name, or shapes and types; a number is the size of a vector, and `()` is
             one number a row.
+        text: a `pt.Text` that has learned its codes, or one by name.
         embed: how each numeric feature becomes several numbers: `pt.embedding.Piecewise`, `pt.embedding.Periodic`,
             `"piecewise"` or `"periodic"` for one with its defaults, or None for as they are.
     """
@@ -72,10 +77,13 @@ class Inputs:
         positions: "Mapping[str, Inputs] | None" = None,
         arrays: "Mapping[str, Any] | None" = None,
         embed: "embeddings.Embedding | str | None" = None,
+        text: "Text | Mapping[str, Text] | None" = None,
     ) -> None:
         self.numeric = whole(numeric, "`numeric`", 0)
         self.categorical = _features(categorical)
-        self.positions = _positions(positions)
+        #: Texts by name, each of which is one of the positions, too.
+        self.text = text_inputs.read(text)
+        self.positions = _positions(_with_texts(positions, self.text))
         self.arrays = array_inputs.read(arrays)
         twice = next((name for name in self.arrays if name in self.positions), None)
         if twice is not None:
@@ -108,6 +116,7 @@ class Inputs:
         embedding: int | Sequence[int] | None = None,
         sparse: str | bool | Sequence[bool] = "auto",
         embed: "embeddings.Embedding | str | None" = None,
+        text: "str | Text | Mapping[str, Text] | None" = None,
     ) -> "Inputs":
         """Learns from the columns of a pandas or polars frame; `repr` shows, and the log says, what they are taken for.
 
@@ -148,6 +157,8 @@ class Inputs:
             combine: `"mean"` or `"sum"`: what becomes of the values of a bag, see `pt.Bag`.
             embedding, sparse: as for `Inputs`; bags come after the categories, and binned numbers last.
             embed: as for `Inputs`; indicators are embedded too. Edges of bins are learned by `fit`.
+            text: a column of texts, or `{column: pt.Text(...)}`; a `pt.Text` alone is that of the column `text`. Its
+                codes are learned here. What a row has in other columns each of its tokens has beside its own.
         """
         given = frame
         frame = frames.framed(frame)
@@ -160,7 +171,8 @@ class Inputs:
         if not isinstance(separator, str) or not separator:
             raise ValueError(f"`separator` should be a string of at least one character; got {separator!r}")
         apart = [weights] if isinstance(weights, str) else list(weights)
-        names = numeric, categorical, exclude, bags, apart
+        texts = text_inputs.fitted(text, frame)
+        names = numeric, categorical, exclude, bags, [*apart, *texts]
         if numbers not in SCALES:
             raise ValueError(f"`numbers`: unknown scale {none_of(numbers, SCALES, 'there are')}")
         if isinstance(embed, embeddings.Piecewise) and embed.edges is not None:
@@ -170,13 +182,16 @@ class Inputs:
             raise ValueError(f"`two_valued` should be one of {listed(TWO_VALUED)}; got {two_valued!r}")
         how = combine, separator, numbers, bool(indicators), two_valued
         columns = Columns.learn(frame, names, least, parts, *how)
-        _log.info("features of the frame: %s", columns)
-        return cls._of_columns(columns, embedding, sparse, embed)
+        found = cls._of_columns(columns, embedding, sparse, embed, texts or None)
+        _log.info("features of the frame: %s", found._said())
+        return found
 
     @classmethod
-    def _of_columns(cls, columns: Columns, embedding: Any = None, sparse: Any = "auto", embed: Any = None) -> "Inputs":
-        inputs = cls(columns.numeric, columns.features(), embedding, sparse, embed=embed)
-        inputs.columns = columns
+    def _of_columns(
+        cls, columns: Columns, embedding: Any = None, sparse: Any = "auto", embed: Any = None, text: Any = None
+    ) -> "Inputs":
+        inputs = cls(columns.numeric, columns.features(), embedding, sparse, embed=embed, text=text)
+        inputs.columns = columns if columns.names else None
         return inputs
 
     def without(self, tasks: Sequence[Task]) -> "Inputs":
@@ -189,7 +204,20 @@ class Inputs:
         embedding = [self.embedding[i] for i in at] if isinstance(self.embedding, list) else self.embedding
         sparse = [self.sparse[i] for i in at] if isinstance(self.sparse, list) else self.sparse
         columns = self.columns.without(targets)
-        return Inputs._of_columns(columns, embedding, sparse, self.embed if columns.numeric else None)
+        embed = self.embed if columns.numeric else None
+        return Inputs._of_columns(columns, embedding, sparse, embed, self.text or None)
+
+    def placed(self, tasks: Sequence[Task]) -> list[Task]:
+        """These tasks with positions by the names that the inputs have: `per="token"` is what the text is called."""
+        return [task if task.per is None else task.at(self._position(task.per)) for task in tasks]
+
+    def _position(self, per: str) -> str:
+        """Positions by their name, or those of the one text by what is at them."""
+        if per not in self.positions:
+            for name, text in self.text.items():
+                if per in ("token", "tokens", text.level, text.level.removesuffix("s")):
+                    return name
+        return per
 
     def embedded(self, embed: "embeddings.Embedding | str | None") -> "Inputs":
         """These inputs with another embedding of numbers, or themselves."""
@@ -202,8 +230,8 @@ class Inputs:
 
     @property
     def names(self) -> list[str]:
-        """The columns, where they were learned from a frame."""
-        return self.columns.names if self.columns else []
+        """The columns, where they were learned from a frame, and the texts."""
+        return [*(self.columns.names if self.columns else ()), *self.text]
 
     @property
     def code_columns(self) -> int:
@@ -231,7 +259,7 @@ class Inputs:
 
     def only(self, name: str, x: Any) -> str:
         """Which kind of features one array is."""
-        if len(self.kinds) == 1 and self.arrays:
+        if len(self.kinds) == 1 and (self.arrays or self.text):
             return self.kinds[0]
         if self.named:
             example = next(iter(self.named))
@@ -282,15 +310,29 @@ class Inputs:
         return described if self.embedding is None else {**described, "embedding": self.embedding}
 
     def learned(self) -> dict[str, Any] | None:
-        """What was learned from a frame."""
-        return self.columns.describe() if self.columns else None
+        """What was learned from a frame, and from texts."""
+        columns = self.columns.describe() if self.columns else {}
+        texts = {"text": {name: text.describe() for name, text in self.text.items()}} if self.text else {}
+        return {**columns, **texts} or None
+
+    def reads_like(self, other: "Inputs") -> bool:
+        """Whether it makes the same of the same features."""
+        if self.describe() != other.describe():
+            return False
+        same = self.columns is other.columns and self.text is other.text
+        return same or self.learned() == other.learned()
+
+    def starting(self) -> dict[str, tuple[np.ndarray, np.ndarray, bool]]:
+        """By text, the codes whose embeddings start from vectors, these, and whether the whole table stays as it is."""
+        starts = ((name, text, text.start()) for name, text in self.text.items())
+        return {name: (*start, text.freeze) for name, text, start in starts if start is not None}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "columns": self.learned()}
+        return {**vars(self), "columns": self.columns.describe() if self.columns else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         learned = state["columns"]
-        state = {"arrays": {}, "embed": None, **state}  # those of earlier versions have none
+        state = {"arrays": {}, "embed": None, "text": {}, **state}  # those of earlier versions have none
         vars(self).update({**state, "columns": None if learned is None else Columns.restore(learned)})
 
     @classmethod
@@ -301,20 +343,47 @@ class Inputs:
         embed = embeddings.restored(core.get("embed"), notes)
         embedding = core.get("embedding") or None
         sparse = core.get("sparse", "auto")
-        if learned is None:
-            positions = {inner["name"]: cls.restore(inner, None) for inner in core.get("positions") or ()}
+        positions = {inner["name"]: cls.restore(inner, None) for inner in core.get("positions") or ()}
+        columns = Columns.restore(learned) if learned and "numeric" in learned else None
+        if columns is None:
             categorical = [read(feature) for feature in core["categorical"]]
             arrays = {each["name"]: array_inputs.ArrayInput.restore(each) for each in core.get("arrays") or ()}
-            return cls(core["numeric"], categorical, embedding, sparse, positions or None, arrays or None, embed)
-        return cls._of_columns(Columns.restore(learned), embedding, sparse, embed)
+            inputs = cls(core["numeric"], categorical, embedding, sparse, positions or None, arrays or None, embed)
+        else:
+            inputs = cls._of_columns(columns, embedding, sparse, embed)
+            inputs.positions = positions
+        inputs.text = {name: Text.restore(each) for name, each in ((learned or {}).get("text") or {}).items()}
+        for name, text in inputs.text.items():
+            if text.features() != positions[name].categorical:
+                raise ValueError(f"text `{name}` has other codes than its tables")
+        return inputs
+
+    def _said(self) -> str:
+        """What was learned of columns, in words."""
+        texts = [f"text: `{name}` ({text.said()})" for name, text in self.text.items()]
+        return "; ".join([*([str(self.columns)] if self.columns else ()), *texts])
 
     def __repr__(self) -> str:
         embed = "" if self.embed is None else f", embed={self.embed!r}"
+        text = f", text={self.text}" if self.text else ""
         if self.columns is not None:
-            return f"Inputs({self.columns}{embed})"
+            return f"Inputs({self._said()}{embed})"
         arrays = f", arrays={self.arrays}" if self.arrays else ""
-        positions = f", positions={self.positions}" if self.positions else ""
-        return f"Inputs(numeric={self.numeric}, categorical={self.categorical}{arrays}{positions}{embed})"
+        others = {name: inner for name, inner in self.positions.items() if name not in self.text}
+        positions = f", positions={others}" if others else ""
+        return f"Inputs(numeric={self.numeric}, categorical={self.categorical}{arrays}{positions}{text}{embed})"
+
+
+def _with_texts(positions: Any, texts: Mapping[str, Text]) -> Any:
+    """Positions, those of texts among them."""
+    if not texts:
+        return positions
+    if positions or len(texts) > 1:
+        names = listed([*(positions or ()), *texts])
+        raise ValueError(f"`text`: a model may have positions of one kind, and so one text; got {names}")
+    return {
+        name: Inputs(categorical=text.features(), embedding=text.widths(), sparse=False) for name, text in texts.items()
+    }
 
 
 def _positions(positions: Any) -> dict[str, Inputs]:

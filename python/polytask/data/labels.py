@@ -10,6 +10,7 @@ from ..values import arrays, measures, ragged
 from ..values.known import Known, is_missing
 from ..values.ragged import Ragged
 from .rows import Rows
+from .text import Tokens
 
 if TYPE_CHECKING:
     from .inputs import Inputs
@@ -41,7 +42,7 @@ def read(
         array, wrong = measures.numbers(array, mask, answers)
         if wrong is not None:
             expected = "numbers (or yes and no)" if answers else "numbers"
-            advice = "; labels of classes are listed: classes=[...]" if kind != "values" else ""
+            advice = "; labels of classes are listed: classes=[...]" if kind != "values" or task.per else ""
             raise TypeError(f"{argument} should hold {expected}; got dtype {array.dtype}, "
                             f"with {array[wrong]!r} at {_at(wrong, place)}{advice}")  # fmt: skip
     elif array.dtype.kind in "SMmcV":
@@ -52,19 +53,21 @@ def read(
     return array, mask
 
 
-def of_positions(value: Any, task: "Task", kind: str, argument: str, lengths: np.ndarray) -> Ragged:
-    """A task's targets of positions with one sign of absence, for rows of so many positions; a row without any is
-    missing as a whole.
+def of_positions(value: Any, task: "Task", kind: str, argument: str, positions: Ragged) -> Ragged:
+    """A task's targets of positions with one sign of absence, for rows of such positions; a row without any is missing
+    as a whole.
 
     Raises:
-        TypeError, ValueError: as `read`, or rows that have no positions.
+        TypeError, ValueError: as `read`, or rows that have no positions, or other ones than their text.
     """
     rows = ragged.read(value, argument)
+    if isinstance(positions, Tokens):
+        rows = positions.fitted(rows, argument)
     flat = rows.values if rows.mask is None else np.ma.masked_array(rows.values, rows.mask)
     array, mask = read(flat, task, kind, argument, rows.place)
     known = _marked(array, mask, kind)
     missing = np.zeros(known.shape, bool) if rows.absent is not None else None
-    whole = Ragged(known, rows.offsets, missing, rows.absent).stretched(lengths)
+    whole = Ragged(known, rows.offsets, missing, rows.absent).stretched(positions.lengths)
     if whole.mask is not None and rows.absent is not None:
         whole.values[whole.mask] = -1 if whole.values.dtype.kind == "i" else np.nan
     return Ragged(whole.values, whole.offsets)

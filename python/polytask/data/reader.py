@@ -7,7 +7,7 @@ import numpy as np
 from torch.utils.data import Dataset, TensorDataset
 
 from ..arguments.messages import listed, none_of
-from ..values import arrays, frames, ragged
+from ..values import arrays, frames, ragged, texts
 from ..values.ragged import Ragged
 from . import array_inputs, forms, labels, sources
 from .mix import Mix, Mixed
@@ -143,6 +143,9 @@ class Reader:
         if self._in_order(x):
             yield self.features(x)
             return
+        if self.inputs.text and texts.in_tuples(x):
+            yield self.features(list(x))
+            return
         if isinstance(x, tuple) or forms.is_features(x):
             yield self.features(forms.first(x) if isinstance(x, tuple) else forms.features(x))
             return
@@ -180,6 +183,8 @@ class Reader:
         """A batch that has arrays or features of positions, by name, beside targets: with the features as its `x`."""
         if not isinstance(data, Mapping) or any(name in data for name in forms.FEATURES):
             return data
+        if self.inputs.columns is not None:
+            return data
         names = [task.name for task in self.tasks]
         features = {name: data[name] for name in self.inputs.kinds if name in data and name not in names}
         if not any(name in self.inputs.named for name in features):
@@ -194,6 +199,8 @@ class Reader:
         """
         if not isinstance(x, Mapping) or not self.inputs.named:
             return False
+        if self.inputs.columns is not None:
+            return set(x) <= set(self.inputs.kinds)
         return set(x) <= set(self.inputs.kinds) or not forms.is_batch(x)
 
     def _by_name(self, x: Any) -> bool:
@@ -290,8 +297,7 @@ class Reader:
             y = targets.get(task.name)
             called = f"{prefix}the targets of task `{task.name}`"
             if y is not None and task.per is not None:
-                lengths = _of_position(task.per, fields).lengths
-                each.append(labels.of_positions(y, task, kind, called, lengths))
+                each.append(labels.of_positions(y, task, kind, called, _of_position(task.per, fields)))
                 masks.append(None)
                 continue
             if frames.is_frame(y):
@@ -349,7 +355,7 @@ class Reader:
     def _features(self, x: Any, prefix: str, apart: Sequence[str] = (), learn: bool = False) -> Features:
         x = self._framed(forms.inner(x, [*self.inputs.kinds, *self._columns]))
         if frames.is_frame(x) and self.inputs.named:
-            x = self._columns_by_name(x, f"{prefix}the frame")
+            x = self._columns_by_name(x, f"{prefix}the frame", apart, learn)
         if frames.is_frame(x):
             numeric, categorical = self._of_frame(x, f"{prefix}the frame", apart, learn)
             return len(x), numeric, categorical, f"{prefix}the numeric columns of the frame", {}
@@ -378,7 +384,7 @@ class Reader:
                 array_inputs.check_truths(array, self.inputs.arrays[key], key, called)
         for key in self.inputs.positions:
             if key in parts:
-                fields |= self._of_positions(key, parts[key], f'{prefix}`x["{key}"]`')
+                fields |= self._of_positions(key, parts[key], f'{prefix}`x["{key}"]`' if keyed else name)
         numeric = _unmasked(given.get("numeric"), names["numeric"])
         categorical = _unmasked(given.get("categorical"), names["categorical"])
         there = [part for part in (numeric, categorical, *fields.values()) if part is not None]
@@ -386,16 +392,22 @@ class Reader:
             raise ValueError(f"{prefix}`x` should have the keys {_and(self.inputs.kinds)}; got none of them")
         return len(there[0]), numeric, categorical, name, fields
 
-    def _columns_by_name(self, frame: Any, argument: str) -> dict[str, Any]:
-        """Columns of lists, by the names of the model's inputs."""
+    def _columns_by_name(self, frame: Any, argument: str, apart: Sequence[str], learn: bool) -> dict[str, Any]:
+        """Columns of lists, by the names of the model's inputs, and beside them what was learned of others."""
         beside = [kind for kind in self.inputs.kinds if kind not in self.inputs.named]
+        named = {name: frames.stored(frame, name, argument) for name in self.inputs.named}
+        if self.inputs.columns is not None:
+            kinds = zip(forms.INPUTS, self._of_frame(frame, argument, apart, learn), strict=True)
+            return {**{kind: part for kind, part in kinds if part is not None}, **named}
         if beside:
             raise TypeError(f"{argument} should be a dict with the keys {_and(self.inputs.kinds)}: which of its "
                             f"columns are {_and(beside)} is not known")  # fmt: skip
-        return {name: frames.stored(frame, name, argument) for name in self.inputs.named}
+        return named
 
     def _of_positions(self, name: str, value: Any, called: str) -> dict[str, Ragged]:
         """Numbers and codes of positions."""
+        if name in self.inputs.text:
+            return {f"{name}/categorical": self.inputs.text[name].read(value, called)}
         inner = self.inputs.positions[name]
         parts = value if isinstance(value, Mapping) else {inner.only(called, value): value}
         unknown = [key for key in parts if key not in inner.kinds]

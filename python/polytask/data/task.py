@@ -1,5 +1,6 @@
 """A task: what is predicted, by which loss, judged by which metrics."""
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -55,10 +56,10 @@ class Task:
             logit or value an output, and as many as the loss has parameters for a distribution. The model works on a
             copy, whose parameters and buffers are the model's, below `heads.<task>`; all that is said of an encoder
             module holds for it.
-        per: the positions that have a label each, as the model's inputs call them ("tokens"): a tagger beside tasks of
-            rows. Targets are then rows of labels, `[["B", "O"], ["O"], ...]` in any form that features of positions
-            have, and so are predictions. Weights of rows count for each of their positions. Metrics are those that are
-            counted as batches go by.
+        per: the positions that have a label each, as the model's inputs call them ("tokens"), or "token" for those of
+            the one `pt.Text`: a tagger beside tasks of rows. Targets are then rows of labels, `[["B", "O"], ["O"],
+            ...]` in any form that features of positions have, and so are predictions. Weights of rows count for each of
+            their positions. Metrics are those that are counted as batches go by.
     """
 
     @checked
@@ -94,6 +95,14 @@ class Task:
     def custom(self) -> bool:
         """Whether its loss is a Python callable."""
         return not isinstance(self.loss, Component)
+
+    def at(self, per: str) -> "Task":
+        """The same task with a label at these positions."""
+        if per == self.per:
+            return self
+        new = copy.copy(self)
+        new.per = per
+        return new
 
     def describe(self) -> dict[str, Any]:
         """What the core reads."""

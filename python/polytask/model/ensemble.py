@@ -327,7 +327,5 @@ def _readers(models: Sequence[MultiTaskModel]) -> list[int]:
 
 
 def _read_alike(one: MultiTaskModel, other: MultiTaskModel) -> bool:
-    if one.inputs.describe() != other.inputs.describe() or one.reader.names.describe() != other.reader.names.describe():
-        return False
-    columns = one.inputs.columns, other.inputs.columns
-    return columns[0] is columns[1] or one.inputs.learned() == other.inputs.learned()
+    names = one.reader.names.describe() == other.reader.names.describe()
+    return names and one.inputs.reads_like(other.inputs)

@@ -134,6 +134,7 @@ class MultiTaskModel(HeldOut):
             encoder = _short_encoder(hidden_size, "relu" if activation is _NOT_SAID else activation)
         checked = _read_tasks(tasks)
         described = taken.inputs_of(inputs, example, encoder, checked).without(checked)
+        checked = described.placed(checked)
         own = encoder_source(encoder, described) if is_own(encoder) else None
         if own:
             described = described.taken_as(own.first.calling.dtypes, own.first.unsure)
@@ -171,6 +172,8 @@ class MultiTaskModel(HeldOut):
         embed = self.inputs.embed
         if isinstance(embed, Piecewise) and embed.edges is not None:
             core.load_state({bins.PATH: bins.padded(embed.edges, embed.most)}, False)
+        for name, (codes, vectors, freeze) in self.inputs.starting().items():
+            transfer.start_embedding(core, name, codes, vectors, freeze)
 
     @checked
     def predict(self, x: Any, *, raw: bool = False, batch_size: int = 4096) -> dict[str, np.ndarray]:
@@ -506,7 +509,8 @@ class MultiTaskModel(HeldOut):
     def summary(self) -> Summary:
         """The layers, whom they serve and their parameters, and how many single-task networks would need."""
         scales = {task.name: str(task.scaling or task.scale) for task in self.tasks if task.scale is not None}
-        return Summary(**self._core.summary(), scales=scales)
+        texts = {name: text.said() for name, text in self.inputs.text.items()}
+        return Summary(**self._core.summary(), scales=scales, texts=texts)
 
     def freeze(self, *below: str) -> None:
         """Keeps everything below these paths as it is, from the next step on: `freeze("encoder", "heads.income")`;
@@ -544,7 +548,7 @@ class MultiTaskModel(HeldOut):
         Raises:
             ValueError: a name that another task has, a target among the features, a sharing scheme that cannot take it.
         """
-        return self._with([*self.tasks, *_read_tasks([task])], f"add_task({task.name!r})")
+        return self._with([*self.tasks, *self.inputs.placed(_read_tasks([task]))], f"add_task({task.name!r})")
 
     def remove_task(self, name: str) -> "MultiTaskModel":
         """A new model without one of the tasks; this one stays as it is. Copied is what `add_task` copies.

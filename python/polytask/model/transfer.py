@@ -60,6 +60,18 @@ def copy(source: _core.Model, target: _core.Model) -> list[str]:
     return missing
 
 
+def start_embedding(core: _core.Model, positions: str, codes: np.ndarray, vectors: np.ndarray, freeze: bool) -> None:
+    """Has embeddings of some codes, of the first column that positions have, start from vectors, `[codes, width]`, and
+    the whole table stay as it is if frozen.
+    """
+    path = f"embedding.{positions}.0.weight"
+    table = core.state(path)[path]
+    table[codes] = vectors
+    core.load_state({path: table}, False)
+    if freeze:
+        core.freeze([path], True)
+
+
 class Start:
     """What of a model is not as it was when it was made, or is frozen: what others of its kind begin with.
 

@@ -17,6 +17,7 @@ class Summary(Table):
         frozen: parameters that do not learn.
         single_task: parameters of as many networks of one task each, with the same inputs, encoder and head.
         scales: of the tasks whose targets train in a scale of their own: what was learned of it.
+        texts: of each text: how many tokens have a code, and of which level.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Summary(Table):
         frozen: int,
         single_task: int,
         scales: dict[str, str] | None = None,
+        texts: dict[str, str] | None = None,
     ) -> None:
         self.layers = layers
         self.shared = shared
@@ -35,6 +37,7 @@ class Summary(Table):
         self.frozen = frozen
         self.single_task = single_task
         self.scales = scales or {}
+        self.texts = texts or {}
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
         header = ["path", "kind", "shape", "tasks", "parameters", *(["frozen"] if self.frozen else [])]
@@ -51,6 +54,7 @@ class Summary(Table):
             f"shared by all tasks {self.shared:,}; of one task alone: {alone}",
             f"{networks} would need {self.single_task:,} parameters ({ratio:.2f} x)",
             *(f"{name} trains, and its loss is, in a scale: {scale}" for name, scale in self.scales.items()),
+            *(f"text `{name}` has {said}" for name, said in self.texts.items()),
         ]
 
     def __repr__(self) -> str:

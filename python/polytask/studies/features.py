@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -243,9 +243,10 @@ def _whole(parts: Sequence[Rows]) -> Rows:
 def _places(model: MultiTaskModel, rows: Rows) -> dict[str, Places]:
     """Where each column is."""
     inputs, known = model.inputs, model.reader.names.known
-    if inputs.columns is not None:
-        return {name: Places(*inputs.columns.places(name)) for name in inputs.names}
     found: dict[str, Places] = {}
+    if inputs.columns is not None:
+        found = {name: Places(*inputs.columns.places(name)) for name in inputs.columns.names}
+        return found | _of_positions(inputs.positions, rows)
     plain = bool(inputs.numeric) + bool(inputs.categorical) == 1 and not inputs.named
     for kind, spans in (("numeric", [1] * inputs.numeric), ("categorical", list(_spans(inputs.categorical)))):
         titles = (known.get("x", []) if plain else []) or known.get(f"x[{kind}]", [])
@@ -261,9 +262,13 @@ def _places(model: MultiTaskModel, rows: Rows) -> dict[str, Places]:
             found |= {f"{name}[{at}]": Places(fields=[(name, at)]) for at in range(array.shape[0])}
         else:
             found[name] = Places(fields=[(name, 0 if array.shape in ((), (1,)) else None)])
-    for name in inputs.positions:
-        found[name] = Places(fields=[(field, None) for field in rows.fields if field.startswith(f"{name}/")])
-    return found
+    return found | _of_positions(inputs.positions, rows)
+
+
+def _of_positions(names: Iterable[str], rows: Rows) -> dict[str, Places]:
+    return {
+        name: Places(fields=[(field, None) for field in rows.fields if field.startswith(f"{name}/")]) for name in names
+    }
 
 
 def _spans(categorical: Sequence[int | Bag]) -> Iterator[int]:

@@ -24,7 +24,7 @@ unexport PYTHONHOME
 .PHONY: stubs methods docs clean
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
-.PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-own-loop
+.PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-recurrent bench-own-loop
 .PHONY: bench-card bench-tab-m bench-number-embeddings bench-pack bench-ensemble-census bench-table-scores compare-times
 .PHONY: bench-planted bench-transfer bench-recommend bench-compare bench-school bench-qm9 check-reports
 
@@ -134,7 +134,7 @@ docs: $(VENV)/.extension
 	@echo "target/docs/index.html"
 
 bench: bench-speed bench-weightings bench-sharing bench-tables bench-census bench-sharing-census
-bench: bench-correlation bench-relation bench-threads bench-serving bench-module bench-backbones bench-positions bench-own-loop bench-tab-m
+bench: bench-correlation bench-relation bench-threads bench-serving bench-module bench-backbones bench-positions bench-recurrent bench-own-loop bench-tab-m
 bench: bench-number-embeddings
 
 bench-speed: $(VENV)/.extension $(VENV)/.census
@@ -248,6 +248,10 @@ target/qm9/qm9pack/__init__.py: | $(VENV)/.torch
 # A tagger and a classifier on one encoder, against plain PyTorch on packed rows.
 bench-positions: $(VENV)/.extension
 	$(BIN)/python benches/positions.py
+
+# Three taggers on one recurrent encoder, against torch.nn.LSTM and torch.nn.GRU over packed sequences and TorchJD.
+bench-recurrent: $(VENV)/.extension
+	$(BIN)/python benches/recurrent.py
 
 # One wheel with an extension for each torch; every torch is installed for it, in an environment of its own.
 wheel: $(VENV)/.torch

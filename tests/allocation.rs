@@ -5,8 +5,9 @@ mod rows;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use polytask::data::Data;
 use polytask::data::array::Array;
+use polytask::data::field::Field;
+use polytask::data::{Data, Offsets};
 use polytask::machine::random::Stream;
 use polytask::model::{Description, Model, Own};
 use polytask::trainer::Trainer;
@@ -117,6 +118,45 @@ fn calls_with_tables(settings: Value, how: Run) -> usize {
     let data = Data { categorical: Some(Array::own(codes.collect::<Vec<_>>(), 5)), ..data(rows, numbers, targets) };
     model.check(&data, true).unwrap();
     epochs(&mut model, &mut trainer, &data, how)
+}
+
+/// The same over rows of no to four positions, with a task of positions and one of rows.
+fn calls_with_positions(encoder: Value, weighting: &str) -> usize {
+    tch::set_num_threads(1);
+    let description = json!({
+        "inputs": {"positions": [{"name": "words", "numeric": 3}]},
+        "tasks": [{"name": "a", "loss": "mean_squared", "per": "words"}, {"name": "b", "loss": "mean_squared"}],
+        "encoder": encoder,
+    });
+    let mut model = Description::of(&description, Own::default()).and_then(Model::new).unwrap();
+    let settings = json!({"weighting": weighting});
+    let mut trainer = Trainer::new(&model, Settings::of(&settings).unwrap()).unwrap();
+    let rows = 40 * 16 - 5;
+    // As many in each batch of 16, so that one plan serves all but the last.
+    let ends = (0..=rows as i64).map(|row| row / 5 * 10 + [0, 4, 4, 6, 7][row as usize % 5]).collect::<Vec<_>>();
+    let count = ends[rows] as usize;
+    let s = Stream::new(3, &[]);
+    let numbers = |from: usize, len: usize| (from..from + len).map(|i| s.normal(i as u64) as f32).collect::<Vec<_>>();
+    let field = Field::ragged(Array::own(numbers(0, count * 3), 3), Array::own(ends.clone(), 1), "`x`").unwrap();
+    let data = Data {
+        rows,
+        fields: vec![("words/numeric".to_owned(), field)],
+        targets: vec![Some(Array::own(numbers(1, count), 1)), Some(Array::own(numbers(2, rows), 1))],
+        offsets: vec![Some(Offsets::new(Array::own(ends, 1), count, "`y`").unwrap()), None],
+        ..Data::default()
+    };
+    let how = Run { batch_size: 16, shuffle: false, keep_outputs: false, drop_last: true };
+    epochs(&mut model, &mut trainer, &data, how)
+}
+
+#[test]
+fn a_steady_step_over_positions_allocates_nothing() {
+    for weighting in ["equal", "upgrad"] {
+        for cell in ["lstm", "gru"] {
+            let encoder = json!({"name": "recurrent", "hidden": [9, 5], "cell": cell, "dropout": 0.1});
+            assert_eq!(calls_with_positions(encoder, weighting), 0, "{cell} {weighting}");
+        }
+    }
 }
 
 /// Most calls of the allocator in an epoch of 39 steps, and in one of 20 steps of two micro-batches each, of weightings

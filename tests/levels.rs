@@ -16,11 +16,12 @@ use polytask::machine::random::Stream;
 use polytask::machine::real::Real;
 use polytask::machine::{gram, level, parallel};
 use polytask::model::{Description, Model, Own, assemble};
-use polytask::network::Network;
-use polytask::network::builder::Limit;
+use polytask::network::builder::{Builder, Limit};
 use polytask::network::node::Number;
+use polytask::network::nodes::recur::Cell;
 use polytask::network::pass::{Pass, Purpose, Step, Store};
 use polytask::network::plan::Plan;
+use polytask::network::{InputKind, Network};
 use polytask::optim::matrices::Works;
 use polytask::parameters::flat::Params;
 use polytask::parameters::path::Path;
@@ -274,9 +275,14 @@ fn differentiated<T: Number>(net: &Network, rows: usize, purpose: Purpose) -> Pi
     moved.iter_mut().zip(noise).for_each(|(p, n)| *p += T::of(0.05) * n);
     params.values.put(0, &moved).unwrap();
     // SAFETY: no slice of the parameters is held while the plan runs.
-    let mut plan = unsafe { Plan::new(net, &params, rows, purpose) }.unwrap();
+    let mut plan = unsafe { Plan::new(net, &params, net.extents(rows, |_, _| 0).unwrap(), purpose) }.unwrap();
     let step = Step { seed: 1, number: 1, training: true, accumulate: false, weights: &[], share: 1.0 };
-    plan.real(0).put(0, &normal::<T>(3, rows * INPUTS)).unwrap();
+    for (k, input) in net.inputs.iter().enumerate() {
+        if matches!(input.kind, InputKind::Real(_)) {
+            let count = plan.count(input.axis) * net.width_of(k);
+            plan.real(k).put(0, &normal::<T>(3, count)).unwrap();
+        }
+    }
     plan.forward(&step).unwrap();
     let mut pieces = Vec::new();
     for pass in [Pass::Summed, Pass::PerTask] {
@@ -343,6 +349,22 @@ fn embedded_numbers() {
         }
         compare(format!("{embed:?}, single"), 2e-4, || differentiated::<f32>(&net, MANY, Purpose::BOTH));
         compare_on([1], format!("{embed:?}, double"), 1e-11, || differentiated::<f64>(&net, ROWS, Purpose::BOTH));
+    }
+}
+
+#[test]
+fn recurrences() {
+    for cell in [Cell::Lstm, Cell::Gru] {
+        let mut b = Builder::new(INPUTS, &[]);
+        let frames = b.grid("frames", 1, 6);
+        let x = b.real_input("frames", frames, 5);
+        let y = b.recurrent(&["a".to_owned()], x, 21, cell, true).unwrap();
+        let heads = b.heads(&["0", "1"].map(str::to_owned), y, &[1, 2]);
+        b.output(heads, 0, 0..1);
+        b.output(heads, 0, 1..3);
+        let net = b.finish().unwrap();
+        compare(format!("{cell:?}, single"), 2e-4, || differentiated::<f32>(&net, ROWS, Purpose::BOTH));
+        compare_on([1], format!("{cell:?}, double"), 1e-11, || differentiated::<f64>(&net, ROWS, Purpose::BOTH));
     }
 }
 

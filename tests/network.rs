@@ -12,6 +12,7 @@ use polytask::network::nodes::activation::Activation;
 use polytask::network::nodes::embedding::Feature;
 use polytask::network::nodes::island::Module;
 use polytask::network::nodes::mixture::Experts;
+use polytask::network::nodes::recur::Cell;
 use polytask::network::nodes::stitch::{MixRule, Mixing};
 use polytask::network::pass::{Pass, Purpose, Step, Store};
 use polytask::network::plan::Plan;
@@ -1616,6 +1617,92 @@ fn values_move_between_rows_and_their_positions() {
             (0..tasks.max(2)).map(head).collect()
         });
     }
+}
+
+/// libtorch's own layer over each row by itself, with the parameters of one of ours.
+fn recurrence(r: &Reference, x: &Tensor, path: &str, cell: Cell, bidirectional: bool) -> Tensor {
+    let gates = cell.gates() as i64;
+    let inner = r.param(&format!("{path}.weight"));
+    let bias = r.param(&format!("{path}.bias"));
+    let names = if bidirectional { &["recurrent", "reversed"][..] } else { &["recurrent"] };
+    let mut parameters = Vec::new();
+    let mut width = 0;
+    for (direction, name) in names.iter().enumerate() {
+        let weight = r.param(&format!("{path}.{name}.weight"));
+        width = weight.size()[1];
+        let own = |x: &Tensor| x.narrow(0, direction as i64 * gates * width, gates * width);
+        let none = Tensor::zeros([gates * width], (Kind::Double, Device::Cpu));
+        let of_h = match cell {
+            Cell::Lstm => none,
+            // The last of three gates has a bias of its own.
+            Cell::Gru => {
+                Tensor::cat(&[none.narrow(0, 0, 2 * width), r.param(&format!("{path}.{name}.bias")).shallow_clone()], 0)
+            }
+        };
+        parameters.extend([own(inner), weight.shallow_clone(), own(bias), of_h]);
+    }
+    let parameters: Vec<_> = parameters.iter().collect();
+    let h = Tensor::zeros([names.len() as i64, 1, width], (Kind::Double, Device::Cpu));
+    let of_row = |x: &Tensor| match (x.size()[0], cell) {
+        (0, _) => Tensor::zeros([0, names.len() as i64 * width], (Kind::Double, Device::Cpu)),
+        (_, Cell::Lstm) => {
+            x.unsqueeze(0).lstm(&[&h, &h], &parameters, true, 1, 0.0, true, bidirectional, true).0.squeeze_dim(0)
+        }
+        (_, Cell::Gru) => x.unsqueeze(0).gru(&h, &parameters, true, 1, 0.0, true, bidirectional, true).0.squeeze_dim(0),
+    };
+    Tensor::cat(&rows_of(x, &r.lengths).iter().map(of_row).collect::<Vec<_>>(), 0)
+}
+
+#[test]
+fn recurrent_layers_are_those_of_libtorch() {
+    let shapes: [&[usize]; 5] = [&[3, 1, 4], &[1, 1], &[0, 5, 0, 2, 2], &[7], &[2, 2, 2]];
+    for (seed, lengths) in shapes.iter().cycle().take(30).enumerate() {
+        let (_, inputs, hidden, tasks) = sizes(seed as u64);
+        let (cell, both) = ([Cell::Lstm, Cell::Gru][seed % 2], seed % 4 < 2);
+        let tasks = tasks.max(2);
+        let (mut b, [x, _]) = tokens(inputs, 1 + seed % 3);
+        // Two layers, then networks side by side that all tasks reach, or one for each.
+        let first = b.recurrent(&paths(&["a"]), x, hidden, cell, both).unwrap();
+        let second = b.recurrent(&paths(&["b"]), first, 1 + seed % 19, cell, !both).unwrap();
+        let x = b.concat(&[first, second]).unwrap();
+        let own = seed % 3 == 0;
+        let names = numbered("c", if own { tasks } else { 2 });
+        let each = b.each(x, names.len(), if own { Reach::Own } else { Reach::All });
+        let y = b.recurrent(&names, each, 3, cell, both).unwrap();
+        if own {
+            add_own_heads(&mut b, y, tasks);
+        } else {
+            let joined = b.join(y);
+            add_heads(&mut b, joined, tasks);
+        }
+        Case::of_positions(b.finish().unwrap(), lengths, seed % 4, seed as u64).check(true, |r| {
+            let words = r.param("words.weight").index_select(0, &r.tokens);
+            let x = Tensor::cat(&[&r.frames, &words], 1);
+            let first = recurrence(r, &x, "a", cell, both);
+            let second = recurrence(r, &first, "b", cell, !both);
+            let x = Tensor::cat(&[&first, &second], 1);
+            let each: Vec<_> = names.iter().map(|name| recurrence(r, &x, name, cell, both)).collect();
+            if own {
+                return each.iter().enumerate().map(|(t, y)| r.linear(y, &format!("heads.{t}"))).collect();
+            }
+            heads(r, &Tensor::cat(&each, 1), tasks)
+        });
+    }
+}
+
+#[test]
+fn a_recurrence_of_long_rows_has_room_for_all_of_them() {
+    let (mut b, [x, _]) = tokens(1, 1);
+    let y = b.recurrent(&paths(&["a"]), x, 33, Cell::Lstm, true).unwrap();
+    add_heads(&mut b, y, 2);
+    Case::of_positions(b.finish().unwrap(), &[40, 0, 3], 0, 1).check(false, |r| {
+        let words = r.param("words.weight").index_select(0, &r.tokens);
+        heads(r, &recurrence(r, &Tensor::cat(&[&r.frames, &words], 1), "a", Cell::Lstm, true), 2)
+    });
+    let (mut b, _) = tokens(1, 1);
+    let rows = b.numeric();
+    let refused = b.recurrent(&paths(&["a"]), rows, 3, Cell::Gru, true).unwrap_err().to_string();
+    assert!(refused.contains("a value of rows has no positions"), "{refused}");
 }
 
 #[test]

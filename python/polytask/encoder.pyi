@@ -131,4 +131,30 @@ class Cross(Component):
         dropout: float = 0.0,
     ) -> None: ...
 
+class Recurrent(Component):
+    """Recurrent layers over the positions of each row, forward and backward: LSTM (Hochreiter & Schmidhuber, Neural
+    Computation 1997) with forget gates, GRU (Cho et al., EMNLP 2014), bidirectional (Schuster & Paliwal, IEEE
+    Transactions on Signal Processing 1997). Tasks of positions read what comes out, tasks of rows pool it.
+
+    The equations are those of `torch.nn.LSTM` and `torch.nn.GRU`: gates in the order `i`, `f`, `g`, `o`, or `r`, `z`,
+    `n` with `n = tanh(W_in x + b_in + r * (W_hn h + b_hn))`. A layer is a stage, which schemes may share, mix or branch
+    after; a bidirectional one has `2 * hidden` numbers a position, those of the forward direction first, each of which
+    has seen all positions of its row. `h` and `c` are 0 before a row's first position. Weights start uniform in plus or
+    minus `1/sqrt(hidden)`, biases at 0; an LSTM has one bias a gate, which is as much as PyTorch's two.
+    """
+
+    hidden: int | Sequence[int]
+    cell: str
+    bidirectional: bool
+    dropout: float
+    pool: str
+    def __init__(
+        self,
+        hidden: int | Sequence[int] = [128],
+        cell: str = "lstm",
+        bidirectional: bool = True,
+        dropout: float = 0.0,
+        pool: str = "mean",
+    ) -> None: ...
+
 Torch = OfEncoder

@@ -55,4 +55,5 @@ crate::family!(
     tab_m::TabM,
     residual::Residual,
     cross::Cross,
+    recurrent::Recurrent,
 );

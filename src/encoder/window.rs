@@ -26,6 +26,17 @@ pub enum Pooling {
 
 crate::choices!(Pooling: Mean, Sum, Max, Attention);
 
+impl From<Pooling> for Pool {
+    fn from(pooling: Pooling) -> Self {
+        match pooling {
+            Pooling::Mean => Self::Mean,
+            Pooling::Sum => Self::Sum,
+            Pooling::Max => Self::Max,
+            Pooling::Attention => Self::Attention,
+        }
+    }
+}
+
 crate::component! {
     /// Each position together with its neighbours within the row, through layers of linear and activation (the window approach
     /// of Collobert et al., JMLR 2011). Tasks of positions read what comes out, tasks of rows pool it.
@@ -63,11 +74,6 @@ impl Encoder for Window {
     }
 
     fn pool(&self) -> Pool {
-        match self.pool {
-            Pooling::Mean => Pool::Mean,
-            Pooling::Sum => Pool::Sum,
-            Pooling::Max => Pool::Max,
-            Pooling::Attention => Pool::Attention,
-        }
+        self.pool.into()
     }
 }

@@ -3,6 +3,8 @@
 //! libtorch silently resizes an output of the wrong shape, over whatever lies behind it in a flat buffer; so shapes are
 //! checked when a product is made, and only then.
 
+use std::ops::Range;
+
 use tch::Tensor;
 
 use crate::bail;
@@ -45,13 +47,73 @@ impl Product {
     /// Computes it.
     #[inline]
     pub fn run(&self, mode: Mode) -> Result<()> {
-        let Self { out, a, b } = self;
-        let _ = match (mode, out.dim() == 2) {
-            (Mode::Write, true) => a.f_mm_out(out, b)?,
-            (Mode::Write, false) => a.f_bmm_out(out, b)?,
-            (Mode::Add, true) => out.f_addmm_out(out, a, b)?,
-            (Mode::Add, false) => out.f_baddbmm_out(out, a, b)?,
-        };
-        Ok(())
+        run(&self.out, &self.a, &self.b, mode)
     }
+}
+
+/// Products over a part of the rows of matrices that stay where they are, which part being said in each run.
+#[derive(Debug)]
+pub struct PartialProduct {
+    out: Tensor,
+    a: Tensor,
+    b: Tensor,
+}
+
+impl PartialProduct {
+    /// Checks the shapes: rows of `[m, k]`, times `[k, n]`, are rows of `[p, n]`; see [`PartialProduct::rows`].
+    pub fn of_rows(out: Tensor, a: Tensor, b: Tensor) -> Result<Self> {
+        Self::checked(out, a, b, |o, l, r| l[1] == r[0] && r[1] == o[1])
+    }
+
+    /// Checks the shapes: `[m, k] [k, n] -> [m, n]` over a part of `k`; see [`PartialProduct::within`].
+    pub fn of_sums(out: Tensor, a: Tensor, b: Tensor) -> Result<Self> {
+        Self::checked(out, a, b, |o, l, r| l[0] == o[0] && l[1] == r[0] && r[1] == o[1])
+    }
+
+    fn checked(out: Tensor, a: Tensor, b: Tensor, agree: impl Fn(&[i64], &[i64], &[i64]) -> bool) -> Result<Self> {
+        let (o, l, r) = (out.size(), a.size(), b.size());
+        if [o.len(), l.len(), r.len()] != [2; 3] || !agree(&o, &l, &r) {
+            bail!("a product of parts of {l:?} and {r:?} does not fit {o:?}");
+        }
+        Ok(Self { out, a, b })
+    }
+
+    /// So many rows of `out`, from `to` on, by as many of `a`, from `from` on.
+    ///
+    /// # Errors
+    /// Rows that are not there.
+    #[inline]
+    pub fn rows(&self, to: usize, from: usize, count: usize, mode: Mode) -> Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        let out = self.out.f_narrow(0, to as i64, count as i64)?;
+        let a = self.a.f_narrow(0, from as i64, count as i64)?;
+        run(&out, &a, &self.b, mode)
+    }
+
+    /// All of `out`, by a part of the columns of `a` and as many rows of `b`.
+    ///
+    /// # Errors
+    /// A part that is not there.
+    pub fn within(&self, part: Range<usize>, mode: Mode) -> Result<()> {
+        if part.is_empty() {
+            return match mode {
+                Mode::Write => Ok(drop(self.out.shallow_clone().f_zero_()?)),
+                Mode::Add => Ok(()),
+            };
+        }
+        let [start, count] = [part.start, part.len()].map(|number| number as i64);
+        run(&self.out, &self.a.f_narrow(1, start, count)?, &self.b.f_narrow(0, start, count)?, mode)
+    }
+}
+
+fn run(out: &Tensor, a: &Tensor, b: &Tensor, mode: Mode) -> Result<()> {
+    let _ = match (mode, out.dim() == 2) {
+        (Mode::Write, true) => a.f_mm_out(out, b)?,
+        (Mode::Write, false) => a.f_bmm_out(out, b)?,
+        (Mode::Add, true) => out.f_addmm_out(out, a, b)?,
+        (Mode::Add, false) => out.f_baddbmm_out(out, a, b)?,
+    };
+    Ok(())
 }

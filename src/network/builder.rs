@@ -9,6 +9,7 @@ mod numbered;
 mod numbers;
 mod parameters;
 mod positions;
+mod recurrent;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use super::axis::{Axes, Axis, AxisId, Extent, Extents, Link};
 use crate::bail;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout};
+use crate::machine::crossing::{fetch, waiting};
 use crate::machine::storage::{Backend, Storage};
 
 /// The positions of one batch in one plan.
@@ -185,6 +186,14 @@ impl PlaceTensors {
     /// The same for values, `[1, fine, 1]`.
     pub fn mask(&self) -> Tensor {
         self.there().reshape([1, -1, 1])
+    }
+
+    /// The most positions that a coarser one has, which the host asks for and waits.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn longest(&self) -> Result<i64> {
+        waiting(|| Ok(fetch::<i32>(&self.counts)?.into_iter().max().map_or(0, i64::from)))
     }
 
     /// How many positions each coarser one has, `[coarse]` of `i64`.

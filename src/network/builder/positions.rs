@@ -179,7 +179,7 @@ impl Builder {
     }
 
     /// Whether there is such a link, and a value is on one of its axes.
-    fn check_link(&self, link: Link, x: ValueId, axis: AxisId) -> Result<()> {
+    pub(super) fn check_link(&self, link: Link, x: ValueId, axis: AxisId) -> Result<()> {
         let Link { fine, coarse, by } = link;
         if fine == ROWS {
             bail!("a value of rows has no positions: {:?}", self.value(x));

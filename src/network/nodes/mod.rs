@@ -21,6 +21,7 @@ pub mod norm;
 pub mod periodic;
 pub mod piecewise;
 pub mod product;
+pub mod recur;
 mod route;
 mod segments;
 pub mod select;

@@ -189,6 +189,54 @@ class Rows(nn.Module):
         return x.new_zeros(len(lengths), longest, x.shape[1]).index_put((there,), x), there
 
 
+class Recurrence(nn.Module):
+    """A recurrent layer in one direction after the products of its input, `[positions, gates * width]`, whose positions
+    lie end to end, `[positions, width]`: the equations of `torch.nn.LSTM` or `torch.nn.GRU`.
+
+    Arguments:
+        tensors: the weight `[gates * width, width]`, and of a GRU the bias `[width]` of its last gate's product.
+        cell: `"lstm"` or `"gru"`.
+        backward: whether it goes from the last position of a row to the first.
+    """
+
+    def __init__(self, tensors: Sequence[Any], cell: str, backward: bool) -> None:
+        super().__init__()
+        self.weight = tensors[0]
+        self.bias = tensors[1] if len(tensors) > 1 else None
+        self.cell = cell
+        self.backwards = backward
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        ends = lengths.cumsum(0)
+        starts = ends - lengths
+        longest = int(lengths.max()) if len(lengths) else 0
+        h = x.new_zeros(len(lengths), self.weight.shape[1])
+        c = torch.zeros_like(h)
+        y = torch.zeros_like(x[:, : h.shape[1]])
+        for t in range(longest):
+            rows = (lengths > t).nonzero().squeeze(1)
+            at = (ends - 1 - t if self.backwards else starts + t)[rows]
+            new_h, new_c = self._next(x[at], h[rows], c[rows])
+            h = h.index_copy(0, rows, new_h)
+            c = c.index_copy(0, rows, new_c)
+            y = y.index_copy(0, at, new_h)
+        return y
+
+    def _next(self, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.cell == "lstm":
+            i, f, g, o = (x + h @ self.weight.T).chunk(4, 1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            return o.sigmoid() * c.tanh(), c
+        r, z, n = x.chunk(3, 1)
+        of_r, of_z, of_n = (h @ self.weight.T).chunk(3, 1)
+        z = (z + of_z).sigmoid()
+        n = (n + (r + of_r).sigmoid() * (of_n + self.bias)).tanh()
+        return (1 - z) * n + z * h, c
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[1]}, cell={self.cell!r}, backward={self.backwards}"
+
+
 class Units(nn.Module):
     """From the scale in which targets `[rows, outputs * numbers]` trained to their own units, in double precision.
 

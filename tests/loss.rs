@@ -179,6 +179,10 @@ fn of_classes(description: &Value, raw: &Tensor, truth: &Tensor, weights: &Tenso
             let losses = log.cross_entropy_loss(&truth, Some(&own), Reduction::None, -100, smoothing);
             Some(((&weights * losses).sum(Kind::Double), (&weights * own.index(&[Some(&truth)])).sum(Kind::Double)))
         }
+        "crf" => {
+            let losses = log.cross_entropy_loss::<Tensor>(&truth, None, Reduction::None, -100, 0.0);
+            Some(((&weights * losses).sum(Kind::Double), weights.sum(Kind::Double)))
+        }
         "focal" => {
             let log = log.gather(1, &truth.unsqueeze(1), false).squeeze_dim(1);
             let modulation = (log.exp() * -1.0 + 1.0).pow_tensor_scalar(description["gamma"].as_f64().unwrap());

@@ -16,7 +16,7 @@ use polytask::network::nodes::recur::Cell;
 use polytask::network::nodes::stitch::{MixRule, Mixing};
 use polytask::network::pass::{Pass, Purpose, Step, Store};
 use polytask::network::plan::Plan;
-use polytask::network::{AxisId, InputKind, Network, ROWS, ValueId};
+use polytask::network::{AxisId, InputKind, Network, Output, ROWS, ValueId};
 use polytask::parameters::flat::Params;
 use polytask::parameters::touched::SparseGradient;
 use polytask::parameters::{Entry, Init, Reach};
@@ -54,6 +54,8 @@ struct Ragged {
     room: usize,
     tokens: Vec<u32>,
     frames: Vec<f64>,
+    /// What nodes are shown of labels, a third of them missing.
+    shown: Vec<(usize, Vec<i32>)>,
 }
 
 impl Reference {
@@ -88,7 +90,14 @@ impl Ragged {
         let count: usize = lengths.iter().sum();
         let InputKind::Codes(columns) = &net.inputs[2].kind else { panic!("tokens") };
         let token = |i: u64| (Stream::new(seed, &[98, 1]).bits(i) % columns[0] as u64) as u32;
+        let labels = |&(_, input): &(usize, usize)| {
+            let InputKind::Codes(columns) = &net.inputs[input].kind else { panic!("labels") };
+            let bits = |i: usize| Stream::new(seed, &[98, 3, input as u64]).bits(i as u64);
+            let label = |i: usize| if bits(2 * i) % 3 == 0 { -1 } else { (bits(2 * i + 1) % columns[0] as u64) as i32 };
+            (input, (0..count).map(label).collect())
+        };
         Self {
+            shown: net.shown.iter().map(labels).collect(),
             lengths: lengths.to_vec(),
             room: count + spare,
             tokens: (0..count as u64).map(token).collect(),
@@ -113,6 +122,11 @@ impl Ragged {
         plan.codes(2).put(0, &tokens).unwrap();
         fill(plan.real(3), 0.0);
         plan.real(3).put(0, &self.frames).unwrap();
+        for (input, labels) in &self.shown {
+            let room = plan.codes(*input).layout().len();
+            plan.codes(*input).put(0, &vec![-1; room]).unwrap();
+            plan.codes(*input).put(0, labels).unwrap();
+        }
     }
 }
 
@@ -1880,6 +1894,71 @@ fn positions_are_picked_by_name() {
             }
             let both = Tensor::cat(&[&h, &Tensor::stack(&picked, 0)], 1);
             vec![r.linear(&both, "heads.0"), r.linear(&Tensor::stack(&of_each, 0), "heads.1")]
+        });
+    }
+}
+
+/// Of each position the logarithms of its labels' probabilities, over all paths of a row's labels one by one that are not at odds
+/// with those known before it.
+fn by_all_paths(x: &Tensor, moves: [&Tensor; 3], known: Option<&[i32]>) -> Tensor {
+    let (count, labels) = x.size2().unwrap();
+    let [moves, start, end] = moves;
+    let label = |path: i64, t: i64| path / labels.pow(t as u32) % labels;
+    let paths: Vec<i64> = (0..labels.pow(count as u32)).collect();
+    let score = |&path: &i64| {
+        let own = (0..count).fold(start.get(label(path, 0)), |sum, t| sum + x.get(t).get(label(path, t)));
+        let moved = (1..count).fold(own, |sum, t| sum + moves.get(label(path, t - 1)).get(label(path, t)));
+        moved + end.get(label(path, count - 1))
+    };
+    let scores: Vec<_> = paths.iter().map(score).collect();
+    let fits = |path: i64, t: i64| {
+        let known = known.unwrap_or_default().iter().take(t as usize).enumerate();
+        known.filter(|(_, known)| **known >= 0).all(|(s, &known)| i64::from(known) == label(path, s as i64))
+    };
+    let each = (0..count).map(|t| {
+        let of_label = |k: i64| {
+            let own = paths.iter().zip(&scores).filter(|&(&path, _)| label(path, t) == k && fits(path, t));
+            Tensor::stack(&own.map(|(_, score)| score.shallow_clone()).collect::<Vec<_>>(), 0).logsumexp(0, false)
+        };
+        Tensor::stack(&(0..labels).map(of_label).collect::<Vec<_>>(), 0).log_softmax(0, Kind::Double)
+    });
+    Tensor::stack(&each.collect::<Vec<_>>(), 0)
+}
+
+#[test]
+fn chains_add_up_over_all_paths_of_labels() {
+    let shapes: [&[usize]; 5] = [&[3, 0, 4], &[1], &[5], &[0, 0], &[2, 4, 1]];
+    for (seed, lengths) in shapes.iter().cycle().take(20).enumerate() {
+        let labels = 2 + seed % 2;
+        let (mut b, [x, _]) = tokens(2, 2);
+        let h = b.linear(&paths(&["a"]), x, 3, Some(Activation::Tanh));
+        let scores = b.heads(&paths(&["heads.0", "heads.1"]), h, &[labels, 1]);
+        let columns = b.value(scores).columns.clone();
+        let at = |task: usize| Output { value: scores, group: 0, columns: columns[task].clone() };
+        let [marginals, given] = b.chain("heads.0", 0, &at(0)).unwrap();
+        b.output(marginals.value, 0, marginals.columns);
+        b.judged(0, given);
+        b.output(scores, 0, columns[1].clone());
+        assert!(b.chain("rows", 0, &Output { value: b.numeric(), group: 0, columns: 0..2 }).is_err());
+        let mut case = Case::of_positions(b.finish().unwrap(), lengths, 1 + seed % 4, seed as u64);
+        let known = case.ragged.as_ref().unwrap().shown[0].1.clone();
+        case.check(true, |r| {
+            let words = r.param("words.weight").index_select(0, &r.tokens);
+            let h = r.linear(&Tensor::cat(&[&r.frames, &words], 1), "a").tanh();
+            let moves = ["moves", "start", "end"].map(|name| r.param(&format!("heads.0.{name}")));
+            let whole = |known: Option<&[i32]>| {
+                let mut first = 0;
+                let mut each = vec![Tensor::zeros([0, labels as i64], (Kind::Double, Device::Cpu))];
+                for x in rows_of(&r.linear(&h, "heads.0"), &r.lengths).iter().filter(|x| x.size()[0] > 0) {
+                    let last = first + x.size()[0] as usize;
+                    each.push(by_all_paths(x, moves, known.map(|known| &known[first..last])));
+                    first = last;
+                }
+                Tensor::cat(&each, 0)
+            };
+            // What is predicted has the gradient of what is judged.
+            let [predicted, judged] = [whole(None).detach(), whole(Some(&known))];
+            vec![predicted + &judged - judged.detach(), r.linear(&h, "heads.1")]
         });
     }
 }

@@ -52,6 +52,19 @@ class Focal(Loss):
         alpha: float | Sequence[float] | Mapping[Any, float] | str | None = None,
     ) -> None: ...
 
+class CRF(Loss):
+    """Labels of positions as a linear-chain conditional random field (Lafferty, McCallum & Pereira, Conditional Random Fields,
+    ICML 2001): the score of a row's labels `y` is `start[y_1] + sum_t x[t, y_t] + sum_t moves[y_(t-1), y_t] + end[y_n]`,
+    where `x` are the task's raw scores and moves, start and end are learned, from 0 on; their probability is the softmax
+    of it over all paths of labels.
+
+    `L = sum_i -ln p(known labels of row i) / known labels`, found exactly, over all labels that are missing. What
+    is predicted for a position are the probabilities of its labels over all paths (marginals), `[classes]`; metrics judge
+    them. For tasks with `per`, on positions within rows.
+    """
+
+    def __init__(self) -> None: ...
+
 class MeanSquared(Loss):
     """Squared error: `L = mean of (z - y)^2` over the labelled cells, as `torch.nn.MSELoss`."""
 

@@ -123,6 +123,11 @@ pub trait Loss: Loops<f32> + Loops<f64> + Described + Debug + Send + Sync {
         Link::Identity
     }
 
+    /// Whether labels of neighbouring positions are judged together, as a chain.
+    fn chained(&self) -> bool {
+        false
+    }
+
     /// The code of the caller's own that is asked instead of formula and loops, which a description cannot bring back.
     fn foreign(&self) -> Option<&dyn ForeignLoss> {
         None
@@ -144,6 +149,7 @@ crate::family!(
     cross_entropy::CrossEntropy,
     binary_cross_entropy::BinaryCrossEntropy,
     focal::Focal,
+    crf::Crf,
     mean_squared::MeanSquared,
     mean_absolute::MeanAbsolute,
     huber::Huber,

@@ -35,7 +35,7 @@ use crate::network::builder::{Builder, Limit};
 use crate::network::node::Node;
 use crate::network::nodes::embedding;
 use crate::network::pass::{Purpose, Step};
-use crate::network::{Network, Output, ROWS, ValueId};
+use crate::network::{Network, ROWS, ValueId};
 use crate::parameters::Entry;
 use crate::parameters::flat::Params;
 use crate::parameters::path::part;
@@ -93,8 +93,13 @@ pub fn assemble(
 ) -> Result<Network> {
     let (mut net, targets) = trunk(inputs, widths, tasks, encoder, sharing, limit)?;
     let outputs = head.build(&mut net, &targets)?;
-    for Output { value, group, columns } in sharing.outputs(&mut net, outputs, tasks)? {
-        net.output(value, group, columns);
+    for (j, (output, task)) in sharing.outputs(&mut net, outputs, tasks)?.into_iter().zip(tasks).enumerate() {
+        let [predicted, judged] = match task.loss.chained() {
+            true => net.chain(&head::own::path(&task.name), j, &output)?,
+            false => [output.clone(), output],
+        };
+        net.output(predicted.value, predicted.group, predicted.columns);
+        net.judged(j, judged);
     }
     net.finish()
 }

@@ -10,6 +10,7 @@ use super::Model;
 use super::labels::TaskLabels;
 use crate::data::{Data, Field, Rows};
 use crate::error::Result;
+use crate::label::Targets;
 use crate::loss::{Batch, Link, Loops};
 use crate::machine::buffer::codes_mut;
 use crate::machine::crossing::fetch;
@@ -19,7 +20,8 @@ use crate::meter::Meter;
 use crate::network::axis::{Extent, Extents};
 use crate::network::pass::{Pass, Purpose, Step};
 use crate::network::plan::{Plan, Window};
-use crate::network::{Axis, AxisId, Input, InputKind, Network, Output, ROWS};
+use crate::network::{Axis, AxisId, Input, InputId, InputKind, Network, Output, ROWS};
+use crate::parameters::TaskId;
 use crate::parameters::flat::Params;
 use crate::task::Task;
 
@@ -35,6 +37,8 @@ pub struct Workspace {
     /// Where each row's positions begin and the last row's end, of ragged axes.
     starts: Vec<Vec<i32>>,
     labels: Vec<TaskLabels>,
+    /// Tasks whose labels nodes are shown, and the inputs by which.
+    shown: Vec<(TaskId, InputId)>,
     /// Features on their way to another device.
     numbers: Vec<f32>,
     codes: Vec<i32>,
@@ -88,7 +92,8 @@ impl Workspace {
         let labels = labels.collect();
         let none = |axis: &Axis| if axis.extent == Extent::Ragged { vec![0; extents.rows() + 1] } else { Vec::new() };
         let starts = net.axes.iter().map(none).collect();
-        Ok(Self { plan, purpose, axes, members, starts, labels, numbers: Vec::new(), codes: Vec::new() })
+        let shown = net.shown.clone();
+        Ok(Self { plan, purpose, axes, members, starts, labels, shown, numbers: Vec::new(), codes: Vec::new() })
     }
 
     /// Rows it is made for.
@@ -150,6 +155,15 @@ impl Workspace {
             self.gather_labels(data, rows);
             let backend = self.plan.backend();
             self.labels.iter_mut().try_for_each(|labels| labels.send(backend))?;
+        }
+        for &(task, input) in &self.shown {
+            let Targets::Classes(known) = self.labels[task].targets() else {
+                unreachable!("a chain's labels are classes")
+            };
+            fill(self.plan.codes(input), &mut self.codes, |to| match labels {
+                true => to.copy_from_slice(known),
+                false => to.fill(-1),
+            })?;
         }
         Ok(())
     }
@@ -271,7 +285,7 @@ impl Workspace {
             return Ok(());
         }
         for (task, &factor) in factors.iter().enumerate().filter(|(_, factor)| **factor != 1.0) {
-            let (_, gradient, window) = self.plan.output_and_gradient(task, pass);
+            let (_, gradient, window) = self.plan.judged_and_gradient(task, pass);
             if let Some(gradient) = gradient.and_then(Storage::host_mut) {
                 let gradient = &mut gradient.slice_mut()[window.start..];
                 for row in 0..window.rows {

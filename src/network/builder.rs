@@ -1,5 +1,6 @@
 //! Builds a network: what encoders, sharing schemes and heads write instead of forward and backward passes.
 
+mod chain;
 mod groups;
 mod limit;
 mod members;
@@ -86,6 +87,8 @@ impl Builder {
             entries: Vec::new(),
             state: Vec::new(),
             outputs: Vec::new(),
+            judged: Vec::new(),
+            shown: Vec::new(),
             representation: 0,
             views: Vec::new(),
             freezes: 0,
@@ -369,7 +372,9 @@ impl Builder {
 
     /// Marks where a task's raw outputs stand; tasks in order.
     pub fn output(&mut self, value: ValueId, group: usize, columns: Range<usize>) {
-        self.net.outputs.push(Output { value, group, columns });
+        let output = Output { value, group, columns };
+        self.net.outputs.push(output.clone());
+        self.net.judged.push(output);
     }
 
     /// The finished network.

@@ -12,7 +12,8 @@ impl Network {
     ///
     /// * `axes`: name and extent, where a grid's has its sizes, that of pairs the axis they are of, and that of an
     ///   ensemble how many members it has;
-    /// * `inputs`: name, axis, and the `value` that it fills or the numbers of categories of its columns of `codes`;
+    /// * `inputs`: name, axis, the `value` that it fills or the numbers of categories of its columns of `codes`, and whether
+    ///   they are labels that are `shown` to a loss;
     /// * `values`: axis, groups and width;
     /// * `nodes`: `kind`, the values it reads and the one it fills, inputs of codes, parameters, links, names of terms,
     ///   and its `attributes`, null where it has no description;
@@ -27,10 +28,11 @@ impl Network {
             own.map(|(index, _)| index).collect::<Vec<_>>()
         };
         let params = self.params.iter().enumerate();
+        let shown = |index| self.shown.iter().any(|&(_, input)| input == index);
         let params: Vec<_> = params.map(|(id, param)| json!({"shape": param.shape, "pieces": pieces(id)})).collect();
         json!({
             "axes": self.axes.iter().map(axis).collect::<Vec<_>>(),
-            "inputs": self.inputs.iter().map(input).collect::<Vec<_>>(),
+            "inputs": self.inputs.iter().enumerate().map(|(index, given)| input(given, shown(index))).collect::<Vec<_>>(),
             "values": self.values.iter().map(value).collect::<Vec<_>>(),
             "nodes": self.ops.iter().map(|op| node(op.as_ref())).collect::<Vec<_>>(),
             "params": params,
@@ -51,10 +53,11 @@ fn axis(axis: &Axis) -> Value {
     json!({"name": axis.name, "extent": extent})
 }
 
-fn input(input: &Input) -> Value {
-    match &input.kind {
-        InputKind::Real(value) => json!({"name": input.name, "axis": input.axis, "value": value}),
-        InputKind::Codes(columns) => json!({"name": input.name, "axis": input.axis, "codes": columns}),
+fn input(input: &Input, shown: bool) -> Value {
+    let Input { name, axis, kind } = input;
+    match kind {
+        InputKind::Real(value) => json!({"name": name, "axis": axis, "shown": shown, "value": value}),
+        InputKind::Codes(columns) => json!({"name": name, "axis": axis, "shown": shown, "codes": columns}),
     }
 }
 

@@ -54,8 +54,8 @@ impl Contributions {
         let lanes = lanes(net, value, pass);
         let mut written = vec![false; lanes];
         let mut tiles = true;
-        if net.outputs.iter().any(|o| o.value == value) {
-            let covered: usize = net.outputs.iter().filter(|o| o.value == value).map(|o| o.columns.len()).sum();
+        if net.judged.iter().any(|o| o.value == value) {
+            let covered: usize = net.judged.iter().filter(|o| o.value == value).map(|o| o.columns.len()).sum();
             tiles = lanes == 1 && covered == net.values[value].width * net.values[value].groups;
             written.fill(true);
         }

@@ -23,7 +23,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::parameters;
-use crate::parameters::{Entry, Param, ParamId, Reach};
+use crate::parameters::{Entry, Param, ParamId, Reach, TaskId};
 pub use axis::{Axis, AxisId, ROWS};
 use node::Node;
 use owner::Owner;
@@ -137,6 +137,10 @@ pub struct Network {
     pub state: Vec<f64>,
     /// Where each task's raw outputs stand.
     pub outputs: Vec<Output>,
+    /// Where what each task's loss judges stands: mostly these.
+    pub judged: Vec<Output>,
+    /// Tasks whose labels nodes are shown, and the inputs of codes by which.
+    pub shown: Vec<(TaskId, InputId)>,
     /// The last value that all tasks reach.
     pub representation: ValueId,
     /// What there is to see.

@@ -62,6 +62,7 @@ pub struct Plan<T> {
     heads: Option<HeadProducts<T>>,
     representation: ValueId,
     outputs: Vec<super::Output>,
+    judged: Vec<super::Output>,
 }
 
 impl<T> std::fmt::Debug for Plan<T> {
@@ -155,6 +156,7 @@ impl<T: Number> Plan<T> {
             terms.push(places.map(|place| place.expect("the network knows its nodes' terms")).collect());
         }
         let outputs = net.outputs.clone();
+        let judged = net.judged.clone();
         let representation = net.representation;
         let learns = net.ops.iter().map(|op| net.values[op.output()].learns).collect();
         let frozen =
@@ -180,6 +182,7 @@ impl<T: Number> Plan<T> {
             heads,
             representation,
             outputs,
+            judged,
         })
     }
 
@@ -273,14 +276,21 @@ impl<T: Number> Plan<T> {
 
     /// Where one task's raw outputs are.
     pub fn output(&self, task: TaskId) -> (&Storage<T>, Window) {
-        (&self.values[self.outputs[task].value], self.window(task))
+        let output = &self.outputs[task];
+        (&self.values[output.value], self.window(output))
     }
 
-    /// Where one task's raw outputs are, and in the same places of other memory their gradient, if anything before them
+    /// Where what one task's loss judges is.
+    pub fn judged(&self, task: TaskId) -> (&Storage<T>, Window) {
+        let output = &self.judged[task];
+        (&self.values[output.value], self.window(output))
+    }
+
+    /// Where what one task's loss judges is, and in the same places of other memory its gradient, if anything before it
     /// learns; call [`Plan::clear`] first.
-    pub fn output_and_gradient(&mut self, task: TaskId, pass: Pass) -> (&Storage<T>, Option<&mut Storage<T>>, Window) {
-        let value = self.outputs[task].value;
-        let window = self.window(task);
+    pub fn judged_and_gradient(&mut self, task: TaskId, pass: Pass) -> (&Storage<T>, Option<&mut Storage<T>>, Window) {
+        let value = self.judged[task].value;
+        let window = self.window(&self.judged[task]);
         (&self.values[value], self.gradients[pass as usize][value].as_mut(), window)
     }
 
@@ -290,9 +300,15 @@ impl<T: Number> Plan<T> {
         seen_through(outputs, window)
     }
 
-    /// Where the gradient of these goes, if anything before them learns; call [`Plan::clear`] first.
+    /// What one task's loss judges `[rows, width]`, where it is.
+    pub(crate) fn judged_tensor(&self, task: TaskId) -> Result<Tensor> {
+        let (judged, window) = self.judged(task);
+        seen_through(judged, window)
+    }
+
+    /// Where the gradient of that goes, if anything before it learns; call [`Plan::clear`] first.
     pub(crate) fn gradient_tensor(&mut self, task: TaskId, pass: Pass) -> Result<Option<Tensor>> {
-        let (_, gradient, window) = self.output_and_gradient(task, pass);
+        let (_, gradient, window) = self.judged_and_gradient(task, pass);
         gradient.map(|gradient| seen_through(gradient, window)).transpose()
     }
 
@@ -382,8 +398,7 @@ impl<T: Number> Plan<T> {
         self.slabs.as_ref()
     }
 
-    fn window(&self, task: TaskId) -> Window {
-        let output = &self.outputs[task];
+    fn window(&self, output: &super::Output) -> Window {
         let Layout { rows, width, .. } = self.values[output.value].layout();
         let start = output.group * rows * width + output.columns.start;
         Window { start, rows, stride: width, width: output.columns.len() }

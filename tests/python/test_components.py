@@ -88,10 +88,16 @@ def test_its_name_as_a_string_is_the_same_as_the_object(info):
     def trained(chosen):
         family = info["family"]
         if family == "loss":
-            task, y = loss_task(info["name"], data.targets)
-            task = pt.Task("t", loss=chosen, classes=task.classes, outputs=task.outputs)
-            model = pt.MultiTaskModel(8, tasks=[task])
-            history = pt.Trainer(model).fit((data.x, y), **FIT)
+            chain = info["name"] == "crf"
+            task, y = loss_task("cross_entropy" if chain else info["name"], data.targets)
+            x = {"steps": data.x[:, :, np.newaxis]} if chain else data.x
+            inputs = pt.Inputs(positions={"steps": pt.Inputs(numeric=1)}) if chain else 8
+            y = np.repeat(y[:, np.newaxis], 8, 1) if chain else y
+            per = "steps" if chain else None
+            task = pt.Task("t", loss=chosen, classes=task.classes, outputs=task.outputs, per=per)
+            encoder = pt.encoder.Window() if chain else None
+            model = pt.MultiTaskModel(inputs, tasks=[task], encoder=encoder)
+            history = pt.Trainer(model).fit((x, y), **FIT)
         elif family == "sharing":
             # Some schemes are for funnels, whose steps have one binary label each.
             tasks = [pt.Task(name, loss="binary_cross_entropy") for name in ("income", "topic")]

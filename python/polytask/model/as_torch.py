@@ -195,7 +195,7 @@ def wanted(core: _core.Model) -> dict[str, Wanted]:
     network = core.network()
     arrays = {name: Wanted(array.shape, array.type) for name, array in _arrays(core).items()}
     found = {}
-    for given in network["inputs"]:
+    for given in (each for each in network["inputs"] if not each["shown"]):
         columns = len(given["codes"]) if "codes" in given else network["values"][given["value"]]["width"]
         if given["name"] in arrays:
             found[identifier(given["name"])] = arrays[given["name"]]

@@ -82,11 +82,11 @@ impl Workspace {
         let labels = &self.labels[j];
         let (outputs, gradient, window, scale) = match gradient {
             Some((pass, scale)) => {
-                let (outputs, gradient, window) = self.plan.output_and_gradient(j, pass);
+                let (outputs, gradient, window) = self.plan.judged_and_gradient(j, pass);
                 (outputs, gradient, window, scale as f32)
             }
             None => {
-                let (outputs, window) = self.plan.output(j);
+                let (outputs, window) = self.plan.judged(j);
                 (outputs, None, window, 0.0)
             }
         };
@@ -129,7 +129,7 @@ impl Workspace {
 
     /// The same on any device; the sum stays there.
     fn loss_by_formula(&mut self, j: usize, task: &Task, gradient: Option<(Pass, &Tensor)>) -> Result<Tensor> {
-        let raw = self.plan.output_tensor(j)?.f_detach()?.f_set_requires_grad(gradient.is_some())?;
+        let raw = self.plan.judged_tensor(j)?.f_detach()?.f_set_requires_grad(gradient.is_some())?;
         let labels = self.labels[j].tensors()?.of_members(self.members[j].map(|members| members.count))?;
         let loss = tch::with_grad(|| task.loss.sums(&labels.batch(&raw))).loss;
         let loss = match self.members[j] {
@@ -148,7 +148,7 @@ impl Workspace {
 
     /// The same by code of the caller's own, which sees memory where it is.
     fn foreign_loss(&mut self, j: usize, code: &dyn ForeignLoss, gradient: Option<(Pass, f64)>) -> Result<f64> {
-        let raw = self.plan.output_tensor(j)?;
+        let raw = self.plan.judged_tensor(j)?;
         let labels = self.labels[j].tensors()?.of_members(self.members[j].map(|members| members.count))?;
         let members = self.members[j].map_or(1.0, |members| members.count as f64);
         let into = match gradient {

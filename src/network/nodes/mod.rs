@@ -5,6 +5,7 @@ pub mod adapter;
 pub mod add;
 pub mod calibrate;
 pub mod carry;
+pub mod chain;
 pub mod concat;
 pub mod dot;
 pub mod dropout;

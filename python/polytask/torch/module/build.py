@@ -149,6 +149,8 @@ class _Building:
             raise ValueError("the network has grids or pairs of positions, which have no translation into torch")
         widths = [value["width"] for value in self.network["values"]]
         for index, given in enumerate(self.network["inputs"]):
+            if given["shown"]:
+                continue
             if "codes" in given:
                 if given["codes"]:
                     self._codes[index] = self._placeholder(given["name"])

@@ -79,6 +79,35 @@ class PiecewiseLinear(nn.Module):
         return f"{features}, bins={bins}, width={width}, linear={self.slope is not None}, relu={self.relu}"
 
 
+class Marginals(nn.Module):
+    """Logarithms of the probabilities of labels at positions that lie end to end, `[positions, labels]`, over all paths
+    of a row's labels (Lafferty, McCallum & Pereira, ICML 2001), from scores of labels, of moves between neighbours, and
+    of labels that a row starts and ends with.
+    """
+
+    def __init__(self, tensors: Sequence[Any]) -> None:
+        super().__init__()
+        self.moves, self.start, self.end = tensors
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        found = [self._of_row(row) for row in torch.split(x, lengths.tolist())]
+        return torch.cat(found) if found else x
+
+    def _of_row(self, x: torch.Tensor) -> torch.Tensor:
+        count = x.shape[0]
+        if count == 0:
+            return x
+        before = [self.start]
+        after = [self.end]
+        for t in range(1, count):
+            before.append(((before[-1] + x[t - 1]).unsqueeze(1) + self.moves).logsumexp(0))
+            after.append((self.moves + after[-1] + x[count - t]).logsumexp(1))
+        return (torch.stack(before) + x + torch.stack(after[::-1])).log_softmax(1)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.start)}"
+
+
 class Pick(nn.Module):
     """Which of the outputs of a module is meant: a key, a place or a function of them.
 

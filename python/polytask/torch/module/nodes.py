@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from . import members, positions
 from .activations import ACTIVATIONS
-from .layers import BatchNorm, Choice, Pick, PiecewiseLinear, Rows
+from .layers import BatchNorm, Choice, Marginals, Pick, PiecewiseLinear, Rows
 from .values import Building, Group, Node, Translation, Value
 
 
@@ -276,6 +276,16 @@ def _mean(node: Node, at: Building, of_rows: Tensor) -> Tensor:
     return of_rows.mean() if axis == 0 else of_rows.sum() / at.lengths(axis).sum().clamp(min=1)
 
 
+def _chain(node: Node, at: Building) -> Value:
+    (x,) = at.inputs(node)
+    if node.attributes["given"]:
+        # What a loss judges, by labels that a module is not given: nobody reads it.
+        return x
+    pieces = at.pieces(node, 0)
+    layer = at.layer(f"{_above(pieces[0]['name'])}.chain", Marginals([at.source(each["name"]) for each in pieces]))
+    return Value.of([layer(x.wholes[0], at.lengths(at.axis(node.output)))], x.width)
+
+
 def _module(node: Node, at: Building) -> Value:
     (x,) = at.inputs(node)
     own = at.own[node.attributes["path"]]
@@ -329,6 +339,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "Funnel": _funnel,
     "Calibrate": _calibrate,
     "Selectors": _selectors,
+    "Chain": _chain,
     "Module": _module,
     "Spread": positions.spread,
     "Pool": positions.pool,

@@ -98,10 +98,10 @@ impl PartialProduct {
     /// A part that is not there.
     pub fn within(&self, part: Range<usize>, mode: Mode) -> Result<()> {
         if part.is_empty() {
-            return match mode {
-                Mode::Write => Ok(drop(self.out.shallow_clone().f_zero_()?)),
-                Mode::Add => Ok(()),
-            };
+            if mode == Mode::Write {
+                let _ = self.out.shallow_clone().f_zero_()?;
+            }
+            return Ok(());
         }
         let [start, count] = [part.start, part.len()].map(|number| number as i64);
         run(&self.out, &self.a.f_narrow(1, start, count)?, &self.b.f_narrow(0, start, count)?, mode)

@@ -97,14 +97,15 @@ impl Node for Chain {
         let leave = (&moves + x.roll([-1], [0]).unsqueeze(1))
             .where_self(&inner(&has_after), &end.unsqueeze(1).expand(each, false));
         let scaled = |scores: Tensor| (&scores - scores.detach().amax([1, 2], true)).exp();
-        let mut before = scaled(arrive);
-        if self.given.is_some() {
-            let known = given.codes[0].select(1, 0).to_kind(Kind::Int64);
-            let one = known.clamp_min(0).one_hot(labels).to_kind(x.kind());
-            let open = known.lt(0).unsqueeze(1);
-            before = before * one.ones_like().where_self(&open, &one).unsqueeze(1);
-        }
-        let before = products(before, false).sum_dim_intlist(1_i64, false, x.kind());
+        let possible = match given.codes.first() {
+            Some(codes) => {
+                let known = codes.select(1, 0).to_kind(Kind::Int64);
+                let one = known.clamp_min(0).one_hot(labels).to_kind(x.kind());
+                scaled(arrive) * one.ones_like().where_self(&known.lt(0).unsqueeze(1), &one).unsqueeze(1)
+            }
+            None => scaled(arrive),
+        };
+        let before = products(possible, false).sum_dim_intlist(1_i64, false, x.kind());
         let before = &before / before.detach().amax([1], true).clamp_min(TINY);
         let after = products(scaled(leave), true).sum_dim_intlist(2_i64, false, x.kind());
         let moved = before.roll([1], [0]).matmul(&(&moves - moves.detach().max()).exp());

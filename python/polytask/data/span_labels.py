@@ -35,35 +35,38 @@ def read(value: Any, spans: Spans, argument: str, lengths: np.ndarray) -> tuple[
 
 
 def lettered(codes: np.ndarray, rows: Ragged, spans: Spans, three: bool, cut: np.ndarray, argument: str) -> None:
-    """Gives tags, places with -1 where they are missing, the letters that their neighbours and the ends of rows ask for,
-    in place: those of three letters, and those of rows that were `cut`, `[rows]`. Then what no spans have is refused.
+    """Gives tags, places with -1 where they are missing, in place the letters that their neighbours and the ends of rows
+    ask for: tags of three letters, and the last ones of rows that were `cut`, `[rows]`.
 
     Raises:
-        ValueError: as `Spans.check`.
+        ValueError: then there are tags that no spans have, as `Spans.check` says.
     """
     if codes.dtype.kind != "i":
-        return
+        return  # numbers that are no classes, which are refused as such
     offsets = rows.offsets - rows.offsets[0]
     codes = codes[rows.offsets[0] : rows.offsets[-1]]
-    lengths = np.diff(offsets)
     if spans.scheme == "BIOES" and len(codes):
-        last = np.zeros(len(codes), bool)
-        last[offsets[1:][lengths > 0] - 1] = True
-        open_ = (codes > 0) & (codes < len(spans.tags)) & (spans.letters[codes.clip(0, len(spans.tags) - 1)] <= 1)
+        there = (codes > 0) & (codes < len(spans.tags))
+        letters = np.where(there, spans.letters[np.where(there, codes, 0)], -1)
+        open_ = (letters == 0) | (letters == 1)
+        last = _last(offsets)
         if three:
-            following = np.append(codes[1:], 0)
-            # What is missing may go on, or not: then nobody knows the letter.
-            unknown = open_ & ~last & (following < 0)
-            base = codes - spans.letters[codes.clip(0, len(spans.tags) - 1)]
-            ends = open_ & (last | (following != base + 1)) & ~unknown
-            codes[ends] = np.where(codes == base, base + 3, base + 2)[ends]
+            following = np.where(last, 0, np.append(codes[1:], 0))
+            # Behind one that is missing nobody knows whether the span goes on.
+            unknown = open_ & (following < 0)
+            ends = open_ & ~unknown & (following != codes - letters + 1)
             codes[unknown] = -1
-        elif cut.any():
-            ends = np.zeros(len(codes), bool)
-            ends[offsets[1:][cut & (lengths > 0)] - 1] = True
-            ends &= open_
-            codes[ends] += np.where(spans.letters[codes[ends]] == 0, 3, 1)
+        else:
+            ends = open_ & last & np.repeat(cut, np.diff(offsets))
+        codes[ends] += np.where(letters[ends] == 0, 3, 1)
     spans.check(codes, offsets, argument)
+
+
+def _last(offsets: np.ndarray) -> np.ndarray:
+    """Whether a position is the last one of its row, `[positions]`."""
+    last = np.zeros(offsets[-1], bool)
+    last[offsets[1:][np.diff(offsets) > 0] - 1] = True
+    return last
 
 
 def _listed(value: Any) -> list[Any] | None:
@@ -80,10 +83,12 @@ def _listed(value: Any) -> list[Any] | None:
 def _are_triples(rows: list[Any]) -> bool:
     """Whether what is in the first row that has something are spans."""
     for row in rows:
-        if isinstance(row, Sequence | np.ndarray) and not isinstance(row, str) and np.ndim(row) != 0 and len(row):
-            return isinstance(row[0], Sequence | np.ndarray) and not isinstance(row[0], str)
-        if not isinstance(row, Sequence | np.ndarray) and not _is_absent(row):
+        if _is_absent(row):
+            continue
+        if isinstance(row, str) or not isinstance(row, Sequence | np.ndarray) or getattr(row, "ndim", 1) == 0:
             return False
+        if len(row):
+            return isinstance(row[0], Sequence | np.ndarray) and not isinstance(row[0], str)
     return True
 
 

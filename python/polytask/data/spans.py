@@ -162,11 +162,9 @@ class Spans:
         row = int(np.searchsorted(offsets, at, side="right")) - 1
         place = f"row {row}, position {at - int(offsets[row])}"
         tag = self.tags[known[at]]
-        where = "end a row" if not after[at] else "begin a row" if not follows[at] else f"follow {self._at(known, at)!r}"
+        before = f"follow {self.tags[known[at - 1]]!r}" if follows[at] else "begin a row"
+        where = before if after[at] else "end a row"
         raise ValueError(f"{argument}: in the scheme {self.scheme} {tag!r} may not {where}; got it at {place}")
-
-    def _at(self, known: np.ndarray, at: int) -> str:
-        return self.tags[known[at - 1]]
 
     def found(self, codes: np.ndarray, offsets: np.ndarray) -> Found:
         """The spans of tags that `check` lets pass, without missing ones."""
@@ -221,5 +219,5 @@ def _triple(span: Any, at: int, argument: str) -> Span:
         whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (start, end))
         if whole and isinstance(kind, str):
             return int(start), int(end), str(kind)
-    raise TypeError(f"{argument} should have triples (start, end, kind) of two whole numbers and a string; got {span!r} "
-                    f"at row {at}")  # fmt: skip
+    raise TypeError(f"{argument} should have triples (start, end, kind), two whole numbers and a string; got "
+                    f"{span!r} at row {at}")  # fmt: skip

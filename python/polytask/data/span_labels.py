@@ -9,7 +9,7 @@ from ..values import frames, lists, ragged
 from ..values.known import is_missing
 from ..values.lists import Lists
 from ..values.ragged import Ragged
-from .spans import Spans
+from .spans import Spans, lasts
 
 #: Letters of BILOU as those of BIOES, and those of BIOES as BIO has them.
 _OF_FIVE = {"L": "E", "U": "S"}
@@ -35,8 +35,8 @@ def read(value: Any, spans: Spans, argument: str, lengths: np.ndarray) -> tuple[
 
 
 def lettered(codes: np.ndarray, rows: Ragged, spans: Spans, three: bool, cut: np.ndarray, argument: str) -> None:
-    """Gives tags, places with -1 where they are missing, in place the letters that their neighbours and the ends of rows
-    ask for: tags of three letters, and the last ones of rows that were `cut`, `[rows]`.
+    """Gives tags, places with -1 where they are missing, in place the letters that neighbours and ends of rows ask for:
+    tags of three letters, and the last ones of rows that were `cut`, `[rows]`.
 
     Raises:
         ValueError: then there are tags that no spans have, as `Spans.check` says.
@@ -49,7 +49,7 @@ def lettered(codes: np.ndarray, rows: Ragged, spans: Spans, three: bool, cut: np
         there = (codes > 0) & (codes < len(spans.tags))
         letters = np.where(there, spans.letters[np.where(there, codes, 0)], -1)
         open_ = (letters == 0) | (letters == 1)
-        last = _last(offsets)
+        last = lasts(offsets)
         if three:
             following = np.where(last, 0, np.append(codes[1:], 0))
             # Behind one that is missing nobody knows whether the span goes on.
@@ -60,13 +60,6 @@ def lettered(codes: np.ndarray, rows: Ragged, spans: Spans, three: bool, cut: np
             ends = open_ & last & np.repeat(cut, np.diff(offsets))
         codes[ends] += np.where(letters[ends] == 0, 3, 1)
     spans.check(codes, offsets, argument)
-
-
-def _last(offsets: np.ndarray) -> np.ndarray:
-    """Whether a position is the last one of its row, `[positions]`."""
-    last = np.zeros(offsets[-1], bool)
-    last[offsets[1:][np.diff(offsets) > 0] - 1] = True
-    return last
 
 
 def _listed(value: Any) -> list[Any] | None:

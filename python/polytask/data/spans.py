@@ -114,7 +114,7 @@ class Spans:
         def refuse(wrong: np.ndarray, why: str) -> None:
             if wrong.any():
                 at = int(wrong.argmax())
-                about = {"length": lengths[row[at]], "kinds": listed(map(repr, self.kinds))}
+                about = {"length": lengths[row[at]], "kinds": listed(self.kinds)}
                 raise ValueError(f"{argument}: {flat[at][1:]} at row {flat[at][0]} {why.format(**about)}")
 
         refuse(kind < 0, "should have one of the kinds {kinds}")
@@ -169,9 +169,7 @@ class Spans:
     def found(self, codes: np.ndarray, offsets: np.ndarray) -> Found:
         """The spans of tags that `check` lets pass, without missing ones."""
         starts = np.flatnonzero((codes > 0) & ~self.continues[codes])
-        last = np.zeros(len(codes), bool)
-        last[offsets[1:][np.diff(offsets) > 0] - 1] = True
-        goes_on = np.append(self.continues[codes[1:]], False) & ~last
+        goes_on = np.append(self.continues[codes[1:]], False)[: len(codes)] & ~lasts(offsets)
         ends = np.flatnonzero((codes > 0) & ~goes_on) + 1
         return Found(starts, ends, self.of_kinds[codes[starts]])
 
@@ -193,6 +191,13 @@ class Spans:
 
     def __repr__(self) -> str:
         return f"Spans({self.scheme!r}, {self.kinds})"
+
+
+def lasts(offsets: np.ndarray) -> np.ndarray:
+    """Whether a position is the last one of its row, `[positions]`."""
+    last = np.zeros(offsets[-1], bool)
+    last[offsets[1:][np.diff(offsets) > 0] - 1] = True
+    return last
 
 
 def _kinds(kinds: Any) -> list[str]:

@@ -10,6 +10,7 @@ import polytask as pt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polytask.cli.predict import beside
 from polytask.model import span_paths
 from polytask.results.results import Results
 
@@ -266,6 +267,8 @@ def test_labels_of_other_rows_and_of_two_forms():
         labels(model, [["a"], ["b"]], [[(0, 1, "PER")]])
     with pytest.raises(TypeError, match=r"should have triples .*; got 'O' at row 1"):
         labels(model, [["a"], ["b"]], [[(0, 1, "PER")], ["O"]])
+    with pytest.raises(TypeError, match=r"should have triples .*; got 'O' at row 0"):
+        labels(model, [["a"], ["b"]], [["O"], [(0, 1, "PER")]])
     with pytest.raises(ValueError, match="should have a label for each token; got 1 at row 0"):
         labels(model, [["a", "b"], ["b"]], [["O"], ["O"]])
 
@@ -330,6 +333,13 @@ def test_a_model_learns_spans_and_is_kept(scheme, tmp_path):
     for again in (pt.MultiTaskModel.load(tmp_path / "m.safetensors"), pickle.loads(pickle.dumps(model))):
         assert repr(again.tasks) == repr(model.tasks)
         assert again.classes(again.predict(x))["entity"].tolist() == found
+
+
+def test_spans_stand_beside_a_table():
+    model = make_model()
+    found = beside(model, pandas.DataFrame({"text": ["Ada in Rome", "."]}))
+    assert list(found) == ["entity_predicted"]
+    assert [type(row) for row in found["entity_predicted"]] == [list, list]
 
 
 def seqeval(y, predicted, scheme):

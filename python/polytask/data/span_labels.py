@@ -74,15 +74,20 @@ def _listed(value: Any) -> list[Any] | None:
 
 
 def _are_triples(rows: list[Any]) -> bool:
-    """Whether what is in the first row that has something are spans."""
-    for row in rows:
-        if _is_absent(row):
-            continue
-        if isinstance(row, str) or not isinstance(row, Sequence | np.ndarray) or getattr(row, "ndim", 1) == 0:
-            return False
-        if len(row):
-            return isinstance(row[0], Sequence | np.ndarray) and not isinstance(row[0], str)
-    return True
+    """Whether a row has spans, or none has anything."""
+    kinds = {_is_of_triples(row) for row in rows} - {None}
+    return not kinds or True in kinds
+
+
+def _is_of_triples(row: Any) -> bool | None:
+    """Whether what a row has are spans; none of a row that has nothing."""
+    if _is_absent(row):
+        return None
+    if isinstance(row, str) or not isinstance(row, Sequence | np.ndarray) or getattr(row, "ndim", 1) == 0:
+        return False
+    if not len(row):
+        return None
+    return isinstance(row[0], Sequence | np.ndarray) and not isinstance(row[0], str)
 
 
 def _is_absent(row: Any) -> bool:

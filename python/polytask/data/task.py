@@ -65,10 +65,11 @@ class Task:
             of the positions: `pt.Task("entity", spans="BIO", classes=["PER", "LOC"], per="token")`, see
             `pt.data.Spans`. The loss is then by default `pt.loss.CRF()`. Labels are a list of triples a row, `[(start,
             end, kind), ...]`, which is empty where a row has none; or a tag a position, of either scheme; and None for
-            a row without labels. `pt.MultiTaskModel.classes` gives triples. Metrics are also `"span_f1"`,
-            `"span_precision"` and `"span_recall"`, of spans whose ends and kind are all right, over all spans of all
-            rows; with accuracy the first is the default. They are those of `pt.Trainer.evaluate` and of `validation`,
-            and training rows have none in a history. Rows of which a position has no label do not count in them.
+            a row without labels. Of tags in BIO for "BIOES" one is missing where a missing neighbour decides its
+            letter. `pt.MultiTaskModel.classes` gives triples. Metrics are also `"span_f1"`, `"span_precision"` and
+            `"span_recall"`, of spans whose ends and kind are all right, over all spans of all rows; with accuracy the
+            first is the default. They are those of `pt.Trainer.evaluate` and of `validation`, and training rows have
+            none in a history. Rows of which a position has no label do not count in them.
     """
 
     @checked

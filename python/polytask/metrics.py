@@ -240,6 +240,9 @@ DECISIONS: dict[str, tuple[str, Callable[[Tensor, Tensor], bool]]] = {
     "recall": ("Recall", lambda p, y: bool((y == 1).any())),
 }
 
+#: Metrics of spans of positions, which are found row by row: see `polytask.training.span_scores`.
+SPANS = ("span_f1", "span_precision", "span_recall")
+
 #: Other metrics of numbers: torchmetrics' name.
 CURVES = {"explained_variance": "ExplainedVariance", "pearson": "PearsonCorrCoef", "spearman": "SpearmanCorrCoef"}
 
@@ -285,6 +288,7 @@ _ELSEWHERE = {
 
 #: What a task is judged by if it does not say.
 DEFAULTS = {"classes": ["accuracy"], "binary": ["auroc"], "values": ["mae", "r2"]}
+DEFAULTS_OF_SPANS = ["accuracy", "span_f1"]
 
 
 def read(metrics: Any, task: str) -> list[Metric]:
@@ -315,7 +319,7 @@ def _named(metrics: Mapping[Any, Any], task: str) -> list[Metric]:
             raise ValueError(f"task `{task}`: the name of a metric should be a string without `/`; got {name!r}")
         if not callable(function):
             raise TypeError(f"task `{task}`: metric `{name}` should be a callable; got {function!r}")
-        if name in LABELS or name in VALUES:
+        if name in LABELS or name in VALUES or name in SPANS:
             raise ValueError(f"task `{task}`: `{name}` is a metric of ours; give yours another name")
         found.append(Metric(name, function, getattr(function, "higher_is_better", None)))
     return found
@@ -323,8 +327,8 @@ def _named(metrics: Mapping[Any, Any], task: str) -> list[Metric]:
 
 def _one(metric: Any, task: str) -> Metric:
     if isinstance(metric, str):
-        if metric not in LABELS and metric not in VALUES:
-            known = [*LABELS, *VALUES]
+        known = [*LABELS, *VALUES, *SPANS]
+        if metric not in known:
             plain = metric.lower().removeprefix("neg_").removesuffix("_score").removesuffix("_macro")
             ours = plain if plain in known else _ELSEWHERE.get(plain)
             told = f"{metric!r}; here it is called `{ours}`; there are {listed(known)}"
@@ -337,16 +341,17 @@ def _one(metric: Any, task: str) -> Metric:
     return Metric(name, metric, getattr(metric, "higher_is_better", None))
 
 
-def for_kind(metrics: list[Metric] | None, kind: str, task: str) -> list[Metric]:
-    """A task's metrics, or the default ones of its kind of labels.
+def for_kind(metrics: list[Metric] | None, kind: str, task: str, spans: bool = False) -> list[Metric]:
+    """A task's metrics, or the default ones of its kind of labels, or of spans.
 
     Raises:
         ValueError: one that does not suit the labels.
     """
-    chosen = read(DEFAULTS[kind], task) if metrics is None else metrics
-    wrong = next((metric.name for metric in chosen if not metric.fits(kind)), None)
+    chosen = read(DEFAULTS_OF_SPANS if spans else DEFAULTS[kind], task) if metrics is None else metrics
+    ours = SPANS if spans else ()
+    wrong = next((metric.name for metric in chosen if not metric.fits(kind) and metric.name not in ours), None)
     if wrong is not None:
-        fitting = listed(VALUES if kind == "values" else LABELS)
+        fitting = listed([*(VALUES if kind == "values" else LABELS), *ours])
         raise ValueError(f"task `{task}`: metric `{wrong}` does not suit its labels; there are {fitting}")
     return chosen
 

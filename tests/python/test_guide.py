@@ -62,5 +62,5 @@ def test_the_reference_has_every_public_name():
     named = set(re.findall(r"^\.\. auto(?:class|function|module):: ([\w.]+)$", text, re.MULTILINE))
     public = {name for name in pt.__all__ if not name.startswith("__")} - {"data"}
     families = {name for name in public if isinstance(getattr(pt, name), type(pt))}
-    rooms = {"Mix", "Split", "split", *pt.torch.__all__, *pt.sklearn.__all__}
+    rooms = {"Mix", "Spans", "Split", "split", *pt.torch.__all__, *pt.sklearn.__all__}
     assert {f"polytask.{name}" for name in families} | (public - families) | rooms == named

@@ -274,6 +274,13 @@ def test_positions_lie_end_to_end(pool, sharing):
     assert apart(module(**model.tensors(none)), flat(model.predict(none))) < SAME
 
 
+def test_one_code_a_position_may_be_an_array_of_one_dimension():
+    inputs = pt.Inputs(positions={"tokens": pt.Inputs(categorical=[7], embedding=3)})
+    model = pt.MultiTaskModel(inputs, tasks=[pt.Task("tag", classes=2, per="tokens")], encoder="window")
+    x = {"tokens": [np.array([1, 2]), np.array([], np.int64), np.array([6])]}
+    assert apart(model.to_torch()(**model.tensors(x)), flat(model.predict(x))) < SAME
+
+
 @pytest.mark.parametrize("sharing", ["hard", "dselect_k", "nddr"])
 def test_positions_train_as_the_trainer_does(sharing):
     scheme = pt.sharing.DSelectK(experts=3, k=2, entropy=0.2) if sharing == "dselect_k" else sharing

@@ -25,14 +25,16 @@ def run(asked: Any) -> None:
 
 
 def beside(model: MultiTaskModel | Ensemble, frame: Any) -> dict[str, np.ndarray]:
-    """Columns of predictions: `<task>_predicted`, and of classes their probabilities, `<task>_probability_<label>`."""
+    """Columns of predictions: `<task>_predicted`, and of classes of rows their probabilities,
+    `<task>_probability_<label>`.
+    """
     found: dict[str, np.ndarray] = {}
     each: Any = model.predict(frame)
     classes = model.classes(each)
     for task in model.tasks:
         values = each[task.name]
         found[f"{task.name}_predicted"] = classes.get(task.name, values)
-        if task.classes:
+        if task.classes and task.per is None:
             labels = task.labels or range(task.classes)
             for at, label in enumerate(labels):
                 if len(labels) > 2 or at == 1:

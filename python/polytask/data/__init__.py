@@ -4,7 +4,8 @@ from .mix import Mix, Mixed, in_memory
 from .names import Names
 from .reader import Reader
 from .rows import Rows
+from .spans import Spans
 from .split import Split, split
 from .stream import Stream
 
-__all__ = ["Mix", "Mixed", "Names", "Reader", "Rows", "Split", "Stream", "in_memory", "split"]
+__all__ = ["Mix", "Mixed", "Names", "Reader", "Rows", "Spans", "Split", "Stream", "in_memory", "split"]

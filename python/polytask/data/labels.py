@@ -9,6 +9,7 @@ from ..arguments.messages import listed
 from ..values import arrays, measures, ragged
 from ..values.known import Known, is_missing
 from ..values.ragged import Ragged
+from . import span_labels
 from .rows import Rows
 from .text import Tokens
 
@@ -60,12 +61,21 @@ def of_positions(value: Any, task: "Task", kind: str, argument: str, positions: 
     Raises:
         TypeError, ValueError: as `read`, or rows that have no positions, or other ones than their text.
     """
-    rows = ragged.read(value, argument)
+    three = False
+    if task.spans is None:
+        rows = ragged.read(value, argument)
+    else:
+        whole_lengths = positions.lengths if not isinstance(positions, Tokens) else positions.whole
+        assert whole_lengths is not None
+        rows, three = span_labels.read(value, task.spans, argument, whole_lengths)
     if isinstance(positions, Tokens):
         rows = positions.fitted(rows, argument)
     flat = rows.values if rows.mask is None else np.ma.masked_array(rows.values, rows.mask)
     array, mask = read(flat, task, kind, argument, rows.place)
     known = _marked(array, mask, kind)
+    if task.spans is not None:
+        cut = positions.cut if isinstance(positions, Tokens) else np.zeros(len(rows), bool)
+        span_labels.lettered(known, rows, task.spans, three, cut, argument)
     missing = np.zeros(known.shape, bool) if rows.absent is not None else None
     whole = Ragged(known, rows.offsets, missing, rows.absent).stretched(positions.lengths)
     if whole.mask is not None and rows.absent is not None:

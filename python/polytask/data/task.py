@@ -16,6 +16,7 @@ from ..components.own_module import Given, is_own, shown_part
 from ..components.registry import component, make
 from ..values.known import merge
 from . import scale as _scale
+from .spans import Spans
 
 Loss: TypeAlias = Component | str | Callable[..., Any]
 Label: TypeAlias = str | int | float | bool
@@ -27,7 +28,7 @@ class Task:
     Arguments:
         name: how it is called in parameters (`heads.income.weight`), history (`income/loss`) and frames.
         classes: number of classes, which count from 0, or the list of class labels as they stand in the targets; a
-            label may come in another type there, as the string "3" for the number 3.
+            label may come in another type there, as the string "3" for the number 3. With `spans` the kinds of spans.
         loss: one of `pt.loss`, its name, or a callable `(outputs, targets) -> losses` on torch tensors that gives
             `[rows]` losses, `[rows, outputs]` or their mean. It sees no missing label: where cells of a row are missing
             it should give one loss a cell, or a mean that can be taken of the labelled cells alone. Default:
@@ -62,6 +63,15 @@ class Task:
             the one `pt.Text`: a tagger beside tasks of rows. Targets are then rows of labels, `[["B", "O"], ["O"],
             ...]` in any form that features of positions have, and so are predictions. Weights of rows count for each of
             their positions. Metrics are those that are counted as batches go by.
+        spans: the scheme, "BIO" or "BIOES", by which spans of positions, such as names in a text, are predicted as tags
+            of the positions: `pt.Task("entity", spans="BIO", classes=["PER", "LOC"], per="token")`, see
+            `pt.data.Spans`. The loss is then by default `pt.loss.CRF()`. Labels are a list of triples a row, `[(start,
+            end, kind), ...]`, which is empty where a row has none; or a tag a position, of either scheme; and None for
+            a row without labels. Of tags in BIO for "BIOES" one is missing where a missing neighbour decides its
+            letter. `pt.MultiTaskModel.classes` gives triples. Metrics are also `"span_f1"`, `"span_precision"` and
+            `"span_recall"`, of spans whose ends and kind are all right, over all spans of all rows; with accuracy the
+            first is the default. They are those of `pt.Trainer.evaluate` and of `validation`, and training rows have
+            none in a history. Rows of which a position has no label do not count in them.
     """
 
     @checked
@@ -78,20 +88,25 @@ class Task:
         scale: str | None = None,
         head: Component | Given | str | None = None,
         per: str | None = None,
+        spans: str | None = None,
     ) -> None:
         self.name = _name(name)
         self.per = _per(per, scale, self.name)
-        self.classes, self.labels = _classes(classes, self.name)
+        #: The tags of a task of spans.
+        self.spans = None if spans is None else _spans(spans, classes, outputs, self.per, self.name)
+        self.classes, self.labels = _classes(classes if self.spans is None else self.spans.tags, self.name)
         self.columns, self.outputs = _columns(columns, outputs, self.name)
-        self.loss = (
-            self._loss("cross_entropy" if self.classes else "mean_squared") if loss is None else self._loss(loss)
-        )
+        self.loss = self._loss(self._usual_loss if loss is None else loss)
         self.weight = _weight(weight, self.name)
         self.head = None if head is None else _head(head, self.name)
         self.metrics = None if metrics is None else _metrics.read(metrics, self.name)
         self.scale = _scale.check(scale, self.loss, self.classes, f"task `{self.name}`: `scale`")
         #: The scale as it was learned.
         self.scaling: _scale.Scale | None = None
+
+    @property
+    def _usual_loss(self) -> str:
+        return "crf" if self.spans else "cross_entropy" if self.classes else "mean_squared"
 
     @property
     def custom(self) -> bool:
@@ -127,6 +142,7 @@ class Task:
             "metrics": names,
             "columns": None if self.columns == [self.name] else self.columns,
             "scale": self.scale,
+            **({} if self.spans is None else {"spans": {"scheme": self.spans.scheme, "kinds": self.spans.kinds}}),
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,8 +155,8 @@ class Task:
         metrics = None if names is None else _metrics.read(names, state["name"])
         learned = state["scaling"]
         scaling = None if learned is None else _scale.Scale(**learned)
-        # A pickle of an earlier version has no head.
-        vars(self).update({"head": None, **state, "metrics": metrics, "scaling": scaling})
+        # A pickle of an earlier version has no head, and no spans.
+        vars(self).update({"head": None, "spans": None, **state, "metrics": metrics, "scaling": scaling})
 
     @classmethod
     def restore(
@@ -152,9 +168,10 @@ class Task:
     ) -> "Task":
         """The task of a stored description."""
         described = core["loss"]
-        return cls(
+        spans = notes.get("spans") or {}
+        made = cls(
             core["name"],
-            classes=notes.get("labels") or core["classes"],
+            classes=spans.get("kinds") or notes.get("labels") or core["classes"],
             loss=loss or make("loss", described) or _missing_loss(core["name"]),
             outputs=core["outputs"],
             weight=core["weight"],
@@ -163,7 +180,11 @@ class Task:
             scale=notes.get("scale"),
             head=head,
             per=core.get("per"),
+            spans=spans.get("scheme"),
         )
+        if spans and made.classes != core["classes"]:
+            raise ValueError(f"task `{made.name}`: {made.spans} has {made.classes} tags; got {core['classes']} classes")
+        return made
 
     def _loss(self, loss: Any) -> Component | Callable[..., Any]:
         if callable(loss) and not isinstance(loss, type):
@@ -176,18 +197,16 @@ class Task:
             raise type(error)(f"task `{self.name}`: {error}") from None
 
     def __repr__(self) -> str:
-        shown = {"classes": self.labels or self.classes, "loss": self.loss, "outputs": self.outputs}
-        default = {
-            "classes": None,
-            "loss": self._loss("cross_entropy" if self.classes else "mean_squared"),
-            "outputs": 1,
-        }
+        classes = self.spans.kinds if self.spans else self.labels or self.classes
+        shown = {"classes": classes, "loss": self.loss, "outputs": self.outputs}
+        default = {"classes": None, "loss": self._loss(self._usual_loss), "outputs": 1}
         parts = [f"{key}={value!r}" for key, value in shown.items() if value != default[key]]
         parts += [f"weight={self.weight:g}"] if self.weight != 1 else []
         parts += [f"metrics={[metric.name for metric in self.metrics]}"] if self.metrics is not None else []
         parts += [f"scale={self.scale!r}"] if self.scale is not None else []
         parts += [f"head={shown_part(self.head)}"] if self.head is not None else []
         parts += [f"per={self.per!r}"] if self.per is not None else []
+        parts += [f"spans={self.spans.scheme!r}"] if self.spans is not None else []
         return f"Task({', '.join([repr(self.name), *parts])})"
 
 
@@ -197,6 +216,20 @@ def _per(per: Any, scale: Any, name: str) -> str | None:
     if per is not None and scale is not None:
         raise ValueError(f"task `{name}`: `scale` is for targets of rows; those of positions train as they are")
     return per
+
+
+def _spans(spans: Any, classes: Any, outputs: Any, per: str | None, name: str) -> Spans:
+    if per is None:
+        raise ValueError(f'task `{name}`: `spans` are of positions; say of which, per="token"')
+    if classes is None or isinstance(classes, int):
+        raise TypeError(f'task `{name}`: `spans` needs their kinds, classes=["person", ...]; got classes={classes!r}')
+    if outputs not in (None, 1):
+        raise ValueError(f"task `{name}`: spans have one label a position; got outputs={outputs!r}")
+    try:
+        return Spans(spans, plain(classes, "`classes`"))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"task `{name}`: {error}".replace("`kinds`", "`classes`").replace("`scheme`", "`spans`")
+                          ) from None  # fmt: skip
 
 
 def _name(name: Any) -> str:

@@ -45,6 +45,12 @@ class Tokens(Ragged):
     text: "Text | None" = None
     rows: Sequence[Row] = ()
 
+    @property
+    def cut(self) -> np.ndarray:
+        """Whether tokens of a row were left out, `[rows]`."""
+        assert self.whole is not None
+        return np.asarray(self.lengths < self.whole)
+
     def fitted(self, labels: Ragged, argument: str) -> Ragged:
         """Labels of tokens, cut where the text was cut.
 
@@ -65,7 +71,7 @@ class Tokens(Ragged):
             shown = ", ".join(map(repr, found[:_SHOWN])) + (", ..." if len(found) > _SHOWN else "")
             raise ValueError(f"{argument} should have a label for each token; got {given[row]} at row {row}, whose "
                              f"text has {len(found)} {self.text.level}{': ' if found else ''}{shown}")  # fmt: skip
-        if not (self.lengths < self.whole).any():
+        if not self.cut.any():
             return labels
         lengths = np.minimum(given, self.lengths)
         return Ragged.of(Lists(labels.values, labels.offsets[:-1], lengths, labels.mask, labels.absent))

@@ -256,7 +256,8 @@ def tensors(rows: Sequence[Rows], wants: Mapping[str, Wanted], device: torch.dev
             arrays[f"{name.partition('/')[0]}/lengths"] = ragged.lengths
         for name, array in arrays.items():
             if array is not None and (called := identifier(name)) in found:
-                found[called].append(np.asarray(array, str(wants[called].dtype).removeprefix("torch.")))
+                numbers = np.asarray(array, str(wants[called].dtype).removeprefix("torch."))
+                found[called].append(numbers.reshape(-1, *wants[called].shape))
     return {name: torch.from_numpy(np.concatenate(each)).to(device) for name, each in found.items()}
 
 

@@ -32,7 +32,7 @@ from ..results.inspection import Inspection
 from ..results.relation import Relation
 from ..results.summary import Summary
 from ..values import arrays, ragged
-from . import calibrating, custom_loss, deciding, labelled, predictions, taken, transfer
+from . import calibrating, custom_loss, deciding, labelled, predictions, span_paths, taken, transfer
 from .held_out import HeldOut
 from .labelled import Labelled
 from .numbers import Parameters, State
@@ -163,7 +163,9 @@ class MultiTaskModel(HeldOut):
         self.tasks = tuple(_twin(task) for task in tasks)
         self.kinds = core.kinds
         pairs = zip(self.tasks, self.kinds, strict=True)
-        self.metrics: list[list[Metric]] = [_metrics.for_kind(task.metrics, kind, task.name) for task, kind in pairs]
+        self.metrics: list[list[Metric]] = [
+            _metrics.for_kind(task.metrics, kind, task.name, task.spans is not None) for task, kind in pairs
+        ]
         predictions.check_metrics(self.tasks, self.kinds, self.metrics)
         self.reader = Reader(self.inputs, self.tasks, self.kinds)
         #: What held-out rows said after training, by task.
@@ -247,7 +249,9 @@ class MultiTaskModel(HeldOut):
     ) -> dict[str, np.ndarray]:
         """Decisions from what `predict` gave, for the classification tasks among them.
 
-        The likeliest class (as its label, where the task has labels), or 0 and 1; with two sides `threshold` is the
+        The likeliest class (as its label, where the task has labels), or 0 and 1; for a task of spans a list of triples
+        a row, `[(start, end, kind), ...]`, of those tags that are spans the ones whose probabilities have the largest
+        product (Fariselli, Martelli and Casadio, BMC Bioinformatics 2005); with two sides `threshold` is the
         probability from which it is the second, for all tasks or `{task: threshold}`, of several labels also
         `{task: [one a label]}`, as `thresholds` gives them. Where none is said it is the one that `thresholds` kept, or
         0.5.
@@ -275,7 +279,11 @@ class MultiTaskModel(HeldOut):
             return predictions.decided(task, kind, arrays.to_numpy(p, called)[0], threshold)
         rows = ragged.read(p, called)
         flat = rows.values[rows.offsets[0] : rows.offsets[-1]]
-        return predictions.by_rows(predictions.decided(task, kind, flat, threshold), rows.lengths)
+        decided = predictions.decided(task, kind, flat, threshold)
+        if task.spans is None:
+            return predictions.by_rows(decided, rows.lengths)
+        offsets = rows.offsets - rows.offsets[0]
+        return predictions.each_a_row(task.spans.triples(span_paths.likeliest(flat, offsets, task.spans), offsets))
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and statistics by path: `encoder.0.weight` `[out, in]`, `heads.task1.bias`, ...

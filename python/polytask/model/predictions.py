@@ -8,7 +8,7 @@ import numpy as np
 from .. import _core
 from ..arguments.messages import listed, none_of
 from ..data.task import Task
-from ..metrics import COUNTED, Metric
+from ..metrics import COUNTED, SPANS, Metric
 from ..values.ragged import Ragged
 
 
@@ -46,8 +46,13 @@ def of(per: str, fields: Mapping[str, Ragged | np.ndarray]) -> list[Ragged]:
 
 def by_rows(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """What positions have, an array a row, in an array of them."""
-    rows = np.empty(len(lengths), object)
-    for row, part in enumerate(np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else []):
+    return each_a_row(np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else [])
+
+
+def each_a_row(parts: Sequence[Any]) -> np.ndarray:
+    """An array of what rows have, whatever that is."""
+    rows = np.empty(len(parts), object)
+    for row, part in enumerate(parts):
         rows[row] = part
     return rows
 
@@ -56,6 +61,7 @@ def check_metrics(tasks: Sequence[Task], kinds: Sequence[str], metrics: Sequence
     """Refuses metrics of positions that are not counted as batches go by."""
     for task, kind, each in zip(tasks, kinds, metrics, strict=True):
         known = ("accuracy",) if task.custom and kind == "classes" else COUNTED[kind]
+        known = (*known, *SPANS) if task.spans is not None else known
         other = next((metric.name for metric in each if not (metric.named and metric.name in known)), None)
         if task.per is not None and other is not None:
             raise ValueError(f"task `{task.name}`: `metrics` of positions should be {listed(known)}; got {other!r}")

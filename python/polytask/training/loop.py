@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -116,16 +116,17 @@ class Loop:
 
     def columns(self) -> list[str]:
         """The columns this call adds to the history."""
-        each = [
-            f"{task.name}/{name}"
-            for task, metrics in zip(self.model.tasks, self.model.metrics, strict=True)
-            for name in ["loss", *(metric.name for metric in metrics)]
-        ]
+        each = self._columns_of(self.model.metrics)
+        shown = map(scoring.without_spans, self.model.metrics) if self.metrics else [()] * len(self.names)
         total = ["loss", "objective"] if self.core.minimizes_another else ["loss"]
-        training = [*total, *(name for name in each if self.metrics or name.endswith("/loss")), *self.regularizers]
+        training = [*total, *self._columns_of(shown), *self.regularizers]
         validated = [] if self.validation is None else [f"validation/{name}" for name in ["loss", *each]]
         observed = observation.columns(self.run.observe, self.names)
         return [*training, *self.terms, *observed, *validated]
+
+    def _columns_of(self, metrics: Iterable[Sequence[metrics.Metric]]) -> list[str]:
+        pairs = zip(self.names, metrics, strict=True)
+        return [f"{task}/{name}" for task, each in pairs for name in ["loss", *(metric.name for metric in each)]]
 
     @property
     def terms(self) -> list[str]:

@@ -16,6 +16,7 @@ from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.observation import number
 from ..results.results import Results
+from .span_scores import SpanScores
 
 Values = dict[str, dict[str, float]]
 
@@ -26,39 +27,51 @@ CHUNK = 4096
 class Scores:
     """The metrics of a model's tasks: what the core counts, and the others, for which raw outputs are kept.
 
-    With `remembers`, what was added stays until the metrics are asked for, so that a checkpoint can have it.
+    With `remembers`, what was added stays until the metrics are asked for, so that a checkpoint can have it. With
+    `spans` there are those of spans, for which outputs come with whole rows.
     """
 
-    def __init__(self, model: MultiTaskModel, counts: bool = True, remembers: bool = False) -> None:
+    def __init__(
+        self, model: MultiTaskModel, counts: bool = True, remembers: bool = False, spans: bool = False
+    ) -> None:
         self._model = model
         self.remembers = remembers
-        triples = zip(model.tasks, model.kinds, model.metrics, strict=True)
+        self._metrics = model.metrics if spans else [without_spans(each) for each in model.metrics]
+        self._spans = {
+            j: SpanScores(task.spans, j)
+            for j, (task, each) in enumerate(zip(model.tasks, self._metrics, strict=True))
+            if task.spans is not None and len(without_spans(each)) < len(each)
+        }
+        triples = zip(model.tasks, model.kinds, map(without_spans, model.metrics), strict=True)
         self._counted = [
             _counted(*triple) if counts and triple[0].name not in model.temperatures else [] for triple in triples
         ]
         self._others = [
             _Others(model, j, [metric for metric in each if metric.name not in counted], remembers)
-            for j, (each, counted) in enumerate(zip(model.metrics, self._counted, strict=True))
+            for j, (each, counted) in enumerate(zip(map(without_spans, model.metrics), self._counted, strict=True))
         ]
 
     @property
     def keeps(self) -> bool:
         """Whether raw outputs are wanted at all."""
-        return any(others.metrics for others in self._others)
+        return bool(self._spans) or any(others.metrics for others in self._others)
 
     @property
     def wanted(self) -> list[dict[str, Any]]:
         """What the core is to count and to keep."""
-        each = zip(self._model.tasks, self._counted, self._others, strict=True)
+        keep = [bool(others.metrics) or j in self._spans for j, others in enumerate(self._others)]
+        each = zip(self._model.tasks, self._counted, keep, strict=True)
         return [
-            {"metrics": names, "keep": bool(others.metrics), "scale": task.scaling and task.scaling.affine}
-            for task, names, others in each
+            {"metrics": names, "keep": keeps, "scale": task.scaling and task.scaling.affine}
+            for task, names, keeps in each
         ]
 
     def add(self, rows: Rows, raw: Sequence[np.ndarray]) -> None:
         """Raw outputs `[rows, width]` of each task for these rows, where they were kept."""
         for others, outputs in zip(self._others, raw, strict=True):
             others.add(rows, outputs)
+        for j, spans in self._spans.items():
+            spans.add(rows, self._model._linked(j, raw[j]))
 
     def state(self) -> list[Any]:
         """What was added, for a checkpoint."""
@@ -91,7 +104,14 @@ class Scores:
         found = {name: number(value) for name, value in zip(self._counted[j], counted, strict=True)}
         if self._others[j].metrics:
             found |= self._others[j].values()
-        return {metric.name: found[metric.name] for metric in self._model.metrics[j]}
+        if j in self._spans:
+            found |= self._spans[j].values()
+        return {metric.name: found[metric.name] for metric in self._metrics[j]}
+
+
+def without_spans(each: Sequence[Metric]) -> list[Metric]:
+    """Metrics of single positions, or of rows: those that training rows have."""
+    return [metric for metric in each if metric.name not in metrics.SPANS]
 
 
 def _counted(task: Task, kind: str, each: Sequence[Metric]) -> list[str]:
@@ -187,7 +207,7 @@ class _Others:
 
 def evaluate(model: MultiTaskModel, trainer: _core.Trainer, data: Rows | Stream | Mixed, batch_size: int) -> Results:
     """Losses and metrics of a trainer's model on data; the core's data is not needed again."""
-    scores = Scores(model)
+    scores = Scores(model, spans=True)
     sums = np.zeros((2, len(model.tasks)))
     meters = model._core.meters(scores.wanted)
     batches = 0

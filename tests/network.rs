@@ -1945,7 +1945,7 @@ fn chains_add_up_over_all_paths_of_labels() {
         case.check(true, |r| {
             let words = r.param("words.weight").index_select(0, &r.tokens);
             let h = r.linear(&Tensor::cat(&[&r.frames, &words], 1), "a").tanh();
-            let moves = ["moves", "start", "end"].map(|name| r.param(&format!("heads.0.{name}")));
+            let moves = ["moves", "start", "end"].map(|name| r.param(&format!("heads.0.chain.{name}")));
             let whole = |known: Option<&[i32]>| {
                 let mut first = 0;
                 let mut each = vec![Tensor::zeros([0, labels as i64], (Kind::Double, Device::Cpu))];

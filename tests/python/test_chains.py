@@ -44,7 +44,7 @@ def scores(state, x):
 def by_all_paths(state, x, known):
     """The probability of known labels, and marginals, of one row."""
     paths = list(itertools.product(range(LABELS), repeat=len(x)))
-    moves, start, end = (state[f"heads.tag.{name}"] for name in ("moves", "start", "end"))
+    moves, start, end = (state[f"heads.tag.chain.{name}"] for name in ("moves", "start", "end"))
     each = []
     for path in paths:
         score = start[path[0]] + end[path[-1]] + sum(x[t, label] for t, label in enumerate(path))
@@ -147,7 +147,7 @@ def test_batches_room_and_order_change_nothing():
 def test_large_scores_and_long_rows_stay_finite():
     made = model()
     state = made.state_dict()
-    state["heads.tag.moves"] = np.array([[80.0, -80, 0], [-80, 80, 0], [0, 0, 0]], np.float32)
+    state["heads.tag.chain.moves"] = np.array([[80.0, -80, 0], [-80, 80, 0], [0, 0, 0]], np.float32)
     state["heads.tag.weight"] *= 100
     made.load_state_dict(state)
     rng = np.random.default_rng(0)
@@ -170,8 +170,66 @@ def test_saved_resumed_and_as_a_module_of_torch(tmp_path):
     wanted = made.predict(x)["tag"]
     for a, b in zip(wanted, again.predict(x)["tag"], strict=True):
         np.testing.assert_array_equal(a, b)
-    found = made.to_torch()(**made.tensors(x))
+    module = made.to_torch()
+    assert set(module.state_dict()) == set(made.state_dict())
+    found = module(**made.tensors(x))
     np.testing.assert_allclose(found["tag"].detach(), np.concatenate(wanted), atol=1e-5)
+    back = pt.MultiTaskModel.from_torch(module)
+    for a, b in zip(wanted, back.predict(x)["tag"], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_no_number_any_more_is_an_error():
+    inputs = pt.Inputs(positions={"tokens": pt.Inputs(numeric=4)})
+    task = pt.Task("tag", classes=LABELS, per="tokens", loss="crf")
+    made = pt.MultiTaskModel(inputs, tasks=[task], encoder="window")
+    x, y = rows(missing=0)
+    trainer = pt.Trainer(made, pt.optim.SGD(lr=1e30))
+    with pytest.raises(ValueError, match=r"`tag`.* is (NaN|infinite)"):
+        trainer.fit((x, {"tag": y["tag"]}), epochs=3, batch_size=3, progress=False)
+
+
+@pytest.mark.parametrize("gap", [1.0, 300.0, 400.0, 720.0, 900.0])
+def test_labels_that_are_far_from_likely_are_judged_all_the_same(gap):
+    inputs = pt.Inputs(positions={"tokens": pt.Inputs(numeric=1)})
+    made = pt.MultiTaskModel(
+        inputs,
+        tasks=[pt.Task("tag", classes=2, per="tokens", loss="crf")],
+        encoder=pt.encoder.Window([1], radius=0, activation=None),
+    )
+    state = {"encoder.0.weight": [[1.0]], "encoder.0.bias": [0.0], "heads.tag.weight": [[gap], [0.0]]}
+    state |= {"heads.tag.bias": [0.0, 0.0], "heads.tag.chain.moves": [[2.0, -2.0], [-2.0, 2.0]]}
+    state |= {"heads.tag.chain.start": [0.0, 0.0], "heads.tag.chain.end": [0.0, 0.0]}
+    made.load_state_dict({name: np.array(numbers, np.float32) for name, numbers in state.items()})
+    x = {"tokens": [np.ones((4, 1), np.float32), np.full((3, 1), 0.001, np.float32)]}
+    tags = [np.array([1, 1, 1, -1]), np.array([0, 1, 1])]
+    losses, moves = [], torch.tensor(state["heads.tag.chain.moves"], dtype=torch.float64, requires_grad=True)
+    for row, known in zip(x["tokens"], tags, strict=True):
+        raw = torch.cat([torch.tensor(row, dtype=torch.float64) * gap, torch.zeros(len(row), 1)], 1)
+        paths = list(itertools.product(range(2), repeat=len(row)))
+        each = torch.stack(
+            [
+                sum(raw[t, label] for t, label in enumerate(path))
+                + sum(moves[pair] for pair in itertools.pairwise(path))
+                for path in paths
+            ]
+        )
+        fits = [all(label in (-1, path[t]) for t, label in enumerate(known)) for path in paths]
+        losses.append(each.logsumexp(0) - each[fits].logsumexp(0))
+    loss = sum(losses) / 6
+    (wanted,) = torch.autograd.grad(loss, moves)
+    data = x, {"tag": tags}
+    assert pt.Trainer(made).evaluate(data)["tag"]["loss"] == pytest.approx(float(loss), rel=1e-5)
+    trainer = pt.Trainer(made, pt.optim.SGD(lr=1.0))
+    trainer.step(data)
+    moved_by = np.array(state["heads.tag.chain.moves"]) - made.state_dict()["heads.tag.chain.moves"]
+    np.testing.assert_allclose(moved_by, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["representation", "relation"])
+def test_relatedness_by_outputs_is_for_tasks_of_rows(method):
+    with pytest.raises(ValueError, match=f"task `tag`: `{method}` is for tasks of rows; got one of tokens"):
+        pt.relatedness(model(), rows((3, 2, 4, 1) * 10), method, epochs=1, seeds=2, progress=False)
 
 
 def test_rows_have_no_chain():

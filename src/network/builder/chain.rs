@@ -24,7 +24,7 @@ impl Builder {
         let rows = labels.saturating_add(2);
         self.afford(&[rows, labels])?;
         let pieces = [("moves", vec![labels, labels]), ("start", vec![labels]), ("end", vec![labels])];
-        let pieces = pieces.map(|(name, shape)| (format!("{path}.{name}"), shape)).to_vec();
+        let pieces = pieces.map(|(name, shape)| (format!("{path}.chain.{name}"), shape)).to_vec();
         let moves = self.parameter(pieces, &[rows, labels], 1, Role::Bias, Init::Constant(0.0));
         let known = self.code_input(&format!("labels of {path}"), axis, &[labels]);
         self.net.shown.push((task, known));

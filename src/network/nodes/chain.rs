@@ -99,9 +99,11 @@ impl Node for Chain {
         let scaled = |scores: Tensor| (&scores - scores.detach().amax([1, 2], true)).exp();
         let possible = match given.codes.first() {
             Some(codes) => {
-                let known = codes.select(1, 0).to_kind(Kind::Int64);
-                let one = known.clamp_min(0).one_hot(labels).to_kind(x.kind());
-                scaled(arrive) * one.ones_like().where_self(&known.lt(0).unsqueeze(1), &one).unsqueeze(1)
+                // Before they are scaled, so that a label that is far from likely is not lost.
+                let known = codes.select(1, 0).to_kind(Kind::Int64).unsqueeze(1);
+                let other =
+                    known.ge(0).logical_and(&Tensor::arange(labels, (Kind::Int64, x.device())).ne_tensor(&known));
+                scaled(arrive.masked_fill(&other.unsqueeze(1), f64::NEG_INFINITY))
             }
             None => scaled(arrive),
         };

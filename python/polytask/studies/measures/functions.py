@@ -11,6 +11,17 @@ from ...data import Rows
 from ..study import Network, Study
 
 
+def refuse_positions(study: Study, method: str) -> None:
+    """Refuses tasks whose outputs are not a row each.
+
+    Raises:
+        ValueError: a task of positions; says which.
+    """
+    for task in study.model.tasks:
+        if task.per is not None:
+            raise ValueError(f"task `{task.name}`: `{method}` is for tasks of rows; got one of {task.per}")
+
+
 def outputs(study: Study, network: Network, rows: Rows) -> list[np.ndarray]:
     """Each task's raw outputs `[rows, outputs]`, centred; of two classes the difference of their logits."""
     found = network.model._core.predict(rows.of([]).core(), True, 4096)

@@ -26,6 +26,7 @@ def measure(study: Study, seeds: int, progress: bool) -> Relatedness:
     Learning, UAI 2010), of functions in the place of parameters: for linear tasks over white features they are the
     same, and behind hidden layers, where parameters of networks cannot be compared, functions still can.
     """
+    functions.refuse_positions(study, "relation")
     rows = study.held_out()
     count = len(study.tasks)
     halves = _halves(study, seeds)

@@ -23,6 +23,7 @@ def measure(study: Study, seeds: int, progress: bool) -> Relatedness:
     """Linear CKA (Kornblith et al., Similarity of Neural Network Representations Revisited, ICML 2019) and RSA (Dwivedi
     and Roig, Representation Similarity Analysis for Efficient Task Taxonomy and Transfer Learning, CVPR 2019).
     """
+    functions.refuse_positions(study, "representation")
     rows = study.held_out()
     count = len(study.tasks)
     few = rows.take(np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).astype(np.int64))

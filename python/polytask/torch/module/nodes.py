@@ -282,7 +282,7 @@ def _chain(node: Node, at: Building) -> Value:
         # What a loss judges, by labels that a module is not given: nobody reads it.
         return x
     pieces = at.pieces(node, 0)
-    layer = at.layer(f"{_above(pieces[0]['name'])}.chain", Marginals([at.source(each["name"]) for each in pieces]))
+    layer = at.layer(_above(pieces[0]["name"]), Marginals([at.source(each["name"]) for each in pieces]))
     return Value.of([layer(x.wholes[0], at.lengths(at.axis(node.output)))], x.width)
 
 

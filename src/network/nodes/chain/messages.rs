@@ -95,6 +95,18 @@ fn scale(numbers: &mut [f64]) {
     numbers.iter_mut().for_each(|number| *number /= top);
 }
 
+/// Logarithms of probabilities in proportion to `exp(x) before after`, of which none is too small; NaN of what is no number.
+fn normalise<T: Real>(x: &[T], [before, after]: [&[f64]; 2], room: &mut [f64], y: &mut [T]) {
+    let least = |number: f64| if number < f64::MIN_POSITIVE { f64::MIN_POSITIVE } else { number };
+    let sums = &mut room[..x.len()];
+    for (k, sum) in sums.iter_mut().enumerate() {
+        *sum = x[k].wide() + least(before[k]).ln() + least(after[k]).ln();
+    }
+    let top = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let whole = top + sums.iter().map(|sum| (sum - top).exp()).sum::<f64>().ln();
+    y.iter_mut().zip(sums).for_each(|(y, sum)| *y = T::of(*sum - whole));
+}
+
 impl Messages<'_> {
     /// How many numbers a thread needs of its own.
     pub fn own(labels: usize) -> usize {
@@ -123,7 +135,7 @@ impl Messages<'_> {
         }
         for t in 0..count {
             let (early, here) = self.room.split_at_mut(t * size);
-            let Slots { lit, whole, before, here, .. } = slots(here, labels);
+            let Slots { lit, after, before, here, .. } = slots(here, labels);
             let known = |t: usize| given.and_then(|given| usize::try_from(given[t]).ok());
             match t.checked_sub(1) {
                 None => before.copy_from_slice(&self.moves.start),
@@ -132,13 +144,7 @@ impl Messages<'_> {
                     None => combine(&self.moves.there, slots(&mut early[last * size..], labels).here, before),
                 },
             }
-            let mut sum = 0.0;
-            for k in 0..labels {
-                sum += before[k] * whole[k];
-            }
-            for (k, y) in y[t * labels..][..labels].iter_mut().enumerate() {
-                *y = T::of((before[k] * whole[k] / sum).max(f64::MIN_POSITIVE).ln());
-            }
+            normalise(&x[t * labels..][..labels], [before, after], self.own, &mut y[t * labels..][..labels]);
             match known(t) {
                 Some(label) => {
                     here.fill(0.0);

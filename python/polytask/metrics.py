@@ -350,6 +350,9 @@ def for_kind(metrics: list[Metric] | None, kind: str, task: str, spans: bool = F
     chosen = read(DEFAULTS_OF_SPANS if spans else DEFAULTS[kind], task) if metrics is None else metrics
     ours = SPANS if spans else ()
     wrong = next((metric.name for metric in chosen if not metric.fits(kind) and metric.name not in ours), None)
+    if wrong in SPANS:
+        raise ValueError(f"task `{task}`: metric `{wrong}` is for tasks of spans: say `spans=\"BIO\"`, with kinds "
+                         "as `classes`; labels may be tags all the same")  # fmt: skip
     if wrong is not None:
         fitting = listed([*(VALUES if kind == "values" else LABELS), *ours])
         raise ValueError(f"task `{task}`: metric `{wrong}` does not suit its labels; there are {fitting}")

@@ -527,3 +527,27 @@ def test_subwords_without_their_library(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"need the library tokenizers: pip install 'polytask\[text\]'"):
         pt.Text("subwords")
+
+
+def test_two_data_sets_and_a_task_of_tokens_train_as_they_are():
+    sentences = [["a", "b"], ["b"], ["a", "a", "b"]] * 5
+    inputs = pt.Inputs(text=pt.Text(min_count=1).fit(sentences))
+    tasks = [pt.Task("tag", classes=["x", "y"], per="token"), pt.Task("mood", classes=2)]
+    model = pt.MultiTaskModel(inputs, tasks=tasks, encoder="window")
+    tags = [["x" if word == "a" else "y" for word in words] for words in sentences]
+    sets = {"tag": (sentences, tags), "mood": (sentences, np.arange(15) % 2)}
+    history = pt.Trainer(model).fit(sets, validation=sets, epochs=1, batch_size=4, progress=False)
+    assert "validation/tag/accuracy" in history.columns
+    assert "tag/accuracy" not in history.columns
+
+
+def test_a_list_names_the_column_of_texts():
+    frame = pandas.DataFrame({"review": ["good", "bad"] * 4, "price": range(8)})
+    assert pt.Inputs.from_frame(frame, text=["review"]).text.keys() == {"review"}
+
+
+def test_metrics_of_spans_are_for_tasks_of_spans():
+    text = pt.Text(min_count=1).fit([["a"]])
+    task = pt.Task("entity", classes=["O", "B-PER", "I-PER"], per="token", loss="crf", metrics=["span_f1"])
+    with pytest.raises(ValueError, match='task `entity`: metric `span_f1` is for tasks of spans: say `spans="BIO"`'):
+        pt.MultiTaskModel(pt.Inputs(text=text), tasks=[task], encoder="window")

@@ -116,7 +116,7 @@ class Inputs:
         embedding: int | Sequence[int] | None = None,
         sparse: str | bool | Sequence[bool] = "auto",
         embed: "embeddings.Embedding | str | None" = None,
-        text: "str | Text | Mapping[str, Text] | None" = None,
+        text: "str | Sequence[str] | Text | Mapping[str, Text] | None" = None,
     ) -> "Inputs":
         """Learns from the columns of a pandas or polars frame; `repr` shows, and the log says, what they are taken for,
         and `inputs.columns` shows it as a table, gives each one by name or in turn, and what was learned of it.
@@ -158,8 +158,9 @@ class Inputs:
             combine: `"mean"` or `"sum"`: what becomes of the values of a bag, see `pt.Bag`.
             embedding, sparse: as for `Inputs`; bags come after the categories, and binned numbers last.
             embed: as for `Inputs`; indicators are embedded too. Edges of bins are learned by `fit`.
-            text: a column of texts, or `{column: pt.Text(...)}`; a `pt.Text` alone is that of the column `text`. Its
-                codes are learned here. What a row has in other columns each of its tokens has beside its own.
+            text: a column of texts, or `{column: pt.Text(...)}`; a `pt.Text` alone is that of the column `text`, and a
+                list may name the column. Its codes are learned here. What a row has in other columns each of its tokens
+                has beside its own.
         """
         given = frame
         frame = frames.framed(sources.columned(frame))

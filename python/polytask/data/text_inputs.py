@@ -33,7 +33,9 @@ def fitted(text: Any, frame: Any) -> dict[str, Text]:
     """
     if text is None:
         return {}
-    named = {text: Text()} if isinstance(text, str) else {"text": text} if isinstance(text, Text) else text
+    if isinstance(text, str) or (isinstance(text, list | tuple) and all(isinstance(name, str) for name in text)):
+        text = dict.fromkeys([text] if isinstance(text, str) else text, Text())
+    named = {"text": text} if isinstance(text, Text) else text
     if not isinstance(named, Mapping) or not all(isinstance(each, Text) for each in named.values()):
         raise TypeError(f'`text` should be a column, or a dict such as {{"question": pt.Text()}}; got {text!r}')
     columns = {name: frames.stored(frame, name, "`frame`") for name in named}

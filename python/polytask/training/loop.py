@@ -73,6 +73,10 @@ class Loop:
         self.first = self.core.epochs
         self.first_step = self.core.steps
         self.rows = None if isinstance(self.data, Stream) or in_memory(self.data) is None else self.data.core()
+        # The core counts metrics of positions over one data set alone.
+        mixed = isinstance(self.data, Mixed) and self.rows is not None and any(task.per for task in self.model.tasks)
+        self._left_out = mixed and self.metrics
+        self.metrics = self.metrics and not mixed
         self.held: dict[str, Callable[[], None]] = {}
         self.scores: scoring.Scores | None = None
         #: What a checkpoint had of the running epoch's metrics, until they have it.
@@ -155,9 +159,10 @@ class Loop:
                 _log.warning("`data` has no targets of %s, whose heads stay as they are", listed(lacking))
         self._watched()
         if isinstance(self.data, Mixed):
-            if self.metrics and self.rows is not None and any(task.per for task in self.model.tasks):
-                raise ValueError("metrics of positions are not counted over several data sets while training: pass "
-                                 "`train_metrics=False`")  # fmt: skip
+            if self._left_out:
+                _log.info(
+                    "metrics of training rows are left out: those of positions are not counted over several data sets"
+                )
             self._check_mix(self.data)
         if self.core.needs_validation and in_memory(self.validation) is None:
             came = "none" if self.validation is None else "batches from outside"

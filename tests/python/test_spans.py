@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 from polytask.cli.predict import beside
 from polytask.model import span_paths
 from polytask.results.results import Results
-
-# Before any test, since what it imports adds to the environment.
-try:
-    from seqeval import metrics as of_seqeval
-    from seqeval import scheme as schemes
-except ImportError:
-    of_seqeval = None
+from seqeval import metrics as of_seqeval
+from seqeval import scheme as schemes
 
 KINDS = ["PER", "LOC"]
 SCHEMES = ["BIO", "BIOES"]
@@ -343,8 +338,6 @@ def test_spans_stand_beside_a_table():
 
 
 def seqeval(y, predicted, scheme):
-    if of_seqeval is None:
-        pytest.skip("seqeval is not installed")
     which = {"BIO": schemes.IOB2, "BIOES": schemes.IOBES}[scheme]
     each = (getattr(of_seqeval, f"{name}_score") for name in ("f1", "precision", "recall"))
     return [score(y, predicted, mode="strict", scheme=which, average="micro") for score in each]

@@ -164,7 +164,8 @@ fn list(value: &Value) -> Tensor {
 /// Sum of weighted losses and sum of weights, over rows whose label is a class, by functions of libtorch; none of a loss that
 /// has nothing there.
 fn of_classes(description: &Value, raw: &Tensor, truth: &Tensor, weights: &Tensor) -> Option<(Tensor, Tensor)> {
-    let classes = raw.size()[1];
+    let ordinal = description["name"] == "ordinal";
+    let classes = raw.size()[1] + i64::from(ordinal);
     let own = |name: &str| match &description[name] {
         Value::Array(_) => list(&description[name]),
         _ => Tensor::ones([classes], (Kind::Double, tch::Device::Cpu)),
@@ -178,6 +179,15 @@ fn of_classes(description: &Value, raw: &Tensor, truth: &Tensor, weights: &Tenso
             let smoothing = description["label_smoothing"].as_f64().unwrap();
             let losses = log.cross_entropy_loss(&truth, Some(&own), Reduction::None, -100, smoothing);
             Some(((&weights * losses).sum(Kind::Double), (&weights * own.index(&[Some(&truth)])).sum(Kind::Double)))
+        }
+        "ordinal" => {
+            // By the classes' probabilities.
+            let on = raw.sigmoid().cumprod(1, Kind::Double);
+            let one = Tensor::ones([raw.size()[0], 1], (Kind::Double, tch::Device::Cpu));
+            let p = Tensor::cat(&[&one, &on], 1) * Tensor::cat(&[(-&raw).sigmoid(), one.shallow_clone()], 1);
+            let own = own("class_weights").index(&[Some(&truth)]);
+            let losses = -p.gather(1, &truth.unsqueeze(1), false).squeeze_dim(1).log() * &own;
+            Some(((&weights * losses).sum(Kind::Double), (&weights * own).sum(Kind::Double)))
         }
         "crf" => {
             let losses = log.cross_entropy_loss::<Tensor>(&truth, None, Reduction::None, -100, 0.0);
@@ -250,6 +260,8 @@ fn special() -> Vec<(Value, Option<usize>, usize)> {
         (json!({"name": "cross_entropy", "class_weights": [0.5, 2.0, 1.5], "label_smoothing": 0.2}), Some(3), 1),
         (json!({"name": "cross_entropy", "class_weights": weights(5), "label_smoothing": 0.3}), Some(5), 1),
         (json!({"name": "cross_entropy", "class_weights": weights(130), "label_smoothing": 0.3}), Some(130), 1),
+        (json!({"name": "ordinal", "class_weights": weights(5)}), Some(5), 1),
+        (json!({"name": "ordinal", "class_weights": weights(70)}), Some(70), 1),
         (json!({"name": "focal", "gamma": 0.0}), Some(3), 1),
         (json!({"name": "focal", "gamma": 0.5, "alpha": weights(4)}), Some(4), 1),
         (json!({"name": "focal", "gamma": 3.0, "alpha": weights(70)}), Some(70), 1),
@@ -431,13 +443,22 @@ fn the_gradient_is_that_of_the_value_at_extremes_too() {
     }
 }
 
+/// Probabilities of ordered classes by differences of those of being more, which are products.
+fn ordered(raw: &Tensor) -> Tensor {
+    let beyond = raw.sigmoid().cumprod(1, Kind::Double);
+    let edge = |value| Tensor::full([raw.size()[0], 1], value, (Kind::Double, tch::Device::Cpu));
+    let ends = Tensor::cat(&[edge(1.0), beyond, edge(0.0)], 1);
+    -ends.diff::<Tensor>(1, 1, None, None)
+}
+
 #[test]
 fn links_are_those_of_torch() {
     let raw = Dice(4).numbers(60, -5.0, 5.0);
     let narrow: Vec<f32> = raw.iter().map(|z| *z as f32).collect();
     let predicted = |description: Value, classes, outputs| {
         let loss = loss::build(&description).unwrap();
-        let mut predicted = vec![0.0; narrow.len()];
+        let rows = narrow.len() / loss.width(classes, outputs);
+        let mut predicted = vec![0.0; rows * loss.predicted_width(classes, outputs)];
         loss.link(loss.labels(classes, outputs).unwrap()).apply(&narrow, &mut predicted);
         (Tensor::from_slice(&predicted).to_kind(Kind::Double), loss.predicted_width(classes, outputs))
     };
@@ -446,6 +467,8 @@ fn links_are_those_of_torch() {
     let gaussian = Tensor::stack(&[pairs.i((.., 0)), pairs.i((.., 1)).softplus() + 1e-6], 1);
     let cases = [
         (predicted(json!("cross_entropy"), Some(3), 1), 3, raw.view([20, 3]).softmax(1, Kind::Double)),
+        (predicted(json!("ordinal"), Some(4), 1), 4, ordered(&raw.view([20, 3]))),
+        (predicted(json!("ordinal"), Some(2), 1), 2, ordered(&raw.view([60, 1]))),
         (predicted(json!("focal"), Some(5), 1), 5, raw.view([12, 5]).softmax(1, Kind::Double)),
         (predicted(json!("focal"), None, 2), 2, raw.sigmoid()),
         (predicted(json!("binary_cross_entropy"), None, 4), 4, raw.sigmoid()),
@@ -491,6 +514,8 @@ fn arguments_that_do_not_fit_are_named() {
         (json!("mean_squared"), None, 0, "`outputs`"),
         (json!({"name": "binary_cross_entropy", "pos_weight": [1.0]}), None, 3, "`pos_weight`"),
         (json!({"name": "binary_cross_entropy", "pos_weight": "even"}), None, 3, "`pos_weight`"),
+        (json!({"name": "ordinal", "class_weights": [1.0, 2.0]}), Some(3), 1, "`class_weights`"),
+        (json!("ordinal"), None, 1, "`classes`"),
         (json!({"name": "focal", "alpha": 0.5}), Some(3), 1, "`alpha`"),
         (json!({"name": "focal", "alpha": 1.5}), None, 1, "`alpha`"),
         (json!({"name": "quantile", "quantiles": []}), None, 1, "`quantiles`"),

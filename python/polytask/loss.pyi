@@ -65,6 +65,26 @@ class CRF(Loss):
 
     def __init__(self) -> None: ...
 
+class Ordinal(Loss):
+    """Ordered classes (ratings, degrees of severity), counted from the least one on, by conditional probabilities (CORN:
+    Shi, Cao & Raschka, Deep Neural Networks for Rank-Consistent Ordinal Regression Based on Conditional
+    Probabilities, Pattern Analysis and Applications 2023; for linear models the continuation-ratio model).
+
+    Raw outputs are `[rows, classes - 1]`, of which number `k` says whether a label that is at least `k` is more:
+    `p(y > k | y >= k) = 1 / (1 + exp(-z_k))`. So `p(y > k)` is the product of the first `k + 1` of these, which never
+    rises with `k`, and predictions are the probabilities of classes `[rows, classes]`.
+
+    `L = sum_i r_i w_(y_i) (-ln p(y_i)) / sum_i r_i w_(y_i)` with row weights `r` and class weights `w`, where
+    `-ln p(y) = sum_(k < y) ln(1 + exp(-z_k)) + [y < classes - 1] ln(1 + exp(z_y))`. The authors divide by the number
+    of such terms instead, which differs from batch to batch.
+    """
+
+    class_weights: Sequence[float] | Mapping[Any, float] | str | None
+    def __init__(
+        self,
+        class_weights: Sequence[float] | Mapping[Any, float] | str | None = None,
+    ) -> None: ...
+
 class MeanSquared(Loss):
     """Squared error: `L = mean of (z - y)^2` over the labelled cells, as `torch.nn.MSELoss`."""
 

@@ -223,6 +223,41 @@ class _LogLoss:
         return self._sum / self._rows
 
 
+class _Confusion:
+    """How many rows of each class were decided to be of each, for one class above 0.5, for several the likeliest."""
+
+    def __init__(self) -> None:
+        self._rows = torch.zeros(0, 0)
+
+    def update(self, p: Tensor, y: Tensor) -> None:
+        classes = 2 if p.ndim == 1 else p.shape[1]
+        decided = (p > 0.5).long() if p.ndim == 1 else p.argmax(1)
+        rows = torch.bincount(y * classes + decided, minlength=classes**2).double().view(classes, classes)
+        self._rows = self._rows + rows if len(self._rows) else rows
+
+    def _apart(self) -> Tensor:
+        at = torch.arange(len(self._rows))
+        return (at[:, None] - at).abs().double()
+
+
+class _Distance(_Confusion):
+    """How many classes a decision is away from the label, on average."""
+
+    def compute(self) -> Tensor:
+        return (self._rows * self._apart()).sum() / self._rows.sum()
+
+
+class _QuadraticKappa(_Confusion):
+    """1 less squared distances of decisions from labels over those of decisions and labels that have nothing to do with
+    each other (Cohen, Weighted kappa, Psychological Bulletin 1968); not defined where all are of one class.
+    """
+
+    def compute(self) -> Tensor:
+        squares = self._apart().square()
+        chance = self._rows.sum(1, keepdim=True) * self._rows.sum(0) / self._rows.sum()
+        return 1 - (self._rows * squares).sum() / (chance * squares).sum()
+
+
 #: What a callable has that is given rows in parts, as the objects of torchmetrics.
 _ADDING = ("update", "compute", "reset")
 
@@ -247,14 +282,19 @@ SPANS = ("span_f1", "span_precision", "span_recall")
 CURVES = {"explained_variance": "ExplainedVariance", "pearson": "PearsonCorrCoef", "spearman": "SpearmanCorrCoef"}
 
 #: Metrics of class and binary labels by this module, which are defined wherever a row has a label.
-OWN: dict[str, Callable[[], Any]] = {"balanced_accuracy": _Recalls, "log_loss": _LogLoss}
+OWN: dict[str, Callable[[], Any]] = {
+    "balanced_accuracy": _Recalls,
+    "log_loss": _LogLoss,
+    "ordinal_mae": _Distance,
+    "quadratic_kappa": _QuadraticKappa,
+}
 
 #: All metrics of class and binary labels, and of numbers.
 LABELS = (*COUNTED["binary"], *DECISIONS, *OWN)
 VALUES = (*COUNTED["values"], *CURVES)
 
 #: Whose lower values are better.
-_LOWER = (*(name for name, _, higher_is_better in _OF_CORE if not higher_is_better), "log_loss")
+_LOWER = (*(name for name, _, higher_is_better in _OF_CORE if not higher_is_better), "log_loss", "ordinal_mae")
 
 #: What other libraries call a metric, without what some put before or behind it (`neg_`, `_score`, `_macro`).
 _ELSEWHERE = {
@@ -279,6 +319,8 @@ _ELSEWHERE = {
     "multi_logloss": "log_loss",
     "pearsonr": "pearson",
     "pr_auc": "average_precision",
+    "quadratic_weighted_kappa": "quadratic_kappa",
+    "qwk": "quadratic_kappa",
     "roc_auc": "auroc",
     "roc_auc_ovr": "auroc",
     "root_mean_squared_error": "rmse",

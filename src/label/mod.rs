@@ -137,7 +137,7 @@ mod tests {
     fn every_loss_names_its_labels() {
         for info in loss::infos() {
             let expected = match info.name.as_str() {
-                "cross_entropy" | "crf" => [Some(CLASSES), None],
+                "cross_entropy" | "crf" | "ordinal" => [Some(CLASSES), None],
                 "focal" => [Some(CLASSES), Some(BINARY)],
                 "binary_cross_entropy" => [None, Some(BINARY)],
                 "poisson" => [None, Some(COUNTS)],

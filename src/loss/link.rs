@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tch::Tensor;
 
-use super::{cells, softmax};
+use super::{cells, ordinal, softmax};
 use crate::error::Result;
 use crate::machine::real::Real;
 
@@ -20,6 +20,12 @@ pub enum Link {
         /// How many.
         classes: usize,
     },
+    /// Probabilities of so many ordered classes, of one number less side by side, each the logit of a label's being more than
+    /// a class if it is at least that.
+    Ordinal {
+        /// How many.
+        classes: usize,
+    },
     /// `exp(z)`.
     Exponential {
         /// The largest `z` that is taken; larger ones count as that.
@@ -33,6 +39,11 @@ pub enum Link {
 }
 
 impl Link {
+    /// Whether the largest of raw outputs stands where the largest prediction does.
+    pub fn keeps_order(self) -> bool {
+        !matches!(self, Link::Ordinal { .. })
+    }
+
     /// The raw outputs, `[rows, width]`, whose prediction is the mean of the members' predictions, `[rows, members, width]`; of
     /// means and variances those of the mixture.
     ///
@@ -49,6 +60,14 @@ impl Link {
                 let size = raw.size();
                 let each = raw.f_reshape([size[0], size[1], -1, classes as i64])?.f_log_softmax(-1, raw.kind())?;
                 mean(&each)?.f_reshape([size[0], size[2]])?.f_sub_scalar(less)?
+            }
+            Link::Ordinal { classes } => {
+                let size = raw.size();
+                let each = raw.f_reshape([size[0], size[1], -1, classes as i64 - 1])?;
+                let on = each.f_log_sigmoid()?;
+                let beyond = on.f_cumsum(-1, raw.kind())?;
+                let there = beyond.f_sub(&on)?.f_add(&each.f_neg()?.f_log_sigmoid()?)?;
+                mean(&beyond)?.f_sub(&mean(&there)?)?.f_reshape([size[0], size[2]])?
             }
             Link::Exponential { most } => mean(&raw.f_clamp_max(most)?)?.f_sub_scalar(less)?,
             Link::MeanAndVariance { .. } => {
@@ -73,6 +92,7 @@ impl Link {
             Link::Identity => predicted.copy_from_slice(raw),
             Link::Sigmoid => cells::sigmoid(raw, predicted),
             Link::Softmax { classes } => softmax::link(classes, raw, predicted),
+            Link::Ordinal { classes } => ordinal::link(classes, raw, predicted),
             Link::Exponential { most } => {
                 for (z, rate) in raw.iter().zip(predicted) {
                     *rate = Real::exp(Real::min(*z, most as f32));

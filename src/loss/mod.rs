@@ -150,6 +150,7 @@ crate::family!(
     binary_cross_entropy::BinaryCrossEntropy,
     focal::Focal,
     crf::Crf,
+    ordinal::Ordinal,
     mean_squared::MeanSquared,
     mean_absolute::MeanAbsolute,
     huber::Huber,

@@ -143,12 +143,18 @@ impl Meter {
 
     fn add_classes(&mut self, task: &Task, wanted: &Wanted, batch: &Batch<'_, f32>, classes: &[i32]) {
         let weighs = |row: usize| batch.weights.is_none_or(|w| w[row] != 0.0);
+        let by_raw = task.loss.link(task.labels).keeps_order();
+        if !by_raw || wanted.ranks() {
+            self.link(task, batch);
+        }
+        let width = self.linked.len() / batch.rows.max(1);
         let mut count = 0;
         let mut right = 0;
         for (row, &class) in classes[..batch.rows].iter().enumerate() {
             // note: without branches, since which class is the largest cannot be foreseen.
             let labelled = (class >= 0) & weighs(row);
-            let best = largest(&batch.outputs[row * batch.stride..][..batch.width]);
+            let raw = || &batch.outputs[row * batch.stride..][..batch.width];
+            let best = largest(if by_raw { raw() } else { &self.linked[row * width..][..width] });
             right += u64::from(labelled & (best == class as usize));
             count += u64::from(labelled);
         }
@@ -157,8 +163,6 @@ impl Meter {
         if !wanted.ranks() {
             return;
         }
-        self.link(task, batch);
-        let width = self.linked.len() / batch.rows.max(1);
         for row in (0..batch.rows).filter(|&row| classes[row] >= 0 && weighs(row)) {
             rank(&mut self.columns, &self.linked[row * width..][..width], classes[row] as usize);
         }

@@ -74,7 +74,7 @@ def test_arguments_by_position_and_from_numpy():
 
 
 def loss_task(name, targets):
-    if name == "cross_entropy":
+    if name in ("cross_entropy", "ordinal"):
         return pt.Task("t", classes=2, loss=name), targets["income"]
     if name in ("binary_cross_entropy", "focal"):
         return pt.Task("t", loss=name, outputs=3), targets["topics"]

@@ -31,7 +31,9 @@ BINARY = {
     "balanced_accuracy": lambda y, p: sk.balanced_accuracy_score(y, p > 0.5),
     "f1": lambda y, p: sk.f1_score(y, p > 0.5),
     "log_loss": sk.log_loss,
+    "ordinal_mae": lambda y, p: sk.mean_absolute_error(y, p > 0.5),
     "precision": lambda y, p: sk.precision_score(y, p > 0.5),
+    "quadratic_kappa": lambda y, p: sk.cohen_kappa_score(y, p > 0.5),
     "recall": lambda y, p: sk.recall_score(y, p > 0.5),
 }
 MULTICLASS = {
@@ -41,7 +43,9 @@ MULTICLASS = {
     "balanced_accuracy": lambda y, p: sk.balanced_accuracy_score(y, p.argmax(1)),
     "f1": lambda y, p: sk.f1_score(y, p.argmax(1), average="macro"),
     "log_loss": sk.log_loss,
+    "ordinal_mae": lambda y, p: sk.mean_absolute_error(y, p.argmax(1)),
     "precision": lambda y, p: sk.precision_score(y, p.argmax(1), average="macro"),
+    "quadratic_kappa": lambda y, p: sk.cohen_kappa_score(y, p.argmax(1), weights="quadratic"),
     "recall": lambda y, p: sk.recall_score(y, p.argmax(1), average="macro"),
 }
 NUMBERS = {
@@ -135,6 +139,7 @@ def test_several_labels_are_averaged_over_those_that_are_defined(rng):
         ("recall", "binary", [[0.4], [0.6]], [[0.0], [0.0]]),
         ("precision", "binary", [[0.4], [0.4]], [[1.0], [0.0]]),
         ("f1", "binary", [[0.4], [0.4]], [[0.0], [0.0]]),
+        ("quadratic_kappa", "classes", [[0.4, 0.6, 0.0], [0.1, 0.7, 0.2]], [1, 1]),
         ("r2", "values", [[1.0], [2.0]], [[3.0], [3.0]]),
         ("r2", "values", [[1.0]], [[3.0]]),
         ("pearson", "values", [[1.0], [1.0]], [[3.0], [4.0]]),
@@ -304,6 +309,8 @@ def oracle(name, kind, predicted, known):
 COUNTED_TASKS = {
     "kind": {"classes": 4, "metrics": list(COUNTED["classes"])},
     "two": {"classes": 2, "metrics": list(COUNTED["classes"])},
+    "degree": {"classes": 4, "loss": "ordinal", "metrics": list(COUNTED["classes"])},
+    "degrees_of_two": {"classes": 2, "loss": "ordinal", "metrics": list(COUNTED["classes"])},
     "label": {"loss": "binary_cross_entropy", "metrics": list(COUNTED["binary"])},
     "labels": {"loss": "focal", "outputs": 3, "metrics": list(COUNTED["binary"])},
     "number": {"metrics": list(COUNTED["values"])},
@@ -322,6 +329,8 @@ def counted_data(x, rng):
     y = {
         "kind": np.where(rng.random(rows) < 0.2, -1, rng.integers(0, 4, rows)),
         "two": (x[:, 0] + rng.normal(size=rows) > 0).astype(int),
+        "degree": np.where(rng.random(rows) < 0.2, -1, np.digitize(x[:, 0], [-1, 0, 1])),
+        "degrees_of_two": (x[:, 2] + rng.normal(size=rows) > 0).astype(int),
         "label": np.where(rng.random(rows) < 0.2, -1, x[:, 1] > 0.5),
         "labels": np.where(rng.random((rows, 3)) < 0.3, np.nan, rng.random((rows, 3)) < 0.3),
         "number": np.float32(1e4) + rng.normal(size=rows).astype(np.float32),

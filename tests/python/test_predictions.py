@@ -17,8 +17,14 @@ def softmax(z):
     return np.exp(z) / np.exp(z).sum(1, keepdims=True)
 
 
+def ordered(z):
+    p = sigmoid(z)
+    return np.stack([1 - p[:, 0], p[:, 0] * (1 - p[:, 1]), p[:, 0] * p[:, 1]], 1)
+
+
 TASKS = {
     "kind": (pt.Task("kind", classes=3), (5, 3), (5, 3), softmax),
+    "degree": (pt.Task("degree", classes=3, loss="ordinal"), (5, 3), (5, 2), ordered),
     "clicked": (pt.Task("clicked", loss="binary_cross_entropy"), (5,), (5,), sigmoid),
     "topics": (pt.Task("topics", loss="binary_cross_entropy", outputs=4), (5, 4), (5, 4), sigmoid),
     "focal": (pt.Task("focal", loss=pt.loss.Focal()), (5,), (5,), sigmoid),
@@ -34,7 +40,7 @@ TASKS = {
 
 def test_kinds_of_labels_are_those_of_links():
     model = pt.MultiTaskModel(4, tasks=[task for task, *_ in TASKS.values()])
-    kinds = {softmax: "classes", sigmoid: "binary"}
+    kinds = {softmax: "classes", ordered: "classes", sigmoid: "binary"}
     assert dict(zip(TASKS, model.kinds, strict=True)) == {
         name: kinds.get(link, "values") for name, (*_, link) in TASKS.items()
     }

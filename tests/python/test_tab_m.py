@@ -36,6 +36,7 @@ def tasks():
         pt.Task("visits", loss="poisson"),
         pt.Task("age", loss="gaussian_nll"),
         pt.Task("wage", loss=pt.loss.Quantile([0.1, 0.9])),
+        pt.Task("degree", classes=4, loss="ordinal"),
         pt.Task("own", loss=lambda raw, y: (raw - y).abs()),
     ]
 
@@ -58,6 +59,7 @@ def data():
         "visits": rng.poisson(1.5, ROWS).astype(np.float32),
         "age": rng.normal(size=ROWS).astype(np.float32),
         "wage": rng.normal(size=ROWS).astype(np.float32),
+        "degree": rng.integers(0, 4, ROWS),
         "own": rng.normal(size=ROWS).astype(np.float32),
     }
     y["price"][::7] = np.nan
@@ -197,6 +199,11 @@ def test_what_is_evaluated_is_what_is_predicted(data):
     assert loss["wage"] == pytest.approx(np.mean(pinball), rel=1e-4)
 
 
+def ordered(z):
+    beyond = functional.pad(functional.pad(z.sigmoid().cumprod(2), (1, 0), value=1.0), (0, 1))
+    return beyond[..., :-1] - beyond[..., 1:]
+
+
 @pytest.mark.usefixtures("own_seed")
 def test_the_mean_of_members_is_that_of_predictions(data):
     x, _ = data
@@ -214,6 +221,7 @@ def test_the_mean_of_members_is_that_of_predictions(data):
         "price": of_members["price"].mean(1).squeeze(1),
         "age": torch.stack([center, mixture], 1),
         "wage": of_members["wage"].mean(1),
+        "degree": ordered(of_members["degree"]).mean(1),
     }
     for name, each in expected.items():
         np.testing.assert_allclose(predicted[name], each.numpy(), rtol=2e-5, atol=2e-6)

@@ -193,6 +193,8 @@ def every_loss():
     return [
         pt.Task("classes", classes=4),
         pt.Task("focal", loss="focal", classes=3),
+        pt.Task("ordinal", loss="ordinal", classes=4),
+        pt.Task("ordinal_of_two", loss="ordinal", classes=2),
         pt.Task("focal_binary", loss="focal", outputs=2),
         pt.Task("binary", loss="binary_cross_entropy"),
         *[pt.Task(name, loss=name, outputs=2) for name in ("mean_squared", "mean_absolute", "huber", "poisson")],

@@ -37,7 +37,8 @@ class Task:
         outputs: labels a row.
         weight: lambda, the factor of its loss in the objective.
         metrics: names (of classes and binary labels "accuracy", "balanced_accuracy", "log_loss", "auroc",
-            "average_precision", "f1", "precision" and "recall"; of numbers "mae", "mse", "rmse", "r2",
+            "average_precision", "f1", "precision" and "recall", of ordered ones also "ordinal_mae", how many classes a
+            decision is off on average, and "quadratic_kappa"; of numbers "mae", "mse", "rmse", "r2",
             "explained_variance", "pearson" and "spearman") or callables `(predictions, targets) -> number` on torch
             tensors, which `{name: callable}` calls otherwise than they call themselves. Default: accuracy for classes,
             AUROC for binary labels, MAE and R2 for regression. Accuracy, AUROC, average precision, MAE, MSE, RMSE and
@@ -55,8 +56,8 @@ class Task:
             the curve, not the mean of the inverse. For losses of a location, and for `GaussianNLL` the first two.
         head: what makes its outputs of its features, where that is another than the model's: one of `pt.head`, its
             name, a `torch.nn.Module` from `[rows, features]` to raw outputs `[rows, outputs]`, or a function that makes
-            one, of the numbers of features and outputs (`head=nn.Linear`) or of nothing. Raw outputs are one a class, a
-            logit or value an output, and as many as the loss has parameters for a distribution. The model works on a
+            one, of the numbers of features and outputs (`head=nn.Linear`) or of nothing. Raw outputs are one a class (of
+            `Ordinal` one less), a logit or value an output, and as many as the loss has parameters for a distribution. The model works on a
             copy, whose parameters and buffers are the model's, below `heads.<task>`; all that is said of an encoder
             module holds for it.
         per: the positions that have a label each, as the model's inputs call them ("tokens"), or "token" for those of

@@ -70,7 +70,7 @@ class HeldOut:
         suited = [task.name for task, kind in zip(self.tasks, self.kinds, strict=True) if kind != "values"]
         names = labelled.chosen(tasks, suited, "classification tasks")
         with interrupts.held():
-            kinds = dict(zip([task.name for task in self.tasks], self.kinds, strict=True))
+            kinds = {task.name: _logits(task, kind) for task, kind in zip(self.tasks, self.kinds, strict=True)}
             there = self._labelled(data, weights, batch_size, raw=True)
             found = calibrating.fitted(kinds, names, there, parts, tasks is not None)
         for task in self.tasks:
@@ -179,3 +179,8 @@ class HeldOut:
                     if there]  # fmt: skip
             _log.warning("the model learns: its %s are forgotten, being those of other parameters", " and ".join(gone))
             self._temperatures, self._thresholds = {}, {}
+
+
+def _logits(task: Task, kind: str) -> str:
+    """What a task's raw outputs are, as `temperature` tells them apart."""
+    return "ordinal" if kind == "classes" and getattr(task.loss, "name", None) == "ordinal" else kind

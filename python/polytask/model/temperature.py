@@ -17,8 +17,9 @@ def fitted(kind: str, raw: np.ndarray, known: np.ndarray, weights: np.ndarray) -
     steps find it, and the middle of what is left of the range wherever one would leave it.
 
     Arguments:
-        kind: of the labels, "classes" or "binary".
-        raw: logits `[rows, classes]`, or `[rows, labels]` of binary labels, which have one temperature together.
+        kind: of the labels, "classes", "ordinal" or "binary".
+        raw: logits `[rows, classes]`, those of `pt.loss.Ordinal`, `[rows, classes - 1]`, or `[rows, labels]` of binary
+            labels; each has one temperature for all of them.
         known: classes `[rows]` with -1 where missing, or labels `[rows, labels]` with NaN.
         weights: `[rows]`, those of the rows.
 
@@ -51,6 +52,9 @@ def likelihood(kind: str, raw: np.ndarray, known: np.ndarray, weights: np.ndarra
     z = logits / temperature
     if kind == "binary":
         each = np.logaddexp(0.0, z) - labels * z
+    elif kind == "ordinal":
+        past, asked = _steps(z, labels)
+        each = (asked * (np.logaddexp(0.0, z) - past * z)).sum(axis=1)
     else:
         top = z.max(axis=1)
         each = np.log(np.exp(z - top[:, None]).sum(axis=1)) + top - z[np.arange(len(z)), labels]
@@ -62,6 +66,10 @@ def probabilities(kind: str, raw: np.ndarray, temperature: float = 1.0) -> np.nd
     z = raw.astype(np.float64) / temperature
     if kind == "binary":
         return np.asarray(np.exp(-np.logaddexp(0.0, -z)))
+    if kind == "ordinal":
+        ones = np.ones((len(z), 1))
+        beyond = np.cumprod(np.exp(-np.logaddexp(0.0, -z)), axis=1)
+        return np.hstack([ones, beyond]) * np.hstack([np.exp(-np.logaddexp(0.0, z)), ones])
     odds = np.exp(z - z.max(axis=1, keepdims=True))
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
@@ -93,8 +101,19 @@ def _labelled(
     return outputs[there].astype(np.float64), labels, share / share.sum() if len(share) else share
 
 
+def _steps(z: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of ordered classes, whether a label is more than each class but the last, and whether it is at least that."""
+    steps = np.arange(z.shape[1])
+    return steps < labels[:, None], steps <= labels[:, None]
+
+
 def _slopes(kind: str, logits: np.ndarray, labels: np.ndarray, share: np.ndarray, beta: float) -> tuple[float, float]:
     """The first and the second derivative of the mean negative log-likelihood, at `1 / T`."""
+    if kind == "ordinal":
+        past, asked = _steps(logits, labels)
+        p = probabilities("binary", logits, 1 / beta)
+        first = (asked * logits * (p - past)).sum(axis=1)
+        return float(share @ first), float(share @ (asked * logits * logits * p * (1 - p)).sum(axis=1))
     p = probabilities(kind, logits, 1 / beta)
     if kind == "binary":
         return float(share @ (logits * (p - labels))), float(share @ (logits * logits * p * (1 - p)))

@@ -175,7 +175,12 @@ class _Others:
         classes = self._kind == "classes"
         labelled = targets.dtype == np.int64 and targets.ndim == 1 if classes else targets.dtype == np.float64
         right = raw.shape == (len(targets), width) and raw.dtype == np.float32 and labelled
-        if not right or (classes and (targets >= width).any()) or (rows < 0).any() or rows.sum() != len(raw):
+        if (
+            not right
+            or (classes and (targets >= self._task.classes).any())
+            or (rows < 0).any()
+            or rows.sum() != len(raw)
+        ):
             raise ValueError(f"the metrics of task `{self._task.name}` are damaged")
         ends = np.cumsum(rows)[:-1]
         for part in zip(np.split(raw, ends), np.split(targets, ends), strict=True):

@@ -51,6 +51,10 @@ def together(task: Predicted, outputs: Tensor, members: int) -> Tensor:
     less = math.log(members)
     if link == "softmax":
         return raw.log_softmax(2).logsumexp(1) - less
+    if link == "ordinal":
+        on = functional.logsigmoid(raw)
+        beyond = on.cumsum(2)
+        return beyond.logsumexp(1) - (beyond - on + functional.logsigmoid(-raw)).logsumexp(1)
     if link == "exponential":
         return raw.clamp(max=task.link["most"]).logsumexp(1) - less
     pairs = torch.unflatten(raw, 2, (-1, 2))
@@ -77,11 +81,18 @@ def _mean_and_variance(raw: Tensor, link: dict[str, Any]) -> Tensor:
     return torch.stack([pairs[..., 0], variance], -1).flatten(1)
 
 
+def _ordinal(raw: Tensor, link: dict[str, Any]) -> Tensor:
+    beyond = functional.pad(raw.sigmoid().cumprod(1), (1, 0), value=1.0)
+    there = functional.pad((-raw).sigmoid(), (0, 1), value=1.0)
+    return beyond * there
+
+
 #: By their names in the core.
 LINKS: dict[str, Callable[[Tensor, dict[str, Any]], Tensor]] = {
     "identity": lambda raw, link: raw,
     "sigmoid": lambda raw, link: raw.sigmoid(),
     "softmax": lambda raw, link: raw.softmax(1),
+    "ordinal": _ordinal,
     "exponential": lambda raw, link: raw.clamp(max=link["most"]).exp(),
     "mean_and_variance": _mean_and_variance,
 }

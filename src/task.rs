@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::label::{Kind, Labels};
-use crate::loss::Loss;
+use crate::loss::{Loss, Together};
 use crate::parameters::path::WITHIN;
 use crate::{bail, loss, value_error};
 
@@ -78,8 +78,15 @@ impl Task {
             Value::String(per) => Some(per.clone()),
             other => bail!("task `{name}`: `per` should be the name of positions; got {other}"),
         };
-        if loss.chained() && per.is_none() {
-            bail!("task `{name}`: this loss judges labels of neighbouring positions together: say of which by `per`");
+        if per.is_none() {
+            let of = match loss.together() {
+                Some(Together::Chain) => "neighbouring positions",
+                Some(Together::List) => "a row's positions",
+                None => "",
+            };
+            if !of.is_empty() {
+                bail!("task `{name}`: this loss judges labels of {of} together: say of which by `per`");
+            }
         }
         Ok(Self { name, loss, classes, outputs, weight, labels, per })
     }

@@ -233,6 +233,10 @@ fn of_values(description: &Value, raw: &Tensor, truth: &Tensor, weights: &Tensor
         "mean_absolute" => raw.l1_loss(&truth, Reduction::None),
         "huber" => raw.huber_loss(&truth, Reduction::None, description["delta"].as_f64().unwrap()),
         "poisson" => raw.poisson_nll_loss(&truth, true, false, 1e-8, Reduction::None),
+        "ranking" => {
+            let losses = (-(raw * &truth)).where_self(&kept, &Tensor::from(0.0_f64));
+            return Some(((&weights * losses).sum(Kind::Double), (&weights * &truth).sum(Kind::Double)));
+        }
         "quantile" => {
             let quantiles = list(&description["quantiles"]);
             let error = truth.unsqueeze(2) - raw.view([raw.size()[0], truth.size()[1], -1]);
@@ -448,7 +452,8 @@ fn ordered(raw: &Tensor) -> Tensor {
     let beyond = raw.sigmoid().cumprod(1, Kind::Double);
     let edge = |value| Tensor::full([raw.size()[0], 1], value, (Kind::Double, tch::Device::Cpu));
     let ends = Tensor::cat(&[edge(1.0), beyond, edge(0.0)], 1);
-    -ends.diff::<Tensor>(1, 1, None, None)
+    let classes = raw.size()[1] + 1;
+    ends.narrow(1, 0, classes) - ends.narrow(1, 1, classes)
 }
 
 #[test]

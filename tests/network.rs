@@ -94,7 +94,7 @@ impl Ragged {
             let InputKind::Codes(columns) = &net.inputs[input].kind else { panic!("labels") };
             let bits = |i: usize| Stream::new(seed, &[98, 3, input as u64]).bits(i as u64);
             let label = |i: usize| if bits(2 * i) % 3 == 0 { -1 } else { (bits(2 * i + 1) % columns[0] as u64) as i32 };
-            (input, (0..count).map(label).collect())
+            (input, (0..count * columns.len()).map(label).collect())
         };
         Self {
             shown: net.shown.iter().map(labels).collect(),
@@ -1959,6 +1959,49 @@ fn chains_add_up_over_all_paths_of_labels() {
             // What is predicted has the gradient of what is judged.
             let [predicted, judged] = [whole(None).detach(), whole(Some(&known))];
             vec![predicted + &judged - judged.detach(), r.linear(&h, "heads.1")]
+        });
+    }
+}
+
+#[test]
+fn lists_are_of_positions_that_have_a_label() {
+    let shapes: [&[usize]; 5] = [&[3, 0, 4], &[1], &[5], &[0, 0], &[2, 6, 1]];
+    for (seed, lengths) in shapes.iter().cycle().take(20).enumerate() {
+        let width = 1 + seed % 2;
+        let (mut b, [x, _]) = tokens(2, 2);
+        let h = b.linear(&paths(&["a"]), x, 3, Some(Activation::Tanh));
+        let scores = b.heads(&paths(&["heads.0", "heads.1"]), h, &[width, 2]);
+        let columns = b.value(scores).columns.clone();
+        let at = |task: usize| Output { value: scores, group: 0, columns: columns[task].clone() };
+        let judged = b.list("heads.0", 0, &at(0)).unwrap();
+        b.output(scores, 0, columns[0].clone());
+        b.judged(0, judged);
+        b.output(scores, 0, columns[1].clone());
+        assert!(b.list("rows", 0, &Output { value: b.numeric(), group: 0, columns: 0..2 }).is_err());
+        let mut case = Case::of_positions(b.finish().unwrap(), lengths, 1 + seed % 4, seed as u64);
+        let known = case.ragged.as_ref().unwrap().shown[0].1.clone();
+        case.check(true, |r| {
+            let words = r.param("words.weight").index_select(0, &r.tokens);
+            let h = r.linear(&Tensor::cat(&[&r.frames, &words], 1), "a").tanh();
+            let scores = r.linear(&h, "heads.0");
+            let mut first = 0;
+            let mut each = vec![Tensor::zeros([0, width as i64], (Kind::Double, Device::Cpu))];
+            for x in rows_of(&scores, &r.lengths) {
+                let last = first + x.size()[0] as usize;
+                let there = Tensor::from_slice(&known[first * width..last * width]).reshape(x.size()).ge(0);
+                let of_column = |c: i64| {
+                    let (x, there) = (x.select(1, c), there.select(1, c));
+                    let whole = x.masked_select(&there).logsumexp(0, false);
+                    (&x - whole).where_self(&there, &x.zeros_like())
+                };
+                if last > first {
+                    each.push(Tensor::stack(&(0..width as i64).map(of_column).collect::<Vec<_>>(), 1));
+                }
+                first = last;
+            }
+            // What is predicted has the gradient of what is judged.
+            let judged = Tensor::cat(&each, 0);
+            vec![scores.detach() + &judged - judged.detach(), r.linear(&h, "heads.1")]
         });
     }
 }

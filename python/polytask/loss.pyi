@@ -144,3 +144,21 @@ class GaussianNLL(Loss):
         self,
         epsilon: float = 1e-06,
     ) -> None: ...
+
+class Ranking(Loss):
+    """Learning to rank the positions of each row, such as the documents found for a query or the items shown to a user, by
+    the cross-entropy of the list (ListNet with the top-one probability: Cao, Qin, Liu, Tsai & Li, Learning to Rank: From
+    Pairwise Approach to Listwise Approach, ICML 2007, with shares of the relevance instead of its softmax: Bruch, Wang,
+    Bendersky & Najork, An Analysis of the Softmax Cross Entropy Loss for Learning-to-Rank with Binary Relevance, ICTIR
+    2019).
+
+    `L = sum_i r_i sum_j (y_ij / sum_k y_ik) (ln sum_k exp(z_ik) - z_ij) / sum_i r_i` with row weights `r`, scores `z`
+    and relevances `y`, numbers from 0 on such as 1 for a click or 0 to 4 for degrees. All sums are over positions whose
+    relevance is known: one that is missing (NaN) is no part of its row's list. Rows without a position that is relevant
+    say nothing about the order, and count neither above nor below. Of several outputs each has lists of its own.
+
+    Predictions are scores, of which only the order and the differences within a row mean something; `"ndcg"` and
+    `"mrr"` judge them. For tasks with `per`, on positions within rows.
+    """
+
+    def __init__(self) -> None: ...

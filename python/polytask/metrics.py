@@ -278,6 +278,9 @@ DECISIONS: dict[str, tuple[str, Callable[[Tensor, Tensor], bool]]] = {
 #: Metrics of spans of positions, which are found row by row: see `polytask.training.span_scores`.
 SPANS = ("span_f1", "span_precision", "span_recall")
 
+#: Metrics of lists of positions, one a row: see `polytask.training.rank_scores`.
+RANKS = ("ndcg", "mrr")
+
 #: Other metrics of numbers: torchmetrics' name.
 CURVES = {"explained_variance": "ExplainedVariance", "pearson": "PearsonCorrCoef", "spearman": "SpearmanCorrCoef"}
 
@@ -331,6 +334,7 @@ _ELSEWHERE = {
 #: What a task is judged by if it does not say.
 DEFAULTS = {"classes": ["accuracy"], "binary": ["auroc"], "values": ["mae", "r2"]}
 DEFAULTS_OF_SPANS = ["accuracy", "span_f1"]
+DEFAULTS_OF_RANKS = ["ndcg"]
 
 
 def read(metrics: Any, task: str) -> list[Metric]:
@@ -361,7 +365,7 @@ def _named(metrics: Mapping[Any, Any], task: str) -> list[Metric]:
             raise ValueError(f"task `{task}`: the name of a metric should be a string without `/`; got {name!r}")
         if not callable(function):
             raise TypeError(f"task `{task}`: metric `{name}` should be a callable; got {function!r}")
-        if name in LABELS or name in VALUES or name in SPANS:
+        if name in (*LABELS, *VALUES, *SPANS, *RANKS):
             raise ValueError(f"task `{task}`: `{name}` is a metric of ours; give yours another name")
         found.append(Metric(name, function, getattr(function, "higher_is_better", None)))
     return found
@@ -369,7 +373,7 @@ def _named(metrics: Mapping[Any, Any], task: str) -> list[Metric]:
 
 def _one(metric: Any, task: str) -> Metric:
     if isinstance(metric, str):
-        known = [*LABELS, *VALUES, *SPANS]
+        known = [*LABELS, *VALUES, *SPANS, *RANKS]
         if metric not in known:
             plain = metric.lower().removeprefix("neg_").removesuffix("_score").removesuffix("_macro")
             ours = plain if plain in known else _ELSEWHERE.get(plain)
@@ -383,21 +387,36 @@ def _one(metric: Any, task: str) -> Metric:
     return Metric(name, metric, getattr(metric, "higher_is_better", None))
 
 
-def for_kind(metrics: list[Metric] | None, kind: str, task: str, spans: bool = False) -> list[Metric]:
-    """A task's metrics, or the default ones of its kind of labels, or of spans.
+def for_kind(
+    metrics: list[Metric] | None, kind: str, task: str, spans: bool = False, ranks: bool = False
+) -> list[Metric]:
+    """A task's metrics, or the default ones of its kind of labels, of spans, or of lists that are ranked.
 
     Raises:
         ValueError: one that does not suit the labels.
     """
+    if ranks:
+        return _of_ranks(metrics, task)
     chosen = read(DEFAULTS_OF_SPANS if spans else DEFAULTS[kind], task) if metrics is None else metrics
     ours = SPANS if spans else ()
     wrong = next((metric.name for metric in chosen if not metric.fits(kind) and metric.name not in ours), None)
     if wrong in SPANS:
         raise ValueError(f"task `{task}`: metric `{wrong}` is for tasks of spans: say `spans=\"BIO\"`, with kinds "
                          "as `classes`; labels may be tags all the same")  # fmt: skip
+    if wrong in RANKS:
+        raise ValueError(f"task `{task}`: metric `{wrong}` is for tasks with `loss=pt.loss.Ranking()`")
     if wrong is not None:
         fitting = listed([*(VALUES if kind == "values" else LABELS), *ours])
         raise ValueError(f"task `{task}`: metric `{wrong}` does not suit its labels; there are {fitting}")
+    return chosen
+
+
+def _of_ranks(metrics: list[Metric] | None, task: str) -> list[Metric]:
+    """Those of a task that ranks the positions of a row."""
+    chosen = read(DEFAULTS_OF_RANKS, task) if metrics is None else metrics
+    wrong = next((metric.name for metric in chosen if not (metric.named and metric.name in RANKS)), None)
+    if wrong is not None:
+        raise ValueError(f"task `{task}`: metrics of a ranking should be {listed(RANKS)}; got {wrong!r}")
     return chosen
 
 

@@ -139,6 +139,22 @@ impl<'a> Entries<'a> {
         });
     }
 
+    /// Makes gathered labels of some rows `[entries, width]` shares of the sum of each row's, column by column; NaN where that
+    /// is 0.
+    pub fn share(&self, rows: Rows<'_>, out: &mut [f32]) {
+        let width = self.width();
+        let mut first = 0;
+        rows.for_each(|row| {
+            let last = first + self.offsets.map_or(1, |offsets| offsets.span(row).len());
+            for column in 0..width {
+                let each = (first..last).map(|at| at * width + column);
+                let sum: f64 = each.clone().map(|at| f64::from(out[at])).filter(|y| !y.is_nan()).sum();
+                each.for_each(|at| out[at] = if sum > 0.0 { (f64::from(out[at]) / sum) as f32 } else { f32::NAN });
+            }
+            first = last;
+        });
+    }
+
     /// Numbers of rows `[rows]`, each repeated for all entries of its row.
     pub fn repeat(&self, numbers: &Array, rows: Rows<'_>, out: &mut [f32], rest: f32) {
         let Some(offsets) = self.offsets else { return Entries::of(numbers).numbers(rows, out, rest) };

@@ -135,6 +135,14 @@ impl Data {
         }
     }
 
+    /// The same as shares of the sum of each row's, column by column; rows whose sum is 0 have none.
+    pub fn gather_shares(&self, task: usize, labels: Labels, rows: Rows<'_>, out: &mut [f32]) {
+        if let Some(targets) = self.targets(task) {
+            targets.labels(labels, rows.clone(), out);
+            targets.share(rows, out);
+        }
+    }
+
     /// Row weights of some rows, `[entries]`: each entry of a task's targets has its row's.
     pub fn gather_weights(&self, task: usize, rows: Rows<'_>, out: &mut [f32]) {
         let Some(weights) = of(&self.weights, task) else { return };

@@ -140,7 +140,7 @@ mod tests {
                 "cross_entropy" | "crf" | "ordinal" => [Some(CLASSES), None],
                 "focal" => [Some(CLASSES), Some(BINARY)],
                 "binary_cross_entropy" => [None, Some(BINARY)],
-                "poisson" => [None, Some(COUNTS)],
+                "poisson" | "ranking" => [None, Some(COUNTS)],
                 _ => [None, Some(NUMBERS)],
             };
             let loss = loss::build(&json!(info.name)).unwrap();

@@ -2,7 +2,7 @@
 
 use tch::{Reduction, Tensor};
 
-use super::{Batch, Link, Loops, Loss, softmax};
+use super::{Batch, Link, Loops, Loss, Together, softmax};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
 use crate::machine::real::Real;
@@ -62,7 +62,7 @@ impl Loss for Crf {
         Link::Softmax { classes: labels.width() }
     }
 
-    fn chained(&self) -> bool {
-        true
+    fn together(&self) -> Option<Together> {
+        Some(Together::Chain)
     }
 }

@@ -80,6 +80,15 @@ pub struct ScaledGradient<'a> {
     pub scale: f64,
 }
 
+/// How labels of a row's positions are judged together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Together {
+    /// Each beside its neighbours: what is judged takes the labels before a position as given.
+    Chain,
+    /// As a list: what is judged are the logarithms of shares, and labels are shares of their sum.
+    List,
+}
+
 /// A loss: what its labels look like, how raw outputs become predictions, its formula, and loops that compute it.
 ///
 /// A task is described by `classes` (the number of classes, if its labels are classes) and `outputs` (labels a row).
@@ -123,9 +132,9 @@ pub trait Loss: Loops<f32> + Loops<f64> + Described + Debug + Send + Sync {
         Link::Identity
     }
 
-    /// Whether labels of neighbouring positions are judged together, as a chain.
-    fn chained(&self) -> bool {
-        false
+    /// How labels of a row's positions are judged together, if they are.
+    fn together(&self) -> Option<Together> {
+        None
     }
 
     /// The code of the caller's own that is asked instead of formula and loops, which a description cannot bring back.
@@ -157,6 +166,7 @@ crate::family!(
     quantile::Quantile,
     poisson::Poisson,
     gaussian_nll::GaussianNll,
+    ranking::Ranking,
 );
 
 /// The labels of a loss of class indices.

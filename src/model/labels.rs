@@ -5,15 +5,18 @@ use tch::{Device, Kind, Tensor};
 use crate::data::{Data, Rows};
 use crate::error::Result;
 use crate::label::{Labels, Targets};
-use crate::loss::TensorBatch;
+use crate::loss::{TensorBatch, Together};
 use crate::machine::buffer::Layout;
 use crate::machine::crossing::send;
 use crate::machine::storage::{Backend, Storage};
+use crate::task::Task;
 
 /// One task's labels and row weights of the batch.
 #[derive(Debug)]
 pub(super) struct TaskLabels {
     labels: Labels,
+    /// Whether they are shares of the sum over their row's.
+    shares: bool,
     classes: Vec<i32>,
     values: Vec<f32>,
     weights: Vec<f32>,
@@ -39,12 +42,14 @@ pub(super) struct LabelTensors {
 
 impl TaskLabels {
     /// Of so many rows or positions, all missing.
-    pub fn new(rows: usize, labels: Labels) -> Self {
+    pub fn new(rows: usize, task: &Task) -> Self {
+        let labels = task.labels;
+        let shares = task.loss.together() == Some(Together::List);
         let (classes, values) = match labels.columns() {
             None => (vec![-1; rows], Vec::new()),
             Some(columns) => (Vec::new(), vec![f32::NAN; rows * columns]),
         };
-        Self { labels, classes, values, weights: vec![1.0; rows], weighted: false, away: None }
+        Self { labels, shares, classes, values, weights: vec![1.0; rows], weighted: false, away: None }
     }
 
     /// Gathers those of a task; where there is room for more they are missing.
@@ -55,6 +60,7 @@ impl TaskLabels {
         }
         match (data.has_targets(task), self.labels.columns()) {
             (true, None) => data.gather_classes(task, rows, &mut self.classes),
+            (true, Some(_)) if self.shares => data.gather_shares(task, self.labels, rows, &mut self.values),
             (true, Some(_)) => data.gather_values(task, self.labels, rows, &mut self.values),
             (false, _) => {
                 self.classes.fill(-1);

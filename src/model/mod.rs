@@ -26,6 +26,7 @@ use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::{Feature, Head, Target};
 use crate::input::{ArrayInput, Category, Inputs, PositionInputs, columns};
+use crate::loss::Together;
 use crate::machine::storage::Backend;
 use crate::meter::Meter;
 use crate::model::description::Parts;
@@ -94,9 +95,11 @@ pub fn assemble(
     let (mut net, targets) = trunk(inputs, widths, tasks, encoder, sharing, limit)?;
     let outputs = head.build(&mut net, &targets)?;
     for (j, (output, task)) in sharing.outputs(&mut net, outputs, tasks)?.into_iter().zip(tasks).enumerate() {
-        let [predicted, judged] = match task.loss.chained() {
-            true => net.chain(&head::own::path(&task.name), j, &output)?,
-            false => [output.clone(), output],
+        let path = head::own::path(&task.name);
+        let [predicted, judged] = match task.loss.together() {
+            Some(Together::Chain) => net.chain(&path, j, &output)?,
+            Some(Together::List) => [output.clone(), net.list(&path, j, &output)?],
+            None => [output.clone(), output],
         };
         net.output(predicted.value, predicted.group, predicted.columns);
         net.judged(j, judged);

@@ -88,7 +88,7 @@ impl Workspace {
         let members: Vec<_> = net.outputs.iter().zip(tasks).map(members).collect();
         let axes = net.outputs.iter().zip(&members);
         let axes: Vec<_> = axes.map(|(output, members)| members.map_or(axis(output), |_| ROWS)).collect();
-        let labels = tasks.iter().zip(&axes).map(|(task, &axis)| TaskLabels::new(extents.each()[axis], task.labels));
+        let labels = tasks.iter().zip(&axes).map(|(task, &axis)| TaskLabels::new(extents.each()[axis], task));
         let labels = labels.collect();
         let none = |axis: &Axis| if axis.extent == Extent::Ragged { vec![0; extents.rows() + 1] } else { Vec::new() };
         let starts = net.axes.iter().map(none).collect();
@@ -157,12 +157,13 @@ impl Workspace {
             self.labels.iter_mut().try_for_each(|labels| labels.send(backend))?;
         }
         for &(task, input) in &self.shown {
-            let Targets::Classes(known) = self.labels[task].targets() else {
-                unreachable!("a chain's labels are classes")
-            };
-            fill(self.plan.codes(input), &mut self.codes, |to| match labels {
-                true => to.copy_from_slice(known),
-                false => to.fill(-1),
+            let known = self.labels[task].targets();
+            fill(self.plan.codes(input), &mut self.codes, |to| match known {
+                _ if !labels => to.fill(-1),
+                Targets::Classes(known) => to.copy_from_slice(known),
+                Targets::Values(known) => {
+                    to.iter_mut().zip(known).for_each(|(to, y)| *to = if y.is_nan() { -1 } else { 0 });
+                }
             })?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 mod chain;
 mod groups;
 mod limit;
+mod list;
 mod members;
 mod mixing;
 mod numbered;

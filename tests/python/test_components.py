@@ -88,14 +88,14 @@ def test_its_name_as_a_string_is_the_same_as_the_object(info):
     def trained(chosen):
         family = info["family"]
         if family == "loss":
-            chain = info["name"] == "crf"
-            task, y = loss_task("cross_entropy" if chain else info["name"], data.targets)
-            x = {"steps": data.x[:, :, np.newaxis]} if chain else data.x
-            inputs = pt.Inputs(positions={"steps": pt.Inputs(numeric=1)}) if chain else 8
-            y = np.repeat(y[:, np.newaxis], 8, 1) if chain else y
-            per = "steps" if chain else None
+            of_positions = info["name"] in ("crf", "ranking")
+            task, y = loss_task("cross_entropy" if info["name"] == "crf" else info["name"], data.targets)
+            x = {"steps": data.x[:, :, np.newaxis]} if of_positions else data.x
+            inputs = pt.Inputs(positions={"steps": pt.Inputs(numeric=1)}) if of_positions else 8
+            y = np.repeat(y[:, np.newaxis], 8, 1) if of_positions else y
+            per = "steps" if of_positions else None
             task = pt.Task("t", loss=chosen, classes=task.classes, outputs=task.outputs, per=per)
-            encoder = pt.encoder.Window() if chain else None
+            encoder = pt.encoder.Window() if of_positions else None
             model = pt.MultiTaskModel(inputs, tasks=[task], encoder=encoder)
             history = pt.Trainer(model).fit((x, y), **FIT)
         elif family == "sharing":

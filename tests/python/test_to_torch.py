@@ -209,8 +209,8 @@ def every_loss():
 def test_predictions_have_the_link_of_every_loss():
     model = make(tasks=every_loss())
     known = {info["name"] for info in _core.components() if info["family"] == "loss"}
-    # A chain is of positions: see test_chains.py.
-    assert known - {"crf"} <= {task.loss.name for task in model.tasks if not task.custom}
+    # A chain and a list are of positions: see test_chains.py and test_ranking.py.
+    assert known - {"crf", "ranking"} <= {task.loss.name for task in model.tasks if not task.custom}
     x = features()
     assert apart(model.to_torch()(**model.tensors(x)), model.predict(x)) < SAME
     assert apart(model.to_torch(raw=True)(**model.tensors(x)), model.predict(x, raw=True)) < SAME

@@ -56,10 +56,10 @@ class Task:
             the curve, not the mean of the inverse. For losses of a location, and for `GaussianNLL` the first two.
         head: what makes its outputs of its features, where that is another than the model's: one of `pt.head`, its
             name, a `torch.nn.Module` from `[rows, features]` to raw outputs `[rows, outputs]`, or a function that makes
-            one, of the numbers of features and outputs (`head=nn.Linear`) or of nothing. Raw outputs are one a class (of
-            `Ordinal` one less), a logit or value an output, and as many as the loss has parameters for a distribution. The model works on a
-            copy, whose parameters and buffers are the model's, below `heads.<task>`; all that is said of an encoder
-            module holds for it.
+            one, of the numbers of features and outputs (`head=nn.Linear`) or of nothing. Raw outputs are one a class
+            (of `Ordinal` one less), a logit or value an output, and as many as the loss has parameters for a
+            distribution. The model works on a copy, whose parameters and buffers are the model's, below `heads.<task>`;
+            all that is said of an encoder module holds for it.
         per: the positions that have a label each, as the model's inputs call them ("tokens"), or "token" for those of
             the one `pt.Text`: a tagger beside tasks of rows. Targets are then rows of labels, `[["B", "O"], ["O"],
             ...]` in any form that features of positions have, and so are predictions. Weights of rows count for each of
@@ -113,6 +113,11 @@ class Task:
     def custom(self) -> bool:
         """Whether its loss is a Python callable."""
         return not isinstance(self.loss, Component)
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it ranks the positions of each row."""
+        return isinstance(self.loss, Component) and self.loss.name == "ranking"
 
     def at(self, per: str) -> "Task":
         """The same task with a label at these positions."""

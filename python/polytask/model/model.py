@@ -164,7 +164,7 @@ class MultiTaskModel(HeldOut):
         self.kinds = core.kinds
         pairs = zip(self.tasks, self.kinds, strict=True)
         self.metrics: list[list[Metric]] = [
-            _metrics.for_kind(task.metrics, kind, task.name, task.spans is not None) for task, kind in pairs
+            _metrics.for_kind(task.metrics, kind, task.name, task.spans is not None, task.ranks) for task, kind in pairs
         ]
         predictions.check_metrics(self.tasks, self.kinds, self.metrics)
         self.reader = Reader(self.inputs, self.tasks, self.kinds)

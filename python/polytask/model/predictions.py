@@ -8,7 +8,7 @@ import numpy as np
 from .. import _core
 from ..arguments.messages import listed, none_of
 from ..data.task import Task
-from ..metrics import COUNTED, SPANS, Metric
+from ..metrics import COUNTED, RANKS, SPANS, Metric
 from ..values.ragged import Ragged
 
 
@@ -61,7 +61,7 @@ def check_metrics(tasks: Sequence[Task], kinds: Sequence[str], metrics: Sequence
     """Refuses metrics of positions that are not counted as batches go by."""
     for task, kind, each in zip(tasks, kinds, metrics, strict=True):
         known = ("accuracy",) if task.custom and kind == "classes" else COUNTED[kind]
-        known = (*known, *SPANS) if task.spans is not None else known
+        known = (*known, *SPANS) if task.spans is not None else RANKS if task.ranks else known
         other = next((metric.name for metric in each if not (metric.named and metric.name in known)), None)
         if task.per is not None and other is not None:
             raise ValueError(f"task `{task.name}`: `metrics` of positions should be {listed(known)}; got {other!r}")

@@ -69,7 +69,7 @@ def probabilities(kind: str, raw: np.ndarray, temperature: float = 1.0) -> np.nd
     if kind == "ordinal":
         ones = np.ones((len(z), 1))
         beyond = np.cumprod(np.exp(-np.logaddexp(0.0, -z)), axis=1)
-        return np.hstack([ones, beyond]) * np.hstack([np.exp(-np.logaddexp(0.0, z)), ones])
+        return np.asarray(np.hstack([ones, beyond]) * np.hstack([np.exp(-np.logaddexp(0.0, z)), ones]))
     odds = np.exp(z - z.max(axis=1, keepdims=True))
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 

@@ -16,6 +16,7 @@ from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.observation import number
 from ..results.results import Results
+from .rank_scores import RankScores
 from .span_scores import SpanScores
 
 Values = dict[str, dict[str, float]]
@@ -28,7 +29,7 @@ class Scores:
     """The metrics of a model's tasks: what the core counts, and the others, for which raw outputs are kept.
 
     With `remembers`, what was added stays until the metrics are asked for, so that a checkpoint can have it. With
-    `spans` there are those of spans, for which outputs come with whole rows.
+    `spans` there are those of spans and of lists, for which outputs come with whole rows.
     """
 
     def __init__(
@@ -38,9 +39,9 @@ class Scores:
         self.remembers = remembers
         self._metrics = model.metrics if spans else [without_spans(each) for each in model.metrics]
         self._spans = {
-            j: SpanScores(task.spans, j)
+            j: RankScores(j) if task.spans is None else SpanScores(task.spans, j)
             for j, (task, each) in enumerate(zip(model.tasks, self._metrics, strict=True))
-            if task.spans is not None and len(without_spans(each)) < len(each)
+            if len(without_spans(each)) < len(each)
         }
         triples = zip(model.tasks, model.kinds, map(without_spans, model.metrics), strict=True)
         self._counted = [
@@ -111,7 +112,7 @@ class Scores:
 
 def without_spans(each: Sequence[Metric]) -> list[Metric]:
     """Metrics of single positions, or of rows: those that training rows have."""
-    return [metric for metric in each if metric.name not in metrics.SPANS]
+    return [metric for metric in each if metric.name not in (*metrics.SPANS, *metrics.RANKS)]
 
 
 def _counted(task: Task, kind: str, each: Sequence[Metric]) -> list[str]:

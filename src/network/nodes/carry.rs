@@ -201,12 +201,12 @@ impl<T: Real> Kernel for CarryKernel<T> {
     }
 }
 
-/// The largest number over each coarser position's finer ones, column by column; minus infinity of none.
-fn largest(x: &Tensor, places: &PlaceTensors) -> Result<Tensor> {
+/// The largest number over each coarser position's finer ones that are there, column by column; minus infinity of none.
+pub(super) fn largest(x: &Tensor, there: &Tensor, places: &PlaceTensors) -> Result<Tensor> {
     let (groups, _, width) = x.size3()?;
     let coarse = places.counts().size()[0];
     let least = Tensor::full([], f64::NEG_INFINITY, (x.kind(), x.device()));
-    let there = x.where_self(&places.mask(), &least);
+    let there = x.where_self(there, &least);
     let none = least.expand([groups, coarse, width], false).contiguous();
     let parents = places.parents().reshape([1, -1, 1]).expand_as(x);
     Ok(none.internal_scatter_reduce(1, &parents, &there, "amax", true))
@@ -247,7 +247,7 @@ impl Node for MaxPool {
     fn formula(&self, given: &Operands<'_>) -> Result<Computed> {
         let x = given.input(0);
         let places = given.places();
-        let largest = largest(x, places)?;
+        let largest = largest(x, &places.mask(), places)?;
         Ok(largest.where_self(&places.counts().gt(0).reshape([1, -1, 1]), &largest.zeros_like()).into())
     }
 
@@ -299,7 +299,7 @@ impl Node for AttentionPool {
         let coarse = places.counts().size()[0];
         let zeros = |width: i64| Tensor::zeros([groups, coarse, width], (x.kind(), x.device()));
         // The largest score is taken off, as a constant: it changes no weight.
-        let largest = largest(&scores.detach(), places)?.index_select(1, &parents);
+        let largest = largest(&scores.detach(), &places.mask(), places)?.index_select(1, &parents);
         let shifted = (scores - largest).where_self(&places.mask(), &scores.zeros_like());
         let weights = shifted.exp() * places.mask().to_kind(x.kind());
         let whole = zeros(1).index_add(1, &parents, &weights);

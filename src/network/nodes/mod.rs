@@ -15,6 +15,7 @@ pub mod gather;
 pub mod island;
 pub mod join;
 pub mod linear;
+pub mod list;
 pub mod member_linear;
 pub mod mixture;
 pub mod norm;

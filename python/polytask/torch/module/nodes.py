@@ -286,6 +286,12 @@ def _chain(node: Node, at: Building) -> Value:
     return Value.of([layer(x.wholes[0], at.lengths(at.axis(node.output)))], x.width)
 
 
+def _list(node: Node, at: Building) -> Value:
+    # What a loss judges, by labels that a module is not given: nobody reads it.
+    (x,) = at.inputs(node)
+    return x
+
+
 def _module(node: Node, at: Building) -> Value:
     (x,) = at.inputs(node)
     own = at.own[node.attributes["path"]]
@@ -340,6 +346,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "Calibrate": _calibrate,
     "Selectors": _selectors,
     "Chain": _chain,
+    "List": _list,
     "Module": _module,
     "Spread": positions.spread,
     "Pool": positions.pool,

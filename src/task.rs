@@ -44,10 +44,12 @@ pub struct Task {
     pub labels: Labels,
     /// The positions that have a label each; none where rows have one.
     pub per: Option<String>,
+    /// The stage of the encoder after which it is read, counted from 0; none where it is read at its end.
+    pub at: Option<usize>,
 }
 
 impl Task {
-    /// Reads `{"name", "loss", "classes", "outputs", "weight"}`; `custom` replaces the loss of a caller's own making.
+    /// Reads `{"name", "loss", "classes", "outputs", "weight", "per", "at"}`; `custom` replaces the loss of a caller's own making.
     ///
     /// # Errors
     /// What is missing or out of range.
@@ -88,7 +90,15 @@ impl Task {
                 bail!("task `{name}`: this loss judges labels of {of} together: say of which by `per`");
             }
         }
-        Ok(Self { name, loss, classes, outputs, weight, labels, per })
+        let stage = |at: &str| at.strip_prefix("encoder.")?.parse::<u32>().ok();
+        let at = match (&description["at"], description["at"].as_str().and_then(stage)) {
+            (Value::Null, _) => None,
+            (_, Some(stage)) => Some(stage as usize),
+            (other, None) => {
+                bail!("task `{name}`: `at` should be a stage of the encoder, such as \"encoder.0\"; got {other}")
+            }
+        };
+        Ok(Self { name, loss, classes, outputs, weight, labels, per, at })
     }
 
     /// What a weighting may know of it.
@@ -117,6 +127,9 @@ impl Task {
                                    "outputs": self.outputs, "weight": self.weight});
         if let Some(per) = &self.per {
             described["per"] = json!(per);
+        }
+        if let Some(at) = self.at {
+            described["at"] = json!(format!("encoder.{at}"));
         }
         described
     }

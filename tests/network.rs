@@ -1,13 +1,14 @@
 //! Every node, in all three backwards, against libtorch's autograd in `f64`.
 
-use polytask::input::{Bag, Combine, Embed, NOTHING};
+use polytask::input::{Bag, Combine, Embed, Inputs, NOTHING};
 use polytask::machine::foreign::{Foreign, Received, Tensors, Tied};
 use polytask::machine::half as halves;
 use polytask::machine::random::Stream;
 use polytask::machine::storage::{Backend, Storage};
+use polytask::model::assemble;
 use polytask::network::axis::Extents;
 use polytask::network::axis::{By, Extent, Link};
-use polytask::network::builder::{Builder, Pool};
+use polytask::network::builder::{Builder, Limit, Pool};
 use polytask::network::nodes::activation::Activation;
 use polytask::network::nodes::embedding::Feature;
 use polytask::network::nodes::island::Module;
@@ -20,6 +21,9 @@ use polytask::network::{AxisId, InputKind, Network, Output, ROWS, ValueId};
 use polytask::parameters::flat::Params;
 use polytask::parameters::touched::SparseGradient;
 use polytask::parameters::{Entry, Init, Reach};
+use polytask::task::Task;
+use polytask::{encoder, head, sharing};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Device, Kind, Tensor};
@@ -912,6 +916,145 @@ fn stitches_mix_tasks_and_layers() {
             };
             (0..tasks).map(task).collect()
         });
+    }
+}
+
+/// A network over 5 numbers and three layers of 4, of tasks that read it after such layers, or at its end.
+fn tapped(scheme: &Value, usual: &str, at: &[Option<usize>]) -> Network {
+    let task = |(j, at): (usize, &Option<usize>)| {
+        let at = at.map(|at| format!("encoder.{at}"));
+        let task = json!({"name": format!("t{j}"), "loss": "mean_squared", "outputs": 1 + j % 2, "at": at});
+        Task::read(&task, None).unwrap()
+    };
+    let tasks: Vec<_> = at.iter().enumerate().map(task).collect();
+    let inputs = Inputs { numeric: 5, ..Inputs::default() };
+    let layers = json!({"name": "mlp", "hidden": [4, 4, 4], "activation": "tanh", "residual": true});
+    let layers = encoder::build(&layers).unwrap();
+    let [scheme, head] = [scheme, &json!(usual)].map(|named| named.clone());
+    let (scheme, head) = (sharing::build(&scheme).unwrap(), head::build(&head).unwrap());
+    assemble(&inputs, &[], &tasks, layers.as_ref(), scheme.as_ref(), head.as_ref(), Limit::default()).unwrap()
+}
+
+/// One layer of such an encoder.
+fn layer(r: &Reference, x: &Tensor, path: &str) -> Tensor {
+    let y = r.linear(x, path).tanh();
+    if x.size()[1] == 4 { x + y } else { y }
+}
+
+/// A task's head over features.
+fn head_of(r: &Reference, usual: &str, task: usize, x: &Tensor) -> Tensor {
+    match usual {
+        "linear" => r.linear(x, &format!("heads.t{task}")),
+        _ => r.linear(&r.linear(x, &format!("heads.t{task}.0")).relu(), &format!("heads.t{task}.1")),
+    }
+}
+
+#[test]
+fn tasks_read_one_encoder_after_stages_of_theirs() {
+    let cases: [&[Option<usize>]; 7] = [
+        &[Some(0), None],
+        &[Some(0), Some(1), None],
+        &[None, Some(0), None],
+        &[Some(1), Some(1)],
+        &[Some(0), Some(2), Some(2)],
+        &[Some(1), Some(0), Some(1), Some(0)],
+        &[Some(1)],
+    ];
+    for (seed, at) in cases.iter().enumerate() {
+        for usual in ["linear", "tower"] {
+            let net = tapped(&json!("hard"), usual, at);
+            let deepest = at.iter().map(|at| at.unwrap_or(2)).max().unwrap();
+            for entry in net.entries.iter().filter(|entry| entry.name.starts_with("encoder.")) {
+                let stage: usize = entry.name.split('.').nth(1).unwrap().parse().unwrap();
+                let readers: Vec<_> = (0..at.len()).filter(|&task| at[task].unwrap_or(2) >= stage).collect();
+                let reach = if readers.len() == 1 && at.len() > 1 { Reach::One(readers[0]) } else { Reach::All };
+                assert_eq!(net.params[entry.param.unwrap()].reach, reach, "{} of {at:?}", entry.name);
+                assert!(stage <= deepest, "nobody reads {}", entry.name);
+            }
+            Case::new(net, 7, seed as u64).check(true, |r| {
+                let mut after = vec![layer(r, &r.numeric, "encoder.0")];
+                for stage in 1..=deepest {
+                    after.push(layer(r, &after[stage - 1], &format!("encoder.{stage}")));
+                }
+                at.iter().enumerate().map(|(j, at)| head_of(r, usual, j, &after[at.unwrap_or(2)])).collect()
+            });
+        }
+    }
+}
+
+#[test]
+fn gradients_meet_where_tasks_leave_one_another() {
+    for (at, meets) in [
+        (&[None, None][..], true),
+        (&[Some(0), None], true),
+        (&[Some(0), Some(1), None], false),
+        (&[Some(0), None, None], false),
+        (&[Some(1), Some(1), Some(1)], true),
+    ] {
+        let net = tapped(&json!("hard"), "linear", at);
+        assert_eq!(net.meets_at_representation(), meets, "{at:?}");
+    }
+}
+
+#[test]
+fn tasks_read_their_own_value_after_a_stage() {
+    type Stage<'a> = &'a dyn Fn(&Reference, usize, &[Tensor]) -> Vec<Tensor>;
+    let at = [Some(0), None, Some(1)];
+    let each = |r: &Reference, stage: usize, x: &[Tensor]| -> Vec<Tensor> {
+        x.iter().enumerate().map(|(t, x)| layer(r, x, &format!("encoders.t{t}.{stage}"))).collect()
+    };
+    let mixed = |r: &Reference, stage: usize, x: &[Tensor], parts: i64| -> Vec<Tensor> {
+        let width = 4 / parts;
+        let of = |t: usize| {
+            let a = r.param(&format!("stitches.{stage}.t{t}.weight")).reshape([parts, -1]);
+            let piece = |p: i64| {
+                let term = |j: i64| a.get(p).get(j) * x[(j / parts) as usize].narrow(1, j % parts * width, width);
+                (0..3 * parts).map(term).reduce(|a, b| a + b).unwrap()
+            };
+            Tensor::cat(&(0..parts).map(piece).collect::<Vec<_>>(), 1)
+        };
+        (0..3).map(of).collect()
+    };
+    let stitched = |r: &Reference, stage: usize, x: &[Tensor]| mixed(r, stage, &each(r, stage, x), 1);
+    let halves = |r: &Reference, stage: usize, x: &[Tensor]| mixed(r, stage, &each(r, stage, x), 2);
+    let fused = |r: &Reference, stage: usize, x: &[Tensor]| {
+        let all = Tensor::cat(&each(r, stage, x), 1);
+        (0..3).map(|t| r.linear(&all, &format!("fusions.{stage}.t{t}")).tanh()).collect()
+    };
+    let branched = |r: &Reference, stage: usize, x: &[Tensor]| {
+        let path = |t: usize| match (stage, t) {
+            (0, _) => "encoder.0".to_owned(),
+            (_, 2) => format!("encoders.t2.{stage}"),
+            _ => format!("encoders.t0+t1.{stage}"),
+        };
+        (0..3).map(|t| layer(r, &x[t], &path(t))).collect()
+    };
+    let branches = json!([[["t0", "t1", "t2"]], [["t0", "t1"], ["t2"]]]);
+    let cases: [(Value, Stage<'_>); 4] = [
+        (json!("cross_stitch"), &stitched),
+        (json!("sluice"), &halves),
+        (json!({"name": "nddr", "norm": false, "activation": "tanh"}), &fused),
+        (json!({"name": "branched", "branches": branches}), &branched),
+    ];
+    for (seed, (scheme, stage)) in cases.iter().enumerate() {
+        for usual in ["linear", "tower"] {
+            let last = if scheme["name"] == "branched" { 1 } else { 2 };
+            let at = if last == 1 { [Some(0), Some(1), Some(1)] } else { at };
+            Case::new(tapped(scheme, usual, &at), 7, seed as u64).check(true, |r| {
+                let mut after = vec![(0..3).map(|_| r.numeric.shallow_clone()).collect::<Vec<_>>()];
+                for k in 0..=last {
+                    after.push(stage(r, k, &after[k]));
+                }
+                let features = |t: usize| match at[t] {
+                    None if *scheme == json!("sluice") => {
+                        let weights = r.param(&format!("layers.t{t}.weight"));
+                        (0..3).map(|k| weights.get(k) * &after[k as usize + 1][t]).reduce(|a, b| a + b).unwrap()
+                    }
+                    at => after[at.unwrap_or(2) + 1][t].shallow_clone(),
+                };
+                (0..3).map(|t| head_of(r, usual, t, &features(t))).collect()
+            });
+        }
     }
 }
 

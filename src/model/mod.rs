@@ -128,7 +128,9 @@ fn trunk(
         Some(positions) => features_of_positions(&mut net, positions, x)?,
         None => x,
     };
-    let mut features = sharing.build(&mut net, &Context { x, encoder, tasks })?;
+    let parts = Context { x, encoder, tasks };
+    sharing::check_taps(&parts, sharing)?;
+    let mut features = sharing.build(&mut net, &parts)?;
     for (j, (task, feature)) in tasks.iter().zip(&mut features).enumerate() {
         // A task of rows enters what it shares with tasks of positions through a pool of its own.
         if task.per.is_none() && net.value(feature.value).axis != ROWS && net.members_of(feature.value).is_none() {

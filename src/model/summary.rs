@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::network::Network;
+use crate::network::{Network, ValueId};
 use crate::network::node::Node;
 use crate::parameters::{Entry, Reach};
 use crate::task::Task;
@@ -30,14 +30,26 @@ fn layer(net: &Network, tasks: &[Task], op: &dyn Node) -> Value {
         own.iter().filter(|entry| wanted(entry)).map(|entry| entry.range.len()).sum()
     };
     let tasks = match value.reach {
-        Reach::All => "all",
-        Reach::One(task) => &tasks[task].name,
-        Reach::Own | Reach::Columns => "each its own",
+        Reach::All => readers(net, tasks, op.output()).unwrap_or_else(|| "all".to_owned()),
+        Reach::One(task) => tasks[task].name.clone(),
+        Reach::Own | Reach::Columns => "each its own".to_owned(),
     };
     let rows = format!("rows x {}", value.width);
     let shape = if value.groups == 1 { rows } else { format!("{} x {rows}", value.groups) };
     json!({"path": pattern(&own), "kind": op.name(), "shape": shape, "tasks": tasks,
            "parameters": size(&|_| true), "frozen": size(&|entry| entry.frozen)})
+}
+
+/// The tasks whose outputs follow from a value; none if they are all.
+fn readers(net: &Network, tasks: &[Task], value: ValueId) -> Option<String> {
+    let mut behind = vec![false; net.values.len()];
+    behind[value] = true;
+    for op in &net.ops {
+        behind[op.output()] |= op.inputs().into_iter().any(|x| behind[x]);
+    }
+    let reading: Vec<_> = tasks.iter().zip(&net.judged).filter(|(_, judged)| behind[judged.value]).collect();
+    let names: Vec<_> = reading.iter().map(|(task, _)| task.name.as_str()).collect();
+    (names.len() < tasks.len()).then(|| names.join(", "))
 }
 
 /// What the paths of a layer's parameters have in common: `experts.*.0`.

@@ -75,17 +75,29 @@ impl Sharing for Branched {
     fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let layers = self.read(&parts.names())?;
         let tasks = parts.tasks.len();
-        let stages = parts.encoder.stages();
-        if layers.len() > stages {
+        let stages = parts.stages();
+        if layers.len() > parts.encoder.stages() {
+            let stages = parts.encoder.stages();
             bail!("Branched: argument `branches` has {} layers, but the encoder only {stages}", layers.len());
         }
         let mut x = parts.x;
         let mut before = vec![(0..tasks).collect::<Vec<_>>()];
+        let feature = |value, branches: &[Vec<usize>], task| Feature { value, group: branch_of(task, branches) };
+        let mut features: Vec<_> = (0..tasks).map(|task| feature(x, &before, task)).collect();
         for stage in 0..stages {
             let Some(now) = layers.get(stage).or(layers.last()) else {
                 x = parts.encoder.stage(net, stage, &["encoder".to_owned()], x)?;
+                let reading = (0..tasks).filter(|&task| parts.reads(task) > stage);
+                reading.for_each(|task| features[task] = feature(x, &before, task));
                 continue;
             };
+            if let Some(branch) = now.iter().find(|branch| branch.iter().all(|&task| parts.reads(task) <= stage)) {
+                bail!(
+                    "Branched: nobody reads {}.{stage}, since `at` of {} is before it",
+                    path(parts, branch),
+                    list(&branch.iter().map(|&task| &parts.tasks[task].name).collect::<Vec<_>>())
+                );
+            }
             let reach = if now.len() == tasks && tasks > 1 { Reach::Own } else { Reach::All };
             let parents: Vec<_> = now.iter().map(|branch| branch_of(branch[0], &before)).collect();
             x = if before.len() == 1 {
@@ -98,8 +110,14 @@ impl Sharing for Branched {
             let paths: Vec<_> = now.iter().map(|branch| path(parts, branch)).collect();
             x = parts.encoder.stage(net, stage, &paths, x)?;
             before.clone_from(now);
+            let reading = (0..tasks).filter(|&task| parts.reads(task) > stage);
+            reading.for_each(|task| features[task] = feature(x, &before, task));
         }
-        Ok((0..tasks).map(|task| Feature { value: x, group: branch_of(task, &before) }).collect())
+        Ok(features)
+    }
+
+    fn taps(&self) -> bool {
+        true
     }
 }
 

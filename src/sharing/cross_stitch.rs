@@ -21,9 +21,10 @@ crate::component! {
 impl Sharing for CrossStitch {
     fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let tasks = parts.tasks.len();
-        let stages = parts.encoder.stages();
+        let stages = parts.stages();
         let start = near_identity(tasks, self.start);
         let mut x = net.each(parts.x, tasks, Reach::All);
+        let mut after = vec![x];
         for stage in 0..stages {
             x = parts.encoder.stage(net, stage, &parts.paths("encoders"), x)?;
             let reach = if stage + 1 == stages { Reach::Own } else { Reach::All };
@@ -31,7 +32,12 @@ impl Sharing for CrossStitch {
             let name = format!("stitches.{stage}");
             x = net.stitch(&parts.paths(&name), mix, reach)?;
             net.show_stitch(name, parts.names(), parts.names());
+            after.push(x);
         }
-        Ok(parts.features(x))
+        Ok(parts.features_after(&after))
+    }
+
+    fn taps(&self) -> bool {
+        true
     }
 }

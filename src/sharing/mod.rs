@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use crate::bail;
-use crate::component::Described;
+use crate::component::{Described, Info, list};
 use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::Feature;
@@ -39,6 +39,22 @@ impl Context<'_> {
         net.numbered_each(&self.paths(prefix), count)
     }
 
+    /// How many of the encoder's stages a task reads, from the first on.
+    pub fn reads(&self, task: TaskId) -> usize {
+        self.tasks[task].at.map_or_else(|| self.encoder.stages(), |at| at + 1)
+    }
+
+    /// How many of the encoder's stages any task reads.
+    pub fn stages(&self) -> usize {
+        (0..self.tasks.len()).map(|task| self.reads(task)).max().unwrap_or(0)
+    }
+
+    /// Each task's features after the stages that it reads, where they are the groups of one value; `after` has that before the
+    /// first stage, then those after each.
+    pub fn features_after(&self, after: &[ValueId]) -> Vec<Feature> {
+        (0..self.tasks.len()).map(|task| Feature { value: after[self.reads(task)], group: task }).collect()
+    }
+
     /// Each task's features, where they are the groups of one value.
     pub fn features(&self, value: ValueId) -> Vec<Feature> {
         (0..self.tasks.len()).map(|group| Feature { value, group }).collect()
@@ -57,6 +73,11 @@ pub trait Sharing: Debug + Send + Sync + Described {
     /// # Errors
     /// Sizes or tasks that cannot work.
     fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>>;
+
+    /// Whether a task may read the encoder after one of its stages instead of at its end.
+    fn taps(&self) -> bool {
+        false
+    }
 
     /// Which tasks' gradients arrive at a task's head.
     fn head_reach(&self, task: TaskId, tasks: usize) -> Reach {
@@ -91,6 +112,35 @@ crate::family!(
     esmm::Esmm,
     aitm::Aitm,
 );
+
+/// Refuses tasks that read the encoder after a stage that it has not, or of a scheme that has nothing there for a task.
+///
+/// # Errors
+/// As said.
+pub(crate) fn check_taps(parts: &Context<'_>, scheme: &dyn Sharing) -> Result<()> {
+    let stages = parts.encoder.stages();
+    for (task, at) in parts.tasks.iter().filter_map(|task| Some((task, task.at?))) {
+        if at >= stages {
+            let names: Vec<_> = (0..stages).map(|stage| format!("encoder.{stage}")).collect();
+            bail!(
+                "task `{}`: `at` should be a stage of the encoder, {}; got \"encoder.{at}\"",
+                task.name,
+                if names.is_empty() { "which has none".to_owned() } else { list(&names) }
+            );
+        }
+        if !scheme.taps() {
+            let name = |info: Info| build(&info.name.as_str().into()).ok().filter(|known| known.taps()).map(|_| info.name);
+            let known: Vec<_> = infos().into_iter().filter_map(name).collect();
+            bail!(
+                "task `{}`: `at` needs a scheme that has a value of each task after each stage of the encoder, {}; got {}",
+                task.name,
+                list(&known),
+                scheme.describe()["name"]
+            );
+        }
+    }
+    Ok(())
+}
 
 /// A mix `(to, from)` of so many that keeps `own` of each and takes the rest from the others in equal parts.
 fn near_identity(count: usize, own: f64) -> impl Fn(usize, usize) -> f64 {

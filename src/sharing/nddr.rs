@@ -26,8 +26,9 @@ crate::component! {
 impl Sharing for Nddr {
     fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let tasks = parts.tasks.len();
-        let stages = parts.encoder.stages();
+        let stages = parts.stages();
         let mut x = net.each(parts.x, tasks, Reach::All);
+        let mut after = vec![x];
         for stage in 0..stages {
             x = parts.encoder.stage(net, stage, &parts.paths("encoders"), x)?;
             let reach = if stage + 1 == stages { Reach::Own } else { Reach::All };
@@ -43,8 +44,13 @@ impl Sharing for Nddr {
                 x = net.batch_norm(&norms, x);
                 x = self.activation.map_or(x, |activation| net.activation(x, activation));
             }
+            after.push(x);
         }
-        Ok(parts.features(x))
+        Ok(parts.features_after(&after))
+    }
+
+    fn taps(&self) -> bool {
+        true
     }
 }
 

@@ -7,6 +7,7 @@ use crate::head::Feature;
 use crate::network::builder::Builder;
 use crate::network::nodes::stitch::{MixRule, Mixing};
 use crate::parameters::Reach;
+use crate::task::Task;
 
 crate::component! {
     /// Sluice networks (Ruder, Bingel, Augenstein & Sogaard, AAAI 2019): an encoder a task; each layer's features are split
@@ -26,7 +27,7 @@ crate::component! {
 impl Sharing for Sluice {
     fn build(&self, net: &mut Builder, parts: &Context<'_>) -> Result<Vec<Feature>> {
         let tasks = parts.tasks.len();
-        let stages = parts.encoder.stages();
+        let stages = parts.stages();
         let subspaces = self.subspaces;
         let names = net.numbered_each(&parts.names(), subspaces)?;
         let start = near_identity(names.len(), self.start);
@@ -41,8 +42,9 @@ impl Sharing for Sluice {
             net.show_stitch(name, names.clone(), names.clone());
             layers.push(x);
         }
-        if stages < 2 {
-            return Ok(parts.features(x));
+        if stages < 2 || parts.tasks.iter().all(|task| task.at.is_some()) {
+            layers.insert(0, x);
+            return Ok(parts.features_after(&layers));
         }
         let widths: Vec<_> = layers.iter().map(|&x| net.value(x).width).collect();
         if widths.iter().any(|width| *width != widths[0]) {
@@ -62,6 +64,11 @@ impl Sharing for Sluice {
             parts.names(),
             (0..stages).map(|stage| format!("layer {stage}")).collect(),
         );
-        Ok(parts.features(value))
+        let feature = |(group, task): (usize, &Task)| Feature { value: task.at.map_or(value, |at| layers[at]), group };
+        Ok(parts.tasks.iter().enumerate().map(feature).collect())
+    }
+
+    fn taps(&self) -> bool {
+        true
     }
 }

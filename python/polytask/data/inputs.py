@@ -211,7 +211,7 @@ class Inputs:
 
     def placed(self, tasks: Sequence[Task]) -> list[Task]:
         """These tasks with positions by the names that the inputs have: `per="token"` is what the text is called."""
-        return [task if task.per is None else task.at(self._position(task.per)) for task in tasks]
+        return [task if task.per is None else task.along(self._position(task.per)) for task in tasks]
 
     def _position(self, per: str) -> str:
         """Positions by their name, or those of the one text by what is at them."""

@@ -73,6 +73,11 @@ class Task:
             `"span_recall"`, of spans whose ends and kind are all right, over all spans of all rows; with accuracy the
             first is the default. They are those of `pt.Trainer.evaluate` and of `validation`, and training rows have
             none in a history. Rows of which a position has no label do not count in them.
+        at: the stage of the encoder after which the task reads it, instead of its end: `"encoder.0"` after the first
+            one, such as the first layer of an MLP. Tasks of lower levels are often better read lower (Søgaard and
+            Goldberg, Deep multi-task learning with low level tasks supervised at lower layers, ACL 2016). What lies
+            above learns from the other tasks alone. With the schemes "hard", "cross_stitch", "sluice", "nddr" and
+            "branched", of which the latter four have a value of the task's own there.
     """
 
     @checked
@@ -90,6 +95,7 @@ class Task:
         head: Component | Given | str | None = None,
         per: str | None = None,
         spans: str | None = None,
+        at: str | None = None,
     ) -> None:
         self.name = _name(name)
         self.per = _per(per, scale, self.name)
@@ -99,6 +105,7 @@ class Task:
         self.columns, self.outputs = _columns(columns, outputs, self.name)
         self.loss = self._loss(self._usual_loss if loss is None else loss)
         self.weight = _weight(weight, self.name)
+        self.at = _at(at, self.name)
         self.head = None if head is None else _head(head, self.name)
         self.metrics = None if metrics is None else _metrics.read(metrics, self.name)
         self.scale = _scale.check(scale, self.loss, self.classes, f"task `{self.name}`: `scale`")
@@ -119,7 +126,7 @@ class Task:
         """Whether it ranks the positions of each row."""
         return isinstance(self.loss, Component) and self.loss.name == "ranking"
 
-    def at(self, per: str) -> "Task":
+    def along(self, per: str) -> "Task":
         """The same task with a label at these positions."""
         if per == self.per:
             return self
@@ -133,6 +140,7 @@ class Task:
         loss = self.loss.describe() if isinstance(self.loss, Component) else own
         return {
             **({} if self.per is None else {"per": self.per}),
+            **({} if self.at is None else {"at": self.at}),
             "name": self.name,
             "loss": loss,
             "classes": self.classes,
@@ -161,8 +169,8 @@ class Task:
         metrics = None if names is None else _metrics.read(names, state["name"])
         learned = state["scaling"]
         scaling = None if learned is None else _scale.Scale(**learned)
-        # A pickle of an earlier version has no head, and no spans.
-        vars(self).update({"head": None, "spans": None, **state, "metrics": metrics, "scaling": scaling})
+        # A pickle of an earlier version has no head, no spans, and reads the encoder at its end.
+        vars(self).update({"head": None, "spans": None, "at": None, **state, "metrics": metrics, "scaling": scaling})
 
     @classmethod
     def restore(
@@ -187,6 +195,7 @@ class Task:
             head=head,
             per=core.get("per"),
             spans=spans.get("scheme"),
+            at=core.get("at"),
         )
         if spans and made.classes != core["classes"]:
             raise ValueError(f"task `{made.name}`: {made.spans} has {made.classes} tags; got {core['classes']} classes")
@@ -213,6 +222,7 @@ class Task:
         parts += [f"head={shown_part(self.head)}"] if self.head is not None else []
         parts += [f"per={self.per!r}"] if self.per is not None else []
         parts += [f"spans={self.spans.scheme!r}"] if self.spans is not None else []
+        parts += [f"at={self.at!r}"] if self.at is not None else []
         return f"Task({', '.join([repr(self.name), *parts])})"
 
 
@@ -222,6 +232,12 @@ def _per(per: Any, scale: Any, name: str) -> str | None:
     if per is not None and scale is not None:
         raise ValueError(f"task `{name}`: `scale` is for targets of rows; those of positions train as they are")
     return per
+
+
+def _at(at: Any, name: str) -> str | None:
+    if at is not None and not isinstance(at, str):
+        raise TypeError(f'task `{name}`: `at` should be a stage of the encoder, such as "encoder.0"; got {at!r}')
+    return at
 
 
 def _spans(spans: Any, classes: Any, outputs: Any, per: str | None, name: str) -> Spans:

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::network::{Network, ValueId};
 use crate::network::node::Node;
+use crate::network::{Network, ValueId};
 use crate::parameters::{Entry, Reach};
 use crate::task::Task;
 

@@ -129,7 +129,8 @@ pub(crate) fn check_taps(parts: &Context<'_>, scheme: &dyn Sharing) -> Result<()
             );
         }
         if !scheme.taps() {
-            let name = |info: Info| build(&info.name.as_str().into()).ok().filter(|known| known.taps()).map(|_| info.name);
+            let name =
+                |info: Info| build(&info.name.as_str().into()).ok().filter(|known| known.taps()).map(|_| info.name);
             let known: Vec<_> = infos().into_iter().filter_map(name).collect();
             bail!(
                 "task `{}`: `at` needs a scheme that has a value of each task after each stage of the encoder, {}; got {}",

@@ -144,9 +144,9 @@ def test_several_outputs_have_lists_of_their_own():
     task = pt.Task("relevance", per="items", loss="ranking", outputs=2, metrics=["ndcg", "mrr"])
     made = pt.MultiTaskModel(inputs, tasks=[task], seed=0)
     scores = made.predict(x)["relevance"]
-    lists = [[p[:, k] for p in scores] for k in (0, 1)], [[each[:, k] for each in both] for k in (0, 1)]
+    lists = [[each[:, k] for k in (0, 1) for each in of] for of in (scores, both)]
     found = pt.Trainer(made).evaluate((x, {"relevance": both}))["relevance"]
-    wanted = by_hand(sum(lists[0], []), sum(lists[1], []))
+    wanted = by_hand(*lists)
     assert {name: found[name] for name in wanted} == pytest.approx(wanted, rel=1e-6)
 
 

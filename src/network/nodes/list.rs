@@ -92,7 +92,11 @@ impl<T: Real> Prepares<T> for List {
 }
 
 /// The numbers of each row's positions in one column that have a label, `[positions, width]`.
-fn lists<'a>(counts: &'a [i32], given: &'a [i32], width: usize) -> impl Iterator<Item = impl Iterator<Item = usize> + Clone + 'a> + 'a {
+fn lists<'a>(
+    counts: &'a [i32],
+    given: &'a [i32],
+    width: usize,
+) -> impl Iterator<Item = impl Iterator<Item = usize> + Clone + 'a> + 'a {
     let mut last = 0;
     counts.iter().flat_map(move |&count| {
         let first = last;

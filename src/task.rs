@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::label::{Kind, Labels};
+use crate::label::{Kind, Labels, Pairing};
 use crate::loss::{Loss, Together};
 use crate::parameters::path::WITHIN;
 use crate::{bail, loss, value_error};
@@ -46,6 +46,8 @@ pub struct Task {
     pub per: Option<String>,
     /// The stage of the encoder after which it is read, counted from 0; none where it is read at its end.
     pub at: Option<usize>,
+    /// Where pairs of these positions have labels, how they are paired.
+    pub pairing: Option<Pairing>,
 }
 
 impl Task {
@@ -84,6 +86,7 @@ impl Task {
             let of = match loss.together() {
                 Some(Together::Chain) => "neighbouring positions",
                 Some(Together::List) => "a row's positions",
+                Some(Together::Tree) => "pairs of positions",
                 None => "",
             };
             if !of.is_empty() {
@@ -98,7 +101,19 @@ impl Task {
                 bail!("task `{name}`: `at` should be a stage of the encoder, such as \"encoder.0\"; got {other}")
             }
         };
-        Ok(Self { name, loss, classes, outputs, weight, labels, per, at })
+        let pairing = match (&description["pairs"], loss.together()) {
+            (Value::Null | Value::Bool(false), Some(Together::Tree)) => {
+                bail!("task `{name}`: this loss is of pairs of positions: per=\"pair\" with tree=True")
+            }
+            (Value::Null | Value::Bool(false), _) => None,
+            (Value::Bool(true), Some(Together::Tree)) => Some(Pairing::Tree),
+            (Value::Bool(true), None) if per.is_some() && classes.is_some() => Some(Pairing::Free),
+            (Value::Bool(true), _) => {
+                bail!("task `{name}`: pairs of positions have kinds, one a pair: say of which positions by `per`")
+            }
+            (other, _) => bail!("task `{name}`: `pairs` should be true or false; got {other}"),
+        };
+        Ok(Self { name, loss, classes, outputs, weight, labels, per, at, pairing })
     }
 
     /// What a weighting may know of it.
@@ -130,6 +145,9 @@ impl Task {
         }
         if let Some(at) = self.at {
             described["at"] = json!(format!("encoder.{at}"));
+        }
+        if self.pairing.is_some() {
+            described["pairs"] = json!(true);
         }
         described
     }

@@ -125,10 +125,10 @@ fn classes_come_with_minus_one_where_missing_whatever_their_type() {
     for target in targets {
         let mut data = labelled(target);
         let mut out = [7; 4];
-        data.gather_classes(0, Rows::Range(0..4), &mut out);
+        data.gather_classes(0, &asked(Labels::Classes(3)), Rows::Range(0..4), &mut out);
         assert_eq!(out, [2, -1, 0, 1]);
         data.masks = vec![Some(Array::own(vec![1_u8, 0, 0, 0], 1))];
-        data.gather_classes(0, Rows::Index(&[0, 2, 3, 0]), &mut out);
+        data.gather_classes(0, &asked(Labels::Classes(3)), Rows::Index(&[0, 2, 3, 0]), &mut out);
         assert_eq!(out, [-1, 0, 1, -1]);
     }
 }
@@ -153,19 +153,24 @@ fn values_come_as_nan_where_missing() {
 #[test]
 fn labels_are_counted_without_the_missing_ones() {
     let mut data = labelled(Array::own(vec![0_i64, 2, 2, -1, 2], 1));
-    assert_eq!(data.count(0, Labels::Classes(3)).unwrap(), Counts::Classes(vec![1.0, 0.0, 3.0]));
+    assert_eq!(data.count(0, &asked(Labels::Classes(3))).unwrap(), Counts::Classes(vec![1.0, 0.0, 3.0]));
     data.masks = vec![Some(Array::own(vec![0_u8, 1, 0, 0, 0], 1))];
-    assert_eq!(data.count(0, Labels::Classes(3)).unwrap(), Counts::Classes(vec![1.0, 0.0, 2.0]));
+    assert_eq!(data.count(0, &asked(Labels::Classes(3))).unwrap(), Counts::Classes(vec![1.0, 0.0, 2.0]));
     let two = Labels::Binary { columns: 2 };
     let data = labelled(Array::own(vec![0.0_f32, 1.0, f32::NAN, 1.0, 1.0, -1.0], 2));
-    assert_eq!(data.count(0, two).unwrap(), Counts::Values(vec![[1.0, 1.0], [0.0, 2.0]]));
-    assert!(Data::default().count(0, two).is_err());
+    assert_eq!(data.count(0, &asked(two)).unwrap(), Counts::Values(vec![[1.0, 1.0], [0.0, 2.0]]));
+    assert!(Data::default().count(0, &asked(two)).is_err());
 }
 
 #[test]
 #[should_panic(expected = "rows outside of")]
 fn rows_outside_of_an_array_are_never_read() {
-    labelled(Array::own(vec![1_i64, 2, 0], 1)).gather_classes(0, Rows::Index(&[0, 3]), &mut [0; 2]);
+    labelled(Array::own(vec![1_i64, 2, 0], 1)).gather_classes(
+        0,
+        &asked(Labels::Classes(3)),
+        Rows::Index(&[0, 3]),
+        &mut [0; 2],
+    );
 }
 
 #[test]
@@ -192,7 +197,7 @@ fn good() -> Data {
 
 /// A task of rows.
 fn asked(labels: Labels) -> Asked {
-    Asked { name: "a".to_owned(), labels, per: None }
+    Asked { name: "a".to_owned(), labels, per: None, pairing: None }
 }
 
 /// What is said of rows that were good until `spoil`, for a task of these labels.
@@ -571,18 +576,18 @@ fn labels_of_positions_are_missing_where_they_are_missing_and_beyond() {
     let mut data = tagged(Array::own(vec![9_i64, 2, -1, 0, 1, 1, 9], 1));
     let rows = [3, 1, 0];
     let mut classes = [7; 6];
-    data.gather_classes(0, Rows::Index(&rows), &mut classes);
+    data.gather_classes(0, &asked(Labels::Classes(3)), Rows::Index(&rows), &mut classes);
     assert_eq!(classes, [1, 1, 2, -1, -1, -1]);
     data.masks = vec![Some(Array::own(vec![0_u8, 1, 0, 0, 0, 1, 0], 1))];
-    data.gather_classes(0, Rows::Index(&rows), &mut classes);
+    data.gather_classes(0, &asked(Labels::Classes(3)), Rows::Index(&rows), &mut classes);
     assert_eq!(classes, [1, -1, -1, -1, -1, -1]);
     let mut copy = [7; 6];
-    data.detach().gather_classes(0, Rows::Index(&rows), &mut copy);
+    data.detach().gather_classes(0, &asked(Labels::Classes(3)), Rows::Index(&rows), &mut copy);
     assert_eq!(copy, classes);
     let mut values = [7.0; 5];
     data.gather_values(0, BINARY, Rows::Range(2..4), &mut values);
     assert!(values[0] == 0.0 && values[1] == 1.0 && values[2..].iter().all(|x| x.is_nan()));
-    assert_eq!(data.count(0, Labels::Classes(3)).unwrap(), Counts::Classes(vec![1.0, 1.0, 0.0]));
+    assert_eq!(data.count(0, &asked(Labels::Classes(3))).unwrap(), Counts::Classes(vec![1.0, 1.0, 0.0]));
 }
 
 #[test]
@@ -590,9 +595,9 @@ fn weights_of_rows_reach_their_positions() {
     let mut data = tagged(Array::own(vec![0_i64; 6], 1));
     data.weights = vec![Some(Array::own(vec![0.5_f64, 9.0, 2.0, 3.0], 1))];
     let mut weights = [7.0; 6];
-    data.gather_weights(0, Rows::Index(&[3, 1, 0]), &mut weights);
+    data.gather_weights(0, &asked(Labels::Classes(3)), Rows::Index(&[3, 1, 0]), &mut weights);
     assert_eq!(weights, [3.0, 3.0, 0.5, 0.5, 0.0, 0.0]);
-    data.gather_weights(0, Rows::Range(0..4), &mut weights);
+    data.gather_weights(0, &asked(Labels::Classes(3)), Rows::Range(0..4), &mut weights);
     assert_eq!(weights, [0.5, 0.5, 2.0, 3.0, 3.0, 0.0]);
 }
 

@@ -8,7 +8,7 @@ use polytask::machine::storage::{Backend, Storage};
 use polytask::model::assemble;
 use polytask::network::axis::Extents;
 use polytask::network::axis::{By, Extent, Link};
-use polytask::network::builder::{Builder, Limit, Pool};
+use polytask::network::builder::{Builder, FormSize, Limit, Pool};
 use polytask::network::nodes::activation::Activation;
 use polytask::network::nodes::embedding::Feature;
 use polytask::network::nodes::island::Module;
@@ -2102,6 +2102,54 @@ fn chains_add_up_over_all_paths_of_labels() {
             // What is predicted has the gradient of what is judged.
             let [predicted, judged] = [whole(None).detach(), whole(Some(&known))];
             vec![predicted + &judged - judged.detach(), r.linear(&h, "heads.1")]
+        });
+    }
+}
+
+/// Scores of pairs by a biaffine form, freely, and as arcs of which each position has one.
+#[test]
+fn pairs_are_scored_and_positions_attached() {
+    let shapes: [&[usize]; 5] = [&[3, 1, 4], &[1], &[0, 2, 0, 3], &[2, 2], &[0, 0]];
+    for (seed, lengths) in shapes.iter().cycle().take(20).enumerate() {
+        let (_, inputs, hidden, _) = sizes(seed as u64);
+        let kinds = 1 + seed as i64 % 3;
+        let (mut b, [x, _]) = tokens(inputs, 2);
+        let h = b.linear(&paths(&["a"]), x, hidden, Some(Activation::Tanh));
+        let form = |b: &mut Builder, path: &str, task: usize, columns: i64| {
+            let size = FormSize { width: 2 + seed % 3, columns: columns as usize };
+            b.biaffine(path, h, size, Some(Activation::Tanh), 0.0, Reach::One(task)).unwrap()
+        };
+        let free = form(&mut b, "free", 0, kinds);
+        b.output(free, 0, 0..kinds as usize);
+        let arcs = form(&mut b, "arcs", 1, 1);
+        let of_kinds = form(&mut b, "kinds", 1, kinds);
+        let attached = b.attach(arcs, of_kinds).unwrap();
+        b.output(attached, 0, 0..1 + kinds as usize);
+        assert!(b.attach(free, of_kinds).is_err());
+        let rows = FormSize { width: 2, columns: 1 };
+        assert!(b.biaffine("rows", b.numeric(), rows, None, 0.0, Reach::One(0)).is_err());
+        Case::of_positions(b.finish().unwrap(), lengths, 1 + seed % 4, seed as u64).check(true, |r| {
+            let words = r.param("words.weight").index_select(0, &r.tokens);
+            let h = r.linear(&Tensor::cat(&[&r.frames, &words], 1), "a").tanh();
+            let form = |h: &Tensor, path: &str| {
+                let [first, second] = ["first", "second"].map(|side| r.linear(h, &format!("{path}.{side}")).tanh());
+                let (n, width) = first.size2().unwrap();
+                let of_second = r.linear(&second, &format!("{path}.form")).reshape([n, -1, width + 1]);
+                let inner = Tensor::einsum("iw,jkw->ijk", &[first, of_second.narrow(2, 0, width)], None::<i64>);
+                inner + of_second.select(2, width).unsqueeze(0)
+            };
+            let outputs = |which: &dyn Fn(&Tensor) -> Tensor, columns: i64| {
+                let zeros = Tensor::zeros([0, columns], (Kind::Double, Device::Cpu));
+                let there = rows_of(&h, &r.lengths).into_iter().filter(|h| h.size()[0] > 0);
+                let each = there.map(|h| which(&h).reshape([-1, columns]));
+                Tensor::cat(&std::iter::once(zeros).chain(each).collect::<Vec<_>>(), 0)
+            };
+            let attached = |h: &Tensor| {
+                let p = form(h, "arcs").squeeze_dim(2).softmax(1, Kind::Double).unsqueeze(2);
+                let own = &p * form(h, "kinds").softmax(2, Kind::Double);
+                Tensor::cat(&[(-p + 1.0).clamp_min(1e-30), own], 2).log()
+            };
+            vec![outputs(&|h| form(h, "free"), kinds), outputs(&attached, 1 + kinds)]
         });
     }
 }

@@ -29,4 +29,23 @@ class Tower(Component):
         dropout: float = 0.0,
     ) -> None: ...
 
+class Biaffine(Component):
+    """Scores of pairs of positions for a task of pairs (`per="pair"`): `a_i^T U_k b_j + u_k^T a_i + v_k^T b_j + w_k` for the
+    kind `k` of the pair `(i, j)`, where `a` and `b` are a layer each over what the task sees of a position (Dozat &
+    Manning, Deep Biaffine Attention for Neural Dependency Parsing, ICLR 2017). Where positions are attached as a tree,
+    arcs have a form of their own. It is the head of a task of pairs where no other is named.
+    """
+
+    width: int
+    arcs: int
+    activation: str | None
+    dropout: float
+    def __init__(
+        self,
+        width: int = 64,
+        arcs: int = 128,
+        activation: str | None = "leaky_relu",
+        dropout: float = 0.0,
+    ) -> None: ...
+
 Torch = OfHead

@@ -84,6 +84,17 @@ class Ordinal(Loss):
         self,
         class_weights: Sequence[float] | Mapping[Any, float] | str | None = None,
     ) -> None: ...
+class Tree(Loss):
+    """Positions that are attached to one position of their row each, with a kind, as the words of a sentence in a dependency
+    tree (Dozat & Manning, Deep Biaffine Attention for Neural Dependency Parsing, ICLR 2017):
+    `p(i, j, k) = p(j | i) p(k | i, j)`, the softmax of scores of arcs over all positions `j` of the row, `i` itself included,
+    which stands for the root, and that of scores of kinds.
+
+    `L = -mean over labelled positions i of ln p(i, j, k)`. What is predicted for a pair are the probabilities that `i`
+    is not attached to `j`, and that it is, by each kind, `[1 + kinds]`. For tasks with `per="pair"` and `tree=True`.
+    """
+
+    def __init__(self) -> None: ...
 
 class MeanSquared(Loss):
     """Squared error: `L = mean of (z - y)^2` over the labelled cells, as `torch.nn.MSELoss`."""

@@ -277,9 +277,15 @@ DECISIONS: dict[str, tuple[str, Callable[[Tensor, Tensor], bool]]] = {
 
 #: Metrics of spans of positions, which are found row by row: see `polytask.training.span_scores`.
 SPANS = ("span_f1", "span_precision", "span_recall")
+#: Those of relations between positions: see `polytask.training.pair_scores`.
+RELATIONS = ("relation_f1", "relation_precision", "relation_recall", "attachment")
 
 #: Metrics of lists of positions, one a row: see `polytask.training.rank_scores`.
 RANKS = ("ndcg", "mrr")
+
+#: Metrics for which rows have to be whole, by what they judge, and all of them.
+WHOLE = {"spans": SPANS, "relations": RELATIONS, "ranks": RANKS}
+OF_ROWS = (*SPANS, *RELATIONS, *RANKS)
 
 #: Other metrics of numbers: torchmetrics' name.
 CURVES = {"explained_variance": "ExplainedVariance", "pearson": "PearsonCorrCoef", "spearman": "SpearmanCorrCoef"}
@@ -333,8 +339,7 @@ _ELSEWHERE = {
 
 #: What a task is judged by if it does not say.
 DEFAULTS = {"classes": ["accuracy"], "binary": ["auroc"], "values": ["mae", "r2"]}
-DEFAULTS_OF_SPANS = ["accuracy", "span_f1"]
-DEFAULTS_OF_RANKS = ["ndcg"]
+DEFAULTS_OF_ROWS = {"spans": ["accuracy", "span_f1"], "relations": ["relation_f1", "attachment"], "ranks": ["ndcg"]}
 
 
 def read(metrics: Any, task: str) -> list[Metric]:
@@ -365,7 +370,7 @@ def _named(metrics: Mapping[Any, Any], task: str) -> list[Metric]:
             raise ValueError(f"task `{task}`: the name of a metric should be a string without `/`; got {name!r}")
         if not callable(function):
             raise TypeError(f"task `{task}`: metric `{name}` should be a callable; got {function!r}")
-        if name in (*LABELS, *VALUES, *SPANS, *RANKS):
+        if name in LABELS or name in VALUES or name in OF_ROWS:
             raise ValueError(f"task `{task}`: `{name}` is a metric of ours; give yours another name")
         found.append(Metric(name, function, getattr(function, "higher_is_better", None)))
     return found
@@ -373,7 +378,7 @@ def _named(metrics: Mapping[Any, Any], task: str) -> list[Metric]:
 
 def _one(metric: Any, task: str) -> Metric:
     if isinstance(metric, str):
-        known = [*LABELS, *VALUES, *SPANS, *RANKS]
+        known = [*LABELS, *VALUES, *OF_ROWS]
         if metric not in known:
             plain = metric.lower().removeprefix("neg_").removesuffix("_score").removesuffix("_macro")
             ours = plain if plain in known else _ELSEWHERE.get(plain)
@@ -388,23 +393,27 @@ def _one(metric: Any, task: str) -> Metric:
 
 
 def for_kind(
-    metrics: list[Metric] | None, kind: str, task: str, spans: bool = False, ranks: bool = False
+    metrics: list[Metric] | None, kind: str, task: str, whole: str | None = None
 ) -> list[Metric]:
-    """A task's metrics, or the default ones of its kind of labels, of spans, or of lists that are ranked.
+    """A task's metrics, or the default ones of its kind of labels, or of the `whole` rows that it is judged by.
 
     Raises:
         ValueError: one that does not suit the labels.
     """
-    if ranks:
+    if whole == "ranks":
         return _of_ranks(metrics, task)
-    chosen = read(DEFAULTS_OF_SPANS if spans else DEFAULTS[kind], task) if metrics is None else metrics
-    ours = SPANS if spans else ()
+    default = DEFAULTS[kind] if whole is None else DEFAULTS_OF_ROWS[whole]
+    chosen = read(default, task) if metrics is None else metrics
+    ours = () if whole is None else WHOLE[whole]
     wrong = next((metric.name for metric in chosen if not metric.fits(kind) and metric.name not in ours), None)
     if wrong in SPANS:
         raise ValueError(f"task `{task}`: metric `{wrong}` is for tasks of spans: say `spans=\"BIO\"`, with kinds "
                          "as `classes`; labels may be tags all the same")  # fmt: skip
     if wrong in RANKS:
         raise ValueError(f"task `{task}`: metric `{wrong}` is for tasks with `loss=pt.loss.Ranking()`")
+    if wrong in RELATIONS:
+        raise ValueError(f"task `{task}`: metric `{wrong}` is for tasks of relations: say `per=\"pair\"`, with kinds "
+                         "as `classes`")  # fmt: skip
     if wrong is not None:
         fitting = listed([*(VALUES if kind == "values" else LABELS), *ours])
         raise ValueError(f"task `{task}`: metric `{wrong}` does not suit its labels; there are {fitting}")
@@ -413,7 +422,7 @@ def for_kind(
 
 def _of_ranks(metrics: list[Metric] | None, task: str) -> list[Metric]:
     """Those of a task that ranks the positions of a row."""
-    chosen = read(DEFAULTS_OF_RANKS, task) if metrics is None else metrics
+    chosen = read(DEFAULTS_OF_ROWS["ranks"], task) if metrics is None else metrics
     wrong = next((metric.name for metric in chosen if not (metric.named and metric.name in RANKS)), None)
     if wrong is not None:
         raise ValueError(f"task `{task}`: metrics of a ranking should be {listed(RANKS)}; got {wrong!r}")

@@ -127,10 +127,16 @@ impl Data {
 
     /// Checks a task's targets and mask; gives whether there is any label.
     fn check_targets(&self, task: usize, asked: &Asked, doubts: &mut Vec<String>) -> Result<bool> {
-        let Asked { name, labels, per } = asked;
+        let Asked { name, labels, per, pairing } = asked;
         let labels = *labels;
         let called = self.name(2 + task, &format!("the targets of task `{name}`"));
         let Some(targets) = self.targets(task) else { return Ok(false) };
+        if pairing.is_some() {
+            let Some(pairs) = self.pairs(task, asked) else {
+                bail!("{called} should be triples of each row's positions; got one label a row");
+            };
+            return pairs.check(&called, asked);
+        }
         self.check_along(&called, &targets, per.as_deref())?;
         let array = targets.values;
         let flat = array.shape().len() == 1;

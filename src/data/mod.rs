@@ -7,17 +7,19 @@ mod field;
 pub mod float16;
 mod mix;
 mod order;
+mod pairs;
 mod ragged;
 mod rows;
 
 use crate::error::Result;
-use crate::label::{Counts, Labels, Targets};
+use crate::label::{Counts, Labels, Pairing, Targets};
 
 use array::Array;
 pub use check_field::check_lengths;
 pub use field::{Along, Entries, Field};
 pub use mix::Mix;
 pub use order::{Order, Pace};
+pub use pairs::Pairs;
 pub use ragged::Offsets;
 pub use rows::Rows;
 
@@ -30,6 +32,8 @@ pub struct Asked {
     pub labels: Labels,
     /// The field whose positions have a label each; none where rows have one.
     pub per: Option<String>,
+    /// Where pairs of these positions have labels, how they are paired.
+    pub pairing: Option<Pairing>,
 }
 
 /// Features, targets and row weights of the same rows.
@@ -107,6 +111,12 @@ impl Data {
         Some(Entries { values, offsets: of(&self.offsets, task), mask: of(&self.masks, task) })
     }
 
+    /// A task's labels of pairs, if it has some here.
+    pub fn pairs(&self, task: usize, asked: &Asked) -> Option<Pairs<'_>> {
+        let positions = self.field(asked.per.as_deref()?)?.offsets()?;
+        Pairs::new(self.targets(task)?, positions, asked.pairing?)
+    }
+
     /// Numeric features of some rows, `[rows, numeric]`.
     pub fn gather_numeric(&self, rows: Rows<'_>, out: &mut [f32]) {
         if let Some(array) = &self.numeric {
@@ -122,8 +132,10 @@ impl Data {
     }
 
     /// Class indices of some rows, `[entries]`, -1 where missing.
-    pub fn gather_classes(&self, task: usize, rows: Rows<'_>, out: &mut [i32]) {
-        if let Some(targets) = self.targets(task) {
+    pub fn gather_classes(&self, task: usize, asked: &Asked, rows: Rows<'_>, out: &mut [i32]) {
+        if let Some(pairs) = self.pairs(task, asked) {
+            pairs.classes(rows, out);
+        } else if let Some(targets) = self.targets(task) {
             targets.classes(rows, out);
         }
     }
@@ -144,8 +156,11 @@ impl Data {
     }
 
     /// Row weights of some rows, `[entries]`: each entry of a task's targets has its row's.
-    pub fn gather_weights(&self, task: usize, rows: Rows<'_>, out: &mut [f32]) {
+    pub fn gather_weights(&self, task: usize, asked: &Asked, rows: Rows<'_>, out: &mut [f32]) {
         let Some(weights) = of(&self.weights, task) else { return };
+        if let Some(pairs) = self.pairs(task, asked) {
+            return pairs.repeat(weights, rows, out);
+        }
         match self.targets(task) {
             Some(targets) => targets.repeat(weights, rows, out, 0.0),
             None => Entries::of(weights).numbers(rows, out, 0.0),
@@ -156,17 +171,21 @@ impl Data {
     ///
     /// # Errors
     /// A task without labels here.
-    pub fn count(&self, task: usize, labels: Labels) -> Result<Counts> {
+    pub fn count(&self, task: usize, asked: &Asked) -> Result<Counts> {
+        let labels = asked.labels;
         let mut counts = Counts::new(labels);
         let Some(targets) = self.targets(task) else {
             crate::bail!("class weights cannot be balanced without labels of task {task}");
         };
         let all = Rows::Range(0..self.rows);
-        let entries = targets.count(all.clone());
+        let entries = match self.pairs(task, asked) {
+            Some(pairs) => pairs.count(all.clone()),
+            None => targets.count(all.clone()),
+        };
         match labels.columns() {
             None => {
                 let mut classes = vec![-1; entries];
-                targets.classes(all, &mut classes);
+                self.gather_classes(task, asked, all, &mut classes);
                 counts.add(Targets::Classes(&classes));
             }
             Some(columns) => {

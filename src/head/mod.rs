@@ -6,6 +6,7 @@ use std::fmt::Debug;
 
 use crate::component::Described;
 use crate::error::Result;
+use crate::label::Pairing;
 use crate::network::builder::Builder;
 use crate::network::{Output, Value, ValueId};
 use crate::parameters::Reach;
@@ -38,6 +39,8 @@ pub struct Target {
     pub width: usize,
     /// Which tasks' gradients arrive at the head.
     pub reach: Reach,
+    /// For a task of pairs of positions, how they are paired.
+    pub pairing: Option<Pairing>,
 }
 
 /// Builds the heads of all tasks.
@@ -47,12 +50,18 @@ pub trait Head: Debug + Send + Sync + Described {
     /// # Errors
     /// Sizes that cannot work.
     fn build(&self, net: &mut Builder, targets: &[Target]) -> Result<Vec<Output>>;
+
+    /// Whether it is for tasks of pairs of positions.
+    fn pairs(&self) -> bool {
+        false
+    }
 }
 
 crate::family!(
     Head, "head":
     linear::Linear,
     tower::Tower,
+    biaffine::Biaffine,
 );
 
 /// The one value that the heads of all tasks read, if it is one.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::biaffine::Biaffine;
 use super::{Head, Target};
+use crate::bail;
 use crate::component::Described;
 use crate::error::Result;
 use crate::network::Output;
@@ -40,14 +42,27 @@ impl Described for Heads {
 
 impl Head for Heads {
     fn build(&self, net: &mut Builder, targets: &[Target]) -> Result<Vec<Output>> {
-        if self.own.is_empty() {
-            return self.usual.build(net, targets);
-        }
+        let own =
+            |target: &Target| self.own.iter().find(|(task, _)| path(task) == target.path).map(|(_, head)| &**head);
+        // Those of one kind side by side, then the others one by one.
+        let usual: Vec<_> = if self.own.is_empty() && !self.usual.pairs() {
+            targets.iter().filter(|target| target.pairing.is_none()).cloned().collect()
+        } else {
+            Vec::new()
+        };
+        let mut together = if usual.is_empty() { Vec::new() } else { self.usual.build(net, &usual)? }.into_iter();
         let mut outputs = Vec::with_capacity(targets.len());
         for target in targets {
-            let own = self.own.iter().find(|(task, _)| path(task) == target.path);
-            let head = own.map_or(&self.usual, |(_, head)| head);
-            outputs.extend(head.build(net, std::slice::from_ref(target))?);
+            let head = own(target).or((target.pairing.is_none() || self.usual.pairs()).then_some(&*self.usual));
+            if target.pairing.is_some() && head.is_some_and(|head| !head.pairs()) {
+                bail!("`{}`: pairs of positions are scored by the head Biaffine", target.path);
+            }
+            let is_usual = target.pairing.is_none() && !usual.is_empty();
+            outputs.extend(match (is_usual, head) {
+                (true, _) => together.next(),
+                (false, Some(head)) => head.build(net, std::slice::from_ref(target))?.pop(),
+                (false, None) => Biaffine::default().build(net, std::slice::from_ref(target))?.pop(),
+            });
         }
         Ok(outputs)
     }

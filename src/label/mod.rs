@@ -20,6 +20,25 @@ pub enum Kind {
     Values,
 }
 
+/// How the positions of a row are paired, where pairs of them have labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairing {
+    /// Each pair is judged by itself; of class 0 are those that nothing is said of.
+    Free,
+    /// Each position is attached to one, the root to itself; what is not said is missing.
+    Tree,
+}
+
+impl Pairing {
+    /// The label of pairs that nothing is said of.
+    pub fn rest(self) -> i32 {
+        match self {
+            Pairing::Free => 0,
+            Pairing::Tree => -1,
+        }
+    }
+}
+
 /// What a task's labels are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Labels {
@@ -137,7 +156,7 @@ mod tests {
     fn every_loss_names_its_labels() {
         for info in loss::infos() {
             let expected = match info.name.as_str() {
-                "cross_entropy" | "crf" | "ordinal" => [Some(CLASSES), None],
+                "cross_entropy" | "crf" | "ordinal" | "tree" => [Some(CLASSES), None],
                 "focal" => [Some(CLASSES), Some(BINARY)],
                 "binary_cross_entropy" => [None, Some(BINARY)],
                 "poisson" | "ranking" => [None, Some(COUNTS)],

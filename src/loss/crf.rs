@@ -19,33 +19,13 @@ crate::component! {
     pub struct Crf = "CRF" {}
 }
 
-/// The cross-entropy of probabilities that take the labels before a position as given.
-struct Judge;
-
-impl<T: Real> softmax::Row<T> for Judge {
-    #[inline(always)]
-    fn uniform(&self) -> bool {
-        true
-    }
-
-    #[inline(always)]
-    fn own(&self, _: usize) -> T {
-        T::ONE
-    }
-
-    #[inline(always)]
-    fn judge(&self, log_p: T, _: T, own: T) -> (T, T) {
-        (-log_p, own)
-    }
-}
-
 impl<T: Real> Loops<T> for Crf {
     fn weight(&self, targets: Targets<'_, T>, weights: Option<&[T]>) -> f64 {
         softmax::weight(targets, weights, |_| 1.0)
     }
 
     fn evaluate(&self, batch: Batch<'_, T>) -> f64 {
-        softmax::evaluate(&Judge, batch)
+        softmax::evaluate(&softmax::Likelihood, batch)
     }
 }
 

@@ -87,6 +87,8 @@ pub enum Together {
     Chain,
     /// As a list: what is judged are the logarithms of shares, and labels are shares of their sum.
     List,
+    /// Each says to which position of the row it is attached: pairs of positions are judged.
+    Tree,
 }
 
 /// A loss: what its labels look like, how raw outputs become predictions, its formula, and loops that compute it.
@@ -160,6 +162,7 @@ crate::family!(
     focal::Focal,
     crf::Crf,
     ordinal::Ordinal,
+    tree::Tree,
     mean_squared::MeanSquared,
     mean_absolute::MeanAbsolute,
     huber::Huber,

@@ -28,6 +28,26 @@ pub(super) trait Row<T: Real> {
     fn judge(&self, log_p: T, spread: T, own: T) -> (T, T);
 }
 
+/// The negative logarithm of a class's probability, for outputs that are logarithms of probabilities already.
+pub(super) struct Likelihood;
+
+impl<T: Real> Row<T> for Likelihood {
+    #[inline(always)]
+    fn uniform(&self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn own(&self, _: usize) -> T {
+        T::ONE
+    }
+
+    #[inline(always)]
+    fn judge(&self, log_p: T, _: T, own: T) -> (T, T) {
+        (-log_p, own)
+    }
+}
+
 /// Weight of the labelled rows.
 pub(super) fn weight<T: Real>(targets: Targets<'_, T>, weights: Option<&[T]>, own: impl Fn(usize) -> f64) -> f64 {
     let mut total = 0.0;

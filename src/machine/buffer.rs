@@ -165,6 +165,13 @@ impl<T: Cell> Buffer<T> {
         Ok(self.storage.f_as_strided(as_i64(shape), as_i64(strides), (self.base + offset) as i64)?)
     }
 
+    /// A matrix of the given sizes and strides, `offset` elements in, made without an allocation of ours.
+    pub(crate) fn matrix(&self, sizes: [usize; 2], strides: [usize; 2], offset: usize) -> Result<Tensor> {
+        check_view(&sizes, &strides, offset, self.len)?;
+        let [sizes, strides] = [sizes, strides].map(|each| each.map(|number| number as i64));
+        Ok(self.storage.f_as_strided(sizes.as_slice(), strides.as_slice(), (self.base + offset) as i64)?)
+    }
+
     /// A contiguous tensor of the given shape over the whole buffer.
     pub(crate) fn shaped(&self, shape: &[usize]) -> Result<Tensor> {
         if shape.iter().product::<usize>() != self.len {

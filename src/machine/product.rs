@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use tch::Tensor;
 
+use super::buffer::Buffer;
+use super::real::Cell;
 use crate::bail;
 use crate::error::Result;
 
@@ -106,6 +108,53 @@ impl PartialProduct {
         let [start, count] = [part.start, part.len()].map(|number| number as i64);
         run(&self.out, &self.a.f_narrow(1, start, count)?, &self.b.f_narrow(0, start, count)?, mode)
     }
+}
+
+/// A matrix within flat memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut {
+    /// Where its first number is.
+    pub start: usize,
+    /// Its rows.
+    pub rows: usize,
+    /// Its columns.
+    pub columns: usize,
+    /// Numbers from a row to the next, and from a column to the next.
+    pub strides: [usize; 2],
+}
+
+impl Cut {
+    /// Rows that lie one after the other.
+    pub fn rows(start: usize, rows: usize, columns: usize) -> Self {
+        Self { start, rows, columns, strides: [columns, 1] }
+    }
+
+    /// Its transpose.
+    pub fn turned(self) -> Self {
+        let Self { start, rows, columns, strides: [of_rows, of_columns] } = self;
+        Self { start, rows: columns, columns: rows, strides: [of_columns, of_rows] }
+    }
+
+    fn of<T: Cell>(self, memory: &Buffer<T>) -> Result<Tensor> {
+        memory.matrix([self.rows, self.columns], self.strides, self.start)
+    }
+}
+
+/// `out = a b` or `out += a b` of matrices that are said anew each time.
+///
+/// # Errors
+/// Shapes that do not fit each other, or leave their memory.
+pub(crate) fn cut_product<T: Cell>(
+    out: (&Buffer<T>, Cut),
+    a: (&Buffer<T>, Cut),
+    b: (&Buffer<T>, Cut),
+    mode: Mode,
+) -> Result<()> {
+    let [o, l, r] = [out.1, a.1, b.1];
+    if (o.rows, o.columns, l.columns) != (l.rows, r.columns, r.rows) {
+        bail!("a product of {l:?} and {r:?} does not fit {o:?}");
+    }
+    run(&o.of(out.0)?, &l.of(a.0)?, &r.of(b.0)?, mode)
 }
 
 fn run(out: &Tensor, a: &Tensor, b: &Tensor, mode: Mode) -> Result<()> {

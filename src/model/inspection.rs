@@ -26,9 +26,10 @@ impl Model {
             self.net.views.iter().map(|view| Shown { view: view.clone(), values: Vec::new() }).collect();
         let mut gates: Vec<Vec<Vec<f32>>> =
             self.net.views.iter().map(|view| vec![Vec::new(); view.rows.len()]).collect();
-        let batch = self.at_once(batch);
-        for first in (0..rows).step_by(batch) {
-            let range = first..rows.min(first + batch);
+        let mut end = 0;
+        while end < rows {
+            let range = self.part(data, end, batch);
+            end = range.end;
             let mut work = self.workspace(self.extents(data, Rows::Range(range.clone()))?, Purpose::Evaluate)?;
             work.load(data, Rows::Range(range), false)?;
             work.forward(self, Step::EVALUATION)?;

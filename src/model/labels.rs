@@ -2,19 +2,18 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::data::{Data, Rows};
+use crate::data::{Asked, Data, Rows};
 use crate::error::Result;
-use crate::label::{Labels, Targets};
-use crate::loss::{TensorBatch, Together};
+use crate::label::Targets;
+use crate::loss::TensorBatch;
 use crate::machine::buffer::Layout;
 use crate::machine::crossing::send;
 use crate::machine::storage::{Backend, Storage};
-use crate::task::Task;
 
 /// One task's labels and row weights of the batch.
 #[derive(Debug)]
 pub(super) struct TaskLabels {
-    labels: Labels,
+    asked: Asked,
     /// Whether they are shares of the sum over their row's.
     shares: bool,
     classes: Vec<i32>,
@@ -42,26 +41,25 @@ pub(super) struct LabelTensors {
 
 impl TaskLabels {
     /// Of so many rows or positions, all missing.
-    pub fn new(rows: usize, task: &Task) -> Self {
-        let labels = task.labels;
-        let shares = task.loss.together() == Some(Together::List);
-        let (classes, values) = match labels.columns() {
+    pub fn new(rows: usize, asked: Asked, shares: bool) -> Self {
+        let (classes, values) = match asked.labels.columns() {
             None => (vec![-1; rows], Vec::new()),
             Some(columns) => (Vec::new(), vec![f32::NAN; rows * columns]),
         };
-        Self { labels, shares, classes, values, weights: vec![1.0; rows], weighted: false, away: None }
+        Self { asked, shares, classes, values, weights: vec![1.0; rows], weighted: false, away: None }
     }
 
     /// Gathers those of a task; where there is room for more they are missing.
     pub fn gather(&mut self, data: &Data, task: usize, rows: Rows<'_>) {
         self.weighted = data.has_weights(task);
         if self.weighted {
-            data.gather_weights(task, rows.clone(), &mut self.weights);
+            data.gather_weights(task, &self.asked, rows.clone(), &mut self.weights);
         }
-        match (data.has_targets(task), self.labels.columns()) {
-            (true, None) => data.gather_classes(task, rows, &mut self.classes),
-            (true, Some(_)) if self.shares => data.gather_shares(task, self.labels, rows, &mut self.values),
-            (true, Some(_)) => data.gather_values(task, self.labels, rows, &mut self.values),
+        let labels = self.asked.labels;
+        match (data.has_targets(task), labels.columns()) {
+            (true, None) => data.gather_classes(task, &self.asked, rows, &mut self.classes),
+            (true, Some(_)) if self.shares => data.gather_shares(task, labels, rows, &mut self.values),
+            (true, Some(_)) => data.gather_values(task, labels, rows, &mut self.values),
             (false, _) => {
                 self.classes.fill(-1);
                 self.values.fill(f32::NAN);
@@ -86,7 +84,7 @@ impl TaskLabels {
                 weights: Storage::zeros(Layout::flat(weights.len()), backend)?,
             }),
         };
-        match self.labels.columns() {
+        match self.asked.labels.columns() {
             None => away.classes.put(0, classes)?,
             Some(_) => away.values.put(0, values)?,
         }
@@ -95,7 +93,7 @@ impl TaskLabels {
 
     /// The labels.
     pub fn targets(&self) -> Targets<'_, f32> {
-        match self.labels.columns() {
+        match self.asked.labels.columns() {
             None => Targets::Classes(&self.classes),
             Some(_) => Targets::Values(&self.values),
         }

@@ -13,6 +13,7 @@ pub(crate) mod summary;
 pub mod workspace;
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -51,6 +52,9 @@ const KEPT: usize = 6;
 const KEPT_OF_POSITIONS: usize = 24;
 /// Workspaces of one kind that are kept: threads that read a model side by side.
 const SIDE_BY_SIDE: usize = 64;
+
+/// Pairs of positions that rows gone through at once may have, if they are several.
+const PAIRS_AT_ONCE: usize = 1 << 18;
 
 /// Called between two batches: a look at the outside world, which may end the call.
 pub type Look<'a> = &'a mut dyn FnMut() -> Result<()>;
@@ -99,7 +103,7 @@ pub fn assemble(
         let [predicted, judged] = match task.loss.together() {
             Some(Together::Chain) => net.chain(&path, j, &output)?,
             Some(Together::List) => [output.clone(), net.list(&path, j, &output)?],
-            None => [output.clone(), output],
+            Some(Together::Tree) | None => [output.clone(), output],
         };
         net.output(predicted.value, predicted.group, predicted.columns);
         net.judged(j, judged);
@@ -145,6 +149,7 @@ fn trunk(
         features,
         width: task.width(),
         reach: sharing.head_reach(j, tasks.len()),
+        pairing: task.pairing,
     };
     let targets = tasks.iter().zip(&features).enumerate().map(target).collect();
     Ok((net, targets))
@@ -368,9 +373,18 @@ impl Model {
     /// # Errors
     /// What is wrong with which argument.
     pub fn check(&self, data: &Data, labels: bool) -> Result<Vec<String>> {
-        let about = |task: &Task| Asked { name: task.name.clone(), labels: task.labels, per: self.positions_of(task) };
-        let tasks: Vec<_> = self.tasks.iter().map(about).collect();
-        data.check(&self.parts.inputs, &tasks, labels)
+        data.check(&self.parts.inputs, &self.asked(), labels)
+    }
+
+    /// What data are asked for, task by task.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        let asked = |task: &Task| Asked {
+            name: task.name.clone(),
+            labels: task.labels,
+            per: self.positions_of(task),
+            pairing: task.pairing,
+        };
+        self.tasks.iter().map(asked).collect()
     }
 
     /// Rows at once when so many are asked for: members of an ensemble have a row each, which take memory like others.
@@ -380,6 +394,21 @@ impl Model {
             _ => None,
         });
         (batch / members.unwrap_or(1)).max(1)
+    }
+
+    /// The rows from this one on that are gone through at once when so many are asked for: fewer where they have many pairs of
+    /// positions.
+    pub(super) fn part(&self, data: &Data, first: usize, batch: usize) -> Range<usize> {
+        let most = data.rows().min(first.saturating_add(self.at_once(batch)));
+        let paired = self.tasks.iter().find(|task| task.pairing.is_some());
+        let field = paired.and_then(|task| data.field(&self.positions_of(task)?));
+        let Some(offsets) = field.and_then(Field::offsets) else { return first..most };
+        let mut pairs = 0_usize;
+        let fits = (first..most).take_while(|&row| {
+            pairs = pairs.saturating_add(offsets.span(row).len().saturating_pow(2));
+            pairs <= PAIRS_AT_ONCE
+        });
+        first..first + fits.count().max(1)
     }
 
     /// Raw outputs of all rows in evaluation mode, and with `labels` each task's sum of weighted losses and total
@@ -397,9 +426,10 @@ impl Model {
     ) -> Result<Vec<[f64; 2]>> {
         let mut sums = vec![[0.0; 2]; self.tasks.len()];
         let rows = data.rows();
-        let batch = self.at_once(batch);
-        for first in (0..rows).step_by(batch) {
-            let range = first..rows.min(first + batch);
+        let mut end = 0;
+        while end < rows {
+            let range = self.part(data, end, batch);
+            end = range.end;
             let rows = Rows::Range(range);
             let mut work = self.workspace(self.extents(data, rows.clone())?, Purpose::Evaluate)?;
             work.load(data, rows, meters.is_some())?;
@@ -457,7 +487,7 @@ impl Model {
             Some(found) => Ok(kept.remove(found)),
             None => {
                 drop(kept);
-                Workspace::new(&self.net, &self.params, &self.tasks, extents, purpose)
+                Workspace::new(&self.net, &self.params, &self.tasks, self.asked(), extents, purpose)
             }
         }
     }

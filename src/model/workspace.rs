@@ -8,10 +8,10 @@ use tch::Tensor;
 
 use super::Model;
 use super::labels::TaskLabels;
-use crate::data::{Data, Field, Rows};
+use crate::data::{Asked, Data, Field, Rows};
 use crate::error::Result;
 use crate::label::Targets;
-use crate::loss::{Batch, Link, Loops};
+use crate::loss::{Batch, Link, Loops, Together};
 use crate::machine::buffer::codes_mut;
 use crate::machine::crossing::fetch;
 use crate::machine::real::Cell;
@@ -73,6 +73,7 @@ impl Workspace {
         net: &Network,
         params: &Params<f32>,
         tasks: &[Task],
+        asked: Vec<Asked>,
         extents: Extents,
         purpose: Purpose,
     ) -> Result<Self> {
@@ -88,7 +89,10 @@ impl Workspace {
         let members: Vec<_> = net.outputs.iter().zip(tasks).map(members).collect();
         let axes = net.outputs.iter().zip(&members);
         let axes: Vec<_> = axes.map(|(output, members)| members.map_or(axis(output), |_| ROWS)).collect();
-        let labels = tasks.iter().zip(&axes).map(|(task, &axis)| TaskLabels::new(extents.each()[axis], task));
+        let labels = asked.into_iter().zip(tasks).zip(&axes).map(|((asked, task), &axis)| {
+            let shares = task.loss.together() == Some(Together::List);
+            TaskLabels::new(extents.each()[axis], asked, shares)
+        });
         let labels = labels.collect();
         let none = |axis: &Axis| if axis.extent == Extent::Ragged { vec![0; extents.rows() + 1] } else { Vec::new() };
         let starts = net.axes.iter().map(none).collect();

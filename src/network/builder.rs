@@ -8,6 +8,7 @@ mod members;
 mod mixing;
 mod numbered;
 mod numbers;
+mod pairs;
 mod parameters;
 mod positions;
 mod recurrent;
@@ -27,6 +28,7 @@ use crate::error::Result;
 use crate::parameters::{Entry, Init, Lots, Reach, Role};
 pub use limit::Limit;
 pub use members::ScaleStart;
+pub use pairs::FormSize;
 use parameters::LayerSize;
 pub use positions::Pool;
 

@@ -226,9 +226,9 @@ impl Trainer {
     /// Labels that cannot be counted.
     pub fn balance(&mut self, model: &mut Model, data: &Data) -> Result<()> {
         if !std::mem::replace(&mut self.balanced, true) {
-            for (task, description) in model.tasks.iter_mut().enumerate() {
-                let labels = description.labels;
-                description.loss.balance(&mut || data.count(task, labels))?;
+            let asked = model.asked();
+            for (task, (description, asked)) in model.tasks.iter_mut().zip(&asked).enumerate() {
+                description.loss.balance(&mut || data.count(task, asked))?;
             }
         }
         Ok(())

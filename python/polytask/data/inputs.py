@@ -216,6 +216,8 @@ class Inputs:
     def _position(self, per: str) -> str:
         """Positions by their name, or those of the one text by what is at them."""
         if per not in self.positions:
+            if per in ("pair", "pairs") and len(self.positions) == 1:
+                return next(iter(self.positions))
             for name, text in self.text.items():
                 if per in ("token", "tokens", text.level, text.level.removesuffix("s")):
                     return name

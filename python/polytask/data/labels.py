@@ -1,6 +1,7 @@
 """Targets: class names become indices, and what is missing is known."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,6 +84,21 @@ def of_positions(value: Any, task: "Task", kind: str, argument: str, positions: 
     return Ragged(whole.values, whole.offsets)
 
 
+def of_pairs(value: Any, task: "Task", kind: str, argument: str, positions: Ragged) -> Ragged:
+    """A task's targets of pairs as triples `[triples, 3]`, for rows of such positions.
+
+    Raises:
+        TypeError, ValueError: as `Pairs.read`.
+    """
+    del kind
+    assert task.pairs is not None
+    if not isinstance(positions, Tokens):
+        return task.pairs.read(value, positions.lengths, argument)
+    assert positions.whole is not None
+    rows = task.pairs.read(value, positions.whole, argument)
+    return task.pairs.cut(rows, positions.lengths) if positions.cut.any() else rows
+
+
 def unified(
     array: np.ndarray | Ragged | None, mask: np.ndarray | None, kind: str, weights: np.ndarray | None = None
 ) -> np.ndarray | None:
@@ -122,9 +138,18 @@ def _marked(array: np.ndarray, mask: np.ndarray | None, kind: str) -> np.ndarray
 
 def any_known(rows: Rows, kinds: Sequence[str]) -> bool:
     """Whether any row has a label for any task."""
-    each = (unified(*triple) for triple in zip(rows.targets, rows.masks, kinds, strict=True))
-    there = [array for array in each if array is not None]
-    return any(bool((array >= 0).any() if array.dtype.kind == "i" else (~np.isnan(array)).any()) for array in there)
+    return any(starmap(_any_known, zip(rows.targets, rows.masks, kinds, strict=True)))
+
+
+def _any_known(target: np.ndarray | Ragged | None, mask: np.ndarray | None, kind: str) -> bool:
+    array = unified(target, mask, kind)
+    if array is None:
+        return False
+    if array.dtype.kind != "i":
+        return bool((~np.isnan(array)).any())
+    # Triples of pairs: of a row without any, all pairs are in no relation.
+    in_none = isinstance(target, Ragged) and array.ndim == 2 and (target.lengths == 0).any()
+    return bool(in_none or (array >= 0).any())
 
 
 def without_features(batches: Iterable[Rows], tasks: Sequence[tuple[str, int]], inputs: "Inputs") -> Rows:

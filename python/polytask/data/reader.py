@@ -297,7 +297,8 @@ class Reader:
             y = targets.get(task.name)
             called = f"{prefix}the targets of task `{task.name}`"
             if y is not None and task.per is not None:
-                each.append(labels.of_positions(y, task, kind, called, _of_position(task.per, fields)))
+                of_positions = labels.of_pairs if task.pairs else labels.of_positions
+                each.append(of_positions(y, task, kind, called, _of_position(task.per, fields)))
                 masks.append(None)
                 continue
             if frames.is_frame(y):

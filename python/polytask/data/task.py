@@ -16,6 +16,7 @@ from ..components.own_module import Given, is_own, shown_part
 from ..components.registry import component, make
 from ..values.known import merge
 from . import scale as _scale
+from .pairs import Pairs
 from .spans import Spans
 
 Loss: TypeAlias = Component | str | Callable[..., Any]
@@ -28,7 +29,8 @@ class Task:
     Arguments:
         name: how it is called in parameters (`heads.income.weight`), history (`income/loss`) and frames.
         classes: number of classes, which count from 0, or the list of class labels as they stand in the targets; a
-            label may come in another type there, as the string "3" for the number 3. With `spans` the kinds of spans.
+            label may come in another type there, as the string "3" for the number 3. With `spans` the kinds of spans,
+            with `per="pair"` the kinds of relations.
         loss: one of `pt.loss`, its name, or a callable `(outputs, targets) -> losses` on torch tensors that gives
             `[rows]` losses, `[rows, outputs]` or their mean. It sees no missing label: where cells of a row are missing
             it should give one loss a cell, or a mean that can be taken of the labelled cells alone. Default:
@@ -63,7 +65,21 @@ class Task:
         per: the positions that have a label each, as the model's inputs call them ("tokens"), or "token" for those of
             the one `pt.Text`: a tagger beside tasks of rows. Targets are then rows of labels, `[["B", "O"], ["O"],
             ...]` in any form that features of positions have, and so are predictions. Weights of rows count for each of
-            their positions. Metrics are those that are counted as batches go by.
+            their positions. Metrics are those that are counted as batches go by. With "pair" pairs of these positions
+            have labels: relations of the kinds that `classes` lists. Labels are triples `(i, j, kind)` of a row's
+            positions, which count from 0, `[[(0, 2, "subject"), ...], [], ...]`, and None for a row without labels;
+            all other pairs are in none, and all pairs count in the loss, none is drawn. A kind of None is a pair whose
+            label is missing. The head is by default `pt.head.Biaffine()`. What is predicted for a row of `n` positions
+            is `[n, n, 1 + kinds]`, that of no relation first; `pt.MultiTaskModel.classes` gives triples. Metrics are
+            also `"relation_f1"`, `"relation_precision"` and `"relation_recall"`, of pairs and kinds that are right,
+            over all relations of all rows, and `"attachment"`, of pairs alone; the first and the last are the default.
+            They are those of `pt.Trainer.evaluate` and of `validation`.
+        tree: whether relations make a tree, as those of a sentence's words do: each position `i` is attached to one
+            `j`, its head, and the root to itself, `(i, i, "root")`. The loss is then `pt.loss.Tree()`, positions that
+            no triple is of have no label, and `classes` gives the tree whose arcs have the largest product of
+            probabilities (Chu and Liu, Science Sinica 1965; Edmonds, Journal of Research of the National Bureau of
+            Standards 1967), with one root. `"attachment"` is then the share of positions with the right head, and
+            `"relation_f1"` that of the right head and kind.
         spans: the scheme, "BIO" or "BIOES", by which spans of positions, such as names in a text, are predicted as tags
             of the positions: `pt.Task("entity", spans="BIO", classes=["PER", "LOC"], per="token")`, see
             `pt.data.Spans`. The loss is then by default `pt.loss.CRF()`. Labels are a list of triples a row, `[(start,
@@ -96,12 +112,16 @@ class Task:
         per: str | None = None,
         spans: str | None = None,
         at: str | None = None,
+        tree: bool = False,
     ) -> None:
         self.name = _name(name)
         self.per = _per(per, scale, self.name)
+        #: The relations of a task of pairs.
+        self.pairs = _pairs(self.per, tree, classes, outputs, spans, self.name)
         #: The tags of a task of spans.
         self.spans = None if spans is None else _spans(spans, classes, outputs, self.per, self.name)
-        self.classes, self.labels = _classes(classes if self.spans is None else self.spans.tags, self.name)
+        listed_classes = self.spans.tags if self.spans else self.pairs.classes if self.pairs else classes
+        self.classes, self.labels = _classes(listed_classes, self.name)
         self.columns, self.outputs = _columns(columns, outputs, self.name)
         self.loss = self._loss(self._usual_loss if loss is None else loss)
         self.weight = _weight(weight, self.name)
@@ -114,7 +134,11 @@ class Task:
 
     @property
     def _usual_loss(self) -> str:
-        return "crf" if self.spans else "cross_entropy" if self.classes else "mean_squared"
+        if self.spans is not None:
+            return "crf"
+        if self.pairs is not None and self.pairs.tree:
+            return "tree"
+        return "cross_entropy" if self.classes else "mean_squared"
 
     @property
     def custom(self) -> bool:
@@ -125,6 +149,11 @@ class Task:
     def ranks(self) -> bool:
         """Whether it ranks the positions of each row."""
         return isinstance(self.loss, Component) and self.loss.name == "ranking"
+
+    @property
+    def of_whole_rows(self) -> str | None:
+        """What metrics of whole rows it has, of `polytask.metrics.WHOLE`."""
+        return "spans" if self.spans else "relations" if self.pairs else "ranks" if self.ranks else None
 
     def along(self, per: str) -> "Task":
         """The same task with a label at these positions."""
@@ -141,6 +170,7 @@ class Task:
         return {
             **({} if self.per is None else {"per": self.per}),
             **({} if self.at is None else {"at": self.at}),
+            **({} if self.pairs is None else {"pairs": True}),
             "name": self.name,
             "loss": loss,
             "classes": self.classes,
@@ -157,6 +187,7 @@ class Task:
             "columns": None if self.columns == [self.name] else self.columns,
             "scale": self.scale,
             **({} if self.spans is None else {"spans": {"scheme": self.spans.scheme, "kinds": self.spans.kinds}}),
+            **({} if self.pairs is None else {"pairs": {"tree": self.pairs.tree, "kinds": self.pairs.kinds}}),
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -169,8 +200,9 @@ class Task:
         metrics = None if names is None else _metrics.read(names, state["name"])
         learned = state["scaling"]
         scaling = None if learned is None else _scale.Scale(**learned)
-        # A pickle of an earlier version has no head, no spans, and reads the encoder at its end.
-        vars(self).update({"head": None, "spans": None, "at": None, **state, "metrics": metrics, "scaling": scaling})
+        # A pickle of an earlier version has no head, no spans, no pairs, and reads the encoder at its end.
+        earlier = {"head": None, "spans": None, "pairs": None, "at": None}
+        vars(self).update({**earlier, **state, "metrics": metrics, "scaling": scaling})
 
     @classmethod
     def restore(
@@ -183,9 +215,10 @@ class Task:
         """The task of a stored description."""
         described = core["loss"]
         spans = notes.get("spans") or {}
+        pairs = notes.get("pairs") or {}
         made = cls(
             core["name"],
-            classes=spans.get("kinds") or notes.get("labels") or core["classes"],
+            classes=spans.get("kinds") or pairs.get("kinds") or notes.get("labels") or core["classes"],
             loss=loss or make("loss", described) or _missing_loss(core["name"]),
             outputs=core["outputs"],
             weight=core["weight"],
@@ -193,13 +226,16 @@ class Task:
             columns=notes.get("columns"),
             scale=notes.get("scale"),
             head=head,
-            per=core.get("per"),
+            per="pair" if pairs else core.get("per"),
             spans=spans.get("scheme"),
             at=core.get("at"),
+            tree=pairs.get("tree", False),
         )
         if spans and made.classes != core["classes"]:
             raise ValueError(f"task `{made.name}`: {made.spans} has {made.classes} tags; got {core['classes']} classes")
-        return made
+        if pairs and made.classes != core["classes"]:
+            raise ValueError(f"task `{made.name}`: {made.pairs} has {made.classes} classes; got {core['classes']}")
+        return made.along(core["per"]) if pairs else made
 
     def _loss(self, loss: Any) -> Component | Callable[..., Any]:
         if callable(loss) and not isinstance(loss, type):
@@ -212,7 +248,8 @@ class Task:
             raise type(error)(f"task `{self.name}`: {error}") from None
 
     def __repr__(self) -> str:
-        classes = self.spans.kinds if self.spans else self.labels or self.classes
+        ours = self.spans or self.pairs
+        classes = ours.kinds if ours else self.labels or self.classes
         shown = {"classes": classes, "loss": self.loss, "outputs": self.outputs}
         default = {"classes": None, "loss": self._loss(self._usual_loss), "outputs": 1}
         parts = [f"{key}={value!r}" for key, value in shown.items() if value != default[key]]
@@ -220,9 +257,11 @@ class Task:
         parts += [f"metrics={[metric.name for metric in self.metrics]}"] if self.metrics is not None else []
         parts += [f"scale={self.scale!r}"] if self.scale is not None else []
         parts += [f"head={shown_part(self.head)}"] if self.head is not None else []
-        parts += [f"per={self.per!r}"] if self.per is not None else []
+        per = "pair" if self.pairs else self.per
+        parts += [f"per={per!r}"] if self.per is not None else []
         parts += [f"spans={self.spans.scheme!r}"] if self.spans is not None else []
         parts += [f"at={self.at!r}"] if self.at is not None else []
+        parts += ["tree=True"] if self.pairs is not None and self.pairs.tree else []
         return f"Task({', '.join([repr(self.name), *parts])})"
 
 
@@ -238,6 +277,24 @@ def _at(at: Any, name: str) -> str | None:
     if at is not None and not isinstance(at, str):
         raise TypeError(f'task `{name}`: `at` should be a stage of the encoder, such as "encoder.0"; got {at!r}')
     return at
+
+
+def _pairs(per: str | None, tree: Any, classes: Any, outputs: Any, spans: Any, name: str) -> Pairs | None:
+    if not isinstance(tree, bool):
+        raise TypeError(f"task `{name}`: `tree` should be True or False; got {tree!r}")
+    if per not in ("pair", "pairs"):
+        if tree:
+            raise ValueError(f'task `{name}`: a tree is of pairs of positions; say per="pair"')
+        return None
+    if spans is not None or outputs not in (None, 1):
+        what = f"spans={spans!r}" if spans is not None else f"outputs={outputs!r}"
+        raise ValueError(f"task `{name}`: pairs have one label each, relations; got {what}")
+    if classes is None or isinstance(classes, int):
+        raise TypeError(f'task `{name}`: per="pair" needs kinds, classes=["subject", ...]; got classes={classes!r}')
+    try:
+        return Pairs(plain(classes, "`classes`"), tree)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"task `{name}`: {error}") from None
 
 
 def _spans(spans: Any, classes: Any, outputs: Any, per: str | None, name: str) -> Spans:

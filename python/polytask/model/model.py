@@ -30,9 +30,10 @@ from ..metrics import Metric
 from ..process import devices, interrupts
 from ..results.inspection import Inspection
 from ..results.relation import Relation
+from ..results.shown import Shown
 from ..results.summary import Summary
 from ..values import arrays, ragged
-from . import calibrating, custom_loss, deciding, labelled, predictions, span_paths, taken, transfer
+from . import calibrating, custom_loss, deciding, labelled, predictions, showing, span_paths, taken, transfer, trees
 from .held_out import HeldOut
 from .labelled import Labelled
 from .numbers import Parameters, State
@@ -164,7 +165,7 @@ class MultiTaskModel(HeldOut):
         self.kinds = core.kinds
         pairs = zip(self.tasks, self.kinds, strict=True)
         self.metrics: list[list[Metric]] = [
-            _metrics.for_kind(task.metrics, kind, task.name, task.spans is not None, task.ranks) for task, kind in pairs
+            _metrics.for_kind(task.metrics, kind, task.name, task.of_whole_rows) for task, kind in pairs
         ]
         predictions.check_metrics(self.tasks, self.kinds, self.metrics)
         self.reader = Reader(self.inputs, self.tasks, self.kinds)
@@ -203,7 +204,8 @@ class MultiTaskModel(HeldOut):
         for task in self.tasks:
             if task.per is not None:
                 lengths = [part.lengths for _, fields in parts for part in predictions.of(task.per, fields)]
-                found[task.name] = predictions.by_rows(found[task.name], np.concatenate(lengths))
+                of_rows = predictions.by_pairs if task.pairs else predictions.by_rows
+                found[task.name] = of_rows(found[task.name], np.concatenate(lengths))
         return found
 
     def _predicted(self, rows: Rows, raw: bool, size: int) -> list[np.ndarray]:
@@ -251,7 +253,9 @@ class MultiTaskModel(HeldOut):
 
         The likeliest class (as its label, where the task has labels), or 0 and 1; for a task of spans a list of triples
         a row, `[(start, end, kind), ...]`, of those tags that are spans the ones whose probabilities have the largest
-        product (Fariselli, Martelli and Casadio, BMC Bioinformatics 2005); with two sides `threshold` is the
+        product (Fariselli, Martelli and Casadio, BMC Bioinformatics 2005); for a task of pairs a list of triples a row,
+        `[(i, j, kind), ...]`, of those pairs that are likelier in a relation of one kind than in none, or of the
+        likeliest tree; with two sides `threshold` is the
         probability from which it is the second, for all tasks or `{task: threshold}`, of several labels also
         `{task: [one a label]}`, as `thresholds` gives them. Where none is said it is the one that `thresholds` kept, or
         0.5.
@@ -272,11 +276,37 @@ class MultiTaskModel(HeldOut):
             at |= threshold if isinstance(threshold, Mapping) else dict.fromkeys(decisions, threshold)
         return {name: self._decided(*tasks[name], predicted[name], at[name]) for name in decisions}
 
+    @checked
+    def show(
+        self, x: Any, predicted: Mapping[str, Any] | None = None, *, tasks: Sequence[str] | str | None = None
+    ) -> Shown:
+        """A picture of rows of text with what is predicted for them: spans in colours, tags below the tokens, relations
+        as arcs, in a tree from heads to what is attached to them, and what is said of rows as a whole in words.
+
+        Arguments:
+            x: features in any form that `predict` takes.
+            predicted: what `predict` gave for them, which is otherwise predicted now.
+            tasks: those that are shown, by default all.
+
+        Raises:
+            ValueError: a model without positions, an unknown task, or predictions of other rows.
+        """
+        chosen = showing.chosen(self.tasks, tasks)
+        parts = x if isinstance(x, Parts) else Parts(self._each(x, lambda rows: rows))
+        rows = showing.tokens(parts, self.inputs)
+        found = self.predict(parts) if predicted is None else predicted
+        kept = {task.name: found[task.name] for task in chosen if task.name in found}
+        showing.check(rows, chosen, kept)
+        return Shown(showing.marked(rows, chosen, kept, self.classes(kept)))
+
     @staticmethod
     def _decided(task: Task, kind: str, p: Any, threshold: Any) -> np.ndarray:
         called = f"`predicted` of task `{task.name}`"
         if task.per is None:
             return predictions.decided(task, kind, arrays.to_numpy(p, called)[0], threshold)
+        if task.pairs is not None:
+            flat, lengths = predictions.of_pairs(p, task, called)
+            return predictions.each_a_row(task.pairs.triples(trees.relations(flat, lengths, task.pairs)))
         rows = ragged.read(p, called)
         flat = rows.values[rows.offsets[0] : rows.offsets[-1]]
         decided = predictions.decided(task, kind, flat, threshold)

@@ -8,7 +8,7 @@ import numpy as np
 from .. import _core
 from ..arguments.messages import listed, none_of
 from ..data.task import Task
-from ..metrics import COUNTED, RANKS, SPANS, Metric
+from ..metrics import COUNTED, WHOLE, Metric
 from ..values.ragged import Ragged
 
 
@@ -49,6 +49,31 @@ def by_rows(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return each_a_row(np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else [])
 
 
+def by_pairs(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """What pairs of positions have, `[n, n, ...]` a row, in an array of them."""
+    parts = np.split(flat, np.cumsum(lengths**2)[:-1]) if len(lengths) else []
+    shapes = [(int(n), int(n), *flat.shape[1:]) for n in lengths]
+    return each_a_row([part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)])
+
+
+def of_pairs(p: Any, task: Task, called: str) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of pairs `[pairs, classes]`, end to end, and how many positions rows have.
+
+    Raises:
+        ValueError: rows that are not `[n, n, classes]`, or no probabilities.
+    """
+    rows = [np.asarray(row) for row in p]
+    wrong = next((row for row in rows if row.ndim != 3 or row.shape != (len(row), len(row), task.classes)), None)
+    if wrong is not None:
+        raise ValueError(f"{called} should be [n, n, {task.classes}] in each row; got {list(wrong.shape)}")
+    flat = np.concatenate(
+        [np.zeros((0, task.classes or 0), np.float32), *(row.reshape(-1, row.shape[2]) for row in rows)]
+    )
+    if not ((flat >= 0) & (flat <= 1)).all():
+        raise ValueError(f"{called} should be probabilities; got numbers outside 0..1")
+    return flat, np.array([len(row) for row in rows], np.int64)
+
+
 def each_a_row(parts: Sequence[Any]) -> np.ndarray:
     """An array of what rows have, whatever that is."""
     rows = np.empty(len(parts), object)
@@ -61,7 +86,8 @@ def check_metrics(tasks: Sequence[Task], kinds: Sequence[str], metrics: Sequence
     """Refuses metrics of positions that are not counted as batches go by."""
     for task, kind, each in zip(tasks, kinds, metrics, strict=True):
         known = ("accuracy",) if task.custom and kind == "classes" else COUNTED[kind]
-        known = (*known, *SPANS) if task.spans is not None else RANKS if task.ranks else known
+        of_rows = WHOLE.get(task.of_whole_rows or "", ())
+        known = of_rows if task.ranks else (*known, *of_rows)
         other = next((metric.name for metric in each if not (metric.named and metric.name in known)), None)
         if task.per is not None and other is not None:
             raise ValueError(f"task `{task.name}`: `metrics` of positions should be {listed(known)}; got {other!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.observation import number
 from ..results.results import Results
+from .pair_scores import PairScores
 from .rank_scores import RankScores
 from .span_scores import SpanScores
 
@@ -23,6 +25,8 @@ Values = dict[str, dict[str, float]]
 
 #: Rows that a metric which adds up is given at a time, at least, but for the last.
 CHUNK = 4096
+#: About how many pairs of positions have outputs at a time.
+PAIRS = 1 << 19
 
 
 class Scores:
@@ -39,7 +43,7 @@ class Scores:
         self.remembers = remembers
         self._metrics = model.metrics if spans else [without_spans(each) for each in model.metrics]
         self._spans = {
-            j: RankScores(j) if task.spans is None else SpanScores(task.spans, j)
+            j: _of_rows(task, j)
             for j, (task, each) in enumerate(zip(model.tasks, self._metrics, strict=True))
             if len(without_spans(each)) < len(each)
         }
@@ -112,7 +116,17 @@ class Scores:
 
 def without_spans(each: Sequence[Metric]) -> list[Metric]:
     """Metrics of single positions, or of rows: those that training rows have."""
-    return [metric for metric in each if metric.name not in (*metrics.SPANS, *metrics.RANKS)]
+    return [metric for metric in each if metric.name not in metrics.OF_ROWS]
+
+
+def _of_rows(task: Task, index: int) -> SpanScores | PairScores | RankScores:
+    """What counts a task's metrics of whole rows."""
+    if task.spans is not None:
+        return SpanScores(task.spans, index)
+    if task.pairs is None:
+        return RankScores(index)
+    assert task.per is not None
+    return PairScores(task.pairs, index, task.per)
 
 
 def _counted(task: Task, kind: str, each: Sequence[Metric]) -> list[str]:
@@ -217,7 +231,7 @@ def evaluate(model: MultiTaskModel, trainer: _core.Trainer, data: Rows | Stream 
     sums = np.zeros((2, len(model.tasks)))
     meters = model._core.meters(scores.wanted)
     batches = 0
-    for rows in _parts(data, batch_size) if scores.keeps else [data] if isinstance(data, Rows) else data:
+    for rows in _parts(model, data, batch_size) if scores.keeps else [data] if isinstance(data, Rows) else data:
         batches += 1
         losses, weights, raw = model._core.evaluate(rows.core(), batch_size, meters, trainer.threads)
         sums += [losses, weights]
@@ -228,11 +242,20 @@ def evaluate(model: MultiTaskModel, trainer: _core.Trainer, data: Rows | Stream 
     return _results(model, trainer.evaluated(*sums.tolist()), sums, scores.metrics(meters.values()))
 
 
-def _parts(data: Rows | Stream | Mixed, batch_size: int) -> Iterator[Rows]:
-    """Rows in memory in parts of whole batches, so that the raw outputs of all need not be there at once."""
+def _parts(model: MultiTaskModel, data: Rows | Stream | Mixed, batch_size: int) -> Iterator[Rows]:
+    """Rows in memory in parts of whole batches, so that the raw outputs of all need not be there at once; where there are
+    outputs of pairs of positions parts have few of these.
+    """
     size = -(-CHUNK // batch_size) * batch_size
+    paired = next((task.per for task in model.tasks if task.pairs is not None), None)
     for rows in [data] if isinstance(data, Rows) else data:
-        yield from [rows] if len(rows) <= size else (rows.part(i, i + size) for i in range(0, len(rows), size))
+        if paired is not None:
+            (positions,) = predictions.of(paired, rows.fields)
+            part = np.cumsum(positions.lengths.astype(np.int64) ** 2) // PAIRS
+            starts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(rows)]
+            yield from (rows.part(start, end) for start, end in pairwise(starts))
+        else:
+            yield from [rows] if len(rows) <= size else (rows.part(i, i + size) for i in range(0, len(rows), size))
 
 
 def _results(model: MultiTaskModel, loss: float, sums: np.ndarray, metrics: Values) -> Results:

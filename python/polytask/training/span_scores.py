@@ -52,11 +52,12 @@ class SpanScores:
     def values(self) -> dict[str, float]:
         """The metrics by name, NaN where there is nothing that they are a share of."""
         return {
-            "span_f1": _share(2 * self._right, self._predicted + self._known),
-            "span_precision": _share(self._right, self._predicted),
-            "span_recall": _share(self._right, self._known),
+            "span_f1": share(2 * self._right, self._predicted + self._known),
+            "span_precision": share(self._right, self._predicted),
+            "span_recall": share(self._right, self._known),
         }
 
 
-def _share(part: int, whole: int) -> float:
+def share(part: int, whole: int) -> float:
+    """A part of a whole, NaN of none."""
     return part / whole if whole else math.nan

@@ -32,13 +32,16 @@ impl Builder {
         self.axis(name.to_owned(), Extent::Grid { height, width })
     }
 
-    /// The axis of all pairs of positions of a row.
+    /// The axis of all pairs of positions of a row, which is made once.
     ///
     /// # Errors
     /// The axis of rows.
     pub fn pairs(&mut self, of: AxisId) -> Result<AxisId> {
         if of == ROWS {
             bail!("rows of the batch make no pairs: positions within them do");
+        }
+        if let Some(made) = self.net.axes.iter().position(|axis| axis.extent == Extent::Pairs(of)) {
+            return Ok(made);
         }
         Ok(self.axis(format!("pairs of {}", self.net.axes[of].name), Extent::Pairs(of)))
     }

@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod adapter;
 pub mod add;
+pub mod attach;
 pub mod calibrate;
 pub mod carry;
 pub mod chain;
@@ -19,6 +20,7 @@ pub mod list;
 pub mod member_linear;
 pub mod mixture;
 pub mod norm;
+pub mod pairwise;
 pub mod periodic;
 pub mod piecewise;
 pub mod product;

@@ -145,8 +145,10 @@ class _Building:
 
     def _inputs(self) -> None:
         axes = self.network["axes"]
-        if any(not isinstance(axis["extent"], str | dict) for axis in axes):
-            raise ValueError("the network has grids or pairs of positions, which have no translation into torch")
+        links_of = [link["by"] for node in self.network["nodes"] for link in node["links"]]
+        if any(isinstance(axis["extent"], list) for axis in axes) or {*links_of} - {"row"}:
+            raise ValueError("the network has grids, or moves between pairs and their positions, which have no "
+                             "translation into torch")  # fmt: skip
         widths = [value["width"] for value in self.network["values"]]
         for index, given in enumerate(self.network["inputs"]):
             if given["shown"]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import members, positions
+from . import members, pairs, positions
 from .activations import ACTIVATIONS
 from .layers import BatchNorm, Choice, Marginals, Pick, PiecewiseLinear, Rows
 from .values import Building, Group, Node, Translation, Value
@@ -352,6 +352,8 @@ TRANSLATIONS: dict[str, Translation] = {
     "Pool": positions.pool,
     "Neighbour": positions.neighbour,
     "Recurrence": positions.recurrence,
+    "Pairwise": pairs.pairwise_scores,
+    "Attach": pairs.attach,
     "Adapter": members.adapter,
     "MemberLinear": members.linear,
 }

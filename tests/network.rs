@@ -1,5 +1,8 @@
 //! Every node, in all three backwards, against libtorch's autograd in `f64`.
 
+use polytask::component::Sizes;
+use polytask::encoder::Encoder;
+use polytask::encoder::convolution1d::Convolution1d;
 use polytask::input::{Bag, Combine, Embed, Inputs, NOTHING};
 use polytask::machine::foreign::{Foreign, Received, Tensors, Tied};
 use polytask::machine::half as halves;
@@ -1710,7 +1713,7 @@ fn values_move_between_rows_and_their_positions() {
         let r = b.linear(&paths(&["row"]), b.numeric(), 2, Some(Activation::Tanh));
         let r = b.spread(r, axis).unwrap();
         let x = b.concat(&[x, r]).unwrap();
-        let w = b.window(x, 1).unwrap();
+        let w = b.window(x, 1, 1).unwrap();
         let h = b.linear(&paths(&["a"]), w, hidden, Some(Activation::Gelu));
         // The first task is of positions, the others of rows by a pool each or by one for all.
         let tagger = b.narrow("heads.0", h, 2, None, Reach::One(0));
@@ -1758,6 +1761,58 @@ fn values_move_between_rows_and_their_positions() {
                 _ => r.linear(&pooled("pool"), &format!("heads.{task}")),
             };
             (0..tasks.max(2)).map(head).collect()
+        });
+    }
+}
+
+/// libtorch's own convolution over each row by itself, with the parameters of one of ours.
+fn convolution(r: &Reference, x: &Tensor, path: &str, width: i64, dilation: i64) -> Tensor {
+    let inner = x.size()[1];
+    let weight = r.param(&format!("{path}.weight")).reshape([-1, width, inner]).transpose(1, 2);
+    let bias = r.param(&format!("{path}.bias"));
+    let of_row = |x: &Tensor| match x.size()[0] {
+        0 => Tensor::zeros([0, bias.size()[0]], (Kind::Double, Device::Cpu)),
+        _ => {
+            let padding = dilation * (width / 2);
+            let turned = x.transpose(0, 1).unsqueeze(0);
+            turned.conv1d(&weight, Some(bias), 1, padding, dilation, 1).squeeze_dim(0).transpose(0, 1)
+        }
+    };
+    Tensor::cat(&rows_of(x, &r.lengths).iter().map(of_row).collect::<Vec<_>>(), 0)
+}
+
+#[test]
+fn convolutions_over_positions_are_those_of_libtorch() {
+    let shapes: [&[usize]; 5] = [&[3, 1, 4], &[1, 1], &[0, 5, 0, 2, 2], &[17], &[2, 2, 2]];
+    for (seed, lengths) in shapes.iter().cycle().take(20).enumerate() {
+        let (_, inputs, hidden, tasks) = sizes(seed as u64);
+        let (tasks, width, dilations) = (tasks.max(2), [1, 3, 5, 7][seed % 4], [[1, 2], [3, 1], [2, 4]][seed % 3]);
+        let (mut b, [x, _]) = tokens(inputs, 1 + seed % 3);
+        let [first, second] = dilations.map(|dilation| Convolution1d {
+            hidden: Sizes(vec![hidden]),
+            width,
+            dilation: Sizes(vec![dilation]),
+            activation: Some(Activation::Tanh),
+            residual: true,
+            ..Convolution1d::default()
+        });
+        let y = first.stage(&mut b, 0, &paths(&["a"]), x).unwrap();
+        // The second keeps its width; then one for each task.
+        let y = second.stage(&mut b, 0, &paths(&["b"]), y).unwrap();
+        let names = numbered("c", tasks);
+        let each = b.each(y, tasks, Reach::Own);
+        let each = Convolution1d { hidden: Sizes(vec![3]), ..first }.stage(&mut b, 0, &names, each).unwrap();
+        add_own_heads(&mut b, each, tasks);
+        Case::of_positions(b.finish().unwrap(), lengths, seed % 4, seed as u64).check(true, |r| {
+            let words = r.param("words.weight").index_select(0, &r.tokens);
+            let x = Tensor::cat(&[&r.frames, &words], 1);
+            let layer = |x: &Tensor, path: &str, dilation: usize| {
+                let y = convolution(r, x, path, width as i64, dilation as i64).tanh();
+                if y.size() == x.size() { x + y } else { y }
+            };
+            let y = layer(&layer(&x, "a.0", dilations[0]), "b.0", dilations[1]);
+            let each = names.iter().map(|name| layer(&y, &format!("{name}.0"), dilations[0]));
+            each.enumerate().map(|(t, y)| r.linear(&y, &format!("heads.{t}"))).collect()
         });
     }
 }
@@ -2300,7 +2355,7 @@ fn what_mixes_axes_is_refused() {
     assert_eq!(mixed, "Concat of `tokens` and `rows` at once: spread or pool one of them");
     let (mut b, [x, axis]) = tokens(3, 2);
     assert!(b.spread(x, axis).is_err() && b.pool("sum", b.numeric(), Pool::Sum, Reach::All).is_err());
-    assert!(b.window(b.numeric(), 1).is_err());
+    assert!(b.window(b.numeric(), 1, 1).is_err());
 }
 
 #[test]

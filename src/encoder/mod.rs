@@ -52,6 +52,7 @@ crate::family!(
     Encoder, "encoder":
     mlp::Mlp,
     window::Window,
+    convolution1d::Convolution1d,
     tab_m::TabM,
     residual::Residual,
     cross::Cross,

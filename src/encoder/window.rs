@@ -67,7 +67,7 @@ impl Encoder for Window {
         if net.value(x).axis == ROWS {
             bail!("Window: the inputs have no positions within rows; use MLP, or inputs with `positions`");
         }
-        let x = if stage == 0 { net.window(x, self.radius)? } else { x };
+        let x = if stage == 0 { net.window(x, self.radius, 1)? } else { x };
         let layer: Vec<_> = paths.iter().map(|path| format!("{path}.{stage}")).collect();
         let y = net.linear(&layer, x, self.hidden.0[stage], self.activation);
         Ok(net.dropout(y, self.dropout))

@@ -181,9 +181,9 @@ def test_selectors_that_choose_codes_of_no_expert_come_back_as_ours_do():
 def test_the_parts_that_are_tried_are_all_there_are():
     families = {family: {info["name"] for info in _core.components() if info["family"] == family}
                 for family in ("encoder", "head")}  # fmt: skip
-    # Window and recurrence are tried on positions, the others in files of their own.
+    # Windows, convolutions and recurrences are tried on positions, the others in files of their own.
     assert families == {
-        "encoder": {"cross", "mlp", "recurrent", "residual", "tab_m", "window"},
+        "encoder": {"convolution1d", "cross", "mlp", "recurrent", "residual", "tab_m", "window"},
         "head": {"linear", "tower"},
     }
 

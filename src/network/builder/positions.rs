@@ -133,14 +133,14 @@ impl Builder {
         Ok(self.push(Carry { input, output, link, way: Way::Spread }))
     }
 
-    /// Each position beside its neighbours, as many before as after it: `(2 * radius + 1)` times as wide, zeros beyond the
-    /// ends of a row.
+    /// Each position beside so many neighbours before and after it, every `step`-th one: `(2 * radius + 1)` times as wide, zeros
+    /// beyond the ends of a row.
     ///
     /// # Errors
     /// A value of rows.
-    pub fn window(&mut self, x: ValueId, radius: usize) -> Result<ValueId> {
+    pub fn window(&mut self, x: ValueId, radius: usize, step: usize) -> Result<ValueId> {
         if let Some((source, copies, reach)) = self.repetition(x) {
-            let beside = self.window(source, radius)?;
+            let beside = self.window(source, radius, step)?;
             return Ok(self.each(beside, copies, reach));
         }
         let input = self.materialize(x);
@@ -148,7 +148,7 @@ impl Builder {
         self.check_link(link, input, link.fine)?;
         let radius = radius as i64;
         let mut beside = Vec::new();
-        for by in -radius..=radius {
+        for by in (-radius..=radius).map(|place| place * step as i64) {
             let moved = |net: &mut Self| {
                 let output = net.carried(input, link.fine, net.value(input).reach);
                 net.push(Carry { input, output, link, way: Way::Neighbour(by) })

@@ -156,6 +156,16 @@ impl Category {
     pub fn plain(categories: usize) -> Self {
         Self { categories, bag: None, sparse: false }
     }
+
+    /// The convolution over its codes, if there is one.
+    pub fn convolution(&self) -> Option<Convolution> {
+        self.bag.and_then(Bag::convolution)
+    }
+
+    /// Numbers that become of it, with a table of so many a row.
+    pub fn width(&self, of_table: usize) -> usize {
+        self.convolution().map_or(of_table, |convolution| convolution.filters)
+    }
 }
 
 /// A column of codes.
@@ -176,6 +186,16 @@ pub struct Bag {
     pub combine: Combine,
 }
 
+impl Bag {
+    /// The convolution over its codes, if there is one.
+    pub fn convolution(self) -> Option<Convolution> {
+        match self.combine {
+            Combine::Convolution(convolution) => Some(convolution),
+            Combine::Mean | Combine::Sum => None,
+        }
+    }
+}
+
 /// What becomes of the rows of a bag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -184,4 +204,28 @@ pub enum Combine {
     Mean,
     /// Their sum.
     Sum,
+    /// The largest number of each filter of a convolution over them in their order.
+    Convolution(Convolution),
+}
+
+/// A convolution over the rows of a bag in their order, of which each filter's largest number is kept (Ma & Hovy, ACL 2016).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Convolution {
+    /// Numbers that come of it.
+    pub filters: usize,
+    /// Places that a kernel covers, an odd number.
+    pub width: usize,
+    /// What each number goes through at the end.
+    pub activation: Bend,
+}
+
+/// An activation that keeps the order of numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bend {
+    /// `max(x, 0)`.
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
 }

@@ -149,10 +149,15 @@ fn calls_with_positions(encoder: Value, weighting: &str) -> usize {
 }
 
 #[test]
-fn recurrent_layers_allocate_nothing() {
+fn encoders_of_positions_allocate_nothing() {
     for weighting in ["equal", "upgrad"] {
         // What positions take whatever reads them.
         let plain = calls_with_positions(json!({"name": "mlp", "hidden": [9, 5]}), weighting);
+        for encoder in [
+            json!({"name": "convolution1d", "hidden": [9, 5], "dilation": [1, 2]}),
+        ] {
+            assert_eq!(calls_with_positions(encoder.clone(), weighting), plain, "{encoder} {weighting}");
+        }
         for cell in ["lstm", "gru"] {
             let encoder = json!({"name": "recurrent", "hidden": [9, 5], "cell": cell, "dropout": 0.1});
             assert_eq!(calls_with_positions(encoder, weighting), plain, "{cell} {weighting}");

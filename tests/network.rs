@@ -3,7 +3,7 @@
 use polytask::component::Sizes;
 use polytask::encoder::Encoder;
 use polytask::encoder::convolution1d::Convolution1d;
-use polytask::input::{Bag, Combine, Embed, Inputs, NOTHING};
+use polytask::input::{Bag, Bend, Combine, Convolution, Embed, Inputs, NOTHING};
 use polytask::machine::foreign::{Foreign, Received, Tensors, Tied};
 use polytask::machine::half as halves;
 use polytask::machine::random::Stream;
@@ -1501,7 +1501,7 @@ fn bag(table: &Tensor, codes: &Tensor, combine: Combine) -> Tensor {
     let rows = rows.reshape([codes.size()[0], codes.size()[1], -1]) * there.unsqueeze(2);
     let sum = rows.sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
     match combine {
-        Combine::Sum => sum,
+        Combine::Sum | Combine::Convolution(_) => sum,
         Combine::Mean => sum / there.sum_dim_intlist([1i64].as_slice(), true, Kind::Double).clamp_min(1.0),
     }
 }
@@ -1538,6 +1538,79 @@ fn bags_and_sparse_tables() {
             let x = [r.numeric.shallow_clone(), several(0, 0), one(1, 3), one(2, 4), several(3, 5)];
             heads(r, &r.linear(&Tensor::cat(&x, 1), "a").tanh(), tasks)
         });
+    }
+}
+
+/// A convolution over the codes of each row by libtorch, place by place, with the parameters of one of ours.
+fn of_characters(r: &Reference, path: &str, codes: &Tensor, activation: Bend) -> Tensor {
+    let weight = r.param(&format!("{path}.convolution.weight"));
+    let bias = r.param(&format!("{path}.convolution.bias"));
+    let radius = weight.size()[0] / 2;
+    let of_row = |codes: Tensor| {
+        let there = codes.ne(i64::from(NOTHING));
+        let embedded = r.param(&format!("{path}.weight")).index_select(0, &(codes * &there)) * there.unsqueeze(1);
+        let turned = embedded.transpose(0, 1).unsqueeze(0);
+        let all = turned.conv1d(&weight.permute([1, 2, 0]), Some(bias), 1, radius, 1, 1).squeeze_dim(0);
+        let places = there.nonzero().squeeze_dim(1);
+        match places.size()[0] {
+            0 => Tensor::zeros([bias.size()[0]], (Kind::Double, Device::Cpu)),
+            _ => {
+                let (largest, _) = all.index_select(1, &places).max_dim(1, false);
+                if activation == Bend::Relu { largest.relu() } else { largest.tanh() }
+            }
+        }
+    };
+    Tensor::stack(&(0..codes.size()[0]).map(|row| of_row(codes.get(row))).collect::<Vec<_>>(), 0)
+}
+
+#[test]
+fn characters_are_convolved_exactly() {
+    for seed in 0..24 {
+        let (rows, inputs, hidden, tasks) = sizes(seed);
+        let activation = [Bend::Relu, Bend::Tanh][seed as usize % 2];
+        let filters = [1, 16, 21, 35][seed as usize % 4];
+        let of = |length, width| {
+            let combine = Combine::Convolution(Convolution { filters, width, activation });
+            Feature { bag: Some(Bag { length, combine }), ..Feature::plain(1 + seed as usize % 6) }
+        };
+        // One of them before other features, one of as many places as its kernel.
+        let features = [of(5, [1, 3, 5, 7][seed as usize / 2 % 4]), Feature::plain(2), of(3, 3)];
+        let mut b = Builder::new(inputs - 1, &[4, 4, 4, 4, 4, 3, 6, 6, 6]);
+        let x = b.features(&features);
+        let h = b.linear(&paths(&["a"]), x, hidden, Some(Activation::Tanh));
+        add_heads(&mut b, h, tasks);
+        let mut case = Case::new(b.finish().unwrap(), rows, seed);
+        let draw = Stream::new(seed, &[78]);
+        for (i, code) in case.codes.iter_mut().enumerate().filter(|(i, _)| i % 9 != 5) {
+            // Words of all lengths, the first of none; places without a code in the middle too.
+            let behind = i % 9 < 5 && i % 9 > i / 9 % 6;
+            *code = if i < 9 || behind || draw.uniform(i as u64) < 0.1 { NOTHING } else { *code };
+        }
+        case.check(true, |r| {
+            let one = r.param("embedding.1.weight").index_select(0, &r.codes.select(1, 5));
+            let convolved = |k: usize, first: i64, length: i64| {
+                of_characters(r, &format!("embedding.{k}"), &r.codes.narrow(1, first, length), activation)
+            };
+            let x = [r.numeric.shallow_clone(), one, convolved(0, 0, 5), convolved(2, 6, 3)];
+            heads(r, &r.linear(&Tensor::cat(&x, 1), "a").tanh(), tasks)
+        });
+    }
+}
+
+#[test]
+fn what_is_no_number_in_a_kernel_goes_through() {
+    let combine = Combine::Convolution(Convolution { filters: 17, width: 3, activation: Bend::Relu });
+    let mut b = Builder::new(0, &[4, 4]);
+    let x = b.features(&[Feature { bag: Some(Bag { length: 2, combine }), ..Feature::plain(3) }]);
+    add_heads(&mut b, x, 1);
+    let mut case = Case::new(b.finish().unwrap(), 6, 0);
+    case.params.values.put(0, &[f64::NAN]).unwrap();
+    case.codes = vec![0, 1, 1, 0, NOTHING, 0, 1, NOTHING, 2, 3, 3, 3];
+    for backend in [FORMULAS, Backend::Loops] {
+        case.params.bring_to(backend).unwrap();
+        case.plan = case.plan_for(Purpose::BOTH);
+        let outputs = case.run(Pass::Summed, false);
+        assert_eq!(outputs[0].iter().map(|y| y.is_nan()).collect::<Vec<_>>(), [true, true, true, false, false, false]);
     }
 }
 

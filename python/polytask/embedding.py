@@ -1,6 +1,8 @@
-"""Embeddings of numeric features: each number becomes several before the encoder sees it (`pt.Inputs(embed=...)`).
+"""Embeddings: what numbers and characters become before the encoder sees them.
 
-Gorishniy, Rubachev and Babenko, On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS 2022.
+Those of numeric features are for `pt.Inputs(embed=...)`, those of the characters of words for `pt.Text(characters=...)`.
+Gorishniy, Rubachev and Babenko, On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS 2022; Ma and Hovy,
+ACL 2016.
 """
 
 from collections.abc import Sequence
@@ -12,10 +14,12 @@ import numpy as np
 from .arguments.messages import none_of
 from .arguments.numbers import whole
 
-__all__ = ["Periodic", "Piecewise"]
+__all__ = ["CharCNN", "Periodic", "Piecewise"]
 
 #: What edges of bins may be learned from.
 SOURCES = ("quantiles", "trees")
+#: What a convolution over codes goes through at the end.
+ACTIVATIONS = ("relu", "tanh")
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,70 @@ class Periodic:
     def notes(self) -> dict[str, Any]:
         """What the core need not know."""
         return {}
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Filters of a convolution over the embeddings of a bag's codes in their order, and the largest number of each."""
+
+    filters: int
+    width: int
+    activation: str
+
+    def __post_init__(self) -> None:
+        whole(self.filters, "`filters`")
+        if whole(self.width, "`width`") % 2 == 0:
+            raise ValueError(f"`width` should be odd, so that a kernel has a middle; got {self.width!r}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f'`activation` should be "relu" or "tanh"; got {self.activation!r}')
+
+    def describe(self) -> dict[str, Any]:
+        """What the core reads."""
+        sizes = {"filters": int(self.filters), "width": int(self.width)}
+        return {"convolution": {**sizes, "activation": self.activation}}
+
+
+@dataclass(frozen=True)
+class CharCNN:
+    """What the characters of a word say of it: a convolution over their embeddings, of which the largest number of each
+    filter is kept (Ma and Hovy, End-to-end Sequence Labeling via Bi-directional LSTM-CNNs-CRF, ACL 2016; Santos and
+    Zadrozny, ICML 2014; of texts of characters Zhang, Zhao and LeCun, NIPS 2015).
+
+    For characters `c_1 ... c_n` with embeddings `e` it is `act(b + max over i of sum over t of K_t e(c_(i + t - r)))`, with
+    `r = (width - 1) / 2` and zeros beyond the ends of the word: `torch.nn.Conv1d` with `padding=r`, the maximum over a
+    word's own characters, and an activation, which keeps the maximum where it is. A word without characters has zeros.
+
+    The model's parameters are `weight` `[characters, embedding]`, `convolution.weight` `[width, filters, embedding]` and
+    `convolution.bias` `[filters]`. A step multiplies each character with the kernel once, and a word is sums of such
+    products, so that it takes `length * width * filters` additions; this is exact.
+
+    Arguments:
+        filters: numbers a word.
+        width: characters that a kernel covers, an odd number.
+        embedding: width of the characters' embeddings.
+        length: the most characters of a word; of a longer one as many from its beginning as from its end.
+        activation: `"relu"` or `"tanh"`.
+    """
+
+    filters: int = 64
+    width: int = 3
+    embedding: int = 32
+    length: int = 16
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        self.combine()
+        whole(self.embedding, "`embedding`")
+        whole(self.length, "`length`")
+
+    def combine(self) -> Convolution:
+        """What becomes of the codes of a word."""
+        return Convolution(self.filters, self.width, self.activation)
+
+    def describe(self) -> dict[str, Any]:
+        """Its arguments as JSON has them."""
+        sizes = {name: int(getattr(self, name)) for name in ("filters", "width", "embedding", "length")}
+        return {**sizes, "activation": self.activation}
 
 
 Embedding = Piecewise | Periodic

@@ -47,6 +47,36 @@ class Window(Component):
         pool: str = "mean",
     ) -> None: ...
 
+class Convolution1d(Component):
+    """Layers of convolution over the positions of each row (Waibel, Hanazawa, Hinton, Shikano & Lang, IEEE Transactions on
+    Acoustics, Speech, and Signal Processing 1989; of texts Collobert et al., JMLR 2011, and Kim, EMNLP 2014). Tasks of
+    positions read what comes out, tasks of rows pool it.
+
+    A layer is `activation(bias + sum over k of W_k x_(i + dilation * (k - (width - 1) / 2)))`, with zeros beyond the ends of
+    a row, so that each row keeps its positions: what `torch.nn.Conv1d` computes with `padding=dilation * (width - 1) // 2`. A
+    layer is a stage, which schemes may share, mix or branch after; each lets a position see `dilation * (width - 1) / 2` more on
+    both sides. Its weight is `[hidden, width * inputs]`, the inputs of the leftmost place first. Weights and biases start
+    uniform in plus or minus `1/sqrt(width * inputs)`, as PyTorch's do.
+    """
+
+    hidden: int | Sequence[int]
+    width: int
+    dilation: int | Sequence[int]
+    activation: str | None
+    dropout: float
+    residual: bool
+    pool: str
+    def __init__(
+        self,
+        hidden: int | Sequence[int] = [128],
+        width: int = 3,
+        dilation: int | Sequence[int] = [1],
+        activation: str | None = "relu",
+        dropout: float = 0.0,
+        residual: bool = False,
+        pool: str = "mean",
+    ) -> None: ...
+
 class TabM(Component):
     """TabM (Gorishniy, Kotelnikov & Babenko, TabM: Advancing Tabular Deep Learning with Parameter-Efficient Ensembling, ICLR
     2025): an ensemble of MLPs that share most of their weights, which makes tables the better for many weak members.

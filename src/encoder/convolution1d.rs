@@ -48,7 +48,9 @@ fn fits(given: &Convolution1d) -> Result<()> {
     }
     if ![1, hidden.len()].contains(&dilation.len()) {
         let layers = hidden.len();
-        bail!("Convolution1d: argument `dilation` should be one number or one for each of {layers} layers; got {dilation:?}");
+        bail!(
+            "Convolution1d: argument `dilation` should be one number or one for each of {layers} layers; got {dilation:?}"
+        );
     }
     Ok(())
 }

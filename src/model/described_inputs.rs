@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::input::{ArrayInput, Bag, Category, Combine, Embed, Holds, Inputs, NOTHING, PositionInputs};
+use crate::input::{ArrayInput, Bag, Category, Combine, Convolution, Embed, Holds, Inputs, NOTHING, PositionInputs};
 use crate::parameters::path::WITHIN;
 use crate::{bail, value_error};
 
@@ -125,11 +125,15 @@ fn read_positions(description: &Value) -> Result<Vec<PositionInputs>> {
 /// Inputs that are none.
 pub fn features(description: &Value) -> Result<usize> {
     let inputs = read_inputs(description)?;
-    let widths = embedding_widths(&inputs.categorical, &description["embedding"])?;
-    let of_positions = inputs.positions.iter().flat_map(|each| each.widths.iter().copied().chain([each.numeric]));
+    let of_tables = |categorical: &[Category], widths: &[usize]| {
+        categorical.iter().zip(widths).map(|(category, &width)| category.width(width)).fold(0, usize::saturating_add)
+    };
+    let own = of_tables(&inputs.categorical, &embedding_widths(&inputs.categorical, &description["embedding"])?);
+    let of_positions =
+        inputs.positions.iter().flat_map(|each| [of_tables(&each.categorical, &each.widths), each.numeric]);
     let of_arrays = inputs.arrays.iter().map(ArrayInput::width);
     let numbers = inputs.embed.map_or(inputs.numeric, |embed| embed.width(inputs.numeric));
-    Ok(widths.into_iter().chain(of_arrays).chain(of_positions).fold(numbers, usize::saturating_add))
+    Ok(of_arrays.chain([own]).chain(of_positions).fold(numbers, usize::saturating_add))
 }
 
 /// A number of categories, or `{"categories", "length", "combine"}` for a feature of several codes.
@@ -142,8 +146,16 @@ fn read_category(value: &Value) -> Result<Category> {
     if !value.is_object() {
         return at_least_one("categorical", value).map(Category::plain);
     }
-    let combine = Combine::deserialize(&value["combine"])
-        .map_err(|_| value_error!("`inputs`: `combine` should be \"mean\" or \"sum\"; got {}", value["combine"]))?;
+    let combine = Combine::deserialize(&value["combine"]).map_err(|_| {
+        value_error!("`inputs`: `combine` should be \"mean\", \"sum\" or a convolution; got {}", value["combine"])
+    })?;
+    if let Combine::Convolution(Convolution { filters, width, .. }) = combine {
+        if filters == 0 || width % 2 == 0 {
+            bail!(
+                "`inputs`: a convolution should have at least one filter and an odd width; got {filters} of width {width}"
+            );
+        }
+    }
     let length = at_least_one("length", &value["length"])?;
     let categories = at_least_one("categories", &value["categories"])?;
     Ok(Category { bag: Some(Bag { length, combine }), ..Category::plain(categories) })
@@ -159,15 +171,19 @@ fn read_sparse(categorical: &mut [Category], given: &Value) -> Result<()> {
     let listed = given.as_array().map(|all| all.iter().map(Value::as_bool).collect::<Option<Vec<_>>>());
     let count = categorical.len();
     for (j, category) in categorical.iter_mut().enumerate() {
+        let convolved = category.convolution().is_some();
         category.sparse = match (given, &listed) {
-            (Value::Null, _) => category.categories >= MANY,
-            (Value::String(auto), _) if auto == "auto" => category.categories >= MANY,
+            (Value::Null, _) => category.categories >= MANY && !convolved,
+            (Value::String(auto), _) if auto == "auto" => category.categories >= MANY && !convolved,
             (Value::Bool(sparse), _) => *sparse,
             (_, Some(Some(all))) if all.len() == count => all[j],
             _ => bail!(
                 "`inputs`: `sparse` should be \"auto\", true, false, or a list of true and false for {count} features; got {given}"
             ),
         };
+        if category.sparse && convolved {
+            bail!("`inputs`: the table of a convolution is not sparse; feature {j} should have sparse=False");
+        }
     }
     Ok(())
 }

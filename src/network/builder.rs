@@ -1,6 +1,7 @@
 //! Builds a network: what encoders, sharing schemes and heads write instead of forward and backward passes.
 
 mod chain;
+mod codes;
 mod groups;
 mod limit;
 mod list;
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use super::axis::Extent;
 use super::node::Node;
 use super::nodes::activation::{self, Activation};
-use super::nodes::embedding::{Embedding, Feature};
 use super::nodes::linear::{Linear, Wiring};
 use super::nodes::{add, concat, dropout, norm, product, select};
 use super::{Axis, AxisId, Input, InputId, InputKind, Network, Output, ROWS, Source, Value, ValueId};
@@ -152,44 +152,6 @@ impl Builder {
     /// A value's description.
     pub fn value(&self, id: ValueId) -> &Value {
         self.repeated.get(usize::MAX - id).map_or_else(|| &self.net.values[id], |repeated| &repeated.value)
-    }
-
-    /// Numeric features followed by one embedding a categorical feature; together they read all columns of codes in turn.
-    ///
-    /// Tables start with variance `1/width`: normal, sparse ones uniform, which is many times faster to draw.
-    pub fn features(&mut self, features: &[Feature]) -> ValueId {
-        self.features_after(self.numeric(), features)
-    }
-
-    /// The same after what numeric features have become.
-    pub fn features_after(&mut self, numbers: ValueId, features: &[Feature]) -> ValueId {
-        if features.is_empty() {
-            return numbers;
-        }
-        let paths: Vec<_> = (0..features.len()).map(|j| format!("embedding.{j}")).collect();
-        self.embedding(&paths, numbers, TABLE.codes, features)
-    }
-
-    /// The same of any input of codes, after numbers on its axis; a path a feature.
-    pub fn embedding(&mut self, paths: &[String], numeric: ValueId, codes: InputId, features: &[Feature]) -> ValueId {
-        let InputKind::Codes(columns) = self.net.inputs[codes].kind.clone() else {
-            unreachable!("an embedding is of codes")
-        };
-        let mut first = 0;
-        let mut tables = Vec::with_capacity(features.len());
-        for (path, feature) in paths.iter().zip(features) {
-            let shape = [columns[first], feature.width];
-            let deviation = 1.0 / (feature.width as f64).sqrt();
-            let init = if feature.sparse { Init::Coarse(3f64.sqrt() * deviation) } else { Init::Normal(deviation) };
-            let pieces = vec![(format!("{path}.weight"), shape.to_vec())];
-            let table = self.parameter(pieces, &shape, 1, Role::Embedding, init);
-            self.net.params[table].sparse = feature.sparse;
-            tables.push(table);
-            first += feature.columns();
-        }
-        let width = features.iter().fold(self.value(numeric).width, |sum, feature| sum.saturating_add(feature.width));
-        let output = self.fresh(1, width, Reach::All, true);
-        self.push(Embedding { numeric, codes, tables, features: features.to_vec(), output })
     }
 
     /// A linear layer with its activation; one path a group.

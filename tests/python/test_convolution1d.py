@@ -11,7 +11,7 @@ from test_positions import FUNNELS, INPUTS, TAGS, Sentences, make_model
 from test_weighting_walk import names
 from torch.nn import functional
 
-HIDDEN, WIDTH, DILATION = [8, 8, 5], 3, [1, 2, 4]
+HIDDEN, WIDTH, DILATION = [8, 8, 8], 3, [1, 2, 4]
 
 
 def encoder(**more):

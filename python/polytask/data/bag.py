@@ -1,9 +1,11 @@
 """A categorical feature with several values a row: the genres of a film, the last items of a user."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..arguments.numbers import whole
+from ..embedding import Convolution
 
 
 @dataclass(frozen=True)
@@ -21,19 +23,24 @@ class Bag:
 
     categories: int
     length: int
-    combine: str = "mean"
+    combine: str | Convolution = "mean"
 
     def __post_init__(self) -> None:
         whole(self.categories, "`categories`")
         whole(self.length, "`length`")
-        if self.combine not in ("mean", "sum"):
+        if not isinstance(self.combine, Convolution) and self.combine not in ("mean", "sum"):
             raise ValueError(f'`combine` should be "mean" or "sum"; got {self.combine!r}')
 
     def describe(self) -> dict[str, Any]:
         """What the core reads."""
-        return {"categories": int(self.categories), "length": int(self.length), "combine": self.combine}
+        combine = self.combine.describe() if isinstance(self.combine, Convolution) else self.combine
+        return {"categories": int(self.categories), "length": int(self.length), "combine": combine}
 
 
 def read(feature: Any) -> "int | Bag":
     """A feature as the core described it."""
-    return Bag(**feature) if isinstance(feature, dict) else int(feature)
+    if not isinstance(feature, dict):
+        return int(feature)
+    combine = feature["combine"]
+    combine = Convolution(**combine["convolution"]) if isinstance(combine, Mapping) else combine
+    return Bag(feature["categories"], feature["length"], combine)

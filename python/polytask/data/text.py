@@ -14,6 +14,7 @@ import numpy as np
 from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
+from ..embedding import CharCNN
 from ..values import texts as _texts
 from ..values.lists import Lists
 from ..values.ragged import Ragged
@@ -104,8 +105,9 @@ class Text:
             they are. Characters are counted after that.
         affixes: codes of each word's first and last one, two and three characters and of its shape (`Xx`, `d-d`),
             beside its own, with embeddings of width 16.
-        characters: codes of so many characters of each word, 16 for True, whose embeddings are averaged; of a longer
-            word as many from its beginning as from its end.
+        characters: codes of so many characters of each word, 16 for True, whose embeddings of width 16 are averaged; of
+            a longer word as many from its beginning as from its end. A `pt.embedding.CharCNN` is a convolution over
+            them instead, in their order.
         width: of the tokens' embeddings: that of the vectors if there are some, else 64.
         vectors: what embeddings of tokens start from: words and a matrix `[words, width]`, `{word: vector}`, or the
             path of a text file in GloVe's format. Tokens without one start as usual; the vector of a token's lower case
@@ -114,6 +116,9 @@ class Text:
         max_length: the most tokens of a row. What follows is left out, labels and predictions of it too, which is
             logged; by default rows have any length.
     """
+
+    #: How characters become numbers, where they are not averaged; texts of earlier versions have none.
+    _convolution: CharCNN | None = None
 
     @checked
     def __init__(
@@ -125,7 +130,7 @@ class Text:
         lower: bool = False,
         normalize: str | None = "NFC",
         affixes: bool = False,
-        characters: bool | int = False,
+        characters: bool | int | CharCNN = False,
         width: int | None = None,
         vectors: Any = None,
         freeze: bool = False,
@@ -149,10 +154,9 @@ class Text:
             raise ValueError(f"`normalize` should be one of {listed(FORMS)} or None; got {normalize!r}")
         self.normalize = normalize
         self.affixes = bool(affixes)
-        # True is a number, too.
-        self.characters = (CHARACTERS if characters else 0) if isinstance(characters, bool) else whole(
-            characters, "`characters`", 0
-        )  # fmt: skip
+        if isinstance(characters, CharCNN):
+            self._convolution = characters
+        self.characters = _length(characters)
         if self.level != "words" and (self.affixes or self.characters):
             name = "affixes" if self.affixes else "characters"
             raise ValueError(f'`{name}` are those of words, level="words"; got level={self.level!r}')
@@ -237,11 +241,15 @@ class Text:
             return [self._subwords.size]
         sizes: list[int | Bag] = [each.size for name, each in self._vocabularies.items() if name != "characters"]
         of_characters = self._vocabularies.get("characters")
-        return sizes if of_characters is None else [*sizes, Bag(of_characters.size, self.characters)]
+        if of_characters is None:
+            return sizes
+        combine = "mean" if self._convolution is None else self._convolution.combine()
+        return [*sizes, Bag(of_characters.size, self.characters, combine)]
 
     def widths(self) -> list[int]:
         """Widths of their embeddings."""
-        return [self.width or WIDTH, *[OF_PARTS] * (len(self.features()) - 1)]
+        widths = [self.width or WIDTH, *[OF_PARTS] * (len(self.features()) - 1)]
+        return widths if self._convolution is None else [*widths[:-1], self._convolution.embedding]
 
     def read(self, value: Any, name: str) -> Tokens:
         """Codes of the tokens of texts, rows cut to `max_length`.
@@ -279,6 +287,7 @@ class Text:
         settings = ("level", "max_size", "min_count", "lower", "normalize", "affixes", "characters", "width")
         return {
             **{name: getattr(self, name) for name in (*settings, "max_length")},
+            "convolution": None if self._convolution is None else self._convolution.describe(),
             "tokenizer": None if self._subwords is None else self._subwords.stored,
             "vocabularies": {name: list(each.words) for name, each in self._vocabularies.items()},
             "started": self._started,
@@ -294,6 +303,10 @@ class Text:
         rest = dict(described)
         tokenizer, vocabularies, started = (rest.pop(name) for name in ("tokenizer", "vocabularies", "started"))
         level = rest.pop("level")
+        # What versions before have not.
+        convolution = rest.pop("convolution", None)
+        if convolution is not None:
+            rest["characters"] = CharCNN(**convolution)
         text = cls("words" if tokenizer else level, **rest)
         text.level, text._started = level, started
         text._subwords = Subwords(tokenizer) if tokenizer else None
@@ -311,7 +324,8 @@ class Text:
         return f"{sum(map(bool, self.vocabulary)):,} {self.level}{started}"
 
     def __repr__(self) -> str:
-        shown = {"lower": self.lower, "affixes": self.affixes, "characters": self.characters or None}
+        characters = self._convolution or self.characters or None
+        shown = {"lower": self.lower, "affixes": self.affixes, "characters": characters}
         shown |= {"width": self.width, "max_length": self.max_length}
         parts = [f"{name}={value!r}" for name, value in shown.items() if value not in (None, False)]
         return f"Text({', '.join([self.said(), *parts])})"
@@ -387,3 +401,13 @@ class Text:
             raise ValueError(f"`width` should be that of `vectors`, {matrix.shape[1]}; got {self.width}")
         self.width = matrix.shape[1]
         self._start, self._started = (codes, matrix), len(codes)
+
+
+def _length(characters: Any) -> int:
+    """Codes of characters that a word has at most."""
+    if isinstance(characters, CharCNN):
+        return int(characters.length)
+    # True is a number, too.
+    if isinstance(characters, bool):
+        return CHARACTERS if characters else 0
+    return whole(characters, "`characters`", 0)

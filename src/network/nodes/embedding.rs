@@ -72,12 +72,14 @@ impl Feature {
 pub struct Embedding {
     /// Numbers that come first.
     pub numeric: ValueId,
-    /// The input that has the codes of all features in turn.
+    /// The input that has the codes.
     pub codes: InputId,
     /// One table `[codes, width]` a categorical feature.
     pub tables: Vec<ParamId>,
     /// The features.
     pub features: Vec<Feature>,
+    /// The first column of codes of each.
+    pub firsts: Vec<usize>,
     /// What it fills.
     pub output: ValueId,
 }
@@ -112,14 +114,12 @@ struct Spot {
 }
 
 impl Spot {
-    fn all(features: &[Feature], numeric: usize) -> Vec<Self> {
-        let count = features.iter().map(Feature::columns).sum();
-        let mut first = 0;
+    /// Features from these columns on, of so many, after numbers.
+    fn all(features: &[Feature], firsts: &[usize], count: usize, numeric: usize) -> Vec<Self> {
         let mut start = numeric;
         let mut spots = Vec::with_capacity(features.len());
-        for &feature in features {
+        for (&feature, &first) in features.iter().zip(firsts) {
             spots.push(Self { feature, first, count, start });
-            first += feature.columns();
             start += feature.width;
         }
         spots
@@ -152,9 +152,11 @@ impl Node for Embedding {
     }
 
     fn attributes(&self) -> Option<Value> {
-        let feature =
-            |feature: &Feature| json!({"columns": feature.columns(), "combine": feature.bag.map(|bag| bag.combine)});
-        Some(json!({"features": self.features.iter().map(feature).collect::<Vec<_>>()}))
+        let feature = |(feature, first): (&Feature, &usize)| {
+            let combine = feature.bag.map(|bag| bag.combine);
+            json!({"first": first, "columns": feature.columns(), "combine": combine})
+        };
+        Some(json!({"features": self.features.iter().zip(&self.firsts).map(feature).collect::<Vec<_>>()}))
     }
 
     fn codes(&self) -> Vec<InputId> {
@@ -166,10 +168,9 @@ impl Node for Embedding {
         let rows = numeric.size()[1];
         let all = given.codes(0);
         let mut parts = vec![numeric.shallow_clone()];
-        let mut first = 0;
-        for (feature, table) in self.features.iter().zip(given.params) {
+        for ((feature, &first), table) in self.features.iter().zip(&self.firsts).zip(given.params) {
             let columns = feature.columns() as i64;
-            let codes = all.narrow(1, first, columns);
+            let codes = all.narrow(1, first as i64, columns);
             let there = codes.ne(i64::from(NOTHING));
             let picked = table.index_select(0, &(&codes * &there).reshape([-1]));
             let there = there.to_kind(given.kind()).unsqueeze(2);
@@ -184,7 +185,6 @@ impl Node for Embedding {
                 }
                 .unsqueeze(0),
             );
-            first += columns;
         }
         Ok(Tensor::cat(&parts, 2).into())
     }
@@ -208,8 +208,8 @@ impl<T: Real> Prepares<T> for Embedding {
         })?;
         let numeric = at.value(self.numeric);
         let y = at.value(self.output);
-        let spots = Spot::all(&self.features, numeric.layout.width);
         let codes = at.codes(self.codes);
+        let spots = Spot::all(&self.features, &self.firsts, codes.layout.width, numeric.layout.width);
         by_loops(EmbeddingKernel { numeric, codes, tables, spots, y, passes })
     }
 }

@@ -7,6 +7,7 @@ pub mod attach;
 pub mod calibrate;
 pub mod carry;
 pub mod chain;
+pub mod char_cnn;
 pub mod concat;
 pub mod dot;
 pub mod dropout;

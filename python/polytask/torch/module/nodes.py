@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from . import members, pairs, positions
 from .activations import ACTIVATIONS
@@ -86,8 +87,8 @@ def _embedding(node: Node, at: Building) -> Value:
     (numeric,) = at.inputs(node)
     codes = at.codes(node)
     parts = list(numeric.groups[0].parts)
-    first = 0
     for k, feature in enumerate(node.attributes["features"]):
+        first = feature["first"]
         (entry,) = at.pieces(node, k)
         categories, width = entry["shape"]
         layer = nn.Embedding(categories, width, device="meta")
@@ -103,8 +104,25 @@ def _embedding(node: Node, at: Building) -> Value:
             if feature["combine"] == "mean":
                 total = total / mask.sum(1).clamp(min=1)
             parts.append((width, total))
-        first += feature["columns"]
     return Value.of([Group(parts).whole], sum(width for width, _ in parts))
+
+
+def _char_cnn(node: Node, at: Building) -> Value:
+    (x,) = at.inputs(node)
+    (table,), (weight,), (bias,) = (at.pieces(node, k) for k in range(3))
+    start, stop = node.attributes["columns"]
+    codes = at.codes(node)[:, start:stop]
+    there = codes >= 0
+    layer = nn.Embedding(*table["shape"], device="meta")
+    layer.weight = at.source(table["name"])
+    embedded = at.layer(_above(table["name"]), layer)(codes.clamp(min=0)) * there.unsqueeze(2)
+    width, filters, _ = weight["shape"]
+    kernel = at.parameter(weight).permute(1, 2, 0)
+    each = functional.conv1d(embedded.transpose(1, 2), kernel, at.parameter(bias), padding=width // 2)
+    largest = each.masked_fill(~there.unsqueeze(1), -torch.inf).amax(2)
+    largest = largest.masked_fill(~there.any(1, keepdim=True), 0)
+    bent = ACTIVATIONS[node.attributes["activation"]](largest)
+    return Value.of([torch.cat([x.groups[0].whole, bent], 1)], x.width + filters)
 
 
 def _piecewise(node: Node, at: Building) -> Value:
@@ -331,6 +349,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "LayerNorm": _layer_norm,
     "BatchNorm": _batch_norm,
     "Embedding": _embedding,
+    "CharCNN": _char_cnn,
     "Piecewise": _piecewise,
     "Periodic": _periodic,
     "Concat": _concat,

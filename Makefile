@@ -24,7 +24,7 @@ unexport PYTHONHOME
 .PHONY: stubs methods docs clean
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
-.PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-recurrent bench-own-loop
+.PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-recurrent bench-transformer bench-own-loop
 .PHONY: bench-card bench-tab-m bench-number-embeddings bench-pack bench-ensemble-census bench-table-scores bench-text compare-times
 .PHONY: bench-planted bench-transfer bench-recommend bench-compare bench-school bench-qm9 check-reports
 
@@ -134,7 +134,7 @@ docs: $(VENV)/.extension
 	@echo "target/docs/index.html"
 
 bench: bench-speed bench-weightings bench-sharing bench-tables bench-census bench-sharing-census
-bench: bench-correlation bench-relation bench-threads bench-serving bench-module bench-backbones bench-positions bench-recurrent bench-own-loop bench-tab-m
+bench: bench-correlation bench-relation bench-threads bench-serving bench-module bench-backbones bench-positions bench-recurrent bench-transformer bench-own-loop bench-tab-m
 bench: bench-number-embeddings
 
 bench-speed: $(VENV)/.extension $(VENV)/.census
@@ -257,6 +257,10 @@ bench-positions: $(VENV)/.extension
 # Three taggers on one recurrent encoder, against torch.nn.LSTM and torch.nn.GRU over packed sequences and TorchJD.
 bench-recurrent: $(VENV)/.extension
 	$(BIN)/python benches/recurrent.py
+
+# Three taggers on one transformer, against scaled_dot_product_attention and TorchJD.
+bench-transformer: $(VENV)/.extension
+	$(BIN)/python benches/transformer.py
 
 # One wheel with an extension for each torch; every torch is installed for it, in an environment of its own.
 wheel: $(VENV)/.torch

@@ -155,6 +155,7 @@ fn encoders_of_positions_allocate_nothing() {
         let plain = calls_with_positions(json!({"name": "mlp", "hidden": [9, 5]}), weighting);
         for encoder in [
             json!({"name": "convolution1d", "hidden": [9, 5], "dilation": [1, 2]}),
+            json!({"name": "transformer", "width": 8, "heads": 2}),
         ] {
             assert_eq!(calls_with_positions(encoder.clone(), weighting), plain, "{encoder} {weighting}");
         }

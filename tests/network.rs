@@ -1976,6 +1976,108 @@ fn a_recurrence_of_long_rows_has_room_for_all_of_them() {
     assert!(refused.contains("a value of rows has no positions"), "{refused}");
 }
 
+/// libtorch's own attention over each row by itself, from queries, keys and values.
+fn attention(x: &Tensor, lengths: &[i64], heads: i64, rotary: bool) -> Tensor {
+    let wide = x.size()[1];
+    let each = wide / 3 / heads;
+    let of_row = |x: &Tensor| {
+        let count = x.size()[0];
+        // `[3, 1, heads, positions, each]`
+        let parts = x.reshape([1, count, 3, heads, each]).permute([2, 0, 3, 1, 4]);
+        let turned = |x: Tensor| {
+            if !rotary {
+                return x;
+            }
+            // Numbers as complex ones, turned place by place.
+            let half = each / 2;
+            let turn = |i: i64| {
+                let angle = |place: i64| place as f64 * 10_000f64.powf(-2.0 * i as f64 / each as f64);
+                let angles = Tensor::from_slice(&(0..count).map(angle).collect::<Vec<_>>());
+                let (a, b) = (x.select(3, i), x.select(3, half + i));
+                [&a * angles.cos() - &b * angles.sin(), &a * angles.sin() + &b * angles.cos()]
+            };
+            let pairs: Vec<_> = (0..half).map(turn).collect();
+            let all = (0..2).flat_map(|part| pairs.iter().map(move |pair| pair[part].shallow_clone()));
+            Tensor::stack(&all.collect::<Vec<_>>(), 3)
+        };
+        let [q, k] = [0, 1].map(|part| turned(parts.get(part)));
+        let none: Option<Tensor> = None;
+        let y = Tensor::scaled_dot_product_attention(&q, &k, &parts.get(2), none, 0.0, false, None, false);
+        y.squeeze_dim(0).transpose(0, 1).reshape([count, wide / 3])
+    };
+    let rows = rows_of(x, lengths);
+    let there = rows.iter().map(|x| if x.size()[0] == 0 { x.narrow(1, 0, wide / 3) } else { of_row(x) });
+    Tensor::cat(&there.collect::<Vec<_>>(), 0)
+}
+
+#[test]
+fn attention_within_rows_is_that_of_libtorch() {
+    // The last one is of more than the queries whose weights are there at once.
+    let shapes: [&[usize]; 6] = [&[3, 1, 4], &[1, 1], &[0, 5, 0, 2, 2], &[17], &[2, 2, 2], &[0, 101, 0, 7]];
+    for (seed, lengths) in shapes.iter().cycle().take(30).enumerate() {
+        let (_, inputs, _, tasks) = sizes(seed as u64);
+        let (tasks, rotary) = (tasks.max(2), seed % 2 == 0);
+        let count = 1 + seed % 3;
+        let width = count * [2, 16, 6, 18][seed % 4];
+        let (mut b, [x, _]) = tokens(inputs, 1 + seed % 3);
+        let inner = b.linear(&paths(&["a"]), x, 3 * width, None);
+        let y = b.attend(inner, count, rotary).unwrap();
+        // What was attended to is looked at too; then networks side by side that all tasks reach, or one for each.
+        let kept = b.linear(&paths(&["b"]), inner, width, Some(Activation::Tanh));
+        let y = b.add(&[y, kept]).unwrap();
+        let y = b.placed(&paths(&["places"]), y, 101).unwrap();
+        let own = seed % 3 == 0;
+        let names = numbered("c", if own { tasks } else { 2 });
+        let each = b.each(y, names.len(), if own { Reach::Own } else { Reach::All });
+        let each = b.linear(&names, each, 12, None);
+        let each = b.attend(each, 2, !rotary).unwrap();
+        let each = b.placed(&numbered("own", names.len()), each, 200).unwrap();
+        if own {
+            add_own_heads(&mut b, each, tasks);
+        } else {
+            let joined = b.join(each);
+            add_heads(&mut b, joined, tasks);
+        }
+        Case::of_positions(b.finish().unwrap(), lengths, seed % 4, seed as u64).check(true, |r| {
+            let numbers: Vec<_> = r.lengths.iter().flat_map(|&length| 0..length).collect();
+            let placed = |x: Tensor, path: &str| {
+                x + r.param(&format!("{path}.weight")).index_select(0, &Tensor::from_slice(&numbers))
+            };
+            let words = r.param("words.weight").index_select(0, &r.tokens);
+            let inner = r.linear(&Tensor::cat(&[&r.frames, &words], 1), "a");
+            let y = attention(&inner, &r.lengths, count as i64, rotary) + r.linear(&inner, "b").tanh();
+            let y = placed(y, "places");
+            let of = |(k, name): (usize, &String)| {
+                placed(attention(&r.linear(&y, name), &r.lengths, 2, !rotary), &format!("own{k}"))
+            };
+            let each: Vec<_> = names.iter().enumerate().map(of).collect();
+            if own {
+                return each.iter().enumerate().map(|(t, y)| r.linear(y, &format!("heads.{t}"))).collect();
+            }
+            heads(r, &Tensor::cat(&each, 1), tasks)
+        });
+    }
+}
+
+#[test]
+fn attention_that_cannot_be_is_refused() {
+    let (mut b, [x, _]) = tokens(2, 3);
+    let refused = |result: polytask::error::Result<ValueId>| result.unwrap_err().to_string();
+    assert!(refused(b.attend(x, 4, false)).contains("should have a number of columns a head; got 6 in all"));
+    assert!(refused(b.attend(x, 2, true)).contains("an even number of columns a head"));
+    let rows = b.numeric();
+    assert!(refused(b.attend(rows, 1, false)).contains("a value of rows has no positions"));
+    let y = b.placed(&paths(&["places"]), x, 3).unwrap();
+    add_heads(&mut b, y, 2);
+    let mut case = Case::of_positions(b.finish().unwrap(), &[3, 1], 0, 1);
+    case.run(Pass::Summed, true);
+    case.ragged.as_mut().unwrap().lengths = vec![4, 0];
+    case.ragged.as_ref().unwrap().load(&mut case.plan);
+    let step = case.step(true);
+    let refused = case.plan.forward(&step).unwrap_err().to_string();
+    assert!(refused.contains("there are places for 3 positions of a row; got a row of 4"), "{refused}");
+}
+
 #[test]
 fn groups_of_positions_are_pooled_by_attention() {
     for seed in 0..10 {

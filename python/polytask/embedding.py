@@ -1,8 +1,8 @@
 """Embeddings: what numbers and characters become before the encoder sees them.
 
-Those of numeric features are for `pt.Inputs(embed=...)`, those of the characters of words for `pt.Text(characters=...)`.
-Gorishniy, Rubachev and Babenko, On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS 2022; Ma and Hovy,
-ACL 2016.
+Those of numbers are for `pt.Inputs(embed=...)`, those of characters of words for `pt.Text(characters=...)`.
+Gorishniy, Rubachev and Babenko, On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS 2022; Ma and
+Hovy, End-to-end Sequence Labeling via Bi-directional LSTM-CNNs-CRF, ACL 2016.
 """
 
 from collections.abc import Sequence
@@ -166,13 +166,15 @@ class CharCNN:
     filter is kept (Ma and Hovy, End-to-end Sequence Labeling via Bi-directional LSTM-CNNs-CRF, ACL 2016; Santos and
     Zadrozny, ICML 2014; of texts of characters Zhang, Zhao and LeCun, NIPS 2015).
 
-    For characters `c_1 ... c_n` with embeddings `e` it is `act(b + max over i of sum over t of K_t e(c_(i + t - r)))`, with
-    `r = (width - 1) / 2` and zeros beyond the ends of the word: `torch.nn.Conv1d` with `padding=r`, the maximum over a
-    word's own characters, and an activation, which keeps the maximum where it is. A word without characters has zeros.
+    For characters `c_1 ... c_n` with embeddings `e` it is `act(b + max over i of sum over t of K_t e(c_(i + t - r)))`,
+    with `r = (width - 1) / 2` and zeros beyond the ends of the word: `torch.nn.Conv1d` with `padding=r`, the maximum
+    over a word's own characters, and an activation, which keeps the maximum where it is. A word without characters has
+    zeros.
 
-    The model's parameters are `weight` `[characters, embedding]`, `convolution.weight` `[width, filters, embedding]` and
-    `convolution.bias` `[filters]`. A step multiplies each character with the kernel once, and a word is sums of such
-    products, so that it takes `length * width * filters` additions; this is exact.
+    Of a text `text` the model's parameters are `embedding.text.<feature>.weight` `[characters, embedding]`, and behind
+    that name `convolution.weight` `[width, filters, embedding]` and `convolution.bias` `[filters]`. A step multiplies
+    each character with the kernel once, and a word is sums of such products, so that it takes `length * width *
+    filters` additions; this is exact.
 
     Arguments:
         filters: numbers a word.

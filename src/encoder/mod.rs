@@ -57,4 +57,5 @@ crate::family!(
     residual::Residual,
     cross::Cross,
     recurrent::Recurrent,
+    transformer::Transformer,
 );

@@ -14,5 +14,6 @@ pub mod product;
 pub mod random;
 pub mod real;
 pub mod rows;
+pub mod small;
 pub mod storage;
 pub mod threads;

@@ -1,5 +1,6 @@
 //! Builds a network: what encoders, sharing schemes and heads write instead of forward and backward passes.
 
+mod attention;
 mod chain;
 mod codes;
 mod groups;

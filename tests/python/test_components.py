@@ -104,8 +104,8 @@ def test_its_name_as_a_string_is_the_same_as_the_object(info):
             model = pt.MultiTaskModel(8, tasks=tasks, sharing=chosen)
             history = pt.Trainer(model).fit((data.x, data.income, data.topics[:, 0]), **FIT)
         elif family in ("encoder", "head"):
-            # Windows, convolutions and recurrences are over positions within rows.
-            of_positions = info["name"] in ("window", "convolution1d", "recurrent")
+            # Some encoders are over positions within rows.
+            of_positions = info["name"] in ("window", "convolution1d", "recurrent", "transformer")
             inputs = pt.Inputs(positions={"frames": pt.Inputs(numeric=4)}) if of_positions else 8
             x = {"frames": data.x.reshape(-1, 2, 4)} if of_positions else data.x
             model = pt.MultiTaskModel(inputs, tasks=make_model().tasks, **{family: chosen})

@@ -19,7 +19,7 @@ def encoder(**more):
 
 
 class Plain:
-    """A tagger and a classifier of rows by `torch.nn.functional.conv1d`, sentence by sentence, with a model's parameters."""
+    """A tagger and a classifier of rows by PyTorch, sentence by sentence, with a model's parameters."""
 
     def __init__(self, state):
         self.state = {name: torch.from_numpy(x).clone().requires_grad_() for name, x in state.items()}

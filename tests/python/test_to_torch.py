@@ -181,9 +181,9 @@ def test_selectors_that_choose_codes_of_no_expert_come_back_as_ours_do():
 def test_the_parts_that_are_tried_are_all_there_are():
     families = {family: {info["name"] for info in _core.components() if info["family"] == family}
                 for family in ("encoder", "head")}  # fmt: skip
-    # Windows, convolutions and recurrences are tried on positions, the others in files of their own.
+    # Those over positions are tried there, or in files of their own as the others are.
     assert families == {
-        "encoder": {"convolution1d", "cross", "mlp", "recurrent", "residual", "tab_m", "window"},
+        "encoder": {"convolution1d", "cross", "mlp", "recurrent", "residual", "tab_m", "transformer", "window"},
         "head": {"linear", "tower"},
     }
 

@@ -78,7 +78,7 @@ impl Node for CharCnn {
         let codes = given.codes(0).narrow(1, self.columns.start as i64, places);
         let there = codes.ne(i64::from(NOTHING));
         let embedded = table.index_select(0, &(codes * &there).reshape([-1])).reshape([rows, places, -1]);
-        let embedded = (embedded * there.to_kind(given.kind()).unsqueeze(2)).transpose(1, 2);
+        let embedded = embedded.where_self(&there.unsqueeze(2), &embedded.zeros_like()).transpose(1, 2);
         let radius = self.convolution.width as i64 / 2;
         let each = embedded.conv1d(&weight.permute([1, 2, 0]), Some(bias), 1, radius, 1, 1);
         let least = Tensor::full([], f64::NEG_INFINITY, (given.kind(), x.device()));

@@ -189,6 +189,43 @@ class Rows(nn.Module):
         return x.new_zeros(len(lengths), longest, x.shape[1]).index_put((there,), x), there
 
 
+class Attention(nn.Module):
+    """Attention of each position to all of its own row, from queries, keys and values of all heads one after the other,
+    `[positions, 3 * width]`, whose positions lie end to end, `[positions, width]`. Rotary (Su et al., 2021), the halves
+    of a head's queries and keys are pairs that are turned by their place.
+    """
+
+    def __init__(self, heads: int, rotary: bool, base: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.rotary = rotary
+        self.base = base
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] == 0:
+            return x[:, : x.shape[1] // 3]
+        lengths = lengths[lengths > 0]
+        there = torch.arange(int(lengths.max()), device=x.device) < lengths[:, None]
+        padded = x.new_zeros(*there.shape, x.shape[1]).index_put((there,), x)
+        q, k, v = torch.unflatten(padded, 2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if self.rotary:
+            q, k = self._turned(q), self._turned(k)
+        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=there[:, None, None])
+        return y.transpose(1, 2).flatten(2)[there]
+
+    def _turned(self, x: torch.Tensor) -> torch.Tensor:
+        longest, width = x.shape[-2:]
+        pairs = torch.arange(width // 2, dtype=torch.float64, device=x.device)
+        times = torch.arange(longest, dtype=torch.float64, device=x.device)
+        angles = times[:, None] * self.base ** (-2 * pairs / width)
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        a, b = x.chunk(2, -1)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, rotary={self.rotary}"
+
+
 class Recurrence(nn.Module):
     """A recurrent layer in one direction after the products of its input, `[positions, gates * width]`, whose positions
     lie end to end, `[positions, width]`: the equations of `torch.nn.LSTM` or `torch.nn.GRU`.

@@ -113,9 +113,10 @@ def _char_cnn(node: Node, at: Building) -> Value:
     start, stop = node.attributes["columns"]
     codes = at.codes(node)[:, start:stop]
     there = codes >= 0
-    layer = nn.Embedding(*table["shape"], device="meta")
+    characters, embedding = table["shape"]
+    layer = nn.Embedding(characters, embedding, device="meta")
     layer.weight = at.source(table["name"])
-    embedded = at.layer(_above(table["name"]), layer)(codes.clamp(min=0)) * there.unsqueeze(2)
+    embedded = at.layer(_above(table["name"]), layer)(codes.clamp(min=0)).masked_fill(~there.unsqueeze(2), 0)
     width, filters, _ = weight["shape"]
     kernel = at.parameter(weight).permute(1, 2, 0)
     each = functional.conv1d(embedded.transpose(1, 2), kernel, at.parameter(bias), padding=width // 2)
@@ -373,6 +374,8 @@ TRANSLATIONS: dict[str, Translation] = {
     "Recurrence": positions.recurrence,
     "Pairwise": pairs.pairwise_scores,
     "Attach": pairs.attach,
+    "Attention": positions.attention,
+    "Placed": positions.placed,
     "Adapter": members.adapter,
     "MemberLinear": members.linear,
 }

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .layers import Recurrence
+from .layers import Attention, Recurrence
 from .values import Building, Node, Value
 
 
@@ -52,6 +52,26 @@ def recurrence(node: Node, at: Building) -> Value:
             both.append(at.layer(own[0].rpartition(".")[0], layer)(part, lengths))
         groups.append(both[0] if directions == 1 else torch.cat(both, 1))
     return Value.of(groups, pieces[0][0]["shape"][1] * directions)
+
+
+def attention(node: Node, at: Building) -> Value:
+    """What attention makes of queries, keys and values."""
+    (x,) = at.inputs(node)
+    lengths = at.lengths(node.links[0]["fine"])
+    how = node.attributes
+    layer = at.layer(f"attention.{node.index}", Attention(how["heads"], how["rotary"], how["base"]))
+    return Value.of([layer(group, lengths) for group in x.wholes], x.width // 3)
+
+
+def placed(node: Node, at: Building) -> Value:
+    """Positions with what a table has for their number in their row added."""
+    (x,) = at.inputs(node)
+    axis = node.links[0]["fine"]
+    lengths = at.lengths(axis)
+    number = at.numbers(axis) - (lengths.cumsum(0) - lengths).index_select(0, at.parents(axis))
+    tables = [at.parameter(piece) for piece in at.pieces(node, 0)]
+    groups = [group + table.index_select(0, number) for group, table in zip(x.wholes, tables, strict=True)]
+    return Value.of(groups, x.width)
 
 
 def pool(node: Node, at: Building) -> Value:

@@ -187,4 +187,41 @@ class Recurrent(Component):
         pool: str = "mean",
     ) -> None: ...
 
+class Transformer(Component):
+    """A transformer over the positions of each row (Vaswani et al., Attention Is All You Need, NeurIPS 2017), with normalisation
+    before each part (Xiong et al., On Layer Normalization in the Transformer Architecture, ICML 2020). Tasks of positions
+    read what comes out, tasks of rows pool it.
+
+    The input goes through a linear layer to `width` numbers a position. A block is `x = x + drop(W_o attend(W_i norm(x)))`,
+    where each position attends to all of its own row in each head, by `softmax(q k / sqrt(width / heads))`, and then `x = x +
+    drop(W_2 drop(gelu(W_1 norm(x))))`; behind the last one is a normalisation. A block is a stage, which schemes may share,
+    mix or branch after. Rows are not padded, and no weights of attention are kept: memory grows with the positions of a batch,
+    time with the squares of rows' lengths.
+
+    Without `positions` the order of a row's positions changes nothing. `"rotary"` turns pairs of numbers of queries and keys
+    by the place times `10000^(-2i/d)` (Su et al., RoFormer, 2021), so that weights depend on distances; a pair is a number of
+    a head's first half and that of its second. `"learned"` adds the row of a table, which starts normal with a deviation of
+    0.02. Layers start as `torch.nn.Linear` does.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    feedforward: int
+    dropout: float
+    positions: str | None
+    max_length: int | None
+    pool: str
+    def __init__(
+        self,
+        layers: int = 2,
+        width: int = 128,
+        heads: int = 4,
+        feedforward: int = 4,
+        dropout: float = 0.1,
+        positions: str | None = "rotary",
+        max_length: int | None = None,
+        pool: str = "mean",
+    ) -> None: ...
+
 Torch = OfEncoder

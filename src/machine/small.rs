@@ -53,17 +53,17 @@ fn block<T: Real, const R: usize>(
     let mut sums = [[T::ZERO; LANES]; R];
     for p in 0..k {
         let b = &b[p * width + start..][..LANES];
-        for r in 0..R {
+        for (r, sums) in sums.iter_mut().enumerate() {
             let a = a.from[(i + r) * a.row + p * a.column];
             for l in 0..LANES {
-                sums[r][l] += a * b[l];
+                sums[l] += a * b[l];
             }
         }
     }
-    for r in 0..R {
+    for (r, sums) in sums.iter().enumerate() {
         let c = &mut c[(i + r) * width + start..][..LANES];
         for l in 0..LANES {
-            c[l] = if add { c[l] } else { T::ZERO } + sums[r][l];
+            c[l] = if add { c[l] } else { T::ZERO } + sums[l];
         }
     }
 }

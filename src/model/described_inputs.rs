@@ -149,12 +149,12 @@ fn read_category(value: &Value) -> Result<Category> {
     let combine = Combine::deserialize(&value["combine"]).map_err(|_| {
         value_error!("`inputs`: `combine` should be \"mean\", \"sum\" or a convolution; got {}", value["combine"])
     })?;
-    if let Combine::Convolution(Convolution { filters, width, .. }) = combine {
-        if filters == 0 || width % 2 == 0 {
-            bail!(
-                "`inputs`: a convolution should have at least one filter and an odd width; got {filters} of width {width}"
-            );
-        }
+    if let Combine::Convolution(Convolution { filters, width, .. }) = combine
+        && (filters == 0 || width % 2 == 0)
+    {
+        bail!(
+            "`inputs`: a convolution should have at least one filter and an odd width; got {filters} of width {width}"
+        );
     }
     let length = at_least_one("length", &value["length"])?;
     let categories = at_least_one("categories", &value["categories"])?;

@@ -103,20 +103,18 @@ fn pack<T: Real>(of: Head, turn: Turn<'_, T>, x: &[T], part: usize, factor: T, t
 }
 
 vectorised! {
-/// Brings the gradient of what was packed to where it goes, turned back.
+/// Brings the gradient of what was packed, from a place on, to a lane of so many of queries, keys or values, turned back.
 fn unpack<T: Real>(
     of: Head,
     turn: Turn<'_, T>,
     from: &[T],
-    [first, part]: [usize; 2],
+    [first, part, lane, lanes]: [usize; 4],
     factor: T,
-    lane: [usize; 2],
     to: &mut [T],
     add: bool,
 ) {
     let size = of.size();
     let (wide, half) = (padded(size), size / 2);
-    let [lane, lanes] = lane;
     for (i, from) in from.chunks_exact(wide).enumerate() {
         let place = first + i;
         let to = &mut to[((place * lanes + lane) * 3 + part) * of.width + of.head * size..][..size];
@@ -295,7 +293,7 @@ pub(super) fn give_back<T: Real>(
             slope(&room.p[..queries * long], &mut room.dp[..queries * long], long);
             let slopes = Strided { from: &*room.dp, row: long, column: 1 };
             multiply([queries, of.count], slopes, room.k, room.dq, wide, false);
-            unpack(of, turn, &room.dq[..queries * wide], [first, 0], scale, [lane, lanes], to, add);
+            unpack(of, turn, &room.dq[..queries * wide], [first, 0, lane, lanes], scale, to, add);
             let turned = Strided { from: &*room.dp, row: 1, column: long };
             let dk = &mut room.dk[lane * rows..];
             multiply([of.count, queries], turned, &room.q[first * wide..], dk, wide, later);
@@ -303,7 +301,7 @@ pub(super) fn give_back<T: Real>(
     }
     for lane in 0..lanes {
         let all = lane * rows..(lane + 1) * rows;
-        unpack(of, turn, &room.dk[all.clone()], [0, 1], T::ONE, [lane, lanes], to, add);
-        unpack(of, still, &room.dv[all], [0, 2], T::ONE, [lane, lanes], to, add);
+        unpack(of, turn, &room.dk[all.clone()], [0, 1, lane, lanes], T::ONE, to, add);
+        unpack(of, still, &room.dv[all], [0, 2, lane, lanes], T::ONE, to, add);
     }
 }

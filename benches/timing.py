@@ -85,7 +85,17 @@ def machine() -> str:
 
 def write(path: Path, text: str, name: str = "speed") -> None:
     """Replaces what stands between the markers of a file."""
+    before, _, after = _marked(path, name)
+    path.write_text(f"{before}\n{text}\n{after}")
+
+
+def stored(path: Path, name: str) -> str:
+    """What stands between the markers of a file."""
+    return _marked(path, name)[1].strip()
+
+
+def _marked(path: Path, name: str) -> tuple[str, str, str]:
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    whole = path.read_text()
-    before, rest = whole.split(begin)
-    path.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+    before, rest = path.read_text().split(begin)
+    inner, after = rest.split(end)
+    return before + begin, inner, end + after

@@ -118,7 +118,8 @@ impl Task {
 
     /// What a weighting may know of it.
     pub fn about(&self) -> About {
-        About { name: self.name.clone(), regression: self.labels.kind() == Kind::Values }
+        let regression = self.labels.kind() == Kind::Values && self.loss.together().is_none();
+        About { name: self.name.clone(), regression }
     }
 
     /// lambda over the total label weight: the factor on the gradient of its sum of losses; 0 without a label.
@@ -166,8 +167,10 @@ mod tests {
             ("binary_cross_entropy", None, false),
             ("poisson", None, true),
             ("huber", None, true),
+            ("ranking", None, false),
         ] {
-            let task = Task::read(&json!({"name": "a", "loss": loss, "classes": classes}), None).unwrap();
+            let described = json!({"name": "a", "loss": loss, "classes": classes, "per": "items"});
+            let task = Task::read(&described, None).unwrap();
             assert_eq!(task.about(), About { name: "a".to_owned(), regression }, "{loss}");
         }
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -39,6 +40,11 @@ class Metric:
     def fits(self, kind: str) -> bool:
         """Whether it suits labels of a kind: "classes", "binary" or "values"."""
         return self.function is not None or self.name in (VALUES if kind == "values" else LABELS)
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it is one of ours of lists."""
+        return self.named and _ranks(self.name)
 
     @property
     def whole(self) -> bool:
@@ -280,8 +286,9 @@ SPANS = ("span_f1", "span_precision", "span_recall")
 #: Those of relations between positions: see `polytask.training.pair_scores`.
 RELATIONS = ("relation_f1", "relation_precision", "relation_recall", "attachment")
 
-#: Metrics of lists of positions, one a row: see `polytask.training.rank_scores`.
+#: Metrics of lists of positions, one a row: see `polytask.training.rank_scores`; "ndcg@10" is of the first ten.
 RANKS = ("ndcg", "mrr")
+_FIRST = re.compile(r"ndcg@[1-9]\d*")
 
 #: Metrics for which rows have to be whole, by what they judge, and all of them.
 WHOLE = {"spans": SPANS, "relations": RELATIONS, "ranks": RANKS}
@@ -370,16 +377,25 @@ def _named(metrics: Mapping[Any, Any], task: str) -> list[Metric]:
             raise ValueError(f"task `{task}`: the name of a metric should be a string without `/`; got {name!r}")
         if not callable(function):
             raise TypeError(f"task `{task}`: metric `{name}` should be a callable; got {function!r}")
-        if name in LABELS or name in VALUES or name in OF_ROWS:
+        if name in LABELS or name in VALUES or of_rows(name):
             raise ValueError(f"task `{task}`: `{name}` is a metric of ours; give yours another name")
         found.append(Metric(name, function, getattr(function, "higher_is_better", None)))
     return found
 
 
+def of_rows(name: str) -> bool:
+    """Whether it is one of ours for which rows have to be whole."""
+    return name in OF_ROWS or _ranks(name)
+
+
+def _ranks(name: str) -> bool:
+    return name in RANKS or _FIRST.fullmatch(name) is not None
+
+
 def _one(metric: Any, task: str) -> Metric:
     if isinstance(metric, str):
         known = [*LABELS, *VALUES, *OF_ROWS]
-        if metric not in known:
+        if metric not in known and not _ranks(metric):
             plain = metric.lower().removeprefix("neg_").removesuffix("_score").removesuffix("_macro")
             ours = plain if plain in known else _ELSEWHERE.get(plain)
             told = f"{metric!r}; here it is called `{ours}`; there are {listed(known)}"
@@ -409,7 +425,7 @@ def for_kind(
     if wrong in SPANS:
         raise ValueError(f"task `{task}`: metric `{wrong}` is for tasks of spans: say `spans=\"BIO\"`, with kinds "
                          "as `classes`; labels may be tags all the same")  # fmt: skip
-    if wrong in RANKS:
+    if wrong is not None and _ranks(wrong):
         raise ValueError(f"task `{task}`: metric `{wrong}` is for tasks with `loss=pt.loss.Ranking()`")
     if wrong in RELATIONS:
         raise ValueError(f"task `{task}`: metric `{wrong}` is for tasks of relations: say `per=\"pair\"`, with kinds "
@@ -423,9 +439,9 @@ def for_kind(
 def _of_ranks(metrics: list[Metric] | None, task: str) -> list[Metric]:
     """Those of a task that ranks the positions of a row."""
     chosen = read(DEFAULTS_OF_ROWS["ranks"], task) if metrics is None else metrics
-    wrong = next((metric.name for metric in chosen if not (metric.named and metric.name in RANKS)), None)
+    wrong = next((metric.name for metric in chosen if not metric.ranks), None)
     if wrong is not None:
-        raise ValueError(f"task `{task}`: metrics of a ranking should be {listed(RANKS)}; got {wrong!r}")
+        raise ValueError(f"task `{task}`: metrics of a ranking should be {listed([*RANKS, 'ndcg@10'])}; got {wrong!r}")
     return chosen
 
 

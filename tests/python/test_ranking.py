@@ -7,11 +7,12 @@ import torch
 from sklearn.metrics import ndcg_score
 
 LENGTHS = (4, 0, 1, 6, 3, 5)
+METRICS = ["ndcg", "mrr", "ndcg@2", "ndcg@5"]
 
 
 def model(**more):
     inputs = pt.Inputs(numeric=2, positions={"items": pt.Inputs(numeric=3)})
-    tasks = [pt.Task("relevance", per="items", loss=pt.loss.Ranking(), metrics=["ndcg", "mrr"])]
+    tasks = [pt.Task("relevance", per="items", loss=pt.loss.Ranking(), metrics=METRICS)]
     tasks += [pt.Task("mood", classes=2)]
     encoder = pt.encoder.MLP([8], activation="tanh")
     return pt.MultiTaskModel(inputs, tasks=tasks, encoder=encoder, **{"seed": 0, **more})
@@ -80,16 +81,19 @@ def test_batches_and_accumulation_count_lists():
 
 def by_hand(scores, known):
     """NDCG and MRR, list by list."""
-    gains, reciprocals = [], []
+    gains, first_two, first_five, reciprocals = [], [], [], []
     for p, y in zip(scores, known, strict=True):
         p, y = p[~np.isnan(y)], y[~np.isnan(y)]
         if not y.sum() > 0:
             continue
-        gains.append(1.0 if len(y) == 1 else ndcg_score([y], [p]))
+        for found, k in ((gains, None), (first_two, 2), (first_five, 5)):
+            found.append(1.0 if len(y) == 1 else ndcg_score([y], [p], k=k))
         # Behind those of an equal score that are not relevant.
         order = np.lexsort((y > 0, -p))
         reciprocals.append(1 / (1 + np.flatnonzero(y[order] > 0)[0]))
-    return {"ndcg": np.mean(gains), "mrr": np.mean(reciprocals)}
+    return {
+        name: np.mean(found) for name, found in zip(METRICS, (gains, reciprocals, first_two, first_five), strict=True)
+    }
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -141,7 +145,7 @@ def test_several_outputs_have_lists_of_their_own():
     x, y = rows()
     both = [np.stack([each, each[::-1]], 1) for each in y["relevance"]]
     inputs = pt.Inputs(numeric=2, positions={"items": pt.Inputs(numeric=3)})
-    task = pt.Task("relevance", per="items", loss="ranking", outputs=2, metrics=["ndcg", "mrr"])
+    task = pt.Task("relevance", per="items", loss="ranking", outputs=2, metrics=METRICS)
     made = pt.MultiTaskModel(inputs, tasks=[task], seed=0)
     scores = made.predict(x)["relevance"]
     lists = [[each[:, k] for k in (0, 1) for each in of] for of in (scores, both)]
@@ -168,8 +172,12 @@ def test_what_is_no_ranking_is_refused():
     inputs = pt.Inputs(positions={"items": pt.Inputs(numeric=3)})
     with pytest.raises(ValueError, match="task `a`: this loss judges labels of a row's positions together: say of"):
         pt.MultiTaskModel(4, tasks=[pt.Task("a", loss=pt.loss.Ranking())])
-    with pytest.raises(ValueError, match="task `a`: metrics of a ranking should be `ndcg`, `mrr`; got 'mae'"):
+    with pytest.raises(
+        ValueError, match="task `a`: metrics of a ranking should be `ndcg`, `mrr`, `ndcg@10`; got 'mae'"
+    ):
         pt.MultiTaskModel(inputs, tasks=[pt.Task("a", per="items", loss="ranking", metrics=["mae"])])
+    with pytest.raises(ValueError, match="task `a`: unknown metric 'ndcg@0'"):
+        pt.Task("a", per="items", loss="ranking", metrics=["ndcg@0"])
     with pytest.raises(ValueError, match=r"task `a`: metric `ndcg` is for tasks with `loss=pt.loss.Ranking\(\)`"):
         pt.MultiTaskModel(inputs, tasks=[pt.Task("a", per="items", metrics=["ndcg"])])
     made = model()

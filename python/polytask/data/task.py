@@ -41,13 +41,14 @@ class Task:
         metrics: names (of classes and binary labels "accuracy", "balanced_accuracy", "log_loss", "auroc",
             "average_precision", "f1", "precision" and "recall", of ordered ones also "ordinal_mae", how many classes a
             decision is off on average, and "quadratic_kappa"; of numbers "mae", "mse", "rmse", "r2",
-            "explained_variance", "pearson" and "spearman") or callables `(predictions, targets) -> number` on torch
-            tensors, which `{name: callable}` calls otherwise than they call themselves. Default: accuracy for classes,
-            AUROC for binary labels, MAE and R2 for regression. Accuracy, AUROC, average precision, MAE, MSE, RMSE and
-            R2 are counted as batches go by, and objects of torchmetrics (`update`, `compute` and `reset`, of which a
-            copy is used) are given at least 4,096 rows at a time. Any other callable is given all rows at once, which
-            costs up to four times the memory of the task's outputs of all rows (`4 * rows * classes` bytes) while it is
-            computed. In training the outputs of a task are kept once for all that is not counted, until the epoch ends.
+            "explained_variance", "pearson" and "spearman"; of `pt.loss.Ranking` "ndcg", "ndcg@10" and "mrr") or
+            callables `(predictions, targets) -> number` on torch tensors, which `{name: callable}` calls otherwise than
+            they call themselves. Default: accuracy for classes, AUROC for binary labels, MAE and R2 for regression.
+            Accuracy, AUROC, average precision, MAE, MSE, RMSE and R2 are counted as batches go by, and objects of
+            torchmetrics (`update`, `compute` and `reset`, of which a copy is used) are given at least 4,096 rows at a
+            time. Any other callable is given all rows at once, which costs up to four times the memory of the task's
+            outputs of all rows (`4 * rows * classes` bytes) while it is computed. In training the outputs of a task are
+            kept once for all that is not counted, until the epoch ends.
         columns: the columns of a frame that hold its targets; by default the one called as the task.
         scale: in which scale the targets of a regression train, so that tasks in units of their own weigh alike:
             "standardize" (less the mean, by the deviation), "robust" (less the median, by the interquartile range of

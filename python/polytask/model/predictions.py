@@ -88,7 +88,8 @@ def check_metrics(tasks: Sequence[Task], kinds: Sequence[str], metrics: Sequence
         known = ("accuracy",) if task.custom and kind == "classes" else COUNTED[kind]
         of_rows = WHOLE.get(task.of_whole_rows or "", ())
         known = of_rows if task.ranks else (*known, *of_rows)
-        other = next((metric.name for metric in each if not (metric.named and metric.name in known)), None)
+        fits = (metric.named and (metric.name in known or (task.ranks and metric.ranks)) for metric in each)
+        other = next((metric.name for metric, fit in zip(each, fits, strict=True) if not fit), None)
         if task.per is not None and other is not None:
             raise ValueError(f"task `{task.name}`: `metrics` of positions should be {listed(known)}; got {other!r}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,14 +16,15 @@ class RankScores:
     Lists without a relevant position, and rows of weight 0, do not count.
 
     `ndcg` is the discounted cumulative gain, `sum of relevance / log2(rank + 1)`, over the largest there can be
-    (Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, TOIS 2002); of equal scores each has the
-    mean over their ranks, as in scikit-learn. `mrr` is 1 over the rank of the first relevant position (Voorhees, The
-    TREC-8 Question Answering Track Report, 1999), which comes behind others of an equal score.
+    (Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, TOIS 2002), of the first ten ranks in
+    `ndcg@10`; of equal scores each has the mean over their ranks, as in scikit-learn. `mrr` is 1 over the rank of the
+    first relevant position (Voorhees, The TREC-8 Question Answering Track Report, 1999), which comes behind others of
+    an equal score.
     """
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, names: Sequence[str], index: int) -> None:
+        self._sums = dict.fromkeys(names, 0.0)
         self._index = index
-        self._gain = self._reciprocal = 0.0
         self._lists = 0
 
     def add(self, rows: Rows, scores: np.ndarray) -> None:
@@ -50,22 +52,26 @@ class RankScores:
         row, y, score = row[order], y[order], score[order]
         begins = np.concatenate([[True], row[1:] != row[:-1]])
         first = np.flatnonzero(begins)[np.cumsum(begins) - 1]
-        discount = 1 / np.log2(np.arange(len(row)) - first + 2)
+        place = np.arange(len(row)) - first
         # Equal scores of a list are a group, whose positions have what the group has on average.
         new = begins | np.concatenate([[True], score[1:] != score[:-1]])
         group = np.cumsum(new) - 1
         gain = (np.bincount(group, y) / np.bincount(group))[group]
-        ideal = np.bincount(row, best * discount)
-        there = ideal > 0
+        there = np.bincount(row, y) > 0
         self._lists += int(there.sum())
-        self._gain += float((np.bincount(row, gain * discount)[there] / ideal[there]).sum())
+        for name in self._sums.keys() - {"mrr"}:
+            most = int(name.partition("@")[2] or len(row))
+            discount = np.where(place < most, 1 / np.log2(place + 2), 0.0)
+            shares = np.bincount(row, gain * discount)[there] / np.bincount(row, best * discount)[there]
+            self._sums[name] += float(shares.sum())
+        if "mrr" not in self._sums:
+            return
         # Behind what is above the group, and what of the group is not relevant.
         rank = np.flatnonzero(new)[group] - first + np.bincount(group, y <= 0)[group] + 1
-        highest = np.full(len(ideal), np.inf)
+        highest = np.full(len(there), np.inf)
         np.minimum.at(highest, row[y > 0], rank[y > 0])
-        self._reciprocal += float((1 / highest[there]).sum())
+        self._sums["mrr"] += float((1 / highest[there]).sum())
 
     def values(self) -> dict[str, float]:
         """The metrics by name, means over lists, NaN where there is none."""
-        sums = {"ndcg": self._gain, "mrr": self._reciprocal}
-        return {name: value / self._lists if self._lists else math.nan for name, value in sums.items()}
+        return {name: value / self._lists if self._lists else math.nan for name, value in self._sums.items()}

@@ -43,7 +43,7 @@ class Scores:
         self.remembers = remembers
         self._metrics = model.metrics if spans else [without_spans(each) for each in model.metrics]
         self._spans = {
-            j: _of_rows(task, j)
+            j: _of_rows(task, each, j)
             for j, (task, each) in enumerate(zip(model.tasks, self._metrics, strict=True))
             if len(without_spans(each)) < len(each)
         }
@@ -116,15 +116,15 @@ class Scores:
 
 def without_spans(each: Sequence[Metric]) -> list[Metric]:
     """Metrics of single positions, or of rows: those that training rows have."""
-    return [metric for metric in each if metric.name not in metrics.OF_ROWS]
+    return [metric for metric in each if not metrics.of_rows(metric.name)]
 
 
-def _of_rows(task: Task, index: int) -> SpanScores | PairScores | RankScores:
+def _of_rows(task: Task, each: Sequence[Metric], index: int) -> SpanScores | PairScores | RankScores:
     """What counts a task's metrics of whole rows."""
     if task.spans is not None:
         return SpanScores(task.spans, index)
     if task.pairs is None:
-        return RankScores(index)
+        return RankScores([one.name for one in each], index)
     assert task.per is not None
     return PairScores(task.pairs, index, task.per)
 

@@ -82,7 +82,7 @@ def _mean_and_variance(raw: Tensor, link: dict[str, Any]) -> Tensor:
 
 
 def _ordinal(raw: Tensor, link: dict[str, Any]) -> Tensor:
-    beyond = functional.pad(raw.sigmoid().cumprod(1), (1, 0), value=1.0)
+    beyond = functional.pad(functional.logsigmoid(raw).cumsum(1).exp(), (1, 0), value=1.0)
     there = functional.pad((-raw).sigmoid(), (0, 1), value=1.0)
     return beyond * there
 

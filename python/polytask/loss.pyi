@@ -84,6 +84,7 @@ class Ordinal(Loss):
         self,
         class_weights: Sequence[float] | Mapping[Any, float] | str | None = None,
     ) -> None: ...
+
 class Tree(Loss):
     """Positions that are attached to one position of their row each, with a kind, as the words of a sentence in a dependency
     tree (Dozat & Manning, Deep Biaffine Attention for Neural Dependency Parsing, ICLR 2017):

@@ -408,9 +408,7 @@ def _one(metric: Any, task: str) -> Metric:
     return Metric(name, metric, getattr(metric, "higher_is_better", None))
 
 
-def for_kind(
-    metrics: list[Metric] | None, kind: str, task: str, whole: str | None = None
-) -> list[Metric]:
+def for_kind(metrics: list[Metric] | None, kind: str, task: str, whole: str | None = None) -> list[Metric]:
     """A task's metrics, or the default ones of its kind of labels, or of the `whole` rows that it is judged by.
 
     Raises:

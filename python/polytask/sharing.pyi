@@ -37,7 +37,7 @@ class CrossStitch(Component):
 class Sluice(Component):
     """Sluice networks (Ruder, Bingel, Augenstein & Sogaard, AAAI 2019): an encoder a task; each layer's features are split
     into subspaces, all of which are mixed across tasks (`a`), and what a head reads is a learned mix of its task's
-    layers (`b`).
+    layers (`b`); a task with `at` reads that layer alone.
 
     The paper keeps subspaces apart with `sum ||G_1^T G_2||^2`: that is `pt.regularizer.Orthogonality`. Layers must have
     one width to be mixed. Mixes start near the identity, those of layers near the last one.

@@ -87,7 +87,13 @@ def test_its_name_as_a_string_is_the_same_as_the_object(info):
 
     def trained(chosen):
         family = info["family"]
-        if family == "loss":
+        if info["name"] in ("tree", "biaffine"):
+            inputs = pt.Inputs(positions={"steps": pt.Inputs(numeric=1)})
+            task = pt.Task("t", per="pair", classes=["next"], tree=info["name"] == "tree", **{family: chosen})
+            model = pt.MultiTaskModel(inputs, tasks=[task], encoder="window")
+            x = {"steps": data.x[:, :, np.newaxis]}
+            history = pt.Trainer(model).fit((x, [[(0, 1, "next"), (2, 3, "next")]] * len(data.x)), **FIT)
+        elif family == "loss":
             of_positions = info["name"] in ("crf", "ranking")
             task, y = loss_task("cross_entropy" if info["name"] == "crf" else info["name"], data.targets)
             x = {"steps": data.x[:, :, np.newaxis]} if of_positions else data.x

@@ -243,8 +243,8 @@ def evaluate(model: MultiTaskModel, trainer: _core.Trainer, data: Rows | Stream 
 
 
 def _parts(model: MultiTaskModel, data: Rows | Stream | Mixed, batch_size: int) -> Iterator[Rows]:
-    """Rows in memory in parts of whole batches, so that the raw outputs of all need not be there at once; where there are
-    outputs of pairs of positions parts have few of these.
+    """Rows in memory in parts of whole batches, so that the raw outputs of all need not be there at once; where there
+    are outputs of pairs of positions parts have few of these.
     """
     size = -(-CHUNK // batch_size) * batch_size
     paired = next((task.per for task in model.tasks if task.pairs is not None), None)

@@ -169,8 +169,8 @@ class Ranking(Loss):
     relevance is known: one that is missing (NaN) is no part of its row's list. Rows without a position that is relevant
     say nothing about the order, and count neither above nor below. Of several outputs each has lists of its own.
 
-    Predictions are scores, of which only the order and the differences within a row mean something; `"ndcg"` and
-    `"mrr"` judge them. For tasks with `per`, on positions within rows.
+    Predictions are scores, of which only the order and the differences within a row mean something; `"ndcg"`,
+    `"ndcg@10"` and `"mrr"` judge them. For tasks with `per`, on positions within rows.
     """
 
     def __init__(self) -> None: ...

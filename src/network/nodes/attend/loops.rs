@@ -30,6 +30,14 @@ pub(super) struct Turn<'a, T> {
     pub turns: &'a [T],
 }
 
+impl<'a, T> Turn<'a, T> {
+    /// Cosines and sines of a place.
+    #[inline(always)]
+    fn of(self, place: usize, half: usize) -> [&'a [T]; 2] {
+        [0, half].map(|first| &self.turns[place * 2 * half + first..][..half])
+    }
+}
+
 /// Memory that a head needs for a moment. Rows are padded to whole registers, and what pads them is zero.
 pub(super) struct Room<'a, T> {
     /// Turned and scaled queries, turned keys, and values, `[positions, size]` each.
@@ -87,8 +95,10 @@ fn pack<T: Real>(of: Head, turn: Turn<'_, T>, x: &[T], part: usize, factor: T, t
         let (to, pad) = to.split_at_mut(size);
         pad.fill(T::ZERO);
         if turn.on {
-            let (cos, sin) = turn.turns[place * 2 * half..][..2 * half].split_at(half);
-            let ((a, b), (to_a, to_b)) = (x.split_at(half), to.split_at_mut(half));
+            let [cos, sin] = turn.of(place, half);
+            let [a, b] = [&x[..half], &x[half..][..half]];
+            let (to_a, to_b) = to.split_at_mut(half);
+            let [to_a, to_b] = [&mut to_a[..half], &mut to_b[..half]];
             for i in 0..half {
                 to_a[i] = (a[i] * cos[i] - b[i] * sin[i]) * factor;
                 to_b[i] = (b[i] * cos[i] + a[i] * sin[i]) * factor;
@@ -122,8 +132,10 @@ fn unpack<T: Real>(
             to.fill(T::ZERO);
         }
         if turn.on {
-            let (cos, sin) = turn.turns[place * 2 * half..][..2 * half].split_at(half);
-            let ((a, b), (to_a, to_b)) = (from[..size].split_at(half), to.split_at_mut(half));
+            let [cos, sin] = turn.of(place, half);
+            let [a, b] = [&from[..half], &from[half..][..half]];
+            let (to_a, to_b) = to.split_at_mut(half);
+            let [to_a, to_b] = [&mut to_a[..half], &mut to_b[..half]];
             for i in 0..half {
                 to_a[i] += (a[i] * cos[i] + b[i] * sin[i]) * factor;
                 to_b[i] += (b[i] * cos[i] - a[i] * sin[i]) * factor;

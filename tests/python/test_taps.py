@@ -145,7 +145,16 @@ def test_encoders_of_every_kind(encoder, head):
         np.testing.assert_allclose(found[name].detach(), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("encoder", [pt.encoder.Window([8, 8]), pt.encoder.Recurrent([6, 6])], ids=lambda e: e.name)
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        pt.encoder.Window([8, 8]),
+        pt.encoder.Convolution1d([8, 8]),
+        pt.encoder.Recurrent([6, 6]),
+        pt.encoder.Transformer(width=8, layers=2, heads=2, dropout=0.0),
+    ],
+    ids=lambda encoder: encoder.name,
+)
 def test_a_tagger_reads_lower_than_a_task_of_texts(encoder):
     rng = np.random.default_rng(0)
     tokens = [rng.integers(0, 9, n) for n in rng.integers(1, 6, 40)]

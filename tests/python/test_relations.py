@@ -5,8 +5,11 @@ import pickle
 import re
 
 import numpy as np
+import pandas
+import polars
 import polytask as pt
 import polytask.training.scoring
+import pyarrow
 import pytest
 import torch
 from polytask.data.pairs import Pairs, cycles
@@ -168,6 +171,22 @@ def test_evaluation_goes_through_few_pairs_at_once(monkeypatch) -> None:
     each = [model.predict([row])["arc"][0] for row in long]
     for p, wanted in zip(model.predict(long)["arc"], each, strict=True):
         np.testing.assert_allclose(p, wanted, atol=1e-5)
+
+
+def test_relations_come_in_any_form() -> None:
+    texts, relations = sentences(20)
+    model = model_of(texts, pt.Task("arc", per="pair", tree=True, classes=KINDS), seed=2)
+    wanted = losses(model, texts, relations)
+    structs = [[{"i": i, "j": j, "kind": kind} for i, j, kind in row] for row in relations]
+    listed = [[[np.int64(i), np.int64(j), kind] for i, j, kind in row] for row in relations]
+    objects = np.empty(20, object)
+    objects[:] = relations
+    for given in [structs, listed, objects, polars.Series(structs), pyarrow.array(structs), pandas.Series(relations)]:
+        assert losses(model, texts, given) == wanted
+    frame = pandas.DataFrame({"text": texts, "arc": relations})
+    assert pt.Trainer(model).evaluate(frame).loss == wanted
+    with pytest.raises(ValueError, match="should have 20 rows"):
+        losses(model, texts, relations[:19])
 
 
 def test_weights_of_rows_count_for_each_of_their_pairs() -> None:

@@ -1,6 +1,6 @@
 """Relations between positions of a row, such as who acts on whom in a text: triples as labels of pairs, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -144,8 +144,8 @@ def _repeated(keys: np.ndarray) -> np.ndarray:
 
 
 def _listed(value: Any, argument: str) -> list[Any]:
-    if lists.is_column(value):
-        return list(value.to_pylist()) if hasattr(value, "to_pylist") else list(value)
+    if lists.is_column(value) and hasattr(value, "to_pylist"):
+        return list(value.to_pylist())
     if frames.is_series(value):
         return list(value.to_list())
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -159,6 +159,9 @@ def _is_absent(row: Any) -> bool:
 
 
 def _triple(relation: Any, row: int, argument: str) -> tuple[int, int, Any]:
+    if isinstance(relation, Mapping):
+        # A struct of a frame.
+        relation = tuple(relation.values())
     if isinstance(relation, Sequence | np.ndarray) and not isinstance(relation, str) and len(relation) == 3:
         first, second, kind = relation
         whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (first, second))

@@ -68,7 +68,8 @@ class Task:
             ...]` in any form that features of positions have, and so are predictions. Weights of rows count for each of
             their positions. Metrics are those that are counted as batches go by. With "pair" pairs of these positions
             have labels: relations of the kinds that `classes` lists. Labels are triples `(i, j, kind)` of a row's
-            positions, which count from 0, `[[(0, 2, "subject"), ...], [], ...]`, and None for a row without labels;
+            positions, which count from 0, `[[(0, 2, "subject"), ...], [], ...]`, or structs of three such columns, and
+            None for a row without labels;
             all other pairs are in none, and all pairs count in the loss, none is drawn. A kind of None is a pair whose
             label is missing. The head is by default `pt.head.Biaffine()`. What is predicted for a row of `n` positions
             is `[n, n, 1 + kinds]`, that of no relation first; `pt.MultiTaskModel.classes` gives triples. Metrics are

@@ -33,7 +33,7 @@ METRICS = {"tag": "accuracy", "entity": "span_f1", "relation": "relation_f1"}
 COLUMNS = {"tag": "tags", "entity": "entities", "attachment": "attachment", "relation": "labelled"}
 EPOCHS, BATCH, WIDTH = 12, 16, 128
 ALL = ["tag", "entity", "relation"]
-#: Tasks, weighting, and more that is said of model and trainer.
+#: Tasks, weighting, and more that is said of the model, and of its tasks.
 WAYS: dict[str, tuple[list[str], str, dict[str, Any]]] = {
     "tag alone": (["tag"], "equal", {}),
     "entity alone": (["entity"], "equal", {}),
@@ -46,6 +46,12 @@ WAYS: dict[str, tuple[list[str], str, dict[str, Any]]] = {
     "together, uncertainty": (ALL, "uncertainty", {}),
     "together, upgrad": (ALL, "upgrad", {}),
     "together, cross_stitch": (ALL, "equal", {"sharing": "cross_stitch"}),
+    "together, entities 4 times": (ALL, "equal", {"tasks": {"entity": {"weight": 4.0}}}),
+    "together, tags lower, entities 4 times": (
+        ALL,
+        "equal",
+        {"tasks": {"tag": {"at": "encoder.0"}, "entity": {"weight": 4.0}}},
+    ),
 }
 
 
@@ -93,15 +99,17 @@ def train(data: Sentences, way: str, seed: int, told: Callable[[int, dict[str, f
     import polytask as pt
 
     names, weighting, more = WAYS[way]
+    of_tasks = more.get("tasks", {})
     said: dict[str, dict[str, Any]] = {
         "tag": {"per": "token", "metrics": ["accuracy"]},
         "entity": {"per": "token", "spans": "BIOES", "metrics": ["span_f1"]},
         "relation": {"per": "pair", "tree": True, "head": pt.head.Biaffine(dropout=0.33)},
     }
-    tasks = [pt.Task(name, classes=data.classes[name], **said[name]) for name in names]
+    tasks = [pt.Task(name, classes=data.classes[name], **said[name], **of_tasks.get(name, {})) for name in names]
     text = pt.Text(affixes=True, width=WIDTH).fit(data.x["train"])
     encoder = pt.encoder.Recurrent([WIDTH, WIDTH], dropout=0.4)
-    model = pt.MultiTaskModel(pt.Inputs(text=text), tasks=tasks, encoder=encoder, seed=seed, **more)
+    sharing = more.get("sharing", "hard")
+    model = pt.MultiTaskModel(pt.Inputs(text=text), tasks=tasks, encoder=encoder, sharing=sharing, seed=seed)
     trainer = pt.Trainer(model, pt.optim.AdamW(lr=2e-3), weighting=weighting, clip_norm=5.0, seed=seed)
     known = [({"text": data.x[part]}, {name: data.y[part][name] for name in names}) for part in PARTS[:2]]
     began = time.perf_counter()

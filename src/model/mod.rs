@@ -54,7 +54,7 @@ const KEPT_OF_POSITIONS: usize = 24;
 const SIDE_BY_SIDE: usize = 64;
 
 /// Pairs of positions that rows gone through at once may have, if they are several.
-const PAIRS_AT_ONCE: usize = 1 << 18;
+const PAIRS_AT_ONCE: usize = 1 << 16;
 
 /// Called between two batches: a look at the outside world, which may end the call.
 pub type Look<'a> = &'a mut dyn FnMut() -> Result<()>;

@@ -181,10 +181,10 @@ def test_selectors_that_choose_codes_of_no_expert_come_back_as_ours_do():
 def test_the_parts_that_are_tried_are_all_there_are():
     families = {family: {info["name"] for info in _core.components() if info["family"] == family}
                 for family in ("encoder", "head")}  # fmt: skip
-    # Those over positions are tried there, or in files of their own as the others are.
+    # Those over positions, or pairs of them, are tried there, or in files of their own as the others are.
     assert families == {
         "encoder": {"convolution1d", "cross", "mlp", "recurrent", "residual", "tab_m", "transformer", "window"},
-        "head": {"linear", "tower"},
+        "head": {"biaffine", "linear", "tower"},
     }
 
 
@@ -209,8 +209,8 @@ def every_loss():
 def test_predictions_have_the_link_of_every_loss():
     model = make(tasks=every_loss())
     known = {info["name"] for info in _core.components() if info["family"] == "loss"}
-    # A chain and a list are of positions: see test_chains.py and test_ranking.py.
-    assert known - {"crf", "ranking"} <= {task.loss.name for task in model.tasks if not task.custom}
+    # Chains, lists and trees are of positions: see test_chains.py, test_ranking.py and test_relations.py.
+    assert known - {"crf", "ranking", "tree"} <= {task.loss.name for task in model.tasks if not task.custom}
     x = features()
     assert apart(model.to_torch()(**model.tensors(x)), model.predict(x)) < SAME
     assert apart(model.to_torch(raw=True)(**model.tensors(x)), model.predict(x, raw=True)) < SAME

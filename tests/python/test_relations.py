@@ -273,6 +273,7 @@ def test_cycles_are_those_of_heads() -> None:
         ([(0, 3, "of")], "(0, 3, 'of') at row 0 should be of positions of its row, which has 3"),
         ([(-1, 1, "of")], "(-1, 1, 'of') at row 0 should be of positions of its row, which has 3"),
         ([(0, 1, "off")], "at row 0 should have one of the kinds `of`, `subject`, `object`, `root`"),
+        ([(0, 1, "none")], "(0, 1, 'none') at row 0 should have one of the kinds"),
         ([(0, 1, "of"), (0, 1, "root")], "has a pair that the row has already"),
         ([(0, 1, "of"), (0, 2, "root")], "is attached twice"),
         ([(0, 1, "of"), (1, 0, "of")], "is part of a cycle"),

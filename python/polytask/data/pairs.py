@@ -48,7 +48,7 @@ class Pairs:
         rows = _listed(value, argument)
         if len(rows) != len(lengths):
             raise ValueError(f"{argument} should have {len(lengths)} rows, as the features have; got {len(rows)}")
-        places = {kind: place for place, kind in enumerate(self.classes)}
+        places = {kind: place for place, kind in enumerate(self.classes) if kind != NONE}
         flat: list[tuple[int, int, int]] = []
         at: list[int] = []
         for row, relations in enumerate(rows):
@@ -94,14 +94,13 @@ class Pairs:
         if not self.tree:
             return
         refuse(there & _repeated(row * width + first), "is attached twice: in a tree each position is to one")
-        known = there & (triples[:, 2] != 0)
         heads = np.full(int(lengths.sum()), -1)
         begin = np.cumsum(lengths) - lengths
-        heads[begin[row[known]] + first[known]] = begin[row[known]] + second[known]
-        cyclic = cycles(heads)
-        refuse(known & cyclic[np.where(known, begin[row] + first, 0)] if len(cyclic) else known,
-               "is part of a cycle; the root of a tree is attached to itself")  # fmt: skip
-        roots = known & (first == second)
+        heads[begin[row[there]] + first[there]] = begin[row[there]] + second[there]
+        cyclic = np.zeros(len(row), bool)
+        cyclic[there] = cycles(heads)[begin[row[there]] + first[there]]
+        refuse(cyclic, "is part of a cycle; the root of a tree is attached to itself")
+        roots = there & (first == second)
         refuse(roots & _repeated(np.where(roots, row, -1 - np.arange(len(row)))), "is the second root of its row")
 
     def cut(self, rows: Ragged, lengths: np.ndarray) -> Ragged:

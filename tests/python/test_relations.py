@@ -345,6 +345,23 @@ def test_class_weights_count_pairs_in_none() -> None:
     np.testing.assert_allclose(weights, counts.sum() / (5 * counts), rtol=1e-6)
 
 
+def test_what_held_out_rows_say_of_other_tasks_leaves_relations_out() -> None:
+    texts, relations = sentences(40)
+    tasks = [pt.Task("arc", per="pair", classes=["of"]), pt.Task("mood", classes=2), pt.Task("size")]
+    model = model_of(texts, *tasks, seed=0)
+    of_one = [[arc for arc in row if arc[2] == "of"] for row in relations]
+    targets = {"arc": of_one, "mood": [k % 2 for k in range(40)], "size": [float(len(words)) for words in texts]}
+    data = (texts, targets)
+    assert list(model.thresholds(data)) == ["mood"]
+    assert list(model.calibrate(data)) == ["mood"]
+    assert set(model.intervals(data).predict(texts)) == {"size"}
+    for call in (model.calibrate, model.thresholds):
+        with pytest.raises(ValueError, match="no task 'arc'"):
+            call(data, tasks="arc")
+    with pytest.raises(ValueError, match="no task 'arc'"):
+        model.temperatures = {"arc": 2.0}
+
+
 def test_a_cut_of_relations_keeps_rows() -> None:
     pairs = Pairs(["a"])
     rows = pairs.read([[(0, 1, "a"), (2, 0, "a")], None, [(1, 1, "a")]], np.array([3, 2, 2]), "`y`")

@@ -10,7 +10,7 @@ from ..arguments.messages import none_of
 from ..data.task import Task
 from ..results.calibration import Calibrated, Calibration, Reliability
 from . import temperature
-from .labelled import Labelled
+from .labelled import Labelled, classifying
 
 
 def fitted(
@@ -57,7 +57,7 @@ def read(given: Any, tasks: Sequence[Task], kinds: Sequence[str]) -> dict[str, f
     """
     if not isinstance(given, Mapping):
         raise TypeError(f"`temperatures` should be a dict, {{task: temperature}}; got {type(given).__name__}")
-    suited = [task.name for task, kind in zip(tasks, kinds, strict=True) if kind != "values"]
+    suited = classifying(tasks, kinds)
     found = {}
     for name, value in given.items():
         if name not in suited:

@@ -26,7 +26,9 @@ def thresholds(
 ) -> Thresholds:
     """See `pt.MultiTaskModel.thresholds`."""
     chosen = check(metric)
-    sides = {task.name: kind for task, kind in _each(predictor) if kind == "binary" or task.classes == 2}
+    kinds = labelled.classifying(predictor.tasks, predictor.kinds)
+    of_two = {task.name for task, kind in _each(predictor) if kind == "binary" or task.classes == 2}
+    sides = {name: kind for name, kind in kinds.items() if name in of_two}
     names = labelled.chosen(tasks, list(sides), "tasks of two sides")
     with interrupts.held():
         there = predictor._labelled(data, weights, batch_size)

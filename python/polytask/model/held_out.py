@@ -58,7 +58,7 @@ class HeldOut:
 
         Arguments:
             data: rows that the model was not trained on, in any form that `pt.Trainer.fit` takes.
-            tasks: names of classification tasks; by default all that have labels there.
+            tasks: names of classification tasks, not of pairs; by default all that have labels there.
             weights: row weights, as for `fit`.
             bins: of the calibration error.
             batch_size: rows that are predicted at a time.
@@ -67,7 +67,7 @@ class HeldOut:
             TypeError, ValueError: data that do not fit the model, or no labels of classes.
         """
         parts = whole(bins, "`bins`")
-        suited = [task.name for task, kind in zip(self.tasks, self.kinds, strict=True) if kind != "values"]
+        suited = list(labelled.classifying(self.tasks, self.kinds))
         names = labelled.chosen(tasks, suited, "classification tasks")
         with interrupts.held():
             kinds = {task.name: _logits(task, kind) for task, kind in zip(self.tasks, self.kinds, strict=True)}

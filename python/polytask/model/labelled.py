@@ -29,16 +29,23 @@ class Labelled(NamedTuple):
 def gathered(
     parts: Iterable[tuple[Rows, Sequence[np.ndarray]]], tasks: Sequence[Task], kinds: Sequence[str]
 ) -> dict[str, Labelled]:
-    """Of rows in parts, each with the outputs of all tasks; tasks without targets are left out."""
+    """Of rows in parts, each with the outputs of all tasks; tasks without targets, and those of pairs, are left out."""
     found: dict[str, list[Labelled]] = {}
     for rows, outputs in parts:
         for j, (task, kind) in enumerate(zip(tasks, kinds, strict=True)):
+            if task.pairs is not None:
+                continue
             known = labels.unified(rows.targets[j], rows.masks[j], kind)
             if known is not None:
                 found.setdefault(task.name, []).append(Labelled(outputs[j], known, _weights(rows, j)))
     return {
         name: Labelled(*(np.concatenate(each) for each in zip(*of, strict=True))) for name, of in found.items()
     }  # fmt: skip
+
+
+def classifying(tasks: Sequence[Task], kinds: Sequence[str]) -> dict[str, str]:
+    """Kinds of labels of the classification tasks of rows and positions; relations are decided otherwise."""
+    return {task.name: kind for task, kind in zip(tasks, kinds, strict=True) if kind != "values" and not task.pairs}
 
 
 def read(reader: Reader, data: Any, weights: Any, batch_size: int) -> tuple[Any, list[Rows]]:

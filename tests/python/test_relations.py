@@ -136,6 +136,34 @@ def test_missing_labels_take_no_part() -> None:
     assert np.isfinite(history["validation/arc/loss"][0])
 
 
+@pytest.mark.parametrize("tree", [True, False])
+def test_metrics_count_what_is_known(tree: bool) -> None:
+    texts, relations = sentences(40)
+    model = model_of(texts, pt.Task("arc", per="pair", tree=tree, classes=KINDS), seed=2)
+    trainer = pt.Trainer(model, lr=0.01)
+    trainer.fit((texts, relations), epochs=4, progress=False)
+    # Of a row nothing is known, of others not the kind of one pair, or not what one position is attached to.
+    known = [None, *relations[1:]]
+    for at in range(1, 40, 3):
+        (i, j, _), *rest = known[at]
+        known[at] = [(i, j, None), *rest] if at % 2 or not tree else rest
+    found = model.classes(model.predict(texts))["arc"]
+    ours, theirs = set(), set()
+    for at, (row, labels) in enumerate(zip(found, known, strict=True)):
+        if labels is None:
+            continue
+        theirs |= {(at, *arc) for arc in labels if arc[2] is not None}
+        first = {i for i, _, kind in labels if kind is not None}
+        hidden = {(i, j) for i, j, kind in labels if kind is None}
+        ours |= {(at, *arc) for arc in row if (arc[0] in first if tree else arc[:2] not in hidden)}
+    both = len(ours) + len(theirs)
+    results = trainer.evaluate((texts, known))["arc"]
+    assert 0 < results["relation_f1"] < 1
+    assert results["relation_f1"] == pytest.approx(2 * len(ours & theirs) / both)
+    pairs = {arc[:3] for arc in ours} & {arc[:3] for arc in theirs}
+    assert results["attachment"] == pytest.approx(2 * len(pairs) / both)
+
+
 def test_batches_rows_and_room_change_nothing() -> None:
     texts, relations = sentences(30)
     model = model_of(texts, pt.Task("arc", per="pair", tree=True, classes=KINDS), seed=3)

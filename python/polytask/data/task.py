@@ -69,13 +69,13 @@ class Task:
             their positions. Metrics are those that are counted as batches go by. With "pair" pairs of these positions
             have labels: relations of the kinds that `classes` lists. Labels are triples `(i, j, kind)` of a row's
             positions, which count from 0, `[[(0, 2, "subject"), ...], [], ...]`, or structs of three such columns, and
-            None for a row without labels;
-            all other pairs are in none, and all pairs count in the loss, none is drawn. A kind of None is a pair whose
-            label is missing. The head is by default `pt.head.Biaffine()`. What is predicted for a row of `n` positions
-            is `[n, n, 1 + kinds]`, that of no relation first; `pt.MultiTaskModel.classes` gives triples. Metrics are
-            also `"relation_f1"`, `"relation_precision"` and `"relation_recall"`, of pairs and kinds that are right,
-            over all relations of all rows, and `"attachment"`, of pairs alone; the first and the last are the default.
-            They are those of `pt.Trainer.evaluate` and of `validation`.
+            None for a row without labels; all other pairs are in none, and all pairs count in the loss, none is drawn.
+            A kind of None is a pair whose label is missing. The head is by default `pt.head.Biaffine()`. What is
+            predicted for a row of `n` positions is `[n, n, 1 + kinds]`, that of no relation first;
+            `pt.MultiTaskModel.classes` gives triples. Metrics are also `"relation_f1"`, `"relation_precision"` and
+            `"relation_recall"`, of pairs and kinds that are right, over all relations of all rows, and `"attachment"`,
+            of pairs alone; the first and the last are the default. They are those of `pt.Trainer.evaluate` and of
+            `validation`.
         tree: whether relations make a tree, as those of a sentence's words do: each position `i` is attached to one
             `j`, its head, and the root to itself, `(i, i, "root")`. The loss is then `pt.loss.Tree()`, positions that
             no triple is of have no label, and `classes` gives the tree whose arcs have the largest product of

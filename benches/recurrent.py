@@ -18,10 +18,7 @@ more, learn nothing. Memory is what a process of its own grows by at most while 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -298,24 +295,19 @@ class Problem:
 
 
 def peak(problem: Problem, way: str) -> float:
-    """MiB that the process grew by, at most, while it learned for two epochs."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ours = problem.trainer("adam")
-    if way == "equal":
-        ours.fit(problem.data, epochs=2, batch_size=SENTENCES, progress=False)
-    else:
+    """MiB that the process grows by, at most, while it learns for two epochs."""
+
+    def learn() -> None:
+        ours = problem.trainer("adam")
+        if way == "equal":
+            ours.fit(problem.data, epochs=2, batch_size=SENTENCES, progress=False)
+            return
         network = Plain(problem.cell, problem.parser, ours.model.state_dict())
-        del ours
         epoch = problem.plain(network, lambda parameters: torch.optim.Adam(parameters, lr=1e-3, fused=True))
         for _ in range(2):
             epoch()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
-
-def grown(case: str, way: str, threads: int) -> float:
-    """The same, in a process of its own."""
-    command = [sys.executable, __file__, "--peak", case, "--way", way, "--threads", f"{threads}"]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return timing.peak(learn)
 
 
 def main() -> None:
@@ -348,7 +340,8 @@ def main() -> None:
         if best is not None:
             pairs = zip(times["upgrad"], times[best], strict=True)
             of_torchjd = [f"{middle[best]:.0f}", f"**{timing.interval([a / b for a, b in pairs])}**"]
-        memory = [grown(case, way, arguments.threads) for way in ("plain", "equal")]
+        asked = ["--threads", f"{arguments.threads}", "--peak", case, "--way"]
+        memory = [timing.in_a_process(__file__, *asked, way) for way in ("plain", "equal")]
         lines.append(
             f"| {case} | {middle['floor']:.0f} | {middle['plain']:.0f} | {ours[0]:.0f} "
             f"| **{timing.interval(ratios)}** | {middle['backwards']:.0f} | {of_torchjd[0]} | {ours[1]:.0f} "

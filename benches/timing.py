@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +38,19 @@ def measure(
             if turn > 0:
                 times[name].append((time.perf_counter() - start) / steps * 1e6)
     return times
+
+
+def peak(learn: Callable[[], object]) -> float:
+    """MiB that this process grows by, at most, while it learns."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    learn()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def in_a_process(file: str, *arguments: str) -> float:
+    """The number that a benchmark says where it is called with these arguments."""
+    command = [sys.executable, file, *arguments]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def floor(rows: int, widths: list[int], first_gradient: bool) -> Callable[[], None]:

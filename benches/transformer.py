@@ -6,10 +6,11 @@
 
 Sentences of 1 to 45 tokens (23 in the mean), and of 1 to 255, 128 numbers each, 32 or 8 a batch; two blocks of width
 128, four heads, hidden layers of 512, no dropout; three heads over each token. By `Trainer.fit`, and by a loop of plain
-PyTorch whose batches were padded beforehand, with fused Adam; one thread, taking turns. The loop is that which is
-faster: all layers over padded rows, or all but attention over the tokens alone. For UPGrad it takes TorchJD's
-`mtl_backward` and `jac_to_grad`, with rows at once or one after the other; "three backwards" is one of each loss,
-without any aggregation. Losses of 20 steps of SGD from the same start are compared on the way.
+PyTorch whose batches were padded beforehand, with fused Adam, taking turns, on one thread or as many as `--threads`
+says. The loop is that which is faster: all layers over padded rows, or all but attention over the tokens alone. For
+UPGrad it takes TorchJD's `mtl_backward` and `jac_to_grad`, with rows at once or one after the other; "three backwards"
+is one of each loss, without any aggregation. Losses of 20 steps of SGD from the same start are compared on the way.
+Memory is what a process of its own grows by at most while it learns for two epochs, of PyTorch by the faster loop.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ class Plain(nn.Module):
 class Problem:
     """Sentences, and the ways of learning from them."""
 
-    def __init__(self, longest: int, sentences: int) -> None:
-        self.longest, self.sentences = longest, sentences
+    def __init__(self, longest: int, sentences: int, threads: int = 1) -> None:
+        self.longest, self.sentences, self.threads = longest, sentences, threads
         rng = np.random.default_rng(0)
         rows = sentences * BATCHES
         self.words = [rng.normal(size=(n, WIDTH)).astype(np.float32) for n in rng.integers(1, longest + 1, rows)]
@@ -125,12 +126,12 @@ class Problem:
             self.padded.append((x, there, y))
 
     def trainer(self, optimizer: object, weighting: str = "equal") -> pt.Trainer:
-        """Ours, on one thread."""
+        """Ours."""
         tasks = [pt.Task(name, classes=TAGS, per="words", metrics=[]) for name in self.tags]
         inputs = pt.Inputs(positions={"words": pt.Inputs(numeric=WIDTH)})
         encoder = pt.encoder.Transformer(LAYERS, WIDTH, HEADS, dropout=0.0)
         model = pt.MultiTaskModel(inputs, tasks=tasks, encoder=encoder, seed=0)
-        return pt.Trainer(model, optimizer, weighting=weighting, threads=1)
+        return pt.Trainer(model, optimizer, weighting=weighting, threads=self.threads)
 
     @property
     def data(self) -> tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]]:
@@ -230,19 +231,41 @@ class Problem:
         return timing.measure(ways, EPOCHS * BATCHES, turns)
 
 
+def peak(problem: Problem, way: str) -> float:
+    """MiB that the process grows by, at most, while it learns for two epochs."""
+
+    def learn() -> None:
+        ours = problem.trainer("adam")
+        if way == "equal":
+            ours.fit(problem.data, epochs=2, batch_size=problem.sentences, progress=False)
+            return
+        network = Plain(ours.model.state_dict(), problem.longest, packed=way == "packed")
+        epoch = problem.plain(network, lambda parameters: torch.optim.Adam(parameters, lr=1e-3, fused=True))
+        for _ in range(2):
+            epoch()
+
+    return timing.peak(learn)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     parser.add_argument("--quick", action="store_true", help="a few turns of short rows alone")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--peak", choices=SHAPES, help="say alone by how many MiB the process grows")
+    parser.add_argument("--way", choices=["equal", "padded", "packed"], default="equal", help="of `--peak`")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
+    if arguments.peak is not None:
+        print(peak(Problem(*SHAPES[arguments.peak], arguments.threads), arguments.way))
+        return
     lines = [
         "| tokens a row, rows (us a step) | PyTorch | Polytask | of PyTorch | three backwards | TorchJD | UPGrad "
-        "| of TorchJD | losses apart |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| of TorchJD | losses apart | MiB, PyTorch | Polytask |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, (longest, sentences) in list(SHAPES.items())[: 1 if arguments.quick else None]:
-        problem = Problem(longest, sentences)
+        problem = Problem(longest, sentences, arguments.threads)
         apart = problem.apart()
         times = problem.times(3 if arguments.quick else TURNS)
         middle = {way: statistics.median(each) for way, each in times.items()}
@@ -256,13 +279,16 @@ def main() -> None:
 
         plain, jd, three = best("plain"), best("torchjd"), best("backwards")
         of_jd = ["", ""] if jd is None else [f"{middle[jd]:.0f}", f"**{paired('upgrad', jd)}**"]
+        laid = plain.split(", ")[1]
+        asked = ["--threads", f"{arguments.threads}", "--peak", name, "--way"]
+        memory = [timing.in_a_process(__file__, *asked, way) for way in (laid, "equal")]
         lines.append(
-            f"| {name}, {sentences} | {middle[plain]:.0f} ({plain.split(', ')[1]}) | {middle['equal']:.0f} "
+            f"| {name}, {sentences} | {middle[plain]:.0f} ({laid}) | {middle['equal']:.0f} "
             f"| **{paired('equal', plain)}** | {middle[three]:.0f} | {of_jd[0]} | {middle['upgrad']:.0f} "
-            f"| {of_jd[1]} | {apart:.0e} |"
+            f"| {of_jd[1]} | {apart:.0e} | {memory[0]:.0f} | {memory[1]:.0f} |"
         )
         print(lines[-1], flush=True)
-    text = "\n".join([timing.machine(), "", *lines])
+    text = "\n".join([f"{timing.machine()} Threads: {arguments.threads}.", "", *lines])
     print(text)
     if arguments.write:
         timing.write(Path(timing.ROOT) / "docs" / "benchmarks.md", text, "transformer")

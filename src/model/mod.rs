@@ -477,6 +477,13 @@ impl Model {
         })
     }
 
+    /// How many positions a row has, on all ragged axes together.
+    pub(crate) fn lengths(&self, data: &Data) -> impl Fn(usize) -> usize {
+        let offsets = self.parts.inputs.positions.iter().filter_map(|of| data.field(&of.first())?.offsets());
+        let offsets: Vec<_> = offsets.collect();
+        move |row| offsets.iter().map(|offsets| offsets.span(row).len()).sum()
+    }
+
     /// A workspace for so many rows, from those kept or new; hand it back with [`Model::give_back`].
     ///
     /// # Errors

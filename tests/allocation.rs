@@ -144,7 +144,7 @@ fn calls_with_positions(encoder: Value, weighting: &str) -> usize {
         offsets: vec![Some(Offsets::new(Array::own(ends, 1), count, "`y`").unwrap()), None],
         ..Data::default()
     };
-    let how = Run { batch_size: 16, shuffle: false, keep_outputs: false, drop_last: true };
+    let how = Run { batch_size: 16, shuffle: false, keep_outputs: false, drop_last: true, group_by_length: false };
     epochs(&mut model, &mut trainer, &data, how)
 }
 
@@ -178,7 +178,7 @@ const BESIDE: [(&str, [usize; 2]); 5] = [
 
 #[test]
 fn weightings_allocate_nothing_but_where_they_look_beside_the_step() {
-    let how = Run { batch_size: 16, shuffle: true, keep_outputs: false, drop_last: true };
+    let how = Run { batch_size: 16, shuffle: true, keep_outputs: false, drop_last: true, group_by_length: false };
     let plain = json!({"name": "mlp", "hidden": [32, 16]});
     let ways = [
         json!({}),
@@ -217,7 +217,8 @@ fn weightings_allocate_nothing_but_where_they_look_beside_the_step() {
 
 #[test]
 fn a_steady_step_allocates_nothing() {
-    let how = |shuffle, keep_outputs| Run { batch_size: 16, shuffle, keep_outputs, drop_last: false };
+    let how =
+        |shuffle, keep_outputs| Run { batch_size: 16, shuffle, keep_outputs, drop_last: false, group_by_length: false };
     let plain = json!({"name": "mlp", "hidden": [32, 16]});
     let rich = |norm: &str| json!({"name": "mlp", "hidden": [32, 32], "dropout": 0.2, "norm": norm, "residual": true});
     let full = json!({

@@ -528,7 +528,7 @@ fn training() {
     compare("a run", 1e-3, || {
         let mut model = Description::of(&described, Own::default()).and_then(Model::new).unwrap();
         let mut trainer = Trainer::new(&model, Settings::of(&settings).unwrap()).unwrap();
-        let how = Run { batch_size: 40, shuffle: true, keep_outputs: false, drop_last: false };
+        let how = Run { batch_size: 40, shuffle: true, keep_outputs: false, drop_last: false, group_by_length: false };
         trainer.run(&mut model, &data, how, None, &mut |_, _, _| Ok(())).unwrap();
         let entries = model.entries().len();
         (0..entries).map(|i| piece(&model.entries()[i].name, &model.entry(i).unwrap())).collect()

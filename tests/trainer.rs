@@ -61,7 +61,7 @@ fn training(missing: bool) -> Data {
 }
 
 fn how(batch_size: usize) -> Run {
-    Run { batch_size, shuffle: true, keep_outputs: false, drop_last: false }
+    Run { batch_size, shuffle: true, keep_outputs: false, drop_last: false, group_by_length: false }
 }
 
 fn epoch(trainer: &mut Trainer, model: &mut Model, data: &Data, how: Run) -> Value {

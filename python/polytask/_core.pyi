@@ -366,6 +366,7 @@ class Trainer:
         keep_outputs: bool,
         stop_after: int | None = None,
         drop_last: bool = False,
+        group_by_length: bool = False,
         poll: Callable[[int, int, float], object] | None = None,
     ) -> bool:
         """Goes on with the running epoch; gives whether it is through."""

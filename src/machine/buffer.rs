@@ -139,6 +139,7 @@ impl<T: Cell> Buffer<T> {
         // A tensor without elements has no address, which a slice must have.
         let address = if len == 0 { std::ptr::dangling_mut() } else { storage.data_ptr().cast() };
         memory::huge_pages(address, len);
+        memory::take(len * size_of::<T>());
         let _ = storage.f_zero_()?;
         Ok(Self { storage, base: 0, address, len, layout })
     }

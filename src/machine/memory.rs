@@ -1,9 +1,24 @@
-//! Memory too large for caches: huge pages for it, and rows fetched before they are needed.
+//! Memory too large for caches: huge pages for it, and rows fetched before they are needed; and how much was taken.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 
 /// Bytes from which memory is worth huge pages.
 const LARGE: usize = 64 << 20;
+
+thread_local! {
+    static TAKEN: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Bytes of buffers that this thread has made so far, whoever has them now.
+pub(crate) fn taken() -> usize {
+    TAKEN.get()
+}
+
+/// Takes notice of a buffer.
+pub(crate) fn take(bytes: usize) {
+    TAKEN.set(TAKEN.get().wrapping_add(bytes));
+}
 
 /// Asks the system for huge pages behind large memory, so that rows all over it do not miss the page tables too. Best
 /// before the memory is first touched.

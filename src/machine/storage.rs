@@ -11,6 +11,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::machine::buffer::{Buffer, Layout, as_i64, check_view, strides};
 use crate::machine::crossing::{Way, cross, fetch, send};
+use crate::machine::memory;
 use crate::machine::real::{Cell, Real};
 
 /// Where numbers are, and so how they are computed with.
@@ -89,6 +90,7 @@ pub enum Storage<T> {
 impl<T: Cell> Away<T> {
     fn zeros(layout: Layout, device: Device) -> Result<Self> {
         let memory = Tensor::f_zeros([layout.len() as i64], (T::KIND, device))?;
+        memory::take(layout.len() * size_of::<T>());
         Ok(Self { memory, base: 0, layout, of: PhantomData })
     }
 

@@ -7,6 +7,7 @@ mod files;
 mod freezing;
 mod gradients;
 pub mod inspection;
+mod kept;
 mod labels;
 mod lending;
 pub(crate) mod summary;
@@ -31,6 +32,7 @@ use crate::loss::Together;
 use crate::machine::storage::Backend;
 use crate::meter::Meter;
 use crate::model::description::Parts;
+use crate::model::kept::Kept;
 use crate::model::workspace::Workspace;
 use crate::network::axis::{Extent, Extents};
 use crate::network::builder::{Builder, Limit};
@@ -45,13 +47,6 @@ use crate::regularizer::Relation;
 use crate::sharing::{Context, Sharing};
 use crate::task::Task;
 use crate::{head, sharing};
-
-/// Kinds of workspaces that are kept, for row counts seen before.
-const KEPT: usize = 6;
-/// The same where they differ by room for positions too.
-const KEPT_OF_POSITIONS: usize = 24;
-/// Workspaces of one kind that are kept: threads that read a model side by side.
-const SIDE_BY_SIDE: usize = 64;
 
 /// Pairs of positions that rows gone through at once may have, if they are several.
 const PAIRS_AT_ONCE: usize = 1 << 16;
@@ -77,7 +72,7 @@ pub struct Model {
     notes: Value,
     limit: Limit,
     /// Those that nobody uses. Each of several threads that read the model has one of its own.
-    workspaces: Mutex<Vec<Workspace>>,
+    workspaces: Mutex<Kept>,
 }
 
 /// Where parameters of embedded numbers stand.
@@ -477,38 +472,33 @@ impl Model {
         })
     }
 
+    /// How many positions a row has, on all ragged axes together.
+    pub(crate) fn lengths(&self, data: &Data) -> impl Fn(usize) -> usize {
+        let offsets = self.parts.inputs.positions.iter().filter_map(|of| data.field(&of.first())?.offsets());
+        let offsets: Vec<_> = offsets.collect();
+        move |row| offsets.iter().map(|offsets| offsets.span(row).len()).sum()
+    }
+
     /// A workspace for so many rows, from those kept or new; hand it back with [`Model::give_back`].
     ///
     /// # Errors
     /// What libtorch refuses.
     pub(crate) fn workspace(&self, extents: Extents, purpose: Purpose) -> Result<Workspace> {
         let mut kept = self.kept();
-        match kept.iter().position(|work| (work.extents(), work.purpose()) == (extents, purpose)) {
-            Some(found) => Ok(kept.remove(found)),
-            None => {
-                drop(kept);
-                Workspace::new(&self.net, &self.params, &self.tasks, self.asked(), extents, purpose)
-            }
+        if let Some(found) = kept.take(extents, purpose) {
+            return Ok(found);
         }
+        let handle = kept.handle();
+        drop(kept);
+        Workspace::new(&self.net, &self.params, &self.tasks, self.asked(), extents, purpose, handle)
     }
 
     /// Keeps a workspace for the next time.
     pub(crate) fn give_back(&self, workspace: Workspace) {
-        let kind = |work: &Workspace| (work.extents(), work.purpose());
-        let mut kept = self.kept();
-        let alike = kept.iter().filter(|work| kind(work) == kind(&workspace)).count();
-        let first = |i: &usize| kept[..*i].iter().all(|before| kind(before) != kind(&kept[*i]));
-        let most = if self.net.axes.len() > 1 { KEPT_OF_POSITIONS } else { KEPT };
-        if alike == 0 && (0..kept.len()).filter(first).count() >= most {
-            let oldest = kind(&kept[0]);
-            kept.retain(|work| kind(work) != oldest);
-        }
-        if alike < SIDE_BY_SIDE {
-            kept.push(workspace);
-        }
+        self.kept().put(workspace, self.net.axes.len() > 1);
     }
 
-    fn kept(&self) -> MutexGuard<'_, Vec<Workspace>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,6 +3,7 @@
 mod losses;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use tch::Tensor;
 
@@ -14,6 +15,7 @@ use crate::label::Targets;
 use crate::loss::{Batch, Link, Loops, Together};
 use crate::machine::buffer::codes_mut;
 use crate::machine::crossing::fetch;
+use crate::machine::memory;
 use crate::machine::real::Cell;
 use crate::machine::storage::{Backend, Storage};
 use crate::meter::Meter;
@@ -42,6 +44,9 @@ pub struct Workspace {
     /// Features on their way to another device.
     numbers: Vec<f32>,
     codes: Vec<i32>,
+    bytes: usize,
+    /// Of the model's workspaces.
+    _handle: Arc<()>,
 }
 
 /// Members of an ensemble, of whose predictions the mean counts.
@@ -76,7 +81,9 @@ impl Workspace {
         asked: Vec<Asked>,
         extents: Extents,
         purpose: Purpose,
+        handle: Arc<()>,
     ) -> Result<Self> {
+        let before = memory::taken();
         // SAFETY: a model makes workspaces of its own parameters alone, and they are used within the crate: by `Model` itself,
         // which reads while it evaluates and is `&mut` where it does more, or by a trainer, which has it as `&mut`. No slice of the
         // parameters is held across a call of the workspace.
@@ -97,7 +104,9 @@ impl Workspace {
         let none = |axis: &Axis| if axis.extent == Extent::Ragged { vec![0; extents.rows() + 1] } else { Vec::new() };
         let starts = net.axes.iter().map(none).collect();
         let shown = net.shown.clone();
-        Ok(Self { plan, purpose, axes, members, starts, labels, shown, numbers: Vec::new(), codes: Vec::new() })
+        let (numbers, codes) = (Vec::new(), Vec::new());
+        let bytes = memory::taken() - before;
+        Ok(Self { plan, purpose, axes, members, starts, labels, shown, numbers, codes, bytes, _handle: handle })
     }
 
     /// Rows it is made for.
@@ -113,6 +122,11 @@ impl Workspace {
     /// Rows that a task has outputs for: all rows, or the positions of the batch.
     fn count(&self, task: usize) -> usize {
         self.plan.count(self.axes[task])
+    }
+
+    /// Bytes of its buffers.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What it is made for.

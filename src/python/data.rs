@@ -189,8 +189,8 @@ pub fn course<'py>(
             crate::bail!("`course` takes a count for each of {} data sets, and batches of rows", rows.len());
         }
         let mut order = Order::default();
-        let pace = Pace { size: batch_size, shuffle, drop_last: false };
-        order.fill_mixed(seed, epoch, &rows, &Mix { counts, in_turn }, pace);
+        let pace = Pace { size: batch_size, shuffle, drop_last: false, group_by_length: false };
+        order.fill_mixed(seed, epoch, &rows, &Mix { counts, in_turn }, pace, |_, _| 0);
         Ok(order)
     })?;
     let batches = (0..order.batches()).map(|index| order.batch(index));

@@ -217,7 +217,7 @@ impl PyTrainer {
     }
 
     /// Goes on with the running epoch; gives whether it is through.
-    #[pyo3(signature = (data, *, batch_size, shuffle, keep_outputs, stop_after=None, drop_last=false, poll=None))]
+    #[pyo3(signature = (data, *, batch_size, shuffle, keep_outputs, stop_after=None, drop_last=false, group_by_length=false, poll=None))]
     #[allow(clippy::too_many_arguments)]
     fn run(
         &self,
@@ -228,10 +228,11 @@ impl PyTrainer {
         keep_outputs: bool,
         stop_after: Option<usize>,
         drop_last: bool,
+        group_by_length: bool,
         poll: Option<Py<PyAny>>,
     ) -> PyResult<bool> {
         let (parts, mix) = data.parts();
-        let how = Run { batch_size, shuffle, keep_outputs, drop_last };
+        let how = Run { batch_size, shuffle, keep_outputs, drop_last, group_by_length };
         let mut look = |done: usize, total: usize, loss: f64| {
             Python::attach(|py| {
                 door::look(py)?;

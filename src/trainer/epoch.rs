@@ -28,6 +28,9 @@ pub struct Run {
     pub keep_outputs: bool,
     /// Leave out a last batch that is not full.
     pub drop_last: bool,
+    /// Rows of a batch are of similar length.
+    #[serde(default)]
+    pub group_by_length: bool,
 }
 
 /// The running epoch.
@@ -90,7 +93,19 @@ impl Sets<'_> {
 
 impl Run {
     fn pace(self) -> Pace {
-        Pace { size: self.batch_size, shuffle: self.shuffle, drop_last: self.drop_last }
+        let Self { batch_size: size, shuffle, drop_last, group_by_length, .. } = self;
+        Pace { size, shuffle, drop_last, group_by_length }
+    }
+
+    /// Refuses to group rows that have no length, or whose order is not ours.
+    fn check_lengths(self, model: &Model) -> Result<()> {
+        if self.group_by_length && !self.shuffle {
+            bail!("`group_by_length` chooses an order of rows, and with `shuffle` false there is none to choose");
+        }
+        if self.group_by_length && model.inputs().positions.is_empty() {
+            bail!("`group_by_length`: the length of a row is its positions, and the model's inputs have none");
+        }
+        Ok(())
     }
 }
 
@@ -212,6 +227,7 @@ impl Trainer {
         if let Some(empty) = data.each.iter().find(|data| how.pace().batches(data.rows()) == 0) {
             bail!("`batch_size` of {} leaves no batch of {} rows with `drop_last`", how.batch_size, empty.rows());
         }
+        how.check_lengths(model)?;
         match self.epoch.begun {
             Some(begun) if self.epoch.batches > 0 && begun != (rows, how) => bail!(
                 "the running epoch was begun over {} rows with {:?}; it cannot go on over {rows} rows with {how:?}",
@@ -221,18 +237,7 @@ impl Trainer {
             _ => self.epoch.begun = Some((rows, how)),
         }
         self.epoch.mixed = data.mix.map(Mix::batches);
-        let epoch = self.clock.epochs;
-        let pace = how.pace();
-        if !self.epoch.ordered.as_ref().is_some_and(|of| of.is(epoch, data, pace)) {
-            let mut sizes = self.epoch.ordered.take().map_or_else(Vec::new, |of| of.rows);
-            sizes.clear();
-            sizes.extend(data.each.iter().map(|each| each.rows()));
-            match data.mix {
-                Some(mix) => self.epoch.order.fill_mixed(self.clock.seed, epoch, &sizes, mix, pace),
-                None => self.epoch.order.fill(self.clock.seed, epoch, rows, pace),
-            }
-            self.epoch.ordered = Some(Ordered { epoch, rows: sizes, pace, mix: data.mix.cloned() });
-        }
+        self.order(model, data, how.pace());
         self.epoch.meters.iter_mut().for_each(|meter| meter.reserve(rows));
         if how.keep_outputs {
             self.epoch.kept.resize(model.tasks.len(), Vec::new());
@@ -252,6 +257,29 @@ impl Trainer {
             }
         }
         Ok(self.epoch.order.batches())
+    }
+
+    /// Brings the epoch's order to mind.
+    fn order(&mut self, model: &Model, data: Sets<'_>, pace: Pace) {
+        let (seed, epoch) = (self.clock.seed, self.clock.epochs);
+        // An epoch that begins may be over rows of other lengths than what was known of it.
+        let settled = self.epoch.batches > 0 || !pace.group_by_length;
+        if settled && self.epoch.ordered.as_ref().is_some_and(|of| of.is(epoch, data, pace)) {
+            return;
+        }
+        let mut rows = self.epoch.ordered.take().map_or_else(Vec::new, |of| of.rows);
+        rows.clear();
+        rows.extend(data.each.iter().map(|each| each.rows()));
+        let mut lengths = Vec::new();
+        if pace.group_by_length {
+            lengths.extend(data.each.iter().map(|each| model.lengths(each)));
+        }
+        let length = |set: usize, row: u32| lengths[set](row as usize);
+        match data.mix {
+            Some(mix) => self.epoch.order.fill_mixed(seed, epoch, &rows, mix, pace, length),
+            None => self.epoch.order.fill(seed, epoch, rows[0], pace, |row| length(0, row)),
+        }
+        self.epoch.ordered = Some(Ordered { epoch, rows, pace, mix: data.mix.cloned() });
     }
 
     /// Learns what steps that waited came to. The one that failed is made again, to say why.

@@ -104,6 +104,7 @@ _ELSEWHERE = {
     "class_weights": _TASK.format('classes=2, loss=pt.loss.CrossEntropy(class_weights="balanced")'),
     "clip_norm": _TRAINER.format("clip_norm=1.0"),
     "epochs": _FIT.format("epochs=10"),
+    "group_by_length": _FIT.format("group_by_length=True"),
     "loss": _TASK.format('loss="binary_cross_entropy"'),
     "lr": _TRAINER.format("lr=1e-3"),
     "max_steps": _EPOCHS,

@@ -21,7 +21,7 @@ from ..process import interrupts
 from ..results import observation
 from ..results.history import History
 from ..results.observation import number
-from . import checkpoints, scoring
+from . import checkpoints, group_by_length, scoring
 from .callback import Callback
 from .hooks import after_epoch
 from .monitor import find
@@ -44,6 +44,7 @@ class Fit:
     callbacks: Sequence[Callback]
     #: Whether the steps run code of the caller's own beside the model's.
     own_code: bool = False
+    group_by_length: bool = False
 
 
 class Loop:
@@ -65,6 +66,7 @@ class Loop:
         self.epochs = fit.epochs
         self.batch_size = fit.batch_size
         self.shuffle = fit.shuffle
+        self.group_by_length = fit.group_by_length
         self.own_code = fit.own_code
         self.metrics = fit.train_metrics and any(self.model.metrics)
         self.callbacks = sorted(fit.callbacks, key=lambda each: each.last)
@@ -149,6 +151,8 @@ class Loop:
 
     def _check(self) -> None:
         """Everything that can be known to be wrong before the first step."""
+        if self.group_by_length:
+            group_by_length.check(self.data, self.model.inputs, self.shuffle)
         sets = in_memory(self.data)
         if sets is not None:
             for rows in sets:
@@ -395,7 +399,12 @@ class Loop:
     def _feed_rows(self, bar: Progress) -> scoring.Scores | None:
         """Rows in memory: the core runs by itself, up to where a callback wants to be called."""
         poll = bar.update if bar.shown else None
-        how: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "keep_outputs": self.metrics}
+        how: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "keep_outputs": self.metrics,
+            "group_by_length": self.group_by_length,
+        }
         through = False
         while not through:
             before = self.run.batches
@@ -506,7 +515,13 @@ class Loop:
         rows: Any = len(self.data) if isinstance(self.data, Rows) else None
         if isinstance(self.data, Mixed):
             rows = self.data.describe()
-        same = {"batch_size": self.batch_size, "shuffle": self.shuffle, "rows": rows, "train_metrics": self.metrics}
+        same = {
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "rows": rows,
+            "train_metrics": self.metrics,
+            "group_by_length": self.group_by_length,
+        }
         return same | self._fingerprints
 
     @functools.cached_property
@@ -516,7 +531,8 @@ class Loop:
 
     def check_same(self, state: dict[str, Any] | None) -> None:
         """Refuses a checkpoint of a `fit` with other arguments, before anything is restored."""
-        theirs = state["same"] if state is not None else {}
+        # Earlier versions did not group.
+        theirs = {"group_by_length": False, **state["same"]} if state is not None else {}
         ours = self._same()
         differ = next((key for key in theirs if ours.get(key) != theirs[key]), None)
         if differ is not None:

@@ -138,6 +138,7 @@ class Trainer:
         epochs: int,
         batch_size: int = 32,
         shuffle: bool = True,
+        group_by_length: bool = False,
         progress: bool = True,
         train_metrics: bool = True,
         weights: Any = None,
@@ -162,6 +163,10 @@ class Trainer:
             epochs: how many; with `resume`, how many the resumed call was to have in all.
             batch_size: rows a batch, where the batches are ours to make.
             shuffle: whether each epoch has its own order of rows.
+            group_by_length: whether the rows of a batch have about equally many positions, which takes less time where
+                these differ much, as those of texts do. Each epoch has its own order all the same: rows are drawn at
+                random, for 50 batches at a time, into which they are sorted by length, and the batches come at random.
+                For rows in memory, and with `shuffle` alone.
             progress: whether a bar is shown.
             train_metrics: whether the metrics of training are computed, once an epoch, on the outputs of its steps.
             weights: row weights `[rows]` for all tasks or `{task: [rows]}`, or the column of a frame, which is then no
@@ -187,7 +192,8 @@ class Trainer:
             with self.model._attempt():
                 self.model._follow_modules()
                 train, held_out = self._read(data, validation, how)
-                asked = Fit(train, held_out, count, size, bool(shuffle), bool(train_metrics), called, bool(self._own))
+                own, by_length = bool(self._own), bool(group_by_length)
+                asked = Fit(train, held_out, count, size, bool(shuffle), bool(train_metrics), called, own, by_length)
                 runs = [self] if many is None else self._twins(many)
                 each = [asked] * len(runs)
                 if many is not None:

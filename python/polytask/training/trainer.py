@@ -163,10 +163,10 @@ class Trainer:
             epochs: how many; with `resume`, how many the resumed call was to have in all.
             batch_size: rows a batch, where the batches are ours to make.
             shuffle: whether each epoch has its own order of rows.
-            group_by_length: whether the rows of a batch have about equally many positions, which takes less time where
-                these differ much, as those of texts do. Each epoch has its own order all the same: rows are drawn at
-                random, for 50 batches at a time, into which they are sorted by length, and the batches come at random.
-                For rows in memory, and with `shuffle` alone.
+            group_by_length: whether the rows of a batch have about equally many positions, so that modules that pad
+                rows pad less and recurrent layers make fewer steps. Each epoch has its own order all the same: rows are
+                drawn at random, for 50 batches at a time, into which they are sorted by length, and the batches come
+                at random. For rows in memory, and with `shuffle` alone.
             progress: whether a bar is shown.
             train_metrics: whether the metrics of training are computed, once an epoch, on the outputs of its steps.
             weights: row weights `[rows]` for all tasks or `{task: [rows]}`, or the column of a frame, which is then no

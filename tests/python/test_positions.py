@@ -542,7 +542,7 @@ X = {"tokens": [[1, 2], [3]]}
         ((X, {"tag": [[0, 1], [2, 0]]}), "`tag` should have 1 positions in row 1, as `x` of tokens/categorical; got 2"),
         ((X, {"tag": [[0, 1], [3]]}), "classes 0..3, or -1 or NaN where missing; got 3 at row 1, position 0"),
         ((X, {"tag": [0, 1]}), "the targets of task `tag`"),
-        ((X, {"mood": [[0, 1], [1, 1]]}), "the targets of task `mood` should have shape"),
+        ((X, {"mood": [[0, 1], [1, 1]]}), 'one label a row; got a list of 2 at row 0; .* need per="tokens"'),
         (({"words": [[1]]}, {"tag": [[0]]}), "should have the keys `tokens`; got 'words'"),
         (({"tokens": [[1, 2.5], [3]]}, {"tag": [[0, 1], [2]]}), "hold codes"),
         (({"tokens": [[1, "a"], [3]]}, {"tag": [[0, 1], [2]]}), "should hold numbers; got 'a' at row 0, position 1"),

@@ -360,6 +360,51 @@ def test_classes_of_tokens_are_listed():
         pt.Trainer(model).fit((TEXTS, TAGS), **FIT)
 
 
+def refused_tags(tags, **task):
+    model = make_model()
+    tasks = [pt.Task("tag", **{"classes": ["noun", "other"]} | task), model.tasks[1]]
+    model = pt.MultiTaskModel(model.inputs, tasks=tasks, encoder="window", seed=1)
+    with pytest.raises(ValueError, match="the targets of task `tag`") as told:
+        pt.Trainer(model).fit((TEXTS, {**TARGETS, "tag": tags}), **FIT)
+    return str(told.value).removeprefix("the targets of task `tag` ")
+
+
+@pytest.mark.parametrize(
+    "column",
+    [list, pandas.Series, polars.Series, pyarrow.array, lambda rows: np.array([*rows, None], object)[:-1]],
+)
+def test_labels_of_tokens_need_per(column):
+    lengths = [len(row) for row in TAGS]
+    at = next(at for at, length in enumerate(lengths) if length != lengths[0])
+    got = f"got a list of {lengths[0]} at row 0, one of {lengths[at]} at row {at}"
+    assert refused_tags(column(TAGS)) == f'should be one label a row; {got}; labels of positions need per="token"'
+
+
+def test_labels_of_tokens_need_per_where_rows_are_of_one_length():
+    needs = 'labels of positions need per="token"'
+    assert refused_tags([[0, 1]] * 80, classes=2) == f"should be one label a row; got a list of 2 at row 0; {needs}"
+    array = f"should be one label a row; got an array of shape [80, 3]; {needs}"
+    assert refused_tags(np.zeros((80, 3), int), classes=2) == array
+    several = {"classes": None, "loss": "binary_cross_entropy", "outputs": 2}
+    assert refused_tags([[[0, 1]], [[0, 1], [1, 1]]] * 40, **several).startswith("should be 2 labels a row; got a list")
+
+
+def test_one_label_a_row_in_lists_is_as_it_was():
+    tags = [[label] for label in MOOD.tolist()]
+    model = pt.MultiTaskModel(make_model().inputs, tasks=[pt.Task("tag", classes=2)], seed=1)
+    assert pt.Trainer(model).fit((TEXTS, {"tag": tags}), **FIT)["loss"][-1] < 1
+
+
+def test_triples_of_a_task_without_spans_are_told_what_they_need():
+    triples = [[], [(0, 1, "noun")]] * 40
+    needs = 'spans need spans="BIO", relations per="pair"'
+    got = "got the triple (0, 1, 'noun') at row 1"
+    assert refused_tags(triples, per="token") == f"should be a label a position; {got}; {needs}"
+    needs = 'spans need spans="BIO" and per="token", relations per="pair"'
+    assert refused_tags(triples) == f"should be one label a row; {got}; {needs}"
+    assert refused_tags([[]] * 80, per="token").endswith("; a row without labels is None")
+
+
 # Vectors
 
 

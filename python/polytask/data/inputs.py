@@ -223,6 +223,11 @@ class Inputs:
                     return name
         return per
 
+    @property
+    def per(self) -> str:
+        """What a task calls the first of the positions."""
+        return "token" if self.text else next(iter(self.positions))
+
     def embedded(self, embed: "embeddings.Embedding | str | None") -> "Inputs":
         """These inputs with another embedding of numbers, or themselves."""
         read = embeddings.read(embed, self.numeric)

@@ -10,7 +10,7 @@ from ..arguments.messages import listed
 from ..values import arrays, measures, ragged
 from ..values.known import Known, is_missing
 from ..values.ragged import Ragged
-from . import span_labels
+from . import label_lists, span_labels
 from .rows import Rows
 from .text import Tokens
 
@@ -64,6 +64,7 @@ def of_positions(value: Any, task: "Task", kind: str, argument: str, positions: 
     """
     three = False
     if task.spans is None:
+        label_lists.refuse_triples(value, argument)
         rows = ragged.read(value, argument)
     else:
         whole_lengths = positions.lengths if not isinstance(positions, Tokens) else positions.whole

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, TensorDataset
 from ..arguments.messages import listed, none_of
 from ..values import arrays, frames, ragged, texts
 from ..values.ragged import Ragged
-from . import array_inputs, forms, labels, sources
+from . import array_inputs, forms, label_lists, labels, sources
 from .mix import Mix, Mixed
 from .names import Names
 from .rows import Rows
@@ -303,6 +303,8 @@ class Reader:
                 continue
             if frames.is_frame(y):
                 y = self._ordered(task.name, y, task.columns, called, learn, frames.table)
+            elif y is not None and self.inputs.positions:
+                label_lists.refuse_positions(y, task, called, self.inputs.per)
             array, mask = (None, None) if y is None else labels.read(y, task, kind, called)
             _check_dimensions(array, called)
             each.append(array)

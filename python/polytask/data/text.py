@@ -70,8 +70,10 @@ class Tokens(Ragged):
             row = int(other.argmax())
             found = self.text.split([self.rows[row]])[0]
             shown = ", ".join(map(repr, found[:_SHOWN])) + (", ..." if len(found) > _SHOWN else "")
+            shown = f": {shown}" if found else ""
+            none = "" if given[row] else "; a row without labels is None"
             raise ValueError(f"{argument} should have a label for each token; got {given[row]} at row {row}, whose "
-                             f"text has {len(found)} {self.text.level}{': ' if found else ''}{shown}")  # fmt: skip
+                             f"text has {len(found)} {self.text.level}{shown}{none}")  # fmt: skip
         if not self.cut.any():
             return labels
         lengths = np.minimum(given, self.lengths)

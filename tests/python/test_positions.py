@@ -626,8 +626,8 @@ def test_what_positions_cannot_be():
         beside.predict(polars.DataFrame({"tokens": [[1, 2], [3]]}))
     with pytest.raises(ValueError, match="Window: the inputs have no positions within rows; use MLP"):
         pt.MultiTaskModel(8, tasks=[pt.Task("a")], encoder=pt.encoder.Window([4]))
-    with pytest.raises(ValueError, match="task `tag`: `metrics` of positions should be `accuracy`, `auroc`"):
-        pt.MultiTaskModel(INPUTS, tasks=[pt.Task("tag", classes=3, per="tokens", metrics=["f1"])])
+    with pytest.raises(ValueError, match="task `tag`: metric `mae` does not suit its labels"):
+        pt.MultiTaskModel(INPUTS, tasks=[pt.Task("tag", classes=3, per="tokens", metrics=["mae"])])
     with pytest.raises(ValueError, match="`scale` is for targets of rows"):
         pt.Task("a", per="tokens", scale="standardize")
     with pytest.raises(TypeError, match="`positions` should be a dict such as"):

@@ -103,14 +103,15 @@ def of_pairs(value: Any, task: "Task", kind: str, argument: str, positions: Ragg
 def unified(
     array: np.ndarray | Ragged | None, mask: np.ndarray | None, kind: str, weights: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """Targets with one sign of absence: classes `[n]` with -1, values `[n, outputs]` with NaN.
+    """Targets with one sign of absence: classes `[n]` with -1, values `[n, outputs]` with NaN. Those of positions are
+    end to end.
 
     With row weights, a row of weight 0 has no label, as it has none for the loss.
     """
     if array is None:
         return None
     if isinstance(array, Ragged):
-        return array.values[array.offsets[0] : array.offsets[-1]]
+        return _of_positions(array, weights)
     if weights is not None and not weights.all():
         absent = np.broadcast_to((weights == 0).reshape(-1, *[1] * (array.ndim - 1)), array.shape)
         mask = absent if mask is None else mask.reshape(array.shape) | absent
@@ -123,6 +124,15 @@ def unified(
     if mask is not None:
         values[mask.reshape(values.shape)] = np.nan
     return values
+
+
+def _of_positions(rows: Ragged, weights: np.ndarray | None) -> np.ndarray:
+    values = rows.values[rows.offsets[0] : rows.offsets[-1]]
+    if weights is None or weights.all():
+        return values
+    absent = np.repeat(np.broadcast_to(weights.reshape(-1) == 0, len(rows)), rows.lengths)
+    missing = -1 if values.dtype.kind == "i" else np.nan
+    return np.where(absent.reshape(-1, *[1] * (values.ndim - 1)), np.array(missing, values.dtype), values)
 
 
 def _marked(array: np.ndarray, mask: np.ndarray | None, kind: str) -> np.ndarray:

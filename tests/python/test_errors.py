@@ -250,7 +250,7 @@ def test_frames_for_models_that_know_columns():
     ]:
         with pytest.raises(error, match=message):
             model.predict(wrong)
-    with pytest.raises(TypeError, match=r"`x` should be \{'numeric': ..., 'categorical': ...\}; got ndarray"):
+    with pytest.raises(TypeError, match="`x` should be a frame or a dict with the columns `a`, `b`"):
         model.predict(np.zeros((2, 2)))
     codes = {"numeric": [[0.0]], "categorical": [[3]]}
     with pytest.raises(ValueError, match=r"should hold codes 0\.\.3 in column 0; got 3 at row 0"):

@@ -236,7 +236,11 @@ def test_columns_of_a_frame_beside_its_text():
     inputs = pt.Inputs.from_frame(frame, text="text", exclude=["tag"])
     assert "text: `text` (10 words)" in repr(inputs)
     model = make_model(inputs=inputs)
-    assert model.inputs.columns.names == ["price", "city"]
+    assert model.inputs.columns.names == ["price", "city", "text"]
+    assert repr(model.inputs.columns).splitlines()[-1] == "text    text       10 words"
+    assert pickle.loads(pickle.dumps(model)).inputs.columns == model.inputs.columns
+    with pytest.raises(TypeError, match=r"a frame or a dict with the columns `price`, `city`, `text`, as .*; got list"):
+        model.predict(TEXTS)
     history = pt.Trainer(model, lr=0.02).fit(frame, epochs=15, batch_size=16, progress=False)
     assert history["mood/accuracy"][-1] > 0.85
     want = model.predict(frame)["mood"]
@@ -251,7 +255,7 @@ def test_columns_of_a_frame_beside_its_text():
         model = pt.MultiTaskModel(pt.Inputs.from_frame(some, text="text"), tasks=[pt.Task("mood", classes=2)])
         assert pt.Trainer(model).fit(some, epochs=1, progress=False)["loss"][0] > 0
     alone = pt.Inputs.from_frame(frame, text={"text": pt.Text("characters")}, exclude=["tag", "mood", "price", "city"])
-    assert alone.columns is None
+    assert [(each.name, each.kind, each.known) for each in alone.columns] == [("text", "text", "16 characters")]
     assert alone.kinds == ["text"]
 
 

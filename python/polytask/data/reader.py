@@ -183,7 +183,7 @@ class Reader:
         """A batch that has arrays or features of positions, by name, beside targets: with the features as its `x`."""
         if not isinstance(data, Mapping) or any(name in data for name in forms.FEATURES):
             return data
-        if self.inputs.columns is not None:
+        if self.inputs.tabular is not None:
             return data
         names = [task.name for task in self.tasks]
         features = {name: data[name] for name in self.inputs.kinds if name in data and name not in names}
@@ -199,7 +199,7 @@ class Reader:
         """
         if not isinstance(x, Mapping) or not self.inputs.named:
             return False
-        if self.inputs.columns is not None:
+        if self.inputs.tabular is not None:
             return set(x) <= set(self.inputs.kinds)
         return set(x) <= set(self.inputs.kinds) or not forms.is_batch(x)
 
@@ -399,7 +399,7 @@ class Reader:
         """Columns of lists, by the names of the model's inputs, and beside them what was learned of others."""
         beside = [kind for kind in self.inputs.kinds if kind not in self.inputs.named]
         named = {name: frames.stored(frame, name, argument) for name in self.inputs.named}
-        if self.inputs.columns is not None:
+        if self.inputs.tabular is not None:
             kinds = zip(forms.INPUTS, self._of_frame(frame, argument, apart, learn), strict=True)
             return {**{kind: part for kind, part in kinds if part is not None}, **named}
         if beside:
@@ -420,12 +420,12 @@ class Reader:
 
     def _of_frame(self, frame: Any, argument: str, apart: Sequence[str], learn: bool) -> tuple[np.ndarray | None, ...]:
         """A frame's features: the columns that were learned, or all but targets and row weights."""
-        if self.inputs.columns is not None:
+        if self.inputs.tabular is not None:
             feature = next((name for name in apart if name in self.inputs.names), None)
             if feature is not None:
                 raise ValueError(f"`weights`: column `{feature}` is a feature of this model; leave it out of the "
                                  f'features with pt.Inputs.from_frame(frame, weights="{feature}")')  # fmt: skip
-            return self.inputs.columns.transform(frame, argument)
+            return self.inputs.tabular.transform(frame, argument)
         others = {*apart, *(name for task in (*self.tasks, *self._beside) for name in task.columns)}
         have = [name for name in frames.names(frame) if name not in others]
         names = self.names.select("x", have, argument)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arguments.messages import listed
+from ..components.component import Component
 from ..values import arrays, measures, ragged
 from ..values.known import Known, is_missing
 from ..values.ragged import Ragged
@@ -44,9 +45,10 @@ def read(
         array, wrong = measures.numbers(array, mask, answers)
         if wrong is not None:
             expected = "numbers (or yes and no)" if answers else "numbers"
-            advice = "; labels of classes are listed: classes=[...]" if kind != "values" or task.per else ""
-            raise TypeError(f"{argument} should hold {expected}; got dtype {array.dtype}, "
-                            f"with {array[wrong]!r} at {_at(wrong, place)}{advice}")  # fmt: skip
+            # A word behind numbers is no class.
+            advice = f"; {_advice(task)}" if kind != "values" or task.per or not any(wrong) else ""
+            raise TypeError(f"{argument} should hold {expected}; got dtype {array.dtype}, with {array[wrong]!r} at "
+                            f"{_at(wrong, place)}{advice}")  # fmt: skip
     elif array.dtype.kind in "SMmcV":
         arrays.refuse(array, argument)
     array = arrays.readable(array)
@@ -252,6 +254,16 @@ def _are_indices(array: np.ndarray, task: "Task", argument: str) -> bool:
         raise ValueError(f"{argument} are numbers, and in classes={labels} a 1 may mean {labels[1]!r}, the second, as "
                          "well as yes: give the labels themselves, or list no before yes")  # fmt: skip
     return True
+
+
+def _advice(task: "Task") -> str:
+    """What a task may have for labels that are no numbers, in words."""
+    if task.ranks:
+        return "grades of a ranking are numbers from 0 on: 0, 1, 2, ..."
+    loss = task.loss.name if isinstance(task.loss, Component) else None
+    if task.classes is not None or loss in (None, "mean_squared", "focal"):
+        return "labels of classes are listed: classes=[...]"
+    return f"those of the loss `{loss}` do; labels of classes are listed, classes=[...], and have another loss"
 
 
 def _at(index: tuple[int, ...], place: Callable[[int], str]) -> str:

@@ -129,6 +129,9 @@ class Task:
         self.classes, self.labels = _classes(listed_classes, self.name)
         self.columns, self.outputs = _columns(columns, outputs, self.name)
         self.loss = self._loss(self._usual_loss if loss is None else loss)
+        if self.ranks and classes is not None:
+            raise ValueError(f"task `{self.name}`: grades of a ranking are numbers from 0 on (0, 1, 2, ...), and no "
+                             f"classes; got classes={classes!r}")  # fmt: skip
         self.weight = _weight(weight, self.name)
         self.at = _at(at, self.name)
         self.head = None if head is None else _head(head, self.name)

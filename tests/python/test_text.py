@@ -437,6 +437,21 @@ def test_embeddings_start_from_vectors_in_every_form(tmp_path):
         assert "4 of them started from vectors" in repr(model.summary())
 
 
+@pytest.mark.parametrize("lower", [False, True])
+def test_words_that_have_vectors_are_known_if_fit_has_seen_them(lower):
+    names, matrix = vectors()
+    plain = pt.Text(vectors=(names, matrix), lower=lower).fit(TEXTS)
+    assert "nowhere" not in plain.vocabulary
+    text = pt.Text(vectors=(names, matrix), lower=lower).fit([*TEXTS, ["nowhere", "Dog", "unheard"]])
+    assert set(text.vocabulary) - set(plain.vocabulary) == ({"nowhere"} if lower else {"nowhere", "Dog"})
+    assert codes(text, ["nowhere unheard"])[1] == 0
+    table = make_model(text).state_dict()["embedding.text.0.weight"]
+    for word, vector in (("nowhere", matrix[3]), ("Dog", matrix[1]), ("cat", matrix[0])):
+        np.testing.assert_array_equal(table[codes(text, [word])[0]], vector)
+    few = pt.Text(vectors=(names, matrix), max_size=3).fit([*TEXTS, ["nowhere"]])
+    assert len(few.vocabulary) == 4
+
+
 def test_frozen_embeddings_stay():
     text = pt.Text(vectors=vectors(), freeze=True).fit(TEXTS)
     model, _ = fitted(text=text)

@@ -556,6 +556,11 @@ def test_what_was_loaded_serves_another_model(tmp_path):
     [
         (lambda: pt.Text("wordz"), ValueError, "unknown level 'wordz'; did you mean `words`"),
         (lambda: pt.Text(3), TypeError, "`level` should be one of .*, or a tokenizer; got 3"),
+        (
+            lambda: pt.Text(str.split),
+            TypeError,
+            "or a tokenizer; got <method 'split' .*; or give lists of tokens as texts",
+        ),
         (lambda: pt.Text(min_count=0), ValueError, "`min_count` should be a whole number of at least 1; got 0"),
         (lambda: pt.Text(max_length=0), ValueError, "`max_length`"),
         (lambda: pt.Text(normalize="nfc"), ValueError, "`normalize` should be one of .* or None; got 'nfc'"),

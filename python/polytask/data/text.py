@@ -142,7 +142,8 @@ class Text:
     ) -> None:
         self._subwords = None if isinstance(level, str) else Subwords.of(level)
         if self._subwords is None and not isinstance(level, str):
-            raise TypeError(f"`level` should be one of {listed(LEVELS)}, or a tokenizer; got {level!r}")
+            raise TypeError(f"`level` should be one of {listed(LEVELS)}, or a tokenizer; got {level!r}; or give "
+                            "lists of tokens as texts, split as you like")  # fmt: skip
         if isinstance(level, str) and level not in LEVELS:
             raise ValueError(f"`level`: unknown level {none_of(level, LEVELS, 'there are')}")
         self.level = level if isinstance(level, str) else "subwords"

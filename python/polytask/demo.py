@@ -97,8 +97,7 @@ def save(model: pt.MultiTaskModel, history: pt.History, test: Any, folder: Path)
 
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model.safetensors")
-    history.plot()
-    pyplot.gcf().savefig(folder / "history.png", dpi=110)
+    history.plot().figure.savefig(folder / "history.png", dpi=110)
     _, axis = pyplot.subplots(figsize=(4.2, 3.6), layout="constrained")
     for task, probability in model.predict(test).items():
         false, true, _ = binary_roc(torch.tensor(probability), torch.tensor(test[task].to_numpy()))

@@ -237,3 +237,12 @@ def test_rows_have_no_chain():
         pt.MultiTaskModel(4, tasks=[pt.Task("mood", classes=2, loss="crf")])
     with pytest.raises(ValueError, match="CRF: the task needs `classes`"):
         pt.MultiTaskModel(4, tasks=[pt.Task("mood", loss=pt.loss.CRF())])
+
+
+def test_a_summary_has_a_chain_once():
+    summary = model().summary()
+    chains = [layer for layer in summary.layers if layer["kind"] == "Chain"]
+    assert [(layer["path"], layer["parameters"]) for layer in chains] == [
+        ("heads.tag.chain", LABELS * LABELS + 2 * LABELS)
+    ]
+    assert sum(layer["parameters"] for layer in summary.layers) == summary.parameters

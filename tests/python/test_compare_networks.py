@@ -91,14 +91,16 @@ def test_it_says_who_loses_and_to_whom():
     said = repr(found)
     assert found.best == "shared"
     assert "`shared` has the lowest validation losses" in said
-    lost = r"`a` loses 0\.1000 auc by `shared` \(p = 0\.\d+\); "
+    lost = r"`a`: auc is worse by 0\.1000 with `shared` than alone \(p = 0\.\d+\); "
     assert re.search(lost + "its gradient conflicts most with that of `b`, in 61 % of looks", said)
-    assert "`b` gains 1.0000 mae by `shared`" in said
+    assert "`b`: mae is better by 1.0000 with `shared` than alone (p = " in said
+    assert "delta-m %, the mean change over metrics, is better low" in said.splitlines()[-1]
+    assert f"<p>{said.splitlines()[-1]}</p>" in found._repr_html_()
     assert "3 learning rates tried for each network" in said
     assert "largest learning rate that was tried was taken for `single-task`: " in said
     found.ways["single-task"].scores["a"]["auc"] = np.array([0.6, 0.9, 0.7])
-    perhaps = r"`a` loses 0\.02\d* by `shared` \(auc; perhaps by chance, p = 0\.\d+\)"
-    assert re.search(perhaps + "; by `shared` its gradient conflicts most with that of `b`, in 61 %", repr(found))
+    perhaps = r"`a`: auc is worse than alone by 0\.02\d* with `shared` \(perhaps by chance, p = 0\.\d+\)"
+    assert re.search(perhaps + "; with `shared` its gradient conflicts most with that of `b`, in 61 %", repr(found))
     found.ways["shared"].conflicts = None
     assert re.search(perhaps + r"\.$", repr(found), re.MULTILINE)
 
@@ -118,7 +120,7 @@ def test_nothing_is_tested_with_one_seed(recwarn):
     said = repr(found)
     assert "One seed says nothing of chance" in said
     assert "nan" not in said
-    assert "; not tested)" in said
+    assert "(not tested)" in said
     assert found.ways["hard"].conflicts.shape == (2, 2)
     assert not recwarn
 

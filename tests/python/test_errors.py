@@ -65,7 +65,16 @@ BAD_DATA = {
     ),
     "x of dates": (lambda d: (np.zeros((160, 8), "M8[s]"), d.targets), TypeError, "got dtype datetime64"),
     "x of records": (lambda d: (np.zeros(160, [("a", "f4")]), d.targets), TypeError, "`x` should hold numbers"),
-    "x ragged": (lambda d: ([[1.0, 2.0], [3.0]], d.targets), ValueError, "`x` should be an array of numbers; got list"),
+    "x ragged": (
+        lambda d: ([[1.0, 2.0], [3.0]], d.targets),
+        ValueError,
+        r"`x` should be an array of numbers; got list with rows of different shapes, \[2\] at row 0 and \[1\] at",
+    ),
+    "x ragged within rows": (
+        lambda d: ([[[1.0], [2.0]], [[1.0], [2.0, 3.0]]], d.targets),
+        ValueError,
+        r"`x` should be an array of numbers; got list with rows of lists of different lengths, such as row 1$",
+    ),
     "x masked": (lambda d: (np.ma.masked_less(d.x, 0), d.targets), ValueError, "`x` should have no masked features"),
     "x complex tensor": (
         lambda d: (torch.zeros(160, 8, dtype=torch.complex64), d.targets),
@@ -241,7 +250,7 @@ def test_frames_for_models_that_know_columns():
     ]:
         with pytest.raises(error, match=message):
             model.predict(wrong)
-    with pytest.raises(TypeError, match=r"`x` should be \{'numeric': ..., 'categorical': ...\}; got ndarray"):
+    with pytest.raises(TypeError, match="`x` should be a frame or a dict with the columns `a`, `b`"):
         model.predict(np.zeros((2, 2)))
     codes = {"numeric": [[0.0]], "categorical": [[3]]}
     with pytest.raises(ValueError, match=r"should hold codes 0\.\.3 in column 0; got 3 at row 0"):

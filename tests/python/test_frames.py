@@ -366,7 +366,13 @@ def test_from_frame_says_what_it_chose(caplog):
     assert repr(inputs) == f"Inputs({said})"
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
     pt.Inputs.from_frame(frame.assign(name=[f"n{i}" for i in range(40)]), bags=["tags"])
-    assert "column `name` has 40 different strings in 40 rows, of which a category learns little" in caplog.text
+    assert "column `name` has 40 different strings in 40 rows, of which a category learns little: conv" in caplog.text
+    said = [f"it was number {i}" if i else None for i in range(40)]
+    pt.Inputs.from_frame(frame.assign(said=said), bags=["tags"])
+    advice = 'pt.Inputs.from_frame(frame, text="said") reads texts word by word, or leave the column out'
+    assert (
+        f"column `said` has 40 different strings in 40 rows, of which a category learns little: {advice}" in caplog.text
+    )
 
 
 def test_frequent_values_have_bins_of_their_own():

@@ -6,6 +6,7 @@ import numpy as np
 import polytask as pt
 import pytest
 from conftest import Data, make_model
+from polytask.plots import pictures
 
 
 @pytest.fixture
@@ -204,6 +205,18 @@ def test_it_is_shown_as_a_table_a_frame_and_a_picture(history):
     assert len(history.plot("income/auroc")[0].lines) == 1
     with pytest.raises(ValueError, match="`columns`: the history has no 'x'"):
         history.plot(["x"])
+
+
+def test_pictures_are_saved_by_their_figure(history, tmp_path):
+    every = [history.plot(), history[:1].plot("age/r2")]
+    every += [pictures.grid(5, "A.plot"), pictures.stacked("A.plot")]
+    for at, axes in enumerate(every):
+        assert all(axis.figure is axes.figure for axis in axes)
+        axes.figure.savefig(tmp_path / f"{at}.png")
+        axes.savefig(tmp_path / f"{at}.svg", dpi=50)
+        assert (tmp_path / f"{at}.png").read_bytes()[1:4] == b"PNG"
+        assert "<svg" in (tmp_path / f"{at}.svg").read_text()
+    assert [len(axes) for axes in every] == [5, 1, 5, 2]
 
 
 def test_an_empty_history_can_be_shown():

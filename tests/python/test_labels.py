@@ -60,11 +60,22 @@ def test_yes_and_no(task):
         assert history(task, None, pd.DataFrame({"x": X, "y": y})) == want
     assert history(task, ["yes", "no"] * 3) == history(task, [1, 0] * 3)
     with pytest.raises(
-        TypeError, match=r"should hold numbers \(or yes and no\); got dtype .*'maybe'.* at row 1; labels"
+        TypeError,
+        match=r"should hold numbers \(or yes and no\); got dtype .*'maybe'.* at row 1; .*labels of classes are",
     ):
         history(task, ["yes", "maybe"] * 3)
     with pytest.raises(TypeError, match=r"should hold numbers; got dtype .*'yes'.* at row 0; labels of classes are li"):
         history(pt.Task("y", classes=3), ["yes", "no"] * 3)
+
+
+def test_words_of_a_task_of_numbers_are_told_what_they_need():
+    listed = "labels of classes are listed"
+    for task, advice in (({}, listed), ({"loss": "huber"}, f"those of the loss `huber` do; {listed}, .* another loss")):
+        with pytest.raises(TypeError, match=f"should hold numbers; got .*'good' at row 0; {advice}"):
+            history(pt.Task("y", **task), ["good", "bad"] * 3)
+    binary = f"numbers .or yes and no.; got .*'good' at row 0; those of the loss `binary_cross_entropy` do; {listed}"
+    with pytest.raises(TypeError, match=binary):
+        history(pt.Task("y", loss="binary_cross_entropy"), ["good", "bad"] * 3)
 
 
 def test_several_labels_a_row_in_every_type():

@@ -542,7 +542,7 @@ X = {"tokens": [[1, 2], [3]]}
         ((X, {"tag": [[0, 1], [2, 0]]}), "`tag` should have 1 positions in row 1, as `x` of tokens/categorical; got 2"),
         ((X, {"tag": [[0, 1], [3]]}), "classes 0..3, or -1 or NaN where missing; got 3 at row 1, position 0"),
         ((X, {"tag": [0, 1]}), "the targets of task `tag`"),
-        ((X, {"mood": [[0, 1], [1, 1]]}), "the targets of task `mood` should have shape"),
+        ((X, {"mood": [[0, 1], [1, 1]]}), 'one label a row; got a list of 2 at row 0; .* need per="tokens"'),
         (({"words": [[1]]}, {"tag": [[0]]}), "should have the keys `tokens`; got 'words'"),
         (({"tokens": [[1, 2.5], [3]]}, {"tag": [[0, 1], [2]]}), "hold codes"),
         (({"tokens": [[1, "a"], [3]]}, {"tag": [[0, 1], [2]]}), "should hold numbers; got 'a' at row 0, position 1"),
@@ -626,8 +626,8 @@ def test_what_positions_cannot_be():
         beside.predict(polars.DataFrame({"tokens": [[1, 2], [3]]}))
     with pytest.raises(ValueError, match="Window: the inputs have no positions within rows; use MLP"):
         pt.MultiTaskModel(8, tasks=[pt.Task("a")], encoder=pt.encoder.Window([4]))
-    with pytest.raises(ValueError, match="task `tag`: `metrics` of positions should be `accuracy`, `auroc`"):
-        pt.MultiTaskModel(INPUTS, tasks=[pt.Task("tag", classes=3, per="tokens", metrics=["f1"])])
+    with pytest.raises(ValueError, match="task `tag`: metric `mae` does not suit its labels"):
+        pt.MultiTaskModel(INPUTS, tasks=[pt.Task("tag", classes=3, per="tokens", metrics=["mae"])])
     with pytest.raises(ValueError, match="`scale` is for targets of rows"):
         pt.Task("a", per="tokens", scale="standardize")
     with pytest.raises(TypeError, match="`positions` should be a dict such as"):

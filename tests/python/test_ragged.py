@@ -290,8 +290,8 @@ def test_what_has_no_positions_is_named():
     assert said([np.array(3), [1]]) == "`x`: row 0 should be a list or an array of positions; got array(3)"
     assert said("abc") == "`x` should be an array of numbers; got str"
     assert said([[1], 3]) == "`x`: row 1 should be a list or an array of positions; got 3"
-    assert said([[1], "abc"]) == "`x`: row 1 should be an array of numbers; got str"
-    assert said(np.arange(3)) == "`x` should have positions in each row; got an array of shape [3]"
+    assert said([[1], "abc"]) == "`x`: row 1 should be a list or an array of positions; got 'abc'"
+    assert said(np.arange(3)) == "`x` should have positions in each row, a list a row; got an array of shape [3]"
     assert said([np.zeros((2, 3)), [], np.zeros((1, 2))]) == (
         "`x` should have positions of one shape; got [3] in row 0, and [2] in row 2"
     )

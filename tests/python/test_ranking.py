@@ -185,3 +185,16 @@ def test_what_is_no_ranking_is_refused():
     y["relevance"][0][1] = -2
     with pytest.raises(ValueError, match="should be finite and at least 0"):
         pt.Trainer(made).fit((x, y), epochs=1, progress=False)
+
+
+def test_grades_are_numbers():
+    x, y = rows(missing=0)
+    grades = [np.array(["good", "bad"])[(each > 1).astype(int)].tolist() for each in y["relevance"]]
+    with pytest.raises(
+        TypeError, match=r"'(good|bad)' at row 0, .*; grades of a ranking are numbers from 0 on: 0, 1, 2"
+    ):
+        pt.Trainer(model()).fit((x, {**y, "relevance": grades}), epochs=1, progress=False)
+    for classes in (5, ["good", "bad"]):
+        with pytest.raises(ValueError, match=r"task `a`: grades of a ranking are numbers .*; got classes=") as told:
+            pt.Task("a", per="items", loss="ranking", classes=classes)
+        assert "outputs" not in str(told.value)

@@ -8,8 +8,10 @@ import polytask as pt
 import pytest
 import scipy.stats
 import torch
+from polytask.results.relatedness import UNITS
 from polytask.studies.measures import affinity, representation
 from polytask.studies.measures.gradients import compared
+from polytask.studies.relatedness import _METHODS
 from sklearn.metrics import adjusted_rand_score
 
 
@@ -195,8 +197,17 @@ def test_groups_are_those_of_the_largest_gain():
     model = pt.MultiTaskModel(3, tasks=[pt.Task(f"t{i}") for i in range(4)], sharing=pt.sharing.Branched(found))
     assert {"encoders.t0+t1.0.weight", "encoders.t2+t3.0.weight"} <= set(model.state_dict())
     assert "t0, t1" in repr(found)
+    assert repr(found).splitlines()[-1] == f"gain of a task: {UNITS['transfer']}"
+    assert repr(given(gains, floor=0.1).groups()).endswith(f"{UNITS['transfer']}, less `floor`")
     with pytest.raises(ValueError, match="`k` times `max_size` should be at least the number of tasks, 4"):
         given(gains).groups(k=2, max_size=1)
+
+
+def test_gains_by_every_measure_have_a_unit():
+    assert set(UNITS) == set(_METHODS)
+    found = pt.Relatedness("labels", "about", ["a", "b"], np.eye(2)).groups()
+    assert found.unit == UNITS["labels"]
+    assert "labels" in found.unit
 
 
 def test_many_tasks_have_groups_with_a_bound():

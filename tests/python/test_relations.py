@@ -300,6 +300,10 @@ def test_cycles_are_those_of_heads() -> None:
     [
         ([(0, 3, "of")], "(0, 3, 'of') at row 0 should be of positions of its row, which has 3"),
         ([(-1, 1, "of")], "(-1, 1, 'of') at row 0 should be of positions of its row, which has 3"),
+        (
+            [(1, -1, "of")],
+            "(1, -1, 'of') at row 0 should be of positions of its row, which has 3; that of a root i is ",
+        ),
         ([(0, 1, "off")], "at row 0 should have one of the kinds `of`, `subject`, `object`, `root`"),
         ([(0, 1, "none")], "(0, 1, 'none') at row 0 should have one of the kinds"),
         ([(0, 1, "of"), (0, 1, "root")], "has a pair that the row has already"),
@@ -316,6 +320,12 @@ def test_what_is_no_tree_is_refused(row: object, told: str) -> None:
     model = model_of(texts, pt.Task("arc", per="pair", tree=True, classes=KINDS))
     with pytest.raises((TypeError, ValueError), match=re.escape(told)):
         pt.Trainer(model).fit((texts, [row]), epochs=1)
+
+
+def test_relations_that_are_no_tree_have_no_root() -> None:
+    texts = [["a", "b", "c"]]
+    with pytest.raises(ValueError, match=r"\(1, -1, 'of'\) at row 0 should be of positions of its row, which has 3$"):
+        pt.Trainer(model_of(texts, pt.Task("arc", per="pair", classes=KINDS))).fit((texts, [[(1, -1, "of")]]), epochs=1)
 
 
 def test_wrong_tasks_are_refused() -> None:

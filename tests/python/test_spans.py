@@ -303,7 +303,7 @@ def test_a_task_says_what_it_is():
 def test_metrics_of_spans_are_those_of_spans():
     with pytest.raises(ValueError, match="metric `span_f1` is for tasks of spans"):
         pt.MultiTaskModel(2, tasks=[pt.Task("a", classes=2, metrics=["span_f1"])])
-    with pytest.raises(ValueError, match=r"`metrics` of positions should be .*`span_f1`.*; got 'f1'"):
+    with pytest.raises(ValueError, match=r"`metrics` of spans should be .*`span_f1`.*; got 'f1'"):
         make_model(metrics=["f1"])
     with pytest.raises(ValueError, match="unknown metric 'span_f2'; did you mean `span_f1`"):
         make_model(metrics=["span_f2"])

@@ -236,7 +236,11 @@ def test_columns_of_a_frame_beside_its_text():
     inputs = pt.Inputs.from_frame(frame, text="text", exclude=["tag"])
     assert "text: `text` (10 words)" in repr(inputs)
     model = make_model(inputs=inputs)
-    assert model.inputs.columns.names == ["price", "city"]
+    assert model.inputs.columns.names == ["price", "city", "text"]
+    assert repr(model.inputs.columns).splitlines()[-1] == "text    text       10 words"
+    assert pickle.loads(pickle.dumps(model)).inputs.columns == model.inputs.columns
+    with pytest.raises(TypeError, match=r"a frame or a dict with the columns `price`, `city`, `text`, as .*; got list"):
+        model.predict(TEXTS)
     history = pt.Trainer(model, lr=0.02).fit(frame, epochs=15, batch_size=16, progress=False)
     assert history["mood/accuracy"][-1] > 0.85
     want = model.predict(frame)["mood"]
@@ -251,7 +255,7 @@ def test_columns_of_a_frame_beside_its_text():
         model = pt.MultiTaskModel(pt.Inputs.from_frame(some, text="text"), tasks=[pt.Task("mood", classes=2)])
         assert pt.Trainer(model).fit(some, epochs=1, progress=False)["loss"][0] > 0
     alone = pt.Inputs.from_frame(frame, text={"text": pt.Text("characters")}, exclude=["tag", "mood", "price", "city"])
-    assert alone.columns is None
+    assert [(each.name, each.kind, each.known) for each in alone.columns] == [("text", "text", "16 characters")]
     assert alone.kinds == ["text"]
 
 
@@ -360,6 +364,51 @@ def test_classes_of_tokens_are_listed():
         pt.Trainer(model).fit((TEXTS, TAGS), **FIT)
 
 
+def refused_tags(tags, **task):
+    model = make_model()
+    tasks = [pt.Task("tag", **{"classes": ["noun", "other"]} | task), model.tasks[1]]
+    model = pt.MultiTaskModel(model.inputs, tasks=tasks, encoder="window", seed=1)
+    with pytest.raises(ValueError, match="the targets of task `tag`") as told:
+        pt.Trainer(model).fit((TEXTS, {**TARGETS, "tag": tags}), **FIT)
+    return str(told.value).removeprefix("the targets of task `tag` ")
+
+
+@pytest.mark.parametrize(
+    "column",
+    [list, pandas.Series, polars.Series, pyarrow.array, lambda rows: np.array([*rows, None], object)[:-1]],
+)
+def test_labels_of_tokens_need_per(column):
+    lengths = [len(row) for row in TAGS]
+    at = next(at for at, length in enumerate(lengths) if length != lengths[0])
+    got = f"got a list of {lengths[0]} at row 0, one of {lengths[at]} at row {at}"
+    assert refused_tags(column(TAGS)) == f'should be one label a row; {got}; labels of positions need per="token"'
+
+
+def test_labels_of_tokens_need_per_where_rows_are_of_one_length():
+    needs = 'labels of positions need per="token"'
+    assert refused_tags([[0, 1]] * 80, classes=2) == f"should be one label a row; got a list of 2 at row 0; {needs}"
+    array = f"should be one label a row; got an array of shape [80, 3]; {needs}"
+    assert refused_tags(np.zeros((80, 3), int), classes=2) == array
+    several = {"classes": None, "loss": "binary_cross_entropy", "outputs": 2}
+    assert refused_tags([[[0, 1]], [[0, 1], [1, 1]]] * 40, **several).startswith("should be 2 labels a row; got a list")
+
+
+def test_one_label_a_row_in_lists_is_as_it_was():
+    tags = [[label] for label in MOOD.tolist()]
+    model = pt.MultiTaskModel(make_model().inputs, tasks=[pt.Task("tag", classes=2)], seed=1)
+    assert pt.Trainer(model).fit((TEXTS, {"tag": tags}), **FIT)["loss"][-1] < 1
+
+
+def test_triples_of_a_task_without_spans_are_told_what_they_need():
+    triples = [[], [(0, 1, "noun")]] * 40
+    needs = 'spans need spans="BIO", relations per="pair"'
+    got = "got the triple (0, 1, 'noun') at row 1"
+    assert refused_tags(triples, per="token") == f"should be a label a position; {got}; {needs}"
+    needs = 'spans need spans="BIO" and per="token", relations per="pair"'
+    assert refused_tags(triples) == f"should be one label a row; {got}; {needs}"
+    assert refused_tags([[]] * 80, per="token").endswith("; a row without labels is None")
+
+
 # Vectors
 
 
@@ -386,6 +435,21 @@ def test_embeddings_start_from_vectors_in_every_form(tmp_path):
         np.testing.assert_array_equal(table[text.vocabulary.index("Cat")], matrix[0])
         np.testing.assert_array_equal(table[0], plain[0])
         assert "4 of them started from vectors" in repr(model.summary())
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_words_that_have_vectors_are_known_if_fit_has_seen_them(lower):
+    names, matrix = vectors()
+    plain = pt.Text(vectors=(names, matrix), lower=lower).fit(TEXTS)
+    assert "nowhere" not in plain.vocabulary
+    text = pt.Text(vectors=(names, matrix), lower=lower).fit([*TEXTS, ["nowhere", "Dog", "unheard"]])
+    assert set(text.vocabulary) - set(plain.vocabulary) == ({"nowhere"} if lower else {"nowhere", "Dog"})
+    assert codes(text, ["nowhere unheard"])[1] == 0
+    table = make_model(text).state_dict()["embedding.text.0.weight"]
+    for word, vector in (("nowhere", matrix[3]), ("Dog", matrix[1]), ("cat", matrix[0])):
+        np.testing.assert_array_equal(table[codes(text, [word])[0]], vector)
+    few = pt.Text(vectors=(names, matrix), max_size=3).fit([*TEXTS, ["nowhere"]])
+    assert len(few.vocabulary) == 4
 
 
 def test_frozen_embeddings_stay():
@@ -492,6 +556,11 @@ def test_what_was_loaded_serves_another_model(tmp_path):
     [
         (lambda: pt.Text("wordz"), ValueError, "unknown level 'wordz'; did you mean `words`"),
         (lambda: pt.Text(3), TypeError, "`level` should be one of .*, or a tokenizer; got 3"),
+        (
+            lambda: pt.Text(str.split),
+            TypeError,
+            "or a tokenizer; got <method 'split' .*; or give lists of tokens as texts",
+        ),
         (lambda: pt.Text(min_count=0), ValueError, "`min_count` should be a whole number of at least 1; got 0"),
         (lambda: pt.Text(max_length=0), ValueError, "`max_length`"),
         (lambda: pt.Text(normalize="nfc"), ValueError, "`normalize` should be one of .* or None; got 'nfc'"),

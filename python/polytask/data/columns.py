@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,8 @@ TWO_VALUED = ("numeric", "categorical")
 
 #: Values of a category that are shown.
 _SHOWN = 5
+#: Words that strings have on average, at least, if they look like texts.
+_WORDS = 3
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,34 @@ class Several(Category):
 
 
 @dataclass(frozen=True)
+class Passage:
+    """A column of texts, and in words what was learned of it."""
+
+    name: str
+    known: str
+
+    @property
+    def kind(self) -> str:
+        """What it is taken for."""
+        return "text"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.kind}, {self.known}"
+
+
+Column: TypeAlias = Number | Category | Passage
+
+
+@dataclass(frozen=True)
 class Columns:
-    """The columns that were learned from a frame: numbers, categories, then columns of several values a row. They can
-    be gone through, asked for by name, and shown as a table.
+    """The columns that were learned from a frame: numbers, categories, columns of several values a row, then texts.
+    They can be gone through, asked for by name, and shown as a table.
     """
 
     numbers: list[Number]
     categories: list[Category]
     bags: list[Several]
+    texts: tuple[Passage, ...] = ()
 
     @classmethod
     def learn(
@@ -138,16 +160,16 @@ class Columns:
         """Their names."""
         return [column.name for column in self]
 
-    def __iter__(self) -> Iterator[Number | Category]:
-        return iter([*self.numbers, *self.categories, *self.bags])
+    def __iter__(self) -> Iterator[Column]:
+        return iter([*self.numbers, *self.categories, *self.bags, *self.texts])
 
     def __len__(self) -> int:
-        return len(self.numbers) + len(self.categories) + len(self.bags)
+        return len(list(iter(self)))
 
     def __contains__(self, name: object) -> bool:
         return name in self.names
 
-    def __getitem__(self, name: str) -> Number | Category:
+    def __getitem__(self, name: str) -> Column:
         found = next((column for column in self if column.name == name), None)
         if found is None:
             raise KeyError(f"no column {none_of(name, self.names, 'there are')}")
@@ -192,8 +214,8 @@ class Columns:
 
     def without(self, names: set[str]) -> "Columns":
         """These but for some."""
-        parts: Any = (self.numbers, self.categories, self.bags)
-        return Columns(*([column for column in part if column.name not in names] for part in parts))
+        parts: Any = (self.numbers, self.categories, self.bags, self.texts)
+        return Columns(*(type(part)(column for column in part if column.name not in names) for part in parts))
 
     def transform(self, frame: Any, argument: str) -> tuple[np.ndarray | None, np.ndarray | None]:
         """The numbers and the codes of a frame's rows; none where there are none."""
@@ -404,10 +426,18 @@ def _category(frame: Any, name: str, least: int) -> Category:
     counts = merge(counts, f"`frame`: column `{name}`")
     if len(values) >= 20 and 2 * len(counts) > len(values) and any(isinstance(value, str) for value in counts):
         _log.warning("`frame`: column `%s` has %d different strings in %d rows, of which a category learns little: "
-                     "convert them if they are numbers or dates, or leave the column out with `exclude`",
-                     name, len(counts), len(values))  # fmt: skip
+                     "%s, or leave the column out with `exclude`",
+                     name, len(counts), len(values), _advice(counts, name))  # fmt: skip
     seen = [value for value, count in counts.items() if count >= least]
     return Category(name, tuple(sorted(seen, key=_rank)))
+
+
+def _advice(counts: Counter[Any], name: str) -> str:
+    """What a column of strings that differ may be meant for."""
+    lengths = [len(value.split()) for value in counts if isinstance(value, str)]
+    if sum(lengths) >= _WORDS * len(lengths):
+        return f'pt.Inputs.from_frame(frame, text="{name}") reads texts word by word'
+    return "convert them if they are numbers or dates"
 
 
 def _several(frame: Any, name: str, least: int, combine: str, separator: str) -> Several:

@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..arguments.numbers import whole
 from ..values import frames
 from . import array_inputs, sources, text_inputs
 from .bag import Bag, read
-from .columns import SCALES, TWO_VALUED, Columns
+from .columns import SCALES, TWO_VALUED, Columns, Passage
 from .task import Task
 from .text import Text
 
@@ -93,7 +94,8 @@ class Inputs:
         self.embedding = _embedding(embedding, len(self.categorical))
         self.sparse = _sparse(sparse, len(self.categorical))
         self.embed = embeddings.read(embed, self.numeric)
-        self.columns: Columns | None = None
+        #: What was learned of a frame's columns other than texts.
+        self.tabular: Columns | None = None
 
     @classmethod
     @checked
@@ -193,19 +195,19 @@ class Inputs:
         cls, columns: Columns, embedding: Any = None, sparse: Any = "auto", embed: Any = None, text: Any = None
     ) -> "Inputs":
         inputs = cls(columns.numeric, columns.features(), embedding, sparse, embed=embed, text=text)
-        inputs.columns = columns if columns.names else None
+        inputs.tabular = columns if columns.names else None
         return inputs
 
     def without(self, tasks: Sequence[Task]) -> "Inputs":
         """These inputs without the columns that hold targets: a model must not see what it is to predict."""
         targets = {name for task in tasks for name in task.columns}
-        if self.columns is None or not targets & set(self.names):
+        if self.tabular is None or not targets & set(self.names):
             return self
         _log.info("left out of the features, being targets: %s", listed(sorted(targets & set(self.names), key=str)))
-        at = [i for i, column in enumerate(self.columns.embedded) if column.name not in targets]
+        at = [i for i, column in enumerate(self.tabular.embedded) if column.name not in targets]
         embedding = [self.embedding[i] for i in at] if isinstance(self.embedding, list) else self.embedding
         sparse = [self.sparse[i] for i in at] if isinstance(self.sparse, list) else self.sparse
-        columns = self.columns.without(targets)
+        columns = self.tabular.without(targets)
         embed = self.embed if columns.numeric else None
         return Inputs._of_columns(columns, embedding, sparse, embed, self.text or None)
 
@@ -223,6 +225,11 @@ class Inputs:
                     return name
         return per
 
+    @property
+    def per(self) -> str:
+        """What a task calls the first of the positions."""
+        return "token" if self.text else next(iter(self.positions))
+
     def embedded(self, embed: "embeddings.Embedding | str | None") -> "Inputs":
         """These inputs with another embedding of numbers, or themselves."""
         read = embeddings.read(embed, self.numeric)
@@ -233,9 +240,16 @@ class Inputs:
         return new
 
     @property
+    def columns(self) -> Columns | None:
+        """What each column of a frame is taken for, and what was learned of it, texts too; none where nothing was."""
+        texts = tuple(Passage(name, text.said()) for name, text in self.text.items())
+        known = Columns([], [], []) if self.tabular is None else self.tabular
+        return replace(known, texts=texts) if texts else self.tabular
+
+    @property
     def names(self) -> list[str]:
         """The columns, where they were learned from a frame, and the texts."""
-        return [*(() if self.columns is None else self.columns.names), *self.text]
+        return [*(() if self.tabular is None else self.tabular.names), *self.text]
 
     @property
     def code_columns(self) -> int:
@@ -246,8 +260,8 @@ class Inputs:
         """The numeric and the categorical features of a frame: of all its columns but the targets, where nothing was
         learned about columns.
         """
-        if self.columns is not None:
-            return self.columns.transform(frame, argument)
+        if self.tabular is not None:
+            return self.tabular.transform(frame, argument)
         targets = {name for task in tasks for name in task.columns}
         return self.plain(frame, [name for name in frames.names(frame) if name not in targets], argument)
 
@@ -265,6 +279,9 @@ class Inputs:
         """Which kind of features one array is."""
         if len(self.kinds) == 1 and (self.arrays or self.text):
             return self.kinds[0]
+        if self.tabular is not None and (self.named or (self.numeric and self.categorical)):
+            raise TypeError(f"{name} should be a frame or a dict with the columns {listed(self.names)}, as "
+                            f"pt.Inputs.from_frame had them; got {type(x).__name__}")  # fmt: skip
         if self.named:
             example = next(iter(self.named))
             raise TypeError(f'{name} should be a dict with the keys {listed(self.kinds)}, such as {{"{example}": ...}}'
@@ -315,7 +332,7 @@ class Inputs:
 
     def learned(self) -> dict[str, Any] | None:
         """What was learned from a frame, and from texts."""
-        columns = {} if self.columns is None else self.columns.describe()
+        columns = {} if self.tabular is None else self.tabular.describe()
         texts = {"text": {name: text.describe() for name, text in self.text.items()}} if self.text else {}
         return {**columns, **texts} or None
 
@@ -323,7 +340,7 @@ class Inputs:
         """Whether it makes the same of the same features."""
         if self.describe() != other.describe():
             return False
-        same = self.columns is other.columns and self.text is other.text
+        same = self.tabular is other.tabular and self.text is other.text
         return same or self.learned() == other.learned()
 
     def starting(self) -> dict[str, tuple[np.ndarray, np.ndarray, bool]]:
@@ -332,12 +349,13 @@ class Inputs:
         return {name: (*start, text.freeze) for name, text, start in starts if start is not None}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "columns": None if self.columns is None else self.columns.describe()}
+        state = {name: value for name, value in vars(self).items() if name != "tabular"}
+        return {**state, "columns": None if self.tabular is None else self.tabular.describe()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        learned = state["columns"]
         state = {"arrays": {}, "embed": None, "text": {}, **state}  # those of earlier versions have none
-        vars(self).update({**state, "columns": None if learned is None else Columns.restore(learned)})
+        learned = state.pop("columns")
+        vars(self).update({**state, "tabular": None if learned is None else Columns.restore(learned)})
 
     @classmethod
     def restore(
@@ -365,12 +383,12 @@ class Inputs:
     def _said(self) -> str:
         """What was learned of columns, in words."""
         texts = [f"text: `{name}` ({text.said()})" for name, text in self.text.items()]
-        return "; ".join([*(() if self.columns is None else [self.columns.sentence]), *texts])
+        return "; ".join([*(() if self.tabular is None else [self.tabular.sentence]), *texts])
 
     def __repr__(self) -> str:
         embed = "" if self.embed is None else f", embed={self.embed!r}"
         text = f", text={self.text}" if self.text else ""
-        if self.columns is not None:
+        if self.tabular is not None:
             return f"Inputs({self._said()}{embed})"
         arrays = f", arrays={self.arrays}" if self.arrays else ""
         others = {name: inner for name, inner in self.positions.items() if name not in self.text}
@@ -400,7 +418,7 @@ def _positions(positions: Any) -> dict[str, Inputs]:
         if not isinstance(name, str) or not name or "/" in name or name in ("numeric", "categorical"):
             raise ValueError("`positions` should have names other than `numeric` and `categorical`, without `/`; got "
                              f"{name!r}")  # fmt: skip
-        if inner.named or inner.columns is not None:
+        if inner.named or inner.tabular is not None:
             raise ValueError(f"`positions`: inputs of `{name}` should be numbers and codes; got {inner!r}")
         if inner.embed is not None:
             raise ValueError(f"`positions`: numbers of `{name}` are not embedded; got {inner!r}")

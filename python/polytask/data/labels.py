@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arguments.messages import listed
+from ..components.component import Component
 from ..values import arrays, measures, ragged
 from ..values.known import Known, is_missing
 from ..values.ragged import Ragged
-from . import span_labels
+from . import label_lists, span_labels
 from .rows import Rows
 from .text import Tokens
 
@@ -44,9 +45,10 @@ def read(
         array, wrong = measures.numbers(array, mask, answers)
         if wrong is not None:
             expected = "numbers (or yes and no)" if answers else "numbers"
-            advice = "; labels of classes are listed: classes=[...]" if kind != "values" or task.per else ""
-            raise TypeError(f"{argument} should hold {expected}; got dtype {array.dtype}, "
-                            f"with {array[wrong]!r} at {_at(wrong, place)}{advice}")  # fmt: skip
+            # A word behind numbers is no class.
+            advice = f"; {_advice(task)}" if kind != "values" or task.per or not any(wrong) else ""
+            raise TypeError(f"{argument} should hold {expected}; got dtype {array.dtype}, with {array[wrong]!r} at "
+                            f"{_at(wrong, place)}{advice}")  # fmt: skip
     elif array.dtype.kind in "SMmcV":
         arrays.refuse(array, argument)
     array = arrays.readable(array)
@@ -64,6 +66,7 @@ def of_positions(value: Any, task: "Task", kind: str, argument: str, positions: 
     """
     three = False
     if task.spans is None:
+        label_lists.refuse_triples(value, argument)
         rows = ragged.read(value, argument)
     else:
         whole_lengths = positions.lengths if not isinstance(positions, Tokens) else positions.whole
@@ -102,14 +105,15 @@ def of_pairs(value: Any, task: "Task", kind: str, argument: str, positions: Ragg
 def unified(
     array: np.ndarray | Ragged | None, mask: np.ndarray | None, kind: str, weights: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """Targets with one sign of absence: classes `[n]` with -1, values `[n, outputs]` with NaN.
+    """Targets with one sign of absence: classes `[n]` with -1, values `[n, outputs]` with NaN. Those of positions are
+    end to end.
 
     With row weights, a row of weight 0 has no label, as it has none for the loss.
     """
     if array is None:
         return None
     if isinstance(array, Ragged):
-        return array.values[array.offsets[0] : array.offsets[-1]]
+        return _of_positions(array, weights)
     if weights is not None and not weights.all():
         absent = np.broadcast_to((weights == 0).reshape(-1, *[1] * (array.ndim - 1)), array.shape)
         mask = absent if mask is None else mask.reshape(array.shape) | absent
@@ -122,6 +126,15 @@ def unified(
     if mask is not None:
         values[mask.reshape(values.shape)] = np.nan
     return values
+
+
+def _of_positions(rows: Ragged, weights: np.ndarray | None) -> np.ndarray:
+    values = rows.values[rows.offsets[0] : rows.offsets[-1]]
+    if weights is None or weights.all():
+        return values
+    absent = np.repeat(np.broadcast_to(weights.reshape(-1) == 0, len(rows)), rows.lengths)
+    missing = -1 if values.dtype.kind == "i" else np.nan
+    return np.where(absent.reshape(-1, *[1] * (values.ndim - 1)), np.array(missing, values.dtype), values)
 
 
 def _marked(array: np.ndarray, mask: np.ndarray | None, kind: str) -> np.ndarray:
@@ -241,6 +254,16 @@ def _are_indices(array: np.ndarray, task: "Task", argument: str) -> bool:
         raise ValueError(f"{argument} are numbers, and in classes={labels} a 1 may mean {labels[1]!r}, the second, as "
                          "well as yes: give the labels themselves, or list no before yes")  # fmt: skip
     return True
+
+
+def _advice(task: "Task") -> str:
+    """What a task may have for labels that are no numbers, in words."""
+    if task.ranks:
+        return "grades of a ranking are numbers from 0 on: 0, 1, 2, ..."
+    loss = task.loss.name if isinstance(task.loss, Component) else None
+    if task.classes is not None or loss in (None, "mean_squared", "focal"):
+        return "labels of classes are listed: classes=[...]"
+    return f"those of the loss `{loss}` do; labels of classes are listed, classes=[...], and have another loss"
 
 
 def _at(index: tuple[int, ...], place: Callable[[int], str]) -> str:

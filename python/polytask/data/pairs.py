@@ -87,7 +87,7 @@ class Pairs:
                 raise ValueError(f"{argument}: {shown} at row {row[at]} {why.format(length=count[at])}")
 
         outside = (triples[:, :2] < 0) | (triples[:, :2] >= count[:, None])
-        refuse(there & outside.any(1), "should be of positions of its row, which has {length}")
+        refuse(there & outside.any(1), f"should be of positions of its row, which has {{length}}{self._root}")
         width = max(int(lengths.max(initial=0)), 1)
         key = (row * width + first) * width + second
         refuse(there & _repeated(key), "has a pair that the row has already")
@@ -102,6 +102,10 @@ class Pairs:
         refuse(cyclic, "is part of a cycle; the root of a tree is attached to itself")
         roots = there & (first == second)
         refuse(roots & _repeated(np.where(roots, row, -1 - np.arange(len(row)))), "is the second root of its row")
+
+    @property
+    def _root(self) -> str:
+        return "; that of a root i is (i, i, kind)" if self.tree else ""
 
     def cut(self, rows: Ragged, lengths: np.ndarray) -> Ragged:
         """Triples without those of positions that rows of so many positions do not have any more."""

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, TensorDataset
 from ..arguments.messages import listed, none_of
 from ..values import arrays, frames, ragged, texts
 from ..values.ragged import Ragged
-from . import array_inputs, forms, labels, sources
+from . import array_inputs, forms, label_lists, labels, sources
 from .mix import Mix, Mixed
 from .names import Names
 from .rows import Rows
@@ -183,7 +183,7 @@ class Reader:
         """A batch that has arrays or features of positions, by name, beside targets: with the features as its `x`."""
         if not isinstance(data, Mapping) or any(name in data for name in forms.FEATURES):
             return data
-        if self.inputs.columns is not None:
+        if self.inputs.tabular is not None:
             return data
         names = [task.name for task in self.tasks]
         features = {name: data[name] for name in self.inputs.kinds if name in data and name not in names}
@@ -199,7 +199,7 @@ class Reader:
         """
         if not isinstance(x, Mapping) or not self.inputs.named:
             return False
-        if self.inputs.columns is not None:
+        if self.inputs.tabular is not None:
             return set(x) <= set(self.inputs.kinds)
         return set(x) <= set(self.inputs.kinds) or not forms.is_batch(x)
 
@@ -303,6 +303,8 @@ class Reader:
                 continue
             if frames.is_frame(y):
                 y = self._ordered(task.name, y, task.columns, called, learn, frames.table)
+            elif y is not None and self.inputs.positions:
+                label_lists.refuse_positions(y, task, called, self.inputs.per)
             array, mask = (None, None) if y is None else labels.read(y, task, kind, called)
             _check_dimensions(array, called)
             each.append(array)
@@ -397,7 +399,7 @@ class Reader:
         """Columns of lists, by the names of the model's inputs, and beside them what was learned of others."""
         beside = [kind for kind in self.inputs.kinds if kind not in self.inputs.named]
         named = {name: frames.stored(frame, name, argument) for name in self.inputs.named}
-        if self.inputs.columns is not None:
+        if self.inputs.tabular is not None:
             kinds = zip(forms.INPUTS, self._of_frame(frame, argument, apart, learn), strict=True)
             return {**{kind: part for kind, part in kinds if part is not None}, **named}
         if beside:
@@ -418,12 +420,12 @@ class Reader:
 
     def _of_frame(self, frame: Any, argument: str, apart: Sequence[str], learn: bool) -> tuple[np.ndarray | None, ...]:
         """A frame's features: the columns that were learned, or all but targets and row weights."""
-        if self.inputs.columns is not None:
+        if self.inputs.tabular is not None:
             feature = next((name for name in apart if name in self.inputs.names), None)
             if feature is not None:
                 raise ValueError(f"`weights`: column `{feature}` is a feature of this model; leave it out of the "
                                  f'features with pt.Inputs.from_frame(frame, weights="{feature}")')  # fmt: skip
-            return self.inputs.columns.transform(frame, argument)
+            return self.inputs.tabular.transform(frame, argument)
         others = {*apart, *(name for task in (*self.tasks, *self._beside) for name in task.columns)}
         have = [name for name in frames.names(frame) if name not in others]
         names = self.names.select("x", have, argument)

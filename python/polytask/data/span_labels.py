@@ -23,7 +23,7 @@ def read(value: Any, spans: Spans, argument: str, lengths: np.ndarray) -> tuple[
     Raises:
         TypeError, ValueError: as `Spans.codes` has them for triples, and `ragged.read` for the rest.
     """
-    rows = _listed(value)
+    rows = listed(value)
     if rows is None or not _are_triples(rows):
         return _renamed(ragged.read(value, argument), spans)
     if len(rows) != len(lengths):
@@ -62,7 +62,7 @@ def lettered(codes: np.ndarray, rows: Ragged, spans: Spans, three: bool, cut: np
     spans.check(codes, offsets, argument)
 
 
-def _listed(value: Any) -> list[Any] | None:
+def listed(value: Any) -> list[Any] | None:
     """Rows as a list, of what may have triples in them."""
     if isinstance(value, Ragged) or lists.is_column(value):
         return None

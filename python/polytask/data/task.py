@@ -44,11 +44,11 @@ class Task:
             "explained_variance", "pearson" and "spearman"; of `pt.loss.Ranking` "ndcg", "ndcg@10" and "mrr") or
             callables `(predictions, targets) -> number` on torch tensors, which `{name: callable}` calls otherwise than
             they call themselves. Default: accuracy for classes, AUROC for binary labels, MAE and R2 for regression.
-            Accuracy, AUROC, average precision, MAE, MSE, RMSE and R2 are counted as batches go by, and objects of
-            torchmetrics (`update`, `compute` and `reset`, of which a copy is used) are given at least 4,096 rows at a
-            time. Any other callable is given all rows at once, which costs up to four times the memory of the task's
-            outputs of all rows (`4 * rows * classes` bytes) while it is computed. In training the outputs of a task are
-            kept once for all that is not counted, until the epoch ends.
+            Accuracy, AUROC, average precision, MAE, MSE, RMSE and R2 are counted batch by batch, and no outputs are
+            kept for them. Objects of torchmetrics (`update`, `compute` and `reset`, of which a copy is used) are given
+            at least 4,096 rows at a time. Any other callable is given all rows at once, which costs up to four times
+            the memory of the task's outputs of all rows (`4 * rows * classes` bytes) while it is computed. In training
+            the outputs of all rows are kept until the epoch ends, if a task has metrics other than those seven.
         columns: the columns of a frame that hold its targets; by default the one called as the task.
         scale: in which scale the targets of a regression train, so that tasks in units of their own weigh alike:
             "standardize" (less the mean, by the deviation), "robust" (less the median, by the interquartile range of
@@ -66,15 +66,17 @@ class Task:
         per: the positions that have a label each, as the model's inputs call them ("tokens"), or "token" for those of
             the one `pt.Text`: a tagger beside tasks of rows. Targets are then rows of labels, `[["B", "O"], ["O"],
             ...]` in any form that features of positions have, and so are predictions. Weights of rows count for each of
-            their positions. Metrics are those that are counted as batches go by. With "pair" pairs of these positions
-            have labels: relations of the kinds that `classes` lists. Labels are triples `(i, j, kind)` of a row's
-            positions, which count from 0, `[[(0, 2, "subject"), ...], [], ...]`, or structs of three such columns, and
-            None for a row without labels; all other pairs are in none, and all pairs count in the loss, none is drawn.
-            A kind of None is a pair whose label is missing. The head is by default `pt.head.Biaffine()`. What is
-            predicted for a row of `n` positions is `[n, n, 1 + kinds]`, that of no relation first;
-            `pt.MultiTaskModel.classes` gives triples. Metrics are also `"relation_f1"`, `"relation_precision"` and
+            their positions. Metrics are those of rows, over all labelled positions of all rows. Those seven that are
+            counted batch by batch are there of training rows too; the others ("f1", callables) are those of
+            `pt.Trainer.evaluate` and of `validation`. With "pair" pairs of these positions have labels: relations of
+            the kinds that `classes` lists. Labels are triples `(i, j, kind)` of a row's positions, which count from 0,
+            `[[(0, 2, "subject"), ...], [], ...]`, or structs of three such columns, and None for a row without labels;
+            all other pairs are in none, and all pairs count in the loss, none is drawn. A kind of None is a pair whose
+            label is missing. The head is by default `pt.head.Biaffine()`. What is predicted for a row of `n` positions
+            is `[n, n, 1 + kinds]`, that of no relation first; `pt.MultiTaskModel.classes` gives triples. Metrics are
+            accuracy, AUROC and average precision over all pairs, and `"relation_f1"`, `"relation_precision"` and
             `"relation_recall"`, of pairs and kinds that are right, over all relations of all rows, and `"attachment"`,
-            of pairs alone; the first and the last are the default. They are those of `pt.Trainer.evaluate` and of
+            of pairs alone; the first and the last are the default. These four are there in `pt.Trainer.evaluate` and in
             `validation`.
         tree: whether relations make a tree, as those of a sentence's words do: each position `i` is attached to one
             `j`, its head, and the root to itself, `(i, i, "root")`. The loss is then `pt.loss.Tree()`, positions that
@@ -87,10 +89,11 @@ class Task:
             `pt.data.Spans`. The loss is then by default `pt.loss.CRF()`. Labels are a list of triples a row, `[(start,
             end, kind), ...]`, which is empty where a row has none; or a tag a position, of either scheme; and None for
             a row without labels. Of tags in BIO for "BIOES" one is missing where a missing neighbour decides its
-            letter. `pt.MultiTaskModel.classes` gives triples. Metrics are also `"span_f1"`, `"span_precision"` and
-            `"span_recall"`, of spans whose ends and kind are all right, over all spans of all rows; with accuracy the
-            first is the default. They are those of `pt.Trainer.evaluate` and of `validation`, and training rows have
-            none in a history. Rows of which a position has no label do not count in them.
+            letter. `pt.MultiTaskModel.classes` gives triples. Metrics are accuracy, AUROC and average precision of the
+            tags, and `"span_f1"`, `"span_precision"` and `"span_recall"`, of spans whose ends and kind are all right,
+            over all spans of all rows; with accuracy the first is the default. Those of spans are there in
+            `pt.Trainer.evaluate` and in `validation`, and not of training rows. Rows of which a position has no label
+            do not count in them.
         at: the stage of the encoder after which the task reads it, instead of its end: `"encoder.0"` after the first
             one, such as the first layer of an MLP. Tasks of lower levels are often better read lower (Søgaard and
             Goldberg, Deep multi-task learning with low level tasks supervised at lower layers, ACL 2016). What lies
@@ -126,6 +129,9 @@ class Task:
         self.classes, self.labels = _classes(listed_classes, self.name)
         self.columns, self.outputs = _columns(columns, outputs, self.name)
         self.loss = self._loss(self._usual_loss if loss is None else loss)
+        if self.ranks and classes is not None:
+            raise ValueError(f"task `{self.name}`: grades of a ranking are numbers from 0 on (0, 1, 2, ...), and no "
+                             f"classes; got classes={classes!r}")  # fmt: skip
         self.weight = _weight(weight, self.name)
         self.at = _at(at, self.name)
         self.head = None if head is None else _head(head, self.name)

@@ -4,7 +4,7 @@ import copy
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -70,8 +70,10 @@ class Tokens(Ragged):
             row = int(other.argmax())
             found = self.text.split([self.rows[row]])[0]
             shown = ", ".join(map(repr, found[:_SHOWN])) + (", ..." if len(found) > _SHOWN else "")
+            shown = f": {shown}" if found else ""
+            none = "" if given[row] else "; a row without labels is None"
             raise ValueError(f"{argument} should have a label for each token; got {given[row]} at row {row}, whose "
-                             f"text has {len(found)} {self.text.level}{': ' if found else ''}{shown}")  # fmt: skip
+                             f"text has {len(found)} {self.text.level}{shown}{none}")  # fmt: skip
         if not self.cut.any():
             return labels
         lengths = np.minimum(given, self.lengths)
@@ -87,8 +89,9 @@ class Text:
     empty one, which is a row without positions: it has no predictions of tokens, and for tasks of rows those that
     features of zeros have. A task has a label for each token with `per="text"` or `per="token"`.
 
-    Codes are learned by `fit`, from training texts alone, and are kept with the model: code 0 is for every token that
-    was not seen, or fewer than `min_count` times, and the others follow by how often they come, then by code point.
+    Codes are learned by `fit`, from the texts that it is given, and are kept with the model: code 0 is for every token
+    that was not seen there, or fewer than `min_count` times, and the others follow by how often they come, then by code
+    point.
 
     Arguments:
         level: what a token is: `"words"`, runs of letters and digits and every other sign alone, accents and vowel
@@ -98,8 +101,8 @@ class Text:
             further.
         max_size: the most tokens that have a code of their own; of subwords the size of the vocabulary, 30,000 unless
             said otherwise.
-        min_count: how often a token must come to have a code of its own. Rarer ones train the code of tokens that are
-            not known, which with 1 keeps what it started with.
+        min_count: how often a token must come to have a code of its own, unless it has one of the `vectors`. Rarer ones
+            train the code of tokens that are not known, which with 1 keeps what it started with.
         lower: whether tokens that differ in upper and lower case alone are the same one.
         normalize: the form of Unicode that texts are brought to first, "NFC", "NFD", "NFKC" or "NFKD", or None for as
             they are. Characters are counted after that.
@@ -111,7 +114,8 @@ class Text:
         width: of the tokens' embeddings: that of the vectors if there are some, else 64.
         vectors: what embeddings of tokens start from: words and a matrix `[words, width]`, `{word: vector}`, or the
             path of a text file in GloVe's format. Tokens without one start as usual; the vector of a token's lower case
-            will do.
+            will do. Vectors of words that do not come in the texts of `fit` are left out, and such words are unknown
+            ones: `fit([*texts, words])` learns codes of more words, a list of tokens, than training texts have.
         freeze: whether embeddings of tokens stay as they start.
         max_length: the most tokens of a row. What follows is left out, labels and predictions of it too, which is
             logged; by default rows have any length.
@@ -138,7 +142,8 @@ class Text:
     ) -> None:
         self._subwords = None if isinstance(level, str) else Subwords.of(level)
         if self._subwords is None and not isinstance(level, str):
-            raise TypeError(f"`level` should be one of {listed(LEVELS)}, or a tokenizer; got {level!r}")
+            raise TypeError(f"`level` should be one of {listed(LEVELS)}, or a tokenizer; got {level!r}; or give "
+                            "lists of tokens as texts, split as you like")  # fmt: skip
         if isinstance(level, str) and level not in LEVELS:
             raise ValueError(f"`level`: unknown level {none_of(level, LEVELS, 'there are')}")
         self.level = level if isinstance(level, str) else "subwords"
@@ -173,7 +178,7 @@ class Text:
         self._start: tuple[np.ndarray, np.ndarray] | None = None
         self._started = 0
         if self._given:
-            self._align()
+            self._align(self.vectors)
 
     def fit(self, texts: Any) -> "Text":
         """Learns the codes of the tokens of training texts, in any form that features have; gives itself.
@@ -191,8 +196,12 @@ class Text:
                 how = self.max_size, self.min_count, self.lower, self.normalize
                 self._subwords = Subwords.trained(rows, *how)
         else:
-            self._vocabularies = self._learned(Counter(chain.from_iterable(self.split(rows))), argument)
-        self._align()
+            counts = Counter(chain.from_iterable(self.split(rows)))
+            vectors = self._vectors_of(counts)
+            self._vocabularies = self._learned(counts, vectors or {}, argument)
+            self._align(vectors)
+            return self
+        self._align(self.vectors)
         return self
 
     def tokens(self, texts: Any) -> list[list[str]]:
@@ -347,11 +356,20 @@ class Text:
     def _folded(self, token: str) -> str:
         return token.lower() if self.lower else token
 
-    def _learned(self, counts: Counter[str], argument: str) -> dict[str, Vocabulary]:
+    def _vectors_of(self, tokens: Iterable[str]) -> dict[str, np.ndarray] | None:
+        """The vectors of tokens as they are looked up; none where none are given."""
+        if self.vectors is None:
+            return None
+        distinct = list(dict.fromkeys(map(self._folded, tokens)))
+        at, matrix = _vectors.found(self.vectors, distinct)
+        return {distinct[place]: vector for place, vector in zip(at.tolist(), matrix, strict=True)}
+
+    def _learned(self, counts: Counter[str], vectors: Collection[str], argument: str) -> dict[str, Vocabulary]:
+        """What tokens, of which some have vectors, teach."""
         if not counts:
             raise ValueError(f"{argument} should have at least one token; got none")
         of_tokens = summed(counts, ((token, self._folded(token)) for token in counts))
-        found = {"tokens": Vocabulary.learned(of_tokens, self.min_count, self.max_size)}
+        found = {"tokens": Vocabulary.learned(of_tokens, self.min_count, self.max_size, vectors)}
         if not found["tokens"].words:
             _log.warning("%s: no token comes %d times, so that all of them are unknown; `min_count=1` keeps all",
                          argument, self.min_count)  # fmt: skip
@@ -390,11 +408,11 @@ class Text:
         codes[there] = self._vocabularies["characters"].codes("".join(kept))
         return codes
 
-    def _align(self) -> None:
+    def _align(self, vectors: Any) -> None:
         """Finds the vectors of the tokens that have a code."""
-        if self.vectors is None:
+        if vectors is None:
             return
-        codes, matrix = _vectors.found(self.vectors, self.vocabulary)
+        codes, matrix = _vectors.found(vectors, self.vocabulary)
         if not len(codes):
             raise ValueError(f"`vectors` should have some of the {self.size} tokens; got none of them")
         if self.width not in (None, matrix.shape[1]):

@@ -1,7 +1,7 @@
 """A vocabulary: what was seen in training data often enough, and the code of each."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,9 +15,13 @@ class Vocabulary:
         self.words = tuple(words)
 
     @classmethod
-    def learned(cls, counts: Mapping[str, int], least: int = 1, most: int | None = None) -> "Vocabulary":
-        """The most frequent words that come at least so often; of equally frequent ones those of lower code points."""
-        kept = [word for word, count in counts.items() if count >= least]
+    def learned(
+        cls, counts: Mapping[str, int], least: int = 1, most: int | None = None, always: Collection[str] = ()
+    ) -> "Vocabulary":
+        """The most frequent words that come at least so often, or are `always` kept; of equally frequent ones those of
+        lower code points.
+        """
+        kept = [word for word, count in counts.items() if count >= least or word in always]
         return cls(sorted(kept, key=lambda word: (-counts[word], word))[:most])
 
     @classmethod

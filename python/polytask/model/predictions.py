@@ -83,15 +83,17 @@ def each_a_row(parts: Sequence[Any]) -> np.ndarray:
 
 
 def check_metrics(tasks: Sequence[Task], kinds: Sequence[str], metrics: Sequence[Sequence[Metric]]) -> None:
-    """Refuses metrics of positions that are not counted as batches go by."""
+    """Refuses metrics of whole rows' positions (spans, relations) that are neither counted nor of such rows."""
     for task, kind, each in zip(tasks, kinds, metrics, strict=True):
+        if task.of_whole_rows is None or task.ranks:
+            continue
         known = ("accuracy",) if task.custom and kind == "classes" else COUNTED[kind]
-        of_rows = WHOLE.get(task.of_whole_rows or "", ())
-        known = of_rows if task.ranks else (*known, *of_rows)
-        fits = (metric.named and (metric.name in known or (task.ranks and metric.ranks)) for metric in each)
-        other = next((metric.name for metric, fit in zip(each, fits, strict=True) if not fit), None)
-        if task.per is not None and other is not None:
-            raise ValueError(f"task `{task.name}`: `metrics` of positions should be {listed(known)}; got {other!r}")
+        known = (*known, *WHOLE[task.of_whole_rows])
+        other = next((metric.name for metric in each if not metric.named or metric.name not in known), None)
+        if other is not None:
+            raise ValueError(
+                f"task `{task.name}`: `metrics` of {task.of_whole_rows} should be {listed(known)}; got {other!r}"
+            )
 
 
 def points(task: Task, outputs: np.ndarray) -> np.ndarray:

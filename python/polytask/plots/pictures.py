@@ -39,7 +39,27 @@ class Line(NamedTuple):
     band: tuple[np.ndarray, np.ndarray] | None = None
 
 
-def panels(count: int, called: str) -> Any:
+class Panels(np.ndarray):
+    """The axes of one figure, one after the other."""
+
+    @classmethod
+    def of(cls, axes: Sequence[Any]) -> "Panels":
+        """Axes of matplotlib."""
+        panels = np.empty(len(axes), object)
+        panels[:] = axes
+        return panels.view(cls)
+
+    @property
+    def figure(self) -> Any:
+        """The figure that they are in."""
+        return self.flat[0].figure
+
+    def savefig(self, *args: Any, **options: Any) -> None:
+        """Writes the figure, as `matplotlib.figure.Figure.savefig` does."""
+        self.figure.savefig(*args, **options)
+
+
+def panels(count: int, called: str) -> Panels:
     """So many empty axes side by side.
 
     Raises:
@@ -49,10 +69,11 @@ def panels(count: int, called: str) -> Any:
         import matplotlib.pyplot as pyplot
     except ImportError:
         raise ImportError(f"{called} needs matplotlib: pip install 'polytask[plot]'") from None
-    return pyplot.subplots(1, count, figsize=(4.5 * count, 3.2), squeeze=False, layout="constrained")[1][0]
+    _, axes = pyplot.subplots(1, count, figsize=(4.5 * count, 3.2), squeeze=False, layout="constrained")
+    return Panels.of(axes[0])
 
 
-def grid(count: int, called: str, wide: int = 4) -> list[Any]:
+def grid(count: int, called: str, wide: int = 4) -> Panels:
     """So many empty axes in rows of at most `wide`.
 
     Raises:
@@ -66,10 +87,10 @@ def grid(count: int, called: str, wide: int = 4) -> list[Any]:
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes[count:]:
         axis.remove()
-    return axes[:count]
+    return Panels.of(axes[:count])
 
 
-def stacked(called: str) -> Any:
+def stacked(called: str) -> Panels:
     """Low axes above high ones, whose columns stand below each other.
 
     Raises:
@@ -78,7 +99,7 @@ def stacked(called: str) -> Any:
     figure = panels(1, called)[0].figure
     figure.clear()
     figure.set_size_inches(6.0, 6.4)
-    return figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [1, 5]})
+    return Panels.of(figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [1, 5]}))
 
 
 def colors(count: int) -> list[Any]:

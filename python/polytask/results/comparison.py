@@ -30,6 +30,11 @@ DELTAS = {
     "delta-MTL %": "mean over tasks of the relative improvement of the first metric, in percent, higher is better "
     "(Maninis et al., CVPR 2019; Vandenhende et al., TPAMI 2021)",
 }
+#: The same below a table, in short.
+LEGEND = (
+    "Against single-task: delta-m %, the mean change over metrics, is better low; improvement %, the mean gain over "
+    "tasks and their metrics, and delta-MTL %, that of first metrics, are better high."
+)
 #: What is said above the shares of conflicts.
 CONFLICTS = (
     "While a candidate's network of the last seed trained, its tasks' gradients at the parameters that all share were "
@@ -187,8 +192,7 @@ class Comparison(Table):
         sure = [each for each in differences if each.sure]
         gained = [each for each in sure if each.mean > 0]
         found = [self._best(), *(self._lost(each) for each in sure if each.mean < 0)]
-        found += [f"`{each.task}` gains {shown(each.mean)} {each.metric} by `{each.candidate}` (p = {each.p:.2g})."
-                  for each in gained]  # fmt: skip
+        found += [f"{self._changed(each, 'better')}." for each in gained]
         for task in self.tasks:
             lower = [each for each in differences if each.task == task and each.mean < 0 and not each.sure]
             found += [self._lower(lower)] if lower else []
@@ -209,18 +213,21 @@ class Comparison(Table):
                 "over single-task networks.")  # fmt: skip
 
     def _lost(self, each: Difference) -> str:
-        said = f"`{each.task}` loses {shown(-each.mean)} {each.metric} by `{each.candidate}` (p = {each.p:.2g})"
-        return "; ".join([said, *self._against_whom(each, "its gradient")]) + "."
+        return "; ".join([self._changed(each, "worse"), *self._against_whom(each, "its gradient")]) + "."
+
+    def _changed(self, each: Difference, how: str) -> str:
+        by = f"{how} by {shown(abs(each.mean))} with `{each.candidate}` than alone"
+        return f"`{each.task}`: {each.metric} is {by} (p = {each.p:.2g})"
 
     def _lower(self, each: Sequence[Difference]) -> str:
         """What a task lost without that being sure, most first."""
         order = sorted(each, key=lambda one: one.mean)
-        lost = ", ".join(f"{shown(-one.mean)} by `{one.candidate}`" for one in order)
+        lost = ", ".join(f"by {shown(-one.mean)} with `{one.candidate}`" for one in order)
         least = min(one.p for one in order)
         more = " or more" if len(order) > 1 else ""
         chance = "not tested" if np.isnan(least) else f"perhaps by chance, p = {least:.2g}{more}"
-        said = f"`{order[0].task}` loses {lost} ({order[0].metric}; {chance})"
-        return "; ".join([said, *self._against_whom(order[0], f"by `{order[0].candidate}` its gradient")]) + "."
+        said = f"`{order[0].task}`: {order[0].metric} is worse than alone {lost} ({chance})"
+        return "; ".join([said, *self._against_whom(order[0], f"with `{order[0].candidate}` its gradient")]) + "."
 
     def _against_whom(self, each: Difference, whose: str) -> list[str]:
         """With which other task's gradient a task's conflicts most often, if that was seen."""
@@ -379,10 +386,10 @@ class Comparison(Table):
         vars(self).update({**state, "ways": {name: Way(**each) for name, each in state["ways"].items()}})
 
     def __repr__(self) -> str:
-        return "\n".join([*self.sentences, "", text(*self._table())])
+        return "\n".join([*self.sentences, "", text(*self._table()), "", LEGEND])
 
     def _repr_html_(self) -> str:
-        return page.paragraphs(self.sentences) + html(*self._table())
+        return page.paragraphs(self.sentences) + html(*self._table()) + page.paragraphs([LEGEND])
 
 
 def _with_interval(values: Sequence[float] | np.ndarray, digits: int | None = None) -> str:

@@ -81,7 +81,8 @@ class History(Table, Sequence[dict[str, Any]]):
 
     @interrupts.held()
     def plot(self, columns: Sequence[str] | str | None = None) -> Any:
-        """Draws losses and metrics over the epochs, validation beside training; gives the axes.
+        """Draws losses and metrics over the epochs, validation beside training; gives the axes, an array with the
+        `figure`: `history.plot().figure.savefig("history.png")`.
 
         Arguments:
             columns: which; `"weights"` draws each task's weight, `"conflict"` the share of conflicting pairs of tasks

@@ -21,13 +21,26 @@ class Groups(Table, Sequence[list[str]]):
         gain: the sum over tasks of what they gain, each the mean of its gains beside the others of its group.
         bound: what no groups exceed; the gain itself where the groups are the best there are.
         gains: of each task.
+        unit: what the gain of a task is, in words.
     """
 
-    def __init__(self, groups: Sequence[Sequence[str]], gain: float, bound: float, gains: Mapping[str, float]) -> None:
+    #: In pickles of earlier versions there is none.
+    unit = "what it has of the others in its group"
+
+    def __init__(
+        self,
+        groups: Sequence[Sequence[str]],
+        gain: float,
+        bound: float,
+        gains: Mapping[str, float],
+        unit: str | None = None,
+    ) -> None:
         self._groups = [list(group) for group in groups]
         self.gain = gain
         self.bound = bound
         self.gains = dict(gains)
+        if unit is not None:
+            self.unit = unit
 
     @property
     def best(self) -> bool:
@@ -60,7 +73,7 @@ class Groups(Table, Sequence[list[str]]):
 
     def __repr__(self) -> str:
         kind = "the best there are" if self.best else f"no groups have more than {self.bound:.4g}"
-        return f"{super().__repr__()}\nsummed gain {self.gain:.4g}; {kind}"
+        return f"{super().__repr__()}\nsummed gain {self.gain:.4g}; {kind}\ngain of a task: {self.unit}"
 
 
 class Relatedness(Table):
@@ -138,7 +151,9 @@ class Relatedness(Table):
             for group in found
             for j in group
         }
-        return Groups([[self.tasks[j] for j in group] for group in found], gain, bound, each)
+        unit = UNITS.get(self.method)
+        unit = unit if unit is None or not np.any(self.floor) else f"{unit}, less `floor`"
+        return Groups([[self.tasks[j] for j in group] for group in found], gain, bound, each, unit)
 
     @interrupts.held()
     def to_frame(self) -> Any:
@@ -183,6 +198,16 @@ class Relatedness(Table):
 
 #: Measures of which the amount says whether tasks belong together: a task and its opposite share all features.
 UNSIGNED = ("labels", "relation")
+
+#: What a task gains in a group, by the measure.
+UNITS = {
+    "transfer": "the share by which its validation loss falls against alone, beside each of the others on average",
+    "affinity": "the share by which its loss falls by a step for each of the others on average",
+    "gradients": "the mean cosine of its gradient with those of the others",
+    "representation": "the mean likeness (CKA) of its representation to those of the others",
+    "relation": "the mean amount of the correlations of its predictions with those of the others",
+    "labels": "the mean amount of the correlations of its labels with those of the others",
+}
 
 
 def _entry(value: float, error: float) -> str:

@@ -10,7 +10,8 @@ class Summary(Table):
     """One line a layer, and below them who needs how many parameters.
 
     Attributes:
-        layers: path, kind, shape, tasks (whom it serves), parameters and frozen ones of each layer.
+        layers: path, kind, shape, tasks (whom it serves), parameters and frozen ones of each layer; a layer that two
+            nodes are of, as a chain's, which predicts by one and is judged by another, is there once.
         parameters: of the whole model.
         shared: parameters that all tasks share.
         tasks: parameters of each task alone.
@@ -30,7 +31,7 @@ class Summary(Table):
         scales: dict[str, str] | None = None,
         texts: dict[str, str] | None = None,
     ) -> None:
-        self.layers = layers
+        self.layers = _once(layers)
         self.shared = shared
         self.tasks = dict(tasks)
         self.parameters: int = shared + sum(self.tasks.values())
@@ -63,3 +64,13 @@ class Summary(Table):
     def _repr_html_(self) -> str:
         lines = "<br>".join(map(escape, self._lines()))
         return f"{super()._repr_html_()}<p>{lines}</p>"
+
+
+def _once(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Layers without nodes that have the parameters of an earlier one."""
+    # A path with a star is of several, which may be others each time.
+    return [
+        layer
+        for at, layer in enumerate(layers)
+        if not layer["path"] or "*" in layer["path"] or layer not in layers[:at]
+    ]

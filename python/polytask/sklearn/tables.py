@@ -52,7 +52,7 @@ class Learned:
         Raises:
             TypeError, ValueError: a column of another kind than in `fit`; an infinite number.
         """
-        columns = self.inputs.columns
+        columns = self.inputs.tabular
         assert columns is not None, "learned from a table"
         have = frames.names(table)
         if have != self._names:

@@ -102,7 +102,7 @@ class Features:
         """
         at = next(each[name] for each in self._places if name in each)
         pairs = zip(self.models, self._places, strict=True)
-        columns = next(model.inputs.columns for model, each in pairs if name in each)
+        columns = next(model.inputs.tabular for model, each in pairs if name in each)
         if not (at.numeric or at.codes) and any(place is None for _, place in at.fields):
             raise TypeError(f"column {name!r} has no single values, so that nothing can depend on them")
         if columns is not None:
@@ -140,7 +140,7 @@ class Features:
             if at is None:
                 found.append(rows)
                 continue
-            columns = model.inputs.columns
+            columns = model.inputs.tabular
             if columns is not None:
                 numbers, codes = columns.only(name).transform(Table({name: _one(value)}), "`grid`")
             else:
@@ -244,8 +244,8 @@ def _places(model: MultiTaskModel, rows: Rows) -> dict[str, Places]:
     """Where each column is."""
     inputs, known = model.inputs, model.reader.names.known
     found: dict[str, Places] = {}
-    if inputs.columns is not None:
-        found = {name: Places(*inputs.columns.places(name)) for name in inputs.columns.names}
+    if inputs.tabular is not None:
+        found = {name: Places(*inputs.tabular.places(name)) for name in inputs.tabular.names}
         return found | _of_positions(inputs.positions, rows)
     plain = bool(inputs.numeric) + bool(inputs.categorical) == 1 and not inputs.named
     for kind, spans in (("numeric", [1] * inputs.numeric), ("categorical", list(_spans(inputs.categorical)))):

@@ -123,7 +123,7 @@ class Loop:
     def columns(self) -> list[str]:
         """The columns this call adds to the history."""
         each = self._columns_of(self.model.metrics)
-        shown = map(scoring.without_spans, self.model.metrics) if self.metrics else [()] * len(self.names)
+        shown = scoring.of_training_rows(self.model) if self.metrics else [()] * len(self.names)
         total = ["loss", "objective"] if self.core.minimizes_another else ["loss"]
         training = [*total, *self._columns_of(shown), *self.regularizers]
         validated = [] if self.validation is None else [f"validation/{name}" for name in ["loss", *each]]
@@ -211,7 +211,9 @@ class Loop:
         done = False
         goes_on, self.paused = self.paused, False
         try:
-            if self._scores().keeps:
+            if self._scores().others or (
+                self.validation is not None and scoring.Scores(self.model, held_out=True).others
+            ):
                 metrics.load()
             interrupts.look()
             if not goes_on:

@@ -32,34 +32,41 @@ PAIRS = 1 << 19
 class Scores:
     """The metrics of a model's tasks: what the core counts, and the others, for which raw outputs are kept.
 
-    With `remembers`, what was added stays until the metrics are asked for, so that a checkpoint can have it. With
-    `spans` there are those of spans and of lists, for which outputs come with whole rows.
+    With `remembers`, what was added stays until the metrics are asked for, so that a checkpoint can have it. Those of
+    positions that the core does not count, and of spans and lists, are there if rows are `held_out` alone, whose
+    outputs come with them.
     """
 
     def __init__(
-        self, model: MultiTaskModel, counts: bool = True, remembers: bool = False, spans: bool = False
+        self, model: MultiTaskModel, counts: bool = True, remembers: bool = False, held_out: bool = False
     ) -> None:
         self._model = model
         self.remembers = remembers
-        self._metrics = model.metrics if spans else [without_spans(each) for each in model.metrics]
+        self._metrics = model.metrics if held_out else of_training_rows(model)
+        single = [without_spans(each) for each in self._metrics]
         self._spans = {
             j: _of_rows(task, each, j)
             for j, (task, each) in enumerate(zip(model.tasks, self._metrics, strict=True))
-            if len(without_spans(each)) < len(each)
+            if len(single[j]) < len(each)
         }
-        triples = zip(model.tasks, model.kinds, map(without_spans, model.metrics), strict=True)
+        triples = zip(model.tasks, model.kinds, single, strict=True)
         self._counted = [
             _counted(*triple) if counts and triple[0].name not in model.temperatures else [] for triple in triples
         ]
         self._others = [
             _Others(model, j, [metric for metric in each if metric.name not in counted], remembers)
-            for j, (each, counted) in enumerate(zip(map(without_spans, model.metrics), self._counted, strict=True))
+            for j, (each, counted) in enumerate(zip(single, self._counted, strict=True))
         ]
+
+    @property
+    def others(self) -> bool:
+        """Whether there are metrics that the core does not count."""
+        return any(others.metrics for others in self._others)
 
     @property
     def keeps(self) -> bool:
         """Whether raw outputs are wanted at all."""
-        return bool(self._spans) or any(others.metrics for others in self._others)
+        return bool(self._spans) or self.others
 
     @property
     def wanted(self) -> list[dict[str, Any]]:
@@ -114,8 +121,22 @@ class Scores:
         return {metric.name: found[metric.name] for metric in self._metrics[j]}
 
 
+def held_out(model: MultiTaskModel) -> Scores:
+    """All metrics, of rows that are held out."""
+    return Scores(model, held_out=True)
+
+
+def of_training_rows(model: MultiTaskModel) -> list[list[Metric]]:
+    """Each task's metrics of training rows: all of rows, and those of positions that the core counts."""
+    each = zip(model.tasks, model.kinds, map(without_spans, model.metrics), strict=True)
+    return [
+        single if task.per is None else [one for one in single if one.named and one.name in _known(task, kind)]
+        for task, kind, single in each
+    ]
+
+
 def without_spans(each: Sequence[Metric]) -> list[Metric]:
-    """Metrics of single positions, or of rows: those that training rows have."""
+    """Metrics of single positions, or of rows."""
     return [metric for metric in each if not metrics.of_rows(metric.name)]
 
 
@@ -134,9 +155,13 @@ def _counted(task: Task, kind: str, each: Sequence[Metric]) -> list[str]:
     if task.scaling is not None and task.scaling.curves:
         # note: beyond its ends a curve is level, and the core does not see what targets are in units of their own.
         return []
+    return [metric.name for metric in each if metric.named and metric.name in _known(task, kind)]
+
+
+def _known(task: Task, kind: str) -> Sequence[str]:
+    """The names of metrics that the core counts for a task."""
     # note: the outputs of a Python loss over classes are logits, which the core does not know to be such.
-    known = ("accuracy",) if task.custom and kind == "classes" else metrics.COUNTED[kind]
-    return [metric.name for metric in each if metric.named and metric.name in known]
+    return ("accuracy",) if task.custom and kind == "classes" else metrics.COUNTED[kind]
 
 
 class _Others:
@@ -159,7 +184,7 @@ class _Others:
         self._sums: list[metrics.Sums] = []
 
     def add(self, rows: Rows, raw: np.ndarray) -> None:
-        """Takes up rows that have targets."""
+        """Takes up rows, or the positions of rows, that have targets."""
         j = self._index
         if not self.metrics or rows.targets[j] is None:
             return
@@ -227,7 +252,7 @@ class _Others:
 
 def evaluate(model: MultiTaskModel, trainer: _core.Trainer, data: Rows | Stream | Mixed, batch_size: int) -> Results:
     """Losses and metrics of a trainer's model on data; the core's data is not needed again."""
-    scores = Scores(model, spans=True)
+    scores = held_out(model)
     sums = np.zeros((2, len(model.tasks)))
     meters = model._core.meters(scores.wanted)
     batches = 0

@@ -116,7 +116,27 @@ def _array(value: Any, name: str) -> np.ndarray:
         return np.array(value, dtype=object) if isinstance(value, list | tuple) and array.dtype.kind == "U" else array
     except (ValueError, TypeError, RuntimeError, BufferError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{name} should be an array of numbers; got {_kind(value)} ({reason})") from None
+        reason = _differ(value) or f" ({reason})"
+        raise ValueError(f"{name} should be an array of numbers; got {_kind(value)}{reason}") from None
+
+
+def shape(value: Any) -> list[int] | None:
+    """The shape that it has as an array; none of what is uneven."""
+    try:
+        return list(np.shape(value))
+    except ValueError:
+        return None
+
+
+def _differ(value: Any) -> str:
+    """Which rows of a list have shapes that differ, in words; nothing where none have."""
+    shapes = [shape(row) for row in value] if isinstance(value, list | tuple) else []
+    if None in shapes:
+        return f" with rows of lists of different lengths, such as row {shapes.index(None)}"
+    other = next((at for at, each in enumerate(shapes) if each != shapes[0]), None)
+    if other is None:
+        return ""
+    return f" with rows of different shapes, {shapes[0]} at row 0 and {shapes[other]} at row {other}"
 
 
 def _kind(value: Any) -> str:

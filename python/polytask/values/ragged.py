@@ -135,7 +135,8 @@ def _cut(mask: np.ndarray | None, index: Any = ...) -> np.ndarray | None:
 def _even(array: np.ndarray, mask: np.ndarray | None, name: str) -> Ragged:
     """Rows of one length."""
     if array.ndim < 2:
-        raise TypeError(f"{name} should have positions in each row; got an array of shape {list(array.shape)}")
+        raise TypeError(f"{name} should have positions in each row, a list a row; got an array of shape "
+                        f"{list(array.shape)}")  # fmt: skip
     rows, positions, *inner = array.shape
     shape = (rows * positions, *inner)
     return Ragged(array.reshape(shape), np.arange(rows + 1) * positions, None if mask is None else mask.reshape(shape))
@@ -246,24 +247,23 @@ def _row(row: Any, at: int, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     if type(row) is np.ndarray and row.ndim:
         return row, None
     name = f"{name}: row {at}"
+    if isinstance(row, str | bytes):
+        raise _no_positions(row, name)
     try:
         array, mask = arrays.unwrap(row, name)
     except ValueError:
         if not isinstance(row, list | tuple):
             raise
-        shapes = [_shape(each) for each in row]
+        shapes = [arrays.shape(each) for each in row]
         other = next((at for at, shape in enumerate(shapes) if shape != shapes[0]), None)
         if other is None:
             raise
         raise ValueError(f"{name} should have positions of one shape; got {shapes[0]} at position 0, and "
                          f"{shapes[other]} at position {other}") from None  # fmt: skip
     if array.ndim == 0:
-        raise TypeError(f"{name} should be a list or an array of positions; got {row!r}")
+        raise _no_positions(row, name)
     return array, mask
 
 
-def _shape(value: Any) -> list[int] | None:
-    try:
-        return list(np.shape(value))
-    except ValueError:
-        return None
+def _no_positions(row: Any, name: str) -> TypeError:
+    return TypeError(f"{name} should be a list or an array of positions; got {row!r}")

@@ -185,7 +185,7 @@ fn class_labels(class: &str, classes: Option<usize>, outputs: usize) -> Result<L
 /// How many numbers a row the labels of a loss of numbers are.
 fn columns(class: &str, classes: Option<usize>, outputs: usize) -> Result<usize> {
     if let Some(k) = classes {
-        crate::bail!("{class}: the task's labels are numbers, not classes; got classes={k} (use `outputs`)");
+        crate::bail!("{class}: the task's labels are numbers, not classes; got classes={k}: leave it out");
     }
     if outputs == 0 {
         crate::bail!("{class}: `outputs` should be at least 1; got 0");

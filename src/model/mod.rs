@@ -48,6 +48,9 @@ use crate::sharing::{Context, Sharing};
 use crate::task::Task;
 use crate::{head, sharing};
 
+/// Positions that rows gone through at once may have, if they are several.
+const POSITIONS_AT_ONCE: usize = 1 << 14;
+
 /// Pairs of positions that rows gone through at once may have, if they are several.
 const PAIRS_AT_ONCE: usize = 1 << 16;
 
@@ -391,17 +394,21 @@ impl Model {
         (batch / members.unwrap_or(1)).max(1)
     }
 
-    /// The rows from this one on that are gone through at once when so many are asked for: fewer where they have many pairs of
-    /// positions.
+    /// The rows from this one on that are gone through at once when so many are asked for: fewer where they have many positions,
+    /// or pairs of them.
     pub(super) fn part(&self, data: &Data, first: usize, batch: usize) -> Range<usize> {
         let most = data.rows().min(first.saturating_add(self.at_once(batch)));
-        let paired = self.tasks.iter().find(|task| task.pairing.is_some());
-        let field = paired.and_then(|task| data.field(&self.positions_of(task)?));
-        let Some(offsets) = field.and_then(Field::offsets) else { return first..most };
-        let mut pairs = 0_usize;
+        if self.parts.inputs.positions.is_empty() {
+            return first..most;
+        }
+        let length = self.lengths(data);
+        let paired = self.tasks.iter().any(|task| task.pairing.is_some());
+        let (mut positions, mut pairs) = (0_usize, 0_usize);
         let fits = (first..most).take_while(|&row| {
-            pairs = pairs.saturating_add(offsets.span(row).len().saturating_pow(2));
-            pairs <= PAIRS_AT_ONCE
+            let each = length(row);
+            positions = positions.saturating_add(each);
+            pairs = pairs.saturating_add(each.saturating_pow(2));
+            positions <= POSITIONS_AT_ONCE && (!paired || pairs <= PAIRS_AT_ONCE)
         });
         first..first + fits.count().max(1)
     }

@@ -276,11 +276,11 @@ bench-positions: $(VENV)/.extension
 
 # Three taggers on one recurrent encoder, against torch.nn.LSTM and torch.nn.GRU over packed sequences and TorchJD.
 bench-recurrent: $(VENV)/.extension
-	$(BIN)/python benches/recurrent.py
+	$(BIN)/python benches/recurrent.py --threads 2
 
 # Three taggers on one transformer, against scaled_dot_product_attention and TorchJD.
 bench-transformer: $(VENV)/.extension
-	$(BIN)/python benches/transformer.py
+	$(BIN)/python benches/transformer.py --threads 2
 
 # One wheel with an extension for each torch; every torch is installed for it, in an environment of its own.
 wheel: $(VENV)/.torch

@@ -2496,25 +2496,24 @@ fn room_follows_from_rows_and_their_positions() {
     assert_eq!(wrong(&mut b, pairs, axis, By::First), "a value of `pairs of tokens` is wanted; got one of `tokens`");
     add_heads(&mut b, 0, 1);
     let net = b.finish().unwrap();
-    let lengths = [3_usize, 0, 41];
+    let lengths = [3_usize, 0, 50];
     let sum = |asked: AxisId, of: &dyn Fn(usize) -> usize| {
         assert_eq!(asked, axis);
         lengths.into_iter().map(of).sum()
     };
     let extents = net.extents(3, sum).unwrap();
     let [tokens, of_pairs] = [axis, pairs].map(|axis| extents.each()[axis]);
-    assert!((44..=48).contains(&tokens), "{extents:?}");
-    assert_eq!(of_pairs, 2048, "the next power of two of 1690");
+    assert!((53..=64).contains(&tokens) && (2509..=2509 * 9 / 8).contains(&of_pairs), "{extents:?}");
     assert_eq!([grid, blocks].map(|axis| extents.each()[axis]), [3 * 24, 3 * 4]);
     assert!(net.extents(3, |_, of| of(1 << 20)).unwrap_err().to_string().contains("use a smaller `batch_size`"));
     let params = Params::<f64>::new(&net.params, &net.state, 1).unwrap();
     // SAFETY: no slice of the parameters is held while the plan runs.
     let mut plan = unsafe { Plan::new(&net, &params, extents, Purpose::BOTH) }.unwrap();
-    plan.place(axis, &[0, 3, 3, 44]).unwrap();
-    assert_eq!([ROWS, axis, pairs, grid, blocks].map(|axis| plan.count(axis)), [3, 44, 9 + 1681, 72, 12]);
+    plan.place(axis, &[0, 3, 3, 53]).unwrap();
+    assert_eq!([ROWS, axis, pairs, grid, blocks].map(|axis| plan.count(axis)), [3, 53, 9 + 2500, 72, 12]);
     assert!(plan.place(axis, &[0, 60, 59, 61]).is_err() && plan.place(grid, &[0, 24, 48, 72]).is_err());
     assert!(
-        plan.place(axis, &[0, 48, 48, 48]).unwrap_err().to_string().contains("`pairs of tokens`: there is room for")
+        plan.place(axis, &[0, 60, 60, 60]).unwrap_err().to_string().contains("`pairs of tokens`: there is room for")
     );
 }
 

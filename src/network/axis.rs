@@ -113,12 +113,6 @@ impl Extents {
         let step = (positions.checked_next_power_of_two().unwrap_or(usize::MAX) / 16).max(16);
         positions.max(1).checked_next_multiple_of(step).unwrap_or(usize::MAX)
     }
-
-    /// Room for so many pairs of positions, and up to as many more. Their sum over the rows of a batch varies much more than
-    /// that of positions, and what is computed of them goes by rows, so that room costs no products.
-    pub fn bucket_of_pairs(pairs: usize) -> usize {
-        pairs.max(1 << 10).checked_next_power_of_two().unwrap_or(usize::MAX)
-    }
 }
 
 impl From<usize> for Extents {
@@ -190,13 +184,7 @@ impl Network {
         let axes = Axes(&self.axes);
         (1..self.axes.len()).try_fold(Extents::from(rows), |extents, axis| {
             let room = match axes.base(axis) {
-                Some(base) => {
-                    let positions = sum(base, &|count| axes.count(axis, &|_| count)).max(rows);
-                    match self.axes[axis].extent {
-                        Extent::Pairs(_) => Extents::bucket_of_pairs(positions),
-                        _ => Extents::bucket(positions),
-                    }
-                }
+                Some(base) => Extents::bucket(sum(base, &|count| axes.count(axis, &|_| count)).max(rows)),
                 None => rows.saturating_mul(axes.count(axis, &|_| 0)),
             };
             extents.and(room)

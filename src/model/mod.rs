@@ -1,5 +1,6 @@
 //! The network, its parameters and its description.
 
+mod at_once;
 pub mod columns;
 pub mod described_inputs;
 pub mod description;
@@ -14,7 +15,6 @@ pub(crate) mod summary;
 pub mod workspace;
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -34,7 +34,7 @@ use crate::meter::Meter;
 use crate::model::description::Parts;
 use crate::model::kept::Kept;
 use crate::model::workspace::Workspace;
-use crate::network::axis::{Extent, Extents};
+use crate::network::axis::Extents;
 use crate::network::builder::{Builder, Limit};
 use crate::network::node::Node;
 use crate::network::nodes::embedding;
@@ -47,12 +47,6 @@ use crate::regularizer::Relation;
 use crate::sharing::{Context, Sharing};
 use crate::task::Task;
 use crate::{head, sharing};
-
-/// Positions that rows gone through at once may have, if they are several.
-const POSITIONS_AT_ONCE: usize = 1 << 14;
-
-/// Pairs of positions that rows gone through at once may have, if they are several.
-const PAIRS_AT_ONCE: usize = 1 << 16;
 
 /// Called between two batches: a look at the outside world, which may end the call.
 pub type Look<'a> = &'a mut dyn FnMut() -> Result<()>;
@@ -385,34 +379,6 @@ impl Model {
         self.tasks.iter().map(asked).collect()
     }
 
-    /// Rows at once when so many are asked for: members of an ensemble have a row each, which take memory like others.
-    pub(super) fn at_once(&self, batch: usize) -> usize {
-        let members = self.net.axes.iter().find_map(|axis| match axis.extent {
-            Extent::Members(members) => Some(members),
-            _ => None,
-        });
-        (batch / members.unwrap_or(1)).max(1)
-    }
-
-    /// The rows from this one on that are gone through at once when so many are asked for: fewer where they have many positions,
-    /// or pairs of them.
-    pub(super) fn part(&self, data: &Data, first: usize, batch: usize) -> Range<usize> {
-        let most = data.rows().min(first.saturating_add(self.at_once(batch)));
-        if self.parts.inputs.positions.is_empty() {
-            return first..most;
-        }
-        let length = self.lengths(data);
-        let paired = self.tasks.iter().any(|task| task.pairing.is_some());
-        let (mut positions, mut pairs) = (0_usize, 0_usize);
-        let fits = (first..most).take_while(|&row| {
-            let each = length(row);
-            positions = positions.saturating_add(each);
-            pairs = pairs.saturating_add(each.saturating_pow(2));
-            positions <= POSITIONS_AT_ONCE && (!paired || pairs <= PAIRS_AT_ONCE)
-        });
-        first..first + fits.count().max(1)
-    }
-
     /// Raw outputs of all rows in evaluation mode, and with `labels` each task's sum of weighted losses and total
     /// weight. `look` is called after each batch, and may stop it.
     ///
@@ -477,13 +443,6 @@ impl Model {
             let field = data.field(&self.parts.inputs.positions[axis - 1].first());
             field.and_then(Field::offsets).map_or(0, |offsets| offsets.sum(rows.clone(), of))
         })
-    }
-
-    /// How many positions a row has, on all ragged axes together.
-    pub(crate) fn lengths(&self, data: &Data) -> impl Fn(usize) -> usize {
-        let offsets = self.parts.inputs.positions.iter().filter_map(|of| data.field(&of.first())?.offsets());
-        let offsets: Vec<_> = offsets.collect();
-        move |row| offsets.iter().map(|offsets| offsets.span(row).len()).sum()
     }
 
     /// A workspace for so many rows, from those kept or new; hand it back with [`Model::give_back`].

@@ -16,9 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 #: What is compared with loops. "formulas" is the processor without any loop.
 AWAY = ["formulas", *(["cuda:0"] if torch.cuda.is_available() else [])]
 STEPS = 20
-ROWS, HELD_OUT = 60, 24
-#: Metrics of orders and of thresholds, which jump where scores differ by a rounding alone: by a row, at most.
-JUMPS = ("accuracy", "auroc")
+ROWS = 60
 
 
 def near(got, want, what, tolerance=1e-5):
@@ -29,11 +27,32 @@ def near(got, want, what, tolerance=1e-5):
     assert np.linalg.norm(got - want) <= tolerance * max(np.linalg.norm(want), 1e-2), (what, got, want)
 
 
-def trainer(where, weighting="equal", sharing="hard", lr=0.05, regularizers=(), encoder=None, **more):
+class PairsInOrder:
+    """AUROC, and the scores that it was asked about: where two differ by less than a rounding it jumps."""
+
+    __name__ = "pairs_in_order"
+
+    def __init__(self):
+        self.scores = []
+
+    def __call__(self, p, y):
+        self.scores.append(np.asarray(p, np.float64))
+        above = self.scores[-1][y == 1][:, None] - self.scores[-1][y == 0]
+        return ((above > 0) + 0.5 * (above == 0)).mean() if above.size else np.nan
+
+    def taken(self):
+        """The scores since the last time."""
+        scores, self.scores = self.scores, []
+        assert scores
+        return scores
+
+
+def trainer(where, weighting="equal", sharing="hard", lr=0.05, regularizers=(), encoder=None, metrics=(), **more):
+    decision = {"loss": "binary_cross_entropy", "metrics": ["accuracy", "auroc", *metrics]}
     if sharing in FUNNELS:
-        tasks = [pt.Task(name, loss="binary_cross_entropy") for name in ("up", "down", "side", "flags")]
+        tasks = [pt.Task(name, **decision) for name in ("up", "down", "side", "flags")]
     else:
-        flags = pt.Task("flags", loss="binary_cross_entropy", outputs=2)
+        flags = pt.Task("flags", outputs=2, **decision)
         tasks = [pt.Task("up"), pt.Task("down", weight=0.5), pt.Task("side", classes=2), flags]
     encoder = pt.encoder.MLP([8, 8], dropout=0.1, norm="batch") if encoder is None else encoder
     model = pt.MultiTaskModel(6, tasks=tasks, encoder=encoder, sharing=sharing, seed=2)
@@ -51,7 +70,7 @@ def trainer(where, weighting="equal", sharing="hard", lr=0.05, regularizers=(), 
 
 def step(trained, sharing, batch_size=ROWS):
     """One step as an epoch of its own; what the history says of it."""
-    data, validation = conflicting(sharing, rows=ROWS), conflicting(sharing, rows=HELD_OUT, seed=5)
+    data, validation = conflicting(sharing, rows=ROWS), conflicting(sharing, rows=24, seed=5)
     trained.fit(data, validation=validation, epochs=1, batch_size=batch_size, shuffle=False, progress=False)
     return {name: number for name, number in trained.history.rows[-1].items() if name not in ("epoch", "seconds")}
 
@@ -59,7 +78,11 @@ def step(trained, sharing, batch_size=ROWS):
 def compare_steps(away, weighting, sharing, **more):
     """Losses, weights, Gramian and gradients of each step, from the same parameters."""
     # Of a rate of 1 the change of the parameters is the gradient.
-    loops, formulas = (trainer(where, weighting, sharing, lr=1.0, **more) for where in ("loops", away))
+    orders = [PairsInOrder(), PairsInOrder()]
+    loops, formulas = (
+        trainer(where, weighting, sharing, lr=1.0, metrics=[order], **more)
+        for where, order in zip(("loops", away), orders, strict=True)
+    )
     path = trainer("loops", weighting, sharing, encoder=more.get("encoder"))
     batch = ROWS // more.get("accumulate", 1)
     for k in range(STEPS):
@@ -69,9 +92,11 @@ def compare_steps(away, weighting, sharing, **more):
             each.model.load_state_dict(state)
         rows = [step(each, sharing, batch) for each in (loops, formulas)]
         assert rows[0].keys() == rows[1].keys()
-        jumps = [[(name, row.pop(name)) for name in list(row) if name.endswith(JUMPS)] for row in rows]
-        for (name, want), (_, got) in zip(*jumps, strict=True):
-            near(got, want, (k, name), 1 / (HELD_OUT if name.startswith("validation") else ROWS))
+        for row in rows:
+            for name in [name for name in row if name.endswith("pairs_in_order")]:
+                near(row.pop(name.replace("pairs_in_order", "auroc")), row.pop(name), (k, name))
+        for want, got in zip(*(order.taken() for order in orders), strict=True):
+            near(got, want, (k, "scores"))
         # All cosines, all norms, all weights are one thing each.
         for kind in {name.split("/")[0] for name in rows[0]}:
             want, got = ([row[name] for name in row if name.split("/")[0] == kind] for row in rows)

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Model;
-use crate::data::{Data, Field};
+use crate::data::Data;
 use crate::network::axis::Extent;
 
 /// Positions that rows gone through at once may have, if they are several.
@@ -53,6 +53,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::data::Field;
     use crate::data::array::Array;
     use crate::model::{Description, Own};
 

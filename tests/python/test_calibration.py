@@ -10,7 +10,7 @@ import polytask as pt
 import pytest
 import torch
 from conftest import Data, make_model, same_bits
-from polytask.model import temperature
+from polytask.model import calibrating, temperature
 from polytask.results.calibration import Reliability
 from sklearn.metrics import roc_auc_score
 
@@ -340,3 +340,87 @@ def test_weights_of_classes_are_warned_of(caplog):
         pt.Trainer(model).fit((x, y), epochs=1, progress=False)
         model.calibrate((x, y))
         assert ("`rare` learned with `pos_weight`, which moves all its probabilities" in caplog.text) == said
+
+
+def members(trained):
+    """Two models, one of them with a temperature of its own."""
+    one, other = copy.deepcopy(trained), make_model(2)
+    one.temperatures = {"income": 0.5}
+    return pt.Ensemble([one, other], weights={"income": [3, 1]})
+
+
+def test_an_ensemble_has_temperatures_of_its_mean(trained, tmp_path):
+    ensemble, data = members(trained), noisy()
+    plain, apart = ensemble.predict(data.x, spread=True)
+    before = nll(ensemble, data)
+    found = ensemble.calibrate(data.whole)
+    assert list(found) == ["income", "topics"]
+    assert found.temperatures == ensemble.temperatures
+    p, spread = ensemble.predict(data.x, spread=True)
+    assert same_bits(spread, apart)
+    assert np.array_equal(p["age"], plain["age"])
+    powers = plain["income"].astype(np.float64) ** (1 / found["income"].temperature)
+    np.testing.assert_allclose(p["income"], powers / powers.sum(1, keepdims=True), rtol=1e-5)
+    ones, zeros = (each.astype(np.float64) ** (1 / found["topics"].temperature)
+                   for each in (plain["topics"], 1 - plain["topics"].astype(np.float64)))  # fmt: skip
+    np.testing.assert_allclose(p["topics"], ones / (ones + zeros), rtol=1e-5)
+    for name, value in nll(ensemble, data).items():
+        assert found[name].nll == pytest.approx((before[name], value), rel=1e-5)
+        assert value < before[name] - 1e-3
+        for factor in (0.98, 1.02):
+            ensemble.temperatures = {**found.temperatures, name: factor * found[name].temperature}
+            assert nll(ensemble, data)[name] > value
+    ensemble.temperatures = found.temperatures
+    # Again with the same rows it is the same, whatever was in force.
+    assert ensemble.calibrate(data.whole).temperatures == found.temperatures
+    ensemble.save(tmp_path / "models")
+    assert same_bits(pt.Ensemble.load(tmp_path / "models").predict(data.x), p)
+    assert same_bits(pickle.loads(pickle.dumps(ensemble)).predict(data.x), p)
+    assert ensemble[:1].temperatures == {}
+    ensemble.temperatures = {}
+    assert same_bits(ensemble.predict(data.x), plain)
+
+
+def test_an_ensemble_is_evaluated_as_it_predicts(trained):
+    ensemble, data = members(trained), noisy()
+    for model in ensemble:
+        model.metrics[0].extend(pt.MultiTaskModel(2, tasks=[pt.Task("a", classes=2, metrics=["log_loss"])]).metrics[0])
+    for temperatures in ({}, {"income": 4.0}):
+        ensemble.temperatures = temperatures
+        p = ensemble.predict(data.x)["income"]
+        expected = -np.log(p[np.arange(len(p)), data.income].astype(np.float64)).mean()
+        assert ensemble.evaluate(data.whole)["income"]["log_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_no_order_is_lost_by_an_ensemble():
+    p = np.array([0, 1e-30, 1e-8, 0.5, 1 - 2**-24, 1], np.float32)[:, None]
+    for t in (0.7, 1.0, 3.0):
+        assert (np.diff(calibrating.tempered("binary", p, t)[:, 0].astype(np.float64)) >= 0).all()
+    cooler = calibrating.tempered("binary", p, 3.0)[:, 0]
+    assert (np.diff(cooler) > 0).all()
+    assert cooler[0] < 1e-14
+    assert calibrating.tempered("classes", np.array([[0, 1]], np.float32), 2.0)[0, 1] == 1
+
+
+def test_temperatures_of_an_ensemble_that_are_none(trained, tmp_path):
+    ensemble, data = members(trained), noisy(40)
+    with pytest.raises(ValueError, match=r"`temperatures`: no task 'age'"):
+        ensemble.temperatures = {"age": 2.0}
+    with pytest.raises(ValueError, match=r"`tasks`: no task 'age'"):
+        ensemble.calibrate(data.whole, tasks=["age"])
+    with pytest.raises(ValueError, match="have no label for any classification task"):
+        ensemble.calibrate((data.x, {"age": data.age}))
+    ensemble.save(tmp_path / "models")
+    file = tmp_path / "models" / "ensemble.json"
+    file.write_text(file.read_text().replace('"temperatures": {}', '"temperatures": {"income": -1}'))
+    with pytest.raises(ValueError, match=r"ensemble\.json is not what `save` wrote: `temperatures` of task `income`"):
+        pt.Ensemble.load(tmp_path / "models")
+
+
+def test_an_ensemble_learned_with_weights_of_classes_is_warned_of(caplog):
+    data = noisy(60)
+    tasks = [pt.Task("income", classes=2, loss=pt.loss.CrossEntropy(class_weights="balanced"))]
+    ensemble = pt.Ensemble([pt.MultiTaskModel(data.x.shape[1], tasks=tasks, seed=seed) for seed in range(2)])
+    with caplog.at_level(logging.WARNING, logger="polytask"):
+        ensemble.calibrate((data.x, {"income": data.income}))
+    assert "task `income` learned with `class_weights`" in caplog.text

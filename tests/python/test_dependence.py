@@ -140,6 +140,11 @@ def test_several_models(trained):
     each = [pt.dependence(model, data.x, 0, grid=[0.0, 1.0]) for model in (trained, other)]
     for task in both:
         np.testing.assert_allclose(both[task].mean, (each[0][task].mean + each[1][task].mean) / 2, rtol=1e-5)
+    # Models count what the ensemble says that they do.
+    weighed = pt.Ensemble([trained, other], weights={"age": [3, 1]})
+    found = pt.dependence(weighed, data.x, 0, grid=[0.0, 1.0])
+    expected = 0.75 * each[0]["age"].mean + 0.25 * each[1]["age"].mean
+    np.testing.assert_allclose(found["age"].mean, expected, rtol=1e-5)
     # A calibrated model is looked at as it predicts.
     calibrated = copy.deepcopy(trained)
     calibrated.temperatures = {"income": 5.0}

@@ -172,6 +172,14 @@ def test_several_models_and_estimators(trained):
     both = pt.Ensemble([trained, other])
     found = pt.importance(both, data.whole, "mae", tasks=["age"], repeats=1)
     assert found.scores["age"] == pytest.approx(np.abs(both.predict(data.x)["age"] - data.age).mean(), rel=1e-5)
+    # Models count what the ensemble says that they do, and temperatures are those of the mean.
+    both = pt.Ensemble([trained, other], weights={"age": [0, 1], "income": [1, 4]})
+    both.temperatures = {"income": 3.0}
+    found = pt.importance(both, data.whole, {"age": "mae", "income": "log_loss"}, tasks=["age", "income"], repeats=1)
+    p = both.predict(data.x)
+    expected = -np.log(p["income"][np.arange(60), data.income]).mean()
+    assert found.scores["income"] == pytest.approx(expected, rel=1e-5)
+    assert found.scores["age"] == pytest.approx(np.abs(other.predict(data.x)["age"] - data.age).mean(), rel=1e-5)
     # A loader whose order is drawn, and batches.
     loader = torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(*map(torch.tensor, (data.x, data.income, data.age, data.topics))),

@@ -1,5 +1,6 @@
-"""Temperatures of a model's tasks: fitted to labels, and read from what callers say."""
+"""Temperatures of tasks, of a model or of models together: fitted to labels, and read from what callers say."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,11 @@ from ..data.task import Task
 from ..results.calibration import Calibrated, Calibration, Reliability
 from . import temperature
 from .labelled import Labelled, classifying
+
+_log = logging.getLogger("polytask")
+
+#: Between these lie the probabilities that single precision tells from 0 and from 1.
+_LOWEST, _HIGHEST = 2.0**-150, 1 - 2.0**-25
 
 
 def fitted(
@@ -47,6 +53,29 @@ def _one(kind: str, found: Labelled, bins: int) -> Calibrated | None:
     )
     first, last = (temperature.likelihood(kind, outputs, known, weights, t) for t in ends)
     return Calibrated(ends[1], count, (first, last), (before, after), best is not None)
+
+
+def kept(before: Mapping[str, float], found: Calibration, tasks: Sequence[Task]) -> dict[str, float]:
+    """The temperatures that are in force after a calibration; warns of tasks that no temperature puts right."""
+    for task in tasks:
+        weighted = [name for name in ("class_weights", "pos_weight") if getattr(task.loss, name, None) is not None]
+        if task.name in found and weighted:
+            _log.warning("task `%s` learned with `%s`, which moves all its probabilities to one side, and a "
+                         "temperature does not move them back: train without, and choose a threshold", task.name,
+                         weighted[0])  # fmt: skip
+    new = {name: each.temperature for name, each in found.items() if each.fitted}
+    return {name: t for name, t in before.items() if name not in found} | new
+
+
+def logits(kind: str, p: np.ndarray) -> np.ndarray:
+    """What probabilities would be made of, in double precision; 0 and 1 are taken for the next numbers to them."""
+    q = np.clip(p.astype(np.float64), _LOWEST, _HIGHEST)
+    return np.log(q) - np.log1p(-q) if kind == "binary" else np.log(q)
+
+
+def tempered(kind: str, p: np.ndarray, t: float | None) -> np.ndarray:
+    """Probabilities at a temperature, or as they are."""
+    return p if t is None else temperature.probabilities(kind, logits(kind, p), t).astype(np.float32)
 
 
 def read(given: Any, tasks: Sequence[Task], kinds: Sequence[str]) -> dict[str, float]:

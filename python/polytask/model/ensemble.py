@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from ..data.rows import Parts
 from ..data.sources import Again
 from ..data.task import Task
 from ..process import interrupts
+from ..results.calibration import Calibration
 from ..results.results import Results
 from ..results.thresholds import Thresholds
-from . import deciding, labelled, predictions
+from . import calibrating, deciding, labelled, predictions
 from .averaged import Averaged
 from .intervals import PredictionIntervals
 from .labelled import Labelled
-from .mixing import Mean, is_mixture, read_shares, read_weights, stored_weights
+from .mixing import Mean, is_mixture, read_shares, read_weights, stored
 from .model import MultiTaskModel
 from .thresholds import Own
 
@@ -62,6 +63,7 @@ class Ensemble(Sequence[MultiTaskModel]):
         self._tasks = tuple(task for task, _ in found.values())
         self._weights = read_weights(weights, models, list(found))
         self._readers = _readers(models)
+        self._temperatures: dict[str, float] = {}
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -93,7 +95,8 @@ class Ensemble(Sequence[MultiTaskModel]):
         self, x: Any, *, spread: bool = False, quantiles: Sequence[float] | None = None, batch_size: int = 1024
     ) -> Any:
         """The mean of the models' predictions, shaped as `pt.MultiTaskModel.predict` shapes them: probabilities, or
-        values in the units of the targets; of means with variances those of the mixture.
+        values in the units of the targets; of means with variances those of the mixture. Probabilities are those of
+        `calibrate` where there was one.
 
         With `spread` also how far the models are apart, `(mean, spread)`: the standard deviation over them, in the same
         shapes. With `quantiles` those of the models' predictions stand behind, `(mean, quantiles)` or
@@ -106,21 +109,46 @@ class Ensemble(Sequence[MultiTaskModel]):
             ValueError, TypeError: features that do not fit the models' inputs; or a task of positions, of which there
                 is no array.
         """
-        per = next((task for task in self.tasks if task.per is not None), None)
-        if per is not None:
-            raise ValueError(f"task `{per.name}`: an ensemble predicts for rows; got a task of {per.per}")
         shares = None if quantiles is None else read_shares(quantiles)
-        means = {task.name: Mean(is_mixture(task), shares is not None) for task in self.tasks}
-        for model, weights, rows in zip(self._models, self._weights, self._features(x), strict=True):
-            for name, found in model.predict(rows, batch_size=batch_size).items() if any(weights.values()) else ():
-                if weights[name]:
-                    means[name].add(found, weights[name])
-        parts = [{name: mean.mean for name, mean in means.items()}]
+        means = self._plain(x, shares is not None, batch_size)
+        parts = [{name: self._tempered(name, mean.mean) for name, mean in means.items()}]
         if spread:
             parts.append({name: mean.spread for name, mean in means.items()})
         if shares is not None:
             parts.append({name: mean.quantiles(shares) for name, mean in means.items()})
         return parts[0] if len(parts) == 1 else tuple(parts)
+
+    def _predicted(self, each: Sequence[Rows], size: int) -> dict[str, np.ndarray]:
+        """What is predicted for rows that each model has read for itself, `[rows, width]` by task."""
+        means = self._means(each, False, lambda model, rows: _by_task(model, model._predicted(rows, False, size)))
+        return {name: self._tempered(name, mean.mean) for name, mean in means.items()}
+
+    def _plain(self, x: Any, keeps: bool, batch_size: int) -> dict[str, Mean]:
+        """The means for features in any form, without temperatures.
+
+        Raises:
+            ValueError: a task of positions.
+        """
+        per = next((task for task in self.tasks if task.per is not None), None)
+        if per is not None:
+            raise ValueError(f"task `{per.name}`: an ensemble predicts for rows; got a task of {per.per}")
+        return self._means(self._features(x), keeps, lambda model, rows: model.predict(rows, batch_size=batch_size))
+
+    def _means(
+        self, each: Sequence[Any], keeps: bool, predict: Callable[[MultiTaskModel, Any], Mapping[str, np.ndarray]]
+    ) -> dict[str, Mean]:
+        """What the models predict with what each is given, task by task; `keeps` where its quantiles are wanted."""
+        means = {task.name: Mean(is_mixture(task), keeps) for task in self.tasks}
+        for model, weights, rows in zip(self._models, self._weights, each, strict=True):
+            for name, found in predict(model, rows).items() if any(weights.values()) else ():
+                if weights[name]:
+                    means[name].add(found, weights[name])
+        return means
+
+    def _tempered(self, name: str, mean: np.ndarray) -> np.ndarray:
+        """A task's mean prediction at its temperature."""
+        kind = dict(zip((task.name for task in self.tasks), self.kinds, strict=True))[name]
+        return calibrating.tempered(kind, mean, self._temperatures.get(name))
 
     def _features(self, x: Any) -> list[Any]:
         """What each model is given; those that read alike are given what one of them read."""
@@ -136,7 +164,8 @@ class Ensemble(Sequence[MultiTaskModel]):
     @checked
     def evaluate(self, data: Any, *, batch_size: int = 1024, weights: Any = None) -> Results:
         """The metrics of the mean prediction, and its loss: the log loss of classes and binary labels, and for values
-        the loss of the task, in the scale in which it trains; NaN where models train in scales of their own.
+        the loss of the task, in the scale in which it trains; NaN where models train in scales of their own. Losses
+        know no temperatures, as those of `pt.Trainer.evaluate`.
         `results["loss"]` is the losses' sum by the tasks' weights.
 
         Arguments:
@@ -180,10 +209,14 @@ class Ensemble(Sequence[MultiTaskModel]):
                 outputs = one._core.predict(each[at].core(), False, size)[place]
                 alike &= one.tasks[place].scaling == task.scaling
                 points.add(judged.points(outputs), self._weights[at][name])
-                mean.add(predictions.linked(one.tasks[place], outputs), self._weights[at][name])
+                if name in one.temperatures:
+                    predicted = one._predicted(each[at], False, size)[place]
+                else:
+                    predicted = predictions.linked(one.tasks[place], outputs)
+                mean.add(predicted, self._weights[at][name])
                 interrupts.look()
         found = {"loss": judged.loss(points.mean) if alike else float("nan")}
-        predicted = predictions.points(task, mean.mean)
+        predicted = predictions.points(task, self._tempered(name, mean.mean))
         weights = rows.weights[j] if len(rows.weights) else None
         targets = labels.unified(rows.targets[j], rows.masks[j] if len(rows.masks) else None, kind, weights)
         for metric in model.metrics[j]:
@@ -215,6 +248,59 @@ class Ensemble(Sequence[MultiTaskModel]):
         return found
 
     @checked
+    def calibrate(
+        self,
+        data: Any,
+        *,
+        tasks: Sequence[str] | str | None = None,
+        weights: Any = None,
+        bins: int = 15,
+        batch_size: int = 4096,
+    ) -> Calibration:
+        """Fits a temperature a task to the mean predictions, which `predict` applies from then on; see
+        `pt.MultiTaskModel.calibrate`. The logits that it divides are those of the mean: logarithms of probabilities, of
+        binary labels those of their odds (Rahaman and Thiery, Uncertainty Quantification and Deep Ensembles, NeurIPS
+        2021, who find this better than calibrating members one by one, whose mean is then not as sure as it could be).
+
+        How far models are apart (`spread`, `quantiles`) stays as it is. `save` keeps temperatures, a slice of the
+        ensemble has none.
+
+        Arguments:
+            data: rows that trained no model and chose none, one data set in any form that `pt.Trainer.fit` takes.
+            tasks: names of classification tasks; by default all that have labels there.
+            weights: row weights, as for `fit`.
+            bins: of the calibration error.
+            batch_size: rows that are predicted at a time.
+
+        Raises:
+            TypeError, ValueError: data that do not fit the models, or no labels of classes.
+        """
+        parts = whole(bins, "`bins`")
+        kinds = labelled.classifying(self.tasks, self.kinds)
+        names = labelled.chosen(tasks, list(kinds), "classification tasks")
+        with interrupts.held():
+            there = self._labelled(data, weights, batch_size, plain=True)
+            made = {
+                name: each._replace(outputs=calibrating.logits(kinds[name], each.outputs))
+                for name, each in there.items()
+                if name in kinds
+            }
+            found = calibrating.fitted(kinds, names, made, parts, tasks is not None)
+        self._temperatures = calibrating.kept(self._temperatures, found, self.tasks)
+        return found
+
+    @property
+    def temperatures(self) -> dict[str, float]:
+        """What `calibrate` found for the mean, by task; those that are set here count from then on, and all others
+        are 1. Members have their own.
+        """
+        return dict(self._temperatures)
+
+    @temperatures.setter
+    def temperatures(self, temperatures: Mapping[str, float]) -> None:
+        self._temperatures = calibrating.read(temperatures, self.tasks, self.kinds)
+
+    @checked
     def thresholds(
         self,
         data: Any,
@@ -236,11 +322,14 @@ class Ensemble(Sequence[MultiTaskModel]):
         """Intervals around the mean predictions; see `pt.MultiTaskModel.intervals`. Data should be one data set."""
         return deciding.intervals(self, data, tasks, weights, batch_size)
 
-    def _labelled(self, data: Any, weights: Any, batch_size: int) -> dict[str, Labelled]:
-        """What is predicted for one data set in any form, beside its labels."""
+    def _labelled(self, data: Any, weights: Any, batch_size: int, plain: bool = False) -> dict[str, Labelled]:
+        """What is predicted for one data set in any form, or the plain mean of the models, beside its labels."""
         size = whole(batch_size, "`batch_size`")
         data, parts = labelled.read(self.reader, data, weights, size)
-        predicted: Any = self.predict(data, batch_size=size)
+        if plain:
+            predicted = {name: mean.mean for name, mean in self._plain(data, False, size).items()}
+        else:
+            predicted = self.predict(data, batch_size=size)
         each = [predicted[task.name].reshape(len(predicted[task.name]), -1) for task in self.tasks]
         ends = np.cumsum([len(rows) for rows in parts])
         if any(len(outputs) != sum(map(len, parts)) for outputs in each):
@@ -264,7 +353,8 @@ class Ensemble(Sequence[MultiTaskModel]):
         for name, model in zip(ours, self._models, strict=True):
             model.save(path / name)
         unfinished = path / f"{_WEIGHTS}.partial"
-        unfinished.write_text(json.dumps({"weights": self._weights}), encoding="utf-8")
+        said = {"weights": self._weights, "temperatures": self._temperatures}
+        unfinished.write_text(json.dumps(said), encoding="utf-8")
         os.replace(unfinished, path / _WEIGHTS)
 
     @classmethod
@@ -280,7 +370,10 @@ class Ensemble(Sequence[MultiTaskModel]):
         if not files:
             raise FileNotFoundError(f"{os.fspath(folder)} has no model file")
         models = [MultiTaskModel.load(file, **given) for file in files]
-        return Ensemble(models, weights=stored_weights(path / _WEIGHTS, models))
+        weights, temperatures = stored(path / _WEIGHTS, models)
+        found = Ensemble(models, weights=weights)
+        found.temperatures = temperatures
+        return found
 
     def __getitem__(self, at: Any) -> Any:
         if not isinstance(at, slice):
@@ -313,6 +406,10 @@ def _labelled(model: MultiTaskModel, data: Any, weights: Any, size: int) -> Rows
     rows = sets[0] if len(sets) == 1 else labels.joined(sets, kinds)
     model.reader.scales.apply_all(rows)
     return rows
+
+
+def _by_task(model: MultiTaskModel, outputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    return {task.name: each for task, each in zip(model.tasks, outputs, strict=True)}
 
 
 def _same(one: MultiTaskModel, other: MultiTaskModel) -> bool:

@@ -73,14 +73,7 @@ class HeldOut:
             kinds = {task.name: _logits(task, kind) for task, kind in zip(self.tasks, self.kinds, strict=True)}
             there = self._labelled(data, weights, batch_size, raw=True)
             found = calibrating.fitted(kinds, names, there, parts, tasks is not None)
-        for task in self.tasks:
-            weighted = [name for name in ("class_weights", "pos_weight") if getattr(task.loss, name, None) is not None]
-            if task.name in found and weighted:
-                _log.warning("task `%s` learned with `%s`, which moves all its probabilities to one side, and a "
-                             "temperature does not move them back: train without, and choose a threshold", task.name,
-                             weighted[0])  # fmt: skip
-        kept = {name: each.temperature for name, each in found.items() if each.fitted}
-        self.temperatures = {name: t for name, t in self._temperatures.items() if name not in found} | kept
+        self.temperatures = calibrating.kept(self._temperatures, found, self.tasks)
         return found
 
     @property

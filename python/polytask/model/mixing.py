@@ -10,6 +10,7 @@ import numpy as np
 
 from ..arguments.messages import listed, none_of
 from ..data.task import Task
+from . import calibrating
 from .model import MultiTaskModel
 
 
@@ -104,15 +105,21 @@ def read_weights(given: Any, models: Sequence[MultiTaskModel], tasks: Sequence[s
     return [{name: float(shares[name][at]) for name in tasks if name in has[at]} for at in range(len(models))]
 
 
-def stored_weights(file: Path, models: Sequence[MultiTaskModel]) -> dict[str, list[float]] | None:
-    """What a folder says of weights; nothing in those of earlier versions."""
+def stored(
+    file: Path, models: Sequence[MultiTaskModel]
+) -> tuple[dict[str, list[float]] | None, dict[str, float]]:  # fmt: skip
+    """The weights and the temperatures of a folder; nothing in those of earlier versions."""
     if not file.exists():
-        return None
+        return None, {}
     try:
-        each = json.loads(file.read_text(encoding="utf-8"))["weights"]
+        said = json.loads(file.read_text(encoding="utf-8"))
+        each = said["weights"]
         if len(each) != len(models):
             raise ValueError(f"it has weights of {len(each)} models, and there are {len(models)}")
         names = {name for weights in each for name in weights}
-        return {name: [float(weights.get(name, 0.0)) for weights in each] for name in sorted(names)}
+        of_tasks = {name: [float(weights.get(name, 0.0)) for weights in each] for name in sorted(names)}
+        tasks = [task for model in models for task in model.tasks]
+        kinds = [kind for model in models for kind in model.kinds]
+        return of_tasks, calibrating.read(said.get("temperatures", {}), tasks, kinds)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{os.fspath(file)} is not what `save` wrote: {error}") from None

@@ -48,12 +48,13 @@ class Features:
     """Features of rows in memory, as each model reads them.
 
     Attributes:
-        models: who predicts; each task's prediction is the mean over those that have it.
+        models: who predicts, one model or those of an ensemble.
         rows: the features of each.
         names: the columns: those of a frame, or `x[0]`, `numeric[0]`, `categorical[0]`, and names of arrays.
     """
 
     def __init__(self, predictor: MultiTaskModel | Ensemble, x: Any, batch_size: int) -> None:
+        self._predictor = predictor
         self.models = list(predictor) if isinstance(predictor, Ensemble) else [predictor]
         self.rows = [_whole(list(model.reader.feature_batches(x))) for model in self.models]
         self._places = [_places(model, rows) for model, rows in zip(self.models, self.rows, strict=True)]
@@ -66,11 +67,10 @@ class Features:
 
     def predict(self, each: Sequence[Rows]) -> dict[str, np.ndarray]:
         """What is predicted for rows as each model has them, `[rows, width]` by task."""
-        found: dict[str, list[np.ndarray]] = {}
-        for model, rows in zip(self.models, each, strict=True):
-            for task, outputs in zip(model.tasks, model._predicted(rows, False, self._size), strict=True):
-                found.setdefault(task.name, []).append(outputs)
-        return {name: of[0] if len(of) == 1 else _mean(of) for name, of in found.items()}
+        if isinstance(self._predictor, Ensemble):
+            return self._predictor._predicted(each, self._size)
+        outputs = self._predictor._predicted(each[0], False, self._size)
+        return {task.name: found for task, found in zip(self._predictor.tasks, outputs, strict=True)}
 
     def check(self, name: Any) -> str:
         """The name of a column, which may be a number where features have none.
@@ -198,10 +198,6 @@ def predictor(given: Any) -> MultiTaskModel | Ensemble:
         return given
     estimator = ": give its `model_`, with features in the estimator's scale" if hasattr(given, "model_") else ""
     raise TypeError(f"`model` should be a pt.MultiTaskModel or a pt.Ensemble; got {type(given).__name__}{estimator}")
-
-
-def _mean(each: Sequence[np.ndarray]) -> np.ndarray:
-    return np.asarray(np.mean(np.stack(each), axis=0, dtype=np.float64), np.float32)
 
 
 def _one(value: Any) -> Any:

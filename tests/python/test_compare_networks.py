@@ -16,6 +16,7 @@ from polytask.plots import svg
 from polytask.results.comparison import Way
 from polytask.studies import compare as module
 from polytask.studies.study import Study
+from polytask.training.settings import at_rates
 
 
 def data(rows=240, seed=0):
@@ -511,3 +512,11 @@ def test_a_learning_rate_with_which_losses_are_no_numbers_is_not_taken(monkeypat
     assert compared(given, tune=[0.3, 1.0, 3.0], seeds=1, epochs=1).ways["it"].factor == {"sign, value": 1.0}
     with pytest.raises(ValueError, match="it has no finite validation losses of `sign`, `value` with any factor"):
         compared(given, tune=[0.3, 3.0], seeds=1, epochs=1)
+
+
+def test_all_rates_of_an_optimizer_are_tuned_together():
+    muon = {"name": "muon", "adamw_lr": {"encoder": 0.5, "default": 0.25}, "momentum": 0.9}
+    expected = {**muon, "lr": 0.04, "adamw_lr": {"encoder": 1.0, "default": 0.5}}
+    assert at_rates(muon, 2.0) == expected
+    assert at_rates({"name": "sgd", "lr": {"heads": 0.5}}, 0.5) == {"name": "sgd", "lr": {"heads": 0.25}}
+    assert at_rates({"name": "muon"}, 1.0) == {"name": "muon", "lr": 0.02, "adamw_lr": 0.001}

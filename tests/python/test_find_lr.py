@@ -119,6 +119,15 @@ def test_groups_keep_their_ratios(data):
     assert one.losses[0] == pytest.approx(first[0]["loss"], rel=0.5)
 
 
+def test_all_rates_of_muon_rise_together(data):
+    how = {"min_lr": 1e-3, "max_lr": 0.1, "steps": 12}
+    one = pt.Trainer(make_model(), pt.optim.Muon(lr=0.02, adamw_lr=0.01)).find_lr(data.whole, **how)
+    same = pt.Trainer(make_model(), pt.optim.Muon(lr=0.2, adamw_lr={"default": 0.1})).find_lr(data.whole, **how)
+    assert one.losses == pytest.approx(same.losses, rel=1e-6)
+    still = pt.Trainer(make_model(), pt.optim.Muon(lr=0.02, adamw_lr=0.001)).find_lr(data.whole, **how)
+    assert one.losses != pytest.approx(still.losses, rel=1e-3)
+
+
 def test_a_weighting_that_looks_at_validation_rows(data):
     trainer = pt.Trainer(make_model(), weighting="auto_lambda")
     with pytest.raises(ValueError, match="`validation` should be rows in memory"):

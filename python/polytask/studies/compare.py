@@ -19,7 +19,6 @@ from .. import _core
 from ..arguments.keywords import checked
 from ..arguments.messages import listed
 from ..arguments.numbers import whole
-from ..components.registry import make
 from ..data import Rows, forms
 from ..data.split import Split, split
 from ..model.model import MultiTaskModel
@@ -27,6 +26,7 @@ from ..process import interrupts
 from ..results.comparison import SINGLE, Comparison, Way
 from ..training.callback import Callback
 from ..training.early_stopping import EarlyStopping
+from ..training.settings import at_rates
 from ..training.trainer import Trainer
 from . import candidates as asked
 from . import seeded
@@ -106,7 +106,7 @@ def compare(
             else.
         epochs, batch_size, weights: of each network, as for `pt.Trainer.fit`.
         patience: epochs without a lower validation loss after which a network stops.
-        tune: factors of the learning rate, the same for all; `[1.0]` tries none. An optimizer of PyTorch's has its
+        tune: factors of the learning rates, the same for all; `[1.0]` tries none. An optimizer of PyTorch's has its
             learning rate from whoever made it, and stays as it is.
         path: a folder in which each network's result is kept as soon as it is there; a second call with the same
             arguments goes on where the first one was broken off. More seeds, factors and candidates may be asked for;
@@ -234,7 +234,7 @@ class _Comparing:
         study = job.study
         settings: dict[str, Any] = {}
         if "optimizer" not in study.trainer._own:
-            settings["optimizer"] = _scaled(study.trainer._core.settings["optimizer"], job.factor)
+            settings["optimizer"] = at_rates(study.trainer._core.settings["optimizer"], job.factor)
         if job.way == SINGLE:
             changes = {"sharing": {"name": "hard"}}
             return study.network(job.tasks, job.seed, metrics=True, changes=changes, settings=settings)
@@ -372,14 +372,6 @@ def _check_folder(folder: Path, follows: dict[str, dict[str, str]]) -> None:
 def _of(job: _Job) -> dict[str, Any]:
     assert job.result is not None, "it was trained"
     return job.result
-
-
-def _scaled(optimizer: dict[str, Any], factor: float) -> dict[str, Any]:
-    """An optimizer's description with another learning rate."""
-    lr = optimizer.get("lr", getattr(make("optim", optimizer), "lr", None))
-    if isinstance(lr, dict):
-        return {**optimizer, "lr": {group: factor * rate for group, rate in lr.items()}}
-    return optimizer if lr is None or factor == 1.0 else {**optimizer, "lr": factor * lr}
 
 
 def _how(study: Study, patience: int, held_out: Any, lacking: bool) -> list[str]:

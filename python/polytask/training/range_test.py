@@ -10,20 +10,24 @@ from .. import _core
 from ..components.component import plain
 from ..data import Mixed, Rows, Stream
 from ..process import interrupts, randomness
+from .settings import at_rates
 
 #: A loss that is so many times its best, above it, ends the test.
 _TOO_MUCH = 3.0
 
 
 def settings(given: dict[str, Any], lrs: np.ndarray) -> dict[str, Any]:
-    """A trainer's settings with these learning rates, one an epoch; groups keep their ratios to the highest."""
+    """A trainer's settings with these learning rates, one an epoch; groups, and other parameters under Muon,
+    keep their ratios to the highest."""
     lr = given["optimizer"]["lr"]
     highest = max(lr.values()) if isinstance(lr, dict) else lr
     scale = lrs[0] / highest if highest > 0 else 0.0
-    first = {group: rate * scale for group, rate in lr.items()} if isinstance(lr, dict) else float(lrs[0])
+    optimizer = at_rates(given["optimizer"], scale)
+    if not isinstance(lr, dict):
+        optimizer["lr"] = float(lrs[0])
     # note: each step of the test is an epoch to the core, whose schedules by epochs know no upper bound.
     schedule = {"name": "exponential", "gamma": float(lrs[1] / lrs[0])}
-    return {**given, "optimizer": {**given["optimizer"], "lr": first}, "schedule": schedule, "observe": []}
+    return {**given, "optimizer": optimizer, "schedule": schedule, "observe": []}
 
 
 def rates(low: Any, high: Any, steps: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 from .. import _core
 from ..components.component import Component, plain
-from ..components.registry import describe
+from ..components.registry import describe, make
 
 
 def optimizer(chosen: Any, lr: Any) -> dict[str, Any]:
@@ -18,6 +18,19 @@ def optimizer(chosen: Any, lr: Any) -> dict[str, Any]:
     described["lr"] = plain(lr, "`lr`")
     _core.check("optim", described)
     return described
+
+
+def at_rates(optimizer: dict[str, Any], factor: float) -> dict[str, Any]:
+    """An optimizer's description with all its learning rates so many times as high: those of Muon for other parameters
+    too, and of each group.
+    """
+    made = make("optim", optimizer)
+    rates = {name: optimizer.get(name, getattr(made, name, None)) for name in ("lr", "adamw_lr")}
+    return {**optimizer, **{name: _times(rate, factor) for name, rate in rates.items() if rate is not None}}
+
+
+def _times(rate: Any, factor: float) -> Any:
+    return {group: factor * each for group, each in rate.items()} if isinstance(rate, dict) else factor * rate
 
 
 def regularizers(components: Any) -> list[Any]:

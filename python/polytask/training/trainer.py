@@ -287,8 +287,8 @@ class Trainer:
         and a `suggestion`, which can be drawn.
 
         Model, trainer and random generators stay as they were. The optimizer begins anew; its other settings, the
-        weighting and the regularizers are the trainer's, but for the schedule. Learning rates that differ by group keep
-        their ratios, and those that are tried are the highest group's.
+        weighting and the regularizers are the trainer's, but for the schedule. Learning rates that differ by group, and
+        Muon's `adamw_lr`, keep their ratios, and those that are tried are the highest group's `lr`.
 
         Arguments:
             data, batch_size, validation, weights: as for `fit`; `validation` is for weightings that look at it. What

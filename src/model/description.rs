@@ -90,7 +90,8 @@ impl Description {
         let usual = head::build(&or("head", "linear"))?;
         let heads = Heads::new(usual, read_heads(&description["heads"], &tasks, own.heads)?);
         let widths = embedding_widths(&inputs.categorical, &description["inputs"]["embedding"])?;
-        if inputs.numeric + inputs.categorical.len() + inputs.arrays.len() == 0 && inputs.positions.is_empty() {
+        let read = widths.iter().filter(|&&width| width > 0).count();
+        if inputs.numeric + read + inputs.arrays.len() == 0 && inputs.positions.is_empty() {
             bail!("`inputs`: a model needs at least one feature");
         }
         check_positions(&inputs, &tasks)?;

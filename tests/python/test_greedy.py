@@ -269,6 +269,30 @@ def test_networks_embed_numbers_in_ways_of_their_own(tmp_path):
         found(space={"embed": ["piecewize"]})
 
 
+def test_networks_read_bins_or_do_not(tmp_path):
+    inputs = pt.Inputs.from_frame(frame(), exclude=["sign", "value"], bins=6)
+    binned = pt.MultiTaskModel(inputs, tasks=TASKS, encoder=pt.encoder.MLP([16]))
+    space = {"bins": [True, False], "embed": [None, "piecewise"], "lr": [0.01]}
+    ensemble = found(binned, space=space, trials=4, epochs=3)
+    assert sorted({each.settings["bins"] for each in ensemble.trials}) == [False, True]
+    tables = {}
+    for member, one in zip(ensemble.members, ensemble, strict=True):
+        settings = ensemble.trials[int(member.partition("@")[0])].settings
+        tables[settings["bins"]] = [f"embedding.{j}.weight" in one.state_dict() for j in range(4)]
+    assert tables == {True: [True] * 4, False: [False] * 4}
+    for one in ensemble:
+        assert one.inputs.columns is not None
+        assert one.inputs.categorical == inputs.categorical
+    ensemble.save(tmp_path / "models")
+    again = pt.Ensemble.load(tmp_path / "models").predict(frame(20, 4))
+    assert all(np.array_equal(again[name], value) for name, value in ensemble.predict(frame(20, 4)).items())
+    assert "bins" in pt.search(TASKS, frame(), ensemble="greedy", trials=1, epochs=1, progress=False).trials[0].settings
+    with pytest.raises(ValueError, match=r"'bins' says whether bins of numbers are read, and the inputs have none"):
+        found(space={"bins": [True, False]})
+    with pytest.raises(TypeError, match=r"`space\['bins'\]` should be a list of True and False; got \(0, 1\)"):
+        found(binned, space={"bins": (0, 1)})
+
+
 def test_columns_of_weights_and_groups_are_no_features():
     data = frame()
     data["w"] = 1.0

@@ -57,7 +57,8 @@ class Inputs:
     Arguments:
         numeric: how many numeric features.
         categorical: number of categories of each categorical feature, whose codes count from 0; or a `pt.Bag`.
-        embedding: width of the embeddings, one number or one a feature; by default they grow with the categories.
+        embedding: width of the embeddings, one number or one a feature; by default they grow with the categories, as
+            does one that is None in a list. A feature whose width is 0 there is not read.
         sparse: which tables are sparse: `"auto"` for those of at least 100,000 categories, True, False, or a list with
             True or False a feature.
         positions: inputs of positions within rows, by name; tables of theirs are not sparse.
@@ -73,7 +74,7 @@ class Inputs:
         self,
         numeric: int = 0,
         categorical: Sequence[int | Bag] = (),
-        embedding: int | Sequence[int] | None = None,
+        embedding: int | Sequence[int | None] | None = None,
         sparse: str | bool | Sequence[bool] = "auto",
         positions: "Mapping[str, Inputs] | None" = None,
         arrays: "Mapping[str, Any] | None" = None,
@@ -115,7 +116,7 @@ class Inputs:
         two_valued: str = "numeric",
         separator: str = "|",
         combine: str = "mean",
-        embedding: int | Sequence[int] | None = None,
+        embedding: int | Sequence[int | None] | None = None,
         sparse: str | bool | Sequence[bool] = "auto",
         embed: "embeddings.Embedding | str | None" = None,
         text: "str | Sequence[str] | Text | Mapping[str, Text] | None" = None,
@@ -237,6 +238,16 @@ class Inputs:
             return self
         new = copy.copy(self)
         new.embed = read
+        return new
+
+    def unbinned(self) -> "Inputs":
+        """These inputs but for the bins of numbers, which are there and not read."""
+        count = 0 if self.tabular is None else len(self.tabular.bins)
+        if not count:
+            return self
+        widths = self.embedding if isinstance(self.embedding, list) else [self.embedding] * len(self.categorical)
+        new = copy.copy(self)
+        new.embedding = [*widths[: len(widths) - count], *[0] * count]
         return new
 
     @property
@@ -425,12 +436,6 @@ def _positions(positions: Any) -> dict[str, Inputs]:
     return dict(positions)
 
 
-def _sizes(sizes: Any, argument: str) -> list[int]:
-    if isinstance(sizes, str | bytes | int) or not hasattr(sizes, "__iter__"):
-        raise TypeError(f"{argument} should be a list of numbers of categories; got {sizes!r}")
-    return [whole(size, argument) for size in sizes]
-
-
 def _features(features: Any) -> list[int | Bag]:
     if isinstance(features, str | bytes | int | Bag) or not hasattr(features, "__iter__"):
         raise TypeError(f"`categorical` should be a list of numbers of categories or pt.Bag; got {features!r}")
@@ -447,12 +452,14 @@ def _sparse(sparse: Any, features: int) -> str | bool | list[bool]:
     raise TypeError(f'`sparse` should be "auto", True, False or a list of bools; got {sparse!r}')
 
 
-def _embedding(embedding: Any, features: int) -> int | list[int] | None:
+def _embedding(embedding: Any, features: int) -> int | list[int | None] | None:
     if embedding is None:
         return None
     if isinstance(embedding, int | np.integer):
         return whole(embedding, "`embedding`")
-    widths = _sizes(embedding, "`embedding`")
+    if isinstance(embedding, str | bytes) or not hasattr(embedding, "__iter__"):
+        raise TypeError(f"`embedding` should be a width, or a list of one for each feature; got {embedding!r}")
+    widths = [None if width is None else whole(width, "`embedding`", 0) for width in embedding]
     if len(widths) != features:
         raise ValueError(f"`embedding` should be one width, or one for each of {features} features; got {widths}")
     return widths

@@ -599,10 +599,11 @@ class MultiTaskModel(HeldOut):
     def _fresh(self, tasks: Sequence[Task], **changes: Any) -> "MultiTaskModel":
         """A model of the same parts for these tasks that has learned nothing but how to read data.
 
-        `embed` is how numbers are embedded, if in another way.
+        `embed` is how numbers are embedded, if in another way, and `bins` whether their bins are read.
         """
         model = type(self).__new__(type(self))
         inputs = self.inputs.embedded(changes.pop("embed")) if "embed" in changes else self.inputs
+        inputs = inputs if changes.pop("bins", True) else inputs.unbinned()
         if inputs is not self.inputs:
             changes["inputs"] = inputs.describe()
         names = [*self.inputs.names, *self.reader.names.known.get("x", ())]

@@ -90,12 +90,13 @@ def search(
     - `regularizer/l2` and the like: the strength of a regularizer, beside those that the trainer has.
     - `weight/income` and the like: the weight of a task.
     - `embed`: choices of embeddings of numeric features, as for `pt.Inputs`.
+    - `bins`: `[True, False]`, whether the bins are read that numbers come as too, by `pt.Inputs.from_frame(bins=...)`.
     - `batch_size`, `accumulate`, `clip_norm`.
 
     Without a space there is one for tables: depth, width and dropout of an MLP, learning rate and decay of AdamW, a
     batch size for so many rows, and for several tasks also MMoE. Of tasks and a frame a model is then made whose
-    numbers are normal by their quantiles and come as bins too, with an indicator where some are missing, and whose
-    regressions train in a scale of their own.
+    numbers are normal by their quantiles and for half of the networks come as bins too, with an indicator where some
+    are missing, and whose regressions train in a scale of their own.
 
     Arguments:
         subject: a `pt.MultiTaskModel`, or a `pt.Trainer` of one, whose other settings all networks have, but for its

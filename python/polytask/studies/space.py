@@ -31,8 +31,9 @@ _TRAINER = {"optimizer": "optim", "schedule": "schedule", "weighting": "weightin
 _MODEL = {"encoder": "encoder", "sharing": "sharing", "head": "head"}
 _FAMILIES = {**_TRAINER, **_MODEL}
 _NUMBERS = ("batch_size", "accumulate", "clip_norm")
-#: How numeric features are embedded.
+#: How numeric features are embedded, and whether the bins that they come as too are read.
 _EMBED = "embed"
+_BINS = "bins"
 #: How many combinations of choices are told apart, so that none comes twice.
 _MOST = 100_000
 
@@ -99,6 +100,7 @@ class Space:
                             f"{given!r}")  # fmt: skip
         self._tasks = trainer.model.tasks
         self._numeric = trainer.model.inputs.numeric
+        self._binned = trainer.model.inputs.unbinned() is not trainer.model.inputs
         self._own = set(trainer._own)
         description = trainer.model._plain.description
         self._parts = {**{name: trainer._core.settings[name] for name in _TRAINER},
@@ -182,7 +184,7 @@ class Space:
             {name: settings[name] for name in drawn if name in settings},
             [_weighed(task, weights.get(task.name)) for task in self._tasks],
             {name: parts[name] for name in _MODEL if name in parts}
-            | {name: drawn[name] for name in (_EMBED,) if name in drawn},
+            | {name: drawn[name] for name in (_EMBED, _BINS) if name in drawn},
             trainer,
             whole(drawn["batch_size"], "`space['batch_size']`") if "batch_size" in drawn else None,
         )
@@ -199,8 +201,20 @@ class Space:
             if rest not in names:
                 raise ValueError(f"`space`: {name!r}: unknown regularizer {none_of(rest, names, 'there are')}")
             return
-        if part not in _FAMILIES and (rest or part not in (*_NUMBERS, _EMBED)):
-            known = [*SHORT, *_FAMILIES, *_NUMBERS, _EMBED, f"weight/{tasks[0]}", "regularizer/l2", "sharing/experts"]
+        if name == _BINS and not self._binned:
+            raise ValueError("`space`: 'bins' says whether bins of numbers are read, and the inputs have none: make "
+                             "them by pt.Inputs.from_frame(bins=...)")  # fmt: skip
+        if part not in _FAMILIES and (rest or part not in (*_NUMBERS, _EMBED, _BINS)):
+            known = [
+                *SHORT,
+                *_FAMILIES,
+                *_NUMBERS,
+                _EMBED,
+                _BINS,
+                f"weight/{tasks[0]}",
+                "regularizer/l2",
+                "sharing/experts",
+            ]
             raise ValueError(f"`space`: unknown setting {none_of(name, known, 'there are, among others,')}")
         if part in self._own and (rest or part == "encoder"):
             raise ValueError(f"`space`: {name!r} is of one of pt.{_FAMILIES[part]}, and this {part} is code of your "
@@ -222,6 +236,8 @@ class Space:
 
 def _values(name: str, values: Any, numeric: int) -> list[Any] | Range:
     part = name in _FAMILIES or name == _EMBED
+    if name == _BINS and not (isinstance(values, list) and values and all(isinstance(each, bool) for each in values)):
+        raise TypeError(f"`space['bins']` should be a list of True and False; got {values!r}")
     if name == _EMBED and isinstance(values, list) and values:
         return [embedding.read(each, numeric) for each in values]
     if isinstance(values, list) and values:

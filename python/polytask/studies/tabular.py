@@ -66,8 +66,9 @@ def batch_size(rows: int) -> int:
 
 
 def space(trainer: Trainer) -> dict[str, Any]:
-    """Settings that are tried: how numbers are embedded, depth, width, dropout, learning rate and decay of AdamW; of
-    several tasks also experts. Parts that somebody chose, another encoder than an MLP or sharing than hard, stay.
+    """Settings that are tried: how numbers are embedded and whether their bins are read, depth, width, dropout,
+    learning rate and decay of AdamW; of several tasks also experts. Parts that somebody chose, another encoder than an
+    MLP or sharing than hard, stay.
     """
     description = trainer.model._plain.description
     found: dict[str, Any] = {}
@@ -76,6 +77,8 @@ def space(trainer: Trainer) -> dict[str, Any]:
         found = {"optimizer": ["adamw"], "lr": (3e-4, 5e-3), "weight_decay": decays}
     if trainer.model.inputs.numeric and trainer.model.inputs.embed is None:
         found["embed"] = [None, Piecewise(width=8, bins=24), Piecewise(width=16, bins=48), Piecewise(width=16, bins=48)]
+    if trainer.model.inputs.unbinned() is not trainer.model.inputs:
+        found["bins"] = [True, False]
     if description["encoder"]["name"] == "mlp":
         # A head of the caller's own stays as wide as it is.
         if not trainer.model._modules.of_tasks and trainer.model._modules.usual is None:

@@ -26,7 +26,8 @@ impl Builder {
         self.embedding(&paths, numbers, TABLE.codes, features)
     }
 
-    /// The same of any input of codes, after numbers on its axis; a path a feature. Features that are convolutions come last.
+    /// The same of any input of codes, after numbers on its axis; a path a feature. Features that are convolutions come last,
+    /// and those of width 0 not at all.
     pub fn embedding(&mut self, paths: &[String], numeric: ValueId, codes: InputId, features: &[Feature]) -> ValueId {
         let InputKind::Codes(columns) = self.net.inputs[codes].kind.clone() else {
             unreachable!("an embedding is of codes")
@@ -36,6 +37,9 @@ impl Builder {
         for (path, feature) in paths.iter().zip(features) {
             let first = next;
             next += feature.columns();
+            if feature.width == 0 {
+                continue;
+            }
             let table = self.table(path, columns[first], feature);
             match feature.bag.and_then(Bag::convolution) {
                 Some(convolution) => convolved.push((path, first..next, table, convolution)),

@@ -101,6 +101,15 @@ def test_early_stopping(data, monitor, values, patience, epochs, best):
     assert same_bits(trainer.model.state_dict(), script.states[best - 1])
 
 
+def test_early_stopping_without_validation_is_said(data, caplog):
+    for validation, said in ((None, 1), (data.whole, 0)):
+        caplog.clear()
+        callbacks = [pt.EarlyStopping("income/auroc")]
+        pt.Trainer(make_model(), callbacks=callbacks).fit(data.whole, validation=validation, epochs=2, **FIT)
+        expected = "there are no validation data, so that `income/auroc` of the training rows is watched"
+        assert caplog.text.count(expected) == said
+
+
 def test_early_stopping_on_several_metrics_stops_when_none_improves(data):
     one = Scripted("income/auroc", [0.5, 0.4, 0.4, 0.4, 0.4, 0.4])
     two = Scripted("age/r2", [0.1, 0.2, 0.3, 0.2, 0.2, 0.9])

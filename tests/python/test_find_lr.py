@@ -128,6 +128,17 @@ def test_all_rates_of_muon_rise_together(data):
     assert one.losses != pytest.approx(still.losses, rel=1e-3)
 
 
+def test_without_a_suggestion_it_says_so(data, caplog):
+    found = pt.Trainer(make_model(), "sgd").find_lr(data.whole, min_lr=1e-12, max_lr=1e-11, steps=5)
+    assert np.isnan(found.suggestion) == ("find_lr has no suggestion" in caplog.text)
+    caplog.clear()
+    still = pt.MultiTaskModel(8, tasks=make_tasks())
+    flat = (np.zeros((40, 8), np.float32), {"age": np.arange(40.0)})
+    lrs = pt.Trainer(still, "sgd").find_lr(flat, batch_size=40, min_lr=1e3, max_lr=1e6, steps=6)
+    assert np.isnan(lrs.suggestion)
+    assert "find_lr has no suggestion: the loss fell with none of" in caplog.text
+
+
 def test_a_weighting_that_looks_at_validation_rows(data):
     trainer = pt.Trainer(make_model(), weighting="auto_lambda")
     with pytest.raises(ValueError, match="`validation` should be rows in memory"):

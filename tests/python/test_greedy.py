@@ -1,6 +1,7 @@
 """An ensemble in one run: the choice of members, the predictor, a run that goes on, errors."""
 
 import json
+import re
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -62,6 +63,34 @@ def test_one_by_one_the_member_is_taken_that_lowers_the_loss_most():
         of_all = [loss(np.mean([pool[k] for k in some], 0))
                   for size in (1, 2, 3) for some in combinations_with_replacement(range(4), size)]  # fmt: skip
         assert min(of_all) <= value + 1e-6 <= loss(pool[int(np.argmin([loss(each) for each in pool]))]) + 2e-6
+
+
+def test_it_begins_with_those_that_are_best_alone():
+    rng = np.random.default_rng(3)
+    y = rng.normal(size=12).astype(np.float32)
+    pool = [(y + rng.normal(size=12) * size)[:, None].astype(np.float32) for size in (0.9, 0.5, 0.8, 0.6, 2.0)]
+
+    def loss(mean):
+        return float(np.mean((mean[:, 0] - y) ** 2))
+
+    best = np.argsort([loss(points) for points in pool])[:3]
+    counts, value = greedy(pool, loss, 3, first=3)
+    assert [counts[j] for j in best] == [1, 1, 1]
+    assert sum(counts) == 3
+    assert value == pytest.approx(loss(np.mean([pool[j] for j in best], 0)), rel=1e-6)
+    more, lower = greedy(pool, loss, 20, first=3)
+    assert all(more[j] >= 1 for j in best)
+    assert lower <= value
+    assert greedy(pool, loss, 2, first=9)[0].count(1) == 2
+    assert greedy(pool[:1], loss, 5, first=3)[0] == [1]
+
+
+def test_few_labels_choose_more_networks():
+    how = {"trials": 16, "epochs": 3, "space": {"lr": (3e-3, 3e-2), "optimizer": ["adamw"]}}
+    few = found(validation=frame(40, 1), **how)
+    for name in ("sign", "value"):
+        assert (np.array(few.weights[name]) > 0).sum() >= 4
+    assert len({member.partition("@")[0] for member in few.members}) >= 3
 
 
 def test_a_pool_of_nothing_and_members_without_a_loss():
@@ -238,7 +267,7 @@ def test_a_table_needs_nothing_else():
     assert set(ensemble.trials[0].settings) >= {"lr", "hidden", "dropout", "weight_decay"}
     assert ensemble[0].inputs.columns is not None
     assert abs(ensemble.predict(frame(10, 3))["value"] - 50).max() < 100
-    assert "members of 3 networks after 2 epochs" in repr(ensemble)
+    assert re.search(r"\d members, from [1-3] of 3 networks, after 2 epochs", repr(ensemble))
     assert "<table>" in ensemble._repr_html_()
     assert ensemble.best in [each.settings for each in ensemble.trials]
     table = ensemble.to_frame()

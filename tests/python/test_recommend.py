@@ -112,7 +112,7 @@ def test_when_nothing_helps_it_says_so():
     assert "Nothing that shares helps: the best of it, what is called all in one, has 5.00 % more" in repr(found)
 
 
-def test_who_loses_and_what_is_as_good_is_said():
+def test_who_loses_and_what_is_as_good_is_said(tmp_path):
     alone = {"a": [1.0, 1.1, 0.9], "b": [2.0, 2.1, 1.9]}
     mixed = {"a": np.array(alone["a"]) * [0.8, 0.81, 0.79], "b": np.array(alone["b"]) * [1.02, 1.021, 1.019]}
     close = {"a": np.array(alone["a"]) * [0.8, 0.80, 0.80], "b": np.array(alone["b"]) * [1.02, 1.05, 1.0]}
@@ -121,6 +121,11 @@ def test_who_loses_and_what_is_as_good_is_said():
     assert "`b` loses by it: its loss is 2.00 % higher than alone" in repr(found)
     assert "Within one standard error of it are: what is called second" in repr(found)
     assert found.gains_of("first", "a") == pytest.approx([0.2, 0.19, 0.21])
+    found.save(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "What to train for a, b" in page
+    assert "loses by it: its loss is 2.00 % higher than alone" in page
+    assert page.count("<table") == 1
 
 
 def test_a_pickle_names_public_classes_alone():

@@ -183,6 +183,10 @@ def test_the_ensemble_predicts_mean_and_spread(tmp_path):
         trainer.ensemble[:2].save(tmp_path / "models")
     with pytest.raises(FileNotFoundError):
         pt.Ensemble.load(tmp_path / "nothing")
+    with pytest.raises(IsADirectoryError, match=r"models is a folder: pt\.Ensemble\.load opens those of ensembles"):
+        pt.MultiTaskModel.load(tmp_path / "models")
+    with pytest.raises(NotADirectoryError, match=r"is a file: pt\.MultiTaskModel\.load opens those of models"):
+        pt.Ensemble.load(next((tmp_path / "models").glob("*.safetensors")))
 
 
 def test_models_of_some_tasks_each_are_one_predictor():

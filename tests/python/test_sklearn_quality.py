@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import polytask as pt
 import pytest
+from polytask.sklearn import fitting
 from scipy import sparse
 from sklearn.base import clone
 
@@ -34,6 +35,14 @@ def test_the_best_is_an_ensemble():
     assert np.array_equal(pickle.loads(pickle.dumps(found)).predict(X), predicted)
     again = clone(found).fit(X, BOTH)
     assert all(np.array_equal(a, b) for a, b in zip(again.predict_proba(X)[:1], p[:1], strict=True))
+
+
+@pytest.mark.parametrize(("rows", "held_out"), [(400, 100), (1000, 250), (2000, 250), (5000, 500)])
+def test_few_rows_hold_out_more_to_choose_an_ensemble_by(rows, held_out):
+    there = fitting.Rows(np.zeros((rows, 1)), {"y": np.arange(rows) % 2}, None)
+    assert len(fitting._held_out(made(), there, 0)) == held_out
+    assert len(fitting._held_out(made(quality="good"), there, 0)) == rows // 10
+    assert len(fitting._held_out(made(validation_fraction=0.05), there, 0)) == rows // 20
 
 
 def test_the_good_one_is_members_that_stop_in_time():

@@ -6,7 +6,7 @@ import numpy as np
 import polytask as pt
 import pytest
 import torch
-from conftest import Data, make_model
+from conftest import Data, make_model, same_bits
 from polytask.model import thresholds
 from sklearn import metrics
 
@@ -163,7 +163,7 @@ def test_wrong_input_is_refused(trained):
         trained.thresholds(data.whole)["age"]
 
 
-def test_several_models_together(trained):
+def test_several_models_together(trained, tmp_path):
     data = noisy()
     other = make_model(1)
     both = pt.Ensemble([trained, other])
@@ -179,6 +179,19 @@ def test_several_models_together(trained):
     mean = pt.Ensemble([member, other])
     for said in (0.5, {"income": 0.3}, {}):
         assert np.array_equal(mean.classes(p, threshold=said)["topics"], p["topics"] >= 0.5)
+    # What the ensemble keeps is, and files have it; another temperature makes it void.
+    kept = mean.thresholds(data.whole, "youden", keep=True)
+    assert mean.kept_thresholds == dict(kept)
+    expected = mean.classes(p, threshold=kept)
+    assert same_bits(mean.classes(p), expected)
+    assert not same_bits(mean.classes(p), mean.classes(p, threshold=0.5))
+    assert np.array_equal(mean.classes(p, threshold={"income": 0.5})["topics"], expected["topics"])
+    mean.save(tmp_path / "models")
+    again = pt.Ensemble.load(tmp_path / "models")
+    assert again.kept_thresholds == mean.kept_thresholds
+    assert same_bits(again.classes(p), expected)
+    mean.temperatures = {"income": 2.0}
+    assert mean.kept_thresholds == {}
     # Batches in an order that is drawn are read once.
     whole = torch.utils.data.TensorDataset(torch.tensor(data.x), torch.tensor(data.income), torch.tensor(data.age),
                                            torch.tensor(data.topics))  # fmt: skip

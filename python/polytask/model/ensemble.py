@@ -1,6 +1,7 @@
 """Several models of the same tasks as one predictor."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
@@ -28,6 +29,8 @@ from .labelled import Labelled
 from .mixing import Mean, is_mixture, read_shares, read_weights, stored
 from .model import MultiTaskModel
 from .thresholds import Own
+
+_log = logging.getLogger("polytask")
 
 _FILE = "{:03d}.safetensors"
 _WEIGHTS = "ensemble.json"
@@ -64,6 +67,7 @@ class Ensemble(Sequence[MultiTaskModel]):
         self._weights = read_weights(weights, models, list(found))
         self._readers = _readers(models)
         self._temperatures: dict[str, float] = {}
+        self._thresholds: dict[str, float | list[float]] = {}
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -227,19 +231,21 @@ class Ensemble(Sequence[MultiTaskModel]):
         return found
 
     def classes(
-        self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, Any] = 0.5
+        self, predicted: Mapping[str, Any], *, threshold: float | Mapping[str, Any] | None = None
     ) -> dict[str, np.ndarray]:
         """Decisions from what `predict` gave; see `pt.MultiTaskModel.classes`. What models have kept for themselves
-        does not count.
+        does not count: where no threshold is said it is the one that this ensemble's `thresholds` kept, or 0.5.
         """
         found: dict[str, np.ndarray] = {}
         rest = dict(predicted)
         for model in self._models:
             ours = {task.name: rest.pop(task.name) for task in model.tasks if task.name in rest}
             at = threshold
-            if isinstance(threshold, Mapping):
+            if threshold is None or isinstance(threshold, Mapping):
                 # What a model has kept for itself is not for the mean.
-                at = {name: threshold.get(name, 0.5) for name in ours}
+                at = {name: self._thresholds.get(name, 0.5) for name in ours} | {
+                    name: said for name, said in (threshold or {}).items() if name in ours
+                }
             found |= model.classes(ours, threshold=at)
         if rest:
             raise ValueError(
@@ -286,7 +292,7 @@ class Ensemble(Sequence[MultiTaskModel]):
                 if name in kinds
             }
             found = calibrating.fitted(kinds, names, made, parts, tasks is not None)
-        self._temperatures = calibrating.kept(self._temperatures, found, self.tasks)
+        self.temperatures = calibrating.kept(self._temperatures, found, self.tasks)
         return found
 
     @property
@@ -298,7 +304,11 @@ class Ensemble(Sequence[MultiTaskModel]):
 
     @temperatures.setter
     def temperatures(self, temperatures: Mapping[str, float]) -> None:
-        self._temperatures = calibrating.read(temperatures, self.tasks, self.kinds)
+        found = calibrating.read(temperatures, self.tasks, self.kinds)
+        if found != self._temperatures:
+            if self._thresholds:
+                _log.warning("thresholds that were kept are forgotten, being those of other probabilities")
+            self._temperatures, self._thresholds = found, {}
 
     @checked
     def thresholds(
@@ -308,12 +318,21 @@ class Ensemble(Sequence[MultiTaskModel]):
         *,
         tasks: Sequence[str] | str | None = None,
         weights: Any = None,
+        keep: bool = False,
         batch_size: int = 4096,
     ) -> Thresholds:
         """The best thresholds of the mean predictions, for `classes`; see `pt.MultiTaskModel.thresholds`. Data should
-        be one data set.
+        be one data set. With `keep` the ensemble decides by them where `classes` is told none, and `save` keeps them.
         """
-        return deciding.thresholds(self, data, metric, tasks, weights, batch_size)
+        found = deciding.thresholds(self, data, metric, tasks, weights, batch_size)
+        if keep:
+            self._thresholds |= dict(found)
+        return found
+
+    @property
+    def kept_thresholds(self) -> dict[str, float | list[float]]:
+        """What `thresholds(keep=True)` found, by task; `classes` takes 0.5 of all others."""
+        return dict(self._thresholds)
 
     @checked
     def intervals(
@@ -353,7 +372,7 @@ class Ensemble(Sequence[MultiTaskModel]):
         for name, model in zip(ours, self._models, strict=True):
             model.save(path / name)
         unfinished = path / f"{_WEIGHTS}.partial"
-        said = {"weights": self._weights, "temperatures": self._temperatures}
+        said = {"weights": self._weights, "temperatures": self._temperatures, "thresholds": self._thresholds}
         unfinished.write_text(json.dumps(said), encoding="utf-8")
         os.replace(unfinished, path / _WEIGHTS)
 
@@ -366,13 +385,15 @@ class Ensemble(Sequence[MultiTaskModel]):
             ValueError: one is no model, or the weights are not those of the models.
         """
         path = Path(fspath(folder))
+        if path.is_file():
+            raise NotADirectoryError(f"{os.fspath(folder)} is a file: pt.MultiTaskModel.load opens those of models")
         files = sorted(path.glob("*.safetensors"))
         if not files:
             raise FileNotFoundError(f"{os.fspath(folder)} has no model file")
         models = [MultiTaskModel.load(file, **given) for file in files]
-        weights, temperatures = stored(path / _WEIGHTS, models)
+        weights, temperatures, thresholds = stored(path / _WEIGHTS, models)
         found = Ensemble(models, weights=weights)
-        found.temperatures = temperatures
+        found._temperatures, found._thresholds = temperatures, thresholds
         return found
 
     def __getitem__(self, at: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arguments.messages import listed, none_of
 from ..data.task import Task
-from . import calibrating
+from . import calibrating, deciding
 from .model import MultiTaskModel
 
 
@@ -107,10 +107,10 @@ def read_weights(given: Any, models: Sequence[MultiTaskModel], tasks: Sequence[s
 
 def stored(
     file: Path, models: Sequence[MultiTaskModel]
-) -> tuple[dict[str, list[float]] | None, dict[str, float]]:  # fmt: skip
-    """The weights and the temperatures of a folder; nothing in those of earlier versions."""
+) -> tuple[dict[str, list[float]] | None, dict[str, float], dict[str, float | list[float]]]:
+    """The weights, the temperatures and the thresholds of a folder; nothing in those of earlier versions."""
     if not file.exists():
-        return None, {}
+        return None, {}, {}
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
         each = said["weights"]
@@ -120,6 +120,7 @@ def stored(
         of_tasks = {name: [float(weights.get(name, 0.0)) for weights in each] for name in sorted(names)}
         tasks = [task for model in models for task in model.tasks]
         kinds = [kind for model in models for kind in model.kinds]
-        return of_tasks, calibrating.read(said.get("temperatures", {}), tasks, kinds)
+        temperatures = calibrating.read(said.get("temperatures", {}), tasks, kinds)
+        return of_tasks, temperatures, deciding.read(said.get("thresholds", {}), tasks, kinds)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{os.fspath(file)} is not what `save` wrote: {error}") from None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -713,6 +714,8 @@ class MultiTaskModel(HeldOut):
             OSError: the file cannot be read.
             ValueError: it is no model, or not a complete one.
         """
+        if Path(fspath(path)).is_dir():
+            raise IsADirectoryError(f"{fspath(path)} is a folder: pt.Ensemble.load opens those of ensembles")
         model = cls.__new__(cls)
         try:
             model._open(partial(_core.Model.load, fspath(path)), losses or {}, None, encoder, heads)

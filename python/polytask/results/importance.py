@@ -96,12 +96,12 @@ class Importance(Table, Mapping[str, dict[str, Loss]]):
         if self.losses[task].shape[1] < 2:
             return f"{judged} was permuted once, which says nothing of chance."
         if not sure:
-            return f"{judged} loses nothing for sure by any column."
+            return f"{judged} loses nothing by any column that can be told from chance."
         named = ", ".join(f"`{name}` ({shown(found[name].mean)})" for name in sure[:_NAMED])
         rest = len(sure) - _NAMED
         more = f" and {rest} more" if rest > 0 else ""
         others = len(self.columns) - len(sure)
-        less = f"; {others} of {len(self.columns)} columns cost it nothing for sure" if others else ""
+        less = f"; what {others} of {len(self.columns)} columns cost it cannot be told from chance" if others else ""
         return f"{judged} depends on {named}{more}{less}."
 
     @interrupts.held()

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..process import interrupts
 from ..values import student
+from . import page
 from .relatedness import Groups, Relatedness
 from .table import Table, html, pandas, text
 
@@ -139,6 +142,18 @@ class Recommendation(Table):
         """
         header, rows = self._table()
         return pandas("Recommendation.to_frame").DataFrame(rows, columns=header)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes what was found as one HTML page that needs nothing else; `model.save` keeps the model.
+
+        Raises:
+            OSError: what the operating system says.
+        """
+        parts = [
+            page.section("What was found", page.paragraphs(self.sentences)),
+            page.section("All numbers", page.table(*self._table())),
+        ]
+        Path(path).write_text(page.page(f"What to train for {', '.join(self.tasks)}", parts), encoding="utf-8")
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
         header = ["", "candidate", "gain %", "error", *(f"{task} loss" for task in self.tasks), "seconds"]

@@ -66,7 +66,8 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         batch_size: rows a batch; "auto" takes a fortieth of the rows, as a power of 2 from 16 to 256.
         early_stopping: whether training ends when the loss of rows that are held out has not become better by more than
             `tol` for `n_iter_no_change` epochs, and the parameters of the best epoch are kept.
-        validation_fraction: of the rows that are held out for that, by the shares of classes.
+        validation_fraction: of the rows that are held out for that, by the shares of classes; None for 0.1, and with
+            `quality="best"`, whose networks are chosen by them too, for 250 rows or a quarter where that is more.
         n_iter_no_change: epochs without improvement that are tolerated.
         tol: how much better counts as better.
         standardize: whether features are scaled: less their mean, by their deviation; sparse ones by their largest size
@@ -135,7 +136,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         epochs: int = 60,
         batch_size: int | str = "auto",
         early_stopping: bool = False,
-        validation_fraction: float = 0.1,
+        validation_fraction: float | None = None,
         n_iter_no_change: int = 10,
         tol: float = 0.0,
         standardize: bool = True,

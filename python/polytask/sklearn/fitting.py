@@ -39,6 +39,9 @@ _QUALITIES: dict[str, tuple[str, ...]] = {
 }
 #: Of `quality="good"`: epochs without improvement, learning rate, weight decay (compare Gorishniy et al., TabM, 2025).
 _GOOD_PATIENCE, _GOOD_LR, _GOOD_DECAY = 16, 2e-3, 3e-4
+#: The part of the rows that is held out where nobody says it, and how many rows choose an ensemble, if they are no more
+#: than a part of all.
+_STOPPING, _CHOOSING, _MOST_CHOOSING = 0.1, 250, 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +144,7 @@ def ensemble(
         threads=settings.threads,
         seed=seed,
     )
-    held = _held_out(settings.validation_fraction, rows, seed)
+    held = _held_out(settings, rows, seed)
     rest = rows.take(np.setdiff1d(np.arange(rows.x.shape[0]), held))
     size = None if settings.batch_size == "auto" else _batch_size(settings.batch_size, rows.x.shape[0])
     found = search(
@@ -184,7 +187,7 @@ def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling | L
     size = _batch_size(settings.batch_size, rows.x.shape[0])
     held_out = None
     if early:
-        held = _held_out(settings.validation_fraction, rows, seed)
+        held = _held_out(settings, rows, seed)
         held_out = rows.take(held).data(scaling, size, None)
         rows = rows.take(np.setdiff1d(np.arange(rows.x.shape[0]), held))
     return trainer.fit(
@@ -214,10 +217,15 @@ def _stopping(settings: Any) -> EarlyStopping:
     return EarlyStopping("loss", max(patience, _GOOD_PATIENCE) if settings.quality == "good" else patience, tol)
 
 
-def _held_out(fraction: Any, rows: Rows, seed: int) -> np.ndarray:
-    """The rows to stop by, with the shares of classes."""
+def _held_out(settings: Any, rows: Rows, seed: int) -> np.ndarray:
+    """The rows to stop by, and to choose by, with the shares of classes."""
+    fraction = settings.validation_fraction
+    if fraction is None:
+        # By a tenth of few rows an ensemble is chosen that is sure of them by chance.
+        choosing = min(_CHOOSING / rows.x.shape[0], _MOST_CHOOSING) if settings.quality == "best" else 0.0
+        fraction = max(_STOPPING, choosing)
     if isinstance(fraction, bool) or not isinstance(fraction, float | int) or not 0 < fraction < 1:
-        raise ValueError(f"`validation_fraction` should be a number between 0 and 1; got {fraction!r}")
+        raise ValueError(f"`validation_fraction` should be a number between 0 and 1, or None; got {fraction!r}")
     classes = [y for y in rows.targets.values() if y.dtype.kind != "f"]
     return Split(fraction, stratify=classes or None).rows(rows.x.shape[0], lambda _: None, None, seed)
 

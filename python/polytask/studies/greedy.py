@@ -27,6 +27,10 @@ from .study import Study
 
 _log = logging.getLogger("polytask")
 
+#: An ensemble begins with at most so many networks, the more the fewer labels choose (so many over their number), but
+#: with no more than this part of all.
+_FIRST, _LABELS, _PART = 10, 1000, 4
+
 #: Files of members, finished or not.
 _MEMBER = re.compile(r"member-\d{4,}-\d{4,}\.safetensors(\.\d+)*(\.partial)?")
 
@@ -121,7 +125,8 @@ class Greedy:
         def choose(j: int) -> tuple[dict[Key, int], float]:
             judge = self._judges[j]
             there = [key for key in keys if np.isfinite(points(key, j)).all()] if len(judge) else []
-            counts, loss = greedy([points(key, j) for key in there], judge.loss, self._most)
+            first = max(1, min(_FIRST, _LABELS // max(len(judge), 1), len(self._runs) // _PART))
+            counts, loss = greedy([points(key, j) for key in there], judge.loss, self._most, first=first)
             return {key: count for key, count in zip(there, counts, strict=True) if count}, loss
 
         for j, (chosen, loss) in workers.side_by_side([partial(choose, j) for j in range(len(self._judges))]):

@@ -129,6 +129,8 @@ class GreedyEnsemble(Ensemble, Table):
         last = self.rounds[-1] if self.rounds else {}
         each = (f"{task.name} {last.get(f'{task.name}/loss', np.nan):.4f} (best network "
                 f"{last.get(f'{task.name}/single', np.nan):.4f})" for task in self.tasks)  # fmt: skip
-        said.append(f"{len(self)} members of {len(self.trials)} networks after {len(self.rounds)} epochs; "
-                    f"validation losses: {', '.join(each)}: rows that chose nothing say how good it is")  # fmt: skip
+        networks = len({member.partition("@")[0] for member in self.members})
+        said.append(f"{len(self)} members, from {networks} of {len(self.trials)} networks, after {len(self.rounds)} "
+                    f"epochs; validation losses: {', '.join(each)}: rows that chose nothing say how good it "
+                    "is")  # fmt: skip
         return "\n".join([text(*self._table()), *said])

@@ -75,7 +75,8 @@ def search(
     `patience` epochs (8 if not given). After each epoch every task's ensemble is built anew from what networks predict
     on the validation rows: the network that helps most is added, the same one as often as it pays, up to `members`
     (Caruana, Niculescu-Mizil, Crew and Ksikes, Ensemble Selection from Libraries of Models, ICML 2004), out of the
-    networks as they are and the members that tasks have. Members stay as they were when they were chosen, and a network
+    networks as they are and the members that tasks have; where less than 500 labels choose, first up to ten that are
+    best alone, a quarter of the trials at most. Members stay as they were when they were chosen, and a network
     that has stopped takes no room. Judged is by the log loss of classes and binary labels, and by the loss of the task
     for values. Found is a predictor like a model, a `pt.GreedyEnsemble`. The idea of a pack of small networks out of
     which an ensemble is picked on the way is that of Gorishniy et al., TabPack (ICML 2026).

@@ -62,7 +62,10 @@ class EarlyStopping(Watching):
         return self._watched.best
 
     def on_fit_start(self, trainer: Run) -> None:
-        self._watched.begin(trainer)
+        columns = self._watched.begin(trainer)
+        if not any(column.startswith("validation/") for column in columns):
+            _log.warning("%s: there are no validation data, so that `%s` of the training rows is watched", self,
+                         columns[0])  # fmt: skip
         self._watched.best = [None] * len(self.monitors)
         self.wait = 0
         self.best_epoch = None

@@ -81,11 +81,12 @@ class Watched:
         watched.best = list(state["best"])
         return watched
 
-    def begin(self, run: Run) -> None:
-        """Refuses, before the first step, what the history will not have or nobody knows the direction of."""
+    def begin(self, run: Run) -> list[str]:
+        """Refuses, before the first step, what the history will not have or nobody knows the direction of; gives the
+        columns that are watched.
+        """
         self._warned.clear()
-        for name, mode in zip(self.names, self.modes, strict=True):
-            run.watch(name, mode)
+        return [run.watch(name, mode)[0] for name, mode in zip(self.names, self.modes, strict=True)]
 
     def look(self, run: Run, row: dict[str, Any], least: float = 0.0) -> list[bool | None]:
         """Whether each is better than its best by more than `least`; `None` for one that never was a number."""

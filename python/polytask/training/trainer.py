@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -314,7 +315,11 @@ class Trainer:
             with range_test.undrawn(train):
                 Loop(twin, twin._core, Fit(train, held_out, 1, size, True, False, []), twin._end_epoch).prepare()
                 losses = range_test.losses(twin._core, twin.model._core, train, count, size, self.seed)
-        return LearningRates(lrs[: len(losses)].tolist(), losses)
+        found = LearningRates(lrs[: len(losses)].tolist(), losses)
+        if math.isnan(found.suggestion):
+            _log.warning("find_lr has no suggestion: the loss fell with none of %d learning rates; more `steps`, "
+                         "larger batches or a lower `min_lr` may show where it falls", len(losses))  # fmt: skip
+        return found
 
     def step(self, batch: Any) -> dict[str, float]:
         """One step on one batch, in the order it has: `loss`, `objective` and each `<task>/loss` as in `pt.History`.

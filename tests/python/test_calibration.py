@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import Data, make_model, same_bits
 from polytask.model import calibrating, temperature
-from polytask.results.calibration import Reliability
+from polytask.results.calibration import Calibrated, Calibration, Reliability
 from sklearn.metrics import roc_auc_score
 
 
@@ -132,6 +132,15 @@ def test_expected_calibration_error_by_hand():
     assert said.tolist() == [0.5, 0.8]
     assert right.tolist() == [1, 0]
     assert share.tolist() == [0.25, 0.75]
+
+
+def test_an_error_that_did_not_fall_is_said():
+    bins = [Reliability.of(np.array([p]), np.array([1.0]), np.ones(1), 10) for p in (0.9, 0.8)]
+    for order, said in ((bins, True), (bins[::-1], False)):
+        each = Calibrated(1.5, 40, (0.5, 0.4), tuple(order), True)
+        sentence = Calibration({"a": each}).sentences[0]
+        assert sentence.startswith("Probabilities of `a` were surer than they should be: logits are divided by 1.5.")
+        assert ("calibration error did not fall by that, 0.1 before and 0.2 after" in sentence) is said
 
 
 def test_files_pickles_copies_and_modules_have_it(fitted, tmp_path):
@@ -271,7 +280,7 @@ def test_no_temperature_where_there_is_no_best(fitted):
 
 def test_what_is_shown(fitted):
     found = fitted.calibrate(noisy().whole, bins=5)
-    assert "was surer than it should be: its logits are divided by" in repr(found)
+    assert "were surer than they should be: logits are divided by" in repr(found)
     assert "<table>" in found._repr_html_()
     frame = found.to_frame()
     assert frame.loc["income", "nll after"] == found["income"].nll[1]

@@ -142,5 +142,8 @@ def _sentence(name: str, each: Calibrated) -> str:
     if not each.fitted:
         return (f"`{name}` stays as it is: no temperature is best for these labels, which are all predicted right, or "
                 "of which the predictions say nothing.")  # fmt: skip
-    way = "surer than it should be" if each.temperature > 1 else "less sure than it could be"
-    return f"`{name}` was {way}: its logits are divided by {each.temperature:.3g}."
+    way = "surer than they should be" if each.temperature > 1 else "less sure than they could be"
+    before, after = each.ece
+    less = f" Their expected calibration error did not fall by that, {before:.3g} before and {after:.3g} after."
+    said = f"Probabilities of `{name}` were {way}: logits are divided by {each.temperature:.3g}."
+    return said + (less if after > before else "")

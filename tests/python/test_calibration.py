@@ -386,6 +386,12 @@ def test_an_ensemble_has_temperatures_of_its_mean(trained, tmp_path):
     assert same_bits(pt.Ensemble.load(tmp_path / "models").predict(data.x), p)
     assert same_bits(pickle.loads(pickle.dumps(ensemble)).predict(data.x), p)
     assert ensemble[:1].temperatures == {}
+    # A pickle of an earlier version knows of none.
+    state = {name: each for name, each in vars(ensemble).items() if name not in ("_temperatures", "_thresholds")}
+    early = pt.Ensemble.__new__(pt.Ensemble)
+    early.__setstate__(state)
+    assert same_bits(early.predict(data.x), plain)
+    assert early.temperatures == early.kept_thresholds == {}
     ensemble.temperatures = {}
     assert same_bits(ensemble.predict(data.x), plain)
 

@@ -396,6 +396,9 @@ class Ensemble(Sequence[MultiTaskModel]):
         found._temperatures, found._thresholds = temperatures, thresholds
         return found
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({"_temperatures": {}, "_thresholds": {}, **state})  # those of earlier versions have none
+
     def __getitem__(self, at: Any) -> Any:
         if not isinstance(at, slice):
             return self._models[at]

@@ -234,15 +234,16 @@ def report(rows: list[dict[str, Any]]) -> str:
         found = dict(zip(among, np.mean([ranks(of) for of in whole], 0) if whole else (), strict=False))
         cells = [f"{found[way]:.2f}" if way in found else "-" for way in ways]
         lines.append(f"| {called}, {len(whole)} tables | {' | '.join(cells)} |")
-    ensemble = ways.index("ensemble")
-    every = np.concatenate(list(scores.values()))
-    both = ~np.isnan(every) & ~np.isnan(every[:, [ensemble]])
-    as_good = (every[:, [ensemble]] >= every) & both
-    cells = [
-        f"{won} of {of}" if way != "ensemble" else ""
-        for way, won, of in zip(ways, as_good.sum(0), both.sum(0), strict=True)
-    ]
-    lines.append(f"| the ensemble is at least as good | {' | '.join(cells)} |")
+    if "ensemble" in ways:
+        ensemble = ways.index("ensemble")
+        every = np.concatenate(list(scores.values()))
+        both = ~np.isnan(every) & ~np.isnan(every[:, [ensemble]])
+        as_good = (every[:, [ensemble]] >= every) & both
+        cells = [
+            f"{won} of {of}" if way != "ensemble" else ""
+            for way, won, of in zip(ways, as_good.sum(0), both.sum(0), strict=True)
+        ]
+        lines.append(f"| the ensemble is at least as good | {' | '.join(cells)} |")
     processors = sorted({row["processor"] for row in rows})
     return "\n".join([*lines, "", f"On {' and '.join(processors)}, 2 cores; {timing.versions()}."])
 

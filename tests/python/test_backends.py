@@ -28,23 +28,27 @@ def near(got, want, what, tolerance=1e-5):
 
 
 class PairsInOrder:
-    """AUROC, and the scores that it was asked about: where two differ by less than a rounding it jumps."""
+    """AUROC, the scores it was asked about, and the share of pairs that a rounding may bring into another order."""
 
     __name__ = "pairs_in_order"
 
     def __init__(self):
-        self.scores = []
+        self.asked = []
 
     def __call__(self, p, y):
-        self.scores.append(np.asarray(p, np.float64))
-        above = self.scores[-1][y == 1][:, None] - self.scores[-1][y == 0]
-        return ((above > 0) + 0.5 * (above == 0)).mean() if above.size else np.nan
+        p = np.asarray(p, np.float64)
+        ones, zeros = p[y == 1][:, None], p[y == 0]
+        above = ones - zeros
+        found = ((above > 0) + 0.5 * (above == 0)).mean() if above.size else np.nan
+        near = (np.abs(above) <= 1e-4 * np.maximum(ones, zeros)).mean() if above.size else np.nan
+        self.asked.append((p, found, near))
+        return found
 
     def taken(self):
-        """The scores since the last time."""
-        scores, self.scores = self.scores, []
-        assert scores
-        return scores
+        """What there was since the last time."""
+        asked, self.asked = self.asked, []
+        assert asked
+        return asked
 
 
 def trainer(where, weighting="equal", sharing="hard", lr=0.05, regularizers=(), encoder=None, metrics=(), **more):
@@ -95,9 +99,10 @@ def compare_steps(away, weighting, sharing, **more):
         for row in rows:
             for name in [name for name in row if name.endswith("pairs_in_order")]:
                 near(row.pop(name.replace("pairs_in_order", "auroc")), row.pop(name), (k, name))
-        for want, got in zip(*(order.taken() for order in orders), strict=True):
+        for (want, order, ties), (got, other, _) in zip(*(each.taken() for each in orders), strict=True):
             # Of both sides: where all are near 0 a rounding is still one of their sum, 1.
             near(np.stack([1 - got, got]), np.stack([1 - want, want]), (k, "scores"))
+            assert (np.isnan(order) and np.isnan(other)) or abs(order - other) <= ties + 1e-12, (k, "AUROC")
         # All cosines, all norms, all weights are one thing each.
         for kind in {name.split("/")[0] for name in rows[0]}:
             want, got = ([row[name] for name in row if name.split("/")[0] == kind] for row in rows)

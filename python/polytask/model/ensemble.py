@@ -1,7 +1,6 @@
 """Several models of the same tasks as one predictor."""
 
 import json
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
@@ -19,31 +18,31 @@ from ..data.rows import Parts
 from ..data.sources import Again
 from ..data.task import Task
 from ..process import interrupts
-from ..results.calibration import Calibration
 from ..results.results import Results
-from ..results.thresholds import Thresholds
-from . import calibrating, deciding, labelled, predictions
+from . import calibrating, labelled, predictions
 from .averaged import Averaged
-from .intervals import PredictionIntervals
+from .held_out import HeldOut
 from .labelled import Labelled
 from .mixing import Mean, is_mixture, read_shares, read_weights, stored
 from .model import MultiTaskModel
-from .thresholds import Own
-
-_log = logging.getLogger("polytask")
 
 _FILE = "{:03d}.safetensors"
 _WEIGHTS = "ensemble.json"
 
 
-class Ensemble(Sequence[MultiTaskModel]):
+class Ensemble(HeldOut, Sequence[MultiTaskModel]):
     """Models as one predictor: of the same tasks, such as those of `pt.Trainer.fit(seeds=)`, or of some tasks each,
-    such as those of `pt.recommend`. Each task's prediction is the mean over the models that have it.
+    such as those of `pt.recommend`. Each task's prediction is the mean over the models that have it, and so are
+    temperatures, thresholds and intervals of the mean, for which data should be one data set.
 
     Arguments:
         models: at least one; tasks of one name should be of one kind.
         weights: `{task: [a weight for each model]}`, of at least 0 and not all 0, for tasks whose mean is weighted;
             only their ratios count.
+
+    Attributes:
+        tasks: all tasks, in the order in which models have them.
+        kinds: what the labels of each are: "classes", "binary" or "values".
     """
 
     @checked
@@ -63,28 +62,17 @@ class Ensemble(Sequence[MultiTaskModel]):
                 if found.setdefault(task.name, (task, of))[1] != of:
                     raise ValueError(f"`models`: task `{task.name}` should be the same in all; got {task!r} beside "
                                      f"{found[task.name][0]!r}")  # fmt: skip
-        self._tasks = tuple(task for task, _ in found.values())
+        self.tasks = tuple(task for task, _ in found.values())
+        self.kinds = _kinds(models, self.tasks)
         self._weights = read_weights(weights, models, list(found))
         self._readers = _readers(models)
         self._temperatures: dict[str, float] = {}
         self._thresholds: dict[str, float | list[float]] = {}
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
-        """The tasks, in the order in which models have them."""
-        return self._tasks
-
-    @property
     def weights(self) -> dict[str, list[float]]:
         """What each model's prediction counts, by task; they add up to 1."""
         return {task.name: [weights.get(task.name, 0.0) for weights in self._weights] for task in self.tasks}
-
-    @property
-    def kinds(self) -> list[str]:
-        """What the labels of each task are: "classes", "binary" or "values"."""
-        pairs = (pair for model in self._models for pair in zip(model.tasks, model.kinds, strict=True))
-        found = {task.name: kind for task, kind in pairs}
-        return [found[task.name] for task in self.tasks]
 
     @property
     def reader(self) -> Reader:
@@ -151,8 +139,7 @@ class Ensemble(Sequence[MultiTaskModel]):
 
     def _tempered(self, name: str, mean: np.ndarray) -> np.ndarray:
         """A task's mean prediction at its temperature."""
-        kind = dict(zip((task.name for task in self.tasks), self.kinds, strict=True))[name]
-        return calibrating.tempered(kind, mean, self._temperatures.get(name))
+        return calibrating.tempered(self._logits()[name], mean, self._temperatures.get(name))
 
     def _features(self, x: Any) -> list[Any]:
         """What each model is given; those that read alike are given what one of them read."""
@@ -253,102 +240,23 @@ class Ensemble(Sequence[MultiTaskModel]):
             )
         return found
 
-    @checked
-    def calibrate(
-        self,
-        data: Any,
-        *,
-        tasks: Sequence[str] | str | None = None,
-        weights: Any = None,
-        bins: int = 15,
-        batch_size: int = 4096,
-    ) -> Calibration:
-        """Fits a temperature a task to the mean predictions, which `predict` applies from then on; see
-        `pt.MultiTaskModel.calibrate`. The logits that it divides are those of the mean: logarithms of probabilities, of
-        binary labels those of their odds (Rahaman and Thiery, Uncertainty Quantification and Deep Ensembles, NeurIPS
-        2021, who find this better than calibrating members one by one, whose mean is then not as sure as it could be).
+    def _logits(self) -> dict[str, str]:
+        # A mean of ordered classes is one of classes.
+        return {task.name: kind for task, kind in zip(self.tasks, self.kinds, strict=True)}
 
-        How far models are apart (`spread`, `quantiles`) stays as it is. `save` keeps temperatures, a slice of the
-        ensemble has none.
-
-        Arguments:
-            data: rows that trained no model and chose none, one data set in any form that `pt.Trainer.fit` takes.
-            tasks: names of classification tasks; by default all that have labels there.
-            weights: row weights, as for `fit`.
-            bins: of the calibration error.
-            batch_size: rows that are predicted at a time.
-
-        Raises:
-            TypeError, ValueError: data that do not fit the models, or no labels of classes.
-        """
-        parts = whole(bins, "`bins`")
-        kinds = labelled.classifying(self.tasks, self.kinds)
-        names = labelled.chosen(tasks, list(kinds), "classification tasks")
-        with interrupts.held():
-            there = self._labelled(data, weights, batch_size, plain=True)
-            made = {
-                name: each._replace(outputs=calibrating.logits(kinds[name], each.outputs))
-                for name, each in there.items()
-                if name in kinds
-            }
-            found = calibrating.fitted(kinds, names, made, parts, tasks is not None)
-        self.temperatures = calibrating.kept(self._temperatures, found, self.tasks)
-        return found
-
-    @property
-    def temperatures(self) -> dict[str, float]:
-        """What `calibrate` found for the mean, by task; those that are set here count from then on, and all others
-        are 1. Members have their own.
-        """
-        return dict(self._temperatures)
-
-    @temperatures.setter
-    def temperatures(self, temperatures: Mapping[str, float]) -> None:
-        found = calibrating.read(temperatures, self.tasks, self.kinds)
-        if found != self._temperatures:
-            if self._thresholds:
-                _log.warning("thresholds that were kept are forgotten, being those of other probabilities")
-            self._temperatures, self._thresholds = found, {}
-
-    @checked
-    def thresholds(
-        self,
-        data: Any,
-        metric: str | Own = "f1",
-        *,
-        tasks: Sequence[str] | str | None = None,
-        weights: Any = None,
-        keep: bool = False,
-        batch_size: int = 4096,
-    ) -> Thresholds:
-        """The best thresholds of the mean predictions, for `classes`; see `pt.MultiTaskModel.thresholds`. Data should
-        be one data set. With `keep` the ensemble decides by them where `classes` is told none, and `save` keeps them.
-        """
-        found = deciding.thresholds(self, data, metric, tasks, weights, batch_size)
-        if keep:
-            self._thresholds |= dict(found)
-        return found
-
-    @property
-    def kept_thresholds(self) -> dict[str, float | list[float]]:
-        """What `thresholds(keep=True)` found, by task; `classes` takes 0.5 of all others."""
-        return dict(self._thresholds)
-
-    @checked
-    def intervals(
-        self, data: Any, *, tasks: Sequence[str] | str | None = None, weights: Any = None, batch_size: int = 4096
-    ) -> PredictionIntervals:
-        """Intervals around the mean predictions; see `pt.MultiTaskModel.intervals`. Data should be one data set."""
-        return deciding.intervals(self, data, tasks, weights, batch_size)
-
-    def _labelled(self, data: Any, weights: Any, batch_size: int, plain: bool = False) -> dict[str, Labelled]:
-        """What is predicted for one data set in any form, or the plain mean of the models, beside its labels."""
+    def _labelled(self, data: Any, weights: Any, batch_size: int, raw: bool = False) -> dict[str, Labelled]:
+        """What is predicted for one data set in any form, or the logits of the plain mean, beside its labels."""
         size = whole(batch_size, "`batch_size`")
         data, parts = labelled.read(self.reader, data, weights, size)
-        if plain:
-            predicted = {name: mean.mean for name, mean in self._plain(data, False, size).items()}
-        else:
-            predicted = self.predict(data, batch_size=size)
+        kinds = self._logits()
+        predicted: Any = (
+            self.predict(data, batch_size=size)
+            if not raw
+            else {
+                name: mean.mean if kinds[name] == "values" else calibrating.logits(kinds[name], mean.mean)
+                for name, mean in self._plain(data, False, size).items()
+            }
+        )
         each = [predicted[task.name].reshape(len(predicted[task.name]), -1) for task in self.tasks]
         ends = np.cumsum([len(rows) for rows in parts])
         if any(len(outputs) != sum(map(len, parts)) for outputs in each):
@@ -397,7 +305,10 @@ class Ensemble(Sequence[MultiTaskModel]):
         return found
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update({"_temperatures": {}, "_thresholds": {}, **state})  # those of earlier versions have none
+        if "_tasks" in state:  # of an earlier version
+            state = {**state, "tasks": state["_tasks"], "_temperatures": {}, "_thresholds": {}}
+            state["kinds"] = _kinds(state["_models"], state.pop("_tasks"))
+        vars(self).update(state)
 
     def __getitem__(self, at: Any) -> Any:
         if not isinstance(at, slice):
@@ -430,6 +341,12 @@ def _labelled(model: MultiTaskModel, data: Any, weights: Any, size: int) -> Rows
     rows = sets[0] if len(sets) == 1 else labels.joined(sets, kinds)
     model.reader.scales.apply_all(rows)
     return rows
+
+
+def _kinds(models: Sequence[MultiTaskModel], tasks: Sequence[Task]) -> list[str]:
+    """What the labels of each task are."""
+    found = {task.name: kind for model in models for task, kind in zip(model.tasks, model.kinds, strict=True)}
+    return [found[task.name] for task in tasks]
 
 
 def _by_task(model: MultiTaskModel, outputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

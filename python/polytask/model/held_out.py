@@ -1,4 +1,4 @@
-"""What rows that a model was not trained on say of it, and what of that it keeps: the part of its face for that."""
+"""What rows that a model, or several together, were not trained on say of them, and what of that they keep."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +19,12 @@ _log = logging.getLogger("polytask")
 
 
 class HeldOut:
-    """Temperatures, thresholds and intervals of a model."""
+    """Temperatures, thresholds and intervals of what predicts: a model, or the mean of an ensemble."""
 
     tasks: Sequence[Task]
     kinds: Sequence[str]
-    _shared: Any
+    #: Modules of torch that have the parameters.
+    _shared: Any = None
     _temperatures: dict[str, float]
     _thresholds: dict[str, float | list[float]]
     _labelled: Callable[..., dict[str, Labelled]]
@@ -56,6 +57,11 @@ class HeldOut:
         a loop of torch nobody sees: calibrate again. Thresholds that were kept are forgotten, being those of other
         probabilities. `model.temperatures = {}` takes all back.
 
+        An ensemble divides logits of its mean prediction, the logarithms of probabilities, of binary labels those of
+        their odds (Rahaman and Thiery, Uncertainty Quantification and Deep Ensembles, NeurIPS 2021, who find this
+        better than calibrating members one by one, whose mean is then not as sure as it could be). Members keep their
+        own, and how far they are apart stays as it is; `save` keeps temperatures, and a slice of it has none.
+
         Arguments:
             data: rows that the model was not trained on, in any form that `pt.Trainer.fit` takes.
             tasks: names of classification tasks, not of pairs; by default all that have labels there.
@@ -70,9 +76,8 @@ class HeldOut:
         suited = list(labelled.classifying(self.tasks, self.kinds))
         names = labelled.chosen(tasks, suited, "classification tasks")
         with interrupts.held():
-            kinds = {task.name: _logits(task, kind) for task, kind in zip(self.tasks, self.kinds, strict=True)}
             there = self._labelled(data, weights, batch_size, raw=True)
-            found = calibrating.fitted(kinds, names, there, parts, tasks is not None)
+            found = calibrating.fitted(self._logits(), names, there, parts, tasks is not None)
         self.temperatures = calibrating.kept(self._temperatures, found, self.tasks)
         return found
 
@@ -173,7 +178,9 @@ class HeldOut:
             _log.warning("the model learns: its %s are forgotten, being those of other parameters", " and ".join(gone))
             self._temperatures, self._thresholds = {}, {}
 
-
-def _logits(task: Task, kind: str) -> str:
-    """What a task's raw outputs are, as `temperature` tells them apart."""
-    return "ordinal" if kind == "classes" and getattr(task.loss, "name", None) == "ordinal" else kind
+    def _logits(self) -> dict[str, str]:
+        """What each task's raw outputs are, as `temperature` tells them apart."""
+        return {
+            task.name: "ordinal" if kind == "classes" and getattr(task.loss, "name", None) == "ordinal" else kind
+            for task, kind in zip(self.tasks, self.kinds, strict=True)
+        }

@@ -492,9 +492,17 @@ def test_scales_and_losses_of_their_own():
     one, other = model(), model()
     pt.Trainer(one).fit(data, epochs=1, progress=False)
     pt.Trainer(other).fit(data.assign(value=100 * data.value), epochs=1, progress=False)
-    results = pt.Ensemble([one, other]).evaluate(data)
-    assert np.isnan(results["value"]["loss"])
+    both = pt.Ensemble([one, other])
+    results = both.evaluate(data)
+    error = both.predict(data)["value"] - data.value
+    assert results["value"]["loss"] == pytest.approx(np.mean((error / data.value.std(ddof=0)) ** 2), rel=1e-5)
     assert np.isfinite(results["sign"]["loss"])
+    logarithms = pt.MultiTaskModel(4, tasks=[pt.Task("value", scale="log1p")])
+    curves = pt.MultiTaskModel(4, tasks=[pt.Task("value", scale="quantile")])
+    x = data[list("abcd")].to_numpy(np.float32), data.value.to_numpy()
+    for each in (logarithms, curves):
+        pt.Trainer(each).fit(x, epochs=1, progress=False)
+    assert np.isnan(pt.Ensemble([logarithms, curves]).evaluate(x)["value"]["loss"])
     quantiles = pt.MultiTaskModel(4, tasks=[pt.Task("value", loss="quantile")])
     with pytest.raises(ValueError, match="task `value` should be the same in all"):
         pt.Ensemble([quantiles, pt.MultiTaskModel(4, tasks=[pt.Task("value")])])

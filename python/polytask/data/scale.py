@@ -74,12 +74,30 @@ class Scale:
 
     def predicted(self, loss: Any, outputs: np.ndarray) -> np.ndarray:
         """Predictions `[rows, width]` of a loss in the units of the targets; of an output they stand side by side."""
-        parts = outputs.astype(np.float64).reshape(len(outputs), self.outputs, outputs.shape[1] // self.outputs)
-        parts = parts.transpose(0, 2, 1)
+        parts = self._parts(outputs)
         places = self.inverse(parts)
         if getattr(loss, "name", None) == "gaussian_nll":
             places[:, 1] = parts[:, 1] * np.square(self.spreads)
         return np.ascontiguousarray(places.transpose(0, 2, 1)).reshape(outputs.shape).astype(outputs.dtype)
+
+    def scaled(self, loss: Any, predicted: np.ndarray) -> np.ndarray:
+        """What `predicted` makes of outputs, as outputs again, of a scale that is no curve."""
+        parts = self._parts(predicted)
+        places = self.forward(parts, "what is predicted")
+        if getattr(loss, "name", None) == "gaussian_nll":
+            places[:, 1] = parts[:, 1] / np.square(self.spreads)
+        return np.ascontiguousarray(places.transpose(0, 2, 1)).reshape(predicted.shape).astype(predicted.dtype)
+
+    def _parts(self, outputs: np.ndarray) -> np.ndarray:
+        """What there is of each output, `[rows, parts, outputs]`."""
+        width = outputs.shape[1] // self.outputs
+        parts: np.ndarray = outputs.astype(np.float64).reshape(len(outputs), self.outputs, width).transpose(0, 2, 1)
+        return parts
+
+    @property
+    def linear(self) -> bool:
+        """Whether every number has a place in it."""
+        return not self.curves and self.name != "log1p"
 
     @property
     def affine(self) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..data import Rows, labels
+from ..data.scale import Scale
 from ..data.task import Task
 from . import predictions
 
@@ -35,11 +36,11 @@ class Averaged:
         self._task = task
         self._kind = kind
         weights = rows.weights[place] if len(rows.weights) else None
-        scaled = rows.scaled[place] if len(rows.scaled) else None
-        array = rows.targets[place] if scaled is None else scaled
-        known = labels.unified(array, rows.masks[place] if len(rows.masks) else None, kind, weights)
+        known = labels.unified(rows.targets[place], rows.masks[place] if len(rows.masks) else None, kind, weights)
         if known is None:
             known = np.zeros((0,), np.int64) if kind == "classes" else np.zeros((0, task.outputs))
+        if task.scaling is not None:
+            known = task.scaling.forward(known, rows.names[2 + place])
         self._at = np.nonzero(known >= 0 if kind == "classes" else ~np.isnan(known))
         cells = known[self._at]
         self._labels = cells if kind == "classes" else cells.astype(np.float32)
@@ -51,9 +52,9 @@ class Averaged:
         """Cells that have a label."""
         return len(self._labels)
 
-    def points(self, outputs: np.ndarray) -> np.ndarray:
+    def points(self, outputs: np.ndarray, scaling: Scale | None) -> np.ndarray:
         """Of what the core predicts, `[rows, width]`, the numbers that are averaged, `[cells, numbers]` in single
-        precision.
+        precision; `scaling` is the scale of those, which may be another one than the task's if this is linear or none.
         """
         if self._kind == "classes":
             # note: a scale is of values alone, so that this is what people are given.
@@ -62,6 +63,12 @@ class Averaged:
         if self._kind == "binary":
             found = outputs[self._at]
             return np.where(self._labels > 0.5, found, 1 - found).astype(np.float32)[:, None]
+        ours = self._task.scaling
+        if scaling != ours:
+            # In double precision: far from 0, where targets are, a value has no digits to lose.
+            outputs = outputs.astype(np.float64)
+            outputs = outputs if scaling is None else scaling.predicted(self._task.loss, outputs)
+            outputs = outputs if ours is None else ours.scaled(self._task.loss, outputs)
         each = outputs.reshape(len(outputs), self._task.outputs, -1)[self._at]
         if _name(self._task) == "gaussian_nll":
             # Errors, not values: their second moment keeps its digits far from 0.

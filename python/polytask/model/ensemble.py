@@ -155,8 +155,9 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
     @checked
     def evaluate(self, data: Any, *, batch_size: int = 1024, weights: Any = None) -> Results:
         """The metrics of the mean prediction, and its loss: the log loss of classes and binary labels, and for values
-        the loss of the task, in the scale in which it trains; NaN where models train in scales of their own. Losses
-        know no temperatures, as those of `pt.Trainer.evaluate`.
+        the loss of the task, in the scale in which it trains: where models have scales of their own, in that of the
+        first model that has a linear one (NaN where none has). Losses know no temperatures, as those of
+        `pt.Trainer.evaluate`.
         `results["loss"]` is the losses' sum by the tasks' weights.
 
         Arguments:
@@ -186,27 +187,31 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         """The loss and the metrics of one task."""
         places = [[task.name for task in model.tasks].index(name) if weights.get(name) else None
                   for model, weights in zip(self._models, self._weights, strict=True)]  # fmt: skip
-        first = next(at for at, place in enumerate(places) if place is not None)
+        scales = {at: self._models[at].tasks[place].scaling for at, place in enumerate(places) if place is not None}
+        linear = [at for at, scale in scales.items() if scale is None or scale.linear]
+        first = next(iter(scales))
+        alike = all(scale == scales[first] for scale in scales.values())
+        comparable = alike or bool(linear)
+        first = first if alike or not linear else linear[0]
         j = places[first]
         assert j is not None
         model, rows = self._models[first], each[first]
         task, kind = model.tasks[j], model.kinds[j]
         judged = Averaged(task, kind, rows, j)
         mean, points = Mean(is_mixture(task)), Mean()
-        alike = True
         for at, place in enumerate(places):
             if place is not None:
                 one = self._models[at]
                 outputs = one._core.predict(each[at].core(), False, size)[place]
-                alike &= one.tasks[place].scaling == task.scaling
-                points.add(judged.points(outputs), self._weights[at][name])
+                if comparable:
+                    points.add(judged.points(outputs, scales[at]), self._weights[at][name])
                 if name in one.temperatures:
                     predicted = one._predicted(each[at], False, size)[place]
                 else:
                     predicted = predictions.linked(one.tasks[place], outputs)
                 mean.add(predicted, self._weights[at][name])
                 interrupts.look()
-        found = {"loss": judged.loss(points.mean) if alike else float("nan")}
+        found = {"loss": judged.loss(points.mean) if comparable else float("nan")}
         predicted = predictions.points(task, self._tempered(name, mean.mean))
         weights = rows.weights[j] if len(rows.weights) else None
         targets = labels.unified(rows.targets[j], rows.masks[j] if len(rows.masks) else None, kind, weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -136,8 +137,11 @@ class Running:
             Path(self._file).unlink(missing_ok=True)
 
     def again(self, state: Mapping[str, np.ndarray]) -> MultiTaskModel:
-        """A network of these settings and numbers."""
-        model = self._fresh(self._study.model.tasks)
+        """A network of these settings and numbers, whose tasks weigh what they weigh for the caller."""
+        tasks = [copy.copy(task) for task in self._made.tasks]
+        for task, given in zip(tasks, self._study.model.tasks, strict=True):
+            task.weight = given.weight
+        model = self._fresh(tasks)
         model.load_state_dict(state)
         model.metrics = list(self._study.model.metrics)
         return model
@@ -191,7 +195,8 @@ class Watcher(Callback):
     def predicted(self, model: MultiTaskModel) -> list[np.ndarray]:
         """A network's points of each task on the held-out rows."""
         each = model._core.predict(self._rows.core(), False, _ROWS)
-        return [judge.points(outputs) for judge, outputs in zip(self._judges, each, strict=True)]
+        triples = zip(self._judges, each, model.tasks, strict=True)
+        return [judge.points(outputs, task.scaling) for judge, outputs, task in triples]
 
     def look(self, trainer: Any) -> None:
         """Predicts where a run was restored after its last epoch."""

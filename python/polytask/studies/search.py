@@ -14,6 +14,7 @@ from typing import Any
 
 from ..arguments.keywords import checked
 from ..arguments.numbers import whole
+from ..data import Rows
 from ..data.task import Task
 from ..model.model import MultiTaskModel
 from ..process import interrupts
@@ -90,6 +91,9 @@ def search(
       of optimizer and encoder. They count where the part that was drawn has them.
     - `regularizer/l2` and the like: the strength of a regularizer, beside those that the trainer has.
     - `weight/income` and the like: the weight of a task.
+    - `scale/income` and the like: the scale in which targets train, as for `pt.Task`. In an ensemble predictions are
+      compared in that of the task as it was given; else name a metric as `monitor`, since losses of several scales say
+      nothing of each other.
     - `embed`: choices of embeddings of numeric features, as for `pt.Inputs`.
     - `bins`: `[True, False]`, whether the bins are read that numbers come as too, by `pt.Inputs.from_frame(bins=...)`.
     - `batch_size`, `accumulate`, `clip_norm`.
@@ -97,7 +101,8 @@ def search(
     Without a space there is one for tables: depth, width and dropout of an MLP, learning rate and decay of AdamW, a
     batch size for so many rows, and for several tasks also MMoE. Of tasks and a frame a model is then made whose
     numbers are normal by their quantiles and for half of the networks come as bins too, with an indicator where some
-    are missing, and whose regressions train in a scale of their own.
+    are missing, and whose regressions train in a scale of their own; in an ensemble, where targets begin at 0 or above
+    and have a long tail (a skewness above 1), half of the networks in that of their logarithms.
 
     Arguments:
         subject: a `pt.MultiTaskModel`, or a `pt.Trainer` of one, whose other settings all networks have, but for its
@@ -146,7 +151,7 @@ def search(
         time = None if budget is None else seconds(budget)
         with interrupts.held():
             study = _study(subject, data, space, validation, longest or _LONGEST, batch_size, weights)
-            made = _made(study, space, count, drawn)[1]
+            made = _made(study, space, count, drawn, (study.train, study.held_out()))[1]
             asked = {"ensemble": ensemble, "settings": [_plainly(each.settings) for each in made], "members": most,
                      "epochs": study.epochs, "batch_size": study.batch_size, "patience": tolerated,
                      "seed": drawn}  # fmt: skip
@@ -163,6 +168,7 @@ def search(
     with interrupts.held():
         study = _study(subject, data, space, validation, longest or _EPOCHS, batch_size, weights)
         found, made = _made(study, space, count, drawn)
+        found.check_monitors(watched.names)
         rungs = rungs_of(len(made), study.epochs, factor, least)
         asked = {"space": found.describe(), "trials": count, "epochs": study.epochs, "batch_size": study.batch_size,
                  "monitor": watched.names, "mode": watched.modes, "eta": factor, "min_epochs": least,
@@ -194,9 +200,13 @@ def _study(
     return study
 
 
-def _made(study: Study, space: Mapping[str, Any] | None, trials: int, seed: int) -> tuple[Space, list[Made]]:
-    """The space, and what the networks of so many trials are made with."""
-    found = Space(tabular.space(study.trainer) if space is None else space, study.trainer)
+def _made(
+    study: Study, space: Mapping[str, Any] | None, trials: int, seed: int, rows: Sequence[Rows] = ()
+) -> tuple[Space, list[Made]]:
+    """The space, and what the networks of so many trials are made with; scales of targets that suit the rows may be in
+    it.
+    """
+    found = Space(tabular.space(study.trainer, rows) if space is None else space, study.trainer)
     return found, [found.made(settings) for settings in found.draw(trials, seed)]
 
 

@@ -16,6 +16,7 @@ from ..arguments.messages import listed, none_of
 from ..arguments.numbers import whole
 from ..components.component import plain
 from ..components.registry import REGISTRY, component
+from ..data import scale
 from ..data.task import Task
 from ..training.trainer import Trainer
 
@@ -70,7 +71,7 @@ class Made:
 
     Attributes:
         settings: those that mean something beside the others, under the names of the space.
-        tasks: the tasks, with their weights.
+        tasks: the tasks, with their weights and scales.
         changes: of the model's description.
         trainer: changes of the trainer's settings.
         batch_size: rows a batch, if the space says it.
@@ -111,8 +112,9 @@ class Space:
         for name in given:
             self._check_name(name)
         self.each = {name: _values(name, values, self._numeric) for name, values in given.items()}
-        for name in self.each:
+        for name, values in self.each.items():
             self._check_argument(name)
+            self._check_scales(name, values)
 
     @property
     def logarithmic(self) -> list[str]:
@@ -177,12 +179,11 @@ class Space:
         for name in ("accumulate", "clip_norm"):
             if name in drawn:
                 trainer[name] = plain(drawn[name], f"`space[{name!r}]`")
-        weights = {name.partition("/")[2]: value for name, value in drawn.items() if name.startswith("weight/")}
         settings |= {name: value for name, value in drawn.items() if SHORT.get(name, name).partition("/")[0] not in
                      _FAMILIES}  # fmt: skip
         return Made(
             {name: settings[name] for name in drawn if name in settings},
-            [_weighed(task, weights.get(task.name)) for task in self._tasks],
+            [_changed(task, drawn) for task in self._tasks],
             {name: parts[name] for name in _MODEL if name in parts}
             | {name: drawn[name] for name in (_EMBED, _BINS) if name in drawn},
             trainer,
@@ -192,7 +193,7 @@ class Space:
     def _check_name(self, name: Any) -> None:
         part, _, rest = SHORT.get(name, name).partition("/") if isinstance(name, str) else ("", "", "")
         tasks = [task.name for task in self._tasks]
-        if part == "weight" and rest:
+        if part in ("weight", "scale") and rest:
             if rest not in tasks:
                 raise ValueError(f"`space`: {name!r}: unknown task {none_of(rest, tasks, 'there are')}")
             return
@@ -212,6 +213,7 @@ class Space:
                 _EMBED,
                 _BINS,
                 f"weight/{tasks[0]}",
+                f"scale/{tasks[0]}",
                 "regularizer/l2",
                 "sharing/experts",
             ]
@@ -219,6 +221,30 @@ class Space:
         if part in self._own and (rest or part == "encoder"):
             raise ValueError(f"`space`: {name!r} is of one of pt.{_FAMILIES[part]}, and this {part} is code of your "
                              "own")  # fmt: skip
+
+    def check_monitors(self, monitors: Sequence[str]) -> None:
+        """Raises:
+        ValueError: networks would be compared by a loss that each has in a scale of its own.
+        """
+        scales = next((name for name in self.each if name.startswith("scale/")), None)
+        wrong = next((name for name in monitors if name.rpartition("/")[2] in ("loss", "objective")), None)
+        if scales is not None and wrong is not None:
+            raise ValueError(f"`monitor`: losses of several scales say nothing of each other, and the space has "
+                             f"{scales!r}: name a metric, or search for an ensemble; got {wrong!r}")  # fmt: skip
+
+    def _check_scales(self, name: str, values: list[Any] | Range) -> None:
+        """The scales of a task should suit its loss; networks are judged in that of the model, a linear one."""
+        part, _, rest = name.partition("/")
+        if part != "scale":
+            return
+        if not isinstance(values, list):
+            raise TypeError(f"`space[{name!r}]` should be a list of choices; got a range")
+        task = next(task for task in self._tasks if task.name == rest)
+        for value in values:
+            scale.check(value, task.loss, task.classes, f"`space[{name!r}]`")
+        if task.scale not in (None, "standardize", "robust"):
+            raise ValueError(f"`space`: {name!r}: networks of all scales are judged in that of the task, which should "
+                             f'be None, "standardize" or "robust" then; got {task.scale!r}')  # fmt: skip
 
     def _check_argument(self, name: str) -> None:
         """An argument should be one of a part that there may be."""
@@ -272,10 +298,12 @@ def _strengthened(regularizers: Sequence[dict[str, Any]], strengths: Mapping[str
     return found
 
 
-def _weighed(task: Task, weight: Any) -> Task:
-    """The task with another weight."""
-    if weight is None:
+def _changed(task: Task, drawn: Mapping[str, Any]) -> Task:
+    """The task with another weight or scale, if they are drawn."""
+    weight, scaled = f"weight/{task.name}", f"scale/{task.name}"
+    if weight not in drawn and scaled not in drawn:
         return task
     other = copy.copy(task)
-    other.weight = float(weight)
+    other.weight = float(drawn.get(weight, task.weight))
+    other.scale = drawn.get(scaled, task.scale)
     return other

@@ -112,7 +112,9 @@ class Study:
         return [names.index(name) for name in tasks]
 
     def fresh(self, tasks: Sequence[Task], seed: int = 0, **changes: Any) -> MultiTaskModel:
-        """A model of some tasks, so many seeds after the study's, with edges of bins that the training rows say."""
+        """A model of some tasks, so many seeds after the study's; edges of bins and scales of targets are those of the
+        training rows.
+        """
         began = self.model._plain.description["seed"]
         model = self.model._fresh(tasks, **{"seed": began + seed, **changes})
         embed = model.inputs.embed
@@ -120,6 +122,12 @@ class Study:
             model._put_edges(self._edges[embed])
         model._learn_edges(self.train)
         self._edges[embed] = model._edges()
+        ours = {task.name: task for task in self.model.tasks}
+        others = [task for task in model.tasks if task.scale != ours[task.name].scale]
+        for task in others:
+            task.scaling = None
+        if others:
+            model.reader.scales.learn(self.train.of(self.places(task.name for task in model.tasks)))
         return model
 
     def network(
@@ -194,8 +202,13 @@ class Study:
         return seeds.side_by_side(loops, calls, self.trainer.threads)
 
     def rows_of(self, network: Network, rows: Rows) -> Rows:
-        """Rows of the study with the targets of a network's tasks."""
-        return rows.of(self.places(network.tasks))
+        """Rows of the study with the targets of a network's tasks, in its scales."""
+        found = rows.of(self.places(network.tasks))
+        ours = {task.name: task.scaling for task in self.model.tasks}
+        if any(task.scaling != ours[task.name] for task in network.model.tasks):
+            found.scale(())
+            network.model.reader.scales.apply(found)
+        return found
 
     def evaluate(self, network: Network, rows: Rows) -> Results:
         """A network's losses and metrics on rows of the study."""

@@ -6,7 +6,10 @@ import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..components.registry import make
+from ..data import Rows, labels
 from ..data.inputs import Inputs
 from ..data.task import Task
 from ..embedding import Piecewise
@@ -57,7 +60,10 @@ def _scaled(task: Task) -> Task:
     return other
 
 
-_LOCATIONS = ("mean_squared", "mean_absolute", "huber", "quantile", "gaussian_nll")
+_LOGARITHMIC = ("mean_squared", "mean_absolute", "huber", "quantile")
+_LOCATIONS = (*_LOGARITHMIC, "gaussian_nll")
+#: Targets of a larger skewness may train as logarithms; that of an exponential law is 2.
+_SKEWED = 1.0
 
 
 def batch_size(rows: int) -> int:
@@ -65,10 +71,11 @@ def batch_size(rows: int) -> int:
     return next((size for most, size in _BATCHES if rows <= most), _LARGEST)
 
 
-def space(trainer: Trainer) -> dict[str, Any]:
+def space(trainer: Trainer, rows: Sequence[Rows] = ()) -> dict[str, Any]:
     """Settings that are tried: how numbers are embedded and whether their bins are read, depth, width, dropout,
-    learning rate and decay of AdamW; of several tasks also experts. Parts that somebody chose, another encoder than an
-    MLP or sharing than hard, stay.
+    learning rate and decay of AdamW; of several tasks also experts; of standardised targets that their logarithms
+    suit, by these rows, also the scale of those. Parts that somebody chose, another encoder than an MLP or sharing than
+    hard, stay.
     """
     description = trainer.model._plain.description
     found: dict[str, Any] = {}
@@ -86,4 +93,27 @@ def space(trainer: Trainer) -> dict[str, Any]:
         found |= {"dropout": [0.0, 0.0, 0.1, 0.2, 0.3, 0.4]}
         if len(trainer.model.tasks) > 1 and description["sharing"]["name"] == "hard":
             found |= {"sharing": ["hard", "hard", "mmoe"], "sharing/experts": [4]}
+    for j, (task, kind) in enumerate(zip(trainer.model.tasks, trainer.model.kinds, strict=True)):
+        if task.scale == "standardize" and getattr(task.loss, "name", None) in _LOGARITHMIC:
+            each = [labels.unified(part.targets[j], part.masks[j] if part.masks else None, kind) for part in rows]
+            if (values := [part for part in each if part is not None]) and _is_long(np.concatenate(values)):
+                found[f"scale/{task.name}"] = ["standardize", "log1p"]
     return found
+
+
+def _is_long(values: np.ndarray) -> bool:
+    """Whether values, `[rows, outputs]`, begin at 0 or above and have a long tail, which their logarithms have not."""
+    for column in values.T:
+        known = column[~np.isnan(column)]
+        if not len(known) or known.min() < 0 or not (skew := _skewness(known)) > _SKEWED:
+            return False
+        if abs(_skewness(np.log1p(known))) >= skew:
+            return False
+    return True
+
+
+def _skewness(values: np.ndarray) -> float:
+    """The third moment of values in units of their deviation; 0 where they are equal."""
+    errors = values - values.mean()
+    deviation = errors.std()
+    return float(np.mean((errors / deviation) ** 3)) if deviation > 0 else 0.0

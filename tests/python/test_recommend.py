@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import polytask as pt
 import pytest
 import sklearn.ensemble  # noqa: F401, which says something to OpenMP in the environment when it is imported
@@ -128,6 +129,53 @@ def test_who_loses_and_what_is_as_good_is_said(tmp_path):
     assert page.count("<table") == 1
 
 
+def frame(rows=240, seed=0):
+    rng = np.random.default_rng(seed)
+    x = pd.DataFrame(rng.normal(size=(rows, 3)), columns=list("abc"))
+    return x.assign(price=2000 + 300 * x.a + 20 * rng.normal(size=rows), kind=np.where(x.b > 0, "yes", "no"))
+
+
+@pytest.mark.parametrize("quality", ["fast", "good", "best"])
+def test_regressions_of_tasks_alone_train_in_units_of_their_own(quality):
+    """Else they would not come from their start to targets in the thousands."""
+    tasks = [pt.Task("price", metrics=["r2"]), pt.Task("kind", classes=["no", "yes"])]
+    how = {"budget": 4, "seeds": 2, "quality": quality, "progress": False}
+    found = pt.recommend(tasks, frame(), validation=frame(120, 1), **how)
+    model = found.model
+    judged = model if isinstance(model, pt.Ensemble) else pt.Trainer(model)
+    assert judged.evaluate(frame(200, 2))["price"]["r2"] > 0.5
+    if quality != "good":  # which has no time for them
+        assert found.trees["price"]["metric"] == "r2"
+    alone = pt.recommend(tasks[0], frame().drop(columns="kind"), **how)
+    assert list(alone.candidates) == ["one each"]
+    assert alone.sentences[0].startswith("There is one task and nothing to share. This is by 2 seeds on 60 held-out")
+
+
+@pytest.mark.parametrize("choice", ["one each", "all in one", "soft", "mmoe"])
+def test_an_ensemble_is_of_networks_like_the_choice(monkeypatch, choice):
+    data, held_out = helping()
+    monkeypatch.setattr(pt.Recommendation, "gains", lambda self, name: np.zeros(2) - (name != choice))
+    monkeypatch.setattr("polytask.studies.packed.NETWORKS", 4)
+    monkeypatch.setattr("polytask.studies.recommend.NETWORKS", 4)
+    found = asked(data, held_out, quality="best", epochs=3, seeds=2, trees="auto")
+    ensemble = found.model
+    assert isinstance(ensemble, pt.Ensemble)
+    assert found.packed == f"Its model is an ensemble: {len(ensemble)} members, chosen out of 4 networks" + (
+        " for each group of tasks." if choice == "one each" else "."
+    )
+    assert found.packed in found.sentences
+    assert "packed" in vars(pickle.loads(pickle.dumps(found)))
+    kinds = {model._plain.description["sharing"]["name"] for model in ensemble}
+    wanted = {"all in one": {"hard", "mmoe"}, "one each": {"hard"}}
+    assert kinds <= wanted.get(choice, {choice})
+    apart = {tuple(task.name for task in model.tasks) for model in ensemble}
+    assert apart == ({(name,) for name in found.tasks} if choice == "one each" else {found.tasks})
+    results = ensemble.evaluate(held_out)
+    for name, each in found.trees.items():
+        assert results[name][each["metric"]] == pytest.approx(each["network"], rel=1e-5)
+    assert set(found.trees) == set(found.tasks)
+
+
 def test_a_pickle_names_public_classes_alone():
     found = recommendation({"one each": {"a": [1.0, 1.1], "b": [0.9, 1.0]}, "all": {"a": [0.8, 0.9], "b": [0.8, 0.9]}})
     pickled = pickle.dumps(found)
@@ -145,8 +193,10 @@ def test_what_cannot_be_is_refused():
             asked(data, held_out, budget=wrong)
     with pytest.raises(TypeError, match="`budget` should be seconds above 0"):
         asked(data, held_out, budget=None)
-    with pytest.raises(ValueError, match="at least two tasks"):
-        pt.recommend([pt.Task("t0")], (data[0], {"t0": data[1]["t0"]}))
+    with pytest.raises(ValueError, match="`quality` should be one of `fast`, `good`, `best`; got 'high'"):
+        asked(data, held_out, quality="high")
+    with pytest.raises(ValueError, match=r'`quality="good"` is for networks with pt.encoder.TabM, .* encoder \'mlp\''):
+        asked(data, held_out, quality="good")
     unlabelled = held_out[0], {**held_out[1], "t2": np.full(60, np.nan)}
     with pytest.raises(ValueError, match=r"`validation` should have labels of every task; none of its 60 rows .* `t2`"):
         asked(data, unlabelled)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import __version__
+from ..studies import tabular
 from . import predict, report
 
 
@@ -32,8 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser(
         "report",
         help="which tasks to train together, and how good that is on rows held out",
-        description="Finds out which tasks to train together, trains that, judges it on test rows, and leaves "
-        "report.html, model.safetensors and reproduce.py in a folder.",
+        description="Finds out which tasks to train together, trains that, judges it on test rows beside boosted trees "
+        "and leaves report.html, the model and reproduce.py in a folder. Of one task it trains and judges networks.",
     )
     one.add_argument("data", type=Path, help="a table: .csv, .parquet, .feather or .arrow")
     one.add_argument("--tasks", nargs="+", required=True, metavar="COLUMN", help="the columns to predict")
@@ -49,7 +50,13 @@ def _parser() -> argparse.ArgumentParser:
     held.add_argument("--time", metavar="COLUMN", help="the latest rows are the test rows")
     held.add_argument("--stratify", metavar="TASK", help="a task whose labels have equal shares in all parts")
     one.add_argument("--test", type=float, default=0.2, metavar="SHARE", help="the part for the test (default 0.2)")
-    one.add_argument("--batch-size", type=int, default=256, help="rows a step (default 256)")
+    one.add_argument("--batch-size", type=int, help="rows a step (by default 32 to 1024, by the number of rows)")
+    one.add_argument(
+        "--quality",
+        choices=tabular.QUALITIES,
+        default="fast",
+        help="plain networks, TabM, or in the end an ensemble of many networks (default fast)",
+    )
     one.add_argument("--seed", type=int, default=0, help="of splits and networks (default 0)")
     one.add_argument("--quiet", action="store_true", help="no bars")
     one.set_defaults(run=report.run)

@@ -18,8 +18,7 @@ from ..plots import svg
 from ..results import page
 from ..results.recommendation import ALONE, Recommendation, of_trees
 from ..results.relatedness import Relatedness
-from ..results.results import Results
-from ..studies import trees
+from ..studies import tabular, trees
 from ..studies.recommend import recommend
 from ..training.trainer import Trainer
 from ..values import student
@@ -53,24 +52,28 @@ def run(asked: Any) -> None:
     drop = [name for name in left_out if name != asked.weights]
     train, validation, test = (part.drop(columns=drop) for part in (train, validation, test))
     inputs = Inputs.from_frame(
-        train, exclude=[*names, *([asked.weights] if asked.weights else [])], categorical=asked.categorical or None
+        train,
+        exclude=[*names, *([asked.weights] if asked.weights else [])],
+        categorical=asked.categorical or None,
+        **(tabular.READ if asked.quality == "best" else {}),
     )
     print(repr(inputs))
-    encoder = make("encoder", {"name": "mlp", "hidden": _HIDDEN, "dropout": _DROPOUT})
-    model = MultiTaskModel(inputs, tasks=tasks, encoder=encoder, seed=asked.seed)
+    model = MultiTaskModel(inputs, tasks=tasks, encoder=_encoder(asked.quality), seed=asked.seed)
     found = recommend(
-        Trainer(model, seed=asked.seed),
+        Trainer(model, _optimizer(asked.quality), seed=asked.seed),
         train,
         validation=validation,
         budget=asked.budget,
         batch_size=asked.batch_size,
         weights=asked.weights,
         trees=None,
+        quality=asked.quality,
         progress=not asked.quiet,
     )
     print()
     print("\n".join(found.sentences))
-    scores = _scores(found.model, test, asked.weights)
+    judged = found.model if isinstance(found.model, Ensemble) else Trainer(found.model)
+    scores = judged.evaluate(test, weights=asked.weights)
     print()
     print(scores)
     said = _beside(found.model, (train, validation, test), scores, asked.weights)
@@ -81,7 +84,7 @@ def run(asked: Any) -> None:
     for old in [asked.out / "model.safetensors", *(asked.out / "model").glob("*")]:
         old.unlink(missing_ok=True)
     found.model.save(asked.out / file)
-    (asked.out / "reproduce.py").write_text(_script(asked, tasks, found), encoding="utf-8")
+    (asked.out / "reproduce.py").write_text(_script(asked, tasks, found, len(train)), encoding="utf-8")
     minutes = (time.perf_counter() - began) / 60
     _write(
         asked.out / _REPORT,
@@ -98,16 +101,19 @@ def _check_folder(out: Path) -> None:
         raise ValueError(f"--out: {out} has files already, and no report that could be replaced; choose another folder")
 
 
-def _scores(model: MultiTaskModel | Ensemble, test: Any, weights: str | None) -> Results:
-    """Losses and metrics on test rows."""
-    each = [
-        Trainer(part).evaluate(test, weights=weights) for part in (model if isinstance(model, Ensemble) else [model])
-    ]
-    return Results({name: values for part in each for name, values in part.items()}, sum(part.loss for part in each))
+def _encoder(quality: str) -> Any:
+    if quality == "good":
+        return make("encoder", {"name": "tab_m", "dropout": _DROPOUT})
+    return make("encoder", {"name": "mlp", "hidden": _HIDDEN, "dropout": _DROPOUT})
+
+
+def _optimizer(quality: str) -> Any:
+    good = {"lr": tabular.GOOD_LR, "weight_decay": tabular.GOOD_DECAY} if quality == "good" else {}
+    return make("optim", {"name": "adamw", **good})
 
 
 def _beside(
-    model: MultiTaskModel | Ensemble, parts: tuple[Any, Any, Any], scores: Results, weights: str | None
+    model: MultiTaskModel | Ensemble, parts: tuple[Any, Any, Any], scores: Any, weights: str | None
 ) -> list[str]:
     """Of each task whether boosted trees of what is installed are better on the test rows, in words."""
     names = trees.libraries("all")
@@ -121,8 +127,6 @@ def _tasks(asked: Any, frame: Any) -> list[Task]:
     """The tasks, each of which is printed with what it was taken for."""
     if len(set(asked.tasks)) < len(asked.tasks):
         raise ValueError("--tasks: a column is named twice")
-    if len(asked.tasks) < 2:
-        raise ValueError(f"--tasks: at least two columns are needed to be trained together; got {asked.tasks[0]!r}")
     tables.check(asked.tasks, frame, "--tasks")
     for argument in ("classes", "numbers"):
         tables.check(getattr(asked, argument), frame, f"--{argument}")
@@ -174,6 +178,7 @@ def _page(
     ends = np.array([[100 * end for end in student.interval(found.gains(name))] for name in names]).reshape(-1, 2)
     header, rows = found._table()
     saved = "Validation loss saved against one network each, with 95 % intervals"
+    picture = [page.picture(svg.intervals(saved, names, means, ends, "%"), saved)] if names else []
     test_header, test_rows = scores._table()
     sections = [
         page.section("What to train", page.paragraphs(found.sentences)),
@@ -185,7 +190,7 @@ def _page(
         ),
         page.section(
             "What was compared",
-            page.picture(svg.intervals(saved, names, means, ends, "%"), saved),
+            *picture,
             page.table(header, rows),
         ),
     ]
@@ -219,30 +224,58 @@ def _tested(found: Recommendation, rows: int) -> str:
     return f"{what[0].upper()}{what[1:]}, on {rows} rows that nothing was chosen by."
 
 
-def _script(asked: Any, tasks: list[Task], found: Recommendation) -> str:
-    """Ten lines that train the choice again."""
-    groups = found.groups
+def _script(asked: Any, tasks: list[Task], found: Recommendation, rows: int) -> str:
+    """A few lines that train the choice again."""
     names = [task.name for task in tasks]
-    whole = found.choice in ("all in one", "mmoe", "soft")
-    sharing = {"mmoe": '"mmoe"', "soft": '"soft"'}.get(
-        found.choice, '"hard"' if whole else f"pt.sharing.Branched({groups})"
-    )
-    more = ', regularizers=["task_relation"]' if found.choice == "soft" else ""
-    described = ", ".join(_described(task) for task in tasks)
     reader = tables._READERS[asked.data.suffix.lower()]
     left_out = [name for name in (*asked.exclude, asked.groups, asked.time, asked.weights) if name is not None]
+    best = asked.quality == "best"
+    said = "".join(f", {name}={value!r}" for name, value in tabular.READ.items()) if best else ""
+    sharing = {"mmoe": '"mmoe"', "soft": '"soft"'}.get(found.choice, '"hard"')
     weights = f", weights={asked.weights!r}" if asked.weights else ""
-    return (
+    more = ', regularizers=["task_relation"]' if found.choice == "soft" else ""
+    begin = (
         f"import pandas as pd\nimport polytask as pt\n\n"
         f"frame = pd.{reader}({str(asked.data)!r})\n"
-        f"tasks = [{described}]\n"
-        f"inputs = pt.Inputs.from_frame(frame, exclude={[*names, *left_out]!r})\n"
-        f"encoder = pt.encoder.MLP({_HIDDEN}, dropout={_DROPOUT})\n"
+        f"tasks = [{', '.join(map(_described, tasks))}]\n"
+        f"inputs = pt.Inputs.from_frame(frame, exclude={[*names, *left_out]!r}{said})\n"
+    )
+    if best:
+        end = _searching(asked, found, f"sharing={sharing}, seed={asked.seed}", more, weights)
+        return f"{begin}{end}"
+    if len(found.groups) > 1:
+        sharing = f"pt.sharing.Branched({found.groups})"
+    encoder = f"pt.encoder.MLP({_HIDDEN}, dropout={_DROPOUT})"
+    optimizer = ""
+    if asked.quality == "good":
+        encoder = f"pt.encoder.TabM(dropout={_DROPOUT})"
+        optimizer = f"pt.optim.AdamW(lr={tabular.GOOD_LR}, weight_decay={tabular.GOOD_DECAY}), "
+    size = asked.batch_size or tabular.batch_size(rows)
+    return (
+        f"{begin}"
+        f"encoder = {encoder}\n"
         f"model = pt.MultiTaskModel(inputs, tasks=tasks, encoder=encoder, sharing={sharing}, seed={asked.seed})\n"
-        f'trainer = pt.Trainer(model, callbacks=[pt.EarlyStopping("loss")]{more}, seed={asked.seed})\n'
-        f"trainer.fit(frame, validation=0.2, epochs=60, batch_size={asked.batch_size}{weights})\n"
+        f'trainer = pt.Trainer(model, {optimizer}callbacks=[pt.EarlyStopping("loss")]{more}, seed={asked.seed})\n'
+        f"trainer.fit(frame, validation=0.2, epochs=60, batch_size={size}{weights})\n"
         f'model.save("model.safetensors")\n'
     )
+
+
+def _searching(asked: Any, found: Recommendation, how: str, more: str, weights: str) -> str:
+    """The lines that search for an ensemble of each group."""
+    one = len(found.groups) == 1
+    size = f", batch_size={asked.batch_size}" if asked.batch_size else ""
+    of, encoder = "tasks" if one else "some", f"pt.encoder.MLP({_HIDDEN})"
+    lines = [
+        f"model = pt.MultiTaskModel(inputs, tasks={of}, encoder={encoder}, {how})",
+        f"trainer = pt.Trainer(model{more}, seed={asked.seed})",
+        f'ensemble = pt.search(trainer, frame, ensemble="greedy", validation=0.2{size}{weights})',
+        "ensemble.save({})".format('"ensemble"' if one else '"ensemble-" + "-".join(group)'),
+    ]
+    if one:
+        return "\n".join(lines) + "\n"
+    within = ["some = [task for task in tasks if task.name in group]", *lines]
+    return "\n".join([f"for group in {found.groups}:", *(f"    {line}" for line in within)]) + "\n"
 
 
 def _described(task: Task) -> str:

@@ -77,9 +77,13 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
     @property
     def reader(self) -> Reader:
         """Reads the labels of all tasks, and features as the first model does."""
-        first = self._models[0].reader
-        reader = Reader(first.inputs, self.tasks, self.kinds)
-        reader.names = first.names
+        return self._reader(0)
+
+    def _reader(self, place: int) -> Reader:
+        """Reads the labels of all tasks, and features as one of the models does."""
+        one = self._models[place].reader
+        reader = Reader(one.inputs, self.tasks, self.kinds)
+        reader.names = one.names
         return reader
 
     @checked
@@ -170,15 +174,17 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         """
         size = whole(batch_size, "`batch_size`")
         with interrupts.held():
-            read: dict[Any, Rows] = {}
+            read = {place: _labelled(self._reader(place), data, weights, size) for place in set(self._readers)}
+            names = [task.name for task in self.tasks]
             each = []
             for place, model in zip(self._readers, self._models, strict=True):
-                key = place, tuple(task.name for task in model.tasks)
-                if key not in read:
-                    read[key] = _labelled(self._models[place] if _same(model, self._models[place]) else model, data,
-                                          weights, size)  # fmt: skip
-                each.append(read[key])
-            tasks = {task.name: self._scored(task.name, each, size) for task in self.tasks}
+                each.append(read[place].of([names.index(task.name) for task in model.tasks]))
+                model._core.check(each[-1].core(), True)
+            return self._evaluated(each, size)
+
+    def _evaluated(self, each: Sequence[Rows], size: int) -> Results:
+        """Losses and metrics on rows that each model has read for itself."""
+        tasks = {task.name: self._scored(task.name, each, size) for task in self.tasks}
         losses = [task.weight * tasks[task.name]["loss"] for task in self.tasks]
         known = [loss for loss in losses if loss == loss]
         return Results(tasks, sum(known) if known else float("nan"))
@@ -335,17 +341,13 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         return f"Ensemble of {len(self)} models of {', '.join(task.name for task in self.tasks)}"
 
 
-def _labelled(model: MultiTaskModel, data: Any, weights: Any, size: int) -> Rows:
-    """Data in memory as rows with their targets, in the scales in which they trained."""
-    sets = in_memory(model.reader.read(data, "data", weights=weights, batch_size=size))
+def _labelled(reader: Reader, data: Any, weights: Any, size: int) -> Rows:
+    """Data in memory as rows with their targets."""
+    sets = in_memory(reader.read(data, "data", weights=weights, batch_size=size))
     if sets is None:
         raise ValueError("`data` should be in memory, since several models read it; got batches")
-    for rows in sets:
-        model._core.check(rows.core(), True)
-    kinds = [(kind, task.outputs) for task, kind in zip(model.tasks, model.kinds, strict=True)]
-    rows = sets[0] if len(sets) == 1 else labels.joined(sets, kinds)
-    model.reader.scales.apply_all(rows)
-    return rows
+    kinds = [(kind, task.outputs) for task, kind in zip(reader.tasks, reader.kinds, strict=True)]
+    return sets[0] if len(sets) == 1 else labels.joined(sets, kinds)
 
 
 def _kinds(models: Sequence[MultiTaskModel], tasks: Sequence[Task]) -> list[str]:
@@ -356,11 +358,6 @@ def _kinds(models: Sequence[MultiTaskModel], tasks: Sequence[Task]) -> list[str]
 
 def _by_task(model: MultiTaskModel, outputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     return {task.name: each for task, each in zip(model.tasks, outputs, strict=True)}
-
-
-def _same(one: MultiTaskModel, other: MultiTaskModel) -> bool:
-    """Whether two have the same tasks in the same order."""
-    return [task.name for task in one.tasks] == [task.name for task in other.tasks]
 
 
 def _readers(models: Sequence[MultiTaskModel]) -> list[int]:

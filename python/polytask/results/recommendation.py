@@ -49,7 +49,8 @@ class Recommendation(Table):
         candidates: all that were compared, by name.
         relatedness: the `pt.Relatedness` that made the groups; None if there was no time for it.
         model: the choice, trained, of the seed with the lowest validation losses: a `pt.MultiTaskModel`, or a
-            `pt.Ensemble` of several where groups have tables of categories of their own.
+            `pt.Ensemble` of several where groups have tables of categories of their own; with `quality="best"` an
+            ensemble of networks like the choice.
         skipped: what there was no time for.
         trees: of each task for which there were boosted trees, its first `metric` on the held-out rows by the choice
             (`network`) and by `trees`, of which `library`, and whether they are `better`: a dict a task.
@@ -71,6 +72,8 @@ class Recommendation(Table):
         self.skipped = list(skipped)
         self.model: Any = None
         self.trees: dict[str, dict[str, Any]] = {}
+        #: What an ensemble of the choice is, in words, if there is one.
+        self.packed = ""
         self._rows = rows
         means = {name: float(np.nanmean(self.gains(name))) for name in self.candidates}
         self.choice = max(means, key=lambda name: means[name])
@@ -95,7 +98,7 @@ class Recommendation(Table):
         seeds = len(self.gains(ALONE))
         train, held_out = self._rows
         chosen = self.candidates[self.choice]
-        found = [f"Train {chosen.what}."]
+        found = [f"Train {chosen.what}."] if len(self.tasks) > 1 else []
         others = [name for name in self.candidates if name != ALONE]
         if self.choice == ALONE:
             best = max(others, key=lambda name: float(np.nanmean(self.gains(name))), default=None)
@@ -115,7 +118,9 @@ class Recommendation(Table):
                 mean, error = student.mean_and_error(self.gains_of(self.choice, task))
                 if mean < 0 and (np.isnan(error) or -mean > error):
                     found.append(f"`{task}` loses by it: its loss is {_percent(-mean)} higher than alone.")
-        found.append(f"This is by {seeds} seeds on {held_out} held-out rows, beside {train} to learn from.")
+        this = "There is one task and nothing to share. This" if len(self.tasks) < 2 else "This"
+        found.append(f"{this} is by {seeds} seeds on {held_out} held-out rows, beside {train} to learn from.")
+        found += [self.packed] if self.packed else []
         found += of_trees(self.trees)
         if self.skipped:
             found.append(f"There was no time for: {'; '.join(self.skipped)}. A larger `budget` would try that.")
@@ -170,7 +175,8 @@ class Recommendation(Table):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         candidates = {name: Candidate(**each) for name, each in state["candidates"].items()}
-        vars(self).update({"trees": {}, **state, "candidates": candidates})  # those of earlier versions have no trees
+        # Those of earlier versions have neither.
+        vars(self).update({"trees": {}, "packed": "", **state, "candidates": candidates})
 
     def __repr__(self) -> str:
         return "\n".join([*self.sentences, "", text(*self._table())])

@@ -21,6 +21,7 @@ from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..results.history import History
 from ..studies.search import search
+from ..studies.tabular import GOOD_DECAY, GOOD_LR, GOOD_PATIENCE
 from ..training.early_stopping import EarlyStopping
 from ..training.trainer import Trainer
 from . import targets
@@ -37,8 +38,6 @@ _QUALITIES: dict[str, tuple[str, ...]] = {
     "good": ("encoder", "hidden_layer_sizes", "activation"),
     "best": ("encoder", *_OF_LAYERS, "optimizer", "lr", "schedule", "early_stopping", "warm_start"),
 }
-#: Of `quality="good"`: epochs without improvement, learning rate, weight decay (compare Gorishniy et al., TabM, 2025).
-_GOOD_PATIENCE, _GOOD_LR, _GOOD_DECAY = 16, 2e-3, 3e-4
 #: The part of the rows that is held out where nobody says it, and how many rows choose an ensemble, if they are no more
 #: than a part of all.
 _STOPPING, _CHOOSING, _MOST_CHOOSING = 0.1, 250, 0.25
@@ -203,7 +202,7 @@ def _optimizer(settings: Any) -> tuple[Any, Any]:
     """The optimizer, and a learning rate beside it if it is a name."""
     optimizer, lr = settings.optimizer, settings.lr
     if settings.quality == "good" and optimizer == "adamw":
-        optimizer = make("optim", {"name": "adamw", "lr": _GOOD_LR, "weight_decay": _GOOD_DECAY})
+        optimizer = make("optim", {"name": "adamw", "lr": GOOD_LR, "weight_decay": GOOD_DECAY})
     if lr is None or not isinstance(optimizer, Component) or "lr" not in optimizer.defaults():
         return optimizer, lr
     return type(optimizer)(**{**vars(optimizer), "lr": lr}), None
@@ -214,7 +213,7 @@ def _stopping(settings: Any) -> EarlyStopping:
     if isinstance(tol, bool) or not isinstance(tol, float | int) or not 0 <= tol < np.inf:
         raise ValueError(f"`tol` should be a number of at least 0; got {tol!r}")
     patience = whole(settings.n_iter_no_change, "`n_iter_no_change`")
-    return EarlyStopping("loss", max(patience, _GOOD_PATIENCE) if settings.quality == "good" else patience, tol)
+    return EarlyStopping("loss", max(patience, GOOD_PATIENCE) if settings.quality == "good" else patience, tol)
 
 
 def _held_out(settings: Any, rows: Rows, seed: int) -> np.ndarray:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from ..arguments.keywords import checked
 from ..arguments.messages import listed
 from ..arguments.numbers import whole
+from ..components.registry import make
 from ..data.task import Task
 from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
@@ -21,19 +23,30 @@ from ..results.recommendation import ALONE, Candidate, Recommendation
 from ..results.relatedness import Groups, Relatedness
 from ..training.early_stopping import EarlyStopping
 from ..training.trainer import Trainer
+from . import tabular
 from . import trees as boosted
 from .budget import seconds as budget_seconds
 from .candidates import check_labels
 from .measures import relation, transfer
-from .study import HELD_OUT, Network, Study
+from .packed import NETWORKS, packed
+from .study import HELD_OUT, Network, Study, columns_beside, model_of
 
 _log = logging.getLogger("polytask")
 
 _PATIENCE = 6
+#: What a network with experts takes in those of one task, and one of soft sharing for each of its tasks.
+_EXPERTS, _SOFT = 10.0, 1.5
+#: Of the members of "good".
+_DROPOUT = 0.1
+#: Rows that an ensemble is judged on at a time.
+_EVALUATED = 1024
 #: Epochs at most, if there is time for them, and at least.
 _EPOCHS = 60, 4
 #: The part of the time that relatedness may take, and all that stands before it.
 _FOR_RELATEDNESS = 0.45
+#: The part of the time that candidates have where an ensemble of the choice is to follow, and that part of the rest
+#: which it has before trees.
+_FOR_CHOICE, _FOR_ENSEMBLE = 0.5, 0.85
 #: Boosted trees a class, at most.
 _ROUNDS = 200
 
@@ -46,12 +59,14 @@ class _Plan:
         what: in words.
         groups: which tasks each of its networks has.
         changes, settings: as for `Study.network`.
+        cost: what each of its networks takes, in those of one task.
     """
 
     what: str
     groups: list[list[str]]
     changes: dict[str, Any]
     settings: dict[str, Any]
+    cost: float = 1.0
 
 
 @checked
@@ -63,11 +78,12 @@ def recommend(
     validation: Any = HELD_OUT,
     seeds: int = 5,
     epochs: int | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     optimizer: Any = None,
     lr: Any = None,
     weights: Any = None,
     trees: str | Sequence[str] | None = "auto",
+    quality: str = "fast",
     progress: bool = True,
 ) -> Recommendation:
     """Which of the tasks to train together, and whether to do so at all.
@@ -77,11 +93,12 @@ def recommend(
     learned relation. Each network is stopped at its best epoch, and all begin from the same seeds. The candidate with
     the lowest validation losses is recommended, relative to one network each and averaged over tasks; how sure that is
     is said by a paired test over seeds (Student 1908). Losses that were chosen by are a little too good: judge the
-    choice on test data, as `pt.compare` does.
+    choice on test data, as `pt.compare` does. A single task has nothing to share: it is trained, and set beside trees.
 
     Arguments:
         subject: as for `pt.relatedness`.
-        data, validation, batch_size, weights, optimizer, lr: as there.
+        data, validation, weights, optimizer, lr: as there.
+        batch_size: rows a batch; 32 to 1,024 by the number of rows, if none is given.
         budget: seconds, or "90s", "10m", "1h"; what it has no time for is left out, and said. Networks that have begun
             are finished.
         seeds: how many of each candidate; fewer, but at least two, where the budget has no time for them.
@@ -91,24 +108,52 @@ def recommend(
             and CatBoost too where they are, a list of "scikit-learn", "LightGBM" and "CatBoost", or None. They have at
             most 200 rounds; what there is no time for is left out, and said. The recommendation says of each task
             whether trees are better.
+        quality: "fast": plain networks. "good": all networks have `pt.encoder.TabM`, as a model should that is given,
+            with AdamW of its settings if nothing else is. "best": half of the budget goes to an ensemble of the choice,
+            as `pt.search(ensemble="greedy")` makes it, one for each group of tasks; of tasks and a frame all networks
+            read the frame as there.
         progress: whether bars over the networks are shown.
 
     Raises:
         TypeError, ValueError: what is wrong, what was expected and what came.
         KeyboardInterrupt: Ctrl-C.
     """
+    if quality not in tabular.QUALITIES:
+        raise ValueError(f"`quality` should be one of {listed(tabular.QUALITIES)}; got {quality!r}")
     seconds = budget_seconds(budget)
     began = time.monotonic()
     count = whole(seeds, "`seeds`")
     most = None if epochs is None else whole(epochs, "`epochs`")
+    rows = None if batch_size is None else whole(batch_size, "`batch_size`")
     names = boosted.libraries(trees)
     with interrupts.held():
+        beside = columns_beside(weights, validation)
+        if quality == "good":
+            if isinstance(subject, MultiTaskModel | Trainer):
+                _check_members(subject)
+            else:
+                subject = model_of(subject, data, beside, make("encoder", {"name": "tab_m", "dropout": _DROPOUT}))
+            if optimizer is None and not isinstance(subject, Trainer):
+                own = {"lr": tabular.GOOD_LR if lr is None else lr, "weight_decay": tabular.GOOD_DECAY}
+                optimizer, lr = make("optim", {"name": "adamw", **own}), None
+        elif quality == "best" and not isinstance(subject, MultiTaskModel | Trainer):
+            subject = tabular.subject(subject, data, beside)
         settings = {"optimizer": optimizer, "lr": lr}
-        study = Study(subject, data, validation, epochs=1, batch_size=batch_size, weights=weights, settings=settings)
-        if len(study.tasks) < 2:
-            raise ValueError(f"at least two tasks are needed to be grouped; got {study.tasks[0]!r} alone")
+        study = Study(subject, data, validation, epochs=1, batch_size=rows or 1, weights=weights, settings=settings)
+        study.batch_size = rows or tabular.batch_size(len(study.train))
         check_labels(study.model, study.held_out(), "validation")
-        return _Recommending(study, began + seconds, seconds, count, most, bool(progress), names).run()
+        return _Recommending(study, began, seconds, count, most, bool(progress), names, quality).run()
+
+
+def _check_members(subject: MultiTaskModel | Trainer) -> None:
+    """Raises:
+    ValueError: a model of another encoder than that of "good".
+    """
+    model = subject.model if isinstance(subject, Trainer) else subject
+    name = model._plain.description["encoder"]["name"]
+    if name != "tab_m" or model._modules.encoder is not None:
+        raise ValueError('`quality="good"` is for networks with pt.encoder.TabM, which are made where tasks are given; '
+                         f"the model has the encoder {name!r}")  # fmt: skip
 
 
 class _Recommending:
@@ -117,20 +162,25 @@ class _Recommending:
     def __init__(
         self,
         study: Study,
-        until: float,
-        budget: float,
+        began: float,
+        seconds: float,
         seeds: int,
         epochs: int | None,
         progress: bool,
         trees: Sequence[str],
+        quality: str,
     ) -> None:
         self.study = study
         self.trees = trees
-        self.until = until
-        self.budget = budget
+        self.quality = quality
+        self.epochs = epochs
+        self.end = began + seconds
+        self.budget = seconds * (_FOR_CHOICE if quality == "best" else 1)
+        self.until = began + self.budget
         self.progress = progress
         self.skipped: list[str] = []
         self.candidates: dict[str, Candidate] = {}
+        self.plans: dict[str, _Plan] = {}
         self.networks: dict[str, list[list[Network]]] = {}
         self.seeds = seeds
         self._fit_into_budget(epochs)
@@ -140,21 +190,40 @@ class _Recommending:
     def run(self) -> Recommendation:
         names = list(self.study.tasks)
         self._train(ALONE, _Plan("one network each", [[name] for name in names], *_hard()))
+        measured, groups = self._together(names) if len(names) > 1 else (None, None)
+        rows = len(self.study.train), len(self.study.held_out())
+        found = Recommendation(names, self.candidates, measured, groups, rows, self.skipped)
+        if self.quality == "best":
+            self._pack(found)
+        else:
+            found.model = self.model(found, found.choice)
+        found.trees = self._beside(found)
+        return found
+
+    def _pack(self, found: Recommendation) -> None:
+        """An ensemble of the choice instead of its networks."""
+        plan = self.plans[found.choice]
+        networks = [self.study.network(group, changes=plan.changes, settings=plan.settings) for group in plan.groups]
+        until = time.monotonic() + _FOR_ENSEMBLE * max(0.0, self.end - time.monotonic())
+        found.model = packed(self.study, networks, until, self.epochs, self.progress)
+        self.until = self.end
+        found.packed = f"Its model is an ensemble: {len(found.model)} members, chosen out of {NETWORKS} networks"
+        found.packed += " for each group of tasks." if len(networks) > 1 else "."
+
+    def _together(self, names: list[str]) -> tuple[Relatedness | None, Groups | None]:
+        """Trains what has several tasks in one network; gives how they are related."""
         self._train("all in one", _Plan("all tasks in one network that shares its encoder", [names], *_hard()))
         measured, groups = self._groups()
         if groups is not None and 1 < len(groups) < len(names):
             each = "; ".join(" with ".join(group) for group in groups)
             self._train("groups", _Plan(f"a network for each group: {each}", list(groups), *_hard()))
         experts: dict[str, Any] = {"sharing": {"name": "mmoe"}}
-        self._train("mmoe", _Plan("all tasks in one network with experts (MMoE)", [names], experts, {}))
+        self._train("mmoe", _Plan("all tasks in one network with experts (MMoE)", [names], experts, {}, _EXPERTS))
         relation_of = {"regularizers": [{"name": "task_relation"}]}
         soft = {"sharing": {"name": "soft"}}
-        self._train("soft", _Plan("a network each, tied by a learned relation", [names], soft, relation_of))
-        rows = len(self.study.train), len(self.study.held_out())
-        found = Recommendation(names, self.candidates, measured, groups, rows, self.skipped)
-        found.model = self.model(found, found.choice)
-        found.trees = self._beside(found)
-        return found
+        tied = _Plan("a network each, tied by a learned relation", [names], soft, relation_of, _SOFT * len(names))
+        self._train("soft", tied)
+        return measured, groups
 
     def _beside(self, found: Recommendation) -> dict[str, dict[str, Any]]:
         """The choice beside boosted trees, as long as there is time."""
@@ -165,11 +234,13 @@ class _Recommending:
             found.skipped.append("boosted trees")
             return {}
         held_out = study.held_out()
-        scores = {
-            name: values
-            for network in self.best(found, found.choice)
-            for name, values in study.evaluate(network, held_out).items()
-        }
+        scores: Mapping[str, Mapping[str, float]]
+        if self.quality == "best":
+            each = [held_out.of(study.places(task.name for task in model.tasks)) for model in found.model]
+            scores = found.model._evaluated(each, _EVALUATED)
+        else:
+            networks = self.best(found, found.choice)
+            scores = {name: values for each in networks for name, values in study.evaluate(each, held_out).items()}
         parts = study.train, held_out, held_out
         compared = boosted.beside(study.model, parts, scores, self.trees, _ROUNDS, self.until)
         if self._left <= 0 and (late := [name for name in study.tasks if name not in compared]):
@@ -186,8 +257,8 @@ class _Recommending:
                 pass
             epoch = max((time.monotonic() - began) / len(probe), 1e-4)
         each = len(self.study.tasks)
-        # One each, groups, all in one, experts and soft sharing, of which the last two cost as several.
-        per_seed = epoch * (2 * each + 8)
+        # One each and groups, all in one, experts, soft sharing.
+        per_seed = epoch * (2 * each + 1 + _EXPERTS + _SOFT * each)
         part = self.budget * (1 - _FOR_RELATEDNESS)
         most, least = _EPOCHS
         if epochs is None:
@@ -202,7 +273,7 @@ class _Recommending:
 
     def _train(self, name: str, plan: _Plan) -> None:
         """Trains a candidate from all seeds, if there is time."""
-        needed = self.pace * self.seeds * len(plan.groups) * (3 if plan.changes else 1)
+        needed = self.pace * self.seeds * len(plan.groups) * plan.cost
         if self.pace and needed > self._left:
             self.skipped.append(plan.what)
             return
@@ -214,7 +285,9 @@ class _Recommending:
             for group in plan.groups
         ]
         losses = {task: np.full(self.seeds, np.nan) for task in study.tasks}
-        for _, network in study.run(networks, progress=self.progress, callbacks=_stopping):
+        patience = tabular.GOOD_PATIENCE if self.quality == "good" else _PATIENCE
+        stopping = partial(_stopping, patience=patience)
+        for _, network in study.run(networks, progress=self.progress, callbacks=stopping):
             results = study.evaluate(network, study.held_out())
             for task in network.tasks:
                 losses[task][network.seed] = results[task]["loss"]
@@ -224,6 +297,7 @@ class _Recommending:
         count = len(plan.groups)
         self.networks[name] = [networks[seed * count : (seed + 1) * count] for seed in range(self.seeds)]
         self.candidates[name] = Candidate(name, plan.what, plan.groups, losses, took)
+        self.plans[name] = plan
 
     def _groups(self) -> tuple[Relatedness | None, Groups | None]:
         """Groups by the best measure that there is time for."""
@@ -278,5 +352,5 @@ def _hard() -> tuple[dict[str, Any], dict[str, Any]]:
     return {"sharing": {"name": "hard"}}, {}
 
 
-def _stopping(network: Network) -> list[EarlyStopping]:
-    return [EarlyStopping("loss", patience=_PATIENCE)]
+def _stopping(network: Network, patience: int) -> list[EarlyStopping]:
+    return [EarlyStopping("loss", patience=patience)]

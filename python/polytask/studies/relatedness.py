@@ -65,7 +65,8 @@ def relatedness(
     Arguments:
         subject: a `pt.MultiTaskModel` whose parts the networks have, or a `pt.Trainer` of one, whose optimizer and
             other settings they have too, but for weighting and regularizers; or a list of `pt.Task`, for which an MLP
-            with layers of 128 and 64 is taken over the columns of a frame or the numbers of `(x, ...)`.
+            with layers of 128 and 64 is taken over the columns of a frame or the numbers of `(x, ...)`, and whose
+            regressions train in a scale of their own.
         data: as for `pt.Trainer.fit`, in memory; with one data set a task (`{task: data}`) their rows are joined.
         method: see above.
         validation: data, a `pt.data.Split`, or the fraction of the rows to hold out; networks are compared on it.

@@ -34,9 +34,9 @@ _log = logging.getLogger("polytask")
 _RESULTS = "search.json"
 #: Epochs where nobody says: of a search, of one for an ensemble at most, and those in which a network gets no better.
 _EPOCHS = 27
-_LONGEST = 100
-_MEMBERS = 32
-_PATIENCE = 8
+LONGEST = 100
+MEMBERS = 32
+PATIENCE = 8
 
 
 @checked
@@ -47,7 +47,7 @@ def search(
     *,
     trials: int = 64,
     ensemble: str | None = None,
-    members: int = _MEMBERS,
+    members: int = MEMBERS,
     budget: float | str | None = None,
     validation: Any = HELD_OUT,
     epochs: int | None = None,
@@ -106,7 +106,8 @@ def search(
 
     Arguments:
         subject: a `pt.MultiTaskModel`, or a `pt.Trainer` of one, whose other settings all networks have, but for its
-            callbacks; or a list of `pt.Task`, for which an MLP with layers of 128 and 64 is taken.
+            callbacks; or a list of `pt.Task`, for which an MLP with layers of 128 and 64 is taken, and whose
+            regressions train in a scale of their own.
         data: as for `pt.Trainer.fit`, in memory.
         space: see above; None for the one for tables.
         trials: how many networks begin; where all are choices, at most as many as there are combinations.
@@ -150,15 +151,15 @@ def search(
         most = whole(members, "`members`")
         time = None if budget is None else seconds(budget)
         with interrupts.held():
-            study = _study(subject, data, space, validation, longest or _LONGEST, batch_size, weights)
-            made = _made(study, space, count, drawn, (study.train, study.held_out()))[1]
+            study = _study(subject, data, space, validation, longest or LONGEST, batch_size, weights)
+            made = made_of(study, space, count, drawn, (study.train, study.held_out()))[1]
             asked = {"ensemble": ensemble, "settings": [_plainly(each.settings) for each in made], "members": most,
                      "epochs": study.epochs, "batch_size": study.batch_size, "patience": tolerated,
                      "seed": drawn}  # fmt: skip
             with _held(path, study, asked, "ensemble.json") as folder:
-                run = Greedy(study, made, most=most, patience=tolerated or _PATIENCE, folder=folder, asked=asked)
+                run = Greedy(study, made, most=most, patience=tolerated or PATIENCE, folder=folder, asked=asked)
                 return run.run(time, bool(progress))
-    if members != _MEMBERS:
+    if members != MEMBERS:
         raise ValueError(f'`members` is of a search with ensemble="greedy"; got {members!r}')
     if budget is not None:
         raise ValueError('`budget` is of a search with ensemble="greedy"; `trials` and `epochs` limit this one')
@@ -167,7 +168,7 @@ def search(
     watched = Watched(monitor, mode)
     with interrupts.held():
         study = _study(subject, data, space, validation, longest or _EPOCHS, batch_size, weights)
-        found, made = _made(study, space, count, drawn)
+        found, made = made_of(study, space, count, drawn)
         found.check_monitors(watched.names)
         rungs = rungs_of(len(made), study.epochs, factor, least)
         asked = {"space": found.describe(), "trials": count, "epochs": study.epochs, "batch_size": study.batch_size,
@@ -200,7 +201,7 @@ def _study(
     return study
 
 
-def _made(
+def made_of(
     study: Study, space: Mapping[str, Any] | None, trials: int, seed: int, rows: Sequence[Rows] = ()
 ) -> tuple[Space, list[Made]]:
     """The space, and what the networks of so many trials are made with; scales of targets that suit the rows may be in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from ..training.loop import Fit, Loop
 from ..training.progress import Networks
 from ..training.trainer import Trainer
 from ..values import frames
+from .tabular import scaled
 
 #: The encoder of a study that is given tasks alone.
 _HIDDEN = [128, 64]
@@ -61,7 +63,8 @@ class Study:
 
     Arguments:
         subject: a `pt.MultiTaskModel`, or the `pt.Trainer` of one whose settings all networks have, but for its
-            weighting and regularizers; or tasks, for which an MLP is taken over the inputs that the data show.
+            weighting and regularizers; or tasks, for which an MLP is taken over the inputs that the data show, and
+            whose regressions train in a scale of their own.
         data: as for `pt.Trainer.fit`, in memory.
         validation: data too, or a `pt.data.Split`, or the fraction of the rows to hold out.
         epochs, batch_size: of each network.
@@ -161,6 +164,15 @@ class Study:
         said = {**plainly, **(settings or {})}
         trainer = self.trainer._twin(found, self.trainer.seed + seed, **said)
         return Network(tuple(task.name for task in chosen), seed, trainer)
+
+    def part(self, network: Network) -> Study:
+        """A study of a network's tasks on the same rows, whose networks have its parts and settings."""
+        found = copy.copy(self)
+        found.train = self.rows_of(network, self.train)
+        found.validation = None if self.validation is None else self.rows_of(network, self.validation)
+        found.trainer = network.trainer
+        found._parts, found._edges = {}, {}
+        return found
 
     def run(
         self,
@@ -279,12 +291,21 @@ def _trainer(subject: Any, data: Any, settings: dict[str, Any], beside: Sequence
             raise TypeError(f"`{given[0]}` is the trainer's: give it to pt.Trainer")
         return subject
     if not isinstance(subject, MultiTaskModel):
-        tasks = [subject] if isinstance(subject, Task) else subject
-        if not isinstance(tasks, Iterable) or isinstance(tasks, str):
-            raise TypeError(f"a pt.MultiTaskModel, a pt.Trainer or a list of pt.Task was expected; got {subject!r}")
-        encoder = make("encoder", {"name": "mlp", "hidden": _HIDDEN})
-        subject = MultiTaskModel(_inputs(data, list(tasks), beside), tasks=list(tasks), encoder=encoder)
+        subject = model_of(subject, data, beside, make("encoder", {"name": "mlp", "hidden": _HIDDEN}))
     return Trainer(subject, **{name: value for name, value in settings.items() if value is not None})
+
+
+def model_of(subject: Any, data: Any, beside: Sequence[str], encoder: Any) -> MultiTaskModel:
+    """A model of tasks over the inputs that data show, whose regressions train in a scale of their own.
+
+    Raises:
+        TypeError: what is no list of tasks, or data that show no inputs.
+    """
+    given = [subject] if isinstance(subject, Task) else subject
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise TypeError(f"a pt.MultiTaskModel, a pt.Trainer or a list of pt.Task was expected; got {subject!r}")
+    tasks = [scaled(task) if isinstance(task, Task) else task for task in given]
+    return MultiTaskModel(_inputs(data, tasks, beside), tasks=tasks, encoder=encoder)
 
 
 def columns_beside(weights: Any, validation: Any) -> list[str]:

@@ -17,8 +17,13 @@ from ..model.model import MultiTaskModel
 from ..training.trainer import Trainer
 from ..values import frames
 
-#: Bins as which numbers come too, embedded as categories: networks cut by them as sharply as trees.
-_BINS = 40
+#: How a frame is read: with bins as which numbers come too, embedded as categories: networks cut by them as sharply as
+#: trees.
+READ: dict[str, Any] = {"numbers": "quantile", "indicators": True, "bins": 40}
+#: How much trouble may be taken: one network, a TabM, an ensemble of many networks.
+QUALITIES = ("fast", "good", "best")
+#: Of "good": epochs without improvement, learning rate, weight decay (compare Gorishniy et al., TabM, 2025).
+GOOD_PATIENCE, GOOD_LR, GOOD_DECAY = 16, 2e-3, 3e-4
 #: Rows up to which batches have this size.
 _BATCHES = ((2_000, 32), (6_000, 64), (20_000, 128), (80_000, 256), (400_000, 512))
 _LARGEST = 1024
@@ -35,7 +40,7 @@ def subject(tasks: Any, data: Any, beside: Sequence[str]) -> Any:
     own = list(given)
     if not all(isinstance(task, Task) for task in own):
         return tasks
-    own = [_scaled(task) for task in own]
+    own = [scaled(task) for task in own]
     frame = frames.framed(data[0] if isinstance(data, tuple) and data else data)
     if not frames.is_frame(frame):
         return own
@@ -47,10 +52,10 @@ def subject(tasks: Any, data: Any, beside: Sequence[str]) -> Any:
 
 def inputs(frame: Any, exclude: Sequence[str] = ()) -> Inputs:
     """The inputs of such a model."""
-    return Inputs.from_frame(frame, exclude=exclude, numbers="quantile", indicators=True, bins=_BINS)
+    return Inputs.from_frame(frame, exclude=exclude, **READ)
 
 
-def _scaled(task: Task) -> Task:
+def scaled(task: Task) -> Task:
     """The task as it is, or a regression of a location in the scale of its targets."""
     name = "custom" if task.custom else getattr(task.loss, "name", None)
     if task.scale is not None or task.classes is not None or name not in _LOCATIONS or task.head is not None:

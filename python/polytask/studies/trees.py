@@ -78,7 +78,8 @@ def beside(
     """Of each task its first metric on test rows, by the network and by boosted trees of these libraries with their
     defaults, a model a task, which ends early by the validation rows; of several libraries the one that is best there.
 
-    Numbers and categories are as the networks see them, a category that was not seen being one of its own. Left out are
+    Numbers and categories are as the networks see them, but for bins of numbers, a category that was not seen being one
+    of its own. Left out are
     tasks of positions or of several outputs, those whose metric is undefined, and what the time is over for.
 
     Arguments:
@@ -91,8 +92,10 @@ def beside(
     """
     if any(rows.fields for rows in parts):
         return {}
-    each = [_features(rows) for rows in parts]
-    sets = _sets(model, each[0].shape[1])
+    inputs = model.reader.inputs
+    bins = 0 if inputs.tabular is None else len(inputs.tabular.bins)
+    each = [_features(rows, bins) for rows in parts]
+    sets = _sets(inputs.categorical[: len(inputs.categorical) - bins], each[0].shape[1])
     found: dict[str, dict[str, Any]] = {}
     for j, (task, kind) in enumerate(zip(model.tasks, model.kinds, strict=True)):
         metric = next(iter(_metrics(model, task.name)), None)
@@ -203,17 +206,18 @@ def _metrics(model: MultiTaskModel | Ensemble, name: str) -> list[Metric]:
     return next(metrics for other, metrics in each if other.name == name)
 
 
-def _features(rows: Rows) -> np.ndarray:
-    """Numbers, then codes."""
+def _features(rows: Rows, bins: int) -> np.ndarray:
+    """Numbers, then codes, of which the last ones are bins of numbers and left out."""
     there = [part for part in (rows.numeric, rows.categorical) if part is not None]
     each = [np.asarray(part, np.float64).reshape(len(rows), -1) for part in there]
-    return np.concatenate(each, axis=1)
+    found = np.concatenate(each, axis=1)
+    return found[:, : found.shape[1] - bins]
 
 
-def _sets(model: MultiTaskModel | Ensemble, width: int) -> list[bool]:
+def _sets(categorical: Sequence[Any], width: int) -> list[bool]:
     """Which features are categories, of which there are not too many."""
     codes: list[bool] = []
-    for size in model.reader.inputs.categorical:
+    for size in categorical:
         codes += [False] * size.length if isinstance(size, Bag) else [size <= _MOST]
     return [False] * (width - len(codes)) + codes
 

@@ -1,0 +1,41 @@
+"""Ensembles of the kinds of networks that a study chose, as one predictor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from ..model.ensemble import Ensemble
+from .greedy import Greedy
+from .mixture import GreedyEnsemble
+from .search import LONGEST, MEMBERS, PATIENCE, made_of
+from .study import Network, Study
+
+#: Networks out of which each ensemble is chosen.
+NETWORKS = 64
+
+
+def packed(study: Study, networks: Sequence[Network], until: float, epochs: int | None, progress: bool) -> Ensemble:
+    """An ensemble for each of several networks, which have the study's tasks among them: out of networks of its tasks,
+    sharing and settings, chosen on the held-out rows.
+
+    Arguments:
+        study: whose networks these are.
+        networks: fresh ones.
+        until: when it ends, as `time.monotonic` counts; each trains one epoch at least.
+        epochs: at most.
+        progress: whether bars are shown.
+    """
+    found: list[GreedyEnsemble] = []
+    for at, network in enumerate(networks):
+        network.model.metrics = [study.model.metrics[place] for place in study.places(network.tasks)]
+        part = study.part(network)
+        part.epochs = epochs or LONGEST
+        made = made_of(part, None, NETWORKS, study.trainer.seed, (part.train, part.held_out()))[1]
+        run = Greedy(part, made, most=MEMBERS, patience=PATIENCE, folder=None, asked={})
+        found.append(run.run(max(0.0, until - time.monotonic()) / (len(networks) - at), progress))
+    if len(found) == 1:
+        return found[0]
+    weights = {task.name: [share for each in found for share in each.weights.get(task.name, [0.0] * len(each))]
+               for task in study.model.tasks}  # fmt: skip
+    return Ensemble([model for each in found for model in each], weights=weights)

@@ -21,7 +21,7 @@ from ..model.model import MultiTaskModel
 from ..results.history import History
 from . import labels, parameters, tables, targets
 from .features import ROWS, Scaling
-from .fitting import Rows, check_quality, ensemble, made, read_weights, train
+from .fitting import Rows, check_quality, check_watches, ensemble, made, read_weights, train
 from .targets import Target
 
 
@@ -190,13 +190,23 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         super().set_params(**parameters.joined(params, self.get_params(deep=False)))
         return self
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MultiTaskEstimator":  # noqa: N803
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,  # noqa: N803
+        y_val: Any = None,
+    ) -> "MultiTaskEstimator":
         """Trains on features `[rows, features]`, dense or sparse, and targets.
 
         Arguments:
             X: the features, an array, a frame or another table with columns by name, or a sparse matrix.
             y: the targets, `[rows]` or `[rows, tasks]`, a frame or a dict of columns.
             sample_weight: `[rows]`, how much a row counts for all its tasks.
+            X_val, y_val: other rows, by which training stops early or an ensemble is chosen; none of `X` are held out
+                then, whatever `validation_fraction` says.
 
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came.
@@ -226,11 +236,15 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         columns = targets.chosen(read, [target.task for target in found], form[1] is not None)
         pairs = zip(found, columns, strict=True)
         rows = Rows(x, {target.task.name: target.read(column) for target, column in pairs}, weights)
+        given = None
+        if X_val is not None or y_val is not None:
+            check_watches(self, X_val, y_val)
+            given = self._validation(X_val, y_val, found, scaling, form[1] is not None)
         fitted: MultiTaskModel | Ensemble = model
         if self.quality == "best":
-            fitted, self.history_ = ensemble(self, model, rows, scaling, seed)
+            fitted, self.history_ = ensemble(self, model, rows, given, scaling, seed)
         else:
-            self.history_ = train(self, model, rows, scaling, seed)
+            self.history_ = train(self, model, rows, given, scaling, seed)
         self.n_iter_ = len(self.history_)
         self.model_ = fitted
         self._scaling = scaling
@@ -245,13 +259,35 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
             self.classes_ = self._form([target.classes for target in found])
         return self
 
+    def _validation(
+        self, x: Any, y: Any, found: Sequence[Target], scaling: Scaling | tables.Learned, named: bool
+    ) -> Rows:
+        """Rows beside those to learn from, as these were read.
+
+        Raises:
+            ValueError, TypeError: features or labels that do not fit those of `fit`.
+        """
+        try:
+            parts = self._known(x, scaling)
+            read = labels.read(y)
+            check_consistent_length(parts, read)
+            columns = targets.chosen(read, [target.task for target in found], named)
+            pairs = zip(found, columns, strict=True)
+            return Rows(parts, {target.task.name: target.read(column) for target, column in pairs}, None)
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error).replace("`X`", "`X_val`").replace("`y`", "`y_val`")) from None
+
     def _form(self, each: list[Any]) -> Any:
         """What there is of each task, by itself where `y` was one array of rows."""
         return each[0] if self._flat else each
 
     def _x(self, X: Any) -> Any:  # noqa: N803
         """Features as `fit` had them."""
-        return tables.known(self, X) if isinstance(self._scaling, tables.Learned) else tables.numbers(self, X)
+        return self._known(X, self._scaling)
+
+    def _known(self, x: Any, scaling: Scaling | tables.Learned) -> Any:
+        """Features as those that a scaling was learned from."""
+        return tables.known(self, x, scaling) if isinstance(scaling, tables.Learned) else tables.numbers(self, x)
 
     def _predicted(self, X: Any) -> list[tuple[Target, np.ndarray]]:  # noqa: N803
         """Each task with what the core predicts."""

@@ -123,17 +123,31 @@ def _encoder(settings: Any) -> Any:
     return make("encoder", layers)
 
 
+def check_watches(settings: Any, x: Any, y: Any) -> None:
+    """Refuses validation rows without labels, labels without rows, and both where nothing looks at them.
+
+    Raises:
+        ValueError: which it is.
+    """
+    if x is None or y is None:
+        given, other = ("X_val", "y_val") if y is None else ("y_val", "X_val")
+        raise ValueError(f"`{given}` should come with `{other}`; got none")
+    if settings.quality == "fast" and not settings.early_stopping:
+        raise ValueError('`X_val` is looked at with early_stopping=True, or a quality of "good" or "best"; got neither')
+
+
 def ensemble(
-    settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling | Learned, seed: int
+    settings: Any, model: MultiTaskModel, rows: Rows, given: Rows | None, scaling: Scaling | Learned, seed: int
 ) -> tuple[Ensemble, History]:
-    """The ensemble of `quality="best"`, whose networks are of the model's inputs, tasks, sharing and head.
+    """The ensemble of `quality="best"`, whose networks are of the model's inputs, tasks, sharing and head, chosen by
+    the rows that are given for it or by some that are held out.
 
     Raises:
         ValueError, TypeError: what is wrong, what was expected and what came.
     """
-    if hasattr(rows.x, "tocsr"):
-        raise ValueError('`X` should be dense with quality="best", whose networks all learn from rows in memory; got a '
-                         "sparse matrix")  # fmt: skip
+    if any(hasattr(part.x, "tocsr") for part in (rows, given) if part is not None):
+        raise ValueError('`X` and `X_val` should be dense with quality="best", whose networks all learn from rows in '
+                         "memory; got a sparse matrix")  # fmt: skip
     trainer = Trainer(
         model,
         weighting=copy.deepcopy(settings.weighting),
@@ -143,15 +157,14 @@ def ensemble(
         threads=settings.threads,
         seed=seed,
     )
-    held = _held_out(settings, rows, seed)
-    rest = rows.take(np.setdiff1d(np.arange(rows.x.shape[0]), held))
+    rest, held = _parted(settings, rows, given, seed)
     size = None if settings.batch_size == "auto" else _batch_size(settings.batch_size, rows.x.shape[0])
     found = search(
         trainer,
         rest.data(scaling, 0, seed),
         ensemble="greedy",
         trials=whole(settings.trials, "`trials`"),
-        validation=rows.take(held).data(scaling, 0, None),
+        validation=held.data(scaling, 0, None),
         epochs=whole(settings.epochs, "`epochs`"),
         batch_size=size,
         patience=whole(settings.n_iter_no_change, "`n_iter_no_change`"),
@@ -162,8 +175,10 @@ def ensemble(
     return found, History(found.rounds)
 
 
-def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling | Learned, seed: int) -> History:
-    """Trains the model on the rows, some of which are held out where it is to stop early.
+def train(
+    settings: Any, model: MultiTaskModel, rows: Rows, given: Rows | None, scaling: Scaling | Learned, seed: int
+) -> History:
+    """Trains the model on the rows, some of which are held out where it is to stop early and no others are given.
 
     Raises:
         ValueError, TypeError: what is wrong, what was expected and what came.
@@ -186,9 +201,8 @@ def train(settings: Any, model: MultiTaskModel, rows: Rows, scaling: Scaling | L
     size = _batch_size(settings.batch_size, rows.x.shape[0])
     held_out = None
     if early:
-        held = _held_out(settings, rows, seed)
-        held_out = rows.take(held).data(scaling, size, None)
-        rows = rows.take(np.setdiff1d(np.arange(rows.x.shape[0]), held))
+        rows, held = _parted(settings, rows, given, seed)
+        held_out = held.data(scaling, size, None)
     return trainer.fit(
         rows.data(scaling, size, seed),
         validation=held_out,
@@ -216,8 +230,12 @@ def _stopping(settings: Any) -> EarlyStopping:
     return EarlyStopping("loss", max(patience, GOOD_PATIENCE) if settings.quality == "good" else patience, tol)
 
 
-def _held_out(settings: Any, rows: Rows, seed: int) -> np.ndarray:
-    """The rows to stop by, and to choose by, with the shares of classes."""
+def _parted(settings: Any, rows: Rows, given: Rows | None, seed: int) -> tuple[Rows, Rows]:
+    """Rows to learn from, and those to stop and to choose by: others that are given, or some of these with the shares
+    of classes.
+    """
+    if given is not None:
+        return rows, given
     fraction = settings.validation_fraction
     if fraction is None:
         # By a tenth of few rows an ensemble is chosen that is sure of them by chance.
@@ -226,7 +244,8 @@ def _held_out(settings: Any, rows: Rows, seed: int) -> np.ndarray:
     if isinstance(fraction, bool) or not isinstance(fraction, float | int) or not 0 < fraction < 1:
         raise ValueError(f"`validation_fraction` should be a number between 0 and 1, or None; got {fraction!r}")
     classes = [y for y in rows.targets.values() if y.dtype.kind != "f"]
-    return Split(fraction, stratify=classes or None).rows(rows.x.shape[0], lambda _: None, None, seed)
+    held = Split(fraction, stratify=classes or None).rows(rows.x.shape[0], lambda _: None, None, seed)
+    return rows.take(np.setdiff1d(np.arange(rows.x.shape[0]), held)), rows.take(held)
 
 
 def _batch_size(size: Any, rows: int) -> int:

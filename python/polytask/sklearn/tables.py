@@ -97,8 +97,8 @@ def numbers(estimator: Any, x: Any, reset: bool = False) -> Any:
     return validate_data(estimator, x, accept_sparse="csr", reset=reset, **how)
 
 
-def known(estimator: Any, x: Any) -> Coded:
-    """Features as the table that an estimator learned from.
+def known(estimator: Any, x: Any, scaling: Learned) -> Coded:
+    """Features as the table that an estimator learned from, coded as that was.
 
     Raises:
         ValueError, TypeError: other names, another number, or columns of another kind than in `fit`.
@@ -109,7 +109,7 @@ def known(estimator: Any, x: Any) -> Coded:
         table = Table({f"x{j}": array[:, j] for j in range(array.shape[1])})
     else:
         table = _named(estimator, x, table, False)
-    return estimator._scaling.code(table)  # type: ignore[no-any-return]
+    return scaling.code(table)
 
 
 def learned(settings: Any, table: Any) -> Inputs:

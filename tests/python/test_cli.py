@@ -99,6 +99,28 @@ def test_a_report_takes_more_trouble_where_that_is_asked(data, capsys, tasks, qu
         assert r2_score(predicted.age[known], predicted.age_predicted[known]) > 0.5
 
 
+@pytest.mark.parametrize("zone", ["", "T00:00:00+02:00"])
+def test_strings_that_are_dates_are_read_as_dates(data, capsys, zone):
+    frame = table().assign(since=[f"2024-{1 + row % 12:02}-{1 + row % 28:02}{zone}" for row in range(600)])
+    frame["age"] = 20.5 + 5 * (np.arange(600) % 12)
+    frame.loc[3, "since"] = np.nan
+    frame.drop(columns="day").to_csv(data, index=False)
+    status, out = report(data, "--quality", "best", tasks=("age",))
+    assert status == 0
+    assert "days since 1970-01-01: `since`" in capsys.readouterr().out
+    script = (out / "reproduce.py").read_text().replace('"greedy"', '"greedy", trials=2, epochs=1, progress=False')
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, cwd=out, capture_output=True)
+    assert main(["predict", str(out / "model"), str(data)]) == 0
+    predicted = pd.read_csv(data.with_name("people-predicted.csv"))
+    assert predicted.since[0] == frame.since[0]
+    assert r2_score(predicted.age, predicted.age_predicted) > 0.5
+    frame.assign(since="soon").to_csv(data.with_name("new.csv"))
+    assert main(["predict", str(out / "model"), str(data.with_name("new.csv"))]) == 1
+    assert "column `since` should hold dates as ISO 8601 writes them; " in capsys.readouterr().err
+    assert report(data, "--categorical", "since", tasks=("age",))[0] == 0
+    assert "`since` (" in capsys.readouterr().out
+
+
 def test_trees_are_those_of_scikit_learn():
     frame = table().rename(columns={"day": "w"})
     frame["w"] = 1 + frame.w % 3

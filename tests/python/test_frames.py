@@ -375,6 +375,42 @@ def test_from_frame_says_what_it_chose(caplog):
     )
 
 
+DAYS = [f"2024-{month:02}-{day:02}" for month in (1, 2) for day in range(1, 29)]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (DAYS, "dates"),
+        ([f"{day}T12:30:00+01:00" for day in DAYS], "dates"),
+        ([f"{number}.12.1999 08:15" for number in range(1, 32)], "dates"),
+        ([f"{number}/2/24" for number in range(1, 29)], "dates"),
+        ([f"${number},500" for number in range(1, 40)], "numbers"),
+        ([f"{number / 7:.2f} %" for number in range(1, 40)], "numbers"),
+        ([f"{number}.5" for number in range(1, 40)], "numbers"),
+        ([str(10_000 + number) for number in range(40)], None),
+        ([f"{number}-{number}" for number in range(40)], None),
+        ([*DAYS, "unknown"], None),
+        (DAYS[:9], None),
+    ],
+)
+def test_strings_that_are_dates_or_numbers_are_named(values, kind, caplog):
+    cells = [*values * 4, None, ""]
+    frame = pd.DataFrame({"x": np.arange(float(len(cells))), "when": cells})
+    pt.Inputs.from_frame(frame)
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    if kind is None:
+        assert not said
+        return
+    beginning = f"`frame`: column `when` has {len(set(values))} different strings that look like {kind}, such as "
+    assert len(said) == 1
+    assert said[0].startswith(beginning + repr(values[0]))
+    assert f"make {kind} of it first" in said[0]
+    caplog.clear()
+    pt.Inputs.from_frame(frame, categorical=["when"])
+    assert not caplog.records
+
+
 def test_frequent_values_have_bins_of_their_own():
     """A bin's lower end belongs to it: what stands at an edge is not counted to the values below."""
     value = np.concatenate([np.zeros(40), np.full(30, 2.0), np.linspace(-3, 5, 41)])

@@ -44,6 +44,8 @@ def run(asked: Any) -> None:
     columns = [name for name in frame.columns if name not in names and name not in left_out]
     if not columns:
         raise ValueError("no column is left to predict from")
+    dates = tables.dates(frame, [name for name in columns if name not in asked.categorical])
+    frame = tables.dated(frame, dates)
     train, validation, test = _parts(asked, frame)
     print(f"{len(train)} rows to learn from, {len(validation)} to choose by, {len(test)} to test")
     warnings = leaks.found(train, validation, tasks, columns)
@@ -84,7 +86,7 @@ def run(asked: Any) -> None:
     for old in [asked.out / "model.safetensors", *(asked.out / "model").glob("*")]:
         old.unlink(missing_ok=True)
     found.model.save(asked.out / file)
-    (asked.out / "reproduce.py").write_text(_script(asked, tasks, found, len(train)), encoding="utf-8")
+    (asked.out / "reproduce.py").write_text(_script(asked, tasks, found, dates, len(train)), encoding="utf-8")
     minutes = (time.perf_counter() - began) / 60
     _write(
         asked.out / _REPORT,
@@ -224,7 +226,7 @@ def _tested(found: Recommendation, rows: int) -> str:
     return f"{what[0].upper()}{what[1:]}, on {rows} rows that nothing was chosen by."
 
 
-def _script(asked: Any, tasks: list[Task], found: Recommendation, rows: int) -> str:
+def _script(asked: Any, tasks: list[Task], found: Recommendation, dates: list[str], rows: int) -> str:
     """A few lines that train the choice again."""
     names = [task.name for task in tasks]
     reader = tables._READERS[asked.data.suffix.lower()]
@@ -234,9 +236,15 @@ def _script(asked: Any, tasks: list[Task], found: Recommendation, rows: int) -> 
     sharing = {"mmoe": '"mmoe"', "soft": '"soft"'}.get(found.choice, '"hard"')
     weights = f", weights={asked.weights!r}" if asked.weights else ""
     more = ', regularizers=["task_relation"]' if found.choice == "soft" else ""
+    read = [f"frame = pd.{reader}({str(asked.data)!r})\n"]
+    if dates:
+        read.append(
+            f"for name in {dates!r}:\n"
+            f'    frame[name] = pd.to_datetime(frame[name], format="ISO8601", utc=True).dt.tz_localize(None)\n'
+        )
     begin = (
         f"import pandas as pd\nimport polytask as pt\n\n"
-        f"frame = pd.{reader}({str(asked.data)!r})\n"
+        f"{''.join(read)}"
         f"tasks = [{', '.join(map(_described, tasks))}]\n"
         f"inputs = pt.Inputs.from_frame(frame, exclude={[*names, *left_out]!r}{said})\n"
     )

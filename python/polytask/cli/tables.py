@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..arguments.messages import listed, none_of
 from ..data.task import Task
 from ..results.table import pandas
 
+_DATE = re.compile(r"\d{4}-[01]\d-[0-3]\d([ T][0-2]\d:[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
 #: Whole numbers of at most so many different values are classes.
 MOST_CLASSES = 20
 #: Labels of any other kind of at most so many.
@@ -54,6 +56,32 @@ def read(path: Path) -> Any:
     if not len(frame):
         raise ValueError(f"{path} has no rows")
     return frame
+
+
+def dates(frame: Any, names: list[str]) -> list[str]:
+    """Those of some columns that are strings and all dates as ISO 8601 writes them, which leaves open nothing."""
+    found = []
+    for name in names:
+        cells = frame[name].dropna()
+        if len(cells) and all(isinstance(cell, str) and _DATE.fullmatch(cell) for cell in cells.unique()):
+            found.append(name)
+    return found
+
+
+def dated(frame: Any, names: list[str]) -> Any:
+    """The frame with these columns as dates, in UTC where they have a zone.
+
+    Raises:
+        ValueError: a column that is none.
+    """
+    module = pandas("the command polytask")
+    each = {}
+    for name in names:
+        try:
+            each[name] = module.to_datetime(frame[name], format="ISO8601", utc=True).dt.tz_localize(None)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"column `{name}` should hold dates as ISO 8601 writes them; {error}") from None
+    return frame.assign(**each)
 
 
 def check(names: list[str], frame: Any, argument: str) -> None:

@@ -1,6 +1,7 @@
 """Columns of a frame: what is learned of each, and the numbers and codes they become."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ from .scale import curve, middle
 _log = logging.getLogger("polytask")
 
 
+#: How dates and numbers are written that are more than codes, and how many a column of them has at least.
+_FORMS = {
+    "dates": re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([ T]\d.*)?"),
+    "numbers": re.compile(r"[-+]?[$€£]?\s?\d[\d,]*(\.\d+)?\s?%|[-+]?[$€£]\s?\d[\d,]*(\.\d+)?|[-+]?\d[\d,]*\.\d+"),
+}
+_SEVERAL = 10
 #: How the numbers of a frame may be scaled.
 SCALES = ("standard", "robust", "quantile", "none")
 
@@ -151,7 +158,7 @@ class Columns:
             categories = [name for name in frames.names(frame) if name in two or name in categories]
         return cls(
             [_number(frame, name, bins, scale, indicators) for name in numbers],
-            [_category(frame, name, least) for name in categories],
+            [_category(frame, name, least, name in (categorical or ())) for name in categories],
             [_several(frame, name, least, combine, separator) for name in bags],
         )
 
@@ -411,7 +418,7 @@ def _standardised(values: np.ndarray, number: Number, argument: str) -> np.ndarr
     return np.where(np.isnan(values), number.fill, values)
 
 
-def _category(frame: Any, name: str, least: int) -> Category:
+def _category(frame: Any, name: str, least: int, asked: bool) -> Category:
     column = frames.column(frame, name, "`frame`")
     if column.dtype.kind in "Mm":
         raise TypeError(f"`frame`: column `{name}` holds dates or spans of time, which are numbers and no categories")
@@ -424,12 +431,25 @@ def _category(frame: Any, name: str, least: int) -> Category:
         raise TypeError(f"`frame`: column `{name}` should hold strings or numbers; got {wrong!r}")
     counts = Counter(values)
     counts = merge(counts, f"`frame`: column `{name}`")
-    if len(values) >= 20 and 2 * len(counts) > len(values) and any(isinstance(value, str) for value in counts):
+    strings = [value for value in counts if value is not None and value != ""]
+    if not asked and (kind := _meant(strings)):
+        _log.warning("`frame`: column `%s` has %d different strings that look like %s, such as %r, and becomes "
+                     "categories, which know no order: make %s of it first, or name it in `categorical`",
+                     name, len(strings), kind, strings[0], kind)  # fmt: skip
+    elif len(values) >= 20 and 2 * len(counts) > len(values) and any(isinstance(value, str) for value in counts):
         _log.warning("`frame`: column `%s` has %d different strings in %d rows, of which a category learns little: "
                      "%s, or leave the column out with `exclude`",
                      name, len(counts), len(values), _advice(counts, name))  # fmt: skip
     seen = [value for value, count in counts.items() if count >= least]
     return Category(name, tuple(sorted(seen, key=_rank)))
+
+
+def _meant(values: Sequence[Any]) -> str | None:
+    """What strings are that all look like dates, or like numbers that are more than codes; none of few of them."""
+    if len(values) < _SEVERAL or not all(isinstance(value, str) for value in values):
+        return None
+    found = (kind for kind, form in _FORMS.items() if all(form.fullmatch(value.strip()) for value in values))
+    return next(found, None)
 
 
 def _advice(counts: Counter[Any], name: str) -> str:

@@ -239,7 +239,8 @@ fn wrong_features_are_named() {
 fn wrong_codes_are_named() {
     let none = said(NUMBERS, |d| d.categorical = None);
     assert_eq!(none, "the categorical features should have 2 columns; got none");
-    let text = |got: &str| format!("the categorical features should hold codes 0..5 in column 1; got {got} at row 2");
+    let text =
+        |got: &str| format!("the categorical features should hold codes from 0 to 4 in column 1; got {got} at row 2");
     let integers = |x: i64| move |d: &mut Data| d.categorical = Some(Array::own(vec![0, 4, 2, 0, 1, x, 0, 0], 2));
     assert_eq!(said(NUMBERS, integers(5)), text("5"));
     assert_eq!(said(NUMBERS, integers(-1)), text("-1"));
@@ -266,7 +267,8 @@ fn wrong_targets_are_named() {
     let wide = said_of_targets(NUMBERS, Array::own(vec![0.0_f32; 8], 2));
     assert_eq!(wide, format!("{called} should have shape [4, 1]; got [4, 2]"));
     let classes = |x: f64| said_of_targets(Labels::Classes(2), Array::own(vec![0.0, 1.0, f64::NAN, x], 1));
-    let text = |got: &str| format!("{called} should be classes 0..2, or -1 or NaN where missing; got {got} at row 3");
+    let text =
+        |got: &str| format!("{called} should be classes from 0 to 1, or -1 or NaN where missing; got {got} at row 3");
     let named = "; classes count from 0 (other labels are listed as they are: classes=[1, 2])";
     assert_eq!(classes(2.0), text("2") + named);
     assert!(said_of_targets(Labels::Classes(3), Array::own(vec![1, 2, 3, 1], 1)).ends_with("classes=[1, 2, 3])"));
@@ -684,7 +686,7 @@ fn wrong_codes_and_labels_of_positions_are_named() {
     };
     // What lies before the first row and behind the last one does not count.
     assert_eq!(said(ragged(vec![99_i64, 0, 1, 2, 3, 4, -99], &[7]), &[]), "nothing");
-    let text = "`tokens` should hold codes 0..5";
+    let text = "`tokens` should hold codes from 0 to 4";
     let wrong = ragged(vec![99_i64, 0, 1, 2, 3, 5, -99], &[7]);
     assert_eq!(said(wrong, &[]), format!("{text}; got 5 at row 3, position 1"));
     let none = Field::plain(Array::of(Vec::<i64>::new(), &[4, 0]));
@@ -703,7 +705,7 @@ fn wrong_codes_and_labels_of_positions_are_named() {
     let classes = |x: i64| tagged(Array::own(vec![99, 2, -1, x, 1, 1, 99], 1));
     assert_eq!(said(Labels::Classes(3), classes(0)), "nothing");
     let task = "the targets of task `a`";
-    let wanted = format!("{task} should be classes 0..3, or -1 or NaN where missing");
+    let wanted = format!("{task} should be classes from 0 to 2, or -1 or NaN where missing");
     assert_eq!(said(Labels::Classes(3), classes(-2)), format!("{wanted}; got -2 at row 2, position 0"));
     let pairs = || tagged(Array::own(vec![0_i8; 14], 2));
     assert_eq!(said(Labels::Numbers { columns: 2 }, pairs()), "nothing");
@@ -769,7 +771,7 @@ fn features_of_positions_are_checked_where_they_enter() {
     assert_eq!(said(vec![("numeric", numbers()), ("categorical", codes())]), "nothing");
     assert_eq!(said(vec![("categorical", codes())]), "`x` of words/numeric is missing");
     let wrong = ragged(vec![0_i64, 0, 3, 1, 0, 2, 1, 1, 2, 0, 3, 1, 0, 0], &[7, 2]);
-    let message = "`x` of words/categorical should hold codes 0..2 in column 1; got 2 at row 0, position 1";
+    let message = "`x` of words/categorical should hold codes from 0 to 1 in column 1; got 2 at row 0, position 1";
     assert_eq!(said(vec![("numeric", numbers()), ("categorical", wrong)]), message);
     let other = Array::own(vec![0_i64, 2, 2, 4, 5], 1);
     let other = Field::ragged(Array::own(vec![0.0_f32; 7], 1), other, "`x`").unwrap();

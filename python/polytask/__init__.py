@@ -24,6 +24,7 @@ from .data.text import Text  # noqa: E402
 from .model.ensemble import Ensemble  # noqa: E402
 from .model.intervals import PredictionIntervals  # noqa: E402
 from .model.model import MultiTaskModel  # noqa: E402
+from .model.opening import load  # noqa: E402
 from .results.calibration import Calibration  # noqa: E402
 from .results.comparison import Comparison  # noqa: E402
 from .results.dependence import Dependence  # noqa: E402
@@ -111,6 +112,7 @@ __all__ = [
     "encoder",
     "head",
     "importance",
+    "load",
     "loss",
     "optim",
     "recommend",

@@ -1,6 +1,6 @@
 //! Types of arguments: what each should be in words, its type in Python, and its check, in one place.
 
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,23 @@ pub trait Argument: Serialize {
         let _ = range;
         true
     }
+}
+
+/// A range in words.
+pub fn said(range: &impl RangeBounds<f64>) -> String {
+    let low = match range.start_bound() {
+        Bound::Included(&f64::MIN_POSITIVE) => Some("above 0".to_owned()),
+        Bound::Included(low) => Some(format!("at least {low}")),
+        Bound::Excluded(low) => Some(format!("above {low}")),
+        Bound::Unbounded => None,
+    };
+    let high = match range.end_bound() {
+        Bound::Included(high) => Some(format!("at most {high}")),
+        Bound::Excluded(high) => Some(format!("below {high}")),
+        Bound::Unbounded => None,
+    };
+    let ends: Vec<String> = [low, high].into_iter().flatten().collect();
+    if ends.is_empty() { "a number".into() } else { ends.join(" and ") }
 }
 
 impl Argument for f64 {
@@ -226,6 +243,8 @@ mod tests {
         assert_eq!([Size::python(), Option::<f64>::python()], ["str", "float | None"]);
         assert!(Size::Small.within(&(1.0..2.0)) && None::<f64>.within(&(1.0..2.0)));
         assert!(vec![1.0, 1.5].within(&(1.0..2.0)) && !vec![vec![1.0], vec![2.0]].within(&(1.0..2.0)));
+        let words = [said(&(0.0..1.0)), said(&(1.0..)), said(&(0.5..=2e6)), said(&(f64::MIN_POSITIVE..))];
+        assert_eq!(words, ["at least 0 and below 1", "at least 1", "at least 0.5 and at most 2000000", "above 0"]);
         assert!(!f64::NAN.within(&(..)) && Sizes(vec![3]).within(&(1.0..)) && !Sizes(vec![3, 0]).within(&(1.0..)));
     }
 }

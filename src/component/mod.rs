@@ -5,7 +5,7 @@ mod argument;
 mod elsewhere;
 mod names;
 
-pub use argument::{Argument, Sizes, one_of};
+pub use argument::{Argument, Sizes, one_of, said};
 pub use names::{list, meant};
 
 use serde::Serialize;
@@ -213,8 +213,8 @@ macro_rules! component {
                 $( $(
                     if !$crate::component::Argument::within(&self.$field, &($range)) {
                         $crate::bail!(
-                            "{}: argument `{}` should lie in {:?}; got {}",
-                            $class, stringify!($field), $range,
+                            "{}: argument `{}` should be {}; got {}",
+                            $class, stringify!($field), $crate::component::said(&($range)),
                             serde_json::to_value(&self.$field).unwrap_or_default()
                         );
                     }
@@ -339,7 +339,7 @@ mod tests {
         let unknown = "Square: unknown argument `size`; did you mean `side`? it has `side`, `corners`";
         assert_eq!(message(json!({"size": 1})), unknown);
         assert_eq!(message(json!({"nonsense": 1})), "Square: unknown argument `nonsense`; it has `side`, `corners`");
-        assert_eq!(message(json!({"side": -1})), "Square: argument `side` should lie in 0.0..; got -1.0");
+        assert_eq!(message(json!({"side": -1})), "Square: argument `side` should be at least 0; got -1.0");
         assert!(
             message(json!({"side": "a"})).starts_with("Square: argument `side` should be a finite number; got \"a\"")
         );

@@ -116,7 +116,7 @@ impl Entries<'_> {
         match self.find(|entry, column, x| wrong(x).then_some((entry, column, x))) {
             Some((entry, column, x)) => {
                 let [place, column] = [self.place(entry), self.column(column)];
-                bail!("{name} should hold whole numbers of {least}..={most}; got {x} at {place}{column}")
+                bail!("{name} should hold whole numbers from {least} to {most}; got {x} at {place}{column}")
             }
             None => Ok(()),
         }
@@ -132,7 +132,7 @@ impl Entries<'_> {
             let or = if gaps { ", or -1 for none," } else { "" };
             let [place, column] = [self.place(entry), self.column(column)];
             let column = column.replace(", ", " in ");
-            bail!("{name} should hold codes 0..{count}{or}{column}; got {x} at {place}");
+            bail!("{name} should hold codes from 0 to {}{or}{column}; got {x} at {place}", count.saturating_sub(1));
         }
         Ok(())
     }

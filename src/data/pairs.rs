@@ -84,8 +84,8 @@ impl<'a> Pairs<'a> {
                 let within = |x: f64, end: f64, least: f64| x.fract() == 0.0 && x >= least && x < end;
                 if !triple[..2].iter().all(|&x| within(x, count as f64, 0.0)) || !within(triple[2], classes, -1.0) {
                     bail!(
-                        "{called} should be triples of positions below {count} and a class 0..{classes}; got {triple:?} at \
-                         row {row}"
+                        "{called} should be triples of positions below {count} and a class below {classes}; got {triple:?} \
+                         at row {row}"
                     );
                 }
                 known |= triple[2] >= 0.0;

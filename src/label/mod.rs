@@ -103,7 +103,7 @@ impl Labels {
     pub fn words(self) -> String {
         let bounds = self.bounds();
         let label = match self {
-            Labels::Classes(classes) => format!("classes 0..{classes}"),
+            Labels::Classes(classes) => format!("classes from 0 to {}", classes - 1),
             Labels::Binary { .. } => format!("between {} and {}", bounds.start(), bounds.end()),
             Labels::Counts { .. } => format!("finite and at least {}", bounds.start()),
             Labels::Numbers { .. } => "finite".to_owned(),
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn the_rest_follows_from_the_kind() {
         for (labels, kind, columns, bounds, words) in [
-            (CLASSES, Kind::Classes, None, 0.0..=2.0, "classes 0..3, or -1 or NaN where missing"),
+            (CLASSES, Kind::Classes, None, 0.0..=2.0, "classes from 0 to 2, or -1 or NaN where missing"),
             (BINARY, Kind::Binary, Some(2), 0.0..=1.0, "between 0 and 1, or -1 or NaN where missing"),
             (COUNTS, Kind::Values, Some(2), 0.0..=f64::INFINITY, "finite and at least 0, or NaN where missing"),
             (NUMBERS, Kind::Values, Some(2), f64::NEG_INFINITY..=f64::INFINITY, "finite, or NaN where missing"),

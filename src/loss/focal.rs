@@ -152,7 +152,7 @@ impl Loss for Focal {
             (Some(alpha), _) => {
                 alpha.check("Focal: argument `alpha`", outputs)?;
                 if !crate::component::Argument::within(alpha, &(0.0..=1.0)) {
-                    crate::bail!("Focal: argument `alpha` should lie in 0.0..=1.0 for binary labels");
+                    crate::bail!("Focal: argument `alpha` should be at least 0 and at most 1 for binary labels");
                 }
             }
             (None, _) => {}

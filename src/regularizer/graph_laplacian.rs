@@ -107,7 +107,7 @@ mod tests {
         let message = |relation| graph(relation).check_ranges().unwrap_err().to_string();
         assert!(message(vec![vec![0.0, 1.0]]).ends_with("should be square; got 1 rows and one of 2"));
         assert!(message(vec![vec![0.0, 1.0], vec![2.0, 0.0]]).ends_with("got 2 at [1, 0] and 1 at [0, 1]"));
-        assert!(message(vec![vec![-1.0]]).contains("argument `relation` should lie in 0.0.."));
+        assert!(message(vec![vec![-1.0]]).contains("argument `relation` should be at least 0"));
         let wrong = graph(vec![vec![0.0; 3]; 3]).choose(&two_tasks(2)).unwrap_err();
         assert!(wrong.to_string().ends_with("should have a row for each of 2 tasks; got 3"));
     }

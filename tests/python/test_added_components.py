@@ -64,7 +64,7 @@ assert 0 < wrong < 0.5 and math.isclose(wrong, 1 - right)
 try:
     pt.encoder.Projection(width=0)
 except ValueError as error:
-    assert str(error) == "Projection: argument `width` should lie in 1.0..; got 0", error
+    assert str(error) == "Projection: argument `width` should be at least 1; got 0", error
 print("trained")
 """
 

@@ -118,14 +118,14 @@ def test_one_kernel_over_positions_is_a_window():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hidden": [4, 0]}, "Convolution1d: argument `hidden` should lie in 1.0..; got [4,0]"),
+        ({"hidden": [4, 0]}, "Convolution1d: argument `hidden` should be at least 1; got [4,0]"),
         ({"width": 4}, "Convolution1d: argument `width` should be odd, so that a kernel has a middle; got 4"),
-        ({"dilation": 0}, "Convolution1d: argument `dilation` should lie in 1.0..1000001.0; got [0]"),
+        ({"dilation": 0}, "Convolution1d: argument `dilation` should be at least 1 and below 1000001; got [0]"),
         (
             {"hidden": [4, 4], "dilation": [1, 2, 4]},
             "Convolution1d: argument `dilation` should be one number or one for each of 2 layers; got [1, 2, 4]",
         ),
-        ({"dropout": 1.0}, "Convolution1d: argument `dropout` should lie in 0.0..1.0; got 1.0"),
+        ({"dropout": 1.0}, "Convolution1d: argument `dropout` should be at least 0 and below 1; got 1.0"),
     ],
 )
 def test_arguments_that_cannot_be_are_named(arguments, message):

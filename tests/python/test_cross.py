@@ -184,11 +184,11 @@ def test_positions_are_crossed_each_by_itself():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hidden": [4, 0]}, "Cross: argument `hidden` should lie in 1.0..; got [4,0]"),
-        ({"layers": 0}, "Cross: argument `layers` should lie in 1.0..; got 0"),
-        ({"rank": 0}, "Cross: argument `rank` should lie in 1.0..; got 0"),
+        ({"hidden": [4, 0]}, "Cross: argument `hidden` should be at least 1; got [4,0]"),
+        ({"layers": 0}, "Cross: argument `layers` should be at least 1; got 0"),
+        ({"rank": 0}, "Cross: argument `rank` should be at least 1; got 0"),
         ({"structure": "beside"}, 'Cross: argument `structure` should be "stacked" or "parallel"; got "beside"'),
-        ({"dropout": 1.0}, "Cross: argument `dropout` should lie in 0.0..1.0; got 1.0"),
+        ({"dropout": 1.0}, "Cross: argument `dropout` should be at least 0 and below 1; got 1.0"),
     ],
 )
 def test_arguments_that_cannot_be_are_named(arguments, message):

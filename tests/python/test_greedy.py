@@ -147,7 +147,7 @@ def test_members_are_weighed_by_task(tmp_path):
         there = np.sort(np.unique(values[weights > 0], axis=0), axis=0)
         assert ((middle[name][..., 0] >= there[0] - 1e-6) & (middle[name][..., 0] <= middle[name][..., 1])).all()
     ensemble.save(tmp_path / "models")
-    again = pt.Ensemble.load(tmp_path / "models")
+    again = pt.load(tmp_path / "models")
     assert again.weights == ensemble.weights
     assert all(np.array_equal(value, mean[name]) for name, value in again.predict(x).items())
     assert again.evaluate(x)["sign"] == ensemble.evaluate(x)["sign"]

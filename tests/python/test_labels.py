@@ -168,7 +168,7 @@ def test_weights_of_classes_by_label():
         pt.Task("y", classes=10**12, loss=pt.loss.CrossEntropy({0: 2.0}))
     for loss, message in [
         (lambda: pt.loss.CrossEntropy({"d": 1.0}), "unknown label 'd'; there are `'a'`, `'b'`, `'c'`"),
-        (lambda: pt.loss.CrossEntropy({"a": -1.0}), "argument `class_weights` should lie in 0"),
+        (lambda: pt.loss.CrossEntropy({"a": -1.0}), "argument `class_weights` should be at least 0"),
         (lambda: pt.loss.CrossEntropy(label_smoothing={"a": 0.1}), "argument `label_smoothing` should be"),
     ]:
         with pytest.raises(ValueError, match=message):

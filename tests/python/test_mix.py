@@ -394,7 +394,7 @@ def test_a_fraction_of_each_data_set_is_held_out():
         (lambda: {"income": DataLoader(Stream(), batch_size=None), "age": (Data().x, Data().age)}, ValueError,
          "the data set 'income' does not know its length: say `length`"),
         (lambda: {"income": (Data().x, Data().age + 0.5), "age": (Data().x, Data().age)}, ValueError,
-         r"`data\['income'\]`: the targets of task `income` should be classes 0..2"),
+         r"`data\['income'\]`: the targets of task `income` should be classes from 0 to 1"),
         (lambda: {"income": [], "age": [(Data(8).x, Data(8).age)]}, TypeError, r"`data\['income'\]` should be"),
         (lambda: pt.data.Mix({"income": pt.data.Mix(in_memory())}), TypeError, "should be one data set"),
     ],

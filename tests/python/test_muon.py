@@ -279,11 +279,11 @@ def test_it_learns(weighting):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"momentum": 1.0}, "Muon: argument `momentum` should lie in 0.0..1.0; got 1.0"),
-        ({"ns_steps": 0}, "Muon: argument `ns_steps` should lie in 1.0..100.0; got 0"),
+        ({"momentum": 1.0}, "Muon: argument `momentum` should be at least 0 and below 1; got 1.0"),
+        ({"ns_steps": 0}, "Muon: argument `ns_steps` should be at least 1 and below 100; got 0"),
         ({"adjust_lr_fn": "new"}, 'Muon: argument `adjust_lr_fn` should be "original" or "match_rms_adamw"; got "new"'),
-        ({"lr": -1.0}, "Muon: argument `lr` should lie in 0.0..; got -1.0"),
-        ({"adamw_betas": (0.9, 1.0)}, "Muon: argument `adamw_betas` should lie in 0.0..1.0"),
+        ({"lr": -1.0}, "Muon: argument `lr` should be at least 0; got -1.0"),
+        ({"adamw_betas": (0.9, 1.0)}, "Muon: argument `adamw_betas` should be at least 0 and below 1"),
         ({"exclude": "gates"}, 'Muon: argument `exclude` should be a list of strings; got "gates"'),
     ],
 )

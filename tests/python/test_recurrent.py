@@ -271,9 +271,9 @@ def test_what_has_no_positions_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hidden": [4, 0]}, "Recurrent: argument `hidden` should lie in 1.0..; got [4,0]"),
+        ({"hidden": [4, 0]}, "Recurrent: argument `hidden` should be at least 1; got [4,0]"),
         ({"cell": "rnn"}, 'Recurrent: argument `cell` should be "lstm" or "gru"; got "rnn"'),
-        ({"dropout": 1.0}, "Recurrent: argument `dropout` should lie in 0.0..1.0; got 1.0"),
+        ({"dropout": 1.0}, "Recurrent: argument `dropout` should be at least 0 and below 1; got 1.0"),
         ({"bidirectional": 2}, "Recurrent: argument `bidirectional` should be True or False; got 2"),
         ({"pool": "last"}, 'Recurrent: argument `pool` should be "mean", "sum", "max" or "attention"; got "last"'),
     ],

@@ -180,3 +180,19 @@ def test_notes_of_the_wrong_kind_are_refused(model, tmp_path):
         path.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + size :])
         with pytest.raises((ValueError, TypeError)):
             pt.MultiTaskModel.load(path)
+
+
+def test_a_file_and_a_folder_are_opened_alike(tmp_path):
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    models = [pt.MultiTaskModel(3, tasks=[pt.Task("a")], seed=seed) for seed in range(2)]
+    models[0].save(tmp_path / "one.safetensors")
+    pt.Ensemble(models).save(tmp_path / "both")
+    one, both = pt.load(tmp_path / "one.safetensors"), pt.load(str(tmp_path / "both"))
+    assert isinstance(one, pt.MultiTaskModel)
+    assert isinstance(both, pt.Ensemble)
+    assert np.array_equal(one.predict(x)["a"], models[0].predict(x)["a"])
+    assert np.array_equal(both.predict(x)["a"], pt.Ensemble(models).predict(x)["a"])
+    with pytest.raises(FileNotFoundError, match="none"):
+        pt.load(tmp_path / "none.safetensors")
+    with pytest.raises(TypeError, match=r"got Ensemble; an ensemble evaluates itself: ensemble\.evaluate"):
+        pt.Trainer(both)

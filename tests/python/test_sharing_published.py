@@ -485,7 +485,7 @@ BAD = {
     "layers of different widths": (other("sluice"), r"need one width; they have \[8, 6\]"),
     "subspaces that do not divide": (lambda: model_of("Sluice", settings={"subspaces": 3}), "3 equal parts"),
     "more levels than layers": (lambda: model_of("PLE", settings={"levels": 3}), r"PLE\(levels=3\).*it has 2"),
-    "no level": (lambda: model_of("PLE", settings={"levels": 0}), "argument `levels` should lie in 1.*got 0"),
+    "no level": (lambda: model_of("PLE", settings={"levels": 0}), "argument `levels` should be at least 1; got 0"),
     "numbers in ESMM": (other("esmm"), "ESMM needs tasks with one binary label each.*task `age`"),
     "numbers in AITM": (other("aitm"), "AITM needs tasks with one binary label each.*task `age`"),
     "too many selections": (lambda: pt.sharing.DSelectK(k=9, experts=8), "`k` should be at most `experts`, 8; got 9"),

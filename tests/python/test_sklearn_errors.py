@@ -27,7 +27,7 @@ def quick(kind: type, **more: object) -> BaseEstimator:
         (Classifier, {"epochs": 1.5}, "`epochs` should be a whole number of at least 1; got 1.5"),
         (Classifier, {"batch_size": "big"}, "`batch_size` should be \"auto\" or a whole number .*; got 'big'"),
         (Classifier, {"hidden_layer_sizes": (8, 0)}, "`hidden_layer_sizes` should be a whole number .*; got 0"),
-        (Classifier, {"dropout": 2.0}, r"argument `dropout` should lie in 0.0..1.0; got 2.0"),
+        (Classifier, {"dropout": 2.0}, r"argument `dropout` should be at least 0 and below 1; got 2.0"),
         (Classifier, {"encoder": "mlp", "dropout": 0.5}, "`dropout` should be left out where there is an `encoder`"),
         (Classifier, {"weighting": "upgrda"}, 'unknown weighting "upgrda"; did you mean `upgrad`'),
         (Classifier, {"early_stopping": True, "validation_fraction": 2}, "`validation_fraction` should be .*; got 2"),

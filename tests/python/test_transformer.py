@@ -256,7 +256,7 @@ def test_rows_longer_than_places_are_refused():
             {"max_length": 5},
             'Transformer: argument `max_length` goes with positions="learned", and only with it; got 5',
         ),
-        ({"layers": 0}, "Transformer: argument `layers` should lie in 1.0..; got 0"),
+        ({"layers": 0}, "Transformer: argument `layers` should be at least 1; got 0"),
     ],
 )
 def test_arguments_that_cannot_be_are_named(arguments, message):

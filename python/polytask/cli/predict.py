@@ -8,13 +8,14 @@ import numpy as np
 
 from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
+from ..model.opening import load
 from ..values import measures
 from . import tables
 
 
 def run(asked: Any) -> None:
     """Reads, predicts and writes a CSV file."""
-    model = Ensemble.load(asked.model) if asked.model.is_dir() else MultiTaskModel.load(asked.model)
+    model = load(asked.model)
     frame = tables.read(asked.data)
     columns = model.reader.inputs.tabular
     dates = [] if columns is None else [each.name for each in columns.numbers if each.unit == measures.DATES]

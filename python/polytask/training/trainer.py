@@ -97,7 +97,8 @@ class Trainer:
         seed: int | None = 0,
     ) -> None:
         if not isinstance(model, MultiTaskModel):
-            raise TypeError(f"`model` should be a pt.MultiTaskModel; got {type(model).__name__}")
+            own = "; an ensemble evaluates itself: ensemble.evaluate(data)" if isinstance(model, Ensemble) else ""
+            raise TypeError(f"`model` should be a pt.MultiTaskModel; got {type(model).__name__}{own}")
         self.model = model
         self.callbacks = sorted(hooks.read(callbacks), key=lambda each: each.last)
         self.seed = seeded(seed)

@@ -312,7 +312,7 @@ mod tests {
         let error = build(&json!({"name": "cr_mogm", "inner": "even"})).unwrap_err().to_string();
         assert!(error.contains("argument `inner` should be a weighting or its name; got \"even\""), "{error}");
         let error = build(&json!({"name": "cr_mogm", "inner": {"name": "gradvac", "beta": 2.0}})).unwrap_err();
-        assert!(error.to_string().contains("`beta` should lie in 0.0..=1.0"), "{error}");
+        assert!(error.to_string().contains("`beta` should be at least 0 and at most 1"), "{error}");
         let mut into = Combination::default();
         into.clear(2);
         let error = around(json!("graddrop")).weigh(&mut trial::golden(), &mut into).unwrap_err().to_string();

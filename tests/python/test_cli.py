@@ -116,9 +116,24 @@ def test_strings_that_are_dates_are_read_as_dates(data, capsys, zone):
     assert r2_score(predicted.age, predicted.age_predicted) > 0.5
     frame.assign(since="soon").to_csv(data.with_name("new.csv"))
     assert main(["predict", str(out / "model"), str(data.with_name("new.csv"))]) == 1
-    assert "column `since` should hold dates as ISO 8601 writes them; " in capsys.readouterr().err
+    assert (
+        "column `since` should hold dates such as 2024-05-31 or 2024-05-31T12:30:00, or nothing; got 'soon' at row 0"
+        in capsys.readouterr().err
+    )
     assert report(data, "--categorical", "since", tasks=("age",))[0] == 0
     assert "`since` (" in capsys.readouterr().out
+
+
+def test_dates_that_there_are_not_stay_categories(data, capsys):
+    frame = table().assign(end=["2024-01-01", "0000-00-00", "2023-02-30"] * 200)
+    frame.to_csv(data, index=False)
+    status, out = report(data, "--groups", "city", "--categorical", "kind", tasks=("rich", "age"))
+    assert status == 0
+    assert "`end` (3 values)" in capsys.readouterr().out
+    script = (out / "reproduce.py").read_text()
+    assert "categorical=['kind']" in script
+    assert "validation=pt.data.Split(0.2, groups='city')" in script
+    subprocess.run([sys.executable, "-c", script.replace("epochs=60", "epochs=1")], check=True, cwd=out)
 
 
 def test_trees_are_those_of_scikit_learn():

@@ -390,6 +390,8 @@ DAYS = [f"2024-{month:02}-{day:02}" for month in (1, 2) for day in range(1, 29)]
         ([f"{number}.5" for number in range(1, 40)], "numbers"),
         ([str(10_000 + number) for number in range(40)], None),
         ([f"{number}-{number}" for number in range(40)], None),
+        ([f"10-22-{3000 + number}" for number in range(40)], None),
+        ([f"{number}.{number}.{number}" for number in range(20, 50)], None),
         ([*DAYS, "unknown"], None),
         (DAYS[:9], None),
     ],

@@ -516,3 +516,29 @@ def test_positions_and_numbers_that_nobody_asked_for_are_refused():
     rows = {"tokens": [[1, 2], [3]] * 9}, [[0, 1], [2]] * 9
     with pytest.raises(ValueError, match="task `tag`: an ensemble predicts for rows; got a task of tokens"):
         found(tagger, data=rows, validation=rows)
+
+
+def test_models_of_different_tasks_are_judged_and_opened_each_by_its_own(tmp_path):
+    """A task without labels has no loss, whoever else has some; a Python loss goes to the models of its task."""
+
+    def squared(y, t):
+        return (y - t).square()
+
+    data = frame()
+    inputs = pt.Inputs.from_frame(data, exclude=["sign", "value"])
+    tasks = [pt.Task("value", loss=squared)], [pt.Task("sign", classes=["no", "yes"])]
+    models = [pt.MultiTaskModel(inputs, tasks=each, encoder=pt.encoder.MLP([4])) for each in tasks]
+    ensemble = pt.Ensemble(models)
+    x, targets = data[list("abcd")], {"value": data.value.to_numpy(), "sign": data.sign.to_numpy()}
+    whole = ensemble.evaluate(data)
+    assert ensemble.evaluate((x, targets)) == whole
+    lacking = ensemble.evaluate(data.assign(value=np.nan))
+    assert lacking["sign"] == whole["sign"]
+    assert np.isnan(lacking["value"]["loss"])
+    with pytest.raises(ValueError, match="no row has a label for any task"):
+        ensemble.evaluate(data.assign(value=np.nan, sign=None))
+    ensemble.save(tmp_path / "models")
+    again = pt.load(tmp_path / "models", losses={"value": squared})
+    assert again.evaluate(data) == whole
+    with pytest.raises(ValueError, match="`losses`: unknown task 'price'; the models have `value`, `sign`"):
+        pt.load(tmp_path / "models", losses={"price": squared})

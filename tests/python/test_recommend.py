@@ -156,12 +156,11 @@ def test_an_ensemble_is_of_networks_like_the_choice(monkeypatch, choice):
     data, held_out = helping()
     monkeypatch.setattr(pt.Recommendation, "gains", lambda self, name: np.zeros(2) - (name != choice))
     monkeypatch.setattr("polytask.studies.packed.NETWORKS", 4)
-    monkeypatch.setattr("polytask.studies.recommend.NETWORKS", 4)
     found = asked(data, held_out, quality="best", epochs=3, seeds=2, trees="auto")
     ensemble = found.model
     assert isinstance(ensemble, pt.Ensemble)
-    assert found.packed == f"Its model is an ensemble: {len(ensemble)} members, chosen out of 4 networks" + (
-        " for each group of tasks." if choice == "one each" else "."
+    assert found.packed == f"Its model is an ensemble: {len(ensemble)} members, chosen out of " + (
+        "16 networks in all, for each group of tasks out of its own." if choice == "one each" else "4 networks."
     )
     assert found.packed in found.sentences
     assert "packed" in vars(pickle.loads(pickle.dumps(found)))

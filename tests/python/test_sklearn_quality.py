@@ -91,7 +91,7 @@ def test_validation_rows_of_the_callers_own(quality, table):
         ({}, {"y_val": BOTH}, "`y_val` should come with `X_val`; got none"),
         ({"quality": "fast"}, {"X_val": X, "y_val": BOTH}, "`X_val` is looked at with early_stopping=True, or"),
         ({}, {"X_val": X[:, :3], "y_val": BOTH}, "X has 3 features, but MultiTaskEstimator is expecting 4 features"),
-        ({}, {"X_val": X[:9], "y_val": BOTH}, "inconsistent numbers of samples"),
+        ({}, {"X_val": X[:9], "y_val": BOTH}, "of `X_val` and `y_val`: Found input variables with inconsistent"),
         ({}, {"X_val": X, "y_val": SIGN}, "`y_val` should have 2 column(s), for the tasks `task1`, `task2`; got 1"),
         ({}, {"X_val": X, "y_val": np.where(BOTH == "yes", "maybe", BOTH)},
          "`y_val` of task `task1` should be one of the classes `'no'`, `'yes'`; got 'maybe' at row"),

@@ -2,6 +2,9 @@
 refused.
 """
 
+import pickle
+import warnings
+
 import numpy as np
 import pandas as pd
 import polytask as pt
@@ -53,8 +56,7 @@ def test_networks_of_all_scales_are_judged_in_that_of_the_task():
     error = (ensemble.predict(held_out)["price"] - held_out.price) / frame().price.std(ddof=0)
     wanted = pytest.approx(np.nanmean(error**2), rel=1e-4)
     assert ensemble.rounds[-1]["price/loss"] == wanted
-    linear = [each for each in ensemble if each.tasks[0].scale == "standardize"]
-    assert not linear or ensemble.evaluate(held_out)["price"]["loss"] == wanted
+    assert ensemble.evaluate(held_out)["price"]["loss"] == wanted
     for trial in ensemble.trials:
         assert trial.losses["price"] >= ensemble.rounds[-1]["price/loss"]
 
@@ -139,7 +141,8 @@ def test_without_a_space_long_tails_are_tried_as_logarithms():
         ({"scale/cost": ["log1p"]}, {}, "`space`: 'scale/cost': unknown task 'cost'; there are `price`, `kind`"),
         ({"scale/kind": ["log1p"]}, {}, "`space['scale/kind']` of 'log1p' does not suit CrossEntropy"),
         ({"scale": ["log1p"]}, {}, "`space`: unknown setting 'scale'; did you mean `scale/price`?"),
-        ({"scale/price": ["log1p"]}, {"ensemble": None}, "`monitor`: losses of several scales say nothing of each"),
+        ({"scale/price": SCALES}, {"ensemble": None}, "`monitor`: losses of several scales say nothing of each"),
+        ({"scale/price": SCALES}, {"ensemble": None, "monitor": "price/loss"}, "losses of several scales say nothing"),
     ],
 )
 def test_what_cannot_be_is_refused(space, how, says):
@@ -154,8 +157,54 @@ def test_a_task_that_trains_in_logarithms_is_no_common_scale():
         pt.search([task], frame(), {"scale/price": ["log1p", None]}, ensemble="greedy", progress=False)
 
 
+def test_an_ensemble_of_logarithms_is_judged_on_any_targets(tmp_path):
+    """In the scale in which it was chosen; a refund among prices is no reason to refuse all."""
+    ensemble = found({"scale/price": ["log1p"]}, epochs=4)
+    held_out = frame(120, 1)
+    last = ensemble.rounds[-1]["price/loss"]
+    ensemble.save(tmp_path / "models")
+    for each in (ensemble, pt.load(tmp_path / "models"), pickle.loads(pickle.dumps(ensemble)), ensemble[:]):
+        assert each.evaluate(held_out)["price"]["loss"] == pytest.approx(last, rel=1e-4)
+    held_out.loc[held_out.price.first_valid_index(), "price"] = -25.0
+    error = (ensemble.predict(held_out)["price"] - held_out.price) / frame().price.std(ddof=0)
+    assert ensemble.evaluate(held_out)["price"]["loss"] == pytest.approx(np.nanmean(error**2), rel=1e-4)
+    assert np.isfinite(ensemble.evaluate(held_out)["price"]["mae"])
+    ensemble.intervals(held_out)
+
+
+def test_a_network_that_diverges_in_logarithms_warns_of_nothing_else():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found({"scale/price": ["log1p", "standardize"], "lr": [3e-3, 30.0], "optimizer": ["sgd"]}, trials=4)
+
+
+def test_a_trainers_own_optimizer_stays():
+    for optimizer in (pt.optim.SGD(lr=0.01), pt.optim.Adam(lr=0.02)):
+        trainer = pt.Trainer(model(), optimizer)
+        ensemble = pt.search(trainer, frame(), ensemble="greedy", trials=2, epochs=1, progress=False)
+        assert not {"optimizer", "lr", "weight_decay"} & set(ensemble.trials[0].settings)
+    ensemble = pt.search(pt.Trainer(model()), frame(), ensemble="greedy", trials=2, epochs=1, progress=False)
+    assert {"optimizer", "lr", "weight_decay"} <= set(ensemble.trials[0].settings)
+
+
+def test_where_all_is_chosen_networks_differ_by_their_seeds():
+    inputs = pt.Inputs(categorical=[4])
+    made = pt.MultiTaskModel(inputs, tasks=[pt.Task("kind", classes=2)], encoder=pt.encoder.TabM(members=2, hidden=[4]))
+    codes = np.random.default_rng(0).integers(0, 4, (80, 1))
+    data = {"categorical": codes}, {"kind": codes[:, 0] % 2}
+    trainer = pt.Trainer(made, pt.optim.SGD(lr=0.1))
+    assert not tabular.space(trainer)
+    ensemble = pt.search(trainer, data, ensemble="greedy", trials=3, epochs=1, progress=False)
+    assert len(ensemble.trials) == 3
+    assert len({trial.losses["kind"] for trial in ensemble.trials}) == 3
+
+
 def test_by_a_metric_scales_are_compared():
     ranked = found({"scale/price": SCALES}, ensemble=None, monitor="price/mae", epochs=9)
     error = np.abs(ranked.model.predict(frame(120, 1))["price"] - frame(120, 1).price)
     assert ranked.trials[0].values["price/mae"] == pytest.approx(np.nanmean(error), rel=1e-4)
     assert {trial.settings["scale/price"] for trial in ranked.trials} == set(SCALES)
+    other = found({"scale/price": SCALES}, ensemble=None, monitor="kind/loss", epochs=1, trials=2)
+    assert len(other.trials) == 2
+    one = found({"scale/price": ["log1p"], "lr": [0.01]}, ensemble=None, epochs=1, trials=1)
+    assert one.trials[0].settings["scale/price"] == "log1p"

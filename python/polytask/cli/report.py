@@ -62,7 +62,7 @@ def run(asked: Any) -> None:
     print(repr(inputs))
     model = MultiTaskModel(inputs, tasks=tasks, encoder=_encoder(asked.quality), seed=asked.seed)
     found = recommend(
-        Trainer(model, _optimizer(asked.quality), seed=asked.seed),
+        Trainer(model, **_optimizer(asked.quality), seed=asked.seed),
         train,
         validation=validation,
         budget=asked.budget,
@@ -85,6 +85,8 @@ def run(asked: Any) -> None:
     file = "model" if isinstance(found.model, Ensemble) else "model.safetensors"
     for old in [asked.out / "model.safetensors", *(asked.out / "model").glob("*")]:
         old.unlink(missing_ok=True)
+    if (asked.out / "model").is_dir() and not any((asked.out / "model").iterdir()):
+        (asked.out / "model").rmdir()
     found.model.save(asked.out / file)
     (asked.out / "reproduce.py").write_text(_script(asked, tasks, found, dates, len(train)), encoding="utf-8")
     minutes = (time.perf_counter() - began) / 60
@@ -109,9 +111,11 @@ def _encoder(quality: str) -> Any:
     return make("encoder", {"name": "mlp", "hidden": _HIDDEN, "dropout": _DROPOUT})
 
 
-def _optimizer(quality: str) -> Any:
-    good = {"lr": tabular.GOOD_LR, "weight_decay": tabular.GOOD_DECAY} if quality == "good" else {}
-    return make("optim", {"name": "adamw", **good})
+def _optimizer(quality: str) -> dict[str, Any]:
+    if quality != "good":
+        return {}
+    own = {"lr": tabular.GOOD_LR, "weight_decay": tabular.GOOD_DECAY}
+    return {"optimizer": make("optim", {"name": "adamw", **own})}
 
 
 def _beside(
@@ -232,7 +236,8 @@ def _script(asked: Any, tasks: list[Task], found: Recommendation, dates: list[st
     reader = tables._READERS[asked.data.suffix.lower()]
     left_out = [name for name in (*asked.exclude, asked.groups, asked.time, asked.weights) if name is not None]
     best = asked.quality == "best"
-    said = "".join(f", {name}={value!r}" for name, value in tabular.READ.items()) if best else ""
+    said = f", categorical={asked.categorical!r}" if asked.categorical else ""
+    said += "".join(f", {name}={value!r}" for name, value in tabular.READ.items()) if best else ""
     sharing = {"mmoe": '"mmoe"', "soft": '"soft"'}.get(found.choice, '"hard"')
     weights = f", weights={asked.weights!r}" if asked.weights else ""
     more = ', regularizers=["task_relation"]' if found.choice == "soft" else ""
@@ -264,9 +269,15 @@ def _script(asked: Any, tasks: list[Task], found: Recommendation, dates: list[st
         f"encoder = {encoder}\n"
         f"model = pt.MultiTaskModel(inputs, tasks=tasks, encoder=encoder, sharing={sharing}, seed={asked.seed})\n"
         f'trainer = pt.Trainer(model, {optimizer}callbacks=[pt.EarlyStopping("loss")]{more}, seed={asked.seed})\n'
-        f"trainer.fit(frame, validation=0.2, epochs=60, batch_size={size}{weights})\n"
+        f"trainer.fit(frame, validation={_held_out(asked)}, epochs=60, batch_size={size}{weights})\n"
         f'model.save("model.safetensors")\n'
     )
+
+
+def _held_out(asked: Any) -> str:
+    """How rows are held out, as code."""
+    said = [f"{how}={name!r}" for how in ("groups", "time", "stratify") if (name := getattr(asked, how)) is not None]
+    return f"pt.data.Split({', '.join([str(_VALIDATION), *said])})" if said else str(_VALIDATION)
 
 
 def _searching(asked: Any, found: Recommendation, how: str, more: str, weights: str) -> str:
@@ -277,7 +288,7 @@ def _searching(asked: Any, found: Recommendation, how: str, more: str, weights: 
     lines = [
         f"model = pt.MultiTaskModel(inputs, tasks={of}, encoder={encoder}, {how})",
         f"trainer = pt.Trainer(model{more}, seed={asked.seed})",
-        f'ensemble = pt.search(trainer, frame, ensemble="greedy", validation=0.2{size}{weights})',
+        f'ensemble = pt.search(trainer, frame, ensemble="greedy", validation={_held_out(asked)}{size}{weights})',
         "ensemble.save({})".format('"ensemble"' if one else '"ensemble-" + "-".join(group)'),
     ]
     if one:

@@ -63,24 +63,31 @@ def dates(frame: Any, names: list[str]) -> list[str]:
     found = []
     for name in names:
         cells = frame[name].dropna()
-        if len(cells) and all(isinstance(cell, str) and _DATE.fullmatch(cell) for cell in cells.unique()):
+        alike = len(cells) and all(isinstance(cell, str) and _DATE.fullmatch(cell) for cell in cells.unique())
+        if alike and not _read(cells).isna().any():
             found.append(name)
     return found
 
 
+def _read(cells: Any) -> Any:
+    """Strings as dates, in UTC where they have a zone; missing where they are none."""
+    found = pandas("the command polytask").to_datetime(cells, format="ISO8601", utc=True, errors="coerce")
+    return found.dt.tz_localize(None)
+
+
 def dated(frame: Any, names: list[str]) -> Any:
-    """The frame with these columns as dates, in UTC where they have a zone.
+    """The frame with these columns as dates.
 
     Raises:
-        ValueError: a column that is none.
+        ValueError: a cell that is none.
     """
-    module = pandas("the command polytask")
-    each = {}
-    for name in names:
-        try:
-            each[name] = module.to_datetime(frame[name], format="ISO8601", utc=True).dt.tz_localize(None)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"column `{name}` should hold dates as ISO 8601 writes them; {error}") from None
+    each = {name: _read(frame[name]) for name in names}
+    for name, found in each.items():
+        wrong = frame[name][found.isna() & frame[name].notna()]
+        if len(wrong):
+            raise ValueError(f"column `{name}` should hold dates such as 2024-05-31 or 2024-05-31T12:30:00, or "
+                             f"nothing; got {wrong.iloc[0]!r} at row "
+                             f"{frame.index.get_loc(wrong.index[0])}")  # fmt: skip
     return frame.assign(**each)
 
 

@@ -20,8 +20,9 @@ _log = logging.getLogger("polytask")
 
 
 #: How dates and numbers are written that are more than codes, and how many a column of them has at least.
+_MONTH, _DAY = r"(0?[1-9]|1[0-2])", r"(0?[1-9]|[12]\d|3[01])"
 _FORMS = {
-    "dates": re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([ T]\d.*)?"),
+    "dates": re.compile(rf"((19|20)\d\d[-/.]{_MONTH}[-/.]{_DAY}|{_DAY}[-/.]{_DAY}[-/.](19|20)?\d\d)([ T]\d.*)?"),
     "numbers": re.compile(r"[-+]?[$€£]?\s?\d[\d,]*(\.\d+)?\s?%|[-+]?[$€£]\s?\d[\d,]*(\.\d+)?|[-+]?\d[\d,]*\.\d+"),
 }
 _SEVERAL = 10
@@ -434,7 +435,8 @@ def _category(frame: Any, name: str, least: int, asked: bool) -> Category:
     strings = [value for value in counts if value is not None and value != ""]
     if not asked and (kind := _meant(strings)):
         _log.warning("`frame`: column `%s` has %d different strings that look like %s, such as %r, and becomes "
-                     "categories, which know no order: make %s of it first, or name it in `categorical`",
+                     "categories, which know no order: make %s of it first, name it in `categorical`, or leave it out "
+                     "with `exclude`",
                      name, len(strings), kind, strings[0], kind)  # fmt: skip
     elif len(values) >= 20 and 2 * len(counts) > len(values) and any(isinstance(value, str) for value in counts):
         _log.warning("`frame`: column `%s` has %d different strings in %d rows, of which a category learns little: "

@@ -69,6 +69,8 @@ class Averaged:
             outputs = outputs.astype(np.float64)
             outputs = outputs if scaling is None else scaling.predicted(self._task.loss, outputs)
             outputs = outputs if ours is None else ours.scaled(self._task.loss, outputs)
+        with np.errstate(over="ignore"):
+            outputs = outputs.astype(np.float32)
         each = outputs.reshape(len(outputs), self._task.outputs, -1)[self._at]
         if _name(self._task) == "gaussian_nll":
             # Errors, not values: their second moment keeps its digits far from 0.

@@ -1,5 +1,6 @@
 """Several models of the same tasks as one predictor."""
 
+import copy
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,9 @@ from ..arguments.messages import none_of
 from ..arguments.numbers import whole
 from ..data import Reader, Rows, in_memory, labels
 from ..data.rows import Parts
+from ..data.scale import Scale
 from ..data.sources import Again
+from ..data.target_scales import TargetScales
 from ..data.task import Task
 from ..process import interrupts
 from ..results.results import Results
@@ -68,6 +71,8 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         self._readers = _readers(models)
         self._temperatures: dict[str, float] = {}
         self._thresholds: dict[str, float | list[float]] = {}
+        #: Of tasks whose members were chosen by losses in a scale, that scale.
+        self._scalings: dict[str, Scale | None] = {}
 
     @property
     def weights(self) -> dict[str, list[float]]:
@@ -84,6 +89,8 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         one = self._models[place].reader
         reader = Reader(one.inputs, self.tasks, self.kinds)
         reader.names = one.names
+        # Members may have scales of their own, and none is needed to read.
+        reader.scales = TargetScales((), ())
         return reader
 
     @checked
@@ -159,9 +166,9 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
     @checked
     def evaluate(self, data: Any, *, batch_size: int = 1024, weights: Any = None) -> Results:
         """The metrics of the mean prediction, and its loss: the log loss of classes and binary labels, and for values
-        the loss of the task, in the scale in which it trains: where models have scales of their own, in that of the
-        first model that has a linear one (NaN where none has). Losses know no temperatures, as those of
-        `pt.Trainer.evaluate`.
+        the loss of the task, in the scale in which it trains: of a search in that in which members were compared, and
+        else, where models have scales of their own, in that of the first model that has a linear one (NaN where none
+        has). Losses know no temperatures, as those of `pt.Trainer.evaluate`.
         `results["loss"]` is the losses' sum by the tasks' weights.
 
         Arguments:
@@ -179,7 +186,10 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
             each = []
             for place, model in zip(self._readers, self._models, strict=True):
                 each.append(read[place].of([names.index(task.name) for task in model.tasks]))
-                model._core.check(each[-1].core(), True)
+            known = [labels.any_known(rows, model.kinds) for rows, model in zip(each, self._models, strict=True)]
+            for model, rows, there in zip(self._models, each, known, strict=True):
+                # A task may lack labels as long as another has some.
+                model._core.check(rows.core(), there or not any(known))
             return self._evaluated(each, size)
 
     def _evaluated(self, each: Sequence[Rows], size: int) -> Results:
@@ -194,15 +204,18 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         places = [[task.name for task in model.tasks].index(name) if weights.get(name) else None
                   for model, weights in zip(self._models, self._weights, strict=True)]  # fmt: skip
         scales = {at: self._models[at].tasks[place].scaling for at, place in enumerate(places) if place is not None}
-        linear = [at for at, scale in scales.items() if scale is None or scale.linear]
         first = next(iter(scales))
-        alike = all(scale == scales[first] for scale in scales.values())
-        comparable = alike or bool(linear)
-        first = first if alike or not linear else linear[0]
         j = places[first]
         assert j is not None
         model, rows = self._models[first], each[first]
-        task, kind = model.tasks[j], model.kinds[j]
+        task, kind = copy.copy(model.tasks[j]), model.kinds[j]
+        linear = [scale for scale in scales.values() if scale is None or scale.linear]
+        comparable = True
+        if name in self._scalings:
+            task.scaling = self._scalings[name]
+        elif any(scale != task.scaling for scale in scales.values()):
+            comparable = bool(linear)
+            task.scaling = linear[0] if linear else None
         judged = Averaged(task, kind, rows, j)
         mean, points = Mean(is_mixture(task)), Mean()
         for at, place in enumerate(places):
@@ -291,7 +304,9 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         for name, model in zip(ours, self._models, strict=True):
             model.save(path / name)
         unfinished = path / f"{_WEIGHTS}.partial"
-        said = {"weights": self._weights, "temperatures": self._temperatures, "thresholds": self._thresholds}
+        scalings = {name: scale and scale.describe() for name, scale in self._scalings.items()}
+        said = {"weights": self._weights, "temperatures": self._temperatures, "thresholds": self._thresholds,
+                "scales": scalings}  # fmt: skip
         unfinished.write_text(json.dumps(said), encoding="utf-8")
         os.replace(unfinished, path / _WEIGHTS)
 
@@ -309,17 +324,17 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         files = sorted(path.glob("*.safetensors"))
         if not files:
             raise FileNotFoundError(f"{os.fspath(folder)} has no model file")
-        models = [MultiTaskModel.load(file, **given) for file in files]
-        weights, temperatures, thresholds = stored(path / _WEIGHTS, models)
+        models = _opened(files, given)
+        weights, temperatures, thresholds, scalings = stored(path / _WEIGHTS, models)
         found = Ensemble(models, weights=weights)
-        found._temperatures, found._thresholds = temperatures, thresholds
+        found._temperatures, found._thresholds, found._scalings = temperatures, thresholds, scalings
         return found
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_tasks" in state:  # of an earlier version
             state = {**state, "tasks": state["_tasks"], "_temperatures": {}, "_thresholds": {}}
             state["kinds"] = _kinds(state["_models"], state.pop("_tasks"))
-        vars(self).update(state)
+        vars(self).update({"_scalings": {}, **state})
 
     def __getitem__(self, at: Any) -> Any:
         if not isinstance(at, slice):
@@ -329,7 +344,9 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         there = {task.name for model in models for task in model.tasks}
         if lost := there - named:
             raise ValueError(f"task `{min(lost)}` has no model among those; take them by number")
-        return Ensemble(models, weights={name: [each.get(name, 0.0) for each in weights] for name in named})
+        found = Ensemble(models, weights={name: [each.get(name, 0.0) for each in weights] for name in named})
+        found._scalings = {name: scale for name, scale in self._scalings.items() if name in named}
+        return found
 
     def __len__(self) -> int:
         return len(self._models)
@@ -348,6 +365,27 @@ def _labelled(reader: Reader, data: Any, weights: Any, size: int) -> Rows:
         raise ValueError("`data` should be in memory, since several models read it; got batches")
     kinds = [(kind, task.outputs) for task, kind in zip(reader.tasks, reader.kinds, strict=True)]
     return sets[0] if len(sets) == 1 else labels.joined(sets, kinds)
+
+
+def _opened(files: Sequence[Path], given: Mapping[str, Any]) -> list[MultiTaskModel]:
+    """The models of files, each with what is given for its tasks.
+
+    Raises:
+        ValueError: something is given for a task that none has.
+    """
+    by_task = {argument: each for argument, each in given.items() if isinstance(each, Mapping)}
+    if not any(by_task.values()):
+        return [MultiTaskModel.load(file, **given) for file in files]
+    names = [[task.name for task in MultiTaskModel.load(file).tasks] for file in files]
+    every = list(dict.fromkeys(name for each in names for name in each))
+    for argument, each in by_task.items():
+        if wrong := [name for name in each if name not in every]:
+            raise ValueError(f"`{argument}`: unknown task {none_of(wrong[0], every, 'the models have')}")
+    models = []
+    for file, ours in zip(files, names, strict=True):
+        some = {argument: {name: each[name] for name in ours if name in each} for argument, each in by_task.items()}
+        models.append(MultiTaskModel.load(file, **{**given, **some}))
+    return models
 
 
 def _kinds(models: Sequence[MultiTaskModel], tasks: Sequence[Task]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments.messages import listed, none_of
+from ..data.scale import Scale
 from ..data.task import Task
 from . import calibrating, deciding
 from .model import MultiTaskModel
@@ -107,10 +108,10 @@ def read_weights(given: Any, models: Sequence[MultiTaskModel], tasks: Sequence[s
 
 def stored(
     file: Path, models: Sequence[MultiTaskModel]
-) -> tuple[dict[str, list[float]] | None, dict[str, float], dict[str, float | list[float]]]:
-    """The weights, the temperatures and the thresholds of a folder; nothing in those of earlier versions."""
+) -> tuple[dict[str, list[float]] | None, dict[str, float], dict[str, float | list[float]], dict[str, Scale | None]]:
+    """The weights, temperatures, thresholds and scales of a folder; nothing in those of earlier versions."""
     if not file.exists():
-        return None, {}, {}
+        return None, {}, {}, {}
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
         each = said["weights"]
@@ -121,6 +122,7 @@ def stored(
         tasks = [task for model in models for task in model.tasks]
         kinds = [kind for model in models for kind in model.kinds]
         temperatures = calibrating.read(said.get("temperatures", {}), tasks, kinds)
-        return of_tasks, temperatures, deciding.read(said.get("thresholds", {}), tasks, kinds)
+        scalings = {name: scale and Scale(**scale) for name, scale in said.get("scales", {}).items()}
+        return of_tasks, temperatures, deciding.read(said.get("thresholds", {}), tasks, kinds), scalings
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{os.fspath(file)} is not what `save` wrote: {error}") from None

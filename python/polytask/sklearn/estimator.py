@@ -275,7 +275,9 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
             pairs = zip(found, columns, strict=True)
             return Rows(parts, {target.task.name: target.read(column) for target, column in pairs}, None)
         except (TypeError, ValueError) as error:
-            raise type(error)(str(error).replace("`X`", "`X_val`").replace("`y`", "`y_val`")) from None
+            said = str(error).replace("`X`", "`X_val`").replace("`y`", "`y_val`")
+            beside = "" if "_val`" in said else "of `X_val` and `y_val`: "
+            raise type(error)(f"{beside}{said}") from None
 
     def _form(self, each: list[Any]) -> Any:
         """What there is of each task, by itself where `y` was one array of rows."""

@@ -177,8 +177,10 @@ class Greedy:
         for name in names:
             weights.setdefault(name, [1.0] * len(keys))
         trials = [each.candidate(names, self._chosen) for each in self._runs]
-        return GreedyEnsemble(models, weights, [f"{number}@{epoch}" for number, epoch in keys], trials,
-                              self._rounds)  # fmt: skip
+        found = GreedyEnsemble(models, weights, [f"{number}@{epoch}" for number, epoch in keys], trials,
+                               self._rounds)  # fmt: skip
+        found._scalings = {task.name: task.scaling for task in study.model.tasks}
+        return found
 
     def _restore(self) -> list[Running]:
         """What a run in the folder had come to; gives the networks that go on."""

@@ -15,9 +15,11 @@ from .study import Network, Study
 NETWORKS = 64
 
 
-def packed(study: Study, networks: Sequence[Network], until: float, epochs: int | None, progress: bool) -> Ensemble:
+def packed(
+    study: Study, networks: Sequence[Network], until: float, epochs: int | None, progress: bool
+) -> tuple[Ensemble, int]:
     """An ensemble for each of several networks, which have the study's tasks among them: out of networks of its tasks,
-    sharing and settings, chosen on the held-out rows.
+    sharing and settings, chosen on the held-out rows; and out of how many in all.
 
     Arguments:
         study: whose networks these are.
@@ -34,8 +36,12 @@ def packed(study: Study, networks: Sequence[Network], until: float, epochs: int 
         made = made_of(part, None, NETWORKS, study.trainer.seed, (part.train, part.held_out()))[1]
         run = Greedy(part, made, most=MEMBERS, patience=PATIENCE, folder=None, asked={})
         found.append(run.run(max(0.0, until - time.monotonic()) / (len(networks) - at), progress))
+    count = sum(len(each.trials) for each in found)
     if len(found) == 1:
-        return found[0]
+        return found[0], count
     weights = {task.name: [share for each in found for share in each.weights.get(task.name, [0.0] * len(each))]
                for task in study.model.tasks}  # fmt: skip
-    return Ensemble([model for each in found for model in each], weights=weights)
+    whole = Ensemble([model for each in found for model in each], weights=weights)
+    for each in found:
+        whole._scalings |= each._scalings
+    return whole, count

@@ -28,7 +28,7 @@ from . import trees as boosted
 from .budget import seconds as budget_seconds
 from .candidates import check_labels
 from .measures import relation, transfer
-from .packed import NETWORKS, packed
+from .packed import packed
 from .study import HELD_OUT, Network, Study, columns_beside, model_of
 
 _log = logging.getLogger("polytask")
@@ -110,8 +110,8 @@ def recommend(
             whether trees are better.
         quality: "fast": plain networks. "good": all networks have `pt.encoder.TabM`, as a model should that is given,
             with AdamW of its settings if nothing else is. "best": half of the budget goes to an ensemble of the choice,
-            as `pt.search(ensemble="greedy")` makes it, one for each group of tasks; of tasks and a frame all networks
-            read the frame as there.
+            as `pt.search(ensemble="greedy")` makes it, which tries layers, dropout, and unless you say an optimizer
+            AdamW's settings, one for each group of tasks; of tasks and a frame all networks read the frame as there.
         progress: whether bars over the networks are shown.
 
     Raises:
@@ -205,10 +205,10 @@ class _Recommending:
         plan = self.plans[found.choice]
         networks = [self.study.network(group, changes=plan.changes, settings=plan.settings) for group in plan.groups]
         until = time.monotonic() + _FOR_ENSEMBLE * max(0.0, self.end - time.monotonic())
-        found.model = packed(self.study, networks, until, self.epochs, self.progress)
+        found.model, count = packed(self.study, networks, until, self.epochs, self.progress)
         self.until = self.end
-        found.packed = f"Its model is an ensemble: {len(found.model)} members, chosen out of {NETWORKS} networks"
-        found.packed += " for each group of tasks." if len(networks) > 1 else "."
+        found.packed = f"Its model is an ensemble: {len(found.model)} members, chosen out of {count} networks"
+        found.packed += " in all, for each group of tasks out of its own." if len(networks) > 1 else "."
 
     def _together(self, names: list[str]) -> tuple[Relatedness | None, Groups | None]:
         """Trains what has several tasks in one network; gives how they are related."""

@@ -98,11 +98,12 @@ def search(
     - `bins`: `[True, False]`, whether the bins are read that numbers come as too, by `pt.Inputs.from_frame(bins=...)`.
     - `batch_size`, `accumulate`, `clip_norm`.
 
-    Without a space there is one for tables: depth, width and dropout of an MLP, learning rate and decay of AdamW, a
-    batch size for so many rows, and for several tasks also MMoE. Of tasks and a frame a model is then made whose
-    numbers are normal by their quantiles and for half of the networks come as bins too, with an indicator where some
-    are missing, and whose regressions train in a scale of their own; in an ensemble, where targets begin at 0 or above
-    and have a long tail (a skewness above 1), half of the networks in that of their logarithms.
+    Without a space there is one for tables: depth, width and dropout of an MLP, learning rate and decay of AdamW unless
+    the trainer has an optimizer that is not the usual one, a batch size for so many rows, and for several tasks MMoE.
+    Of tasks and a frame a model is then made whose numbers are normal by their quantiles and for half of the networks
+    come as bins too, with an indicator where some are missing, and whose regressions train in a scale of their own. In
+    an ensemble, where standardised targets begin at 0 or above and have a long tail (a skewness above 1), half of the
+    networks train on their logarithms.
 
     Arguments:
         subject: a `pt.MultiTaskModel`, or a `pt.Trainer` of one, whose other settings all networks have, but for its
@@ -207,7 +208,11 @@ def made_of(
     """The space, and what the networks of so many trials are made with; scales of targets that suit the rows may be in
     it.
     """
-    found = Space(tabular.space(study.trainer, rows) if space is None else space, study.trainer)
+    said = tabular.space(study.trainer, rows) if space is None else space
+    if space is None and not said:
+        # Somebody chose all of it: networks differ by their seeds.
+        said = {"accumulate": [study.trainer._core.settings["accumulate"]] * trials}
+    found = Space(said, study.trainer)
     return found, [found.made(settings) for settings in found.draw(trials, seed)]
 
 

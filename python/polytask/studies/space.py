@@ -226,11 +226,15 @@ class Space:
         """Raises:
         ValueError: networks would be compared by a loss that each has in a scale of its own.
         """
-        scales = next((name for name in self.each if name.startswith("scale/")), None)
-        wrong = next((name for name in monitors if name.rpartition("/")[2] in ("loss", "objective")), None)
-        if scales is not None and wrong is not None:
-            raise ValueError(f"`monitor`: losses of several scales say nothing of each other, and the space has "
-                             f"{scales!r}: name a metric, or search for an ensemble; got {wrong!r}")  # fmt: skip
+        several = [name for name, values in self.each.items()
+                   if name.startswith("scale/") and isinstance(values, list) and len(set(values)) > 1]  # fmt: skip
+        for monitor in monitors:
+            task, _, what = monitor.removeprefix("validation/").rpartition("/")
+            mixed = [name for name in several if task in ("", name.partition("/")[2])]
+            if what in ("loss", "objective") and mixed:
+                raise ValueError("`monitor`: losses of several scales say nothing of each other, and the space has "
+                                 f"{mixed[0]!r}: name a metric, or search for an ensemble; got "
+                                 f"{monitor!r}")  # fmt: skip
 
     def _check_scales(self, name: str, values: list[Any] | Range) -> None:
         """The scales of a task should suit its loss; networks are judged in that of the model, a linear one."""

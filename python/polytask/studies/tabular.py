@@ -84,7 +84,8 @@ def space(trainer: Trainer, rows: Sequence[Rows] = ()) -> dict[str, Any]:
     """
     description = trainer.model._plain.description
     found: dict[str, Any] = {}
-    if not trainer._own:
+    usual = Trainer(trainer.model)._core.settings["optimizer"]
+    if not trainer._own and trainer._core.settings["optimizer"] == usual:
         decays = [0.0, 1e-4, 1e-3, 1e-2, 5e-2, 0.1]
         found = {"optimizer": ["adamw"], "lr": (3e-4, 5e-3), "weight_decay": decays}
     if trainer.model.inputs.numeric and trainer.model.inputs.embed is None:

@@ -22,7 +22,7 @@ def load(
 
     Arguments:
         path: of the file or the folder.
-        losses, encoder, heads: as for `pt.MultiTaskModel.load`; of an ensemble each model has them.
+        losses, encoder, heads: as for `pt.MultiTaskModel.load`; models of an ensemble have those of their tasks.
 
     Raises:
         OSError: it is not there, or cannot be read.

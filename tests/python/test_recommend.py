@@ -1,12 +1,14 @@
 """What is recommended for tasks that help each other, and for those that do not."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import polytask as pt
 import pytest
 import sklearn.ensemble  # noqa: F401, which says something to OpenMP in the environment when it is imported
+import torch
 from polytask.results.recommendation import Candidate
 from polytask.studies import recommend as module
 from polytask.studies.budget import seconds
@@ -173,6 +175,29 @@ def test_an_ensemble_is_of_networks_like_the_choice(monkeypatch, choice):
     for name, each in found.trees.items():
         assert results[name][each["metric"]] == pytest.approx(each["network"], rel=1e-5)
     assert set(found.trees) == set(found.tasks)
+
+
+def test_what_a_module_of_the_callers_own_is_not_made_for_is_said_and_the_rest_kept(own_seed):
+    data, held_out = helping()
+    encoder = torch.nn.Sequential(torch.nn.Linear(20, 8), torch.nn.ReLU())
+    model = pt.MultiTaskModel(20, tasks=tasks(data), encoder=encoder)
+    found = pt.recommend(model, data, validation=held_out, budget=20, seeds=2, epochs=2, progress=False)
+    assert {"one each", "all in one"} <= set(found.candidates)
+    assert not {"mmoe", "soft"} & set(found.candidates)
+    assert [each.partition(" (")[0] for each in found.refused] == [
+        "all tasks in one network with experts",
+        "a network each, tied by a learned relation",
+    ]
+    assert '"soft" wants 4 encoders, and a module of your own is one' in repr(found)
+    assert pickle.loads(pickle.dumps(found)).refused == found.refused
+
+
+@pytest.mark.parametrize("call", [pt.recommend, pt.relatedness, partial(pt.search, ensemble="greedy")])
+def test_data_sets_by_task_show_no_inputs(call):
+    data, _ = helping(rows=60, held_out=1)
+    sets = {name: (data[0], y) for name, y in data[1].items()}
+    with pytest.raises(TypeError, match=r"give a pt.MultiTaskModel instead of tasks: only of a frame"):
+        call(tasks(data), sets, progress=False)
 
 
 def test_a_pickle_names_public_classes_alone():

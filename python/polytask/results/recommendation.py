@@ -52,6 +52,7 @@ class Recommendation(Table):
             `pt.Ensemble` of several where groups have tables of categories of their own; with `quality="best"` an
             ensemble of networks like the choice.
         skipped: what there was no time for.
+        refused: what the model's parts are not made for, and why.
         trees: of each task for which there were boosted trees, its first `metric` on the held-out rows by the choice
             (`network`) and by `trees`, of which `library`, and whether they are `better`: a dict a task.
     """
@@ -70,6 +71,7 @@ class Recommendation(Table):
         self.relatedness = relatedness
         self.found = groups
         self.skipped = list(skipped)
+        self.refused: list[str] = []
         self.model: Any = None
         self.trees: dict[str, dict[str, Any]] = {}
         #: What an ensemble of the choice is, in words, if there is one.
@@ -122,6 +124,7 @@ class Recommendation(Table):
         found.append(f"{this} is by {seeds} seeds on {held_out} held-out rows, beside {train} to learn from.")
         found += [self.packed] if self.packed else []
         found += of_trees(self.trees)
+        found += [f"Not tried: {each}." for each in self.refused]
         if self.skipped:
             found.append(f"There was no time for: {'; '.join(self.skipped)}. A larger `budget` would try that.")
         return found
@@ -175,8 +178,8 @@ class Recommendation(Table):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         candidates = {name: Candidate(**each) for name, each in state["candidates"].items()}
-        # Those of earlier versions have neither.
-        vars(self).update({"trees": {}, "packed": "", **state, "candidates": candidates})
+        # Those of earlier versions have none of it.
+        vars(self).update({"trees": {}, "packed": "", "refused": [], **state, "candidates": candidates})
 
     def __repr__(self) -> str:
         return "\n".join([*self.sentences, "", text(*self._table())])

@@ -179,6 +179,7 @@ class _Recommending:
         self.until = began + self.budget
         self.progress = progress
         self.skipped: list[str] = []
+        self.refused: list[str] = []
         self.candidates: dict[str, Candidate] = {}
         self.plans: dict[str, _Plan] = {}
         self.networks: dict[str, list[list[Network]]] = {}
@@ -193,6 +194,7 @@ class _Recommending:
         measured, groups = self._together(names) if len(names) > 1 else (None, None)
         rows = len(self.study.train), len(self.study.held_out())
         found = Recommendation(names, self.candidates, measured, groups, rows, self.skipped)
+        found.refused = self.refused
         if self.quality == "best":
             self._pack(found)
         else:
@@ -279,11 +281,18 @@ class _Recommending:
             return
         study = self.study
         began = time.monotonic()
-        networks = [
-            study.network(group, seed, changes=plan.changes, settings=plan.settings)
-            for seed in range(self.seeds)
-            for group in plan.groups
-        ]
+        try:
+            networks = [
+                study.network(group, seed, changes=plan.changes, settings=plan.settings)
+                for seed in range(self.seeds)
+                for group in plan.groups
+            ]
+        except (TypeError, ValueError) as error:
+            # Code of the caller's own may not be what each way of sharing takes.
+            if name == ALONE:
+                raise
+            self.refused.append(f"{plan.what} ({error})")
+            return
         losses = {task: np.full(self.seeds, np.nan) for task in study.tasks}
         patience = tabular.GOOD_PATIENCE if self.quality == "good" else _PATIENCE
         stopping = partial(_stopping, patience=patience)

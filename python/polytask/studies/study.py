@@ -25,7 +25,7 @@ from ..training.loop import Fit, Loop
 from ..training.progress import Networks
 from ..training.trainer import Trainer
 from ..values import frames
-from .tabular import scaled
+from .tabular import of_each, scaled
 
 #: The encoder of a study that is given tasks alone.
 _HIDDEN = [128, 64]
@@ -319,8 +319,8 @@ def columns_beside(weights: Any, validation: Any) -> list[str]:
 def _inputs(data: Any, tasks: list[Task], beside: Sequence[str]) -> Inputs | int:
     """The inputs that data show: the columns of a frame that are no targets, or so many numbers a row."""
     features = data[0] if isinstance(data, tuple) and data else data
-    frame = frames.framed(features)
-    if frames.is_frame(frame):
+    frame = None if of_each(data, tasks) else frames.framed(features)
+    if frame is not None and frames.is_frame(frame):
         columns = [*beside, *(column for task in tasks for column in task.columns)]
         return Inputs.from_frame(frame, exclude=[name for name in columns if name in list(frame.columns)])
     shape = getattr(features, "shape", None)

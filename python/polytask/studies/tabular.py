@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ def subject(tasks: Any, data: Any, beside: Sequence[str]) -> Any:
     if not all(isinstance(task, Task) for task in own):
         return tasks
     own = [scaled(task) for task in own]
+    if of_each(data, own):
+        return own
     frame = frames.framed(data[0] if isinstance(data, tuple) and data else data)
     if not frames.is_frame(frame):
         return own
@@ -69,6 +71,12 @@ _LOGARITHMIC = ("mean_squared", "mean_absolute", "huber", "quantile")
 _LOCATIONS = (*_LOGARITHMIC, "gaussian_nll")
 #: Targets of a larger skewness may train as logarithms; that of an exponential law is 2.
 _SKEWED = 1.0
+
+
+def of_each(data: Any, tasks: Sequence[Task]) -> bool:
+    """Whether data are data sets by task, which show no inputs of all."""
+    names = [task.name for task in tasks]
+    return isinstance(data, Mapping) and all(name in names for name in data)
 
 
 def batch_size(rows: int) -> int:

@@ -64,6 +64,21 @@ def same_bits(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(array, b[name]) for name, array in a.items())
 
 
+def interrupted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, at: int) -> Callable[[], None]:
+    """Has a call of a method end in Ctrl-C, before it does anything; gives what makes it whole again."""
+    whole = getattr(owner, name)
+    calls: list[object] = []
+
+    def some(self: object, *how: object) -> object:
+        calls.append(self)
+        if len(calls) > at:
+            raise KeyboardInterrupt
+        return whole(self, *how)
+
+    monkeypatch.setattr(owner, name, some)
+    return lambda: monkeypatch.setattr(owner, name, whole)
+
+
 def without_seconds(history: pt.History) -> list[dict[str, object]]:
     """Rows of a history that can be compared: NaN as None, and no time."""
     return [{k: None if v != v else v for k, v in row.items() if k != "seconds"} for row in history]

@@ -12,6 +12,7 @@ import polytask as pt
 import pytest
 import scipy.stats
 import torch
+from conftest import interrupted
 from polytask.plots import svg
 from polytask.results.comparison import Way
 from polytask.studies import compare as module
@@ -207,20 +208,11 @@ def test_a_broken_off_comparison_goes_on(tmp_path, monkeypatch, capsys):
         return network(self, job)
 
     monkeypatch.setattr(module._Comparing, "_network", counted)
-    keep = module._Comparing._keep
-    kept = []
-
-    def failing(self, job):
-        if len(kept) == 7:
-            raise KeyboardInterrupt
-        keep(self, job)
-        kept.append(job)
-
-    monkeypatch.setattr(module._Comparing, "_keep", failing)
+    back = interrupted(monkeypatch, module._Comparing, "_keep", 7)
     with pytest.raises(KeyboardInterrupt):
         compared(path=tmp_path / "part")
     assert len(results(tmp_path / "part")) == 7
-    monkeypatch.setattr(module._Comparing, "_keep", keep)
+    back()
     trained.clear()
     found = compared(path=tmp_path / "part")
     assert len(trained) == len(results(tmp_path / "whole")) - 7

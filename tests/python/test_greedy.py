@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import polytask as pt
 import pytest
+from conftest import interrupted
 from polytask.model.averaged import Averaged
 from polytask.studies.greedy import Greedy
 from polytask.studies.running import Running
@@ -213,19 +214,10 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path, monkeypatch,
     how = {"patience": 1, "epochs": 8, "space": {**SPACE, "lr": (3e-3, 0.3)}}
     whole = found(**how)
     assert any(each.state == "stopped" for each in whole.trials)
-    train = Running.train
-    calls = []
-
-    def some(self, until):
-        calls.append(self)
-        if len(calls) > at:
-            raise KeyboardInterrupt
-        return train(self, until)
-
-    monkeypatch.setattr(Running, "train", some)
+    back = interrupted(monkeypatch, Running, "train", at)
     with pytest.raises(KeyboardInterrupt):
         found(path=tmp_path, **how)
-    monkeypatch.setattr(Running, "train", train)
+    back()
     again = found(path=tmp_path, **how)
     assert bits(again) == bits(whole)
     assert [each.losses for each in again.trials] == [each.losses for each in whole.trials]
@@ -384,21 +376,6 @@ def test_quantiles_that_cannot_be_are_refused():
 
 
 DIVERGES = {"space": {"lr": [3.0, 1e-3], "optimizer": ["sgd"]}, "trials": 2, "epochs": 9}
-
-
-def interrupted(monkeypatch, owner, name, at):
-    """Has a call of a method end in Ctrl-C, before it does anything."""
-    whole = getattr(owner, name)
-    calls = []
-
-    def some(self, *how):
-        calls.append(self)
-        if len(calls) > at:
-            raise KeyboardInterrupt
-        return whole(self, *how)
-
-    monkeypatch.setattr(owner, name, some)
-    return lambda: monkeypatch.setattr(owner, name, whole)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import polytask as pt
 import pytest
+from conftest import interrupted
 from polytask.studies.halving import rungs_of
 from polytask.studies.space import Space
 
@@ -174,19 +175,10 @@ def bits(search):
 def test_an_interrupted_search_goes_on(tmp_path, monkeypatch):
     space = {"lr": (1e-3, 1e-1), "schedule": ["cosine"]}
     whole = found(space)
-    train = pt.Trainer._go
-    calls = []
-
-    def some(self, *how):
-        calls.append(self)
-        if len(calls) == 11:
-            raise KeyboardInterrupt
-        return train(self, *how)
-
-    monkeypatch.setattr(pt.Trainer, "_go", some)
+    back = interrupted(monkeypatch, pt.Trainer, "_go", 10)
     with pytest.raises(KeyboardInterrupt):
         found(space, path=tmp_path)
-    monkeypatch.setattr(pt.Trainer, "_go", train)
+    back()
     half = json.loads((tmp_path / "search.json").read_text())["trials"]
     lengths = [len(trial["history"]) for trial in half]
     assert sum(lengths) >= 9

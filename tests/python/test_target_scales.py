@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polytask as pt
 import pytest
+from conftest import interrupted
 from polytask.data.scale import Scale
 from polytask.model.averaged import Averaged
 from polytask.studies import tabular
@@ -96,19 +97,10 @@ def test_distributions_in_other_units_are_judged_alike():
 def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path, monkeypatch, at):
     space = {"scale/price": SCALES, "lr": (1e-3, 1e-1)}
     whole = found(space)
-    train = Running.train
-    calls = []
-
-    def some(self, until):
-        calls.append(self)
-        if len(calls) > at:
-            raise KeyboardInterrupt
-        return train(self, until)
-
-    monkeypatch.setattr(Running, "train", some)
+    back = interrupted(monkeypatch, Running, "train", at)
     with pytest.raises(KeyboardInterrupt):
         found(space, path=tmp_path)
-    monkeypatch.setattr(Running, "train", train)
+    back()
     again = found(space, path=tmp_path)
     assert again.members == whole.members
     assert [trial.losses for trial in again.trials] == [trial.losses for trial in whole.trials]

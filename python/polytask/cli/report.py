@@ -107,15 +107,12 @@ def _check_folder(out: Path) -> None:
 
 def _encoder(quality: str) -> Any:
     if quality == "good":
-        return make("encoder", {"name": "tab_m", "dropout": _DROPOUT})
+        return make("encoder", tabular.GOOD_ENCODER)
     return make("encoder", {"name": "mlp", "hidden": _HIDDEN, "dropout": _DROPOUT})
 
 
 def _optimizer(quality: str) -> dict[str, Any]:
-    if quality != "good":
-        return {}
-    own = {"lr": tabular.GOOD_LR, "weight_decay": tabular.GOOD_DECAY}
-    return {"optimizer": make("optim", {"name": "adamw", **own})}
+    return {"optimizer": make("optim", tabular.GOOD_OPTIMIZER)} if quality == "good" else {}
 
 
 def _beside(
@@ -261,8 +258,7 @@ def _script(asked: Any, tasks: list[Task], found: Recommendation, dates: list[st
     encoder = f"pt.encoder.MLP({_HIDDEN}, dropout={_DROPOUT})"
     optimizer = ""
     if asked.quality == "good":
-        encoder = f"pt.encoder.TabM(dropout={_DROPOUT})"
-        optimizer = f"pt.optim.AdamW(lr={tabular.GOOD_LR}, weight_decay={tabular.GOOD_DECAY}), "
+        encoder, optimizer = f"pt.encoder.{_encoder('good')!r}", f"pt.optim.{_optimizer('good')['optimizer']!r}, "
     size = asked.batch_size or tabular.batch_size(rows)
     return (
         f"{begin}"

@@ -1,7 +1,6 @@
 """Columns of a frame: what is learned of each, and the numbers and codes they become."""
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,19 +12,12 @@ from ..arguments.messages import listed, none_of
 from ..results.table import html, text
 from ..values import frames, measures
 from ..values.known import Known, is_missing, merge
+from . import strings
 from .bag import Bag
 from .scale import curve, middle
 
 _log = logging.getLogger("polytask")
 
-
-#: How dates and numbers are written that are more than codes, and how many a column of them has at least.
-_MONTH, _DAY = r"(0?[1-9]|1[0-2])", r"(0?[1-9]|[12]\d|3[01])"
-_FORMS = {
-    "dates": re.compile(rf"((19|20)\d\d[-/.]{_MONTH}[-/.]{_DAY}|{_DAY}[-/.]{_DAY}[-/.](19|20)?\d\d)([ T]\d.*)?"),
-    "numbers": re.compile(r"[-+]?[$€£]?\s?\d[\d,]*(\.\d+)?\s?%|[-+]?[$€£]\s?\d[\d,]*(\.\d+)?|[-+]?\d[\d,]*\.\d+"),
-}
-_SEVERAL = 10
 #: How the numbers of a frame may be scaled.
 SCALES = ("standard", "robust", "quantile", "none")
 
@@ -34,8 +26,6 @@ TWO_VALUED = ("numeric", "categorical")
 
 #: Values of a category that are shown.
 _SHOWN = 5
-#: Words that strings have on average, at least, if they look like texts.
-_WORDS = 3
 
 
 @dataclass(frozen=True)
@@ -432,34 +422,10 @@ def _category(frame: Any, name: str, least: int, asked: bool) -> Category:
         raise TypeError(f"`frame`: column `{name}` should hold strings or numbers; got {wrong!r}")
     counts = Counter(values)
     counts = merge(counts, f"`frame`: column `{name}`")
-    strings = [value for value in counts if value is not None and value != ""]
-    if not asked and (kind := _meant(strings)):
-        _log.warning("`frame`: column `%s` has %d different strings that look like %s, such as %r, and becomes "
-                     "categories, which know no order: make %s of it first, name it in `categorical`, or leave it out "
-                     "with `exclude`",
-                     name, len(strings), kind, strings[0], kind)  # fmt: skip
-    elif len(values) >= 20 and 2 * len(counts) > len(values) and any(isinstance(value, str) for value in counts):
-        _log.warning("`frame`: column `%s` has %d different strings in %d rows, of which a category learns little: "
-                     "%s, or leave the column out with `exclude`",
-                     name, len(counts), len(values), _advice(counts, name))  # fmt: skip
+    if (doubt := strings.doubt(name, counts, len(values), asked)) is not None:
+        _log.warning("`frame`: column %s", doubt)
     seen = [value for value, count in counts.items() if count >= least]
     return Category(name, tuple(sorted(seen, key=_rank)))
-
-
-def _meant(values: Sequence[Any]) -> str | None:
-    """What strings are that all look like dates, or like numbers that are more than codes; none of few of them."""
-    if len(values) < _SEVERAL or not all(isinstance(value, str) for value in values):
-        return None
-    found = (kind for kind, form in _FORMS.items() if all(form.fullmatch(value.strip()) for value in values))
-    return next(found, None)
-
-
-def _advice(counts: Counter[Any], name: str) -> str:
-    """What a column of strings that differ may be meant for."""
-    lengths = [len(value.split()) for value in counts if isinstance(value, str)]
-    if sum(lengths) >= _WORDS * len(lengths):
-        return f'pt.Inputs.from_frame(frame, text="{name}") reads texts word by word'
-    return "convert them if they are numbers or dates"
 
 
 def _several(frame: Any, name: str, least: int, combine: str, separator: str) -> Several:

@@ -1,8 +1,6 @@
 """Several models of the same tasks as one predictor."""
 
 import copy
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
@@ -22,15 +20,13 @@ from ..data.target_scales import TargetScales
 from ..data.task import Task
 from ..process import interrupts
 from ..results.results import Results
-from . import calibrating, labelled, predictions
+from . import calibrating, folders, labelled, predictions
 from .averaged import Averaged
+from .folders import Said
 from .held_out import HeldOut
 from .labelled import Labelled
-from .mixing import Mean, is_mixture, read_shares, read_weights, stored
+from .mixing import Mean, is_mixture, read_shares, read_weights
 from .model import MultiTaskModel
-
-_FILE = "{:03d}.safetensors"
-_WEIGHTS = "ensemble.json"
 
 
 class Ensemble(HeldOut, Sequence[MultiTaskModel]):
@@ -295,20 +291,8 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
             OSError: what the operating system says.
             FileExistsError: the folder has other models.
         """
-        path = Path(fspath(folder))
-        ours = [_FILE.format(at) for at in range(len(self._models))]
-        there = sorted(each.name for each in path.glob("*.safetensors")) if path.is_dir() else []
-        if other := [name for name in there if name not in ours]:
-            raise FileExistsError(f"{os.fspath(path)} has other models, such as {other[0]}: choose an empty folder")
-        path.mkdir(parents=True, exist_ok=True)
-        for name, model in zip(ours, self._models, strict=True):
-            model.save(path / name)
-        unfinished = path / f"{_WEIGHTS}.partial"
-        scalings = {name: scale and scale.describe() for name, scale in self._scalings.items()}
-        said = {"weights": self._weights, "temperatures": self._temperatures, "thresholds": self._thresholds,
-                "scales": scalings}  # fmt: skip
-        unfinished.write_text(json.dumps(said), encoding="utf-8")
-        os.replace(unfinished, path / _WEIGHTS)
+        said = Said(self._weights, self._temperatures, self._thresholds, self._scalings)
+        folders.write(Path(fspath(folder)), self._models, said)
 
     @classmethod
     def load(cls, folder: str | PathLike[str], **given: Any) -> "Ensemble":
@@ -318,16 +302,11 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
             OSError: a file cannot be read, or there is none.
             ValueError: one is no model, or the weights are not those of the models.
         """
-        path = Path(fspath(folder))
-        if path.is_file():
-            raise NotADirectoryError(f"{os.fspath(folder)} is a file: pt.MultiTaskModel.load opens those of models")
-        files = sorted(path.glob("*.safetensors"))
-        if not files:
-            raise FileNotFoundError(f"{os.fspath(folder)} has no model file")
-        models = _opened(files, given)
-        weights, temperatures, thresholds, scalings = stored(path / _WEIGHTS, models)
-        found = Ensemble(models, weights=weights)
-        found._temperatures, found._thresholds, found._scalings = temperatures, thresholds, scalings
+        models, said = folders.read(Path(fspath(folder)), given)
+        names = {name for each in said.weights or () for name in each}
+        weights = {name: [each.get(name, 0.0) for each in said.weights or ()] for name in sorted(names)}
+        found = Ensemble(models, weights=weights or None)
+        found._temperatures, found._thresholds, found._scalings = said.temperatures, said.thresholds, said.scalings
         return found
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -365,27 +344,6 @@ def _labelled(reader: Reader, data: Any, weights: Any, size: int) -> Rows:
         raise ValueError("`data` should be in memory, since several models read it; got batches")
     kinds = [(kind, task.outputs) for task, kind in zip(reader.tasks, reader.kinds, strict=True)]
     return sets[0] if len(sets) == 1 else labels.joined(sets, kinds)
-
-
-def _opened(files: Sequence[Path], given: Mapping[str, Any]) -> list[MultiTaskModel]:
-    """The models of files, each with what is given for its tasks.
-
-    Raises:
-        ValueError: something is given for a task that none has.
-    """
-    by_task = {argument: each for argument, each in given.items() if isinstance(each, Mapping)}
-    if not any(by_task.values()):
-        return [MultiTaskModel.load(file, **given) for file in files]
-    names = [[task.name for task in MultiTaskModel.load(file).tasks] for file in files]
-    every = list(dict.fromkeys(name for each in names for name in each))
-    for argument, each in by_task.items():
-        if wrong := [name for name in each if name not in every]:
-            raise ValueError(f"`{argument}`: unknown task {none_of(wrong[0], every, 'the models have')}")
-    models = []
-    for file, ours in zip(files, names, strict=True):
-        some = {argument: {name: each[name] for name in ours if name in each} for argument, each in by_task.items()}
-        models.append(MultiTaskModel.load(file, **{**given, **some}))
-    return models
 
 
 def _kinds(models: Sequence[MultiTaskModel], tasks: Sequence[Task]) -> list[str]:

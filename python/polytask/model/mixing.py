@@ -1,17 +1,12 @@
 """Means of predictions over models, and what each model counts in them."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..arguments.messages import listed, none_of
-from ..data.scale import Scale
 from ..data.task import Task
-from . import calibrating, deciding
 from .model import MultiTaskModel
 
 
@@ -104,25 +99,3 @@ def read_weights(given: Any, models: Sequence[MultiTaskModel], tasks: Sequence[s
         weights[name] = found
     shares = {name: values / values.sum() for name, values in weights.items()}
     return [{name: float(shares[name][at]) for name in tasks if name in has[at]} for at in range(len(models))]
-
-
-def stored(
-    file: Path, models: Sequence[MultiTaskModel]
-) -> tuple[dict[str, list[float]] | None, dict[str, float], dict[str, float | list[float]], dict[str, Scale | None]]:
-    """The weights, temperatures, thresholds and scales of a folder; nothing in those of earlier versions."""
-    if not file.exists():
-        return None, {}, {}, {}
-    try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-        each = said["weights"]
-        if len(each) != len(models):
-            raise ValueError(f"it has weights of {len(each)} models, and there are {len(models)}")
-        names = {name for weights in each for name in weights}
-        of_tasks = {name: [float(weights.get(name, 0.0)) for weights in each] for name in sorted(names)}
-        tasks = [task for model in models for task in model.tasks]
-        kinds = [kind for model in models for kind in model.kinds]
-        temperatures = calibrating.read(said.get("temperatures", {}), tasks, kinds)
-        scalings = {name: scale and Scale(**scale) for name, scale in said.get("scales", {}).items()}
-        return of_tasks, temperatures, deciding.read(said.get("thresholds", {}), tasks, kinds), scalings
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{os.fspath(file)} is not what `save` wrote: {error}") from None

@@ -21,7 +21,7 @@ from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..results.history import History
 from ..studies.search import search
-from ..studies.tabular import GOOD_DECAY, GOOD_LR, GOOD_PATIENCE
+from ..studies.tabular import GOOD_ENCODER, GOOD_OPTIMIZER, GOOD_PATIENCE
 from ..training.early_stopping import EarlyStopping
 from ..training.trainer import Trainer
 from . import targets
@@ -106,7 +106,7 @@ def check_quality(settings: Any) -> None:
 
 def _encoder(settings: Any) -> Any:
     if settings.quality == "good":
-        return make("encoder", {"name": "tab_m", "dropout": settings.dropout})
+        return make("encoder", {**GOOD_ENCODER, "dropout": settings.dropout})
     if settings.encoder is not None:
         known = inspect.signature(type(settings)).parameters
         differ = (name for name in _OF_LAYERS if getattr(settings, name) != known[name].default)
@@ -216,7 +216,7 @@ def _optimizer(settings: Any) -> tuple[Any, Any]:
     """The optimizer, and a learning rate beside it if it is a name."""
     optimizer, lr = settings.optimizer, settings.lr
     if settings.quality == "good" and optimizer == "adamw":
-        optimizer = make("optim", {"name": "adamw", "lr": GOOD_LR, "weight_decay": GOOD_DECAY})
+        optimizer = make("optim", GOOD_OPTIMIZER)
     if lr is None or not isinstance(optimizer, Component) or "lr" not in optimizer.defaults():
         return optimizer, lr
     return type(optimizer)(**{**vars(optimizer), "lr": lr}), None

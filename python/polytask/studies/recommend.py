@@ -36,8 +36,6 @@ _log = logging.getLogger("polytask")
 _PATIENCE = 6
 #: What a network with experts takes in those of one task, and one of soft sharing for each of its tasks.
 _EXPERTS, _SOFT = 10.0, 1.5
-#: Of the members of "good".
-_DROPOUT = 0.1
 #: Rows that an ensemble is judged on at a time.
 _EVALUATED = 1024
 #: Epochs at most, if there is time for them, and at least.
@@ -132,10 +130,10 @@ def recommend(
             if isinstance(subject, MultiTaskModel | Trainer):
                 _check_members(subject)
             else:
-                subject = model_of(subject, data, beside, make("encoder", {"name": "tab_m", "dropout": _DROPOUT}))
+                subject = model_of(subject, data, beside, make("encoder", tabular.GOOD_ENCODER))
             if optimizer is None and not isinstance(subject, Trainer):
-                own = {"lr": tabular.GOOD_LR if lr is None else lr, "weight_decay": tabular.GOOD_DECAY}
-                optimizer, lr = make("optim", {"name": "adamw", **own}), None
+                own = {} if lr is None else {"lr": lr}
+                optimizer, lr = make("optim", {**tabular.GOOD_OPTIMIZER, **own}), None
         elif quality == "best" and not isinstance(subject, MultiTaskModel | Trainer):
             subject = tabular.subject(subject, data, beside)
         settings = {"optimizer": optimizer, "lr": lr}
@@ -151,7 +149,7 @@ def _check_members(subject: MultiTaskModel | Trainer) -> None:
     """
     model = subject.model if isinstance(subject, Trainer) else subject
     name = model._plain.description["encoder"]["name"]
-    if name != "tab_m" or model._modules.encoder is not None:
+    if name != tabular.GOOD_ENCODER["name"] or model._modules.encoder is not None:
         raise ValueError('`quality="good"` is for networks with pt.encoder.TabM, which are made where tasks are given; '
                          f"the model has the encoder {name!r}")  # fmt: skip
 

@@ -208,10 +208,7 @@ def made_of(
     """The space, and what the networks of so many trials are made with; scales of targets that suit the rows may be in
     it.
     """
-    said = tabular.space(study.trainer, rows) if space is None else space
-    if space is None and not said:
-        # Somebody chose all of it: networks differ by their seeds.
-        said = {"accumulate": [study.trainer._core.settings["accumulate"]] * trials}
+    said = (tabular.space(study.trainer, rows) or None) if space is None else space
     found = Space(said, study.trainer)
     return found, [found.made(settings) for settings in found.draw(trials, seed)]
 

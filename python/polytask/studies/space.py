@@ -88,7 +88,7 @@ class Space:
     """Settings by name, each a list of choices or a range.
 
     Arguments:
-        given: as for `pt.search`.
+        given: as for `pt.search`; None where networks differ by their seeds alone.
         trainer: what all networks have but for these settings.
 
     Raises:
@@ -96,7 +96,9 @@ class Space:
     """
 
     def __init__(self, given: Any, trainer: Trainer) -> None:
-        if not isinstance(given, Mapping) or not given:
+        if given is None:
+            given = {}
+        elif not isinstance(given, Mapping) or not given:
             raise TypeError('`space` should be a dict of settings, such as {"lr": (1e-4, 1e-1)}; got '
                             f"{given!r}")  # fmt: skip
         self._tasks = trainer.model.tasks
@@ -133,7 +135,7 @@ class Space:
         What is drawn for a setting follows from the seed, the trial and the setting's name: more trials begin with the
         same ones.
         """
-        if all(isinstance(values, list) for values in self.each.values()):
+        if self.each and all(isinstance(values, list) for values in self.each.values()):
             lists = [values for values in self.each.values() if isinstance(values, list)]
             counts = [len(values) for values in lists]
             total = math.prod(counts)

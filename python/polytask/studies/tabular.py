@@ -22,8 +22,10 @@ from ..values import frames
 READ: dict[str, Any] = {"numbers": "quantile", "indicators": True, "bins": 40}
 #: How much trouble may be taken: one network, a TabM, an ensemble of many networks.
 QUALITIES = ("fast", "good", "best")
-#: Of "good": epochs without improvement, learning rate, weight decay (compare Gorishniy et al., TabM, 2025).
-GOOD_PATIENCE, GOOD_LR, GOOD_DECAY = 16, 2e-3, 3e-4
+#: Of "good": epochs without improvement, and what is said of its parts (compare Gorishniy et al., TabM, 2025).
+GOOD_PATIENCE = 16
+GOOD_ENCODER: dict[str, Any] = {"name": "tab_m", "dropout": 0.1}
+GOOD_OPTIMIZER: dict[str, Any] = {"name": "adamw", "lr": 2e-3, "weight_decay": 3e-4}
 #: Rows up to which batches have this size.
 _BATCHES = ((2_000, 32), (6_000, 64), (20_000, 128), (80_000, 256), (400_000, 512))
 _LARGEST = 1024

@@ -168,6 +168,20 @@ def test_trees_are_those_of_scikit_learn():
     assert of_trees(other)[0].startswith("Boosted trees are not better at `rich`")
 
 
+def test_trees_do_not_see_the_bins_of_numbers():
+    """Which are for networks, and would stand beside the numbers that they were cut from."""
+    frame = table().drop(columns=["kind", "age"])
+    parts = frame[:300], frame[300:400], frame[400:]
+    found = []
+    for bins in (None, 40):
+        inputs = pt.Inputs.from_frame(parts[0], exclude=["rich"], numbers="quantile", bins=bins)
+        model = pt.MultiTaskModel(inputs, tasks=[pt.Task("rich", classes=["no", "yes"])], encoder=pt.encoder.MLP([4]))
+        scores = pt.Trainer(model).evaluate(parts[2])
+        read = tuple(map(model.reader.rows, parts))
+        found.append(trees.beside(model, read, {"rich": {**scores["rich"], "accuracy": 0.5}}, ["scikit-learn"]))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("choice", ["one each", "all in one"])
 def test_predictions_stand_beside_the_rows(data, capsys, monkeypatch, choice):
     monkeypatch.setattr(pt.Recommendation, "gains", lambda self, name: np.zeros(2) - (name != choice))

@@ -110,8 +110,12 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path, monkeypatch,
 
 def test_without_a_space_long_tails_are_tried_as_logarithms():
     data = frame(400).assign(even=np.arange(400.0), below=lambda x: x.price - 30, count=lambda x: x.price.round())
-    tasks = [pt.Task("price"), pt.Task("even"), pt.Task("below"), pt.Task("count", loss="poisson"),
-             pt.Task("a", loss="huber"), pt.Task("kind", classes=2)]  # fmt: skip
+    rng = np.random.default_rng(3)
+    # A short tail, and one whose logarithms have a longer one below.
+    data = data.assign(short=np.exp(3 + 0.2 * rng.normal(size=400)), zeros=np.exp(12 + 0.5 * rng.normal(size=400)))
+    data.loc[:3, "zeros"] = 0.0
+    tasks = [pt.Task("price"), pt.Task("even"), pt.Task("below"), pt.Task("count", loss="poisson"), pt.Task("short"),
+             pt.Task("zeros"), pt.Task("a", loss="huber"), pt.Task("kind", classes=2)]  # fmt: skip
     ensemble = pt.search(tasks, data, ensemble="greedy", trials=6, epochs=1, progress=False)
     scales = [{name: value for name, value in each.settings.items() if name.startswith("scale/")}
               for each in ensemble.trials]  # fmt: skip
@@ -164,10 +168,17 @@ def test_an_ensemble_of_logarithms_is_judged_on_any_targets(tmp_path):
     ensemble.intervals(held_out)
 
 
-def test_a_network_that_diverges_in_logarithms_warns_of_nothing_else():
+def test_logarithms_beyond_all_numbers_are_infinite_and_warn_of_nothing():
+    x, y = np.zeros((5, 1), np.float32), np.arange(1.0, 6.0)
+    one = pt.MultiTaskModel(1, tasks=[pt.Task("y", scale="standardize")])
+    one.reader.scales.learn(one.reader.read((x, y)))
+    judged = Averaged(one.tasks[0], "values", one.reader.read((x, y)), 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found({"scale/price": ["log1p", "standardize"], "lr": [3e-3, 30.0], "optimizer": ["sgd"]}, trials=4)
+        for size in (200.0, 2000.0):  # which single precision has not, and which double precision has not
+            points = judged.points(np.full((5, 1), size, np.float32), Scale("log1p", [0.0], [1.0], []))
+            assert np.isposinf(points).all()
+            assert not np.isfinite(judged.loss(points))
 
 
 def test_a_trainers_own_optimizer_stays():

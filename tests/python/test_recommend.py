@@ -12,6 +12,7 @@ import torch
 from polytask.results.recommendation import Candidate
 from polytask.studies import recommend as module
 from polytask.studies.budget import seconds
+from polytask.studies.study import Study
 
 
 def helping(rows=160, held_out=2000, noise=1.0, seed=0):
@@ -151,6 +152,78 @@ def test_regressions_of_tasks_alone_train_in_units_of_their_own(quality):
     alone = pt.recommend(tasks[0], frame().drop(columns="kind"), **how)
     assert list(alone.candidates) == ["one each"]
     assert alone.sentences[0].startswith("There is one task and nothing to share. This is by 2 seeds on 60 held-out")
+
+
+def spied(monkeypatch):
+    """What networks are trained with, by their training."""
+    seen = []
+    run = Study.run
+
+    def spying(self, networks, **more):
+        stop = more["callbacks"](networks[0])[0].patience if "callbacks" in more else None
+        model = networks[0].model
+        encoder = model._plain.description["encoder"]["name"]
+        seen.append((encoder, self.batch_size, stop, len(model.inputs.tabular.bins)))
+        return run(self, networks, **more)
+
+    monkeypatch.setattr(Study, "run", spying)
+    return seen
+
+
+@pytest.mark.parametrize("quality", ["fast", "good", "best"])
+def test_quality_says_what_networks_train_with(monkeypatch, quality):
+    seen = spied(monkeypatch)
+    times = []
+    fit = module._Recommending._fit_into_budget
+
+    def timed(self, epochs):
+        times.append(self.budget)
+        fit(self, epochs)
+
+    monkeypatch.setattr(module._Recommending, "_fit_into_budget", timed)
+    monkeypatch.setattr("polytask.studies.packed.NETWORKS", 4)
+    task, data = pt.Task("kind", classes=["no", "yes"]), frame(3200).drop(columns="price")
+    how = {"budget": 20, "seeds": 2, "epochs": 2, "trees": None, "progress": False}
+    pt.recommend(task, data, quality=quality, **how)
+    encoder, patience = ("tab_m", 16) if quality == "good" else ("mlp", 6)
+    # Twice to see how long an epoch takes, then the candidate; networks of ensembles are trained elsewhere.
+    bins = 3 if quality == "best" else 0
+    assert seen == [(encoder, 64, None, bins), (encoder, 64, None, bins), (encoder, 64, patience, bins)]
+    assert times == [10.0 if quality == "best" else 20.0]
+    seen.clear()
+    pt.recommend(task, data[:300], batch_size=50, **how)
+    assert {size for _, size, *_ in seen} == {50}
+
+
+def test_good_networks_take_a_learning_rate_of_the_callers():
+    losses = []
+    for epochs, lr in ((1, 1e-9), (4, 1e-9), (4, None)):
+        task = pt.Task("kind", classes=["no", "yes"])
+        found = pt.recommend(task, frame(), validation=frame(120, 1), lr=lr, budget=20, seeds=2, epochs=epochs,
+                             quality="good", trees=None, progress=False)  # fmt: skip
+        losses.append(found.candidates["one each"].losses["kind"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert (losses[2] < losses[1] - 0.05).all()
+
+
+def test_an_ensemble_of_groups_is_judged_in_the_scales_of_tasks(monkeypatch):
+    """Also where the networks of a group train in another."""
+    monkeypatch.setattr(pt.Recommendation, "gains", lambda self, name: np.zeros(2) - (name != "one each"))
+    monkeypatch.setattr("polytask.studies.packed.NETWORKS", 4)
+
+    def space(trainer, rows):
+        scales = {"scale/price": ["log1p"]} if trainer.model.tasks[0].name == "price" else {}
+        return {"lr": [1e-3, 3e-3], **scales}
+
+    monkeypatch.setattr("polytask.studies.tabular.space", space)
+    rows, held_out = frame(), frame(120, 1)
+    tasks = [pt.Task("price"), pt.Task("kind", classes=["no", "yes"])]
+    found = pt.recommend(tasks, rows, validation=held_out, budget=10, seeds=2, epochs=3, quality="best", trees=None,
+                         progress=False)  # fmt: skip
+    assert len(found.model.tasks) == 2
+    gaps = found.model.predict(held_out)["price"] - held_out.price
+    wanted = np.mean(np.square(gaps)) / rows.price.var(ddof=0)
+    assert found.model.evaluate(held_out)["price"]["loss"] == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize("choice", ["one each", "all in one", "soft", "mmoe"])

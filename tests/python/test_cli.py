@@ -278,16 +278,25 @@ def test_what_is_wrong_is_said(tmp_path, capsys, change, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_report_replaces_none_but_another_report(data, capsys):
+def test_a_report_replaces_none_but_another_report(data, capsys, monkeypatch):
     out = data.parent / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
     assert report(data)[0] == 1
     assert "has files already, and no report that could be replaced" in capsys.readouterr().err
     (out / "thesis.txt").unlink()
-    for seed in ("0", "1"):
-        assert report(data, "--seed", seed)[0] == 0
-    assert (out / "model").is_dir() != (out / "model.safetensors").exists() or not list((out / "model").iterdir())
+
+    def recommended(choice):
+        monkeypatch.setattr(pt.Recommendation, "gains", lambda self, name: np.zeros(2) - (name != choice))
+        assert report(data)[0] == 0
+        return {each.name for each in out.iterdir() if each.name.startswith("model")}
+
+    assert recommended("one each") == {"model"}
+    assert recommended("all in one") == {"model.safetensors"}
+    assert recommended("one each") == {"model"}
+    (out / "model" / "notes.txt").write_text("of days")
+    assert recommended("all in one") == {"model", "model.safetensors"}
+    assert [each.name for each in (out / "model").iterdir()] == ["notes.txt"]
     assert main(["report", str(data), "--tasks", "rich", "age", "--out", str(data)]) == 1
     assert "should be a folder" in capsys.readouterr().err
 

@@ -12,6 +12,7 @@ from ..components.registry import make
 from ..data.inputs import Inputs
 from ..data.split import Split
 from ..data.task import Task
+from ..model import folders
 from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..plots import svg
@@ -83,10 +84,8 @@ def run(asked: Any) -> None:
         print(sentence)
     asked.out.mkdir(parents=True, exist_ok=True)
     file = "model" if isinstance(found.model, Ensemble) else "model.safetensors"
-    for old in [asked.out / "model.safetensors", *(asked.out / "model").glob("*")]:
-        old.unlink(missing_ok=True)
-    if (asked.out / "model").is_dir() and not any((asked.out / "model").iterdir()):
-        (asked.out / "model").rmdir()
+    (asked.out / "model.safetensors").unlink(missing_ok=True)
+    folders.remove(asked.out / "model")
     found.model.save(asked.out / file)
     (asked.out / "reproduce.py").write_text(_script(asked, tasks, found, dates, len(train)), encoding="utf-8")
     minutes = (time.perf_counter() - began) / 60

@@ -57,6 +57,15 @@ def write(path: Path, models: Sequence[MultiTaskModel], said: Said) -> None:
     os.replace(unfinished, path / _SAID)
 
 
+def remove(path: Path) -> None:
+    """Removes what `write` wrote, and the folder if nothing else is in it."""
+    for pattern in ("[0-9][0-9][0-9].safetensors", _SAID):
+        for file in path.glob(pattern):
+            file.unlink()
+    if path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+
+
 def read(path: Path, given: Mapping[str, Any]) -> tuple[list[MultiTaskModel], Said]:
     """The models, each with what is given for its tasks, and what is said of them.
 

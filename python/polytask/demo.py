@@ -48,7 +48,7 @@ def split(frame: Any, seed: int = 0, share: float = 0.1) -> tuple[Any, Any]:
 
 def auc(model: pt.MultiTaskModel, frame: Any) -> dict[str, float]:
     """Area under the ROC curve of each task."""
-    scores = pt.Trainer(model).evaluate(frame)
+    scores = model.evaluate(frame)
     return {task.name: float(scores[task.name]["auroc"]) for task in model.tasks}
 
 

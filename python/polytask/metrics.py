@@ -281,12 +281,12 @@ DECISIONS: dict[str, tuple[str, Callable[[Tensor, Tensor], bool]]] = {
     "recall": ("Recall", lambda p, y: bool((y == 1).any())),
 }
 
-#: Metrics of spans of positions, which are found row by row: see `polytask.training.span_scores`.
+#: Metrics of spans of positions, which are found row by row: see `polytask.model.span_scores`.
 SPANS = ("span_f1", "span_precision", "span_recall")
-#: Those of relations between positions: see `polytask.training.pair_scores`.
+#: Those of relations between positions: see `polytask.model.pair_scores`.
 RELATIONS = ("relation_f1", "relation_precision", "relation_recall", "attachment")
 
-#: Metrics of lists of positions, one a row: see `polytask.training.rank_scores`; "ndcg@10" is of the first ten.
+#: Metrics of lists of positions, one a row: see `polytask.model.rank_scores`; "ndcg@10" is of the first ten.
 RANKS = ("ndcg", "mrr")
 _FIRST = re.compile(r"ndcg@[1-9]\d*")
 

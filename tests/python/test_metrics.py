@@ -10,7 +10,7 @@ import torch
 import torchmetrics
 from conftest import make_model, make_tasks
 from polytask.metrics import COUNTED, CURVES, DECISIONS, DEFAULTS, LABELS, VALUES, Sums, read
-from polytask.training.scoring import Scores
+from polytask.model.scoring import Scores
 from sklearn import metrics as sk
 from torchmetrics.functional import classification as functional
 

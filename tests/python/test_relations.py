@@ -8,7 +8,7 @@ import numpy as np
 import pandas
 import polars
 import polytask as pt
-import polytask.training.scoring
+import polytask.model.scoring
 import pyarrow
 import pytest
 import torch
@@ -182,14 +182,14 @@ def test_evaluation_goes_through_few_pairs_at_once(monkeypatch) -> None:
     trainer = pt.Trainer(model)
     whole = trainer.evaluate((texts, relations))
     seen = []
-    evaluate = polytask.training.scoring.Scores.add
+    evaluate = polytask.model.scoring.Scores.add
 
     def add(self, rows, raw):
         seen.append(len(rows))
         return evaluate(self, rows, raw)
 
-    monkeypatch.setattr(polytask.training.scoring, "PAIRS", 100)
-    monkeypatch.setattr(polytask.training.scoring.Scores, "add", add)
+    monkeypatch.setattr(polytask.model.scoring, "PAIRS", 100)
+    monkeypatch.setattr(polytask.model.scoring.Scores, "add", add)
     parts = trainer.evaluate((texts, relations))
     assert sum(seen) == 40
     assert len(seen) > 5

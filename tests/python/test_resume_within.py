@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import Data, make_model, make_tasks, same_bits, without_seconds
 from polytask.data import Rows
-from polytask.training.scoring import Scores
+from polytask.model.scoring import Scores
 from test_checkpoints import rewritten
 from test_resume import Interrupt, Stateful, killed
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info

@@ -68,7 +68,7 @@ class Task:
             ...]` in any form that features of positions have, and so are predictions. Weights of rows count for each of
             their positions. Metrics are those of rows, over all labelled positions of all rows. Those seven that are
             counted batch by batch are there of training rows too; the others ("f1", callables) are those of
-            `pt.Trainer.evaluate` and of `validation`. With "pair" pairs of these positions have labels: relations of
+            `evaluate` and of `validation`. With "pair" pairs of these positions have labels: relations of
             the kinds that `classes` lists. Labels are triples `(i, j, kind)` of a row's positions, which count from 0,
             `[[(0, 2, "subject"), ...], [], ...]`, or structs of three such columns, and None for a row without labels;
             all other pairs are in none, and all pairs count in the loss, none is drawn. A kind of None is a pair whose
@@ -76,7 +76,7 @@ class Task:
             is `[n, n, 1 + kinds]`, that of no relation first; `pt.MultiTaskModel.classes` gives triples. Metrics are
             accuracy, AUROC and average precision over all pairs, and `"relation_f1"`, `"relation_precision"` and
             `"relation_recall"`, of pairs and kinds that are right, over all relations of all rows, and `"attachment"`,
-            of pairs alone; the first and the last are the default. These four are there in `pt.Trainer.evaluate` and in
+            of pairs alone; the first and the last are the default. These four are there in `evaluate` and in
             `validation`.
         tree: whether relations make a tree, as those of a sentence's words do: each position `i` is attached to one
             `j`, its head, and the root to itself, `(i, i, "root")`. The loss is then `pt.loss.Tree()`, positions that
@@ -92,7 +92,7 @@ class Task:
             letter. `pt.MultiTaskModel.classes` gives triples. Metrics are accuracy, AUROC and average precision of the
             tags, and `"span_f1"`, `"span_precision"` and `"span_recall"`, of spans whose ends and kind are all right,
             over all spans of all rows; with accuracy the first is the default. Those of spans are there in
-            `pt.Trainer.evaluate` and in `validation`, and not of training rows. Rows of which a position has no label
+            `evaluate` and in `validation`, and not of training rows. Rows of which a position has no label
             do not count in them.
         at: the stage of the encoder after which the task reads it, instead of its end: `"encoder.0"` after the first
             one, such as the first layer of an MLP. Tasks of lower levels are often better read lower (Søgaard and

@@ -31,10 +31,23 @@ from ..metrics import Metric
 from ..process import devices, interrupts
 from ..results.inspection import Inspection
 from ..results.relation import Relation
+from ..results.results import Results
 from ..results.shown import Shown
 from ..results.summary import Summary
 from ..values import arrays, ragged
-from . import calibrating, custom_loss, deciding, labelled, predictions, showing, span_paths, taken, transfer, trees
+from . import (
+    calibrating,
+    custom_loss,
+    deciding,
+    labelled,
+    predictions,
+    scoring,
+    showing,
+    span_paths,
+    taken,
+    transfer,
+    trees,
+)
 from .held_out import HeldOut
 from .labelled import Labelled
 from .numbers import Parameters, State
@@ -222,6 +235,27 @@ class MultiTaskModel(HeldOut):
         task = self.tasks[j]
         tempered = predictions.tempered(raw, self._temperatures.get(task.name))
         return predictions.linked(task, self._core.link(j, tempered))
+
+    @checked
+    def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
+        """Losses and metrics on data in any form that `pt.Trainer.fit` takes: task -> metric -> value, shown as a
+        table. Losses are those of raw outputs, metrics those of predictions, which `calibrate` changes;
+        `results["loss"]` is the losses' sum by the tasks' weights, to which `pt.Trainer.evaluate` adds its
+        regularizers.
+
+        Arguments:
+            data: that.
+            batch_size: rows at a time.
+            weights: of rows, as for `fit`.
+
+        Raises:
+            ValueError, TypeError: what is wrong, what was expected and what came.
+        """
+        size = whole(batch_size, "`batch_size`")
+        with interrupts.held():
+            rows = self.reader.read(data, "data", weights=weights, batch_size=size)
+            scoring.check(self, rows)
+            return scoring.evaluate(self, rows, size)
 
     def _labelled(self, data: Any, weights: Any, batch_size: int, raw: bool = False) -> dict[str, Labelled]:
         """What is predicted for data in any form, or raw outputs, beside their labels."""

@@ -13,6 +13,7 @@ from ..data import Rows, labels
 from ..data.split import Split
 from ..data.task import Task
 from ..metrics import Metric
+from ..model import scoring
 from ..model.model import MultiTaskModel
 from ..results.comparison import SINGLE
 from ..training.trainer import Trainer
@@ -140,6 +141,6 @@ def read(study: Study, test: Any, weights: Any) -> Rows:
     rows = reader.read(test, "test", weights=weights, inherit=True)
     if not isinstance(rows, Rows):
         raise ValueError("`test` should be rows of one data set in memory; got batches or several data sets")
-    study.trainer._check_whole(rows)
+    scoring.check(study.model, rows)
     reader.scales.apply_all(rows)
     return rows

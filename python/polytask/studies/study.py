@@ -15,11 +15,12 @@ from ..components.registry import make
 from ..data import Mixed, Rows, Split, Stream, in_memory, labels
 from ..data.inputs import Inputs
 from ..data.task import Task
+from ..model import scoring
 from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.history import History
 from ..results.results import Results
-from ..training import scoring, seeds
+from ..training import seeds
 from ..training.callback import Callback
 from ..training.loop import Fit, Loop
 from ..training.progress import Networks
@@ -224,7 +225,7 @@ class Study:
 
     def evaluate(self, network: Network, rows: Rows) -> Results:
         """A network's losses and metrics on rows of the study."""
-        return scoring.evaluate(network.model, network.trainer._core, self.rows_of(network, rows), 4096)
+        return scoring.evaluate(network.model, self.rows_of(network, rows), 4096, network.trainer._core)
 
     def held_out(self) -> Rows:
         """The rows on which networks are compared.

@@ -17,11 +17,12 @@ import torch
 from .. import _core, metrics
 from ..arguments.messages import listed
 from ..data import Mixed, Rows, Stream, in_memory, labels
+from ..model import scoring
 from ..process import interrupts
 from ..results import observation
 from ..results.history import History
 from ..results.observation import number
-from . import checkpoints, group_by_length, scoring
+from . import checkpoints, group_by_length
 from .callback import Callback
 from .hooks import after_epoch
 from .monitor import find
@@ -394,7 +395,7 @@ class Loop:
         row |= dict(zip(self.regularizers, closed["regularizers"], strict=True))
         row |= observation.row(self.run.observe, self.names, closed.get("observed", {}))
         if self.validation is not None:
-            row |= scoring.evaluate(self.model, self.core, self.validation, 4096).columns("validation/")
+            row |= scoring.evaluate(self.model, self.validation, 4096, self.core).columns("validation/")
         row["lr"] = closed["lr"]
         return row
 

@@ -23,6 +23,7 @@ from ..components.own_weighting import Code, OwnWeighting
 from ..components.registry import describe
 from ..data import Mixed, Rows, Split, Stream, in_memory, labels
 from ..data.split import divide, rows_of
+from ..model import scoring
 from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..process import devices, interrupts, randomness
@@ -31,7 +32,7 @@ from ..results.histories import Histories
 from ..results.history import History
 from ..results.learning_rates import LearningRates
 from ..results.results import Results
-from . import checkpoints, hooks, own_optimizer, range_test, scoring, settings
+from . import checkpoints, hooks, own_optimizer, range_test, settings
 from . import seeds as several
 from .callback import Callback
 from .loop import Fit, Loop
@@ -268,8 +269,8 @@ class Trainer:
         size = whole(batch_size, "`batch_size`")
         with interrupts.held():
             rows = self.model.reader.read(data, "data", weights=weights, batch_size=size)
-            self._check_whole(rows)
-            return scoring.evaluate(self.model, self._core, rows, size)
+            scoring.check(self.model, rows)
+            return scoring.evaluate(self.model, rows, size, self._core)
 
     @checked
     def find_lr(
@@ -495,12 +496,6 @@ class Trainer:
         # A shallow copy would train the same model.
         return copy.deepcopy(self)
 
-    def _check_whole(self, data: Rows | Stream | Mixed) -> None:
-        """Checks data to evaluate on, where they are there as a whole; what is doubtful in them is logged."""
-        for rows in in_memory(data) or ():
-            for doubt in self.model._core.check(rows.core(), True):
-                _log.warning("%s", doubt)
-
     def _read(
         self, data: Any, validation: Any, how: dict[str, Any]
     ) -> tuple[Rows | Stream | Mixed, Rows | Stream | Mixed | None]:
@@ -531,7 +526,7 @@ class Trainer:
         if not isinstance(validation, Split):
             # Batches from outside have no names yet: then those of the validation data are what both are read by.
             other = read(validation, "validation", learn=in_memory(train) is None, **of_other)
-            self._check_whole(other)
+            scoring.check(self.model, other)
             return train, other
         columns = {task.name: task.columns for task in self.model.tasks}
         if not isinstance(train, Rows):

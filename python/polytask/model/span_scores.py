@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from ..data import Rows, Spans, labels
-from ..model import span_paths
 from ..values.ragged import Ragged
+from . import span_paths
 
 
 class SpanScores:

@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from .. import _core, metrics
-from ..data import Mixed, Rows, Stream, labels
+from ..data import Mixed, Rows, Stream, in_memory, labels
 from ..data.task import Task
 from ..metrics import Metric
-from ..model import predictions
-from ..model.model import MultiTaskModel
 from ..process import interrupts
 from ..results.observation import number
 from ..results.results import Results
+from . import predictions
 from .pair_scores import PairScores
 from .rank_scores import RankScores
 from .span_scores import SpanScores
 
+_log = logging.getLogger("polytask")
 Values = dict[str, dict[str, float]]
 
 #: Rows that a metric which adds up is given at a time, at least, but for the last.
 CHUNK = 4096
 #: About how many pairs of positions have outputs at a time.
 PAIRS = 1 << 19
+
+
+class Judged(Protocol):
+    """What is looked at of a model."""
+
+    tasks: Sequence[Task]
+    kinds: Sequence[str]
+    metrics: list[list[Metric]]
+
+    @property
+    def temperatures(self) -> Mapping[str, float]: ...
+    @property
+    def _core(self) -> _core.Model: ...
+    def _linked(self, j: int, raw: np.ndarray) -> np.ndarray: ...
 
 
 class Scores:
@@ -37,9 +52,7 @@ class Scores:
     outputs come with them.
     """
 
-    def __init__(
-        self, model: MultiTaskModel, counts: bool = True, remembers: bool = False, held_out: bool = False
-    ) -> None:
+    def __init__(self, model: Judged, counts: bool = True, remembers: bool = False, held_out: bool = False) -> None:
         self._model = model
         self.remembers = remembers
         self._metrics = model.metrics if held_out else of_training_rows(model)
@@ -121,12 +134,12 @@ class Scores:
         return {metric.name: found[metric.name] for metric in self._metrics[j]}
 
 
-def held_out(model: MultiTaskModel) -> Scores:
+def held_out(model: Judged) -> Scores:
     """All metrics, of rows that are held out."""
     return Scores(model, held_out=True)
 
 
-def of_training_rows(model: MultiTaskModel) -> list[list[Metric]]:
+def of_training_rows(model: Judged) -> list[list[Metric]]:
     """Each task's metrics of training rows: all of rows, and those of positions that the core counts."""
     each = zip(model.tasks, model.kinds, map(without_spans, model.metrics), strict=True)
     return [
@@ -167,7 +180,7 @@ def _known(task: Task, kind: str) -> Sequence[str]:
 class _Others:
     """The metrics of one task that the core does not count, and the rows that they have not been given yet."""
 
-    def __init__(self, model: MultiTaskModel, index: int, each: list[Metric], remembers: bool) -> None:
+    def __init__(self, model: Judged, index: int, each: list[Metric], remembers: bool) -> None:
         self.metrics = each
         self._remembers = remembers
         self._model = model
@@ -250,24 +263,47 @@ class _Others:
         return {metric.name: each.value() for metric, each in zip(self.metrics, sums, strict=True)}
 
 
-def evaluate(model: MultiTaskModel, trainer: _core.Trainer, data: Rows | Stream | Mixed, batch_size: int) -> Results:
-    """Losses and metrics of a trainer's model on data; the core's data is not needed again."""
+def check(model: Judged, data: Rows | Stream | Mixed) -> None:
+    """Checks data to evaluate on, where they are there as a whole; what is doubtful in them is logged.
+
+    Raises:
+        ValueError: what is wrong, what was expected and what came.
+    """
+    for rows in in_memory(data) or ():
+        for doubt in model._core.check(rows.core(), True):
+            _log.warning("%s", doubt)
+
+
+def evaluate(
+    model: Judged, data: Rows | Stream | Mixed, batch_size: int, trainer: _core.Trainer | None = None
+) -> Results:
+    """Losses and metrics of a model on data; the core's data is not needed again. Of a trainer's model with its
+    regularizers and threads.
+    """
     scores = held_out(model)
     sums = np.zeros((2, len(model.tasks)))
     meters = model._core.meters(scores.wanted)
     batches = 0
     for rows in _parts(model, data, batch_size) if scores.keeps else [data] if isinstance(data, Rows) else data:
         batches += 1
-        losses, weights, raw = model._core.evaluate(rows.core(), batch_size, meters, trainer.threads)
+        losses, weights, raw = model._core.evaluate(rows.core(), batch_size, meters, trainer and trainer.threads)
         sums += [losses, weights]
         scores.add(rows, raw)
         interrupts.look()
     if batches == 0:
         raise ValueError("there is no batch to evaluate")
-    return _results(model, trainer.evaluated(*sums.tolist()), sums, scores.metrics(meters.values()))
+    loss = _total(model, *sums) if trainer is None else trainer.evaluated(*sums.tolist())
+    return _results(model, loss, sums, scores.metrics(meters.values()))
 
 
-def _parts(model: MultiTaskModel, data: Rows | Stream | Mixed, batch_size: int) -> Iterator[Rows]:
+def _total(model: Judged, sums: np.ndarray, weights: np.ndarray) -> float:
+    """The sum of the losses by the tasks' weights; NaN where no task has a label."""
+    known = weights > 0
+    shares = np.array([task.weight for task in model.tasks])[known]
+    return float(np.sum(shares * sums[known] / weights[known])) if known.any() else float("nan")
+
+
+def _parts(model: Judged, data: Rows | Stream | Mixed, batch_size: int) -> Iterator[Rows]:
     """Rows in memory in parts of whole batches, so that the raw outputs of all need not be there at once; where there
     are outputs of pairs of positions parts have few of these.
     """
@@ -283,7 +319,7 @@ def _parts(model: MultiTaskModel, data: Rows | Stream | Mixed, batch_size: int) 
             yield from [rows] if len(rows) <= size else (rows.part(i, i + size) for i in range(0, len(rows), size))
 
 
-def _results(model: MultiTaskModel, loss: float, sums: np.ndarray, metrics: Values) -> Results:
+def _results(model: Judged, loss: float, sums: np.ndarray, metrics: Values) -> Results:
     """A result from sums of weighted losses and of weights."""
     means = [float(loss / weight) if weight > 0 else float("nan") for loss, weight in sums.T]
     tasks = {task.name: {"loss": mean, **metrics[task.name]} for task, mean in zip(model.tasks, means, strict=True)}

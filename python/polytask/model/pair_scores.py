@@ -6,8 +6,8 @@ import numpy as np
 
 from ..data import Rows
 from ..data.pairs import Pairs
-from ..model import predictions, trees
 from ..values.ragged import Ragged
+from . import predictions, trees
 from .span_scores import share
 
 

@@ -242,6 +242,33 @@ def test_fit_splits_by_the_trainers_seed():
     assert held(0) != held(1)
 
 
+def named(form):
+    if form == "frame":
+        return pd.DataFrame({"user": USERS, "kind": KIND, "size": SIZE})
+    if form == "labels":
+        return X, {"user": USERS, "kind": KIND, "size": SIZE}
+    if form == "keys":
+        return {"x": X, "user": USERS, "kind": KIND, "size": SIZE}
+    if form == "keys within":
+        return {"x": X, "y": {"user": USERS, "kind": KIND, "size": SIZE}}
+    return WithUsers(True)
+
+
+class WithUsers(Items):
+    def __getitem__(self, i):
+        return {**super().__getitem__(i), "user": USERS[i]}
+
+
+@pytest.mark.parametrize("form", ["frame", "labels", "keys", "keys within", "data set"])
+def test_a_name_that_there_is_not_is_answered_with_those_that_there_are(form):
+    for argument in ("stratify", "groups", "time"):
+        says = f"^`{argument}`: the data have nothing called 'usre'; did you mean `user`\\? they have "
+        with pytest.raises(ValueError, match=says) as error:
+            pt.data.split(named(form), 0.2, **{argument: "usre"})
+        said = str(error.value)
+        assert {"`user`", "`kind`", "`size`"} <= set(said.partition("they have ")[2].split(", "))
+
+
 def test_each_of_several_data_sets_is_split():
     sets = {"kind": (X, KIND), "size": (X[:100], SIZE[:100])}
     for data in (sets, pt.data.Mix(sets, "round_robin")):
@@ -255,7 +282,7 @@ def test_each_of_several_data_sets_is_split():
         for part in pt.data.split(mix, 0.2):
             kept = (part.sampling, part.temperature, part.length, part.named)
             assert kept == (mix.sampling, mix.temperature, mix.length, mix.named)
-    with pytest.raises(ValueError, match="`stratify`: no data set has 'knd'"):
+    with pytest.raises(ValueError, match=r"`stratify`: no data set has 'knd'; did you mean `kind`\? they have `kind`,"):
         pt.data.split(sets, 0.2, stratify="knd")
     with pytest.raises(TypeError, match="should be names where there are several data sets"):
         pt.data.split(sets, 0.2, groups=USERS)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..components.registry import make
+from ..data.finder import Finder
 from ..data.inputs import Inputs
 from ..data.split import Split
 from ..data.task import Task
@@ -149,14 +150,10 @@ def _parts(asked: Any, frame: Any) -> tuple[Any, Any, Any]:
     if len(frame) < _FEWEST:
         raise ValueError(f"{asked.data} has {len(frame)} rows, and at least {_FEWEST} are needed")
     how = {"stratify": asked.stratify, "groups": asked.groups, "time": asked.time, "seed": asked.seed}
-
-    def find(name: str) -> list[Any]:
-        return [frame_of[name]]
-
     rest, parts = np.arange(len(frame)), []
     for share in (asked.test, _VALIDATION):
         frame_of = frame.iloc[rest]
-        held = Split(share, **how).rows(len(rest), find, asked.tasks, asked.seed)
+        held = Split(share, **how).rows(len(rest), Finder(frame_of), asked.tasks, asked.seed)
         parts.append(frame_of.iloc[held])
         rest = np.delete(rest, held)
     test, validation = parts

@@ -1,6 +1,6 @@
 """Holds out some of the rows: at random, by the shares of labels, by groups, or by time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +17,14 @@ from torch.utils.data import (
 )
 
 from ..arguments.keywords import checked
+from ..arguments.messages import none_of
 from ..components.component import plain
 from ..values import frames
 from ..values.known import is_missing
 from . import forms, sources
+from .finder import Finder
 from .mix import Mix
 from .strata import hold_out_by_label, hold_out_groups, strata
-
-#: Finds what a name stands for, one array or several; `None` if there is no such name.
-_Find = Callable[[str], list[Any] | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +63,7 @@ class Split:
             other = "stratify" if self.stratify is not None else "groups"
             raise ValueError(f"`time` holds out the latest rows, which leaves no choice to `{other}`; pass one of them")
 
-    def rows(self, count: int, find: _Find, targets: Sequence[str] | None, seed: int) -> np.ndarray:
+    def rows(self, count: int, find: Finder, targets: Sequence[str] | None, seed: int) -> np.ndarray:
         """The rows to hold out, in their order; `targets` are what `stratify=True` stands for.
 
         Raises:
@@ -132,7 +131,7 @@ def divide(data: Any, how: Split, tasks: Mapping[str, Sequence[str]] | None, see
     data = sources.columned(data)
     count = _count(data)
     places = list(tasks) if tasks is not None else None
-    find = _finder(data, places, tasks or {})
+    find = Finder(data, places, tasks)
     held = how.rows(count, find, places or _named(data), seed)
     rest = np.setdiff1d(np.arange(count), held)
     return take(data, rest), take(data, held)
@@ -227,24 +226,26 @@ def _divide_sets(
     ):
         raise TypeError("`stratify`, `groups` and `time` should be names where there are several data sets")
     found: set[str] = set()
+    known: list[str] = []
     parts: tuple[dict[Any, Any], dict[Any, Any]] = {}, {}
     for key, data in sets.items():
         own = {name: (tasks or {}).get(name, [name]) for name in forms.keys(key) if isinstance(name, str)}
         columns = own if own else tasks
-        here = [name for name in wanted if isinstance(name, str) and _has(data, name, columns)]
+        find = _finder_of(data, columns)
+        here = [name for name in wanted if isinstance(name, str) and find(name) is not None]
         found.update(here)
+        known += find.names()
         stratify = True if how.stratify is True else here or None
         each = Split(how.fraction, stratify, how.groups, how.time, how.seed)
         parts[0][key], parts[1][key] = divide(data, each, columns, seed)
-    unknown = [name for name in wanted if isinstance(name, str) and name not in found]
-    if unknown:
-        raise ValueError(f"`stratify`: no data set has {unknown[0]!r}")
+    if unknown := [name for name in wanted if isinstance(name, str) and name not in found]:
+        raise ValueError(f"`stratify`: no data set has {none_of(unknown[0], dict.fromkeys(known), 'they have')}")
     return parts
 
 
-def _has(data: Any, name: str, tasks: Mapping[str, Sequence[str]] | None) -> bool:
+def _finder_of(data: Any, tasks: Mapping[str, Sequence[str]] | None) -> Finder:
     source = data.dataset if isinstance(data, DataLoader) else data
-    return _finder(source, list(tasks) if tasks else None, tasks or {})(name) is not None
+    return Finder(source, list(tasks) if tasks else None, tasks)
 
 
 def _divide_loader(loader: Any, how: Split, tasks: Mapping[str, Sequence[str]] | None, seed: int) -> tuple[Any, Any]:
@@ -261,55 +262,6 @@ def _divide_loader(loader: Any, how: Split, tasks: Mapping[str, Sequence[str]] |
     return DataLoader(first, shuffle=shuffle, drop_last=loader.drop_last, **kept), DataLoader(second, **kept)
 
 
-def _finder(data: Any, places: Sequence[str] | None, columns: Mapping[str, Sequence[str]]) -> _Find:
-    """Looks names up in data: tasks by name or place, columns of frames, keys of dicts."""
-
-    def find(name: str) -> list[Any] | None:
-        nonlocal data
-        data = sources.columned(data)
-        if isinstance(data, TensorDataset):
-            data = data.tensors
-        if isinstance(data, Dataset):
-            data = _labels_of(data)
-        return _look_up(data, name, places, columns)
-
-    return find
-
-
-def _look_up(
-    data: Any, name: str, places: Sequence[str] | None, columns: Mapping[str, Sequence[str]]
-) -> list[Any] | None:
-    if frames.is_frame(data):
-        have = frames.names(data)
-        names = [name] if name in have else list(columns.get(name, [name]))
-        there = all(each in have for each in names)
-        return [frames.column(data, each, "the frame") for each in names] if there else None
-    if isinstance(data, Mapping):
-        if name in data:
-            return [data[name]]
-        inner = [data[key] for key in (*forms.LABELS, *forms.FEATURES) if key in data]
-        found = (
-            _look_up(each, name, None, columns) for each in inner if isinstance(each, Mapping) or frames.is_frame(each)
-        )
-        return next((each for each in found if each is not None), None)
-    if not isinstance(data, tuple | list):
-        return None
-    if name in getattr(data, "_fields", ()):
-        return [getattr(data, name)]
-    for each in data[:2]:
-        found_here = _look_up(each, name, None, columns) if isinstance(each, Mapping) or frames.is_frame(each) else None
-        if found_here is not None:
-            return found_here
-    if places is None or name not in places or len(data) < 2 or isinstance(data[1], Mapping):
-        return None
-    targets = (
-        data[1]
-        if forms.are_targets(data[1], len(places)) and len(data) < 4 and len(places) != len(data) - 1
-        else data[1:]
-    )
-    return [targets[list(places).index(name)]] if len(targets) >= len(places) else None
-
-
 def _named(data: Any) -> list[str] | None:
     """Names of the targets, where the data say them."""
     if isinstance(data, tuple | list) and len(data) > 1 and isinstance(data[1], Mapping):
@@ -322,18 +274,6 @@ def _named(data: Any) -> list[str] | None:
     return None
 
 
-def _labels_of(dataset: Any) -> Any:
-    """All items of a data set without their features."""
-    items = [_without_features(dataset[i]) for i in range(len(dataset))]
-    return torch.utils.data.default_collate(items) if items else ()
-
-
-def _without_features(item: Any) -> Any:
-    if isinstance(item, Mapping):
-        return {name: value for name, value in item.items() if name not in (*forms.FEATURES, *forms.INPUTS)}
-    return (0, *item[1:]) if isinstance(item, tuple | list) else item
-
-
 def _all(targets: Sequence[str] | None) -> list[str]:
     if not targets:
         raise ValueError(
@@ -342,19 +282,19 @@ def _all(targets: Sequence[str] | None) -> list[str]:
     return list(targets)
 
 
-def _one(value: Any, argument: str, count: int, find: _Find) -> np.ndarray:
+def _one(value: Any, argument: str, count: int, find: Finder) -> np.ndarray:
     columns = _several(value, argument, count, find)
     if len(columns) != 1 or columns[0].ndim != 1:
         raise ValueError(f"{argument} should be one name or an array [rows]; got {value!r}")
     return columns[0]
 
 
-def _several(value: Any, argument: str, count: int, find: _Find) -> list[np.ndarray]:
+def _several(value: Any, argument: str, count: int, find: Finder) -> list[np.ndarray]:
     """The columns that names or arrays stand for."""
     if isinstance(value, str):
         found = find(value)
         if found is None:
-            raise ValueError(f"{argument}: the data have nothing called {value!r}")
+            raise ValueError(f"{argument}: the data have nothing called {none_of(value, find.names(), 'they have')}")
         return [column for each in found for column in _several(each, f"{argument} {value!r}", count, find)]
     several = isinstance(value, list | tuple) and value and len(value) != count
     if several and all(isinstance(each, str) or forms.is_array(each) for each in value):
@@ -401,4 +341,4 @@ def _latest(times: np.ndarray, fraction: float) -> np.ndarray:
 
 def rows_of(data: Any, count: int, how: Split, tasks: Mapping[str, Sequence[str]], seed: int) -> np.ndarray:
     """The rows to hold out of data that were read as rows."""
-    return how.rows(count, _finder(data, list(tasks), tasks), list(tasks), seed)
+    return how.rows(count, Finder(data, list(tasks), tasks), list(tasks), seed)

@@ -15,6 +15,7 @@ from ..components.component import Component
 from ..components.own_module import apart, is_module
 from ..components.registry import make
 from ..data import Split
+from ..data.finder import Finder
 from ..data.inputs import Inputs
 from ..data.task import Task
 from ..model.ensemble import Ensemble
@@ -244,7 +245,7 @@ def _parted(settings: Any, rows: Rows, given: Rows | None, seed: int) -> tuple[R
     if isinstance(fraction, bool) or not isinstance(fraction, float | int) or not 0 < fraction < 1:
         raise ValueError(f"`validation_fraction` should be a number between 0 and 1, or None; got {fraction!r}")
     classes = [y for y in rows.targets.values() if y.dtype.kind != "f"]
-    held = Split(fraction, stratify=classes or None).rows(rows.x.shape[0], lambda _: None, None, seed)
+    held = Split(fraction, stratify=classes or None).rows(rows.x.shape[0], Finder(None), None, seed)
     return rows.take(np.setdiff1d(np.arange(rows.x.shape[0]), held)), rows.take(held)
 
 

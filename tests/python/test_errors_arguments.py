@@ -21,7 +21,7 @@ FIT = {"epochs": 2, "batch_size": 32, "progress": False}
         ({"batch_size": 2**70}, ValueError, "`batch_size`"),
         ({"weights": "w"}, TypeError, "`weights` of 'w' names a column, but x is no frame"),
         ({"weights": np.full(160, np.nan)}, ValueError, "the row weights of task `income` should be finite"),
-        ({"resume": 3}, TypeError, "`path` should be the path of a folder; got 3"),
+        ({"resume": 3}, TypeError, "`resume` should be the path of a folder; got 3"),
         ({"callbacks": [3]}, TypeError, "`callbacks` should be a list of pt.Callback or functions; got 3"),
         ({"nonsense": 1}, TypeError, "nonsense"),
     ],
@@ -164,3 +164,32 @@ T = pt.Task
 def test_what_cannot_be_made(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def paths():
+    """What takes a path, and of what."""
+    model = pt.MultiTaskModel(2, tasks=[pt.Task("a"), pt.Task("b")])
+    trainer, ensemble = pt.Trainer(model), pt.Ensemble([model])
+    data = np.zeros((60, 2), np.float32), {"a": np.arange(60.0), "b": np.arange(60.0)}
+    quick = {"epochs": 1, "progress": False}
+    of_files = [pt.load, pt.MultiTaskModel.load, model.save, trainer.save, trainer.restore, pt.callbacks.CSV]
+    of_folders = [
+        pt.Ensemble.load,
+        ensemble.save,
+        pt.callbacks.TensorBoard,
+        pt.Checkpoint,
+        lambda path: pt.search(model, data, space={"lr": [0.1, 0.2]}, path=path, **quick),
+        lambda path: pt.compare({"one": model, "other": model}, data, path=path, seeds=2, **quick),
+        lambda path: trainer.fit(data, resume=path, **quick),
+    ]
+    return [*((call, "a file") for call in of_files), *((call, "a folder") for call in of_folders)]
+
+
+@pytest.mark.parametrize("wrong", [3, b"a", "", 1.5])
+def test_what_is_no_path_is_named(wrong):
+    for call, of in paths():
+        says = rf"^`(path|folder|logdir|resume)` should be the path of {of}; got {wrong!r}$"
+        with pytest.raises(TypeError, match=says):
+            call(wrong)
+    with pytest.raises(TypeError, match=r"`other` should be .*the path of"):
+        pt.MultiTaskModel(2, tasks=[pt.Task("a")]).start_from(3)

@@ -2,10 +2,11 @@
 
 import csv
 import os
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 from ..arguments.keywords import checked
+from ..arguments.paths import file_path
 from ..training.callback import Callback
 from ..training.run import Run
 
@@ -29,9 +30,7 @@ class CSV(Callback):
 
     @checked
     def __init__(self, path: str | PathLike[str]) -> None:
-        if not isinstance(path, str | PathLike) or isinstance(fspath(path), bytes) or not fspath(path):
-            raise TypeError(f"`path` should be the path of a file; got {path!r}")
-        self.path = fspath(path)
+        self.path = file_path(path)
         self._columns: list[str] | None = None
 
     def on_fit_start(self, trainer: Run) -> None:

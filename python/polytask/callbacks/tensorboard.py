@@ -1,9 +1,10 @@
 """Curves in TensorBoard."""
 
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 from ..arguments.keywords import checked
+from ..arguments.paths import folder_path
 from ..training.callback import Callback
 from ..training.run import Run
 from . import library
@@ -26,9 +27,7 @@ class TensorBoard(Callback):
 
     @checked
     def __init__(self, logdir: str | PathLike[str]) -> None:
-        if not isinstance(logdir, str | PathLike) or not fspath(logdir):
-            raise TypeError(f"`logdir` should be the path of a folder; got {logdir!r}")
-        self.logdir = fspath(logdir)
+        self.logdir = folder_path(logdir, "`logdir`")
         self._writer: Any = None
 
     def on_fit_start(self, trainer: Run) -> None:

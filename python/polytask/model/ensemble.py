@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from .. import metrics
 from ..arguments.keywords import checked
 from ..arguments.messages import none_of
 from ..arguments.numbers import whole
+from ..arguments.paths import folder_path
 from ..data import Reader, Rows, in_memory, labels
 from ..data.rows import Parts
 from ..data.scale import Scale
@@ -292,7 +293,7 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
             FileExistsError: the folder has other models.
         """
         said = Said(self._weights, self._temperatures, self._thresholds, self._scalings)
-        folders.write(Path(fspath(folder)), self._models, said)
+        folders.write(Path(folder_path(folder, "`folder`")), self._models, said)
 
     @classmethod
     def load(cls, folder: str | PathLike[str], **given: Any) -> "Ensemble":
@@ -302,7 +303,7 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
             OSError: a file cannot be read, or there is none.
             ValueError: one is no model, or the weights are not those of the models.
         """
-        models, said = folders.read(Path(fspath(folder)), given)
+        models, said = folders.read(Path(folder_path(folder, "`folder`")), given)
         names = {name for each in said.weights or () for name in each}
         weights = {name: [each.get(name, 0.0) for each in said.weights or ()] for name in sorted(names)}
         found = Ensemble(models, weights=weights or None)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -18,6 +18,7 @@ from .. import metrics as _metrics
 from ..arguments.keywords import checked
 from ..arguments.messages import listed, none_of
 from ..arguments.numbers import seeded, whole
+from ..arguments.paths import file_path
 from ..components.component import Component
 from ..components.own_module import Given, OwnModule, is_module, is_own, shown_output, shown_part
 from ..components.registry import describe, make
@@ -686,7 +687,7 @@ class MultiTaskModel(HeldOut):
             source = other._core
             learned = other._learned()
         elif isinstance(other, str | PathLike):
-            source, description = predictions.opened(fspath(other))
+            source, description = predictions.opened(file_path(other, "`other`"))
             learned = (description.get("face") or {}).get("learned") or {}
         else:
             raise TypeError(f"`other` should be a pt.MultiTaskModel or the path of one; got {type(other).__name__}")
@@ -726,11 +727,12 @@ class MultiTaskModel(HeldOut):
         Raises:
             OSError: what the operating system says.
         """
+        path = file_path(path)
         dropped = [m.name for metrics in self.metrics for m in metrics if not m.named]
         if dropped:
             _log.warning("metrics that are Python callables are not saved: %s", listed(dropped))
         self._core.set_notes(self._notes())
-        self._core.save(fspath(path))
+        self._core.save(path)
 
     @classmethod
     def load(
@@ -748,11 +750,12 @@ class MultiTaskModel(HeldOut):
             OSError: the file cannot be read.
             ValueError: it is no model, or not a complete one.
         """
-        if Path(fspath(path)).is_dir():
-            raise IsADirectoryError(f"{fspath(path)} is a folder: pt.Ensemble.load opens those of ensembles")
+        path = file_path(path)
+        if Path(path).is_dir():
+            raise IsADirectoryError(f"{path} is a folder: pt.Ensemble.load opens those of ensembles")
         model = cls.__new__(cls)
         try:
-            model._open(partial(_core.Model.load, fspath(path)), losses or {}, None, encoder, heads)
+            model._open(partial(_core.Model.load, path), losses or {}, None, encoder, heads)
         except (LookupError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path}: damaged description ({error!r})") from None
         return model

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments.keywords import checked
+from ..arguments.paths import file_path
 from ..components.own_module import Given
 from .ensemble import Ensemble
 from .model import MultiTaskModel
@@ -28,5 +29,6 @@ def load(
         OSError: it is not there, or cannot be read.
         ValueError: it is no model, or not a complete one.
     """
+    path = file_path(path)
     kind = Ensemble if Path(path).is_dir() else MultiTaskModel
     return kind.load(path, losses=losses, encoder=encoder, heads=heads)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments.messages import listed, none_of
+from ..arguments.paths import file_path
 from ..plots import pictures, svg
 from ..process import interrupts
 from ..values import student
@@ -340,7 +341,7 @@ class Comparison(Table):
             *self._conflicting(),
             page.section("How this was measured", page.paragraphs(self.how), page.table(trials, self._trials())),
         ]  # fmt: skip
-        Path(path).write_text(page.page(f"Comparison of {', '.join(self.tasks)}", parts), encoding="utf-8")
+        Path(file_path(path)).write_text(page.page(f"Comparison of {', '.join(self.tasks)}", parts), encoding="utf-8")
 
     def _trials(self) -> list[list[Any]]:
         return [

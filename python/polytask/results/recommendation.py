@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments.paths import file_path
 from ..process import interrupts
 from ..values import student
 from . import page
@@ -161,7 +162,8 @@ class Recommendation(Table):
             page.section("What was found", page.paragraphs(self.sentences)),
             page.section("All numbers", page.table(*self._table())),
         ]
-        Path(path).write_text(page.page(f"What to train for {', '.join(self.tasks)}", parts), encoding="utf-8")
+        whole = page.page(f"What to train for {', '.join(self.tasks)}", parts)
+        Path(file_path(path)).write_text(whole, encoding="utf-8")
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
         header = ["", "candidate", "gain %", "error", *(f"{task} loss" for task in self.tasks), "seconds"]

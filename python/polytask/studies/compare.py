@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from .. import _core
 from ..arguments.keywords import checked
 from ..arguments.messages import listed
 from ..arguments.numbers import whole
+from ..arguments.paths import folder_path
 from ..data import Rows, forms
 from ..data.split import Split, split
 from ..model.model import MultiTaskModel
@@ -138,7 +139,7 @@ def compare(
         for name, study in studies.items():
             asked.check_labels(study.model, study.held_out(), "validation")
             asked.check_labels(study.model, tests[name], "test")
-        folder = None if path is None else Path(fspath(path))
+        folder = None if path is None else Path(folder_path(path))
         work = _Comparing(studies, tests, count, stop, factors, folder, bool(progress))
         return work.run(_how(next(iter(studies.values())), stop, held_out, lacking))
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..arguments.keywords import checked
 from ..arguments.numbers import whole
+from ..arguments.paths import folder_path
 from ..data import Rows
 from ..data.task import Task
 from ..model.model import MultiTaskModel
@@ -225,7 +226,7 @@ def _held(path: str | PathLike[str] | None, study: Study, asked: dict[str, Any],
     if path is None:
         yield None
         return
-    folder = checkpoints.folder(path)
+    folder = folder_path(path)
     os.makedirs(folder, exist_ok=True)
     release = checkpoints.hold(folder)
     try:

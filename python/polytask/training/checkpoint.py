@@ -11,6 +11,7 @@ import numpy as np
 from ..arguments.keywords import checked
 from ..arguments.messages import listed
 from ..arguments.numbers import whole
+from ..arguments.paths import folder_path
 from . import checkpoints
 from .monitor import Mode, Watched, Watching
 from .run import Run
@@ -50,7 +51,7 @@ class Checkpoint(Watching):
         best: str | Sequence[str] | None = None,
         mode: Mode = "auto",
     ) -> None:
-        self.path = checkpoints.folder(path)
+        self.path = folder_path(path)
         self.every = whole(every, "`every`")
         self.every_steps = None if every_steps is None else whole(every_steps, "`every_steps`")
         self.saves = every_steps is not None

@@ -16,7 +16,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike, fspath
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -47,13 +46,6 @@ _DAMAGED = (
     zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, AttributeError, SyntaxError,
     NotImplementedError, RuntimeError, OverflowError, MemoryError, struct.error, tokenize.TokenError,
 )  # fmt: skip
-
-
-def folder(path: Any) -> str:
-    """The folder's path as a string."""
-    if not isinstance(path, str | PathLike) or isinstance(fspath(path), bytes) or not fspath(path):
-        raise TypeError(f"`path` should be the path of a folder; got {path!r}")
-    return fspath(path)
 
 
 def name(folder: str, batches: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from .. import _core
 from ..arguments.keywords import checked
 from ..arguments.numbers import seeded, whole
+from ..arguments.paths import file_path, folder_path
 from ..components import own_weighting
 from ..components.component import Component
 from ..components.own_weighting import Code, OwnWeighting
@@ -205,7 +206,7 @@ class Trainer:
                 interrupts.look()
                 self.model._retrained()
             if many is None:
-                return self._go(loops[0], bool(progress), None if resume is None else checkpoints.folder(resume))
+                return self._go(loops[0], bool(progress), None if resume is None else folder_path(resume, "`resume`"))
             calls = [partial(run._go, loop, False, None) for run, loop in zip(runs, loops, strict=True)]
             several.train(loops, calls, self.threads, bool(progress))
         self.ensemble = Ensemble([run.model for run in runs])
@@ -430,7 +431,7 @@ class Trainer:
             learned=self.model._learned(),
             random=random,
         )
-        self._core.save(fspath(path), notes, arrays)
+        self._core.save(file_path(path), notes, arrays)
 
     def restore(self, path: str | PathLike[str]) -> None:
         """Takes over a checkpoint that `save` wrote, all of it or nothing.
@@ -439,16 +440,17 @@ class Trainer:
             OSError: the file cannot be read.
             ValueError: it is no checkpoint, is damaged, or belongs to another model or other settings.
         """
-        held = self._core.read(fspath(path))
+        file = file_path(path)
+        held = self._core.read(file)
         loop = self._loop
-        notes = checkpoints.read(held, fspath(path))
+        notes = checkpoints.read(held, file)
         if loop is not None:
             loop.check_same(notes.loop)
         callbacks = self.callbacks if loop is None else loop.callbacks
         pairs = zip(callbacks, notes.callbacks, strict=False)
         known = [(each, kept) for each, kept in pairs if kept.name == type(each).__name__]
         generator = None if loop is None else loop.generator
-        with checkpoints.undone([each for each, _ in known], self._own, generator, fspath(path)):
+        with checkpoints.undone([each for each, _ in known], self._own, generator, file):
             for each, kept in known:
                 each.restore(kept.state, kept.arrays)
             for name, part in self._own.items():

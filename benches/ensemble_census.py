@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, help="only so many rows of each part")
     parser.add_argument("--trials", type=int, default=24)
-    parser.add_argument("--budget", default="18m", help="of training, as in 18m or 300s; reading and evaluating come on top")
+    parser.add_argument("--budget", default="18m", help="of training, as 18m or 300s; reading and judging come on top")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--write", action="store_true")

@@ -250,6 +250,16 @@ def test_an_ensemble_is_of_networks_like_the_choice(monkeypatch, choice):
     assert set(found.trees) == set(found.tasks)
 
 
+@pytest.mark.parametrize(("budget", "count"), [(1e-3, 8), (1e6, 64)])
+def test_with_little_time_an_ensemble_is_of_fewer_networks(monkeypatch, budget, count):
+    """Each of which trains one epoch at least, whatever the budget."""
+    data, held_out = helping(rows=60, held_out=40)
+    monkeypatch.setattr(pt.Recommendation, "gains", lambda self, name: np.zeros(2) - (name != "one each"))
+    monkeypatch.setattr(module._Recommending, "_together", lambda self, names: (None, None))
+    found = asked(data, held_out, quality="best", epochs=1, seeds=2, budget=budget, trees=None)
+    assert f"chosen out of {4 * count} networks in all" in found.packed
+
+
 def test_what_a_module_of_the_callers_own_is_not_made_for_is_said_and_the_rest_kept(own_seed):
     data, held_out = helping()
     encoder = torch.nn.Sequential(torch.nn.Linear(20, 8), torch.nn.ReLU())

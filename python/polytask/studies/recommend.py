@@ -109,7 +109,8 @@ def recommend(
         quality: "fast": plain networks. "good": all networks have `pt.encoder.TabM`, as a model should that is given,
             with AdamW of its settings if nothing else is. "best": half of the budget goes to an ensemble of the choice,
             as `pt.search(ensemble="greedy")` makes it, which tries layers, dropout, and unless you say an optimizer
-            AdamW's settings, one for each group of tasks; of tasks and a frame all networks read the frame as there.
+            AdamW's settings, one for each group of tasks, out of 64 networks each, or fewer where those would train few
+            epochs; of tasks and a frame all networks read the frame as there.
         progress: whether bars over the networks are shown.
 
     Raises:
@@ -182,6 +183,8 @@ class _Recommending:
         self.plans: dict[str, _Plan] = {}
         self.networks: dict[str, list[list[Network]]] = {}
         self.seeds = seeds
+        #: Seconds of an epoch of a network of one task.
+        self.epoch = 0.0
         self._fit_into_budget(epochs)
         #: Seconds that a network took, side by side with others.
         self.pace = 0.0
@@ -205,7 +208,7 @@ class _Recommending:
         plan = self.plans[found.choice]
         networks = [self.study.network(group, changes=plan.changes, settings=plan.settings) for group in plan.groups]
         until = time.monotonic() + _FOR_ENSEMBLE * max(0.0, self.end - time.monotonic())
-        found.model, count = packed(self.study, networks, until, self.epochs, self.progress)
+        found.model, count = packed(self.study, networks, until, self.epoch * plan.cost, self.epochs, self.progress)
         self.until = self.end
         found.packed = f"Its model is an ensemble: {len(found.model)} members, chosen out of {count} networks"
         found.packed += " in all, for each group of tasks out of its own." if len(networks) > 1 else "."
@@ -249,16 +252,15 @@ class _Recommending:
 
     def _fit_into_budget(self, epochs: int | None) -> None:
         """Chooses epochs and seeds by how long one epoch of one network takes."""
-        epoch = 0.0
         for _ in ("warms up", "counts"):
             probe = [self.study.network(seed=seed) for seed in range(2)]
             began = time.monotonic()
             for _ in self.study.run(probe):
                 pass
-            epoch = max((time.monotonic() - began) / len(probe), 1e-4)
+            self.epoch = max((time.monotonic() - began) / len(probe), 1e-4)
         each = len(self.study.tasks)
         # One each and groups, all in one, experts, soft sharing.
-        per_seed = epoch * (2 * each + 1 + _EXPERTS + _SOFT * each)
+        per_seed = self.epoch * (2 * each + 1 + _EXPERTS + _SOFT * each)
         part = self.budget * (1 - _FOR_RELATEDNESS)
         most, least = _EPOCHS
         if epochs is None:

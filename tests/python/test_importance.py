@@ -12,6 +12,7 @@ import scipy.stats
 import torch
 from conftest import Data, make_model, make_tasks
 from polytask.data.inputs import Inputs
+from polytask.results.importance import Importance
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import r2_score, roc_auc_score
 
@@ -56,11 +57,41 @@ def test_by_hand(trained):
             each = found[task][f"x[{i}]"]
             assert each.mean == pytest.approx(lost[:, at].mean(), abs=1e-6)
             assert each.error == pytest.approx(lost[:, at].std(ddof=1) / np.sqrt(3), abs=1e-6)
-            p = scipy.stats.ttest_1samp(found.losses[task][i], 0).pvalue
-            assert p <= each.p <= min(1, 8 * p) + 1e-9
+            error = max(each.error, np.median([other.error for other in found[task].values()]))
+            p = 2 * scipy.stats.t.sf(abs(each.mean) / error, 2)
+            assert p <= each.p + 1e-9
+            assert each.p <= min(1, 8 * p) + 1e-9
     # What made the labels matters, and first of all.
     assert set(found.ranked("income")[:2]) == {"x[0]", "x[1]"}
     assert np.array_equal(data.x, Data(80, 1).x)
+
+
+def importance(losses):
+    losses = np.asarray(losses, float)
+    names = [f"x{i}" for i in range(len(losses))]
+    return Importance(names, {"kind": "accuracy"}, {"kind": 0.8}, {"kind": losses})["kind"]
+
+
+def test_a_column_whose_few_permutations_cost_the_same_is_not_sure():
+    row = 1 / 40  # what one row of 40 counts in accuracy
+    rows = [[1, 1, 1, 1, 1], [0, 1, -1, 2, 0], [0, 0, 1, -1, -1], [9, 8, 11, 9, 10]]
+    found = importance(row * np.array(rows))
+    assert not found["x0"].sure
+    assert found["x0"].error == pytest.approx(0, abs=1e-12)
+    assert found["x3"].sure
+    alone = importance([[row] * 5])
+    assert alone["x0"].p == pytest.approx(2**-4)
+    assert importance([[0.0] * 5])["x0"].p == 1
+    assert np.isnan(importance([[row]])["x0"].p)
+
+
+def test_columns_of_no_use_are_never_that_sure():
+    """Of accuracy on few rows, which moves by whole rows; by errors of their own 3 in 100 times one had a p of 0."""
+    rng = np.random.default_rng(0)
+    times = 400
+    least = [min(each.p for each in importance(rng.integers(-1, 2, (10, 5)) / 40).values()) for _ in range(times)]
+    for level in (0.001, 0.01, 0.05):
+        assert np.mean(np.array(least) < level) <= level
 
 
 class Alone:

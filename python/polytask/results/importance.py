@@ -25,7 +25,8 @@ class Loss(NamedTuple):
         mean: over permutations; above 0 the column is of use, whether higher or lower values of the metric are better.
         error: its standard error over permutations, NaN of a single one.
         p: of a mean so far from 0 if the column were of no use, by Student's t over permutations, corrected for the
-            number of columns (Holm 1979); NaN of a single permutation.
+            number of columns (Holm 1979); NaN of a single permutation. Few permutations may cost the same by chance: an
+            error below the median one of the columns counts as that (compare Tusher, Tibshirani and Chu, PNAS 2001).
     """
 
     mean: float
@@ -69,7 +70,11 @@ class Importance(Table, Mapping[str, dict[str, Loss]]):
     def __getitem__(self, task: str) -> dict[str, Loss]:
         if task not in self.losses:
             raise KeyError(f"no task {none_of(task, self.losses, 'there are')}")
-        each = [student.paired(lost, np.zeros_like(lost)) for lost in self.losses[task]]
+        losses = self.losses[task]
+        errors = np.array([student.mean_and_error(lost)[1] for lost in losses])
+        known = errors[~np.isnan(errors)]
+        least = float(np.median(known)) if len(known) else 0.0
+        each = [student.paired(lost, np.zeros_like(lost), least=least) for lost in losses]
         ps = student.corrected([one.p for one in each])
         return {name: Loss(*one[:2], p) for name, one, p in zip(self.columns, each, ps, strict=True)}
 

@@ -59,15 +59,18 @@ def interval(values: Any, confidence: float = 0.95) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def paired(first: Any, second: Any) -> Paired:
-    """First less second, pair by pair, where both are known."""
+def paired(first: Any, second: Any, *, least: float = 0.0) -> Paired:
+    """First less second, pair by pair, where both are known. The error by which p goes is the `least` one at least.
+    Differences that are all the same have no error: p is then that of so many of one sign (Fisher 1935).
+    """
     differences = _known(np.asarray(first, np.float64) - np.asarray(second, np.float64))
     mean, error = mean_and_error(differences)
     if math.isnan(error):
         return Paired(mean, error, math.nan)
-    if error == 0.0:
-        return Paired(mean, error, 1.0 if mean == 0.0 else 0.0)
-    return Paired(mean, error, 1.0 - within(mean / error, len(differences) - 1))
+    taken = max(error, 0.0 if math.isnan(least) else least)
+    if taken == 0.0:
+        return Paired(mean, error, 1.0 if mean == 0.0 else 2.0 ** (1 - len(differences)))
+    return Paired(mean, error, 1.0 - within(mean / taken, len(differences) - 1))
 
 
 def corrected(ps: Sequence[float]) -> list[float]:

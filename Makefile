@@ -25,7 +25,7 @@ unexport PYTHONHOME
 .PHONY: wheel wheel-of-one beside test-torches test-beside
 .PHONY: bench bench-speed bench-weightings bench-sharing bench-sharing-census bench-correlation bench-relation
 .PHONY: bench-backbones bench-census bench-tables bench-threads bench-serving bench-module bench-positions bench-recurrent bench-transformer bench-own-loop
-.PHONY: bench-card bench-tab-m bench-number-embeddings bench-pack bench-ensemble-census bench-table-scores bench-text compare-times
+.PHONY: bench-card bench-tab-m bench-number-embeddings bench-pack bench-ensemble-census bench-ensemble-memory bench-table-scores bench-text compare-times
 .PHONY: bench-planted bench-transfer bench-recommend bench-compare bench-school bench-qm9 check-reports
 
 demo: $(VENV)/.extension $(VENV)/.census
@@ -190,6 +190,9 @@ bench-pack: $(VENV)/.extension
 # An ensemble picked on the way on Census-Income: 20 minutes.
 bench-ensemble-census: $(VENV)/.extension $(VENV)/.census
 	$(BIN)/python benches/ensemble_census.py
+
+bench-ensemble-memory: $(VENV)/.extension
+	$(BIN)/python benches/ensemble_memory.py
 
 # Real tables, networks beside trees that are tuned: days in all. What is in benches/table_scores.jsonl is not run again; several calls with
 # tables of their own (TABLES=spam,churn) and files of their own (SCORES=...) may run at once.

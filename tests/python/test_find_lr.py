@@ -43,6 +43,32 @@ def test_the_suggestion_is_where_a_known_curve_falls_most():
     assert repr(rising).endswith("and the loss fell with none of them")
 
 
+@pytest.mark.parametrize("steps", [5, 20, 100])
+def test_a_fall_that_may_be_chance_is_said(steps):
+    rng = np.random.default_rng(0)
+    lrs = np.geomspace(1e-5, 1.0, steps)
+    noise = [LearningRates(lrs.tolist(), (1 + 0.1 * rng.normal(size=steps)).tolist()) for _ in range(300)]
+    assert np.mean([not math.isnan(each.suggestion) and not each.doubtful for each in noise]) < 0.08
+    if steps == 5:  # too few to tell a fall from a scatter
+        return
+    falls = 2 - 1 / (1 + np.exp(-4 * (np.log10(lrs) + 3)))
+    real = [LearningRates(lrs.tolist(), (falls + 0.02 * rng.normal(size=steps)).tolist()) for _ in range(300)]
+    assert np.mean([each.doubtful for each in real]) < 0.1
+    doubtful = next(each for each in noise if each.doubtful)
+    assert repr(doubtful).endswith(
+        "It fell by no more than losses of batches scatter: `steps` or batches should be larger"
+    )
+    assert repr(real[0]).partition("lowest at ")[2].count(" ") == 0
+
+
+def test_a_test_of_few_steps_on_noise_warns(caplog):
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(400, 3)).astype(np.float32), rng.normal(size=400)
+    found = pt.Trainer(pt.MultiTaskModel(3, tasks=[pt.Task("a")])).find_lr(data, steps=8, batch_size=8, max_lr=1e-3)
+    assert found.doubtful
+    assert "may be chance: in 8 steps the loss fell by no more than those of batches scatter" in caplog.text
+
+
 def test_training_with_the_suggestion_learns(data):
     model = make_model()
     found = pt.Trainer(model).find_lr(data.whole)

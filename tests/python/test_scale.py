@@ -283,6 +283,24 @@ def test_a_task_in_its_own_units_no_longer_drowns_the_others(caplog):
     assert scores["standardize"]["smokes"]["accuracy"] > scores[None]["smokes"]["accuracy"]
 
 
+def test_of_several_networks_one_says_that_losses_are_far_apart(caplog):
+    x, _ = data()
+    tasks = [pt.Task("a"), pt.Task("b")]
+    given = x, {"a": 1000 * x[:, 0], "b": x[:, 1]}
+    quick = {"epochs": 1, "progress": False}
+    for call in (
+        lambda model: pt.Trainer(model).fit(given, seeds=3, **quick),
+        lambda model: pt.search(model, given, ensemble="greedy", trials=4, **quick),
+        lambda model: pt.search(model, given, space={"lr": [1e-3, 1e-2]}, **quick),
+        lambda model: pt.compare(
+            {"a": model, "b": pt.Trainer(model, weighting="uncertainty")}, given, seeds=2, **quick
+        ),
+    ):
+        caplog.clear()
+        call(pt.MultiTaskModel(x.shape[1], tasks=tasks))
+        assert caplog.text.count("the first loss of task `a`") == 1
+
+
 def test_losses_far_apart_are_said_once_where_nothing_evens_them_out(caplog):
     x, y = data()
     small = x[:, 1] * 0.5

@@ -8,6 +8,9 @@ import numpy as np
 from ..plots import pictures
 from ..process import interrupts
 
+#: A fall that is so many deviations of a smoothed loss is seldom one of chance.
+_CHANCE = 4.5
+
 
 class LearningRates:
     """The losses of training steps whose learning rate rises from one to the next; `plot()` draws them.
@@ -18,6 +21,8 @@ class LearningRates:
         smoothed: `losses`, each averaged with its neighbours by a bell of a twentieth of the steps.
         suggestion: the learning rate at which `smoothed` falls most steeply, over the logarithm of the learning rate,
             before its lowest point; NaN if it never falls.
+        doubtful: whether `smoothed` falls by no more than it would by chance, since losses of batches scatter: there
+            are too few steps, or too few rows a batch.
     """
 
     def __init__(self, lrs: Sequence[float], losses: Sequence[float]) -> None:
@@ -26,6 +31,7 @@ class LearningRates:
         self.smoothed = _smoothed(np.array(losses, float)).tolist()
         steepest = _steepest(np.array(self.smoothed))
         self.suggestion = float("nan") if steepest is None else self.lrs[steepest]
+        self.doubtful = steepest is not None and _by_chance(np.array(losses, float), np.array(self.smoothed))
 
     @interrupts.held()
     def plot(self) -> Any:
@@ -46,12 +52,27 @@ class LearningRates:
             return f"LearningRates: {tried}, and the loss fell with none of them"
         lowest = self.lrs[int(np.argmin(self.smoothed))]
         best = f"the loss fell most steeply at {self.suggestion:.3g}, which is the suggestion"
-        return f"LearningRates: {tried}; {best}, and was lowest at {lowest:.3g}"
+        doubt = ". It fell by no more than losses of batches scatter: `steps` or batches should be larger"
+        return f"LearningRates: {tried}; {best}, and was lowest at {lowest:.3g}{doubt if self.doubtful else ''}"
+
+
+def _width(losses: np.ndarray) -> float:
+    """The deviation of the bell, in steps."""
+    return max(len(losses) / 20, 0.5)
+
+
+def _by_chance(losses: np.ndarray, smoothed: np.ndarray) -> bool:
+    """Whether the smoothed losses fall by less than losses around one value would with one in twenty tests or so."""
+    lowest = int(np.argmin(smoothed))
+    steps = 2 * np.sqrt(np.pi) * _width(losses)  # so many that a mean of them scatters as those of the bell
+    # From one step to the next, so that a trend counts for little (von Neumann 1941); not where the losses explode.
+    scatter = np.sqrt(np.mean(np.square(np.diff(losses[: max(lowest + 1, 4)]))) / 2 / steps)
+    return bool(smoothed[0] - smoothed[lowest] < _CHANCE * scatter)
 
 
 def _smoothed(losses: np.ndarray) -> np.ndarray:
     """Weighted means with a bell around each, of the losses that there are."""
-    width = max(len(losses) / 20, 0.5)
+    width = _width(losses)
     place = np.arange(len(losses))
     bell = np.exp(-0.5 * ((place[:, None] - place) / width) ** 2)
     smoothed: np.ndarray = bell @ losses / bell.sum(axis=1)

@@ -90,6 +90,8 @@ class Study:
         self.batch_size = whole(batch_size, "`batch_size`")
         self.trainer = _trainer(subject, data, settings or {}, columns_beside(weights, validation))
         self._parts: dict[bytes, Rows] = {}
+        #: Whether a network says that a task may drown another.
+        self._compared = False
         #: By embeddings of numbers.
         self._edges: dict[Any, np.ndarray | None] = {}
         model = self.trainer.model
@@ -259,7 +261,10 @@ class Study:
         held_out = None if self.validation is None or not validated else self.rows_of(network, self.validation)
         trainer = network.trainer
         size = self.batch_size if batch_size is None else batch_size
-        fit = Fit(train, held_out, self.epochs, size, True, False, callbacks, bool(trainer._own))
+        compares = len(network.tasks) > 1 and trainer._core.constant_weights is not None and not self._compared
+        self._compared |= compares
+        own = bool(trainer._own)
+        fit = Fit(train, held_out, self.epochs, size, True, False, callbacks, own, compares=compares)
         return Loop(trainer, trainer._core, fit, trainer._end_epoch)
 
     def _some(self, places: np.ndarray) -> Rows:

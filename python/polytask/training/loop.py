@@ -46,6 +46,8 @@ class Fit:
     #: Whether the steps run code of the caller's own beside the model's.
     own_code: bool = False
     group_by_length: bool = False
+    #: Whether it says that a task may drown another; of several networks one says it.
+    compares: bool = True
 
 
 class Loop:
@@ -69,6 +71,7 @@ class Loop:
         self.shuffle = fit.shuffle
         self.group_by_length = fit.group_by_length
         self.own_code = fit.own_code
+        self.compares = fit.compares
         self.metrics = fit.train_metrics and any(self.model.metrics)
         self.callbacks = sorted(fit.callbacks, key=lambda each: each.last)
         self._after_epoch = [after_epoch(each) for each in self.callbacks]
@@ -319,7 +322,9 @@ class Loop:
     def _compare_losses_beforehand(self) -> None:
         """Says before the first step, of some rows, whether one task will drown another."""
         sets = in_memory(self.data)
-        if self.core.steps > 0 or len(self.names) < 2 or self.core.constant_weights is None or sets is None:
+        if not self.compares or self.core.steps > 0 or len(self.names) < 2:
+            return
+        if self.core.constant_weights is None or sets is None:
             return
         if self.model._foreign:  # people's own code sees training and evaluation alone
             return

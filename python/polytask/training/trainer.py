@@ -201,7 +201,7 @@ class Trainer:
                 runs = [self] if many is None else self._twins(many)
                 each = [asked] * len(runs)
                 if many is not None:
-                    each = [replace(asked, callbacks=several.copies(called)) for _ in runs]
+                    each = [replace(asked, callbacks=several.copies(called), compares=run is runs[0]) for run in runs]
                 loops = [Loop(run, run._core, fit, run._end_epoch) for run, fit in zip(runs, each, strict=True)]
                 interrupts.look()
                 self.model._retrained()
@@ -322,6 +322,9 @@ class Trainer:
         if math.isnan(found.suggestion):
             _log.warning("find_lr has no suggestion: the loss fell with none of %d learning rates; more `steps`, "
                          "larger batches or a lower `min_lr` may show where it falls", len(losses))  # fmt: skip
+        elif found.doubtful:
+            _log.warning("find_lr's suggestion may be chance: in %d steps the loss fell by no more than those of "
+                         "batches scatter; more `steps` or larger batches would say more", len(losses))  # fmt: skip
         return found
 
     def step(self, batch: Any) -> dict[str, float]:

@@ -223,6 +223,20 @@ def test_what_was_found_is_shown():
     assert "Trial" in repr(search.trials[0])
 
 
+def test_a_range_between_whole_numbers_is_whole_where_the_setting_is():
+    trainer = pt.Trainer(pt.MultiTaskModel(3, tasks=[pt.Task("a")]))
+    real = ("dropout", "weight/a", "clip_norm", "regularizer/l2", "optimizer/eps", "lr")
+    whole = ("batch_size", "accumulate", "sharing/experts", "hidden")
+    given = {**dict.fromkeys(real, (0, 1)), **dict.fromkeys(whole, (1, 8)), "sharing": ["mmoe"], "optimizer": ["adamw"]}
+    drawn = list(Space(given, trainer).draw(30, 0))
+    for name in real:
+        assert len({each[name] for each in drawn}) == 30
+        assert all(0 < each[name] < 1 for each in drawn)
+    for name in whole:
+        assert {type(each[name]) for each in drawn} == {int}
+        assert {each[name] for each in drawn} == set(range(1, 9))
+
+
 @pytest.mark.parametrize(
     ("space", "error", "says"),
     [

@@ -85,7 +85,7 @@ def search(
 
     `space` says what is searched, `{setting: values}`. A list has choices. A tuple of two numbers is a range, both
     included: drawn by the logarithm if both are above 0 and one is at least 10 times the other (`(1e-4, 1e-1)`), else
-    evenly (`(0.0, 0.5)`); whole numbers if both are (`(16, 512)`). Settings are
+    evenly (`(0, 0.5)`); whole numbers if both are (`(16, 512)`) and the setting takes no others. Settings are
 
     - `optimizer`, `schedule`, `weighting`, `encoder`, `sharing`, `head`: choices of components or their names.
     - arguments of these: `sharing/experts`, `optimizer/momentum`; in short `lr`, `weight_decay`, `hidden` and `dropout`

@@ -41,7 +41,10 @@ _MOST = 100_000
 
 class Range:
     """Numbers between two, both included: by their logarithm if both are above 0 and one is at least 10 times the
-    other, else evenly; whole if both are.
+    other, else evenly.
+
+    Attributes:
+        whole: whether they are whole: if both ends are, and the setting takes no others.
     """
 
     def __init__(self, low: float, high: float) -> None:
@@ -115,6 +118,9 @@ class Space:
             self._check_name(name)
         self.each = {name: _values(name, values, self._numeric) for name, values in given.items()}
         for name, values in self.each.items():
+            if isinstance(values, Range) and self._is_real(name):
+                values.whole = False
+        for name, values in self.each.items():
             self._check_argument(name)
             self._check_scales(name, values)
 
@@ -169,7 +175,7 @@ class Space:
             if not argument or part not in _FAMILIES:
                 continue
             described = parts.get(part, self._parts[part])
-            if argument in _arguments(part, described["name"]):
+            if argument in _takes(part, described["name"]):
                 parts[part] = {**described, argument: plain(value, f"`space[{name!r}]`")}
                 settings[name] = value
         for part, described in parts.items():
@@ -252,15 +258,26 @@ class Space:
             raise ValueError(f"`space`: {name!r}: networks of all scales are judged in that of the task, which should "
                              f'be None, "standardize" or "robust" then; got {task.scale!r}')  # fmt: skip
 
+    def _is_real(self, name: str) -> bool:
+        """Whether a setting takes numbers that are not whole, so that a range from 0 to 1 has more than its ends."""
+        part, _, argument = SHORT.get(name, name).partition("/")
+        if part not in _FAMILIES:
+            return part in ("weight", "regularizer", "clip_norm")
+        return any(_takes(part, each).get(argument, "").startswith("float") for each in self._names(part))
+
+    def _names(self, part: str) -> list[str]:
+        """What there may be of a part."""
+        given = self.each.get(part, [self._parts[part]["name"]])
+        assert isinstance(given, list), "parts are choices"
+        return [each if isinstance(each, str) else each.name for each in given]
+
     def _check_argument(self, name: str) -> None:
         """An argument should be one of a part that there may be."""
         part, _, argument = SHORT.get(name, name).partition("/")
         if part not in _FAMILIES or not argument:
             return
-        given = self.each.get(part, [self._parts[part]["name"]])
-        assert isinstance(given, list), "parts are choices"
-        names = [each if isinstance(each, str) else each.name for each in given]
-        there = list(dict.fromkeys(known for each in names for known in _arguments(part, each)))
+        names = self._names(part)
+        there = list(dict.fromkeys(known for each in names for known in _takes(part, each)))
         if argument not in there:
             raise ValueError(f"`space`: {name!r}: {part} {listed(names)} has no argument "
                              f"{none_of(argument, there, 'there are')}")  # fmt: skip
@@ -284,13 +301,13 @@ def _values(name: str, values: Any, numeric: int) -> list[Any] | Range:
     return Range(*ends)
 
 
-def _arguments(part: str, name: str) -> list[str]:
-    """The arguments of a component."""
+def _takes(part: str, name: str) -> dict[str, str]:
+    """The arguments of a component, and their types in Python."""
     family = _FAMILIES[part]
     found: Sequence[Mapping[str, Any]] = next(
         (info["parameters"] for info in REGISTRY if (info["family"], info["name"]) == (family, name)), ()
     )
-    return [each["name"] for each in found]
+    return {each["name"]: each["python"] for each in found}
 
 
 def _strengthened(regularizers: Sequence[dict[str, Any]], strengths: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ Hovy, End-to-end Sequence Labeling via Bi-directional LSTM-CNNs-CRF, ACL 2016.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,17 @@ SOURCES = ("quantiles", "trees")
 ACTIVATIONS = ("relu", "tanh")
 
 
-@dataclass(frozen=True)
-class Piecewise:
+class _Shown:
+    """Shows the arguments that are not the usual ones, as components do."""
+
+    def __repr__(self) -> str:
+        each = ((field.name, getattr(self, field.name), field.default) for field in fields(self))  # type: ignore[arg-type]
+        said = ", ".join(f"{name}={value!r}" for name, value, usual in each if value != usual)
+        return f"{type(self).__name__}({said})"
+
+
+@dataclass(frozen=True, repr=False)
+class Piecewise(_Shown):
     """Piecewise-linear embeddings: `act(e(x) W) + s x + b` of a number `x`, with `W` `[bins, width]`, `s` and `b` of
     each feature's own.
 
@@ -90,8 +99,8 @@ class Piecewise:
         return {"by": self.by, "leaf": int(self.leaf)}
 
 
-@dataclass(frozen=True)
-class Periodic:
+@dataclass(frozen=True, repr=False)
+class Periodic(_Shown):
     """Periodic embeddings: `act([cos(2 pi c x), sin(2 pi c x)] W + b)` of a number `x`, with frequencies `c`, `W` `[2 *
     frequencies, width]` and `b` of each feature's own.
 
@@ -160,8 +169,8 @@ class Convolution:
         return {"convolution": {**sizes, "activation": self.activation}}
 
 
-@dataclass(frozen=True)
-class CharCNN:
+@dataclass(frozen=True, repr=False)
+class CharCNN(_Shown):
     """What the characters of a word say of it: a convolution over their embeddings, of which the largest number of each
     filter is kept (Ma and Hovy, End-to-end Sequence Labeling via Bi-directional LSTM-CNNs-CRF, ACL 2016; Santos and
     Zadrozny, ICML 2014; of texts of characters Zhang, Zhao and LeCun, NIPS 2015).

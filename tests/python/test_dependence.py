@@ -172,6 +172,11 @@ def test_what_is_shown(trained):
     (axis,) = pt.dependence(model, frame, "city", individual=True).plot()
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["a", "b", "c"]
     pyplot.close("all")
+    days = [np.datetime64("2024-01-31T00:00:00")]
+    shown = [line.split()[0] for line in repr(pt.dependence(model, frame, "day", grid=days)).split("\n")[1:]]
+    assert shown[0] == "2024-01-31"
+    whole = [line.split()[0] for line in repr(pt.dependence(model, frame, "day", grid=3)).split("\n")[1:]]
+    assert all(len(day) <= len("2024-01-31T12:30") for day in whole)
 
 
 def test_wrong_input_is_refused(trained):

@@ -502,3 +502,25 @@ def test_a_table_of_arrow_is_a_frame():
     assert first.columns == second.columns
     model = pt.MultiTaskModel(first, tasks=[pt.Task("y")])
     np.testing.assert_array_equal(*(model.predict(table)["y"] for table in tables))
+
+
+def test_single_dates_and_spans_of_numpy_are_such():
+    """In lists, records and columns of objects, where they stand beside those of Python."""
+    rng = np.random.default_rng(0)
+    days = [datetime.datetime(2024, 1, 1) + datetime.timedelta(int(day)) for day in rng.integers(0, 90, 50)]
+    spans = [datetime.timedelta(hours=int(hours)) for hours in rng.integers(0, 90, 50)]
+    plain = pd.DataFrame({"day": days, "span": spans}).astype(object)
+    mixed = pd.DataFrame({
+        "day": [np.datetime64(day) if i % 2 else day for i, day in enumerate(days)],
+        "span": [np.timedelta64(span) if i % 2 else span for i, span in enumerate(spans)],
+    }, dtype=object)  # fmt: skip
+    mixed.loc[3, "day"], mixed.loc[5, "span"] = np.datetime64("NaT"), np.timedelta64("NaT")
+    plain.loc[3, "day"], plain.loc[5, "span"] = None, None
+    made = [pt.Inputs.from_frame(frame) for frame in (plain, mixed)]
+    assert repr(made[0].columns) == repr(made[1].columns)
+    model = pt.MultiTaskModel(made[0], tasks=[pt.Task("y")])
+    wanted = model.predict(plain)["y"]
+    assert np.array_equal(model.predict(mixed)["y"], wanted)
+    assert np.array_equal(model.predict(mixed.to_dict("records"))["y"], wanted)
+    with pytest.raises(TypeError, match="`span`"):
+        model.predict(mixed.assign(span=mixed.day))

@@ -268,6 +268,16 @@ def test_a_table_needs_nothing_else():
     assert [axis.get_ylabel() for axis in ensemble.plot()] == ["validation/sign/loss", "validation/value/loss"]
 
 
+def test_settings_that_are_the_same_everywhere_are_in_the_frame_alone():
+    space = {"optimizer": ["adamw"], "lr": [1e-3, 1e-2], "embed": ["piecewise", None]}
+    ensemble = found(space=space, trials=4, epochs=1)
+    header = repr(ensemble).split("\n")[0].split()
+    assert "optimizer" not in header
+    assert {"lr", "embed"} <= set(header)
+    assert {"optimizer", "lr", "embed"} <= set(ensemble.to_frame())
+    assert "Piecewise()" in repr(ensemble)
+
+
 def test_networks_embed_numbers_in_ways_of_their_own(tmp_path):
     ways = [None, pt.embedding.Piecewise(width=4, bins=5), pt.embedding.Periodic(width=4, frequencies=3)]
     how = {"space": {"embed": ways, "lr": [0.01]}, "trials": 3, "epochs": 3}

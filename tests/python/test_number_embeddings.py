@@ -10,6 +10,7 @@ import polytask as pt
 import pytest
 import torch
 from conftest import Data, make_tasks, same_bits, without_seconds
+from polytask.studies.space import Space
 from sklearn import tree  # noqa: F401  (what it adds to the environment when it is imported is no test's doing)
 from torch import nn
 from torch.nn import functional
@@ -442,3 +443,23 @@ def test_what_is_wrong_is_said(make, message):
     with pytest.raises((ValueError, TypeError)) as raised:
         make()
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("made", [
+    pt.embedding.Piecewise(), pt.embedding.Piecewise(8, bins=[[0.0, 1.0]], by="trees", linear=False),
+    pt.embedding.Periodic(scale=0.1, lite=True), pt.embedding.CharCNN(filters=8), pt.embedding.CharCNN(),
+])  # fmt: skip
+def test_they_show_what_is_not_usual(made):
+    shown = repr(made)
+    assert eval(f"pt.embedding.{shown}") == made
+    usual = type(made)()
+    named = shown.partition("(")[2].rstrip(")")
+    assert (named == "") == (made == usual)
+    assert all(f"{name}=" not in shown for name, value in vars(made).items() if value == vars(usual)[name])
+
+
+def test_results_that_are_kept_know_embeddings_by_all_arguments():
+    trainer = pt.Trainer(pt.MultiTaskModel(2, tasks=[pt.Task("a")]))
+    said = Space({"embed": [None, pt.embedding.Piecewise(8)]}, trainer).describe()["embed"]
+    usual = "width=8, bins=48, by='quantiles', linear=True, activation=False, leaf=64"
+    assert said == ["None", f"Piecewise({usual})"]

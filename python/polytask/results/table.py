@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
+
 
 def text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Columns under their names; text to the left, numbers to the right."""
@@ -30,9 +32,11 @@ def html(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A cell: four digits, nothing for what is missing."""
+    """A cell: four digits, dates without a time that is none, nothing for what is missing."""
     if value is None or value != value:
         return "-"
+    if isinstance(value, np.datetime64):
+        return str(np.datetime_as_string(value, unit="auto"))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -103,8 +103,13 @@ class GreedyEnsemble(Ensemble, Table):
     def _ranked(self) -> list[Candidate]:
         return sorted(self.trials, key=lambda each: (-sum(each.weights.values()), each.number))
 
-    def _rows(self, candidates: Sequence[Candidate]) -> tuple[list[str], list[list[Any]]]:
+    def _rows(self, candidates: Sequence[Candidate], differing: bool = False) -> tuple[list[str], list[list[Any]]]:
+        """A row a network, with all settings, or those that are not the same everywhere."""
         settings = list(dict.fromkeys(name for each in self.trials for name in each.settings))
+        if differing:
+            first = self.trials[0].settings
+            settings = [name for name in settings
+                        if any(each.settings.get(name) != first.get(name) for each in self.trials)]  # fmt: skip
         names = [task.name for task in self.tasks]
         header = ["network", *(f"{name}/weight" for name in names), *(f"{name}/loss" for name in names), *settings,
                   "epochs", "state"]  # fmt: skip
@@ -121,7 +126,7 @@ class GreedyEnsemble(Ensemble, Table):
         ]
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
-        return self._rows(self._ranked()[:_SHOWN])
+        return self._rows(self._ranked()[:_SHOWN], differing=True)
 
     def __repr__(self) -> str:
         more = len(self.trials) - _SHOWN

@@ -132,7 +132,7 @@ class Space:
     def describe(self) -> dict[str, Any]:
         """All of it, as JSON."""
         return {name: values.describe() if isinstance(values, Range) else
-                list(map(repr, values)) if name == _EMBED else plain(values, name)
+                list(map(_in_full, values)) if name == _EMBED else plain(values, name)
                 for name, values in self.each.items()}  # fmt: skip
 
     def draw(self, trials: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -299,6 +299,13 @@ def _values(name: str, values: Any, numeric: int) -> list[Any] | Range:
     if not (math.isfinite(ends[0]) and math.isfinite(ends[1]) and ends[0] < ends[1]):
         raise ValueError(f"`space[{name!r}]`: the range should go from a number to a higher one; got {values!r}")
     return Range(*ends)
+
+
+def _in_full(each: Any) -> str:
+    """An embedding with all its arguments, by which results that are kept are known."""
+    if each is None:
+        return repr(each)
+    return f"{type(each).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(each).items())})"
 
 
 def _takes(part: str, name: str) -> dict[str, str]:

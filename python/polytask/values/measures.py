@@ -22,9 +22,9 @@ def unit(values: np.ndarray) -> str | None:
     if values.dtype.kind != "O":
         return {"i": "", "u": "", "f": "", "M": DATES, "m": SPANS}.get(values.dtype.kind)
     known = [value for value in values.tolist() if not is_missing(value)]
-    if known and all(isinstance(value, datetime.date) for value in known):
+    if known and all(isinstance(value, datetime.date | np.datetime64) for value in known):
         return DATES
-    if known and all(isinstance(value, datetime.timedelta) for value in known):
+    if known and all(isinstance(value, datetime.timedelta | np.timedelta64) for value in known):
         return SPANS
     words = not known or any(isinstance(value, str | bool) for value in known)
     return "" if not words and numbers(values)[1] is None else None
@@ -83,6 +83,10 @@ def _plain(values: np.ndarray) -> np.ndarray:
 def _days(value: Any, wanted: str) -> float:
     if is_missing(value):
         return float("nan")
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        if isinstance(value, np.datetime64) != (wanted == DATES):
+            raise TypeError
+        return float(_plain(np.array([value]))[0])
     if wanted == SPANS:
         return _span(value)
     if isinstance(value, str):

@@ -1,5 +1,8 @@
 """Bad arguments say their name, what was expected and what came."""
 
+import re
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import polytask as pt
@@ -193,3 +196,22 @@ def test_what_is_no_path_is_named(wrong):
             call(wrong)
     with pytest.raises(TypeError, match=r"`other` should be .*the path of"):
         pt.MultiTaskModel(2, tasks=[pt.Task("a")]).start_from(3)
+
+
+STUDIES = {
+    "search": pt.search,
+    "ensemble": partial(pt.search, ensemble="greedy"),
+    "recommend": partial(pt.recommend, trees=None),
+    "best": partial(pt.recommend, trees=None, quality="best"),
+    "relatedness": pt.relatedness,
+}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_what_are_no_tasks_is_named(study):
+    frame = pd.DataFrame({"a": np.arange(60.0), "price": np.arange(60.0)})
+    expected = "a pt.MultiTaskModel, a pt.Trainer or a list of pt.Task was expected; got "
+    for wrong, shown in [(["price"], "'price' in it"), ([pt.Task("a"), 3], "3 in it"), ({"price": 1}, "'price' in it"),
+                         ("price", "'price'"), (3, "3")]:  # fmt: skip
+        with pytest.raises(TypeError, match=f"{re.escape(expected + shown)}$"):
+            STUDIES[study](wrong, frame, progress=False)

@@ -308,9 +308,12 @@ def model_of(subject: Any, data: Any, beside: Sequence[str], encoder: Any) -> Mu
         TypeError: what is no list of tasks, or data that show no inputs.
     """
     given = [subject] if isinstance(subject, Task) else subject
-    if not isinstance(given, Iterable) or isinstance(given, str):
-        raise TypeError(f"a pt.MultiTaskModel, a pt.Trainer or a list of pt.Task was expected; got {subject!r}")
-    tasks = [scaled(task) if isinstance(task, Task) else task for task in given]
+    listed = isinstance(given, Iterable) and not isinstance(given, str)
+    found = list(given) if listed else [given]
+    if wrong := [each for each in found if not isinstance(each, Task)]:
+        shown = f"{wrong[0]!r} in it" if listed else repr(subject)
+        raise TypeError(f"a pt.MultiTaskModel, a pt.Trainer or a list of pt.Task was expected; got {shown}")
+    tasks = [scaled(task) for task in found]
     return MultiTaskModel(_inputs(data, tasks, beside), tasks=tasks, encoder=encoder)
 
 

@@ -214,6 +214,20 @@ def model():
     return pt.MultiTaskModel(2, tasks=tasks, encoder=pt.encoder.MLP([4]))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "fraction", "held"),
+    [([80, 20], 0.2, 20), ([20, 80], 0.2, 20), ([60, 40], 0.1, 40), ([1, 1], 0.9, 1), ([50, 30, 20], 0.2, 20),
+     ([1000, *[10] * 40], 0.1, 140), ([7] * 30, 0.2, 42), ([90, 5, 5], 0.95, 95)],
+)  # fmt: skip
+def test_groups_are_held_out_as_near_to_the_fraction_as_they_allow(sizes, fraction, held):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    x = np.arange(len(groups))[:, None]
+    for seed in range(10):
+        parts = pt.data.split((x, x[:, 0]), fraction, groups=groups, seed=seed)
+        assert abs(len(parts[1][1]) - fraction * len(groups)) <= abs(held - fraction * len(groups))
+        assert not set(groups[parts[0][1]]) & set(groups[parts[1][1]])
+
+
 @pytest.mark.parametrize("how", [{}, {"stratify": "kind"}, {"stratify": True}, {"groups": USERS}, {"time": DAYS}])
 @pytest.mark.parametrize("form", ["tuple", "targets by name", "nested", "batch", "pandas", "tensor data set"])
 def test_fit_takes_the_same_words(form, how):

@@ -39,7 +39,7 @@ class Split:
             Multi-Label Data, ECML PKDD 2011): the rarest label first, each row to the part that lacks it most. What is
             missing counts as a label; numbers that are no whole ones are cut at their deciles.
         groups: rows of one group (a user, a patient) stay on one side: a name or an array `[rows]`. `fraction` is met
-            as nearly as the groups allow.
+            as nearly as groups allow that are taken whole and in random order.
         time: the latest rows are held out: a name or an array `[rows]` of numbers, dates or whatever can be sorted.
             Rows of the same time stay on one side.
         seed: of the choice; by default 0, in `fit` the trainer's.

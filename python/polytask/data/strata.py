@@ -46,12 +46,22 @@ def hold_out_by_label(
 
 
 def hold_out_groups(groups: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """The rows to hold out: groups at random, so many that they come nearest to the fraction."""
+    """The rows to hold out: of groups in random order each by which they come nearer to the fraction; one at least, and
+    not all.
+    """
     sizes = np.bincount(groups)
-    order = rng.permutation(len(sizes))
-    filled = np.cumsum(sizes[order])
-    count = int(np.argmin(np.abs(filled[:-1] - fraction * len(groups)))) + 1 if len(sizes) > 1 else 0
-    return np.flatnonzero(np.isin(groups, order[:count]))
+    if len(sizes) < 2:
+        return np.empty(0, np.int64)
+    smallest = int(np.argmin(sizes))
+    lacking = fraction * len(groups)
+    held = []
+    for group in rng.permutation(len(sizes)).tolist():
+        if abs(lacking - sizes[group]) < lacking:
+            held.append(group)
+            lacking -= sizes[group]
+    if len(held) == len(sizes):
+        held.remove(smallest)
+    return np.flatnonzero(np.isin(groups, held or [smallest]))
 
 
 def _cells(columns: Sequence[np.ndarray], rows: int) -> np.ndarray:

@@ -309,7 +309,7 @@ def model_of(subject: Any, data: Any, beside: Sequence[str], encoder: Any) -> Mu
     """
     given = [subject] if isinstance(subject, Task) else subject
     listed = isinstance(given, Iterable) and not isinstance(given, str)
-    found = list(given) if listed else [given]
+    found: list[Any] = list(given) if listed else [given]
     if wrong := [each for each in found if not isinstance(each, Task)]:
         shown = f"{wrong[0]!r} in it" if listed else repr(subject)
         raise TypeError(f"a pt.MultiTaskModel, a pt.Trainer or a list of pt.Task was expected; got {shown}")

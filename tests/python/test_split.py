@@ -217,6 +217,7 @@ def model():
 @pytest.mark.parametrize(
     ("sizes", "fraction", "held"),
     [([80, 20], 0.2, 20), ([20, 80], 0.2, 20), ([60, 40], 0.1, 40), ([1, 1], 0.9, 1), ([50, 30, 20], 0.2, 20),
+     ([400, 300, 150, 100, 50], 0.2, 200), ([63, 32, 5], 0.25, 32),
      ([1000, *[10] * 40], 0.1, 140), ([7] * 30, 0.2, 42), ([90, 5, 5], 0.95, 95)],
 )  # fmt: skip
 def test_groups_are_held_out_as_near_to_the_fraction_as_they_allow(sizes, fraction, held):
@@ -226,6 +227,16 @@ def test_groups_are_held_out_as_near_to_the_fraction_as_they_allow(sizes, fracti
         parts = pt.data.split((x, x[:, 0]), fraction, groups=groups, seed=seed)
         assert abs(len(parts[1][1]) - fraction * len(groups)) <= abs(held - fraction * len(groups))
         assert not set(groups[parts[0][1]]) & set(groups[parts[1][1]])
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%Y", "%m/%d/%Y", "%d.%m.%y"])
+def test_dates_that_sort_otherwise_than_they_follow_are_refused(form):
+    days = pd.Series(pd.date_range("2023-01-01", periods=ROWS))
+    for times in (days.dt.strftime(form).to_numpy(), days.dt.strftime(form).astype("U").to_numpy().astype("U10")):
+        with pytest.raises(ValueError, match=r"`time` has strings such as '.*', which do not sort as dates follow"):
+            pt.data.split((X, KIND), 0.2, time=times)
+    for iso in ("%Y-%m-%d", "%Y/%m/%d", "%Y-%m-%dT%H:%M", "%Y%m%d"):
+        assert pt.data.split((X, KIND), 0.25, time=days.dt.strftime(iso).to_numpy())[1][0][0, 0] == 300
 
 
 @pytest.mark.parametrize("how", [{}, {"stratify": "kind"}, {"stratify": True}, {"groups": USERS}, {"time": DAYS}])

@@ -21,7 +21,7 @@ from ..arguments.messages import none_of
 from ..components.component import plain
 from ..values import frames
 from ..values.known import is_missing
-from . import forms, sources
+from . import forms, sources, strings
 from .finder import Finder
 from .mix import Mix
 from .strata import hold_out_by_label, hold_out_groups, strata
@@ -39,9 +39,10 @@ class Split:
             Multi-Label Data, ECML PKDD 2011): the rarest label first, each row to the part that lacks it most. What is
             missing counts as a label; numbers that are no whole ones are cut at their deciles.
         groups: rows of one group (a user, a patient) stay on one side: a name or an array `[rows]`. `fraction` is met
-            as nearly as groups allow that are taken whole and in random order.
+            as nearly as the groups allow.
         time: the latest rows are held out: a name or an array `[rows]` of numbers, dates or whatever can be sorted.
-            Rows of the same time stay on one side.
+            Rows of the same time stay on one side. Strings are sorted as such; dates that begin with the day or the
+            month are refused.
         seed: of the choice; by default 0, in `fit` the trainer's.
     """
 
@@ -331,6 +332,9 @@ def _latest(times: np.ndarray, fraction: float) -> np.ndarray:
         values = [None if np.isnat(value) else value for value in times]
     if None in values:
         raise ValueError(f"`time` should be known for each row; it is missing at row {values.index(None)}")
+    if unsorted := next((value for value in values if isinstance(value, str) and strings.is_day_first(value)), None):
+        raise ValueError(f"`time` has strings such as {unsorted!r}, which do not sort as dates follow each other: make "
+                         "dates of them, or write 2024-01-31")  # fmt: skip
     distinct, place = np.unique(np.array(values, dtype=times.dtype), return_inverse=True)
     after = np.cumsum(np.bincount(place, minlength=len(distinct))[::-1])[::-1]
     first = int(np.argmin(np.abs(after[1:] - len(values) * fraction))) + 1 if len(distinct) > 1 else 0

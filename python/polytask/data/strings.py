@@ -10,6 +10,7 @@ _FORMS = {
     "dates": re.compile(rf"((19|20)\d\d[-/.]{_MONTH}[-/.]{_DAY}|{_DAY}[-/.]{_DAY}[-/.](19|20)?\d\d)([ T]\d.*)?"),
     "numbers": re.compile(r"[-+]?[$€£]?\s?\d[\d,]*(\.\d+)?\s?%|[-+]?[$€£]\s?\d[\d,]*(\.\d+)?|[-+]?\d[\d,]*\.\d+"),
 }
+_DAY_FIRST = re.compile(rf"{_DAY}[-/.]{_DAY}[-/.](19|20)?\d\d([ T]\d.*)?")
 _SEVERAL = 10
 #: Words that strings have on average, at least, if they look like texts.
 _WORDS = 3
@@ -40,6 +41,11 @@ def doubt(name: str, distinct: Iterable[Any], rows: int, asked: bool) -> str | N
             f"{_advice(values, name)}, or leave the column out with `exclude`"
         )
     return None
+
+
+def is_day_first(value: str) -> bool:
+    """Whether a string looks like a date that begins with the day or the month, by which dates do not sort."""
+    return _DAY_FIRST.fullmatch(value.strip()) is not None
 
 
 def _form(values: Sequence[Any]) -> str | None:

@@ -393,6 +393,8 @@ def _ranks(name: str) -> bool:
 
 
 def _one(metric: Any, task: str) -> Metric:
+    if isinstance(metric, Metric):  # of another task
+        return metric
     if isinstance(metric, str):
         known = [*LABELS, *VALUES, *OF_ROWS]
         if metric not in known and not _ranks(metric):

@@ -290,3 +290,11 @@ def test_ctrl_c_leaves_a_usable_model_and_the_history_so_far(form, caplog, liste
     before = len(history)
     assert len(trainer.fit(Data().whole, epochs=2, **FIT)) == before + 2
     assert history["epoch"] == list(range(1, before + 3))
+
+
+def test_a_monitor_of_validation_rows_that_there_are_not_says_so(data):
+    trainer = pt.Trainer(make_model(), callbacks=[pt.EarlyStopping("validation/age/mae")])
+    with pytest.raises(
+        ValueError, match="no column 'validation/age/mae'; there is no `validation` to measure it on, which"
+    ):
+        trainer.fit(data.whole, epochs=1, progress=False)

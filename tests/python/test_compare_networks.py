@@ -103,6 +103,11 @@ def test_it_says_who_loses_and_to_whom():
     found.ways["single-task"].scores["a"]["auc"] = np.array([0.6, 0.9, 0.7])
     perhaps = r"`a`: auc is worse than alone by 0\.02\d* with `shared` \(perhaps by chance, p = 0\.\d+\)"
     assert re.search(perhaps + "; with `shared` its gradient conflicts most with that of `b`, in 61 %", repr(found))
+    found.ways["shared"].conflicts = np.zeros((2, 2))
+    assert re.search(perhaps + r"; with `shared` its gradient conflicts with none\.", repr(found))
+    assert "near 0" not in repr(found)
+    found.ways["single-task"].scores["b"]["r2"] = np.array([-0.01, 0.005, -0.012])
+    assert "`b`: r2 of single-task networks is -0.0057, near 0, by which changes are divided" in repr(found)
     found.ways["shared"].conflicts = None
     assert re.search(perhaps + r"\.$", repr(found), re.MULTILINE)
 

@@ -284,7 +284,7 @@ def test_dates_are_days_and_spans_of_time_too(tmp_path):
         with pytest.raises(TypeError, match=message):
             model.predict(frame.assign(**wrong))
     numbers = pt.MultiTaskModel(pt.Inputs.from_frame(pd.DataFrame({"d": [1.0, 2.0]})), tasks=[pt.Task("y")])
-    with pytest.raises(TypeError, match="column `d` should hold numbers; got type object"):
+    with pytest.raises(TypeError, match=r"column `d` should hold numbers; got datetime.datetime\(2020, .* at row 0"):
         numbers.predict(frame)
 
 
@@ -524,3 +524,15 @@ def test_single_dates_and_spans_of_numpy_are_such():
     assert np.array_equal(model.predict(mixed.to_dict("records"))["y"], wanted)
     with pytest.raises(TypeError, match="`span`"):
         model.predict(mixed.assign(span=mixed.day))
+
+
+def test_what_cannot_be_read_is_shown_with_its_row():
+    frame = pd.DataFrame({"when": pd.date_range("2024-01-01", periods=30), "n": np.arange(30.0)})
+    model = pt.MultiTaskModel(pt.Inputs.from_frame(frame), tasks=[pt.Task("y")])
+    days = frame.when.dt.strftime("%Y-%m-%d")
+    wrong = frame.assign(when=days.where(frame.index != 7, "31.01.2024"))
+    with pytest.raises(TypeError, match=r"`when` should hold dates; got '31.01.2024' at row 7: write dates as 2024"):
+        model.predict(wrong)
+    with pytest.raises(TypeError, match=r"`n` should hold numbers; got '1,5' at row 2$"):
+        model.predict(frame.assign(n=["1", "2.5", "1,5", *["3"] * 27]))
+    assert np.array_equal(model.predict(frame.assign(when=days))["y"], model.predict(frame)["y"])

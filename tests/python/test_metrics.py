@@ -609,3 +609,15 @@ def test_masked_labels_count_in_no_metric(data):
     want, wanted = evaluated(lambda y, where: np.where(where, np.nan, y))
     assert row == want
     assert {task: dict(each) for task, each in results.items()} == {task: dict(each) for task, each in wanted.items()}
+
+
+def test_metrics_of_another_task_may_be_taken():
+    def gap(p, y):
+        return (p - y).abs().mean()
+
+    first = pt.Task("a", metrics=["rmse", {"gap": gap}])
+    second = pt.Task("b", metrics=first.metrics)
+    model = pt.MultiTaskModel(2, tasks=[first, second])
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    found = model.evaluate((x, {"a": x[:, 0], "b": x[:, 0]}))
+    assert list(found["a"]) == list(found["b"]) == ["loss", "rmse", "gap"]

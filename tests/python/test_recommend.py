@@ -108,6 +108,15 @@ def recommendation(losses):
     return pt.Recommendation(["a", "b"], candidates, None, None, (100, 50))
 
 
+def test_a_gain_that_may_be_chance_is_said():
+    alone = {"a": [1.0, 1.1, 0.9], "b": [2.0, 2.1, 1.9]}
+    chance = "That may be chance: as far as these seeds and rows can tell, one network each is as good."
+    for gains, said in ([0.9, 1.02, 1.0], True), ([0.9, 0.91, 0.89], False):
+        found = recommendation({"one each": alone, "all": {name: np.array(y) * gains for name, y in alone.items()}})
+        assert found.choice == "all"
+        assert (chance in found.sentences) == said
+
+
 def test_when_nothing_helps_it_says_so():
     alone = {"a": [1.0, 1.1, 0.9], "b": [2.0, 2.1, 1.9]}
     worse = {name: np.array(values) * [1.05, 1.06, 1.04] for name, values in alone.items()}

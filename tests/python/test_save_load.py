@@ -194,5 +194,8 @@ def test_a_file_and_a_folder_are_opened_alike(tmp_path):
     assert np.array_equal(both.predict(x)["a"], pt.Ensemble(models).predict(x)["a"])
     with pytest.raises(FileNotFoundError, match="none"):
         pt.load(tmp_path / "none.safetensors")
+    # Files of models that somebody keeps in one folder are no ensemble.
+    with pytest.raises(FileNotFoundError, match=r"has no model files of an ensemble, such as 000\.safe"):
+        pt.load(tmp_path)
     with pytest.raises(TypeError, match=r"got Ensemble; an ensemble evaluates itself: ensemble\.evaluate"):
         pt.Trainer(both)

@@ -392,8 +392,18 @@ def _measured(frame: Any, number: Number, argument: str) -> np.ndarray:
     found = measures.read(values, number.unit)
     if found is None:
         expected = {measures.DATES: "dates", measures.SPANS: "spans of time"}.get(number.unit, "numbers")
-        raise TypeError(f"{argument}: column `{number.name}` should hold {expected}; got {frames.kind(values)}")
+        raise TypeError(f"{argument}: column `{number.name}` should hold {expected}; got {_unreadable(values, number)}")
     return found
+
+
+def _unreadable(values: np.ndarray, number: Number) -> str:
+    """The first value that is no number of the unit, or the type of all."""
+    for row, value in enumerate(values.tolist() if values.dtype.kind in "OUS" else ()):
+        one = np.array([value], dtype=object)
+        if not is_missing(value) and measures.read(one, number.unit) is None:
+            dates = ": write dates as 2024-01-31, or make dates of them" if number.unit == measures.DATES else ""
+            return f"{value!r} at row {row}{dates if isinstance(value, str) else ''}"
+    return frames.kind(values)
 
 
 def _standardised(values: np.ndarray, number: Number, argument: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from ..data.scale import Scale
 from . import calibrating, deciding
 from .model import MultiTaskModel
 
-_FILE = "{:03d}.safetensors"
+_FILE, _FILES = "{:03d}.safetensors", re.compile(r"\d{3,}\.safetensors")
 _SAID = "ensemble.json"
 
 
@@ -59,9 +60,8 @@ def write(path: Path, models: Sequence[MultiTaskModel], said: Said) -> None:
 
 def remove(path: Path) -> None:
     """Removes what `write` wrote, and the folder if nothing else is in it."""
-    for pattern in ("[0-9][0-9][0-9].safetensors", _SAID):
-        for file in path.glob(pattern):
-            file.unlink()
+    for file in [*_files(path), path / _SAID]:
+        file.unlink(missing_ok=True)
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()
 
@@ -75,11 +75,17 @@ def read(path: Path, given: Mapping[str, Any]) -> tuple[list[MultiTaskModel], Sa
     """
     if path.is_file():
         raise NotADirectoryError(f"{os.fspath(path)} is a file: pt.MultiTaskModel.load opens those of models")
-    files = sorted(path.glob("*.safetensors"))
+    files = _files(path)
     if not files:
-        raise FileNotFoundError(f"{os.fspath(path)} has no model file")
+        raise FileNotFoundError(f"{os.fspath(path)} has no model files of an ensemble, such as {_FILE.format(0)}")
     models = _models(files, given)
     return models, _said(path / _SAID, models)
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of models, in their order."""
+    there = path.iterdir() if path.is_dir() else ()
+    return sorted((each for each in there if _FILES.fullmatch(each.name)), key=lambda each: int(each.stem))
 
 
 def _models(files: Sequence[Path], given: Mapping[str, Any]) -> list[MultiTaskModel]:

@@ -36,6 +36,9 @@ LEGEND = (
     "Against single-task: delta-m %, the mean change over metrics, is better low; improvement %, the mean gain over "
     "tasks and their metrics, and delta-MTL %, that of first metrics, are better high."
 )
+#: Metrics that are 0 where nothing was learned, and what of them counts as such.
+_AROUND_ZERO = ("r2", "explained_variance", "pearson", "spearman", "quadratic_kappa")
+_SMALL = 0.02
 #: What is said above the shares of conflicts.
 CONFLICTS = (
     "While a candidate's network of the last seed trained, its tasks' gradients at the parameters that all share were "
@@ -201,7 +204,18 @@ class Comparison(Table):
             found.append("One seed says nothing of chance: there are no intervals, and p is not known.")
         elif differences and not gained:
             found.append("No task is better than alone with p below 0.05.")
-        return [*found, *self._edges(), self._summary(len(differences))]
+        return [*found, *self._near_zero(), *self._edges(), self._summary(len(differences))]
+
+    def _near_zero(self) -> list[str]:
+        """Says which scores of single-task networks are so small that changes relative to them say little."""
+        found = []
+        for task in self.tasks:
+            for metric, scores in ((metric, self.ways[SINGLE].scores[task][metric]) for metric in self.higher[task]):
+                mean, error = student.mean_and_error(scores)
+                if len(self.ways) > 1 and (abs(mean) < _SMALL or abs(mean) < 2 * error) and metric in _AROUND_ZERO:
+                    found.append(f"`{task}`: {metric} of single-task networks is {shown(mean)}, near 0, by which changes "
+                                 "are divided: the improvements in percent say little.")  # fmt: skip
+        return found
 
     def _best(self) -> str:
         if self.best == SINGLE:
@@ -239,6 +253,8 @@ class Comparison(Table):
             return []
         worst = int(others[np.nanargmax(conflicts[at, others])])
         share = 100 * float(conflicts[at, worst])
+        if share == 0:
+            return [f"{whose} conflicts with none"]
         return [f"{whose} conflicts most with that of `{self.tasks[worst]}`, in {share:.0f} % of looks"]
 
     def _edges(self) -> list[str]:

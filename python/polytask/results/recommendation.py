@@ -20,6 +20,8 @@ from .table import Table, html, pandas, text
 
 #: The candidate that others are compared with.
 ALONE = "one each"
+#: A gain of this p or more may be chance.
+_CHANCE = 0.05
 
 
 @dataclass
@@ -113,6 +115,10 @@ class Recommendation(Table):
             mean, _ = student.mean_and_error(self.gains(self.choice))
             found.append(f"Its validation loss is {_percent(mean)} lower a task on average than that of one network "
                          f"each{self._sure(self.choice)}.")  # fmt: skip
+            if not self._p(self.choice) < _CHANCE:
+                found.append(
+                    "That may be chance: as far as these seeds and rows can tell, one network each is as good."
+                )
             close = [name for name in self.candidates if name != self.choice and self._near(name)]
             if close:
                 names = " and ".join(self.candidates[name].what for name in close)
@@ -132,11 +138,16 @@ class Recommendation(Table):
 
     def _sure(self, name: str) -> str:
         gains = self.gains(name)
-        p = student.paired(gains, np.zeros_like(gains)).p
+        p = self._p(name)
         if np.isnan(p):
             return ", by one seed, which says nothing of how sure that is"
         low, high = (100 * end for end in student.interval(gains))
         return f" (95 % interval of the gain {low:+.2f} to {high:+.2f} %, p = {p:.2g})"
+
+    def _p(self, name: str) -> float:
+        """Of a gain so far from 0 if there were none; NaN of one seed."""
+        gains = self.gains(name)
+        return student.paired(gains, np.zeros_like(gains)).p
 
     def _near(self, name: str) -> bool:
         paired = student.paired(self.gains(self.choice), self.gains(name))

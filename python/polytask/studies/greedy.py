@@ -92,7 +92,7 @@ class Greedy:
         """Trains until all networks have stopped or there is no time left; gives the ensemble."""
         began = time.monotonic()
         going = self._restore()
-        bar = Networks(progress, self._study.epochs)
+        bar = Networks(progress, self._study.epochs, "epoch")
         for _ in self._rounds:
             bar.next()
         took = 0.0

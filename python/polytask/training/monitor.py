@@ -36,6 +36,8 @@ def find(
     if column is None:
         short = [name.removeprefix("validation/") for name in columns]
         advice = f"{asked(monitor, [*columns, *short])}it will have {listed(columns)}"
+        if monitor.startswith("validation/") and not any(name.startswith("validation/") for name in columns):
+            advice = f"there is no `validation` to measure it on, which `fit` takes: {advice}"
         raise ValueError(f"{argument}: the history will have no column {monitor!r}; {advice}")
     higher = higher_is_better(column, model) if mode == "auto" else mode == "max"
     if higher is None:

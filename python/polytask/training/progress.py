@@ -60,10 +60,10 @@ class Progress:
 
 
 class Networks:
-    """A bar over networks that train side by side; silent if it is not to be shown."""
+    """A bar over networks that train side by side, or what all of them do together; silent if it is not to be shown."""
 
-    def __init__(self, show: bool, count: int) -> None:
-        self._bar = _bar(count, "network") if show else None
+    def __init__(self, show: bool, count: int, of: str = "network") -> None:
+        self._bar = _bar(count, of) if show else None
 
     def next(self) -> None:
         """One more is done."""

@@ -1,5 +1,6 @@
 """The command `polytask`: reports and predictions for tables, and what is said of wrong ones."""
 
+import argparse
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -9,6 +10,7 @@ import pandas as pd
 import polytask as pt
 import pytest
 from polytask.cli import leaks, tables
+from polytask.cli import report as report_module
 from polytask.cli.main import main
 from polytask.results.recommendation import of_trees
 from polytask.studies import trees
@@ -42,6 +44,19 @@ def report(data, *more, tasks=("rich", "kind", "age")):
     return status, out
 
 
+def rerun(out, script, *options):
+    """Runs a script where the report left it, from anywhere else; gives what it says."""
+    (out / "reproduce.py").write_text(script, encoding="utf-8")
+    before = {each.name for each in out.iterdir()}
+    done = subprocess.run([sys.executable, *options, str(out / "reproduce.py")], check=True, cwd=out.parent.parent,
+                          capture_output=True, text=True)  # fmt: skip
+    left = {each.name for each in out.iterdir()} - before
+    assert left
+    assert all(name.startswith("reproduced") for name in left)
+    assert "loss" in done.stdout
+    return done.stdout
+
+
 def test_a_report_leaves_page_model_and_script(data, capsys):
     status, out = report(data)
     said = capsys.readouterr().out
@@ -73,7 +88,7 @@ def test_a_report_leaves_page_model_and_script(data, capsys):
     assert {task.name for task in model.tasks} == {"rich", "kind", "age"}
     script = (out / "reproduce.py").read_text(encoding="utf-8")
     again = script.replace("epochs=60", "epochs=1")
-    subprocess.run([sys.executable, "-c", again], check=True, cwd=out, capture_output=True)
+    rerun(out, again)
 
 
 @pytest.mark.parametrize(("tasks", "quality"), [(["age"], "fast"), (["rich"], "best"), (["kind", "age"], "good"),
@@ -91,7 +106,7 @@ def test_a_report_takes_more_trouble_where_that_is_asked(data, capsys, tasks, qu
     script = (out / "reproduce.py").read_text(encoding="utf-8")
     assert ("TabM" in script) == (quality == "good")
     again = script.replace("epochs=60", "epochs=1").replace('"greedy"', '"greedy", trials=2, epochs=1, progress=False')
-    subprocess.run([sys.executable, "-c", again], check=True, cwd=out, capture_output=True)
+    rerun(out, again)
     assert main(["predict", str(out / ("model" if (out / "model").is_dir() else "model.safetensors")), str(data)]) == 0
     predicted = pd.read_csv(data.with_name("people-predicted.csv"))
     if tasks[-1] == "age":
@@ -109,7 +124,7 @@ def test_strings_that_are_dates_are_read_as_dates(data, capsys, zone):
     assert status == 0
     assert "days since 1970-01-01: `since`" in capsys.readouterr().out
     script = (out / "reproduce.py").read_text().replace('"greedy"', '"greedy", trials=2, epochs=1, progress=False')
-    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, cwd=out, capture_output=True)
+    rerun(out, script, "-W", "error")
     assert main(["predict", str(out / "model"), str(data)]) == 0
     predicted = pd.read_csv(data.with_name("people-predicted.csv"))
     assert predicted.since[0] == frame.since[0]
@@ -133,7 +148,7 @@ def test_dates_that_there_are_not_stay_categories(data, capsys):
     script = (out / "reproduce.py").read_text()
     assert "categorical=['kind']" in script
     assert "validation=pt.data.Split(0.2, groups='city')" in script
-    subprocess.run([sys.executable, "-c", script.replace("epochs=60", "epochs=1")], check=True, cwd=out)
+    rerun(out, script.replace("epochs=60", "epochs=1"))
 
 
 def test_trees_are_those_of_scikit_learn():
@@ -322,3 +337,49 @@ def test_parquet_is_read_too(tmp_path):
     path = tmp_path / "people.parquet"
     table().to_parquet(path)
     assert tables.read(path).shape == (600, 9)
+
+
+@pytest.mark.parametrize("more", [{}, {"groups": "city"}, {"time": "day"}, {"stratify": "rich"}])
+def test_the_script_holds_out_the_rows_of_the_report(more):
+    frame = table()
+    asked = argparse.Namespace(**{"stratify": None, "groups": None, "time": None, "seed": 3, "test": 0.2, "data": "a",
+                                  "tasks": ["rich", "age"], **more})  # fmt: skip
+    train, held_out, test = report_module._parts(asked, frame)
+    rows, other = pt.data.split(frame, 0.2, **more, seed=3)
+    assert other.index.equals(test.index)
+    kept, chosen = pt.data.split(rows, 0.2, **more, seed=3)
+    assert (kept.index.tolist(), chosen.index.tolist()) == (train.index.tolist(), held_out.index.tolist())
+
+
+@pytest.mark.parametrize("values", [[f"{1000 + 37 * row:,}" for row in range(600)],
+                                    [f"{row}.{row % 10}0 %" for row in range(600)],
+                                    [f"{1 + row % 28:02}.03.2024" for row in range(600)]])  # fmt: skip
+def test_labels_that_look_like_numbers_or_dates_are_refused_before_all_else(data, capsys, values):
+    table().assign(price=values).to_csv(data, index=False)
+    assert report(data, tasks=("price", "age"))[0] == 1
+    said = capsys.readouterr().err
+    assert "task `price` has" in said
+    assert "different strings that look like " in said
+    assert "say --classes price" in said
+
+
+def test_trees_that_do_not_take_a_task_are_left_out(data, capsys, monkeypatch):
+    def fails(table, name):
+        raise ValueError("the least populated class has one member")
+
+    monkeypatch.setattr(trees, "_fitted", fails)
+    status, out = report(data, tasks=("age",))
+    assert status == 0
+    assert (out / "report.html").exists()
+    assert "Boosted trees are" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("made", [lambda y: y, lambda y: 1.01 * y, np.log, lambda y: -y])
+def test_a_column_made_of_a_long_tailed_target_is_named(made):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=600)
+    price = np.exp(a + 1.5 * rng.normal(size=600))
+    frame = pd.DataFrame({"a": a, "price": price, "made": made(price)})
+    found = leaks.found(frame[:400], frame[400:], [pt.Task("price")], ["a", "made"])
+    assert len(found) == 1
+    assert "`made` alone predicts `price`" in found[0]

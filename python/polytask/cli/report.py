@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ..plots import svg
 from ..results import page
 from ..results.recommendation import ALONE, Recommendation, of_trees
 from ..results.relatedness import Relatedness
-from ..studies import tabular, trees
+from ..studies import budget, tabular, trees
 from ..studies.recommend import recommend
 from ..training.trainer import Trainer
 from ..values import student
@@ -223,69 +224,77 @@ def _tested(found: Recommendation, rows: int) -> str:
 
 
 def _script(asked: Any, tasks: list[Task], found: Recommendation, dates: list[str], rows: int) -> str:
-    """A few lines that train the choice again."""
+    """A few lines that hold the same rows out, train the choice again and judge it, wherever they are run from."""
     names = [task.name for task in tasks]
     reader = tables._READERS[asked.data.suffix.lower()]
+    path = os.path.relpath(asked.data.resolve(), asked.out.resolve())
     left_out = [name for name in (*asked.exclude, asked.groups, asked.time, asked.weights) if name is not None]
-    best = asked.quality == "best"
     said = f", categorical={asked.categorical!r}" if asked.categorical else ""
-    said += "".join(f", {name}={value!r}" for name, value in tabular.READ.items()) if best else ""
-    sharing = {"mmoe": '"mmoe"', "soft": '"soft"'}.get(found.choice, '"hard"')
-    weights = f", weights={asked.weights!r}" if asked.weights else ""
-    more = ', regularizers=["task_relation"]' if found.choice == "soft" else ""
-    read = [f"frame = pd.{reader}({str(asked.data)!r})\n"]
+    said += "".join(f", {name}={value!r}" for name, value in tabular.READ.items()) if asked.quality == "best" else ""
+    lines = [
+        "from pathlib import Path",
+        "",
+        "import pandas as pd",
+        "import polytask as pt",
+        "",
+        "here = Path(__file__).resolve().parent",
+        f"frame = pd.{reader}(here / {path!r})",
+    ]
     if dates:
-        read.append(
-            f"for name in {dates!r}:\n"
-            f'    frame[name] = pd.to_datetime(frame[name], format="ISO8601", utc=True).dt.tz_localize(None)\n'
-        )
-    begin = (
-        f"import pandas as pd\nimport polytask as pt\n\n"
-        f"{''.join(read)}"
-        f"tasks = [{', '.join(map(_described, tasks))}]\n"
-        f"inputs = pt.Inputs.from_frame(frame, exclude={[*names, *left_out]!r}{said})\n"
-    )
-    if best:
-        end = _searching(asked, found, f"sharing={sharing}, seed={asked.seed}", more, weights)
-        return f"{begin}{end}"
-    if len(found.groups) > 1:
-        sharing = f"pt.sharing.Branched({found.groups})"
-    encoder = f"pt.encoder.MLP({_HIDDEN}, dropout={_DROPOUT})"
-    optimizer = ""
+        lines += [
+            f"for name in {dates!r}:",
+            '    frame[name] = pd.to_datetime(frame[name], format="ISO8601", utc=True).dt.tz_localize(None)',
+        ]
+    lines += [
+        f"rows, test = pt.data.split(frame, {asked.test!r}{_how(asked)}, seed={asked.seed})",
+        f"tasks = [{', '.join(map(_described, tasks))}]",
+        f"inputs = pt.Inputs.from_frame(rows, exclude={[*names, *left_out]!r}{said})",
+    ]
+    groups = [list(group) for group in found.groups]
+    if len(groups) == 1:
+        return "\n".join([*lines, *_training(asked, found, rows, 1)]) + "\n"
+    within = ["some = [task for task in tasks if task.name in group]", *_training(asked, found, rows, len(groups))]
+    return "\n".join([*lines, f"for group in {groups}:", *(f"    {line}" for line in within)]) + "\n"
+
+
+def _training(asked: Any, found: Recommendation, rows: int, groups: int) -> list[str]:
+    """The lines that train a network, or an ensemble, of all tasks or of each of so many groups, judge and save it."""
+    tasks, file = ("tasks", "reproduced") if groups == 1 else ("some", "reproduced-{'-'.join(group)}")
+    literal = "f" if groups > 1 else ""
+    weights = f", weights={asked.weights!r}" if asked.weights else ""
+    sharing = f'sharing="{found.choice}"' if found.choice in ("mmoe", "soft") else 'sharing="hard"'
+    more = ', regularizers=["task_relation"]' if found.choice == "soft" else ""
+    validation = f"pt.data.Split({_VALIDATION}{_how(asked)})" if _how(asked) else str(_VALIDATION)
+    made = f"pt.MultiTaskModel(inputs, tasks={tasks}, encoder={{}}, {sharing}, seed={asked.seed})"
+    if asked.quality == "best":
+        size = f", batch_size={asked.batch_size}" if asked.batch_size else ""
+        seconds = round(budget.seconds(asked.budget) / 2 / groups)
+        return [
+            f"model = {made.format(f'pt.encoder.MLP({_HIDDEN})')}",
+            f"trainer = pt.Trainer(model{more}, seed={asked.seed})",
+            f'model = pt.search(trainer, rows, ensemble="greedy", validation={validation}, budget={max(seconds, 1)}'
+            f"{size}{weights})",
+            f"print(model.evaluate(test{weights}))",
+            f'model.save(here / {literal}"{file}")',
+        ]
+    encoder, optimizer = f"pt.encoder.MLP({_HIDDEN}, dropout={_DROPOUT})", ""
     if asked.quality == "good":
         encoder, optimizer = f"pt.encoder.{_encoder('good')!r}", f"pt.optim.{_optimizer('good')['optimizer']!r}, "
-    size = asked.batch_size or tabular.batch_size(rows)
-    return (
-        f"{begin}"
-        f"encoder = {encoder}\n"
-        f"model = pt.MultiTaskModel(inputs, tasks=tasks, encoder=encoder, sharing={sharing}, seed={asked.seed})\n"
-        f'trainer = pt.Trainer(model, {optimizer}callbacks=[pt.EarlyStopping("loss")]{more}, seed={asked.seed})\n'
-        f"trainer.fit(frame, validation={_held_out(asked)}, epochs=60, batch_size={size}{weights})\n"
-        f'model.save("model.safetensors")\n'
-    )
-
-
-def _held_out(asked: Any) -> str:
-    """How rows are held out, as code."""
-    said = [f"{how}={name!r}" for how in ("groups", "time", "stratify") if (name := getattr(asked, how)) is not None]
-    return f"pt.data.Split({', '.join([str(_VALIDATION), *said])})" if said else str(_VALIDATION)
-
-
-def _searching(asked: Any, found: Recommendation, how: str, more: str, weights: str) -> str:
-    """The lines that search for an ensemble of each group."""
-    one = len(found.groups) == 1
-    size = f", batch_size={asked.batch_size}" if asked.batch_size else ""
-    of, encoder = "tasks" if one else "some", f"pt.encoder.MLP({_HIDDEN})"
-    lines = [
-        f"model = pt.MultiTaskModel(inputs, tasks={of}, encoder={encoder}, {how})",
-        f"trainer = pt.Trainer(model{more}, seed={asked.seed})",
-        f'ensemble = pt.search(trainer, frame, ensemble="greedy", validation={_held_out(asked)}{size}{weights})',
-        "ensemble.save({})".format('"ensemble"' if one else '"ensemble-" + "-".join(group)'),
+    batch = asked.batch_size or tabular.batch_size(rows)
+    return [
+        f"encoder = {encoder}",
+        f"model = {made.format('encoder')}",
+        f'trainer = pt.Trainer(model, {optimizer}callbacks=[pt.EarlyStopping("loss")]{more}, seed={asked.seed})',
+        f"trainer.fit(rows, validation={validation}, epochs=60, batch_size={batch}{weights})",
+        f"print(model.evaluate(test{weights}))",
+        f'model.save(here / {literal}"{file}.safetensors")',
     ]
-    if one:
-        return "\n".join(lines) + "\n"
-    within = ["some = [task for task in tasks if task.name in group]", *lines]
-    return "\n".join([f"for group in {found.groups}:", *(f"    {line}" for line in within)]) + "\n"
+
+
+def _how(asked: Any) -> str:
+    """How rows are held out, as arguments in code."""
+    said = [f"{how}={name!r}" for how in ("groups", "time", "stratify") if (name := getattr(asked, how)) is not None]
+    return "".join(f", {each}" for each in said)
 
 
 def _described(task: Task) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments.messages import listed, none_of
+from ..data import strings
 from ..data.task import Task
 from ..results.table import pandas
 
@@ -122,6 +123,9 @@ def task(frame: Any, name: str, classes: bool, numbers: bool) -> tuple[Task, str
         return Task(name, scale="standardize", metrics=["r2", "mae"]), f"numbers from {low:.6g} to {high:.6g}{beside}"
     if numbers:
         raise ValueError(f"task `{name}`: --numbers, but it holds {distinct[0]!r}")
+    if not classes and (looks := strings.form(distinct)):
+        raise ValueError(f"task `{name}` has {len(distinct)} different strings that look like {looks}, such as "
+                         f"{distinct[0]!r}: make {looks} of them, or say --classes {name}")  # fmt: skip
     if len(distinct) > _MOST_LABELS:
         raise ValueError(f"task `{name}` has {len(distinct)} different labels, more than {_MOST_LABELS}: is it a text, "
                          "or a number of each row?")  # fmt: skip

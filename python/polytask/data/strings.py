@@ -11,6 +11,7 @@ _FORMS = {
     "numbers": re.compile(r"[-+]?[$€£]?\s?\d[\d,]*(\.\d+)?\s?%|[-+]?[$€£]\s?\d[\d,]*(\.\d+)?|[-+]?\d[\d,]*\.\d+"),
 }
 _DAY_FIRST = re.compile(rf"{_DAY}[-/.]{_DAY}[-/.](19|20)?\d\d([ T]\d.*)?")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})*(\.\d+)?")
 _SEVERAL = 10
 #: Words that strings have on average, at least, if they look like texts.
 _WORDS = 3
@@ -29,7 +30,7 @@ def doubt(name: str, distinct: Iterable[Any], rows: int, asked: bool) -> str | N
     """
     values = list(distinct)
     strings = [value for value in values if value is not None and value != ""]
-    if not asked and (kind := _form(strings)):
+    if not asked and (kind := form(strings)):
         return (
             f"`{name}` has {len(strings)} different strings that look like {kind}, such as {strings[0]!r}, and becomes "
             f"categories, which know no order: make {kind} of it first, name it in `categorical`, or leave it out with "
@@ -48,10 +49,12 @@ def is_day_first(value: str) -> bool:
     return _DAY_FIRST.fullmatch(value.strip()) is not None
 
 
-def _form(values: Sequence[Any]) -> str | None:
+def form(values: Sequence[Any]) -> str | None:
     """What strings look like that all are dates, or numbers that are more than codes; none of few of them."""
     if len(values) < _SEVERAL or not all(isinstance(value, str) for value in values):
         return None
+    if any("," in value for value in values) and all(_THOUSANDS.fullmatch(value.strip()) for value in values):
+        return "numbers"
     found = (kind for kind, form in _FORMS.items() if all(form.fullmatch(value.strip()) for value in values))
     return next(found, None)
 

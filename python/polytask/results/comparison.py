@@ -213,8 +213,8 @@ class Comparison(Table):
             for metric, scores in ((metric, self.ways[SINGLE].scores[task][metric]) for metric in self.higher[task]):
                 mean, error = student.mean_and_error(scores)
                 if len(self.ways) > 1 and (abs(mean) < _SMALL or abs(mean) < 2 * error) and metric in _AROUND_ZERO:
-                    found.append(f"`{task}`: {metric} of single-task networks is {shown(mean)}, near 0, by which changes "
-                                 "are divided: the improvements in percent say little.")  # fmt: skip
+                    found.append(f"`{task}`: {metric} of single-task networks is {shown(mean)}, near 0, by which "
+                                 "changes are divided: the improvements in percent say little.")  # fmt: skip
         return found
 
     def _best(self) -> str:

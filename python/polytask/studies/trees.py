@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ from ..data.bag import Bag
 from ..metrics import Metric
 from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
+
+_log = logging.getLogger("polytask")
 
 #: Categories up to which scikit-learn's trees split a column by sets of them.
 _MOST = 254
@@ -113,7 +116,12 @@ def beside(
         for name in names:
             if time.monotonic() > until:
                 break
-            predict = _fitted(table, name)
+            try:
+                predict = _fitted(table, name)
+            except ValueError as error:
+                # Another library's checks, of labels that it does not take.
+                _log.warning("boosted trees of %s do not take task `%s`: %s", name, task.name, error)
+                continue
             by, tested = (metric.score(kind, predict(x[i]), _shaped(known[i], kind)) for i in (1, 2))
             if best is None or math.isnan(best[0]) or sign * by > sign * best[0]:
                 best = by, name, tested

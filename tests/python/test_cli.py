@@ -383,3 +383,18 @@ def test_a_column_made_of_a_long_tailed_target_is_named(made):
     found = leaks.found(frame[:400], frame[400:], [pt.Task("price")], ["a", "made"])
     assert len(found) == 1
     assert "`made` alone predicts `price`" in found[0]
+
+
+def test_that_metrics_count_rows_alike_is_said_where_rows_have_weights(data, capsys):
+    table().assign(w=np.arange(600) % 3).to_csv(data, index=False)
+    status, out = report(data, "--weights", "w", tasks=("age",))
+    assert status == 0
+    for said in (capsys.readouterr().out, (out / "report.html").read_text(encoding="utf-8")):
+        assert "metrics count all rows alike whose weight is above 0" in said
+    frame = table().assign(w=np.arange(600) % 3).dropna()
+    model = pt.load(out / "model.safetensors")
+    known = frame[frame.w > 0]
+    weighed = model.evaluate(frame, weights="w")["age"]
+    assert weighed["mae"] == pytest.approx(np.abs(model.predict(known)["age"] - known.age).mean(), rel=1e-5)
+    assert report(data, tasks=("age",))[0] == 0
+    assert "alike" not in capsys.readouterr().out + (out / "report.html").read_text(encoding="utf-8")

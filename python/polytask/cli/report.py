@@ -31,6 +31,8 @@ _HIDDEN = [256, 128]
 _DROPOUT = 0.1
 _VALIDATION = 0.2
 _FEWEST = 100
+#: What is said beside scores where rows have weights.
+_UNWEIGHTED = "Losses are weighed by rows; metrics count all rows alike whose weight is above 0."
 #: What tells a folder of a report.
 _REPORT = "report.html"
 
@@ -80,6 +82,8 @@ def run(asked: Any) -> None:
     scores = found.model.evaluate(test, weights=asked.weights)
     print()
     print(scores)
+    if asked.weights:
+        print(_UNWEIGHTED)
     said = _beside(found.model, (train, validation, test), scores, asked.weights)
     for sentence in said:
         print(sentence)
@@ -183,7 +187,7 @@ def _page(
         page.section("What to train", page.paragraphs(found.sentences)),
         page.section(
             "On test rows",
-            page.paragraphs([_tested(found, len(parts[2]))]),
+            page.paragraphs([_tested(found, len(parts[2])), *([_UNWEIGHTED] if asked.weights else [])]),
             page.table(test_header, test_rows),
             page.paragraphs(said_of_trees),
         ),

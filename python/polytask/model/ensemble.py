@@ -171,7 +171,7 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         Arguments:
             data: as for `pt.Trainer.fit`, in memory.
             batch_size: rows at a time.
-            weights: of rows, as there.
+            weights: of rows, as there; metrics leave rows of weight 0 out and count all others alike.
 
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came.

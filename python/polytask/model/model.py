@@ -247,7 +247,8 @@ class MultiTaskModel(HeldOut):
         Arguments:
             data: that.
             batch_size: rows at a time.
-            weights: of rows, as for `fit`.
+            weights: of rows, as for `fit`. They weigh losses; metrics leave rows of weight 0 out and count all others
+                alike.
 
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came.

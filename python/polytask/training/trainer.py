@@ -262,7 +262,8 @@ class Trainer:
     @checked
     def evaluate(self, data: Any, *, batch_size: int = 4096, weights: Any = None) -> Results:
         """Losses and metrics on data in any form that `fit` takes: task -> metric -> value, shown as a table. Losses
-        are those of raw outputs, metrics those of predictions, which `model.calibrate` changes.
+        are those of raw outputs, metrics those of predictions, which `model.calibrate` changes. Row `weights` weigh
+        losses; metrics leave rows of weight 0 out and count all others alike.
 
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came.

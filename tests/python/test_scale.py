@@ -322,3 +322,28 @@ def test_losses_far_apart_are_said_once_where_nothing_evens_them_out(caplog):
     caplog.clear()
     alone.fit((x, y), **FIT)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("scale", ["standardize", "robust", "quantile"])
+def test_targets_far_from_zero_are_predicted_as_finely_as_they_are_judged(scale, tmp_path):
+    """Seconds since 1970, which single precision knows by steps of 128."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 2)).astype(np.float32)
+    y = 1.7e9 + 100.0 * x[:, 0].astype(np.float64)
+    model = pt.MultiTaskModel(2, tasks=[pt.Task("at", scale=scale, metrics=["rmse"]), pt.Task("gap", scale=scale)])
+    data = x, {"at": y, "gap": 100.0 * x[:, 0]}
+    pt.Trainer(model, lr=0.01).fit(data, epochs=20, progress=False)
+    assert model.predict(x)["gap"].dtype == np.float32
+
+    def rmse(predicted):
+        return np.sqrt(np.mean(np.square(np.asarray(predicted, np.float64) - y)))
+
+    assert rmse(model.predict(x)["at"]) < 20
+    assert rmse(model.predict(x)["at"]) == pytest.approx(model.evaluate(data)["at"]["rmse"], rel=0.01)
+    np.testing.assert_allclose(model.predict(x, batch_size=7)["at"], model.predict(x)["at"], rtol=0, atol=1e-3)
+    assert rmse(pt.Ensemble([model, model]).predict(x)["at"]) < 20
+    low, high = model.intervals(data).predict(x, 0.9)["at"].T
+    assert 0.8 < np.mean((low <= y) & (y <= high)) <= 1
+    assert (high - low < 100).all()
+    model.save(tmp_path / "model")
+    assert np.array_equal(pt.load(tmp_path / "model").predict(x)["at"], model.predict(x)["at"])

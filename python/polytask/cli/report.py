@@ -231,7 +231,7 @@ def _script(asked: Any, tasks: list[Task], found: Recommendation, dates: list[st
     """A few lines that hold the same rows out, train the choice again and judge it, wherever they are run from."""
     names = [task.name for task in tasks]
     reader = tables._READERS[asked.data.suffix.lower()]
-    path = os.path.relpath(asked.data.resolve(), asked.out.resolve())
+    path = _from(asked.out.resolve(), asked.data.resolve())
     left_out = [name for name in (*asked.exclude, asked.groups, asked.time, asked.weights) if name is not None]
     said = f", categorical={asked.categorical!r}" if asked.categorical else ""
     said += "".join(f", {name}={value!r}" for name, value in tabular.READ.items()) if asked.quality == "best" else ""
@@ -259,6 +259,14 @@ def _script(asked: Any, tasks: list[Task], found: Recommendation, dates: list[st
         return "\n".join([*lines, *_training(asked, found, rows, 1)]) + "\n"
     within = ["some = [task for task in tasks if task.name in group]", *_training(asked, found, rows, len(groups))]
     return "\n".join([*lines, f"for group in {groups}:", *(f"    {line}" for line in within)]) + "\n"
+
+
+def _from(folder: Path, file: Path) -> str:
+    """The way to a file, which is its own where there is none from the folder, as between drives."""
+    try:
+        return os.path.relpath(file, folder)
+    except ValueError:
+        return str(file)
 
 
 def _training(asked: Any, found: Recommendation, rows: int, groups: int) -> list[str]:

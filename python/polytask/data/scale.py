@@ -25,6 +25,10 @@ _RANGE = 1.3489795003921634
 _POINTS = 257
 
 
+#: How much of the spread of targets rounding may take.
+_COARSE = 1e-3
+
+
 @dataclass(frozen=True)
 class Scale:
     """The scale of each output: `(f(y) - center) / spread`, with `f(y) = y` or `ln(1 + y)`; or the curve through points
@@ -73,12 +77,24 @@ class Scale:
             return np.asarray(np.expm1(values)) if self.name == "log1p" else values
 
     def predicted(self, loss: Any, outputs: np.ndarray) -> np.ndarray:
-        """Predictions `[rows, width]` of a loss in the units of the targets; of an output they stand side by side."""
+        """Predictions `[rows, width]` of a loss in the units of the targets; of an output they stand side by side. They
+        are in double precision where single would round them by much of the targets' spread, as of times in seconds.
+        """
         parts = self._parts(outputs)
         places = self.inverse(parts)
         if getattr(loss, "name", None) == "gaussian_nll":
             places[:, 1] = parts[:, 1] * np.square(self.spreads)
-        return np.ascontiguousarray(places.transpose(0, 2, 1)).reshape(outputs.shape).astype(outputs.dtype)
+        kind = np.float64 if self._is_fine else outputs.dtype
+        return np.ascontiguousarray(places.transpose(0, 2, 1)).reshape(outputs.shape).astype(kind)
+
+    @property
+    def _is_fine(self) -> bool:
+        """Whether single precision is too coarse for the targets."""
+        if self.name == "log1p":
+            return False
+        ends = [(max(map(abs, y)), (max(y) - min(y)) / 4) for y, _ in self.curves]
+        each = ends or [(abs(center), spread) for center, spread in zip(self.centers, self.spreads, strict=True)]
+        return any(size * float(np.finfo(np.float32).eps) > _COARSE * spread for size, spread in each)
 
     def scaled(self, loss: Any, predicted: np.ndarray) -> np.ndarray:
         """What `predicted` makes of outputs, as outputs again, of a scale that is no curve."""

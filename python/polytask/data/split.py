@@ -332,8 +332,8 @@ def _latest(times: np.ndarray, fraction: float) -> np.ndarray:
         values = [None if np.isnat(value) else value for value in times]
     if None in values:
         raise ValueError(f"`time` should be known for each row; it is missing at row {values.index(None)}")
-    if unsorted := next((value for value in values if isinstance(value, str) and strings.is_day_first(value)), None):
-        raise ValueError(f"`time` has strings such as {unsorted!r}, which do not sort as dates follow each other: make "
+    if all(isinstance(value, str) and strings.is_day_first(value) for value in values):
+        raise ValueError(f"`time` has strings such as {values[0]!r}, which do not sort as dates follow: make "
                          "dates of them, or write 2024-01-31")  # fmt: skip
     distinct, place = np.unique(np.array(values, dtype=times.dtype), return_inverse=True)
     after = np.cumsum(np.bincount(place, minlength=len(distinct))[::-1])[::-1]

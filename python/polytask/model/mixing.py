@@ -18,6 +18,7 @@ class Mean:
         self._mixture = mixture
         self._mean = np.zeros(())
         self._squares = np.zeros(())
+        self._kind = np.dtype(np.float32)
         self._total = 0.0
         self._total_squared = 0.0
         self._kept: list[tuple[np.ndarray, float]] | None = [] if keeps else None
@@ -25,6 +26,8 @@ class Mean:
     def add(self, values: np.ndarray, weight: float) -> None:
         """One more."""
         before = self._mean
+        # Double, if that is what some come in: see `Scale.predicted`.
+        self._kind = np.promote_types(self._kind, values.dtype)
         self._total += weight
         self._total_squared += weight * weight
         apart = values.astype(np.float64) - before
@@ -39,7 +42,7 @@ class Mean:
         mean = np.array(self._mean)
         if self._mixture:
             mean[..., 1::2] += self._squares[..., ::2] / self._total
-        return mean.astype(np.float32)
+        return mean.astype(self._kind)
 
     @property
     def spread(self) -> np.ndarray:

@@ -23,7 +23,7 @@ from ..arguments.paths import folder_path
 from ..data import Rows, forms
 from ..data.split import Split, split
 from ..model.model import MultiTaskModel
-from ..process import interrupts
+from ..process import interrupts, memory
 from ..results.comparison import SINGLE, Comparison, Way
 from ..training.callback import Callback
 from ..training.early_stopping import EarlyStopping
@@ -71,6 +71,7 @@ class _Job:
 
 
 @checked
+@memory.gives_back
 def compare(
     candidates: Mapping[str, MultiTaskModel | Trainer] | Sequence[MultiTaskModel | Trainer],
     data: Any,

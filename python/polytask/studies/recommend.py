@@ -18,7 +18,7 @@ from ..components.registry import make
 from ..data.task import Task
 from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
-from ..process import interrupts
+from ..process import interrupts, memory
 from ..results.recommendation import ALONE, Candidate, Recommendation
 from ..results.relatedness import Groups, Relatedness
 from ..training.early_stopping import EarlyStopping
@@ -68,6 +68,7 @@ class _Plan:
 
 
 @checked
+@memory.gives_back
 def recommend(
     subject: MultiTaskModel | Trainer | Sequence[Task] | Task,
     data: Any,

@@ -10,7 +10,7 @@ from ..arguments.messages import none_of
 from ..arguments.numbers import whole
 from ..data.task import Task
 from ..model.model import MultiTaskModel
-from ..process import interrupts
+from ..process import interrupts, memory
 from ..results.relatedness import Relatedness
 from ..training.trainer import Trainer
 from .measures import affinity, gradients, labels, relation, representation, transfer
@@ -27,6 +27,7 @@ _METHODS: dict[str, Callable[[Study, int, int | None, bool], Relatedness]] = {
 
 
 @checked
+@memory.gives_back
 def relatedness(
     subject: MultiTaskModel | Trainer | Sequence[Task] | Task,
     data: Any,

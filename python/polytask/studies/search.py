@@ -18,7 +18,7 @@ from ..arguments.paths import folder_path
 from ..data import Rows
 from ..data.task import Task
 from ..model.model import MultiTaskModel
-from ..process import interrupts
+from ..process import interrupts, memory
 from ..training import checkpoints
 from ..training.monitor import Mode, Watched
 from ..training.trainer import Trainer
@@ -41,6 +41,7 @@ PATIENCE = 8
 
 
 @checked
+@memory.gives_back
 def search(
     subject: MultiTaskModel | Trainer | Sequence[Task] | Task,
     data: Any,

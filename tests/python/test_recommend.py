@@ -52,6 +52,7 @@ def test_tasks_that_help_each_other_are_trained_together():
         assert evaluated[name]["loss"] == pytest.approx(found.candidates[found.choice].losses[name][best], rel=1e-5)
     frame = found.to_frame()
     assert frame["candidate"].tolist() == list(found.candidates)
+    assert frame.loc[frame["choice"], "candidate"].tolist() == [found.choice]
     assert "<p>" in found._repr_html_()
 
 

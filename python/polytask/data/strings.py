@@ -33,8 +33,8 @@ def doubt(name: str, distinct: Iterable[Any], rows: int, asked: bool) -> str | N
     if not asked and (kind := form(strings)):
         return (
             f"`{name}` has {len(strings)} different strings that look like {kind}, such as {strings[0]!r}, and becomes "
-            f"categories, which know no order: make {kind} of it first, name it in `categorical`, or leave it out with "
-            "`exclude`"
+            f"categories, which know no order: make {kind} of it first; pt.Inputs.from_frame leaves it as it is where "
+            "`categorical` names it, and out where `exclude` does"
         )
     if rows >= _ROWS and 2 * len(values) > rows and any(isinstance(value, str) for value in values):
         return (

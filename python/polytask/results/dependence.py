@@ -31,7 +31,7 @@ class Curve(NamedTuple):
 
 class Dependence(Table, Mapping[str, Curve]):
     """`dependence["income"].mean`, what is predicted on average if all rows have one value of the column, for value
-    after value; shown as a table with a line a value.
+    after value, and `.rows` row by row where they were asked for; shown as a table with a line a value.
 
     Attributes:
         column: its name.

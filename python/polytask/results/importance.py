@@ -137,7 +137,7 @@ class Importance(Table, Mapping[str, dict[str, Loss]]):
         for axis, (task, found) in zip(axes, self.items(), strict=True):
             names = self.ranked(task)[:_MOST]
             means, errors = (np.array([getattr(found[name], of) for name in names]) for of in ("mean", "error"))
-            pictures.bars(axis, names, means, errors, task, f"loss of {self.metrics[task]}")
+            pictures.bars(axis, names, means, errors, task, f"{self.metrics[task]} is worse by")
         return axes
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:

@@ -155,13 +155,14 @@ class Recommendation(Table):
 
     @interrupts.held()
     def to_frame(self) -> Any:
-        """The table as a pandas frame.
+        """The table as a pandas frame, with the choice marked by True.
 
         Raises:
             ImportError: pandas is not installed.
         """
         header, rows = self._table()
-        return pandas("Recommendation.to_frame").DataFrame(rows, columns=header)
+        marked = [[mark == "*", *row] for mark, *row in rows]
+        return pandas("Recommendation.to_frame").DataFrame(marked, columns=["choice", *header[1:]])
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes what was found as one HTML page that needs nothing else; `model.save` keeps the model.

@@ -235,6 +235,8 @@ def test_dates_that_sort_otherwise_than_they_follow_are_refused(form):
     for times in (days.dt.strftime(form).to_numpy(), days.dt.strftime(form).astype("U").to_numpy().astype("U10")):
         with pytest.raises(ValueError, match=r"`time` has strings such as '.*', which do not sort as dates follow"):
             pt.data.split((X, KIND), 0.2, time=times)
+    with pytest.raises(ValueError, match="at least two different moments"):
+        pt.data.split((X[:0], KIND[:0]), 0.2, time=np.empty(0, "U10"))
     for iso in ("%Y-%m-%d", "%Y/%m/%d", "%Y-%m-%dT%H:%M", "%Y%m%d"):
         assert pt.data.split((X, KIND), 0.25, time=days.dt.strftime(iso).to_numpy())[1][0][0, 0] == 300
 
@@ -292,6 +294,19 @@ def test_a_name_that_there_is_not_is_answered_with_those_that_there_are(form):
             pt.data.split(named(form), 0.2, **{argument: "usre"})
         said = str(error.value)
         assert {"`user`", "`kind`", "`size`"} <= set(said.partition("they have ")[2].split(", "))
+
+
+def test_a_split_at_random_reads_no_row_of_data_sets():
+    read = []
+
+    class Counted(Items):
+        def __getitem__(self, i):
+            read.append(i)
+            return super().__getitem__(i)
+
+    for data in (Counted(True), {"kind": Counted(True), "size": Counted(False)}):
+        pt.data.split(data, 0.2)
+    assert not read
 
 
 def test_each_of_several_data_sets_is_split():

@@ -25,8 +25,8 @@ _RANGE = 1.3489795003921634
 _POINTS = 257
 
 
-#: How much of the spread of targets rounding may take.
-_COARSE = 1e-3
+#: How much of a number single precision rounds, and how much of the spread of targets that may be.
+_ROUNDED, _COARSE = float(np.finfo(np.float32).eps), 1e-3
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class Scale:
         """Whether single precision is too coarse for the targets."""
         if self.name == "log1p":
             return False
-        ends = [(max(map(abs, y)), (max(y) - min(y)) / 4) for y, _ in self.curves]
+        ends = [(max(abs(y[0]), abs(y[-1])), (y[-1] - y[0]) / 4) for y, _ in self.curves]
         each = ends or [(abs(center), spread) for center, spread in zip(self.centers, self.spreads, strict=True)]
-        return any(size * float(np.finfo(np.float32).eps) > _COARSE * spread for size, spread in each)
+        return any(size * _ROUNDED > _COARSE * spread for size, spread in each)
 
     def scaled(self, loss: Any, predicted: np.ndarray) -> np.ndarray:
         """What `predicted` makes of outputs, as outputs again, of a scale that is no curve."""

@@ -227,20 +227,21 @@ def _divide_sets(
     ):
         raise TypeError("`stratify`, `groups` and `time` should be names where there are several data sets")
     found: set[str] = set()
-    known: list[str] = []
+    finders: list[Finder] = []
     parts: tuple[dict[Any, Any], dict[Any, Any]] = {}, {}
     for key, data in sets.items():
         own = {name: (tasks or {}).get(name, [name]) for name in forms.keys(key) if isinstance(name, str)}
         columns = own if own else tasks
         find = _finder_of(data, columns)
+        finders.append(find)
         here = [name for name in wanted if isinstance(name, str) and find(name) is not None]
         found.update(here)
-        known += find.names()
         stratify = True if how.stratify is True else here or None
         each = Split(how.fraction, stratify, how.groups, how.time, how.seed)
         parts[0][key], parts[1][key] = divide(data, each, columns, seed)
     if unknown := [name for name in wanted if isinstance(name, str) and name not in found]:
-        raise ValueError(f"`stratify`: no data set has {none_of(unknown[0], dict.fromkeys(known), 'they have')}")
+        known = dict.fromkeys(name for find in finders for name in find.names())
+        raise ValueError(f"`stratify`: no data set has {none_of(unknown[0], known, 'they have')}")
     return parts
 
 
@@ -332,7 +333,7 @@ def _latest(times: np.ndarray, fraction: float) -> np.ndarray:
         values = [None if np.isnat(value) else value for value in times]
     if None in values:
         raise ValueError(f"`time` should be known for each row; it is missing at row {values.index(None)}")
-    if all(isinstance(value, str) and strings.is_day_first(value) for value in values):
+    if values and all(isinstance(value, str) and strings.is_day_first(value) for value in values):
         raise ValueError(f"`time` has strings such as {values[0]!r}, which do not sort as dates follow: make "
                          "dates of them, or write 2024-01-31")  # fmt: skip
     distinct, place = np.unique(np.array(values, dtype=times.dtype), return_inverse=True)

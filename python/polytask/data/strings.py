@@ -1,4 +1,4 @@
-"""What columns of strings may be meant for, where categories are made of them that nobody asked for."""
+"""What strings may be meant for: dates and numbers that are written out, codes, texts."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,11 +6,13 @@ from typing import Any
 
 #: How dates and numbers are written that are more than codes, and how many a column of them has at least.
 _MONTH, _DAY = r"(0?[1-9]|1[0-2])", r"(0?[1-9]|[12]\d|3[01])"
+_YEAR_FIRST, _DAY_FIRST = rf"(19|20)\d\d[-/.]{_MONTH}[-/.]{_DAY}", rf"{_DAY}[-/.]{_DAY}[-/.](19|20)?\d\d"
+_TIME = r"([ T]\d.*)?"
 _FORMS = {
-    "dates": re.compile(rf"((19|20)\d\d[-/.]{_MONTH}[-/.]{_DAY}|{_DAY}[-/.]{_DAY}[-/.](19|20)?\d\d)([ T]\d.*)?"),
+    "dates": re.compile(rf"({_YEAR_FIRST}|{_DAY_FIRST}){_TIME}"),
     "numbers": re.compile(r"[-+]?[$€£]?\s?\d[\d,]*(\.\d+)?\s?%|[-+]?[$€£]\s?\d[\d,]*(\.\d+)?|[-+]?\d[\d,]*\.\d+"),
 }
-_DAY_FIRST = re.compile(rf"{_DAY}[-/.]{_DAY}[-/.](19|20)?\d\d([ T]\d.*)?")
+_UNSORTED = re.compile(f"{_DAY_FIRST}{_TIME}")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})*(\.\d+)?")
 _SEVERAL = 10
 #: Words that strings have on average, at least, if they look like texts.
@@ -46,7 +48,7 @@ def doubt(name: str, distinct: Iterable[Any], rows: int, asked: bool) -> str | N
 
 def is_day_first(value: str) -> bool:
     """Whether a string looks like a date that begins with the day or the month, by which dates do not sort."""
-    return _DAY_FIRST.fullmatch(value.strip()) is not None
+    return _UNSORTED.fullmatch(value.strip()) is not None
 
 
 def form(values: Sequence[Any]) -> str | None:

@@ -253,11 +253,15 @@ class MultiTaskModel(HeldOut):
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came.
         """
+        return self._evaluated(data, batch_size, weights)
+
+    def _evaluated(self, data: Any, batch_size: Any, weights: Any, trainer: _core.Trainer | None = None) -> Results:
+        """The same, by a trainer with its regularizers and threads."""
         size = whole(batch_size, "`batch_size`")
         with interrupts.held():
             rows = self.reader.read(data, "data", weights=weights, batch_size=size)
             scoring.check(self, rows)
-            return scoring.evaluate(self, rows, size)
+            return scoring.evaluate(self, rows, size, trainer)
 
     def _labelled(self, data: Any, weights: Any, batch_size: int, raw: bool = False) -> dict[str, Labelled]:
         """What is predicted for data in any form, or raw outputs, beside their labels."""

@@ -118,8 +118,8 @@ def beside(
                 break
             try:
                 predict = _fitted(table, name)
-            except ValueError as error:
-                # Another library's checks, of labels that it does not take.
+            except Exception as error:
+                # Each library has errors of its own for what it does not take.
                 _log.warning("boosted trees of %s do not take task `%s`: %s", name, task.name, error)
                 continue
             by, tested = (metric.score(kind, predict(x[i]), _shaped(known[i], kind)) for i in (1, 2))

@@ -268,11 +268,7 @@ class Trainer:
         Raises:
             ValueError, TypeError: what is wrong, what was expected and what came.
         """
-        size = whole(batch_size, "`batch_size`")
-        with interrupts.held():
-            rows = self.model.reader.read(data, "data", weights=weights, batch_size=size)
-            scoring.check(self.model, rows)
-            return scoring.evaluate(self.model, rows, size, self._core)
+        return self.model._evaluated(data, batch_size, weights, self._core)
 
     @checked
     def find_lr(

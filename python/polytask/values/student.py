@@ -67,7 +67,7 @@ def paired(first: Any, second: Any, *, least: float = 0.0) -> Paired:
     mean, error = mean_and_error(differences)
     if math.isnan(error):
         return Paired(mean, error, math.nan)
-    taken = max(error, 0.0 if math.isnan(least) else least)
+    taken = max(error, least)
     if taken == 0.0:
         return Paired(mean, error, 1.0 if mean == 0.0 else 2.0 ** (1 - len(differences)))
     return Paired(mean, error, 1.0 - within(mean / taken, len(differences) - 1))

@@ -522,8 +522,9 @@ def test_single_dates_and_spans_of_numpy_are_such():
     wanted = model.predict(plain)["y"]
     assert np.array_equal(model.predict(mixed)["y"], wanted)
     assert np.array_equal(model.predict(mixed.to_dict("records"))["y"], wanted)
-    with pytest.raises(TypeError, match="`span`"):
-        model.predict(mixed.assign(span=mixed.day))
+    for days in (mixed.day, pd.Series([np.datetime64(day) for day in plain.day], dtype=object)):
+        with pytest.raises(TypeError, match="`span`"):
+            model.predict(mixed.assign(span=days))
 
 
 def test_what_cannot_be_read_is_shown_with_its_row():

@@ -270,6 +270,28 @@ def test_with_little_time_an_ensemble_is_of_fewer_networks(monkeypatch, budget, 
     assert f"chosen out of {4 * count} networks in all" in found.packed
 
 
+@pytest.mark.parametrize("choice", ["all in one", "mmoe"])
+def test_how_many_networks_there_is_time_for_follows_from_what_the_choice_costs(monkeypatch, choice):
+    data, held_out = helping(rows=60, held_out=40)
+    monkeypatch.setattr(pt.Recommendation, "gains", lambda self, name: np.zeros(2) - (name != choice))
+    monkeypatch.setattr("polytask.studies.packed.NETWORKS", 2)
+    plain, said = [], []
+
+    def made(study, networks, until, epoch, *rest):
+        said.append(epoch)
+        return packed(study, networks, until, epoch, *rest)
+
+    def fitted(self, epochs):
+        fit(self, epochs)
+        plain.append(self.epoch)
+
+    packed, fit = module.packed, module._Recommending._fit_into_budget
+    monkeypatch.setattr(module, "packed", made)
+    monkeypatch.setattr(module._Recommending, "_fit_into_budget", fitted)
+    asked(data, held_out, quality="best", epochs=1, seeds=2, trees=None)
+    assert said == [plain[0] * (module._EXPERTS if choice == "mmoe" else 1.0)]
+
+
 def test_what_a_module_of_the_callers_own_is_not_made_for_is_said_and_the_rest_kept(own_seed):
     data, held_out = helping()
     encoder = torch.nn.Sequential(torch.nn.Linear(20, 8), torch.nn.ReLU())

@@ -199,3 +199,14 @@ def test_a_file_and_a_folder_are_opened_alike(tmp_path):
         pt.load(tmp_path)
     with pytest.raises(TypeError, match=r"got Ensemble; an ensemble evaluates itself: ensemble\.evaluate"):
         pt.Trainer(both)
+
+
+def test_members_of_an_ensemble_are_in_the_order_of_their_numbers(tmp_path):
+    """Also from 1,000 on, where names have more digits."""
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    models = [pt.MultiTaskModel(3, tasks=[pt.Task("a")], seed=seed) for seed in range(2)]
+    pt.Ensemble(models).save(tmp_path)
+    (tmp_path / "000.safetensors").rename(tmp_path / "999.safetensors")
+    (tmp_path / "001.safetensors").rename(tmp_path / "1000.safetensors")
+    for found, model in zip(pt.load(tmp_path), models, strict=True):
+        assert np.array_equal(found.predict(x)["a"], model.predict(x)["a"])

@@ -295,6 +295,9 @@ def test_of_several_networks_one_says_that_losses_are_far_apart(caplog):
         lambda model: pt.compare(
             {"a": model, "b": pt.Trainer(model, weighting="uncertainty")}, given, seeds=2, **quick
         ),
+        lambda model: pt.compare(
+            {"a": pt.Trainer(model, weighting="uncertainty"), "b": model}, given, seeds=2, **quick
+        ),
     ):
         caplog.clear()
         call(pt.MultiTaskModel(x.shape[1], tasks=tasks))

@@ -116,8 +116,8 @@ pub fn read<C: Component>(parameters: &Map<String, Value>) -> Result<C> {
         let alone = Map::from_iter([(parameter.name.to_owned(), value.clone())]);
         serde_json::from_value::<C>(Value::Object(alone)).map_err(|error| {
             let why = match error.to_string() {
-                // The words before it say more than serde's list of variants.
-                why if why.contains("untagged enum") => String::new(),
+                // The words before it say more than serde's names of types and list of variants.
+                why if why.starts_with("invalid ") || why.contains("untagged enum") => String::new(),
                 why => format!(" ({why})"),
             };
             let Parameter { name, words, .. } = parameter;
@@ -340,12 +340,9 @@ mod tests {
         assert_eq!(message(json!({"size": 1})), unknown);
         assert_eq!(message(json!({"nonsense": 1})), "Square: unknown argument `nonsense`; it has `side`, `corners`");
         assert_eq!(message(json!({"side": -1})), "Square: argument `side` should be at least 0; got -1.0");
-        assert!(
-            message(json!({"side": "a"})).starts_with("Square: argument `side` should be a finite number; got \"a\"")
-        );
-        assert!(
-            message(json!({"corners": -1}))
-                .contains("`corners` should be a whole number of at least 0 or None; got -1")
-        );
+        let side = "Square: argument `side` should be a finite number; got \"a\"";
+        assert_eq!(message(json!({"side": "a"})), side);
+        let corners = "Square: argument `corners` should be a whole number of at least 0 or None; got -1";
+        assert_eq!(message(json!({"corners": -1})), corners);
     }
 }

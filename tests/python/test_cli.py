@@ -105,6 +105,8 @@ def test_a_report_takes_more_trouble_where_that_is_asked(data, capsys, tasks, qu
     assert ("Its model is an ensemble: " in page) == (quality == "best")
     script = (out / "reproduce.py").read_text(encoding="utf-8")
     assert ("TabM" in script) == (quality == "good")
+    # Half of the time went into the choice.
+    assert script.count("budget=1") == (quality == "best")
     again = script.replace("epochs=60", "epochs=1").replace('"greedy"', '"greedy", trials=2, epochs=1, progress=False')
     rerun(out, again)
     assert main(["predict", str(out / ("model" if (out / "model").is_dir() else "model.safetensors")), str(data)]) == 0
@@ -131,10 +133,7 @@ def test_strings_that_are_dates_are_read_as_dates(data, capsys, zone):
     assert r2_score(predicted.age, predicted.age_predicted) > 0.5
     frame.assign(since="soon").to_csv(data.with_name("new.csv"))
     assert main(["predict", str(out / "model"), str(data.with_name("new.csv"))]) == 1
-    assert (
-        "column `since` should hold dates such as 2024-05-31 or 2024-05-31T12:30:00, or nothing; got 'soon' at row 0"
-        in capsys.readouterr().err
-    )
+    assert "column `since` should hold dates; got 'soon' at row 0: write dates as 2024-01-31" in capsys.readouterr().err
     assert report(data, "--categorical", "since", tasks=("age",))[0] == 0
     assert "`since` (" in capsys.readouterr().out
 
@@ -181,6 +180,44 @@ def test_trees_are_those_of_scikit_learn():
     other = trees.beside(model, parts, perfect, ["scikit-learn"])
     assert [each["better"] for each in other.values()] == [False, False]
     assert of_trees(other)[0].startswith("Boosted trees are not better at `rich`")
+    constants = {"rich": 0.5, "age": r2_score(test.age[known[2]], np.full(known[2].sum(), np.average(
+        train.age[known[0]], weights=train.w[known[0]])))}  # fmt: skip
+    for name, constant in constants.items():
+        assert found[name]["constant"] == pytest.approx(constant, abs=1e-6)
+    assert all("every row" not in sentence for sentence in of_trees(other))
+    below = trees.beside(model, parts, {"rich": {"auroc": 0.5}, "age": {"r2": -1.0}}, ["scikit-learn"])
+    assert all(". The network's is not better than that of the same prediction" in each for each in of_trees(below))
+
+
+@pytest.mark.parametrize(
+    ("metric", "network", "forest", "ending"),
+    [
+        ("accuracy", 0.6, 0.7, "the network's is 0.6000."),
+        ("accuracy", 0.5, 0.7, "The network's is not better than that of the same prediction for every row, 0.5500."),
+        ("accuracy", 0.5, 0.55, "Neither is better than that of the same prediction for every row, 0.5500."),
+        ("accuracy", 0.5, 0.4, "Neither is better than that of the same prediction for every row, 0.5500."),
+        ("accuracy", 0.55, 0.55, "Neither is better than that of the same prediction for every row, 0.5500."),
+        ("log_loss", 0.5, 0.4, "the network's is 0.5000."),
+        ("log_loss", 0.8, 0.6, "The network's is not better than that of the same prediction for every row, 0.6881."),
+        ("log_loss", 0.8, 0.7, "Neither is better than that of the same prediction for every row, 0.6881."),
+        ("log_loss", 0.8, 0.9, "Neither is better than that of the same prediction for every row, 0.6881."),
+    ],
+)
+def test_what_is_no_better_than_a_constant_is_said(monkeypatch, metric, network, forest, ending):
+    """Of classes in the shares 0.55 and 0.45, which rows to learn from and to test have alike."""
+    frame = pd.DataFrame({"a": np.arange(100.0), "y": np.arange(100) % 20 < 9})
+    score = pt.metrics.Metric.score
+    monkeypatch.setattr(trees, "_fitted", lambda table, name: lambda x: np.full((len(x), 1), np.nan))
+
+    def scored(self, kind, predicted, known):
+        return forest if np.isnan(predicted).any() else score(self, kind, predicted, known)
+
+    monkeypatch.setattr(pt.metrics.Metric, "score", scored)
+    task = pt.Task("y", classes=2, metrics=[metric])
+    model = pt.MultiTaskModel(pt.Inputs.from_frame(frame, exclude=["y"]), tasks=[task])
+    rows = model.reader.rows(frame)
+    found = trees.beside(model, (rows, rows, rows), {"y": {metric: network}}, ["scikit-learn"])
+    assert of_trees(found)[0].endswith(ending)
 
 
 def test_trees_do_not_see_the_bins_of_numbers():
@@ -269,6 +306,26 @@ def test_kinds_of_tasks_may_be_said():
     assert tables.task(frame, "price", True, False)[0].classes == 100
 
 
+def test_whole_labels_stay_whole_beside_missing_ones():
+    one, far = [0.0, np.nan, 1.0], [1e300, 2e300, np.nan]
+    each = {"sold": one, "stars": [1.0, 5.0, np.nan], "share": [0.5, 1.0, 2.0], "far": far}
+    frame = pd.DataFrame({name: values * 20 for name, values in each.items()})
+    found = {name: tables.task(frame, name, True, False) for name in frame}
+    assert [found[name][0].labels for name in frame] == [[0, 1], [1, 5], [0.5, 1.0, 2.0], [1e300, 2e300]]
+    assert all(type(label) is int for name in ("sold", "stars") for label in found[name][0].labels)
+    assert found["sold"][1] == "2 classes, 0 in 50.0 %, 20 missing"
+
+
+def test_columns_that_may_name_rows_are_named(data, capsys):
+    frame = table().assign(customer=np.random.default_rng(0).permutation(600) + 10_000, visits=np.arange(600) // 2)
+    frame.to_csv(data)
+    assert report(data, "--exclude", "day", tasks=("age",))[0] == 0
+    said = capsys.readouterr().out
+    for name in ("Unnamed: 0", "customer"):
+        assert f"Column `{name}` is another whole number in each row: if it only names the rows" in said
+    assert said.count("another whole number") == 2
+
+
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
@@ -278,6 +335,11 @@ def test_kinds_of_tasks_may_be_said():
         (None, ("--tasks", "rich", "age", "--numbers", "rich"), "--numbers, but it holds 'no'"),
         (None, ("--tasks", "rich", "age", "--budget", "soon"), "`budget` should be seconds above 0"),
         (lambda frame: frame.assign(age=np.nan), ("--tasks", "rich", "age"), "none of 600 rows has a label"),
+        (
+            lambda frame: frame.assign(day=frame.day.where(frame.index != 53)),
+            ("--tasks", "rich", "age", "--time", "day"),
+            "--time: `day` should be known for each row; it is missing at row 53",
+        ),
         (lambda frame: frame.assign(rich="yes"), ("--tasks", "rich", "age"), "all labels are 'yes'"),
         (lambda frame: frame.head(20), ("--tasks", "rich", "age"), "has 20 rows, and at least 100"),
         (lambda frame: frame.head(0), ("--tasks", "rich", "age"), "has no rows"),
@@ -329,6 +391,13 @@ def test_wrong_files_are_refused(tmp_path, capsys):
     (tmp_path / "empty.csv").write_text("")
     assert main(["report", str(tmp_path / "empty.csv"), *tasks]) == 1
     assert "empty.csv is no table of this kind" in capsys.readouterr().err
+    for mark in ";\t|":
+        table().to_csv(tmp_path / "other.csv", sep=mark, index=False)
+        assert main(["report", str(tmp_path / "other.csv"), *tasks]) == 1
+        assert f"sep={mark!r}).to_csv does" in capsys.readouterr().err
+    pd.DataFrame({"city": ["Orléans", "Köln"]}).to_csv(tmp_path / "west.csv", encoding="latin-1")
+    assert main(["report", str(tmp_path / "west.csv"), *tasks]) == 1
+    assert "west.csv is not written in UTF-8" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["report"])
 
@@ -349,6 +418,22 @@ def test_the_script_holds_out_the_rows_of_the_report(more):
     assert other.index.equals(test.index)
     kept, chosen = pt.data.split(rows, 0.2, **more, seed=3)
     assert (kept.index.tolist(), chosen.index.tolist()) == (train.index.tolist(), held_out.index.tolist())
+
+
+def test_the_script_of_several_networks_trains_each_on_the_rows_of_the_report(data, monkeypatch):
+    monkeypatch.setattr(pt.Recommendation, "gains", lambda self, name: np.zeros(2) - (name != "one each"))
+    parts, found = report_module._parts, []
+    monkeypatch.setattr(report_module, "_parts", lambda *given: found.append(parts(*given)) or found[-1])
+    assert report(data, "--seed", "7", tasks=("rich", "age"))[0] == 0
+    out = data.parent / "out"
+    script = (out / "reproduce.py").read_text(encoding="utf-8")
+    said = rerun(out, script.replace("epochs=60", "epochs=1") + "\nprint(test.index.tolist())\n")
+    assert str(found[0][2].index.tolist()) in said
+    each = {name: pt.load(out / f"reproduced-{name}.safetensors") for name in ("rich", "age")}
+    assert {name: [task.name for task in model.tasks] for name, model in each.items()} == {
+        "rich": ["rich"],
+        "age": ["age"],
+    }
 
 
 @pytest.mark.parametrize("values", [[f"{1000 + 37 * row:,}" for row in range(600)],

@@ -179,6 +179,24 @@ def test_what_is_shown(trained):
     assert all(len(day) <= len("2024-01-31T12:30") for day in whole)
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_dates_lie_along_an_axis_of_dates(written):
+    frame = frame_of(40)
+    frame["day"] = frame.day.dt.strftime("%Y-%m-%d") if written else frame.day
+    model = pt.MultiTaskModel(pt.Inputs.from_frame(frame, exclude=["y"], bags=["tags"]), tasks=[pt.Task("y")])
+    days = ["2024-01-05", "2024-02-01", "2024-02-20"] if written else list(pd.to_datetime(["2024-01-05", "2024-02-20"]))
+    (axis,) = pt.dependence(model, frame, "day", grid=days, individual=True).plot()
+    drawn = axis.lines[-1].get_xdata(orig=True)
+    assert drawn.dtype.kind == "M"
+    assert [str(day)[:10] for day in drawn] == [str(day)[:10] for day in days]
+    axis.figure.canvas.draw()
+    assert any("2024-0" in tick.get_text() for tick in axis.get_xticklabels())
+    pyplot.close("all")
+    (axis,) = pt.dependence(model, frame, "number", grid=2).plot()
+    assert axis.lines[-1].get_xdata(orig=True).dtype.kind == "f"
+    pyplot.close("all")
+
+
 def test_wrong_input_is_refused(trained):
     data = Data(20, 1)
     frame = frame_of(40)

@@ -381,8 +381,10 @@ DAYS = [f"2024-{month:02}-{day:02}" for month in (1, 2) for day in range(1, 29)]
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
-        (DAYS, "dates"),
-        ([f"{day}T12:30:00+01:00" for day in DAYS], "dates"),
+        (DAYS, None),
+        ([f"{day}T12:30:00+01:00" for day in DAYS], None),
+        ([day.replace("-", "/") for day in DAYS], "dates"),
+        ([*DAYS, "2023-02-30"], "dates"),
         ([f"{number}.12.1999 08:15" for number in range(1, 32)], "dates"),
         ([f"{number}/2/24" for number in range(1, 29)], "dates"),
         ([f"${number},500" for number in range(1, 40)], "numbers"),
@@ -525,6 +527,26 @@ def test_single_dates_and_spans_of_numpy_are_such():
     for days in (mixed.day, pd.Series([np.datetime64(day) for day in plain.day], dtype=object)):
         with pytest.raises(TypeError, match="`span`"):
             model.predict(mixed.assign(span=days))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "records"])
+def test_strings_that_are_dates_as_iso_writes_them_are_dates(library, tmp_path):
+    """Each as pandas reads it, and the same as columns of dates."""
+    written = ["2024-01-31", "2023-12-31T23:59", " 2024-02-29 12:30:05", "1969-07-20T20:17:40.123456789Z",
+               "2024-03-01T00:00:00+0130", "2024-03-01 00:00:00.5-05:00", None, ""]  # fmt: skip
+    read = [pd.Timestamp(text.strip()) if text else pd.NaT for text in written]
+    wanted = [day if day.tzinfo is None else day.tz_convert(None) for day in read]
+    frame = pd.DataFrame({"when": written, "kind": list("ababacca")})
+    dates = frame.assign(when=pd.to_datetime(pd.Series(wanted)))
+    given = {"pandas": frame, "polars": pl.from_pandas(frame), "records": frame.to_dict("records")}[library]
+    inputs = pt.Inputs.from_frame(given)
+    assert inputs.columns["when"].kind == "days since 1970-01-01"
+    assert repr(inputs.columns) == repr(pt.Inputs.from_frame(dates).columns)
+    model = pt.MultiTaskModel(inputs, tasks=[pt.Task("y")])
+    np.testing.assert_array_equal(model.predict(given)["y"], model.predict(dates)["y"])
+    model.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(pt.load(tmp_path / "m.safetensors").predict(given)["y"], model.predict(dates)["y"])
+    assert pt.Inputs.from_frame(given, categorical=["when"]).columns["when"].kind == "category"
 
 
 def test_what_cannot_be_read_is_shown_with_its_row():

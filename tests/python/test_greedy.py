@@ -529,3 +529,11 @@ def test_models_of_different_tasks_are_judged_and_opened_each_by_its_own(tmp_pat
     assert again.evaluate(data) == whole
     with pytest.raises(ValueError, match="`losses`: unknown task 'price'; the models have `value`, `sign`"):
         pt.load(tmp_path / "models", losses={"price": squared})
+
+
+def test_the_bar_counts_epochs_of_all_networks(capsys):
+    found(progress=True, trials=2, epochs=3)
+    shown = capsys.readouterr().err
+    assert "3/3" in shown
+    assert "epoch" in shown.split("3/3")[-1]
+    assert "network" not in shown

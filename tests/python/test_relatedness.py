@@ -280,3 +280,14 @@ def test_ctrl_c_arrives(press_ctrl_c):
     press_ctrl_c(0.3)
     with pytest.raises(KeyboardInterrupt):
         pt.relatedness(tasks_of(targets), (x, targets), "transfer", epochs=10_000, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("factor", "shown"),
+    [(1.0, "0.421 ± 0.012"), (1e-3, "0.000421 ± 0.000012"), (0.0, "0.000 ± 0.000"), (100.0, "42.100 ± 1.200")],
+)
+def test_small_entries_are_shown_in_digits_that_count(factor, shown):
+    matrix = factor * np.array([[np.nan, 0.421], [-0.0062, np.nan]])
+    errors = factor * np.array([[np.nan, 0.012], [0.011, np.nan]])
+    found = pt.Relatedness("affinity", "", ["a", "b"], matrix, errors)
+    assert shown in repr(found)

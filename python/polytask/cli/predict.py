@@ -9,7 +9,6 @@ import numpy as np
 from ..model.ensemble import Ensemble
 from ..model.model import MultiTaskModel
 from ..model.opening import load
-from ..values import measures
 from . import tables
 
 
@@ -17,11 +16,8 @@ def run(asked: Any) -> None:
     """Reads, predicts and writes a CSV file."""
     model = load(asked.model)
     frame = tables.read(asked.data)
-    columns = model.reader.inputs.tabular
-    dates = [] if columns is None else [each.name for each in columns.numbers if each.unit == measures.DATES]
-    read = tables.dated(frame, [name for name in dates if name in frame.columns])
     out = asked.out or asked.data.with_name(f"{asked.data.name.split('.')[0]}-predicted.csv")
-    predicted = beside(model, read)
+    predicted = beside(model, frame)
     clash = [name for name in predicted if name in frame.columns]
     if clash:
         raise ValueError(f"{asked.data} has a column `{clash[0]}` already, where its prediction would stand")

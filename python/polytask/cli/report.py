@@ -49,11 +49,13 @@ def run(asked: Any) -> None:
     columns = [name for name in frame.columns if name not in names and name not in left_out]
     if not columns:
         raise ValueError("no column is left to predict from")
-    dates = tables.dates(frame, [name for name in columns if name not in asked.categorical])
-    frame = tables.dated(frame, dates)
     train, validation, test = _parts(asked, frame)
     print(f"{len(train)} rows to learn from, {len(validation)} to choose by, {len(test)} to test")
     warnings = leaks.found(train, validation, tasks, columns)
+    warnings += [
+        f"Column `{name}` is another whole number in each row: if it only names the rows, leave it out with --exclude."
+        for name in tables.naming_rows(frame, [name for name in columns if name not in asked.categorical])
+    ]
     for sentence in warnings:
         print(f"warning: {sentence}")
     drop = [name for name in left_out if name != asked.weights]
@@ -92,7 +94,7 @@ def run(asked: Any) -> None:
     (asked.out / "model.safetensors").unlink(missing_ok=True)
     folders.remove(asked.out / "model")
     found.model.save(asked.out / file)
-    (asked.out / "reproduce.py").write_text(_script(asked, tasks, found, dates, len(train)), encoding="utf-8")
+    (asked.out / "reproduce.py").write_text(_script(asked, tasks, found, len(train)), encoding="utf-8")
     minutes = (time.perf_counter() - began) / 60
     _write(
         asked.out / _REPORT,
@@ -154,6 +156,8 @@ def _parts(asked: Any, frame: Any) -> tuple[Any, Any, Any]:
     """Rows to learn from, to choose by and to test."""
     if len(frame) < _FEWEST:
         raise ValueError(f"{asked.data} has {len(frame)} rows, and at least {_FEWEST} are needed")
+    if asked.time and len(rows := np.flatnonzero(frame[asked.time].isna())):
+        raise ValueError(f"--time: `{asked.time}` should be known for each row; it is missing at row {rows[0]}")
     how = {"stratify": asked.stratify, "groups": asked.groups, "time": asked.time, "seed": asked.seed}
     rest, parts = np.arange(len(frame)), []
     for share in (asked.test, _VALIDATION):
@@ -227,7 +231,7 @@ def _tested(found: Recommendation, rows: int) -> str:
     return f"{what[0].upper()}{what[1:]}, on {rows} rows that nothing was chosen by."
 
 
-def _script(asked: Any, tasks: list[Task], found: Recommendation, dates: list[str], rows: int) -> str:
+def _script(asked: Any, tasks: list[Task], found: Recommendation, rows: int) -> str:
     """A few lines that hold the same rows out, train the choice again and judge it, wherever they are run from."""
     names = [task.name for task in tasks]
     reader = tables._READERS[asked.data.suffix.lower()]
@@ -243,13 +247,6 @@ def _script(asked: Any, tasks: list[Task], found: Recommendation, dates: list[st
         "",
         "here = Path(__file__).resolve().parent",
         f"frame = pd.{reader}(here / {path!r})",
-    ]
-    if dates:
-        lines += [
-            f"for name in {dates!r}:",
-            '    frame[name] = pd.to_datetime(frame[name], format="ISO8601", utc=True).dt.tz_localize(None)',
-        ]
-    lines += [
         f"rows, test = pt.data.split(frame, {asked.test!r}{_how(asked)}, seed={asked.seed})",
         f"tasks = [{', '.join(map(_described, tasks))}]",
         f"inputs = pt.Inputs.from_frame(rows, exclude={[*names, *left_out]!r}{said})",

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..arguments.messages import listed, none_of
 from ..data import strings
 from ..data.task import Task
 from ..results.table import pandas
 
-_DATE = re.compile(r"\d{4}-[01]\d-[0-3]\d([ T][0-2]\d:[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
 #: Whole numbers of at most so many different values are classes.
 MOST_CLASSES = 20
 #: Labels of any other kind of at most so many.
 _MOST_LABELS = 1000
+#: Rows from which on it counts that no two have the same number.
+_MANY = 50
 _READERS = {
     ".csv": "read_csv",
     ".gz": "read_csv",
@@ -47,10 +45,17 @@ def read(path: Path) -> Any:
         frame = getattr(module, known)(path)
     except (ImportError, OSError):
         raise
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not written in UTF-8: write it so, as pandas.read_csv({path.name!r}, "
+                         "encoding='cp1252').to_csv does if that is its encoding") from None  # fmt: skip
     except Exception as error:
         first = str(error).strip().splitlines()
         raise ValueError(f"{path} is no table of this kind: {first[0] if first else type(error).__name__}") from None
     frame.columns = [str(name) for name in frame.columns]
+    other = next((mark for mark in ";\t|" if len(frame.columns) == 1 and mark in frame.columns[0]), None)
+    if other is not None:
+        raise ValueError(f"{path} has one column, `{frame.columns[0]}`: if {other!r} separates its columns, write it "
+                         f"with commas, as pandas.read_csv({path.name!r}, sep={other!r}).to_csv does")  # fmt: skip
     twice = [name for name in frame.columns if list(frame.columns).count(name) > 1]
     if twice:
         raise ValueError(f"{path}: column `{twice[0]}` is there twice")
@@ -59,45 +64,21 @@ def read(path: Path) -> Any:
     return frame
 
 
-def dates(frame: Any, names: list[str]) -> list[str]:
-    """Those of some columns that are strings and all dates as ISO 8601 writes them, which leaves open nothing."""
-    found = []
-    for name in names:
-        cells = frame[name].dropna()
-        alike = len(cells) and all(isinstance(cell, str) and _DATE.fullmatch(cell) for cell in cells.unique())
-        if alike and not _read(cells).isna().any():
-            found.append(name)
-    return found
-
-
-def _read(cells: Any) -> Any:
-    """Strings as dates, in UTC where they have a zone; missing where they are none."""
-    found = pandas("the command polytask").to_datetime(cells, format="ISO8601", utc=True, errors="coerce")
-    return found.dt.tz_localize(None)
-
-
-def dated(frame: Any, names: list[str]) -> Any:
-    """The frame with these columns as dates.
-
-    Raises:
-        ValueError: a cell that is none.
-    """
-    each = {name: _read(frame[name]) for name in names}
-    for name, found in each.items():
-        wrong = frame[name][found.isna() & frame[name].notna()]
-        if len(wrong):
-            raise ValueError(f"column `{name}` should hold dates such as 2024-05-31 or 2024-05-31T12:30:00, or "
-                             f"nothing; got {wrong.iloc[0]!r} at row "
-                             f"{frame.index.get_loc(wrong.index[0])}")  # fmt: skip
-    return frame.assign(**each)
-
-
 def check(names: list[str], frame: Any, argument: str) -> None:
     """Refuses names that are no columns."""
     have = list(frame.columns)
     unknown = next((name for name in names if name not in have), None)
     if unknown is not None:
         raise ValueError(f"{argument}: unknown column {none_of(unknown, have, 'the table has')}")
+
+
+def naming_rows(frame: Any, names: list[str]) -> list[str]:
+    """Those of some columns that are another whole number in each of many rows, as numbers of customers are."""
+    return [
+        name
+        for name in names
+        if len(frame) >= _MANY and frame[name].dtype.kind in "iu" and frame[name].nunique() == len(frame)
+    ]
 
 
 def task(frame: Any, name: str, classes: bool, numbers: bool) -> tuple[Task, str]:
@@ -111,12 +92,14 @@ def task(frame: Any, name: str, classes: bool, numbers: bool) -> tuple[Task, str
     if not len(column):
         raise ValueError(f"task `{name}`: none of {len(frame)} rows has a label")
     distinct = sorted(column.unique().tolist(), key=lambda value: (str(type(value)), value))
+    if column.dtype.kind == "f" and all(value.is_integer() and abs(value) < 2**53 for value in distinct):
+        # Whole numbers that are floats since some are missing.
+        column, distinct = column.astype("int64"), list(map(int, distinct))
     if len(distinct) == 1:
         raise ValueError(f"task `{name}`: all labels are {distinct[0]!r}, and there is nothing to predict")
     kind = column.dtype.kind
     are_numbers = kind in "iuf" and not classes
-    whole = are_numbers and bool(np.equal(np.mod(np.asarray(column, np.float64), 1), 0).all())
-    few = len(distinct) == 2 or (whole and len(distinct) <= MOST_CLASSES)
+    few = len(distinct) == 2 or (kind in "iu" and len(distinct) <= MOST_CLASSES)
     beside = f", {missing} missing" if missing else ""
     if are_numbers and (numbers or not few):
         low, high = (float(end) for end in (column.min(), column.max()))

@@ -98,10 +98,11 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         values in the units of the targets; of means with variances those of the mixture. Probabilities are those of
         `calibrate` where there was one.
 
-        With `spread` also how far the models are apart, `(mean, spread)`: the standard deviation over them, in the same
-        shapes. With `quantiles` those of the models' predictions stand behind, `(mean, quantiles)` or
-        `(mean, spread, quantiles)`, each on a last axis of its own. Both say how sure the models are of the mean, and
-        not how far from it a target may be.
+        With `spread` also how far the models are apart, `(mean, spread)`: the standard deviation over them, of a sample
+        (squares are divided by one less than there are models, where these count alike), in the same shapes. With
+        `quantiles` those of the models' predictions stand behind, `(mean, quantiles)` or `(mean, spread, quantiles)`,
+        each on a last axis of its own. Both say how sure the models are of the mean, and not how far from it a target
+        may be.
 
         Of `batch_size` rows at a time, for which each model keeps room.
 

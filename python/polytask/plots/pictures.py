@@ -211,12 +211,12 @@ def bars(axis: Any, names: Sequence[str], values: np.ndarray, errors: np.ndarray
 
 
 def over_values(
-    axis: Any, along: Sequence[float] | None, names: Sequence[str], each: Sequence[Line], behind: np.ndarray, title: str
+    axis: Any, along: Sequence[Any] | None, names: Sequence[str], each: Sequence[Line], behind: np.ndarray, title: str
 ) -> None:
-    """Lines over the values of a column, or dots over its categories where there is no place along, before thin ones of
-    single rows, `[rows, values]`.
+    """Lines over the values of a column, numbers or dates, or dots over its categories where there is no place along,
+    before thin ones of single rows, `[rows, values]`.
     """
-    places = list(range(len(names))) if along is None else list(along)
+    places = list(range(len(names))) if along is None else along
     if len(behind):
         axis.plot(places, behind.T, color="0.7", linewidth=0.5, zorder=1)
     for line in each:
@@ -224,6 +224,8 @@ def over_values(
         axis.plot(places, line.values, style, color=line.color, label=line.label, zorder=2)
     if along is None:
         axis.set_xticks(places, names, rotation=45, ha="right")
+    elif np.asarray(along).dtype.kind == "M":
+        axis.tick_params("x", rotation=45)
     axis.set_title(title)
     axis.grid(alpha=0.3)
     if len(each) > 1:

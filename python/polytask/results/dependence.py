@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..process import interrupts
+from ..values import measures
 from .columns import none_of
 from .table import Table, pandas, shown
 
@@ -95,9 +96,17 @@ class Dependence(Table, Mapping[str, Curve]):
             ]
             single = curve.rows is not None and len(curve.outputs) == 1
             behind = curve.rows[:_MOST, :, 0] if single and curve.rows is not None else np.empty((0, len(names)))
-            pictures.over_values(axis, self.along, names, lines, behind, task)
+            pictures.over_values(axis, self._places(), names, lines, behind, task)
             axis.set_xlabel(self.column)
         return axes
+
+    def _places(self) -> Any:
+        """Where each value lies in a picture: dates as such, other numbers as they are."""
+        values = np.empty(len(self.grid), dtype=object)
+        values[:] = self.grid
+        if self.along is None or measures.unit(values) != measures.DATES:
+            return self.along
+        return (np.array(self.along) * 86_400e6).astype(np.int64).astype("M8[us]")
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
         outputs = [

@@ -57,7 +57,9 @@ class Recommendation(Table):
         skipped: what there was no time for.
         refused: what the model's parts are not made for, and why.
         trees: of each task for which there were boosted trees, its first `metric` on the held-out rows by the choice
-            (`network`) and by `trees`, of which `library`, and whether they are `better`: a dict a task.
+            (`network`) and by `trees`, of which `library`, and whether they are `better`: a dict a task. Beside them
+            what a `constant` has, the mean label or the share of each class, and whether the network is `useful`,
+            better than that; not of callables.
     """
 
     def __init__(
@@ -203,12 +205,17 @@ class Recommendation(Table):
 
 
 def of_trees(trees: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Of each task, in words, whether boosted trees are better than the network."""
+    """Of each task, in words, whether boosted trees are better than the network, and who is better than a constant."""
     found = []
     for task, each in trees.items():
         who = "Boosted trees are better at" if each["better"] else "Boosted trees are not better at"
         tree, network = f"{each['trees']:.4f} ({each['library']})", f"{each['network']:.4f}"
-        found.append(f"{who} `{task}`: {each['metric']} {tree}, the network's is {network}.")
+        said = f"{who} `{task}`: {each['metric']} {tree}, the network's is {network}."
+        if not each.get("useful", True):
+            gained = (each["trees"] - each["constant"]) * (each["trees"] - each["network"])
+            none = "The network's is not" if each["better"] and gained > 0 else "Neither is"
+            said += f" {none} better than that of the same prediction for every row, {each['constant']:.4f}."
+        found.append(said)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
@@ -188,8 +189,11 @@ class Relatedness(Table):
         return axes
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
+        digits = _digits(self.matrix)
         rows = zip(self.tasks, self.matrix, self.errors, strict=True)
-        return ["task", *self.tasks], [[task, *map(_entry, row, errors)] for task, row, errors in rows]
+        return ["task", *self.tasks], [
+            [task, *(_entry(*each, digits) for each in zip(row, errors, strict=True))] for task, row, errors in rows
+        ]
 
     def __repr__(self) -> str:
         directed = " (a row's task has it of a column's)" if self.directed else ""
@@ -210,7 +214,14 @@ UNITS = {
 }
 
 
-def _entry(value: float, error: float) -> str:
+def _digits(matrix: np.ndarray) -> int:
+    """Digits behind the point by which the largest entry has three that count, at least three."""
+    entries = np.abs(matrix[~np.eye(len(matrix), dtype=bool) & np.isfinite(matrix)])
+    largest = entries.max(initial=0.0)
+    return 3 if largest <= 0 else max(3, 2 - math.floor(math.log10(largest)))
+
+
+def _entry(value: float, error: float, digits: int) -> str:
     if np.isnan(value):
         return "-"
-    return f"{value:.3f}" if np.isnan(error) else f"{value:.3f} ± {error:.3f}"
+    return f"{value:.{digits}f}" if np.isnan(error) else f"{value:.{digits}f} ± {error:.{digits}f}"

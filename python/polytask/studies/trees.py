@@ -78,8 +78,9 @@ def beside(
     rounds: int = 1000,
     until: float = math.inf,
 ) -> dict[str, dict[str, Any]]:
-    """Of each task its first metric on test rows, by the network and by boosted trees of these libraries with their
-    defaults, a model a task, which ends early by the validation rows; of several libraries the one that is best there.
+    """Of each task its first metric on test rows, by the network, by boosted trees of these libraries with their
+    defaults, a model a task, which ends early by the validation rows (of several libraries the one that is best there),
+    and by what is the same for all rows: the mean label, or the share of each class, of the rows to learn from.
 
     Numbers and categories are as the networks see them, but for bins of numbers, a category that was not seen being one
     of its own. Left out are
@@ -130,6 +131,9 @@ def beside(
             continue
         better = sign * best[2] > sign * network
         judged = {"network": network, "trees": best[2], "library": best[1], "better": better}
+        if metric.named:
+            constant = metric.score(kind, _constant(table, len(x[2])), _shaped(known[2], kind))
+            judged |= {"constant": constant, "useful": not sign * network <= sign * constant}
         found[task.name] = {"metric": metric.name, **judged}
     return found
 
@@ -158,6 +162,13 @@ def _fitted(table: _Table, name: str) -> Callable[[np.ndarray], np.ndarray]:
         return whole[:, 1:] if table.kind == "binary" else whole
 
     return predict
+
+
+def _constant(table: _Table, rows: int) -> np.ndarray:
+    """The same prediction for each row, shaped as those of trees."""
+    y = table.train[1]
+    each = np.eye(table.classes)[y.astype(int)] if table.kind == "classes" else y[:, None]
+    return np.tile(np.average(each, axis=0, weights=table.weights), (rows, 1))
 
 
 def _of_scikit_learn(library: Any, table: _Table) -> tuple[Any, Callable[[np.ndarray], Any]]:

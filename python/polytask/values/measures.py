@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -15,15 +16,21 @@ DATES = "days since 1970-01-01"
 SPANS = "days"
 
 _EPOCH = datetime.datetime(1970, 1, 1)
+#: Dates as ISO 8601 writes them, which leaves open nothing: day, time, parts of a second, zone.
+_ISO = re.compile(r"(\d{4}-[01]\d-[0-3]\d)(?:[ T]([0-2]\d:[0-5]\d(?::[0-5]\d)?)(\.\d+)?(Z|[+-]\d\d:?\d\d)?)?")
 
 
 def unit(values: np.ndarray) -> str | None:
-    """The unit of a column's numbers; none of a column that holds something else, such as strings or true and false."""
+    """The unit of a column's numbers; none of a column that holds something else, such as true and false, or strings
+    that are not all dates as ISO 8601 writes them.
+    """
     if values.dtype.kind != "O":
         return {"i": "", "u": "", "f": "", "M": DATES, "m": SPANS}.get(values.dtype.kind)
-    known = [value for value in values.tolist() if not is_missing(value)]
+    known = [value for value in values.tolist() if not _is_nothing(value)]
     if known and all(isinstance(value, datetime.date | np.datetime64) for value in known):
         return DATES
+    if known and all(isinstance(value, str) and _ISO.fullmatch(value.strip()) for value in known):
+        return DATES if read(values, DATES) is not None else None
     if known and all(isinstance(value, datetime.timedelta | np.timedelta64) for value in known):
         return SPANS
     words = not known or any(isinstance(value, str | bool) for value in known)
@@ -32,7 +39,7 @@ def unit(values: np.ndarray) -> str | None:
 
 def read(values: np.ndarray, wanted: str) -> np.ndarray | None:
     """A column's numbers `[rows]` in a unit, NaN where they are missing; none if it holds something else. Strings are
-    what they write: numbers, or dates as 2020-12-31.
+    what they write: numbers, or dates as 2020-12-31, and an empty one is no date.
     """
     if values.dtype.kind != "O":
         own = unit(values) if values.dtype.kind != "b" else ""
@@ -80,8 +87,12 @@ def _plain(values: np.ndarray) -> np.ndarray:
     return np.where(np.isnat(spans), np.nan, spans / day)
 
 
+def _is_nothing(value: Any) -> bool:
+    return is_missing(value) or (isinstance(value, str) and not value.strip())
+
+
 def _days(value: Any, wanted: str) -> float:
-    if is_missing(value):
+    if _is_nothing(value):
         return float("nan")
     if isinstance(value, np.datetime64 | np.timedelta64):
         if isinstance(value, np.datetime64) != (wanted == DATES):
@@ -90,13 +101,23 @@ def _days(value: Any, wanted: str) -> float:
     if wanted == SPANS:
         return _span(value)
     if isinstance(value, str):
-        value = datetime.datetime.fromisoformat(value)
+        value = _date(value.strip())
     if not isinstance(value, datetime.date):
         raise TypeError
     if not isinstance(value, datetime.datetime):
         return float(value.toordinal() - _EPOCH.toordinal())
     # A time that says its zone is one in UTC.
     return value.timestamp() / 86400 if value.tzinfo is not None else _span(value - _EPOCH)
+
+
+def _date(value: str) -> datetime.datetime:
+    """What a string writes, in ways that Python does not know before 3.11 too."""
+    if (found := _ISO.fullmatch(value)) is not None and found[2]:
+        fraction = f"{found[3] or '.0':0<7}"[:7]
+        zone = (found[4] or "").replace("Z", "+0000").replace(":", "")
+        value = f"{found[1]} {found[2] if found[2].count(':') == 2 else f'{found[2]}:00'}{fraction}"
+        value += f"{zone[:3]}:{zone[3:]}" if zone else ""
+    return datetime.datetime.fromisoformat(value)
 
 
 def _span(value: Any) -> float:

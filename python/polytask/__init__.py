@@ -21,6 +21,7 @@ from .data.bag import Bag  # noqa: E402
 from .data.inputs import Inputs  # noqa: E402
 from .data.task import Task  # noqa: E402
 from .data.text import Text  # noqa: E402
+from .model.chosen import GreedyEnsemble  # noqa: E402
 from .model.ensemble import Ensemble  # noqa: E402
 from .model.intervals import PredictionIntervals  # noqa: E402
 from .model.model import MultiTaskModel  # noqa: E402
@@ -39,7 +40,6 @@ from .results.thresholds import Thresholds  # noqa: E402
 from .studies.compare import compare  # noqa: E402
 from .studies.dependence import dependence  # noqa: E402
 from .studies.importance import importance  # noqa: E402
-from .studies.mixture import GreedyEnsemble  # noqa: E402
 from .studies.recommend import recommend  # noqa: E402
 from .studies.relatedness import relatedness  # noqa: E402
 from .studies.search import search  # noqa: E402

@@ -5,7 +5,7 @@ Gorishniy, Rubachev and Babenko, On Embeddings for Numerical Features in Tabular
 Hovy, End-to-end Sequence Labeling via Bi-directional LSTM-CNNs-CRF, ACL 2016.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -239,6 +239,11 @@ def read(given: Any, numeric: int) -> Embedding | None:
         raise ValueError(f"`embed`: `bins` should be a number, or have edges for each of {numeric} numeric features; "
                          f"got {len(edges)}")  # fmt: skip
     return given
+
+
+def made(name: str, arguments: Mapping[str, Any]) -> Embedding:
+    """One of numeric features, by its name."""
+    return _KINDS[name](**arguments)
 
 
 def restored(described: dict[str, Any] | None, notes: dict[str, Any] | None) -> Embedding | None:

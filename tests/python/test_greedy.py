@@ -537,3 +537,39 @@ def test_the_bar_counts_epochs_of_all_networks(capsys):
     assert "3/3" in shown
     assert "epoch" in shown.split("3/3")[-1]
     assert "network" not in shown
+
+
+def test_what_is_known_of_the_run_is_kept(tmp_path):
+    """Settings are what they were, components and embeddings too."""
+    space = {"lr": (3e-3, 3e-2), "optimizer": [pt.optim.AdamW(weight_decay=0.1), "adam"], "hidden": [[16], [8, 8]],
+             "embed": [None, pt.embedding.Piecewise(width=4, bins=6), pt.embedding.Periodic(width=4)],
+             "encoder/activation": ["relu", None]}  # fmt: skip
+    ensemble = found(space=space, trials=8, epochs=2)
+    ensemble.save(tmp_path / "models")
+    again = pt.load(tmp_path / "models")
+    assert isinstance(again, pt.GreedyEnsemble)
+    assert again.best == ensemble.best
+    assert [vars(each) for each in again.trials] == [vars(each) for each in ensemble.trials]
+    assert (again.members, again.rounds) == (ensemble.members, ensemble.rounds)
+    drawn = {type(value) for each in again.trials for value in each.settings.values()}
+    assert {pt.optim.AdamW, pt.embedding.Piecewise, pt.embedding.Periodic, str, list, float, type(None)} <= drawn
+    assert repr(again) == repr(ensemble)
+    pd.testing.assert_frame_equal(again.to_frame(), ensemble.to_frame())
+    again.save(tmp_path / "again")
+    assert repr(pt.load(tmp_path / "again")) == repr(ensemble)
+    # Others know nothing of a run, and a folder of theirs says nothing of one.
+    again[:1].save(tmp_path / "one")
+    assert type(pt.load(tmp_path / "one")) is pt.Ensemble
+    file = tmp_path / "models" / "ensemble.json"
+    kept = json.loads(file.read_text())
+    del kept["about"]["rounds"]
+    file.write_text(json.dumps(kept))
+    with pytest.raises(ValueError, match=r"models is not what `save` wrote: KeyError\('rounds'\)"):
+        pt.load(tmp_path / "models")
+
+
+def test_failed_networks_are_kept_too(tmp_path):
+    ensemble = found(space={"lr": [1e-3, 1e30]}, trials=2, epochs=2)
+    assert {each.state for each in ensemble.trials} > {"failed"}
+    ensemble.save(tmp_path / "models")
+    assert repr(pt.load(tmp_path / "models").trials) == repr(ensemble.trials)

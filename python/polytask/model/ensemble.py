@@ -1,10 +1,11 @@
 """Several models of the same tasks as one predictor."""
 
 import copy
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -44,6 +45,12 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         tasks: all tasks, in the order in which models have them.
         kinds: what the labels of each are: "classes", "binary" or "values".
     """
+
+    #: What a folder may hold, by name.
+    _made_of: ClassVar[dict[str, type["Ensemble"]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        Ensemble._made_of[cls.__name__] = cls
 
     @checked
     def __init__(
@@ -293,7 +300,7 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
             OSError: what the operating system says.
             FileExistsError: the folder has other models.
         """
-        said = Said(self._weights, self._temperatures, self._thresholds, self._scalings)
+        said = Said(self._weights, self._temperatures, self._thresholds, self._scalings, self._about())
         folders.write(Path(folder_path(folder, "`folder`")), self._models, said)
 
     @classmethod
@@ -307,9 +314,25 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         models, said = folders.read(Path(folder_path(folder, "`folder`")), given)
         names = {name for each in said.weights or () for name in each}
         weights = {name: [each.get(name, 0.0) for each in said.weights or ()] for name in sorted(names)}
-        found = Ensemble(models, weights=weights or None)
+        about = said.about or {}
+        kind = Ensemble._made_of.get(about.get("kind", ""), Ensemble)
+        try:
+            found = kind._restored(models, weights or None, about)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{os.fspath(folder)} is not what `save` wrote: {error!r}") from None
         found._temperatures, found._thresholds, found._scalings = said.temperatures, said.thresholds, said.scalings
         return found
+
+    def _about(self) -> dict[str, Any] | None:
+        """What else a folder should say of it, as JSON, with the `kind` of ensemble that reads it."""
+        return None
+
+    @classmethod
+    def _restored(
+        cls, models: Sequence[MultiTaskModel], weights: Mapping[str, Sequence[float]] | None, about: Mapping[str, Any]
+    ) -> "Ensemble":
+        """One of models and what a folder says."""
+        return cls(models, weights=weights)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_tasks" in state:  # of an earlier version

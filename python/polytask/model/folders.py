@@ -25,12 +25,14 @@ class Said:
         weights: of each model in the order of the others, by task; none in folders of early versions.
         temperatures, thresholds: of the mean, by task.
         scalings: in which members were compared, by task.
+        about: what else an ensemble that was chosen knows of itself, with its `kind`; none of another.
     """
 
     weights: Sequence[Mapping[str, float]] | None = None
     temperatures: dict[str, float] = field(default_factory=dict)
     thresholds: dict[str, float | list[float]] = field(default_factory=dict)
     scalings: dict[str, Scale | None] = field(default_factory=dict)
+    about: dict[str, Any] | None = None
 
 
 def write(path: Path, models: Sequence[MultiTaskModel], said: Said) -> None:
@@ -52,6 +54,7 @@ def write(path: Path, models: Sequence[MultiTaskModel], said: Said) -> None:
         "temperatures": said.temperatures,
         "thresholds": said.thresholds,
         "scales": {name: scale and scale.describe() for name, scale in said.scalings.items()},
+        **({} if said.about is None else {"about": said.about}),
     }
     unfinished = path / f"{_SAID}.partial"
     unfinished.write_text(json.dumps(known), encoding="utf-8")
@@ -118,6 +121,6 @@ def _said(file: Path, models: Sequence[MultiTaskModel]) -> Said:
         temperatures = calibrating.read(said.get("temperatures", {}), tasks, kinds)
         thresholds = deciding.read(said.get("thresholds", {}), tasks, kinds)
         scalings = {name: scale and Scale(**scale) for name, scale in said.get("scales", {}).items()}
-        return Said(weights, temperatures, thresholds, scalings)
+        return Said(weights, temperatures, thresholds, scalings, said.get("about"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{os.fspath(file)} is not what `save` wrote: {error}") from None

@@ -16,10 +16,10 @@ import numpy as np
 
 from ..model import predictions
 from ..model.averaged import Averaged
+from ..model.chosen import GreedyEnsemble
 from ..model.model import MultiTaskModel
 from ..process import workers
 from ..training.progress import Networks
-from .mixture import GreedyEnsemble
 from .running import Key, Running
 from .selection import greedy
 from .space import Made

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from ..model.chosen import GreedyEnsemble
 from ..model.ensemble import Ensemble
 from .greedy import Greedy
-from .mixture import GreedyEnsemble
 from .search import LONGEST, MEMBERS, PATIENCE, made_of
 from .study import Network, Study
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from ..data.task import Task
 from ..model.averaged import Averaged
+from ..model.chosen import Candidate
 from ..model.model import MultiTaskModel
 from ..training.callback import Callback
 from ..training.loop import Loop
 from ..training.run import Run
 from ..training.trainer import Trainer
-from .mixture import Candidate
 from .space import Made
 from .study import Network, Study
 

@@ -17,6 +17,7 @@ from ..arguments.numbers import whole
 from ..arguments.paths import folder_path
 from ..data import Rows
 from ..data.task import Task
+from ..model.chosen import GreedyEnsemble
 from ..model.model import MultiTaskModel
 from ..process import interrupts, memory
 from ..training import checkpoints
@@ -26,7 +27,6 @@ from . import tabular
 from .budget import seconds
 from .greedy import Greedy
 from .halving import Candidate, halve, network_of, rungs_of
-from .mixture import GreedyEnsemble
 from .space import Made, Space
 from .study import HELD_OUT, Study, columns_beside
 from .trials import Search

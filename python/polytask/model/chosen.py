@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from ..model.ensemble import Ensemble
-from ..model.model import MultiTaskModel
+from .. import embedding
+from ..components.component import Component, plain
+from ..components.registry import make
 from ..process import interrupts
 from ..results.table import Table, pandas, text
+from .ensemble import Ensemble
+from .model import MultiTaskModel
 
 #: Networks that are shown.
 _SHOWN = 10
@@ -42,7 +45,7 @@ class Candidate:
 
 class GreedyEnsemble(Ensemble, Table):
     """The predictor that `pt.search(ensemble="greedy")` gives: a `pt.Ensemble` whose members each task weighs for
-    itself, shown as a table of the networks that count most.
+    itself, shown as a table of the networks that count most. `save` keeps all of it.
 
     Attributes:
         members: what each model is, "network@epoch".
@@ -100,6 +103,19 @@ class GreedyEnsemble(Ensemble, Table):
             axis.legend()
         return axes
 
+    def _about(self) -> dict[str, Any]:
+        trials = [{**vars(each), "settings": {name: _kept(value) for name, value in each.settings.items()}}
+                  for each in self.trials]  # fmt: skip
+        return {"kind": type(self).__name__, "members": self.members, "trials": trials, "rounds": self.rounds}
+
+    @classmethod
+    def _restored(
+        cls, models: Sequence[MultiTaskModel], weights: Mapping[str, Sequence[float]] | None, about: Mapping[str, Any]
+    ) -> GreedyEnsemble:
+        trials = [Candidate(**{**each, "settings": {name: _given(value) for name, value in each["settings"].items()}})
+                  for each in about["trials"]]  # fmt: skip
+        return cls(models, weights or {}, about["members"], trials, about["rounds"])
+
     def _ranked(self) -> list[Candidate]:
         return sorted(self.trials, key=lambda each: (-sum(each.weights.values()), each.number))
 
@@ -139,3 +155,22 @@ class GreedyEnsemble(Ensemble, Table):
                     f"epochs; validation losses: {', '.join(each)}: rows that chose nothing say how good it "
                     "is")  # fmt: skip
         return "\n".join([text(*self._table()), *said])
+
+
+def _kept(value: Any) -> Any:
+    """A setting as JSON has it."""
+    if isinstance(value, Component):
+        return {"component": value.family, **value.describe()}
+    if isinstance(value, embedding.Piecewise | embedding.Periodic):
+        return {"embedding": value.describe()["name"], **asdict(value)}
+    return plain(value, "a setting")
+
+
+def _given(kept: Any) -> Any:
+    """A setting as it was."""
+    if not isinstance(kept, dict):
+        return kept
+    said = dict(kept)
+    if "component" in said:
+        return make(said.pop("component"), said)
+    return embedding.made(said.pop("embedding"), said) if "embedding" in said else said

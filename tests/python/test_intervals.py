@@ -113,6 +113,66 @@ def test_scaled_targets_several_outputs_and_missing_labels():
     assert worth["b"]["width"] == pytest.approx(np.ptp(ends["b"][:180], axis=2).mean())
 
 
+def prices(count, seed):
+    """Numbers from 0 on whose spread is a share of them."""
+    x = rows(count, seed)[0]
+    return x, np.exp(3 + x[:, 0] + 0.5 * np.random.default_rng(100 + seed).normal(size=count))
+
+
+def of_prices(scale, loss=None, seed=0):
+    task = pt.Task("price", scale=scale, **({} if loss is None else {"loss": loss}))
+    model = pt.MultiTaskModel(3, tasks=[task], encoder=pt.encoder.MLP([16]), seed=seed)
+    pt.Trainer(model, lr=0.01).fit(prices(400, 0), epochs=15, batch_size=64, progress=False)
+    return model
+
+
+def test_intervals_of_tasks_that_learn_logarithms_grow_with_what_is_predicted():
+    model = of_prices("log1p")
+    x, y = prices(99, 1)
+    found = model.intervals((x, y))
+    at = math.ceil(0.9 * 100) - 1
+    p = np.log1p(model.predict(x)["price"].astype(np.float64))
+    half = np.sort(np.abs(np.log1p(y) - p))[at]
+    ends = found.predict(x)["price"]
+    np.testing.assert_allclose(ends, np.expm1(np.stack([p - half, p + half], 1)), rtol=1e-12)
+    assert found.widths()["price"] == pytest.approx([half], rel=1e-12)
+    assert (ends[:, 0] > 0).all()
+    assert "residuals of log(1 + y)" in repr(found)
+    plain = of_prices("standardize").intervals((x, y))
+    assert (plain.predict(x)["price"][:, 0] < 0).any()
+    assert "of log" not in repr(plain)
+    # As often as is said, and narrower on average.
+    test = prices(4000, 2)
+    worth, other = (each.coverage(test)["price"] for each in (found, plain))
+    assert worth["coverage"] > 0.85
+    assert worth["width"] < other["width"]
+
+
+def test_quantiles_of_logarithms_are_widened_there():
+    model = of_prices("log1p", pt.loss.Quantile([0.1, 0.5, 0.9]))
+    x, y = prices(99, 1)
+    low, high = np.log1p(np.sort(model.predict(x)["price"][:, [0, 2]].astype(np.float64), axis=1)).T
+    more = np.sort(np.maximum(low - np.log1p(y), np.log1p(y) - high))[math.ceil(0.9 * 100) - 1]
+    ends = model.intervals((x, y)).predict(x)["price"]
+    np.testing.assert_allclose(ends, np.expm1(np.stack([low - more, high + more], 1)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("weights", "logs"), [((1, 1), True), ((3, 1), True), ((1, 3), False)])
+def test_of_an_ensemble_models_that_count_half_or_more_say_so(weights, logs):
+    models = [of_prices("log1p"), of_prices("standardize", seed=1)]
+    ensemble = pt.Ensemble(models, weights={"price": weights})
+    x, y = prices(99, 1)
+    found = ensemble.intervals((x, y))
+    assert ("of log(1 + y)" in repr(found)) == logs
+    assert found.coverage(prices(2000, 2))["price"]["coverage"] > 0.85
+    # Numbers without a logarithm, which ensembles do not refuse, lie outside of any interval.
+    below = np.array([-5.0, *y[1:9]])
+    assert found.coverage((x[:1], below[:1]))["price"]["coverage"] == (not logs)
+    ends = ensemble.intervals((x[:9], below)).predict(x[:9])["price"]
+    assert np.isinf(ends).all() == logs
+    assert (ends[:, 0] <= below).all()
+
+
 def test_too_few_rows_are_infinite(trained, caplog):
     x, y = rows(18, 3)
     found = trained.intervals((x, {"residual": y}))

@@ -273,6 +273,11 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         # A mean of ordered classes is one of classes.
         return {task.name: kind for task, kind in zip(self.tasks, self.kinds, strict=True)}
 
+    def _learns_logarithms(self, task: str) -> bool:
+        """Whether models that count half or more learn the logarithms of a task's numbers."""
+        pairs = zip(self._models, self.weights[task], strict=True)
+        return sum(weight for model, weight in pairs if model._learns_logarithms(task)) >= 0.5
+
     def _labelled(self, data: Any, weights: Any, batch_size: int, raw: bool = False) -> dict[str, Labelled]:
         """What is predicted for one data set in any form, or the logits of the plain mean, beside its labels."""
         size = whole(batch_size, "`batch_size`")

@@ -28,6 +28,7 @@ class HeldOut:
     _temperatures: dict[str, float]
     _thresholds: dict[str, float | list[float]]
     _labelled: Callable[..., dict[str, Labelled]]
+    _learns_logarithms: Callable[[str], bool]
     predict: Callable[..., Any]
 
     @checked
@@ -156,7 +157,9 @@ class HeldOut:
         it. For `Quantile` with at least two quantiles the interval between the outermost is widened (or narrowed) on
         both sides by that quantile of `max(low - y, y - high)` (conformalized quantile regression, Romano, Patterson
         and Candes, NeurIPS 2019); quantiles that cross are put in order first. Outputs have intervals of their own.
-        Temperatures and thresholds have no part in it.
+        Temperatures and thresholds have no part in it. Where a task learns logarithms (`scale="log1p"`, of an ensemble
+        models that count half or more), residuals and quantiles are those of `log(1 + y)`, and an interval grows with
+        what is predicted.
 
         Arguments:
             data: rows that neither trained the model nor stopped its training, in any form that `pt.Trainer.fit` takes.

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +24,7 @@ class Predictor(Protocol):
     @property
     def tasks(self) -> Sequence[Task]: ...
     def predict(self, x: Any, *, batch_size: int = 4096) -> Any: ...
+    def _learns_logarithms(self, task: str) -> bool: ...
     def _labelled(self, data: Any, weights: Any, batch_size: int) -> dict[str, Labelled]: ...
 
 
@@ -33,17 +34,20 @@ class Band(NamedTuple):
     Attributes:
         low, high: `[rows, outputs]`, the same where one number is predicted.
         unit: `[rows, outputs]`, by what a width is multiplied there.
+        logs: whether all of it is of `log(1 + y)`.
     """
 
     low: np.ndarray
     high: np.ndarray
     unit: np.ndarray
+    logs: bool = False
 
     def scores(self, known: np.ndarray) -> np.ndarray:
         """How many units the band must be widened by to hold the number, `[rows, outputs]`, NaN where it is missing;
         below 0 within the band.
         """
-        return np.asarray(np.maximum(self.low - known, known - self.high) / self.unit)
+        y = np.where(known <= -1, -np.inf, _logarithm(known)) if self.logs else known
+        return np.asarray(np.maximum(self.low - y, y - self.high) / self.unit)
 
     def widened(self, width: np.ndarray) -> np.ndarray:
         """`[rows, outputs, 2]`, for a width of each output, `[outputs]`; what ends before it begins is one point."""
@@ -51,21 +55,29 @@ class Band(NamedTuple):
         crossed = low > high
         with np.errstate(invalid="ignore"):  # ends that are infinite have no middle, and do not cross
             middle = 0.5 * (low + high)
-        return np.stack([np.where(crossed, middle, low), np.where(crossed, middle, high)], axis=-1)
+        ends = np.stack([np.where(crossed, middle, low), np.where(crossed, middle, high)], axis=-1)
+        return np.where(np.isinf(ends), ends, np.expm1(ends)) if self.logs else ends
 
 
-def band(task: Task, outputs: np.ndarray) -> Band:
-    """Of predictions `[rows, width]` in the units of the targets."""
+def band(task: Task, outputs: np.ndarray, logs: bool = False) -> Band:
+    """Of predictions `[rows, width]` in the units of the targets; `logs`: whether it is one of logarithms."""
     parts = outputs.astype(np.float64).reshape(len(outputs), task.outputs, outputs.shape[1] // task.outputs)
     way = _way(task)
     if way == "quantiles":
         order = np.argsort(_quantiles(task))
         ends = parts[..., order[0]], parts[..., order[-1]]
-        return Band(np.minimum(*ends), np.maximum(*ends), np.ones(parts.shape[:2]))
+        low, high = np.minimum(*ends), np.maximum(*ends)
+        return Band(*((_logarithm(low), _logarithm(high)) if logs else (low, high)), np.ones(low.shape), logs)
     center = parts[..., 0] if way == "deviation" else parts[..., (parts.shape[2] - 1) // 2]
     unit = np.sqrt(parts[..., 1]) if way == "deviation" else np.ones_like(center)
+    center = _logarithm(center) if logs else center
     # note: a variance that is 0 in single precision has an interval of no width, as it says.
-    return Band(center, center, np.maximum(unit, np.finfo(np.float64).tiny))
+    return Band(center, center, np.maximum(unit, np.finfo(np.float64).tiny), logs)
+
+
+def _logarithm(values: np.ndarray) -> np.ndarray:
+    """`log(1 + y)`, where there is none that of the smallest number that has one; NaN where it is missing."""
+    return np.asarray(np.log1p(np.maximum(values, np.nextafter(-1.0, 0.0))))
 
 
 def _quantiles(task: Task) -> list[float]:
@@ -98,8 +110,14 @@ class PredictionIntervals(Table):
         tasks: names of the tasks.
     """
 
-    def __init__(self, predictor: Predictor, scores: Mapping[str, Sequence[np.ndarray]]) -> None:
+    #: Tasks whose intervals are of logarithms; none in pickles of before.
+    _logs: frozenset[str] = frozenset()
+
+    def __init__(
+        self, predictor: Predictor, scores: Mapping[str, Sequence[np.ndarray]], logs: Iterable[str] = ()
+    ) -> None:
         self._predictor = predictor
+        self._logs = frozenset(logs)
         self._scores = {name: [np.sort(each) for each in of] for name, of in scores.items()}
         self.tasks = tuple(self._scores)
 
@@ -111,16 +129,17 @@ class PredictionIntervals(Table):
             ValueError: a task without a label.
         """
         tasks = {task.name: task for task in predictor.tasks}
+        logs = [name for name in names if predictor._learns_logarithms(name)]
         scores = {}
         for name in names:
             if name not in found:
                 raise ValueError(f"`data` have no targets of task `{name}`")
             outputs, known, weights = found[name]
-            there = band(tasks[name], outputs).scores(known)[weights > 0]
+            there = band(tasks[name], outputs, name in logs).scores(known)[weights > 0]
             scores[name] = [column[~np.isnan(column)] for column in there.T]
             if any(not len(column) for column in scores[name]):
                 raise ValueError(f"`data` have no label for task `{name}`, or for one of its outputs")
-        return cls(predictor, scores)
+        return cls(predictor, scores, logs)
 
     @property
     def rows(self) -> dict[str, list[int]]:
@@ -128,8 +147,9 @@ class PredictionIntervals(Table):
         return {name: [len(each) for each in of] for name, of in self._scores.items()}
 
     def widths(self, level: float = 0.9) -> dict[str, np.ndarray]:
-        """By how much bands are widened on either side, `[outputs]`: in the units of the targets, or in predicted
-        deviations; infinite where there are too few rows for the level.
+        """By how much bands are widened on either side, `[outputs]`: in the units of the targets, of `log(1 + y)` where
+        that is what a task learns (`scale="log1p"`), or in predicted deviations; infinite where there are too few rows
+        for the level.
 
         Raises:
             TypeError, ValueError: no level between 0 and 1.
@@ -160,7 +180,7 @@ class PredictionIntervals(Table):
         for task in self._predictor.tasks:
             if task.name in widths:
                 outputs = predicted[task.name].reshape(len(predicted[task.name]), -1)
-                ends = band(task, outputs).widened(widths[task.name])
+                ends = band(task, outputs, task.name in self._logs).widened(widths[task.name])
                 found[task.name] = ends if task.outputs > 1 else ends[:, 0]
         return found
 
@@ -181,7 +201,7 @@ class PredictionIntervals(Table):
         for task in self._predictor.tasks:
             if task.name in widths and task.name in there:
                 outputs, known, weight = there[task.name]
-                ends = band(task, outputs).widened(widths[task.name])
+                ends = band(task, outputs, task.name in self._logs).widened(widths[task.name])
                 cells = ~np.isnan(known) & (weight > 0)[:, None]
                 held = (ends[..., 0] <= known) & (known <= ends[..., 1])
                 # note: of no label there is no mean.
@@ -207,7 +227,8 @@ class PredictionIntervals(Table):
         return len(self._scores)
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
-        ways = {task.name: _WAYS[_way(task)] for task in self._predictor.tasks}
+        ways = {task.name: _WAYS[_way(task)] + (" of log(1 + y)" if task.name in self._logs else "")
+                for task in self._predictor.tasks}  # fmt: skip
         rows = []
         for name, of in self._scores.items():
             for at, each in enumerate(of):

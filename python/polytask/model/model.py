@@ -263,6 +263,10 @@ class MultiTaskModel(HeldOut):
             scoring.check(self, rows)
             return scoring.evaluate(self, rows, size, trainer)
 
+    def _learns_logarithms(self, task: str) -> bool:
+        """Whether it is the logarithms of a task's numbers that the network learns."""
+        return any(each.name == task and each.scale == "log1p" for each in self.tasks)
+
     def _labelled(self, data: Any, weights: Any, batch_size: int, raw: bool = False) -> dict[str, Labelled]:
         """What is predicted for data in any form, or raw outputs, beside their labels."""
         size = whole(batch_size, "`batch_size`")

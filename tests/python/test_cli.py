@@ -138,6 +138,18 @@ def test_strings_that_are_dates_are_read_as_dates(data, capsys, zone):
     assert "`since` (" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("row", "held_out"), [(0, False), (2, True), (5, True)])
+def test_what_is_no_date_in_any_row_makes_a_column_one_of_categories(data, capsys, row, held_out):
+    """Wherever the row stands: to learn from, to choose by, to test."""
+    since = [f"2024-{1 + at % 12:02}-{1 + at % 28:02}" for at in range(600)]
+    since[row] = "31.12.2024"
+    table().assign(since=since).to_csv(data, index=False)
+    status, out = report(data, tasks=("age",))
+    assert status == 0
+    assert "`since` (" in capsys.readouterr().out
+    assert ("categorical=['since']" in (out / "reproduce.py").read_text()) == held_out
+
+
 def test_dates_that_there_are_not_stay_categories(data, capsys):
     frame = table().assign(end=["2024-01-01", "0000-00-00", "2023-02-30"] * 200)
     frame.to_csv(data, index=False)
@@ -395,6 +407,8 @@ def test_wrong_files_are_refused(tmp_path, capsys):
         table().to_csv(tmp_path / "other.csv", sep=mark, index=False)
         assert main(["report", str(tmp_path / "other.csv"), *tasks]) == 1
         assert f"sep={mark!r}).to_csv does" in capsys.readouterr().err
+    pd.DataFrame({"a|b": [1.0, 2.0]}).to_parquet(tmp_path / "one.parquet")
+    assert tables.read(tmp_path / "one.parquet").shape == (2, 1)
     pd.DataFrame({"city": ["Orléans", "Köln"]}).to_csv(tmp_path / "west.csv", encoding="latin-1")
     assert main(["report", str(tmp_path / "west.csv"), *tasks]) == 1
     assert "west.csv is not written in UTF-8" in capsys.readouterr().err

@@ -223,3 +223,24 @@ def test_wrong_input_is_refused(trained):
             call()
     with pytest.raises(KeyError, match="no task 'agee'"):
         pt.dependence(trained, data.x, 0)["agee"]
+
+
+@pytest.mark.parametrize("far", [datetime.date(9999, 12, 31), datetime.date(1, 1, 1)])
+def test_dates_that_no_axis_has_are_drawn_by_days(far):
+    frame = pd.DataFrame({"until": [far, datetime.date(2024, 1, 5)] * 20, "y": np.arange(40.0)})
+    model = pt.MultiTaskModel(pt.Inputs.from_frame(frame, exclude=["y"]), tasks=[pt.Task("y")])
+    found = pt.dependence(model, frame, "until")
+    (axis,) = found.plot()
+    axis.figure.canvas.draw()
+    assert axis.lines[-1].get_xdata(orig=True).tolist() == found.along
+    pyplot.close("all")
+
+
+def test_a_missing_date_has_no_place_along_the_axis(recwarn):
+    frame = frame_of(40)
+    model = pt.MultiTaskModel(pt.Inputs.from_frame(frame, exclude=["y"], bags=["tags"]), tasks=[pt.Task("y")])
+    (axis,) = pt.dependence(model, frame, "day", grid=["2024-01-31", None, "2024-02-03"]).plot()
+    drawn = axis.lines[-1].get_xdata(orig=True)
+    assert np.isnat(drawn).tolist() == [False, True, False]
+    assert not [each for each in recwarn if issubclass(each.category, RuntimeWarning)]
+    pyplot.close("all")

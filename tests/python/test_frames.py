@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import polytask as pt
+import pyarrow as pa
 import pytest
 from conftest import same_bits
 
@@ -547,6 +548,48 @@ def test_strings_that_are_dates_as_iso_writes_them_are_dates(library, tmp_path):
     model.save(tmp_path / "m.safetensors")
     np.testing.assert_array_equal(pt.load(tmp_path / "m.safetensors").predict(given)["y"], model.predict(dates)["y"])
     assert pt.Inputs.from_frame(given, categorical=["when"]).columns["when"].kind == "category"
+
+
+def test_fractions_are_of_seconds_alone():
+    frame = pd.DataFrame({"when": ["2024-01-31 12:30.5", "2024-02-01 08:15.25"] * 5})
+    assert pt.Inputs.from_frame(frame).columns["when"].kind == "category"
+
+
+def dated():
+    frame = pd.DataFrame({"when": [f"2024-01-{day:02}" for day in range(1, 31)], "n": np.arange(30.0)})
+    return frame, pt.MultiTaskModel(pt.Inputs.from_frame(frame), tasks=[pt.Task("y")])
+
+
+@pytest.mark.parametrize("word", ["unknown", "n/a", "0000-00-00", "0000-00-00 00:00:00", "2024-02-30"])
+def test_words_among_dates_are_missing_ones_which_is_logged(word, caplog):
+    frame, model = dated()
+    some = frame.assign(when=frame.when.where(frame.index % 7 != 3, word))
+    expected = model.predict(some.assign(when=some.when.where(some.when != word, None)))["y"]
+    assert not caplog.records
+    assert np.array_equal(model.predict(some)["y"], expected)
+    assert (f"the frame: column `when` holds dates, and in 4 of 30 rows none that there is, such as {word!r} at row 3; "
+            "they are missing") in caplog.text  # fmt: skip
+    with pytest.raises(TypeError, match=f"`when` should hold dates; got '{word}' at row 0"):
+        model.predict(frame.assign(when=word))
+
+
+def test_a_column_of_nothing_is_missing_whatever_it_held():
+    """As files read it, where no cell of the column has anything."""
+    frame, model = dated()
+    wanted = model.predict(frame.assign(when=None))["y"]
+    for nothing in (np.nan, pd.NaT, "", " "):
+        assert np.array_equal(model.predict(frame.assign(when=nothing))["y"], wanted)
+    np.testing.assert_allclose(model.predict([{"when": float("nan"), "n": 3.0}])["y"], wanted[3:4], rtol=1e-6)
+    with pytest.raises(TypeError, match="`when` should hold dates; got type float64"):
+        model.predict(frame.assign(when=[1.0, *[np.nan] * 29]))
+
+
+def test_columns_that_are_called_categories_are_such_in_every_library():
+    days = [f"2024-{month:02}-{day:02}" for month in (1, 2) for day in range(1, 29)]
+    enum = pl.DataFrame({"w": days}, schema={"w": pl.Enum(days)})
+    for frame in (pd.DataFrame({"w": pd.Categorical(days)}), pl.DataFrame({"w": days}, schema={"w": pl.Categorical}),
+                  enum, pa.table({"w": pa.array(days).dictionary_encode()})):  # fmt: skip
+        assert pt.Inputs.from_frame(frame).columns["w"].kind == "category"
 
 
 def test_what_cannot_be_read_is_shown_with_its_row():

@@ -1,6 +1,7 @@
 """An ensemble in one run: the choice of members, the predictor, a run that goes on, errors."""
 
 import json
+import pickle
 import re
 from itertools import combinations_with_replacement
 
@@ -541,7 +542,7 @@ def test_the_bar_counts_epochs_of_all_networks(capsys):
 
 def test_what_is_known_of_the_run_is_kept(tmp_path):
     """Settings are what they were, components and embeddings too."""
-    space = {"lr": (3e-3, 3e-2), "optimizer": [pt.optim.AdamW(weight_decay=0.1), "adam"], "hidden": [[16], [8, 8]],
+    space = {"lr": (3e-3, 3e-2), "optimizer": [pt.optim.AdamW(weight_decay=0.1), "adam"], "hidden": [(16,), [8, 8]],
              "embed": [None, pt.embedding.Piecewise(width=4, bins=6), pt.embedding.Periodic(width=4)],
              "encoder/activation": ["relu", None]}  # fmt: skip
     ensemble = found(space=space, trials=8, epochs=2)
@@ -560,12 +561,66 @@ def test_what_is_known_of_the_run_is_kept(tmp_path):
     # Others know nothing of a run, and a folder of theirs says nothing of one.
     again[:1].save(tmp_path / "one")
     assert type(pt.load(tmp_path / "one")) is pt.Ensemble
-    file = tmp_path / "models" / "ensemble.json"
+    other = pickle.loads(pickle.dumps(ensemble))
+    assert repr(other) == repr(ensemble)
+    assert other.trials == ensemble.trials
+
+
+def test_settings_may_be_numbers_of_numpy(tmp_path):
+    each = [pt.embedding.Piecewise(width=np.int64(4), bins=6), pt.embedding.Periodic(width=4, scale=np.float32(0.1))]
+    ensemble = found(space={"embed": each, "lr": list(np.array([1e-3, 1e-2], np.float32))}, trials=4, epochs=1)
+    ensemble.save(tmp_path)
+    again = pt.load(tmp_path)
+    assert [each.settings for each in again.trials] == [each.settings for each in ensemble.trials]
+    assert again.weights == ensemble.weights
+
+
+def without(at):
+    return lambda about: {key: value for key, value in about.items() if key != at}
+
+
+@pytest.mark.parametrize("change", [
+    without("rounds"), without("kind"), without("trials"),
+    lambda about: "x", lambda about: [1], lambda about: {**about, "kind": ["greedy"]},
+    lambda about: {**about, "kind": "another"}, lambda about: {**about, "trials": []},
+    lambda about: {**about, "rounds": [3]}, lambda about: {**about, "members": about["members"][1:]},
+    lambda about: {**about, "members": [1] * len(about["members"])},
+    lambda about: {**about, "rounds": [{**about["rounds"][-1], "sign/loss": None}]},
+    lambda about: {**about, "trials": [{**about["trials"][0], "weights": None}]},
+    lambda about: {**about, "trials": [{**about["trials"][0], "settings": {"optimizer": {
+        "component": "optim", "name": "nope"}}}]},
+])  # fmt: skip
+def test_a_folder_that_says_something_else_of_the_run_is_refused(tmp_path, change):
+    found(trials=2, epochs=2).save(tmp_path)
+    file = tmp_path / "ensemble.json"
     kept = json.loads(file.read_text())
-    del kept["about"]["rounds"]
-    file.write_text(json.dumps(kept))
-    with pytest.raises(ValueError, match=r"models is not what `save` wrote: KeyError\('rounds'\)"):
-        pt.load(tmp_path / "models")
+    file.write_text(json.dumps({**kept, "about": change(kept["about"])}))
+    with pytest.raises(ValueError, match=r"is not what `save` wrote"):
+        pt.load(tmp_path)
+
+
+def test_a_save_that_does_not_end_leaves_no_ensemble(tmp_path, monkeypatch):
+    """And none of an earlier one with other models."""
+    ensemble = found(trials=2, epochs=2)
+    ensemble.save(tmp_path)
+
+    def breaks(self, path):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(pt.MultiTaskModel, "save", breaks)
+    with pytest.raises(OSError, match="no space left"):
+        ensemble.save(tmp_path)
+    with pytest.raises(ValueError, match=r"is not what `save` wrote: `save` did not end"):
+        pt.load(tmp_path)
+
+
+def test_a_class_of_the_same_name_takes_no_folder(tmp_path):
+    found(trials=2, epochs=2).save(tmp_path)
+
+    class GreedyEnsemble(pt.Ensemble):
+        pass
+
+    assert type(pt.load(tmp_path)) is pt.GreedyEnsemble is not GreedyEnsemble
 
 
 def test_failed_networks_are_kept_too(tmp_path):

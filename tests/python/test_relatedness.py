@@ -284,7 +284,13 @@ def test_ctrl_c_arrives(press_ctrl_c):
 
 @pytest.mark.parametrize(
     ("factor", "shown"),
-    [(1.0, "0.421 ± 0.012"), (1e-3, "0.000421 ± 0.000012"), (0.0, "0.000 ± 0.000"), (100.0, "42.100 ± 1.200")],
+    [
+        (1.0, "0.421 ± 0.012"),
+        (1e-3, "0.000421 ± 0.000012"),
+        (0.0, "0.000 ± 0.000"),
+        (1e-16, "0.000000000 ± 0.000000000"),
+        (100.0, "42.100 ± 1.200"),
+    ],
 )
 def test_small_entries_are_shown_in_digits_that_count(factor, shown):
     matrix = factor * np.array([[np.nan, 0.421], [-0.0062, np.nan]])

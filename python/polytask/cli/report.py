@@ -50,6 +50,8 @@ def run(asked: Any) -> None:
     if not columns:
         raise ValueError("no column is left to predict from")
     train, validation, test = _parts(asked, frame)
+    free = [name for name in columns if name not in asked.categorical]
+    asked.categorical = [*asked.categorical, *tables.half_dates(frame, train, free)]
     print(f"{len(train)} rows to learn from, {len(validation)} to choose by, {len(test)} to test")
     warnings = leaks.found(train, validation, tasks, columns)
     warnings += [

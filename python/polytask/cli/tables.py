@@ -9,6 +9,7 @@ from ..arguments.messages import listed, none_of
 from ..data import strings
 from ..data.task import Task
 from ..results.table import pandas
+from ..values import frames, measures
 
 #: Whole numbers of at most so many different values are classes.
 MOST_CLASSES = 20
@@ -52,7 +53,8 @@ def read(path: Path) -> Any:
         first = str(error).strip().splitlines()
         raise ValueError(f"{path} is no table of this kind: {first[0] if first else type(error).__name__}") from None
     frame.columns = [str(name) for name in frame.columns]
-    other = next((mark for mark in ";\t|" if len(frame.columns) == 1 and mark in frame.columns[0]), None)
+    alone = known == "read_csv" and len(frame.columns) == 1
+    other = next((mark for mark in ";\t|" if alone and mark in frame.columns[0]), None)
     if other is not None:
         raise ValueError(f"{path} has one column, `{frame.columns[0]}`: if {other!r} separates its columns, write it "
                          f"with commas, as pandas.read_csv({path.name!r}, sep={other!r}).to_csv does")  # fmt: skip
@@ -70,6 +72,15 @@ def check(names: list[str], frame: Any, argument: str) -> None:
     unknown = next((name for name in names if name not in have), None)
     if unknown is not None:
         raise ValueError(f"{argument}: unknown column {none_of(unknown, have, 'the table has')}")
+
+
+def half_dates(frame: Any, part: Any, names: list[str]) -> list[str]:
+    """Those of some columns that are dates in a part of the rows, and not in all."""
+    return [name for name in names if _is_dates(part[name]) and not _is_dates(frame[name])]
+
+
+def _is_dates(column: Any) -> bool:
+    return measures.unit(frames.values(column)) == measures.DATES
 
 
 def naming_rows(frame: Any, names: list[str]) -> list[str]:

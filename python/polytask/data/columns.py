@@ -336,8 +336,7 @@ def _choose(
 
 
 def _holds_numbers(frame: Any, name: str) -> bool:
-    values = frames.column(frame, name, "`frame`")
-    return measures.unit(values) is not None and str(getattr(frame[name], "dtype", "")) != "category"
+    return not frames.is_category(frame, name) and measures.unit(frames.column(frame, name, "`frame`")) is not None
 
 
 def _two_valued(frame: Any, name: str) -> bool:
@@ -390,6 +389,14 @@ def _measured(frame: Any, number: Number, argument: str) -> np.ndarray:
     """The numbers of a column in the unit that was learned."""
     values = frames.column(frame, number.name, argument)
     found = measures.read(values, number.unit)
+    if found is None and number.unit == measures.DATES and values.dtype.kind == "O":
+        rest, rows = measures.without_words(values)
+        some = measures.read(rest, number.unit)
+        if some is not None and not np.isnan(some).all():
+            found = some
+            _log.warning("%s: column `%s` holds dates, and in %d of %d rows none that there is, such as %r at row %d; "
+                         "they are missing", argument, number.name, len(rows), len(values), values[rows[0]],
+                         rows[0])  # fmt: skip
     if found is None:
         expected = {measures.DATES: "dates", measures.SPANS: "spans of time"}.get(number.unit, "numbers")
         raise TypeError(f"{argument}: column `{number.name}` should hold {expected}; got {_unreadable(values, number)}")

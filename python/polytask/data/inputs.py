@@ -126,7 +126,8 @@ class Inputs:
 
         Numbers are standardised, a missing one becomes the mean; dates are numbers too, of days since 1970-01-01 (those
         with a time zone in UTC), and so are spans of time, of days, and strings that all are dates as ISO 8601 writes
-        them (2024-01-31, 2024-01-31T12:30:00+01:00). Categories get codes, and code 0 is for those that were not seen
+        them (2024-01-31, 2024-01-31T12:30:00+01:00), among which words ("unknown") and dates that there are not are
+        missing later, which is logged. Categories get codes, and code 0 is for those that were not seen
         here or fewer than `min_count` times; true and false are one, and so are all other strings, those of digits
         included. A category may come in another type later, as the string "3" for the number 3. The targets' columns
         are left out when a model is made.

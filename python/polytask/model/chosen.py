@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class Candidate:
     error: str | None = None
 
 
-class GreedyEnsemble(Ensemble, Table):
+class GreedyEnsemble(Ensemble, Table, kept_as="greedy"):
     """The predictor that `pt.search(ensemble="greedy")` gives: a `pt.Ensemble` whose members each task weighs for
     itself, shown as a table of the networks that count most. `save` keeps all of it.
 
@@ -106,7 +106,7 @@ class GreedyEnsemble(Ensemble, Table):
     def _about(self) -> dict[str, Any]:
         trials = [{**vars(each), "settings": {name: _kept(value) for name, value in each.settings.items()}}
                   for each in self.trials]  # fmt: skip
-        return {"kind": type(self).__name__, "members": self.members, "trials": trials, "rounds": self.rounds}
+        return {"kind": "greedy", "members": self.members, "trials": trials, "rounds": self.rounds}
 
     @classmethod
     def _restored(
@@ -114,7 +114,18 @@ class GreedyEnsemble(Ensemble, Table):
     ) -> GreedyEnsemble:
         trials = [Candidate(**{**each, "settings": {name: _given(value) for name, value in each["settings"].items()}})
                   for each in about["trials"]]  # fmt: skip
-        return cls(models, weights or {}, about["members"], trials, about["rounds"])
+        found = cls(models, weights or {}, about["members"], trials, about["rounds"])
+        if len(found.members) != len(models):
+            raise ValueError(f"it has names of {len(found.members)} members, and there are {len(models)}")
+        repr(found)  # which looks at all of it
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickle names no class but this one.
+        return {**vars(self), "trials": [vars(each) for each in self.trials]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "trials": [Candidate(**each) for each in state["trials"]]})
 
     def _ranked(self) -> list[Candidate]:
         return sorted(self.trials, key=lambda each: (-sum(each.weights.values()), each.number))
@@ -162,7 +173,9 @@ def _kept(value: Any) -> Any:
     if isinstance(value, Component):
         return {"component": value.family, **value.describe()}
     if isinstance(value, embedding.Piecewise | embedding.Periodic):
-        return {"embedding": value.describe()["name"], **asdict(value)}
+        return {"embedding": value.describe()["name"], **{name: _kept(each) for name, each in vars(value).items()}}
+    if isinstance(value, tuple):
+        return {"tuple": [_kept(each) for each in value]}
     return plain(value, "a setting")
 
 
@@ -172,5 +185,10 @@ def _given(kept: Any) -> Any:
         return kept
     said = dict(kept)
     if "component" in said:
-        return make(said.pop("component"), said)
-    return embedding.made(said.pop("embedding"), said) if "embedding" in said else said
+        made = make(said.pop("component"), said)
+        if made is None:
+            raise ValueError(f"there is no component {said['name']!r}")
+        return made
+    if "embedding" in said:
+        return embedding.made(said.pop("embedding"), {name: _given(each) for name, each in said.items()})
+    return tuple(map(_given, said["tuple"])) if "tuple" in said else said

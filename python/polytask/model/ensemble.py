@@ -46,11 +46,12 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         kinds: what the labels of each are: "classes", "binary" or "values".
     """
 
-    #: What a folder may hold, by name.
-    _made_of: ClassVar[dict[str, type["Ensemble"]]] = {}
+    #: What a folder may hold, by what it is called there.
+    _kept: ClassVar[dict[str, type["Ensemble"]]] = {}
 
-    def __init_subclass__(cls) -> None:
-        Ensemble._made_of[cls.__name__] = cls
+    def __init_subclass__(cls, kept_as: str | None = None) -> None:
+        if kept_as is not None:
+            Ensemble._kept[kept_as] = cls
 
     @checked
     def __init__(
@@ -319,11 +320,11 @@ class Ensemble(HeldOut, Sequence[MultiTaskModel]):
         models, said = folders.read(Path(folder_path(folder, "`folder`")), given)
         names = {name for each in said.weights or () for name in each}
         weights = {name: [each.get(name, 0.0) for each in said.weights or ()] for name in sorted(names)}
-        about = said.about or {}
-        kind = Ensemble._made_of.get(about.get("kind", ""), Ensemble)
         try:
+            about = {} if said.about is None else said.about
+            kind = Ensemble if said.about is None else Ensemble._kept[about["kind"]]
             found = kind._restored(models, weights or None, about)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{os.fspath(folder)} is not what `save` wrote: {error!r}") from None
         found._temperatures, found._thresholds, found._scalings = said.temperatures, said.thresholds, said.scalings
         return found

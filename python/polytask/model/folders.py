@@ -36,7 +36,7 @@ class Said:
 
 
 def write(path: Path, models: Sequence[MultiTaskModel], said: Said) -> None:
-    """Writes each model, and then what is said of them, which is complete or not there.
+    """Writes each model, and then what is said of them; before that it says that the folder is not complete.
 
     Raises:
         OSError: what the operating system says.
@@ -46,9 +46,6 @@ def write(path: Path, models: Sequence[MultiTaskModel], said: Said) -> None:
     there = sorted(each.name for each in path.glob("*.safetensors")) if path.is_dir() else []
     if other := [name for name in there if name not in ours]:
         raise FileExistsError(f"{os.fspath(path)} has other models, such as {other[0]}: choose an empty folder")
-    path.mkdir(parents=True, exist_ok=True)
-    for name, model in zip(ours, models, strict=True):
-        model.save(path / name)
     known = {
         "weights": said.weights,
         "temperatures": said.temperatures,
@@ -56,8 +53,18 @@ def write(path: Path, models: Sequence[MultiTaskModel], said: Said) -> None:
         "scales": {name: scale and scale.describe() for name, scale in said.scalings.items()},
         **({} if said.about is None else {"about": said.about}),
     }
+    whole = json.dumps(known)
+    path.mkdir(parents=True, exist_ok=True)
+    # What a run before left says nothing of these models.
+    _say(path, json.dumps({"unfinished": True}))
+    for name, model in zip(ours, models, strict=True):
+        model.save(path / name)
+    _say(path, whole)
+
+
+def _say(path: Path, text: str) -> None:
     unfinished = path / f"{_SAID}.partial"
-    unfinished.write_text(json.dumps(known), encoding="utf-8")
+    unfinished.write_text(text, encoding="utf-8")
     os.replace(unfinished, path / _SAID)
 
 
@@ -112,6 +119,8 @@ def _said(file: Path, models: Sequence[MultiTaskModel]) -> Said:
         return Said()
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
+        if "unfinished" in said:
+            raise ValueError("`save` did not end")
         each = said["weights"]
         if len(each) != len(models):
             raise ValueError(f"it has weights of {len(each)} models, and there are {len(models)}")

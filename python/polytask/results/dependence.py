@@ -14,6 +14,8 @@ from .table import Table, pandas, shown
 
 #: Thin lines of single rows in a picture, at most.
 _MOST = 200
+#: Days from 1970 up to which dates are drawn as such.
+_DRAWN = 300_000
 
 
 class Curve(NamedTuple):
@@ -104,9 +106,14 @@ class Dependence(Table, Mapping[str, Curve]):
         """Where each value lies in a picture: dates as such, other numbers as they are."""
         values = np.empty(len(self.grid), dtype=object)
         values[:] = self.grid
-        if self.along is None or measures.unit(values) != measures.DATES:
+        days = np.array(np.nan if self.along is None else self.along)
+        # note: pictures know the years 1 to 9999, and leave room on either side.
+        if measures.unit(values) != measures.DATES or not np.nanmax(np.abs(days)) < _DRAWN:
             return self.along
-        return (np.array(self.along) * 86_400e6).astype(np.int64).astype("M8[us]")
+        known = ~np.isnan(days)
+        dates = np.full(len(days), np.datetime64("NaT", "us"))
+        dates[known] = (days[known] * 86_400e6).astype(np.int64).astype("M8[us]")
+        return dates
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
         outputs = [

@@ -215,10 +215,10 @@ UNITS = {
 
 
 def _digits(matrix: np.ndarray) -> int:
-    """Digits behind the point by which the largest entry has three that count, at least three."""
+    """Digits behind the point by which the largest entry has three that count; at least three, at most nine."""
     entries = np.abs(matrix[~np.eye(len(matrix), dtype=bool) & np.isfinite(matrix)])
     largest = entries.max(initial=0.0)
-    return 3 if largest <= 0 else max(3, 2 - math.floor(math.log10(largest)))
+    return 3 if largest <= 0 else min(max(3, 2 - math.floor(math.log10(largest))), 9)
 
 
 def _entry(value: float, error: float, digits: int) -> str:

@@ -92,6 +92,13 @@ def stored(frame: Any, name: str, argument: str) -> Any:
     return frame[name]
 
 
+def is_category(frame: Any, name: str) -> bool:
+    """Whether a column's type says that it has categories, whatever they are: those of pandas, of polars, of Arrow."""
+    column = frame[name]
+    said = str(getattr(column, "dtype", getattr(column, "type", ""))).lower()
+    return said.startswith(("categor", "enum", "dictionary"))
+
+
 def cells(frame: Any, name: str, argument: str) -> list[Any]:
     """One column as Python values, lists and the like as they are.
 

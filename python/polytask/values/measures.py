@@ -16,8 +16,8 @@ DATES = "days since 1970-01-01"
 SPANS = "days"
 
 _EPOCH = datetime.datetime(1970, 1, 1)
-#: Dates as ISO 8601 writes them, which leaves open nothing: day, time, parts of a second, zone.
-_ISO = re.compile(r"(\d{4}-[01]\d-[0-3]\d)(?:[ T]([0-2]\d:[0-5]\d(?::[0-5]\d)?)(\.\d+)?(Z|[+-]\d\d:?\d\d)?)?")
+#: Dates as ISO 8601 writes them, which leaves open nothing: day, time, seconds and parts of one, zone.
+_ISO = re.compile(r"(\d{4}-[01]\d-[0-3]\d)(?:[ T]([0-2]\d:[0-5]\d)(:[0-5]\d(?:\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
 
 
 def unit(values: np.ndarray) -> str | None:
@@ -29,8 +29,8 @@ def unit(values: np.ndarray) -> str | None:
     known = [value for value in values.tolist() if not _is_nothing(value)]
     if known and all(isinstance(value, datetime.date | np.datetime64) for value in known):
         return DATES
-    if known and all(isinstance(value, str) and _ISO.fullmatch(value.strip()) for value in known):
-        return DATES if read(values, DATES) is not None else None
+    if known and all(isinstance(value, str) for value in known):
+        return DATES if all(_of_iso(value.strip()) is not None for value in set(known)) else None
     if known and all(isinstance(value, datetime.timedelta | np.timedelta64) for value in known):
         return SPANS
     words = not known or any(isinstance(value, str | bool) for value in known)
@@ -43,14 +43,26 @@ def read(values: np.ndarray, wanted: str) -> np.ndarray | None:
     """
     if values.dtype.kind != "O":
         own = unit(values) if values.dtype.kind != "b" else ""
-        return _plain(values) if own == wanted else None
+        nothing = values.dtype.kind == "f" and bool(np.isnan(values).all())
+        return _plain(values) if own == wanted or nothing else None
     if wanted == "":
         found, wrong = numbers(values)
         return found if wrong is None else None
+    written: dict[str, float] = {}
     try:
-        return np.array([_days(value, wanted) for value in values.tolist()], np.float64)
+        return np.array([_cell(value, wanted, written) for value in values.tolist()], np.float64)
     except (TypeError, ValueError):
         return None
+
+
+def without_words(values: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """A column of dates, where strings that say that there is none are missing, and the rows of these: words, such as
+    "unknown", and dates that there are not, such as 0000-00-00.
+    """
+    rows = [row for row, value in enumerate(values.tolist()) if isinstance(value, str) and _is_no_date(value.strip())]
+    rest = values.copy()
+    rest[rows] = None
+    return rest, rows
 
 
 def numbers(
@@ -88,7 +100,7 @@ def _plain(values: np.ndarray) -> np.ndarray:
 
 
 def _is_nothing(value: Any) -> bool:
-    return is_missing(value) or (isinstance(value, str) and not value.strip())
+    return not value.strip() if isinstance(value, str) else is_missing(value)
 
 
 def _days(value: Any, wanted: str) -> float:
@@ -110,14 +122,42 @@ def _days(value: Any, wanted: str) -> float:
     return value.timestamp() / 86400 if value.tzinfo is not None else _span(value - _EPOCH)
 
 
+def _cell(value: Any, wanted: str, written: dict[str, float]) -> float:
+    """As `_days`; strings that came before are known from what was written."""
+    if not isinstance(value, str):
+        return _days(value, wanted)
+    if value not in written:
+        written[value] = _days(value, wanted)
+    return written[value]
+
+
 def _date(value: str) -> datetime.datetime:
-    """What a string writes, in ways that Python does not know before 3.11 too."""
-    if (found := _ISO.fullmatch(value)) is not None and found[2]:
-        fraction = f"{found[3] or '.0':0<7}"[:7]
-        zone = (found[4] or "").replace("Z", "+0000").replace(":", "")
-        value = f"{found[1]} {found[2] if found[2].count(':') == 2 else f'{found[2]}:00'}{fraction}"
-        value += f"{zone[:3]}:{zone[3:]}" if zone else ""
-    return datetime.datetime.fromisoformat(value)
+    """What a string writes."""
+    found = _of_iso(value)
+    return datetime.datetime.fromisoformat(value) if found is None else found
+
+
+def _of_iso(value: str) -> datetime.datetime | None:
+    """A date as ISO 8601 writes it, in ways that Python does not know before 3.11 too; none of another string."""
+    found = _ISO.fullmatch(value)
+    if found is None:
+        return None
+    seconds, zone = found[3] or "", found[4] or ""
+    if "." in seconds or (zone and ":" not in zone):
+        seconds = f"{seconds or ':00'}{'' if '.' in seconds else '.'}"
+        zone = zone.replace("Z", "+0000").replace(":", "")
+        value = f"{found[1]} {found[2]}{seconds:0<10}"[:26] + (f"{zone[:3]}:{zone[3:]}" if zone else "")
+    try:
+        return datetime.datetime.fromisoformat(value)
+    except ValueError:
+        return None
+
+
+def _is_no_date(value: str) -> bool:
+    if not any(letter.isdigit() for letter in value):
+        return bool(value)
+    meant = _ISO.fullmatch(value) is not None or value.startswith("0000-00-00")
+    return meant and _of_iso(value) is None
 
 
 def _span(value: Any) -> float:

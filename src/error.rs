@@ -42,6 +42,11 @@ impl Error {
     }
 }
 
+/// A number in a message: one of many digits by the first and their count.
+pub fn brief(x: f64) -> String {
+    if x.is_finite() && x.abs() >= 1e16 { format!("{x:e}") } else { x.to_string() }
+}
+
 /// libtorch appends C++ frames to its messages; people need the first line.
 fn first_line(error: &tch::TchError) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()

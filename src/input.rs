@@ -149,12 +149,14 @@ pub struct Category {
     pub bag: Option<Bag>,
     /// Whether its table is sparse.
     pub sparse: bool,
+    /// Whether code 0 stands for all that was not seen, which starts at 0.
+    pub unseen: bool,
 }
 
 impl Category {
     /// One code a row, and a table like any other parameter.
     pub fn plain(categories: usize) -> Self {
-        Self { categories, bag: None, sparse: false }
+        Self { categories, bag: None, sparse: false, unseen: false }
     }
 
     /// The convolution over its codes, if there is one.

@@ -432,6 +432,10 @@ class Weighting:
     def looks(self) -> bool:
         """Whether it looks at anything at all, losses included."""
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether it learns from the losses after the step, by `look_back`."""
+
     def weigh(
         self,
         losses: _Array | None = None,

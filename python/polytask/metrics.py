@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,17 @@ class Metric:
     def whole(self) -> bool:
         """Whether it must be given all rows at once: a callable that does not say how it adds up."""
         return self.function is not None and not all(hasattr(self.function, name) for name in _ADDING)
+
+    @property
+    def labels_first(self) -> bool:
+        """Whether it is a callable that says that it takes arrays of labels and then predictions, as those of
+        scikit-learn do.
+        """
+        try:
+            parameters = inspect.signature(self.function).parameters if self.function is not None else {}
+        except (TypeError, ValueError):  # builtins may have no signature
+            return False
+        return next(iter(parameters), None) == "y_true"
 
     def score(self, kind: str, predicted: np.ndarray, known: np.ndarray) -> float:
         """Its value on all rows; rows (or cells) without a label are left out, several labels are averaged.
@@ -128,7 +140,8 @@ class _Column:
             p = (p[:, 1] if p.ndim == 2 else p).double()
             y = (y >= 0.5).long() if self._metric.named else y
         if self._metric.whole:
-            self._result = self._metric.number(self._metric.function(p, y))  # type: ignore[misc]
+            given = (y.numpy(), p.numpy()) if self._metric.labels_first else (p, y)
+            self._result = self._metric.number(self._metric.function(*given))  # type: ignore[misc]
         else:
             if self._one is None:
                 self._one = self._made()
@@ -158,8 +171,8 @@ class _Column:
             return OWN[self._metric.name]()
         import torchmetrics
 
-        if self._metric.name == "spearman":
-            return _Ranks()
+        if self._metric.name in _NUMBERS:
+            return _NUMBERS[self._metric.name]()
         if self._kind == "values":
             return getattr(torchmetrics, CURVES[self._metric.name])().set_dtype(torch.float64)
         name = DECISIONS[self._metric.name][0]
@@ -188,6 +201,30 @@ class _Ranks:
 
         p, y = zip(*self._pairs, strict=True)
         return spearman_corrcoef(torch.cat(p), torch.cat(y))
+
+
+class _Explained:
+    """1 less the variance of what is left over that of the labels, both of numbers less the first one, so that numbers
+    far from 0 lose nothing.
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[Tensor, Tensor] | None = None
+        self._rows = 0
+        self._sums = torch.zeros(2, 2, dtype=torch.float64)
+
+    def update(self, p: Tensor, y: Tensor) -> None:
+        left = y - p
+        self._first = (left[0], y[0]) if self._first is None else self._first
+        each = [values - first for values, first in zip((left, y), self._first, strict=True)]
+        self._sums = self._sums + torch.stack([torch.stack([one.sum(), one.square().sum()]) for one in each])
+        self._rows += len(y)
+
+    def compute(self) -> Tensor:
+        means = self._sums / self._rows
+        left, whole = means[:, 1] - means[:, 0].square()
+        share: Tensor = left / whole
+        return 1 - share
 
 
 class _Recalls:
@@ -296,6 +333,8 @@ OF_ROWS = (*SPANS, *RELATIONS, *RANKS)
 
 #: Other metrics of numbers: torchmetrics' name.
 CURVES = {"explained_variance": "ExplainedVariance", "pearson": "PearsonCorrCoef", "spearman": "SpearmanCorrCoef"}
+#: Those of them that are of this module.
+_NUMBERS: dict[str, Callable[[], Any]] = {"explained_variance": _Explained, "spearman": _Ranks}
 
 #: Metrics of class and binary labels by this module, which are defined wherever a row has a label.
 OWN: dict[str, Callable[[], Any]] = {

@@ -4,9 +4,9 @@ use super::array::Element;
 use super::check_field::check_shape;
 use super::{Along, Asked, Data, Entries, Field, check_lengths, of};
 use crate::bail;
-use crate::error::Result;
+use crate::error::{Result, brief};
 use crate::input::{ArrayInput, Codes, Inputs, PositionInputs, columns};
-use crate::label::{Kind, Labels};
+use crate::label::Labels;
 
 impl Data {
     /// Checks features, and with `require_labels` that there is at least one label; targets and weights that are there
@@ -152,13 +152,10 @@ impl Data {
         });
         if let Some((entry, x)) = wrong {
             let advice = counted_from_one(labels, x);
-            bail!("{called} should be {}; got {x} at {}{advice}", labels.words(), targets.place(entry));
+            bail!("{called} should be {}; got {} at {}{advice}", labels.words(), brief(x), targets.place(entry));
         }
-        if labels.kind() == Kind::Binary && seen.minus_one && seen.one && !seen.zero {
-            doubts.push(format!(
-                "{called} hold -1 and 1 but no 0: binary labels are 0 and 1, and -1 means missing \
-                 (where nothing but 1 is known, mark what is missing by NaN)"
-            ));
+        if let Some(doubt) = seen.doubt(labels) {
+            doubts.push(format!("{called} {doubt}"));
         }
         Ok(seen.label)
     }
@@ -168,7 +165,7 @@ impl Data {
         let Some(array) = of(&self.weights, task) else { return Ok(()) };
         check_shape(&called, array, self.rows, None)?;
         match array.find(0..self.rows, |row, _, x| (!(x >= 0.0 && (x as f32).is_finite())).then_some((row, x))) {
-            Some((row, x)) => bail!("{called} should be finite and at least 0; got {x} at row {row}"),
+            Some((row, x)) => bail!("{called} should be finite and at least 0; got {} at row {row}", brief(x)),
             None => Ok(()),
         }
     }
@@ -192,6 +189,7 @@ struct Seen {
     minus_one: bool,
     zero: bool,
     one: bool,
+    two: bool,
 }
 
 impl Seen {
@@ -204,8 +202,28 @@ impl Seen {
         self.minus_one |= missing;
         self.zero |= x == 0.0;
         self.one |= x == 1.0;
+        self.two |= x == 2.0;
         self.label |= !missing;
         missing || is_label(labels, x)
+    }
+
+    /// What labels that all fit say of somebody who may mean others.
+    fn doubt(&self, labels: Labels) -> Option<&'static str> {
+        match (labels, self.minus_one && self.one, self.zero) {
+            (Labels::Binary { .. }, true, false) => Some(
+                "hold -1 and 1 but no 0: binary labels are 0 and 1, and -1 means missing \
+                 (where nothing but 1 is known, mark what is missing by NaN)",
+            ),
+            (Labels::Classes(2), true, false) => Some(
+                "hold -1 and 1 but no 0: classes count from 0, and -1 means missing (other labels are listed as they are: \
+                 classes=[-1, 1]; where nothing but 1 is known, mark what is missing by NaN)",
+            ),
+            (Labels::Classes(3), true, true) if !self.two => Some(
+                "hold -1, 0 and 1 but no 2: classes count from 0, and -1 means missing (other labels are listed as they \
+                 are: classes=[-1, 0, 1]; where no row is of class 2, mark what is missing by NaN)",
+            ),
+            _ => None,
+        }
     }
 }
 

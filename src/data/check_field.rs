@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::array::Array;
 use super::{Along, Entries, Field, Offsets};
 use crate::bail;
-use crate::error::Result;
+use crate::error::{Result, brief};
 use crate::input::{Codes, Holds};
 
 impl Field {
@@ -98,7 +98,7 @@ impl Entries<'_> {
         match self.find(|entry, column, x| (!(x as f32).is_finite()).then_some((entry, column, x))) {
             Some((entry, column, x)) => {
                 let [place, column] = [self.place(entry), self.column(column)];
-                bail!("{name} should hold finite numbers; got {x} at {place}{column}")
+                bail!("{name} should hold finite numbers; got {} at {place}{column}", brief(x))
             }
             None => Ok(()),
         }
@@ -116,7 +116,7 @@ impl Entries<'_> {
         match self.find(|entry, column, x| wrong(x).then_some((entry, column, x))) {
             Some((entry, column, x)) => {
                 let [place, column] = [self.place(entry), self.column(column)];
-                bail!("{name} should hold whole numbers from {least} to {most}; got {x} at {place}{column}")
+                bail!("{name} should hold whole numbers from {least} to {most}; got {} at {place}{column}", brief(x))
             }
             None => Ok(()),
         }
@@ -132,7 +132,8 @@ impl Entries<'_> {
             let or = if gaps { ", or -1 for none," } else { "" };
             let [place, column] = [self.place(entry), self.column(column)];
             let column = column.replace(", ", " in ");
-            bail!("{name} should hold codes from 0 to {}{or}{column}; got {x} at {place}", count.saturating_sub(1));
+            let most = count.saturating_sub(1);
+            bail!("{name} should hold codes from 0 to {most}{or}{column}; got {} at {place}", brief(x));
         }
         Ok(())
     }

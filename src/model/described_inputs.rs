@@ -32,7 +32,18 @@ pub(super) fn read_inputs(description: &Value) -> Result<Inputs> {
     let embed = read_embed(&description["embed"], numeric)?;
     let mut inputs = Inputs { numeric, embed, categorical, arrays, positions };
     read_sparse(&mut inputs.categorical, &description["sparse"])?;
+    let unseen = read_unseen(&description["unseen"])?;
+    inputs.categorical.iter_mut().for_each(|category| category.unseen = unseen);
     Ok(inputs)
+}
+
+/// Whether code 0 of each feature stands for what was not seen; null where it does not.
+fn read_unseen(description: &Value) -> Result<bool> {
+    match description {
+        Value::Null => Ok(false),
+        Value::Bool(unseen) => Ok(*unseen),
+        other => bail!("`inputs`: `unseen` should be true or false; got {other}"),
+    }
 }
 
 /// How numeric features are embedded, `{"name": "piecewise" or "periodic", ...}`; null where they are not.
@@ -201,6 +212,9 @@ pub(super) fn describe_inputs(inputs: &Inputs, widths: &[usize]) -> Value {
     let sparse: Vec<_> = inputs.categorical.iter().map(|category| category.sparse).collect();
     let mut described =
         json!({"numeric": inputs.numeric, "categorical": categorical, "embedding": widths, "sparse": sparse});
+    if inputs.categorical.iter().any(|category| category.unseen) {
+        described["unseen"] = json!(true);
+    }
     if let Some(embed) = inputs.embed {
         described["embed"] = json!(embed);
     }

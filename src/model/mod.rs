@@ -150,8 +150,8 @@ fn trunk(
 /// The tables of categorical features.
 fn tables(categorical: &[Category], widths: &[usize]) -> Vec<embedding::Feature> {
     let table = |(category, &width): (&Category, &usize)| {
-        let &Category { bag, sparse, .. } = category;
-        embedding::Feature { width, bag, sparse }
+        let &Category { bag, sparse, unseen, .. } = category;
+        embedding::Feature { width, bag, sparse, unseen }
     };
     categorical.iter().zip(widths).map(table).collect()
 }

@@ -131,6 +131,9 @@ fn start<T: Real>(param: &Param, stream: Stream, values: &mut [T]) {
             Init::Given(given) => each.for_each(|(value, i)| *value = T::of(given[i])),
         }
     });
+    if param.blank > 0 {
+        values.chunks_mut(size).for_each(|part| part[..param.blank].fill(T::ZERO));
+    }
 }
 
 vectorised! {

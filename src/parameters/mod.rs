@@ -125,6 +125,8 @@ pub struct Param {
     pub init: Init,
     /// From which random numbers.
     pub start: Start,
+    /// How many numbers of each of its equal parts start at 0, the first ones.
+    pub blank: usize,
     /// Which tasks' gradients arrive here.
     pub reach: Reach,
     /// Whether it is of one of equal networks side by side, a task each, that is a node by itself.

@@ -77,6 +77,12 @@ impl PyWeighting {
         self.with(py, |weighting| Ok(weighting.looks()))
     }
 
+    /// Whether it learns from the losses after the step, by `look_back`.
+    #[getter]
+    fn looks_back(&self, py: Python<'_>) -> PyResult<bool> {
+        self.with(py, |weighting| Ok(weighting.looks_back()))
+    }
+
     /// Decides and learns: weights `[tasks]` unless only the direction says it, with a Jacobian the direction `[parameters]`,
     /// and factors `[tasks]` on the gradients of tasks' own parameters. A NaN among the losses is a task without a label. Each call is an epoch unless `epoch` is given.
     /// `rounding` says how far off cosines of a Gramian of less than double precision are.

@@ -208,6 +208,11 @@ impl Standalone {
         self.weighting.claims().looks
     }
 
+    /// Whether it learns from the losses after the step, in [`Standalone::look_back`].
+    pub fn looks_back(&self) -> bool {
+        self.weighting.claims().looks_back
+    }
+
     /// Decides, and learns from what it was shown. A call counts as a step.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ import shutil
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
+import pandas as pd
 import polytask as pt
 import pytest
 import scipy.stats
@@ -517,3 +518,53 @@ def test_all_rates_of_an_optimizer_are_tuned_together():
     assert at_rates(muon, 2.0) == expected
     assert at_rates({"name": "sgd", "lr": {"heads": 0.5}}, 0.5) == {"name": "sgd", "lr": {"heads": 0.25}}
     assert at_rates({"name": "muon"}, 1.0) == {"name": "muon", "lr": 0.02, "adamw_lr": 0.001}
+
+
+def patients(rows=240, seed=0):
+    rng = np.random.default_rng(seed)
+    patient = rng.integers(0, 24, rows)
+    frame = pd.DataFrame(rng.normal(size=(rows, 3)), columns=list("abc"))
+    frame["patient"], frame["day"] = patient, rng.permutation(rows)
+    return frame.assign(y=frame.a + rng.normal(size=24)[patient], z=frame.b)
+
+
+@pytest.mark.parametrize("how", ["name", "array", "series", "time"])
+def test_rows_for_the_test_are_held_out_as_those_to_choose_by(how, monkeypatch):
+    """By groups, which none of the three parts have in common, or by time."""
+    frame = patients()
+    by = {"name": {"groups": "patient"}, "array": {"groups": frame.patient.to_numpy()},
+          "series": {"groups": frame.patient}, "time": {"time": "day"}}[how]  # fmt: skip
+    parts = []
+    study = module.Study
+
+    def seen(trainer, data, held_out, **more):
+        made = study(trainer, data, held_out, **more)
+        parts.append((made.train, made.held_out()))
+        return made
+
+    read = module.asked.read
+    monkeypatch.setattr(module, "Study", seen)
+    monkeypatch.setattr(module.asked, "read", lambda *given: parts.append(read(*given)) or parts[-1])
+    inputs = pt.Inputs.from_frame(frame, numeric=["a", "b", "c", "patient", "day"], numbers="none")
+    made = pt.MultiTaskModel(inputs, tasks=[pt.Task("y"), pt.Task("z")], encoder=pt.encoder.MLP([4]))
+    found = pt.compare({"it": made}, frame, validation=pt.data.Split(0.25, **by), seeds=1, epochs=1, tune=[1.0],
+                       progress=False)  # fmt: skip
+    (train, held_out), test = parts
+    assert len(train) + len(held_out) + len(test) == len(frame)
+    assert len(test) == pytest.approx(0.2 * len(frame), abs=8)
+    at = 4 if how == "time" else 3
+    each = [set(np.round(part.numeric[:, at]).astype(int)) for part in (train, held_out, test)]
+    if how == "time":
+        assert max(each[0]) < min(each[1]) <= max(each[1]) < min(each[2])
+    else:
+        assert not each[0] & each[1]
+        assert not (each[0] | each[1]) & each[2]
+    assert any("kept as validation rows are before anything else" in said for said in found.how)
+
+
+def test_a_report_is_saved_as_a_page_and_as_nothing_else(tmp_path):
+    for name in ("report.csv", "report.json", "report.PNG"):
+        with pytest.raises(ValueError, match=r"`path` should be that of a page of HTML"):
+            comparison().save(tmp_path / name)
+    comparison().save(tmp_path / "report")
+    assert (tmp_path / "report").read_text().startswith("<!DOCTYPE html>")

@@ -602,3 +602,90 @@ def test_what_cannot_be_read_is_shown_with_its_row():
     with pytest.raises(TypeError, match=r"`n` should hold numbers; got '1,5' at row 2$"):
         model.predict(frame.assign(n=["1", "2.5", "1,5", *["3"] * 27]))
     assert np.array_equal(model.predict(frame.assign(when=days))["y"], model.predict(frame)["y"])
+
+
+def shops(rows=120, seed=0, known=True):
+    rng = np.random.default_rng(seed)
+    shop = [f"{'s' if known else 'new'}{each}" for each in rng.integers(0, 8, rows)]
+    tags = rng.choice(["u", "v", "u|v"] if known else ["w"], rows)
+    number = rng.normal(size=rows) if known else np.full(rows, np.nan)
+    return pd.DataFrame({"shop": shop, "tags": tags, "n": number, "y": rng.normal(size=rows)})
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_what_was_not_seen_is_none_of_the_others_by_chance(sparse, tmp_path):
+    """Its rows of tables start at 0 and stay there, where no row of the data has it: of categories, bags and bins."""
+    frame = shops()
+    inputs = pt.Inputs.from_frame(frame, exclude=["y"], bags=["tags"], bins=4, sparse=sparse)
+    model = pt.MultiTaskModel(inputs, tasks=[pt.Task("y")], encoder=pt.encoder.MLP([8]))
+    before = {name: value.copy() for name, value in model.state_dict().items()}
+    pt.Trainer(model, lr=0.01).fit(frame, epochs=3, progress=False)
+    after = model.state_dict()
+    tables = [name for name in after if name.startswith("embedding")]
+    assert len(tables) == 3
+    for name in tables:
+        for state in (before, after):
+            assert not state[name][0].any()
+            assert state[name][1:].all()
+        assert not np.array_equal(before[name], after[name])
+    fresh = shops(20, 1, known=False)
+    other = fresh.assign(shop="another", tags="none")
+    np.testing.assert_array_equal(model.predict(fresh)["y"], model.predict(other)["y"])
+    model.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(pt.load(tmp_path / "m.safetensors").predict(fresh)["y"], model.predict(fresh)["y"])
+    trainer = pt.Trainer(model)
+    trainer.fit(frame, epochs=1, seeds=2, progress=False)
+    for each in trainer.ensemble:
+        assert not each.state_dict()[tables[0]][0].any()
+
+
+def test_words_that_were_not_seen_start_at_nothing():
+    text = pt.Text().fit(["a good day", "a bad day", "good"] * 3)
+    model = pt.MultiTaskModel(pt.Inputs(text=text), tasks=[pt.Task("y")], encoder=pt.encoder.Recurrent(4))
+    (table,) = [value for name, value in model.state_dict().items() if name == "embedding.text.0.weight"]
+    assert not table[0].any()
+    assert table[1:].all()
+
+
+def test_codes_of_ones_own_all_start_by_chance():
+    model = pt.MultiTaskModel(pt.Inputs(categorical=[5]), tasks=[pt.Task("y")])
+    assert model.state_dict()["embedding.0.weight"].all()
+
+
+def test_checkpoints_go_on_however_their_tables_started(tmp_path):
+    """Those of earlier versions have a row of chance where code 0 stands for what was not seen."""
+    frame = shops()
+
+    def made(unseen):
+        inputs = pt.Inputs.from_frame(frame, exclude=["y"], bags=["tags"])
+        inputs._unseen = unseen
+        return pt.MultiTaskModel(inputs, tasks=[pt.Task("y")], encoder=pt.encoder.MLP([8]))
+
+    def trained(model, epochs):
+        trainer = pt.Trainer(model, callbacks=[pt.Checkpoint(tmp_path)])
+        trainer.fit(frame, epochs=epochs, progress=False, resume=tmp_path)
+        return model.state_dict()["embedding.0.weight"][0]
+
+    first = trained(made(False), 1)
+    assert first.any()
+    assert not made(True).state_dict()["embedding.0.weight"][0].any()
+    np.testing.assert_array_equal(trained(made(True), 2), first)
+
+
+@pytest.mark.parametrize("numbers", ["standard", "robust", "quantile"])
+@pytest.mark.parametrize("value", [2025.0, 0.1, np.nan])
+def test_a_column_that_was_level_says_nothing_whatever_comes_later(numbers, value, tmp_path):
+    """Its weights are as they were drawn."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"year": value, "x": rng.normal(size=60), "y": rng.normal(size=60)})
+    inputs = pt.Inputs.from_frame(frame, exclude=["y"], numbers=numbers)
+    model = pt.MultiTaskModel(inputs, tasks=[pt.Task("y")], encoder=pt.encoder.MLP([8]))
+    wanted = model.predict(frame)["y"]
+    for later in (2026.0, -1e6, 0.1, np.nan):
+        np.testing.assert_array_equal(model.predict(frame.assign(year=later))["y"], wanted)
+    model.save(tmp_path / "m.safetensors")
+    again = pt.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.predict(frame.assign(year=2030.0))["y"], wanted)
+    assert "one value alone" in repr(inputs.columns)
+    with pytest.raises(ValueError, match="`year` should hold finite numbers"):
+        model.predict(frame.assign(year=np.inf))

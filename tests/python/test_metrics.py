@@ -621,3 +621,27 @@ def test_metrics_of_another_task_may_be_taken():
     x = np.random.default_rng(0).normal(size=(30, 2))
     found = model.evaluate((x, {"a": x[:, 0], "b": x[:, 0]}))
     assert list(found["a"]) == list(found["b"]) == ["loss", "rmse", "gap"]
+
+
+@pytest.mark.parametrize("function", [sk.mean_absolute_percentage_error, sk.r2_score, sk.explained_variance_score])
+def test_metrics_of_scikit_learn_take_labels_first(function, rng):
+    """Which their argument `y_true` says; others are called with predictions first."""
+    x = rng.normal(size=(80, 2))
+    y = 3 + x[:, 0]
+
+    def mine(p, y):
+        return float((p - 2 * y).mean())
+
+    model = pt.MultiTaskModel(2, tasks=[pt.Task("y", metrics=[function, mine])])
+    found = model.evaluate((x, y))["y"]
+    p = model.predict(x)["y"].astype(np.float64)
+    assert found[function.__name__] == pytest.approx(function(y, p), rel=1e-5)
+    assert function(y, p) != pytest.approx(function(p, y), rel=1e-2)
+    assert found["mine"] == pytest.approx((p - 2 * y).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("far", "wide"), [(1e8, 1.0), (1.7e9, 10.0), (-3e8, 1.0)])
+def test_explained_variance_of_numbers_far_from_zero(far, wide, rng):
+    y = far + wide * rng.normal(size=(300, 1))
+    p = y + 0.3 * wide * rng.normal(size=(300, 1))
+    assert score("explained_variance", "values", p, y) == pytest.approx(sk.explained_variance_score(y, p), abs=1e-6)

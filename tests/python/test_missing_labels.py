@@ -220,3 +220,40 @@ def test_a_part_held_out_without_any_label_is_said(caplog):
         trainer.evaluate((x[3:], y[3:]))
     with pytest.raises(ValueError, match="no row has a label for any task"):
         trainer.fit((x, y), validation=(x[3:], y[3:]), epochs=1, progress=False)
+
+
+@pytest.mark.parametrize(("coded", "classes", "wrong"), [
+    ([-1, 1], 2, r"hold -1 and 1 but no 0: classes count from 0.*classes=\[-1, 1\]"),
+    ([-1, 0, 1], 3, r"hold -1, 0 and 1 but no 2: classes count from 0.*classes=\[-1, 0, 1\]"),
+])  # fmt: skip
+def test_classes_that_count_from_minus_one_are_somebodys_mistake(coded, classes, wrong):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 3)), rng.choice(coded, 60)
+
+    def trained(**task):
+        model = pt.MultiTaskModel(3, tasks=[pt.Task("y", **task)])
+        return pt.Trainer(model).fit((x, y), epochs=1, progress=False)
+
+    with pytest.raises(ValueError, match=wrong):
+        trained(classes=classes)
+    assert trained(classes=coded)["loss"][-1] > 0
+
+
+def test_targets_without_a_label_are_said_and_weights_of_nothing_refused(caplog):
+    rng = np.random.default_rng(0)
+    x, a, b = rng.normal(size=(60, 3)), rng.integers(0, 2, 60), rng.normal(size=60)
+
+    def trained(a=a, b=b, **more):
+        caplog.clear()
+        model = pt.MultiTaskModel(3, tasks=[pt.Task("a", classes=2), pt.Task("b", scale="standardize")])
+        pt.Trainer(model).fit((x, a, b), epochs=1, progress=False, **more)
+        return caplog.text
+
+    said = "`data` has no row with a label and a weight above 0 for `b`, whose heads stay as they are"
+    assert said in trained(b=b * np.nan)
+    assert said in trained(weights={"b": np.zeros(60)})
+    assert said in trained(b=np.where(np.arange(60) < 30, np.nan, b), weights={"b": 1.0 * (np.arange(60) < 30)})
+    assert trained() == trained(weights=1.0 * (np.arange(60) >= 30)) == ""
+    for wrong in ({"weights": np.zeros(60)}, {"b": b * np.nan, "weights": {"a": np.zeros(60)}}):
+        with pytest.raises(ValueError, match="no row with a label and a weight above 0, for any task"):
+            trained(**wrong)

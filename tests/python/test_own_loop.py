@@ -829,3 +829,26 @@ def test_wrong_names_are_named():
 def test_it_is_loaded_on_first_use():
     code = "import sys, polytask as pt; assert 'polytask.torch' not in sys.modules; pt.torch.backward; import torch.nn"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_that_a_weighting_was_not_shown_the_losses_after_a_step_is_said_once(shown, caplog):
+    x, y = batch()
+    network = Network()
+    balancer = pt.torch.Balancer(pt.weighting.FAMO(lr=0.5))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
+    for _ in range(4):
+        optimizer.zero_grad()
+        losses = dict(zip(TASKS, losses_of(network, x, y), strict=True))
+        balancer.backward(losses)
+        optimizer.step()
+        if shown:
+            # By name, in any order.
+            after = dict(zip(TASKS, losses_of(network, x, y), strict=True))
+            balancer.look_back(losses, dict(reversed(after.items())))
+    assert caplog.text.count("learns from the losses after each step, and was not shown them") == (not shown)
+    # Weights times losses are the method's shares, which are equal as long as it has learned nothing.
+    shares = np.array([balancer.weights[name] * loss.item() for name, loss in losses.items()])
+    assert shown == (np.ptp(shares / shares.sum()) > 1e-3)
+    with pytest.raises(ValueError, match="`losses` should be those of"):
+        balancer.look_back({"another": 1.0}, {"another": 1.0})

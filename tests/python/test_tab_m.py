@@ -250,7 +250,7 @@ def test_towers_and_files(data, tmp_path):
 
 def test_positions_are_refused():
     inputs = pt.Inputs(positions={"tokens": pt.Inputs(categorical=[9])})
-    with pytest.raises(ValueError, match=r"ensemble has a member a row of the batch; got a value of `tokens`"):
+    with pytest.raises(ValueError, match=r"TabM is of rows; got a value of `tokens`"):
         pt.MultiTaskModel(inputs, tasks=tasks()[:1], encoder=pt.encoder.TabM([8]))
 
 

@@ -397,3 +397,14 @@ def test_a_summary_has_one_line_for_heads_of_dotted_names():
     assert "heads.*" in repr(dotted("a.b.c", "d").summary())
     with pytest.raises(ValueError, match=r"a task needs a name without `/` and U\+001F"):
         dotted("a\x1fb")
+
+
+@pytest.mark.parametrize("sharing", ["cross_stitch", "nddr", "ltb"])
+def test_weights_whose_number_follows_from_the_tasks_start_fresh_and_that_is_said(data, sharing, caplog):
+    model = make_model(sharing=sharing)
+    wider = model.add_task(pt.Task("later"))
+    assert "start fresh, so that the tasks which were there predict otherwise" in caplog.text
+    assert caplog.text.count("WARNING") == 1
+    caplog.clear()
+    wider.remove_task("later")
+    assert "remove_task('later'): " in caplog.text

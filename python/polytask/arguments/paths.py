@@ -1,6 +1,7 @@
 """Paths of files and folders that callers say."""
 
 from os import PathLike, fspath
+from os.path import splitext
 from typing import Any
 
 
@@ -11,6 +12,19 @@ def file_path(value: Any, argument: str = "`path`") -> str:
         TypeError: it is no path.
     """
     return _path(value, argument, "a file")
+
+
+def page_path(value: Any, argument: str = "`path`") -> str:
+    """The path of a page of HTML as a string.
+
+    Raises:
+        TypeError: it is no path.
+        ValueError: it ends as files of another kind do.
+    """
+    path = _path(value, argument, "a page")
+    if (end := splitext(path)[1].lower()) not in ("", ".html", ".htm"):
+        raise ValueError(f"{argument} should be that of a page of HTML, such as report.html; got one of {end!r}")
+    return path
 
 
 def folder_path(value: Any, argument: str = "`path`") -> str:

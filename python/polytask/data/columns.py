@@ -30,9 +30,10 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Number:
-    """A numeric column: what standardises it, its bins' edges if it has any, the unit of dates and spans of time, the
-    curve that makes it normal instead, points and what becomes of them, whether it has an indicator of missing numbers,
-    and what a missing one becomes in this scale.
+    """A numeric column: what standardises it (a deviation of 0 says that there was one value, or none, and that any
+    becomes 0), its bins' edges if it has any, the unit of dates and spans of time, the curve that makes it normal
+    instead, points and what becomes of them, whether it has an indicator of missing numbers, and what a missing one
+    becomes in this scale.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Number:
         """What was learned of it, in words."""
         said = "made normal by its quantiles" if self.curve else f"less {self.mean:.4g}, by {self.deviation:.4g}"
         said = "as it is" if (self.mean, self.deviation, self.curve) == (0.0, 1.0, ()) else said
+        said = f"one value alone, {self.mean:.4g}, of which nothing is learned" if self.deviation == 0 else said
         bins = f", and {len(self.edges) + 1} bins" if self.edges else ""
         return f"{said}{bins}{', and whether missing' if self.indicator else ''}"
 
@@ -350,9 +352,9 @@ def _two_valued(frame: Any, name: str) -> bool:
 def _number(frame: Any, name: str, bins: int | None, scale: str, indicators: bool) -> Number:
     column = frames.column(frame, name, "`frame`")
     unit = measures.unit(column) or ""
-    measured = measures.read(column, unit)
+    measured = _read(column, unit, name, "`frame`")
     if measured is None:
-        raise TypeError(f"`frame`: column `{name}` should hold numbers; got {frames.kind(frame[name])}")
+        raise TypeError(f"`frame`: column `{name}` should hold numbers; got {_unreadable(column, unit)}")
     values = measured[~np.isnan(measured)]
     if not np.isfinite(values).all():
         raise ValueError(f"`frame`: column `{name}` should hold finite numbers; got an infinite one")
@@ -361,12 +363,15 @@ def _number(frame: Any, name: str, bins: int | None, scale: str, indicators: boo
     else:
         mean = float(values.mean()) if len(values) else 0.0
         deviation = float(values.std()) if len(values) else 0.0
+    deviation = deviation if deviation > 0 else 1.0
+    # note: the deviation of equal numbers may be what rounding leaves of it.
+    deviation = deviation if len(values) and values.min() < values.max() else 0.0
     edges = () if bins is None else _edges(values, bins)
-    normal = tuple(tuple(part) for part in curve(values)) if scale == "quantile" else ()
+    normal = tuple(tuple(part) for part in curve(values)) if scale == "quantile" and deviation > 0 else ()
     missing = indicators and 0 < len(values) < len(measured)
     if scale == "none":
         return Number(name, 0.0, 1.0, edges, unit, normal, missing, mean)
-    return Number(name, mean, deviation if deviation > 0 else 1.0, edges, unit, normal, missing)
+    return Number(name, mean, deviation, edges, unit, normal, missing)
 
 
 def _edges(values: np.ndarray, bins: int) -> tuple[float, ...]:
@@ -388,27 +393,34 @@ def _bins(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
 def _measured(frame: Any, number: Number, argument: str) -> np.ndarray:
     """The numbers of a column in the unit that was learned."""
     values = frames.column(frame, number.name, argument)
-    found = measures.read(values, number.unit)
-    if found is None and number.unit == measures.DATES and values.dtype.kind == "O":
-        rest, rows = measures.without_words(values)
-        some = measures.read(rest, number.unit)
-        if some is not None and not np.isnan(some).all():
-            found = some
-            _log.warning("%s: column `%s` holds dates, and in %d of %d rows none that there is, such as %r at row %d; "
-                         "they are missing", argument, number.name, len(rows), len(values), values[rows[0]],
-                         rows[0])  # fmt: skip
+    found = _read(values, number.unit, number.name, argument)
     if found is None:
         expected = {measures.DATES: "dates", measures.SPANS: "spans of time"}.get(number.unit, "numbers")
-        raise TypeError(f"{argument}: column `{number.name}` should hold {expected}; got {_unreadable(values, number)}")
+        got = _unreadable(values, number.unit)
+        raise TypeError(f"{argument}: column `{number.name}` should hold {expected}; got {got}")
     return found
 
 
-def _unreadable(values: np.ndarray, number: Number) -> str:
+def _read(values: np.ndarray, unit: str, name: str, argument: str) -> np.ndarray | None:
+    """A column's numbers in a unit; none if it holds something else, words among dates aside."""
+    found = measures.read(values, unit)
+    if found is not None or unit != measures.DATES or values.dtype.kind != "O":
+        return found
+    rest, rows = measures.without_words(values)
+    found = measures.read(rest, unit)
+    if found is None or np.isnan(found).all():
+        return None
+    _log.warning("%s: column `%s` holds dates, and in %d of %d rows none that there is, such as %r at row %d; they are "
+                 "missing", argument, name, len(rows), len(values), values[rows[0]], rows[0])  # fmt: skip
+    return found
+
+
+def _unreadable(values: np.ndarray, unit: str) -> str:
     """The first value that is no number of the unit, or the type of all."""
     for row, value in enumerate(values.tolist() if values.dtype.kind in "OUS" else ()):
         one = np.array([value], dtype=object)
-        if not is_missing(value) and measures.read(one, number.unit) is None:
-            dates = ": write dates as 2024-01-31, or make dates of them" if number.unit == measures.DATES else ""
+        if not is_missing(value) and measures.read(one, unit) is None:
+            dates = ": write dates as 2024-01-31, or make dates of them" if unit == measures.DATES else ""
             return f"{value!r} at row {row}{dates if isinstance(value, str) else ''}"
     return frames.kind(values)
 
@@ -419,8 +431,10 @@ def _standardised(values: np.ndarray, number: Number, argument: str) -> np.ndarr
         points, normal = number.curve
         values = np.where(np.isnan(values), np.nan, np.interp(values, points, normal))
     else:
-        values = (values - number.mean) / number.deviation
         infinite = np.isinf(values)
+        # Weights of a column that was level are as they were drawn: what comes later must not meet them.
+        level = np.where(np.isnan(values), np.nan, 0.0)
+        values = (values - number.mean) / number.deviation if number.deviation > 0 else level
     if infinite.any():
         raise ValueError(f"{argument}: column `{number.name}` should hold finite numbers; got an infinite one")
     return np.where(np.isnan(values), number.fill, values)
@@ -494,7 +508,10 @@ def _rank(value: Any) -> tuple[str, Any]:
 
 
 def _codes(values: np.ndarray, category: Category, argument: str) -> np.ndarray:
-    return _places(_plain_values(values), category, f"{argument}: column `{category.name}`")
+    plain = _plain_values(values)
+    if "" in category.values and None not in category.values:  # as earlier versions learned it
+        plain = ["" if value is None else value for value in plain]
+    return _places(plain, category, f"{argument}: column `{category.name}`")
 
 
 def _places(values: list[Any], category: Category, argument: str) -> np.ndarray:
@@ -510,4 +527,5 @@ def _plain_values(values: np.ndarray) -> list[Any]:
     if values.dtype.kind in "biu":
         return plain
     plain = [value.item() if isinstance(value, np.generic) else value for value in plain]
-    return [value if type(value) is str else None if is_missing(value) else value for value in plain]
+    # What is empty in a file is missing there.
+    return [value or None if type(value) is str else None if is_missing(value) else value for value in plain]

@@ -97,6 +97,8 @@ class Inputs:
         self.embed = embeddings.read(embed, self.numeric)
         #: What was learned of a frame's columns other than texts.
         self.tabular: Columns | None = None
+        #: Whether code 0 of each feature stands for what was not seen.
+        self._unseen = False
 
     @classmethod
     @checked
@@ -199,6 +201,7 @@ class Inputs:
     ) -> "Inputs":
         inputs = cls(columns.numeric, columns.features(), embedding, sparse, embed=embed, text=text)
         inputs.tabular = columns if columns.names else None
+        inputs._unseen = True
         return inputs
 
     def without(self, tasks: Sequence[Task]) -> "Inputs":
@@ -335,6 +338,8 @@ class Inputs:
         """What the core reads."""
         features = [each.describe() if isinstance(each, Bag) else each for each in self.categorical]
         described: dict[str, Any] = {"numeric": self.numeric, "categorical": features, "sparse": self.sparse}
+        if self._unseen and features:
+            described["unseen"] = True
         if self.embed is not None:
             described["embed"] = self.embed.describe()
         if self.arrays:
@@ -366,7 +371,8 @@ class Inputs:
         return {**state, "columns": None if self.tabular is None else self.tabular.describe()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        state = {"arrays": {}, "embed": None, "text": {}, **state}  # those of earlier versions have none
+        # Those of earlier versions have none of it.
+        state = {"arrays": {}, "embed": None, "text": {}, "_unseen": False, **state}
         learned = state.pop("columns")
         vars(self).update({**state, "tabular": None if learned is None else Columns.restore(learned)})
 
@@ -384,6 +390,7 @@ class Inputs:
             categorical = [read(feature) for feature in core["categorical"]]
             arrays = {each["name"]: array_inputs.ArrayInput.restore(each) for each in core.get("arrays") or ()}
             inputs = cls(core["numeric"], categorical, embedding, sparse, positions or None, arrays or None, embed)
+            inputs._unseen = bool(core.get("unseen"))
         else:
             inputs = cls._of_columns(columns, embedding, sparse, embed)
             inputs.positions = positions
@@ -391,6 +398,7 @@ class Inputs:
         for name, text in inputs.text.items():
             if text.features() != positions[name].categorical:
                 raise ValueError(f"text `{name}` has other codes than its tables")
+            positions[name]._unseen = text.has_unknown
         return inputs
 
     def _said(self) -> str:
@@ -416,9 +424,11 @@ def _with_texts(positions: Any, texts: Mapping[str, Text]) -> Any:
     if positions or len(texts) > 1:
         names = listed([*(positions or ()), *texts])
         raise ValueError(f"`text`: a model may have positions of one kind, and so one text; got {names}")
-    return {
-        name: Inputs(categorical=text.features(), embedding=text.widths(), sparse=False) for name, text in texts.items()
-    }
+    found = {}
+    for name, text in texts.items():
+        found[name] = Inputs(categorical=text.features(), embedding=text.widths(), sparse=False)
+        found[name]._unseen = text.has_unknown
+    return found
 
 
 def _positions(positions: Any) -> dict[str, Inputs]:

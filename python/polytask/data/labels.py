@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .task import Task
 
 
+#: Rows that are looked at together for a label.
+_PART = 4096
 #: What answers are in labels of two sides.
 _ANSWERS = {"no": 0, "yes": 1}
 
@@ -151,11 +153,27 @@ def _marked(array: np.ndarray, mask: np.ndarray | None, kind: str) -> np.ndarray
 
 def any_known(rows: Rows, kinds: Sequence[str]) -> bool:
     """Whether any row has a label for any task."""
-    return any(starmap(_any_known, zip(rows.targets, rows.masks, kinds, strict=True)))
+    return any(starmap(are_known, zip(rows.targets, rows.masks, kinds, strict=True)))
 
 
-def _any_known(target: np.ndarray | Ragged | None, mask: np.ndarray | None, kind: str) -> bool:
-    array = unified(target, mask, kind)
+def are_known(
+    target: np.ndarray | Ragged | None, mask: np.ndarray | None, kind: str, weights: np.ndarray | None = None
+) -> bool:
+    """Whether any row has a label, and a weight above 0."""
+    if isinstance(target, np.ndarray):
+        own = None if weights is None else np.broadcast_to(weights.reshape(-1), len(target))
+        parts = (slice(start, start + _PART) for start in range(0, len(target), _PART))
+        return any(
+            _are_known(target[part], None if mask is None else mask[part], None if own is None else own[part], kind)
+            for part in parts
+        )
+    return _are_known(target, mask, weights, kind)
+
+
+def _are_known(
+    target: np.ndarray | Ragged | None, mask: np.ndarray | None, weights: np.ndarray | None, kind: str
+) -> bool:
+    array = unified(target, mask, kind, weights)
     if array is None:
         return False
     if array.dtype.kind != "i":

@@ -1,7 +1,7 @@
 """Holds out some of the rows: at random, by the shares of labels, by groups, or by time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch.utils.data import (
 from ..arguments.keywords import checked
 from ..arguments.messages import none_of
 from ..components.component import plain
-from ..values import frames
+from ..values import frames, measures
 from ..values.known import is_missing
 from . import forms, sources, strings
 from .finder import Finder
@@ -41,8 +41,8 @@ class Split:
         groups: rows of one group (a user, a patient) stay on one side: a name or an array `[rows]`. `fraction` is met
             as nearly as the groups allow.
         time: the latest rows are held out: a name or an array `[rows]` of numbers, dates or whatever can be sorted.
-            Rows of the same time stay on one side. Strings are sorted as such; dates that begin with the day or the
-            month are refused.
+            Rows of the same time stay on one side. Strings are sorted as such, but for dates as ISO 8601 writes
+            them; those that begin with the day or the month are refused.
         seed: of the choice; by default 0, in `fit` the trainer's.
     """
 
@@ -87,7 +87,9 @@ class Split:
                     [strata(column, True) for column in columns], groups, count, self.fraction, rng
                 )
         if not 0 < len(held) < count:
-            raise ValueError(f"a fraction of {self.fraction} leaves {len(held)} of {count} rows for validation")
+            why = "" if self.groups is None else ": rows of one group stay together"
+            why = why if self.time is None else ": rows of the same time stay together"
+            raise ValueError(f"a fraction of {self.fraction} leaves {len(held)} of {count} rows for validation{why}")
         return np.sort(held)
 
 
@@ -136,6 +138,39 @@ def divide(data: Any, how: Split, tasks: Mapping[str, Sequence[str]] | None, see
     held = how.rows(count, find, places or _named(data), seed)
     rest = np.setdiff1d(np.arange(count), held)
     return take(data, rest), take(data, held)
+
+
+def set_apart(
+    data: Any, fraction: float, how: Split, tasks: Mapping[str, Sequence[str]], seed: int
+) -> tuple[Any, Any, Split]:
+    """Two parts of data, the second held out as another split would, and that split for the first part."""
+    first = replace(how, fraction=fraction)
+    if all(map(_is_named, (how.stratify, how.groups, how.time))):
+        return *divide(data, first, tasks, seed), how
+    source = sources.columned(data.dataset if isinstance(data, DataLoader) else data)
+    count = _count(source)
+    rest = np.setdiff1d(np.arange(count), rows_of(source, count, first, tasks, seed))
+    parts = divide(data, first, tasks, seed)
+    kept = {name: _kept(getattr(how, name), rest, count) for name in ("stratify", "groups", "time")}
+    return *parts, replace(how, **kept)
+
+
+def _is_named(value: Any) -> bool:
+    return (
+        value is None
+        or value is True
+        or isinstance(value, str)
+        or (isinstance(value, list | tuple) and all(isinstance(each, str) for each in value))
+    )
+
+
+def _kept(value: Any, rows: np.ndarray, count: int) -> Any:
+    """What a split goes by, of some rows."""
+    if _is_named(value):
+        return value
+    if isinstance(value, list | tuple) and len(value) != count:
+        return [_kept(each, rows, count) for each in value]
+    return _array(value, "a split")[rows]
 
 
 def take(data: Any, index: np.ndarray) -> Any:
@@ -328,6 +363,10 @@ def _array(value: Any, argument: str) -> np.ndarray:
 
 def _latest(times: np.ndarray, fraction: float) -> np.ndarray:
     """The rows after the moment that comes nearest to the fraction."""
+    if times.dtype.kind in "OU" and measures.unit(times.astype(object)) == measures.DATES:
+        # Strings of dates too, which may have zones.
+        read = measures.read(times.astype(object), measures.DATES)
+        times = times if read is None else read
     values = [None if is_missing(value) else value for value in times.tolist()]
     if times.dtype.kind in "mM":
         values = [None if np.isnat(value) else value for value in times]

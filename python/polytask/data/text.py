@@ -255,6 +255,11 @@ class Text:
         combine = "mean" if self._convolution is None else self._convolution.combine()
         return [*sizes, Bag(of_characters.size, self.characters, combine)]
 
+    @property
+    def has_unknown(self) -> bool:
+        """Whether code 0 is for what was not seen, and not a tokenizer's own."""
+        return self._subwords is None
+
     def widths(self) -> list[int]:
         """Widths of their embeddings."""
         widths = [self.width or WIDTH, *[OF_PARTS] * (len(self.features()) - 1)]

@@ -626,7 +626,9 @@ class MultiTaskModel(HeldOut):
         """A new model with one more task; this one stays as it is.
 
         What has the same name and shape in both is copied, what is frozen too; the rest starts fresh, which the log
-        says. Freeze the trunk, and only the new head learns.
+        says. The other tasks predict as before, but for schemes that mix layers of all tasks by weights whose number
+        depends on that of the tasks ("cross_stitch", "sluice", "nddr", "ltb", "ple" of several levels): these weights
+        start fresh, which is warned of. Freeze the trunk, and only the new head learns.
 
         Raises:
             ValueError: a name that another task has, a target among the features, a sharing scheme that cannot take it.
@@ -634,7 +636,8 @@ class MultiTaskModel(HeldOut):
         return self._with([*self.tasks, *self.inputs.placed(_read_tasks([task]))], f"add_task({task.name!r})")
 
     def remove_task(self, name: str) -> "MultiTaskModel":
-        """A new model without one of the tasks; this one stays as it is. Copied is what `add_task` copies.
+        """A new model without one of the tasks; this one stays as it is. Copied is what `add_task` copies, and the same
+        weights start fresh.
 
         Raises:
             ValueError: an unknown task, or the last one.
@@ -677,6 +680,10 @@ class MultiTaskModel(HeldOut):
         fresh = transfer.copy(self._core, model._core)
         if fresh:
             _log.info("%s: %s start fresh, the rest is copied", call, listed(fresh))
+            had = {name for name, *_ in self._core.names()}
+            if mixed := [name for name in fresh if name in had]:
+                _log.warning("%s: %s depend on how many tasks there are and start fresh, so that the tasks which were "
+                             "there predict otherwise until they are trained again", call, listed(mixed))  # fmt: skip
             return model
         # Nothing of what is left has changed.
         names = [task.name for task in tasks]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments.messages import listed, none_of
-from ..arguments.paths import file_path
+from ..arguments.paths import page_path
 from ..plots import pictures, svg
 from ..process import interrupts
 from ..values import student
@@ -340,6 +340,7 @@ class Comparison(Table):
 
         Raises:
             OSError: what the operating system says.
+            ValueError: a path that ends as files of another kind do.
         """
         parts = [page.section("What was found", page.paragraphs(self.sentences))]
         for task, metric, names, means, ends in self._against():
@@ -357,7 +358,7 @@ class Comparison(Table):
             *self._conflicting(),
             page.section("How this was measured", page.paragraphs(self.how), page.table(trials, self._trials())),
         ]  # fmt: skip
-        Path(file_path(path)).write_text(page.page(f"Comparison of {', '.join(self.tasks)}", parts), encoding="utf-8")
+        Path(page_path(path)).write_text(page.page(f"Comparison of {', '.join(self.tasks)}", parts), encoding="utf-8")
 
     def _trials(self) -> list[list[Any]]:
         return [

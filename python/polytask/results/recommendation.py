@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments.paths import file_path
+from ..arguments.paths import page_path
 from ..process import interrupts
 from ..values import student
 from . import page
@@ -171,13 +171,14 @@ class Recommendation(Table):
 
         Raises:
             OSError: what the operating system says.
+            ValueError: a path that ends as files of another kind do.
         """
         parts = [
             page.section("What was found", page.paragraphs(self.sentences)),
             page.section("All numbers", page.table(*self._table())),
         ]
         whole = page.page(f"What to train for {', '.join(self.tasks)}", parts)
-        Path(file_path(path)).write_text(whole, encoding="utf-8")
+        Path(page_path(path)).write_text(whole, encoding="utf-8")
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
         header = ["", "candidate", "gain %", "error", *(f"{task} loss" for task in self.tasks), "seconds"]

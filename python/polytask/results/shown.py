@@ -7,7 +7,7 @@ from html import escape
 from os import PathLike
 from pathlib import Path
 
-from ..arguments.paths import file_path
+from ..arguments.paths import page_path
 from ..plots import marked
 from ..plots.marked import Marked
 from .page import page
@@ -27,7 +27,7 @@ class Shown:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes a page of HTML."""
-        Path(file_path(path)).write_text(page("What is predicted", [self._repr_html_()]), encoding="utf-8")
+        Path(page_path(path)).write_text(page("What is predicted", [self._repr_html_()]), encoding="utf-8")
 
     def _repr_html_(self) -> str:
         kinds = sorted({kind for row in self._rows for spans in row.spans.values() for _, _, kind in spans})

@@ -28,20 +28,25 @@ class Scaling:
     @classmethod
     def learn(cls, x: Any, weights: np.ndarray | None, standardize: bool) -> "Scaling":
         """Mean and deviation, or for sparse features no mean and the largest size, so that zeros stay what they are.
-        Missing features become their mean.
+        Missing features become their mean. A feature that is level becomes 0, whatever comes later: weights of it are
+        as they were drawn.
         """
         missing = np.isnan(x.data if hasattr(x, "tocsr") else x)
         told = _columns(x, missing)
         if hasattr(x, "tocsr"):
             fill = _known(mean_variance_axis(x, 0)[0] if len(told) else np.zeros(x.shape[1]), 0.0)
-            return cls(None, _known(MaxAbsScaler().fit(x).scale_, 1.0) if standardize else None, fill, told)
+            learned = MaxAbsScaler().fit(x)
+            scale = np.where(learned.max_abs_ > 0, learned.scale_, np.inf)
+            return cls(None, scale if standardize else None, fill, told)
         if not standardize:
             sums = np.where(missing, 0, x).sum(axis=0, dtype=np.float64)
             return cls(None, None, sums / np.maximum((~missing).sum(axis=0), 1), told)
         with np.errstate(invalid="ignore"):  # features without a number
             learned = StandardScaler().fit(x, sample_weight=weights)
         center = _known(learned.mean_, 0.0)
-        return cls(center, _known(learned.scale_, 1.0), center, told)
+        scale = _known(learned.scale_, np.inf)
+        scale[np.nanmin(x, axis=0, initial=np.inf) >= np.nanmax(x, axis=0, initial=-np.inf)] = np.inf
+        return cls(center, scale, center, told)
 
     @property
     def more(self) -> int:

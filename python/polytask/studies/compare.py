@@ -21,7 +21,7 @@ from ..arguments.messages import listed
 from ..arguments.numbers import whole
 from ..arguments.paths import folder_path
 from ..data import Rows, forms
-from ..data.split import Split, split
+from ..data.split import Split, set_apart, split
 from ..model.model import MultiTaskModel
 from ..process import interrupts, memory
 from ..results.comparison import SINGLE, Comparison, Way
@@ -104,8 +104,8 @@ def compare(
         data: as for `pt.Trainer.fit`, in memory.
         seeds: how many networks of each; of one there are neither intervals nor tests.
         validation: data, a `pt.data.Split`, or the fraction of the rows of `data` to hold out; the same rows for all.
-        test: data to judge on; where none are given, a fifth of the rows of `data` at random, taken before anything
-            else.
+        test: data to judge on; where none are given, a fifth of the rows of `data`, taken before anything else: at
+            random, or where `validation` is a `pt.data.Split` by its labels, groups or time.
         epochs, batch_size, weights: of each network, as for `pt.Trainer.fit`.
         patience: epochs without a lower validation loss after which a network stops.
         tune: factors of the learning rates, the same for all; `[1.0]` tries none. An optimizer of PyTorch's has its
@@ -129,9 +129,13 @@ def compare(
         raise ValueError("`weights` that are arrays are of all rows of `data`, of which a part is kept for the test: "
                          "pass `test`, or the weights with the data, (x, targets, weights)")  # fmt: skip
     with interrupts.held():
-        if lacking:
+        first = next(iter(trainers.values()))
+        held_out = asked.held_out(validation, first.seed)
+        if lacking and isinstance(validation, Split):
+            columns = {task.name: task.columns for task in first.model.tasks}
+            data, test, held_out = set_apart(data, _TEST, held_out, columns, 0)
+        elif lacking:
             data, test = split(data, _TEST)
-        held_out = asked.held_out(validation, next(iter(trainers.values())).seed)
         studies = {
             name: Study(trainer, data, held_out, epochs=epochs, batch_size=batch_size, weights=weights)
             for name, trainer in trainers.items()
@@ -379,9 +383,10 @@ def _of(job: _Job) -> dict[str, Any]:
 def _how(study: Study, patience: int, held_out: Any, lacking: bool) -> list[str]:
     """How networks were trained, chosen and judged."""
     by = f"{held_out.fraction:g} of the other rows" if isinstance(held_out, Split) else "data that were given"
-    test = (
-        f"{_TEST:g} of the rows of `data`, kept at random before anything else" if lacking else "data that were given"
-    )
+    ways = ("stratify", "groups", "time")
+    by_split = isinstance(held_out, Split) and any(getattr(held_out, way) is not None for way in ways)
+    way = "as validation rows are" if by_split else "at random"
+    test = f"{_TEST:g} of the rows of `data`, kept {way} before anything else" if lacking else "data that were given"
     return [
         f"Each network trained for at most {study.epochs} epochs in batches of {study.batch_size} rows, stopped after "
         f"{patience} without a lower validation loss (the sum of its tasks' losses, and its regularizers), and has the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from .graph import Parts, parts
 from .losses import Given, Losses
 from .processes import Processes
 from .rows import Rows
+
+_log = logging.getLogger("polytask")
 
 #: The tasks' own gradients with their parameters, by the parameter's `id` and the task.
 Own = dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]]
@@ -129,6 +132,8 @@ class Balancer:
         self._tasks = None if tasks is None else _named(tasks)
         self._names = self._tasks
         self._kept: _Kept | None = None
+        #: Decisions since losses after a step were shown.
+        self._unseen = 0
 
     @property
     def cosines(self) -> np.ndarray | None:
@@ -164,8 +169,30 @@ class Balancer:
         self._names = given.names
 
     def look_back(self, before: Any, after: Any) -> None:
-        """As `Weighting.look_back`: a batch's losses before and after the step, for weightings that learn from them."""
-        self._method.look_back(before, after)
+        """As `Weighting.look_back`: a batch's losses before and after the step, for weightings that learn from them
+        (`pt.weighting.FAMO`, which learns by nothing else).
+        """
+        self._method.look_back(self._in_order(before), self._in_order(after))
+        self._unseen = 0
+
+    def _in_order(self, losses: Any) -> Any:
+        """Losses by name in the order of the tasks, NaN for one that lacks; others as they are."""
+        if not isinstance(losses, Mapping):
+            return losses
+        if unknown := [name for name in losses if name not in (self._names or [])]:
+            raise ValueError(f"`losses` should be those of {listed(self._names or [])}; got {unknown[0]!r}")
+        each = [losses.get(name, float("nan")) for name in self._names or []]
+        return [float(loss.detach()) if isinstance(loss, torch.Tensor) else float(loss) for loss in each]
+
+    def _look_whether_seen(self) -> None:
+        """Says once that a weighting that learns by looking back was not shown the step before."""
+        if not self._method._made().looks_back:
+            return
+        self._unseen += 1
+        if self._unseen == 2:
+            _log.warning("%r learns from the losses after each step, and was not shown them: call "
+                         "`balancer.look_back(before, after)` after `optimizer.step()`, with the losses of the same "
+                         "batch", self._method)  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """What the weighting has learned, and the history, without the gradients of a step that is not complete.
@@ -329,6 +356,7 @@ class Balancer:
         weights: np.ndarray | None,
         products: np.ndarray | None = None,
     ) -> None:
+        self._look_whether_seen()
         self._decided.add(losses, weights, products)
         if weights is None:
             self.weights = None

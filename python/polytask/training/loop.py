@@ -153,6 +153,27 @@ class Loop:
         """The tasks' names."""
         return [task.name for task in self.model.tasks]
 
+    def _check_labels(self, tasks: Sequence[int], sets: Sequence[Rows]) -> None:
+        """Says of which tasks there are targets and no label.
+
+        Raises:
+            ValueError: none has one.
+        """
+        kinds = self.model.kinds
+        lacking = [
+            self.names[j]
+            for j in tasks
+            if not any(
+                labels.are_known(rows.targets[j], rows.masks[j], kinds[j], rows.weights[j] if rows.weights else None)
+                for rows in sets
+            )
+        ]
+        if len(lacking) == len(tasks) > 0:
+            raise ValueError("`data` has no row with a label and a weight above 0, for any task")
+        if lacking:
+            _log.warning("`data` has no row with a label and a weight above 0 for %s, whose heads stay as they are",
+                         listed(lacking))  # fmt: skip
+
     def _check(self) -> None:
         """Everything that can be known to be wrong before the first step."""
         if self.group_by_length:
@@ -165,6 +186,7 @@ class Loop:
             lacking = [name for name, has in zip(self.names, there, strict=True) if not has]
             if lacking:
                 _log.warning("`data` has no targets of %s, whose heads stay as they are", listed(lacking))
+            self._check_labels([j for j, has in enumerate(there) if has], sets)
         self._watched()
         if isinstance(self.data, Mixed):
             if self._left_out:

@@ -3,7 +3,8 @@
 import datetime
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -16,13 +17,15 @@ DATES = "days since 1970-01-01"
 SPANS = "days"
 
 _EPOCH = datetime.datetime(1970, 1, 1)
+#: The share of words among dates that leaves a column one of dates.
+_WORDS = 0.1
 #: Dates as ISO 8601 writes them, which leaves open nothing: day, time, seconds and parts of one, zone.
 _ISO = re.compile(r"(\d{4}-[01]\d-[0-3]\d)(?:[ T]([0-2]\d:[0-5]\d)(:[0-5]\d(?:\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
 
 
 def unit(values: np.ndarray) -> str | None:
     """The unit of a column's numbers; none of a column that holds something else, such as true and false, or strings
-    that are not all dates as ISO 8601 writes them.
+    that are not dates as ISO 8601 writes them, but for a few words such as "unknown".
     """
     if values.dtype.kind != "O":
         return {"i": "", "u": "", "f": "", "M": DATES, "m": SPANS}.get(values.dtype.kind)
@@ -30,7 +33,7 @@ def unit(values: np.ndarray) -> str | None:
     if known and all(isinstance(value, datetime.date | np.datetime64) for value in known):
         return DATES
     if known and all(isinstance(value, str) for value in known):
-        return DATES if all(_of_iso(value.strip()) is not None for value in set(known)) else None
+        return DATES if _are_dates(known) else None
     if known and all(isinstance(value, datetime.timedelta | np.timedelta64) for value in known):
         return SPANS
     words = not known or any(isinstance(value, str | bool) for value in known)
@@ -84,8 +87,8 @@ def numbers(
 
 def _number(value: Any, words: Mapping[str, int]) -> float | None:
     if isinstance(value, str):
-        number = words.get(value.strip().lower())
-        return written(value) if number is None else number
+        said = value.strip().lower()
+        return math.nan if not said else written(value) if said not in words else words[said]
     if is_missing(value):
         return math.nan
     return float(value) if isinstance(value, bool | int | float | np.number | np.bool_ | Decimal) else None
@@ -97,6 +100,15 @@ def _plain(values: np.ndarray) -> np.ndarray:
     day = np.timedelta64(1, "D").astype("m8[us]")
     spans = values.astype(f"{values.dtype.kind}8[us]").astype("m8[us]")
     return np.where(np.isnat(spans), np.nan, spans / day)
+
+
+def _are_dates(strings: Sequence[str]) -> bool:
+    """Whether strings are dates as ISO 8601 writes them, and at most a tenth of them say that there is none."""
+    counts = Counter(strings)
+    others = [value for value in counts if _of_iso(value.strip()) is None]
+    if not all(_is_no_date(value.strip()) for value in others):
+        return False
+    return sum(counts[value] for value in others) <= _WORDS * len(strings)
 
 
 def _is_nothing(value: Any) -> bool:

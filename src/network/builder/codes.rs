@@ -12,7 +12,8 @@ use crate::parameters::{Init, ParamId, Reach, Role};
 impl Builder {
     /// Numeric features followed by one embedding a categorical feature; together they read all columns of codes in turn.
     ///
-    /// Tables start with variance `1/width`: normal, sparse ones uniform, which is many times faster to draw.
+    /// Tables start with variance `1/width`: normal, sparse ones uniform, which is many times faster to draw. What was not
+    /// seen starts at 0, as it stays where no row has it: it is then none of the others, and not one of them by chance.
     pub fn features(&mut self, features: &[Feature]) -> ValueId {
         self.features_after(self.numeric(), features)
     }
@@ -71,6 +72,7 @@ impl Builder {
         let pieces = vec![(format!("{path}.weight"), shape.to_vec())];
         let table = self.parameter(pieces, &shape, 1, Role::Embedding, init);
         self.net.params[table].sparse = feature.sparse;
+        self.net.params[table].blank = if feature.unseen { feature.width } else { 0 };
         table
     }
 

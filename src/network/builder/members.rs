@@ -54,7 +54,7 @@ impl Builder {
             ROWS => Ok((axis, Some(Link::rows(axis)))),
             own if own == axis => Ok((axis, None)),
             other => bail!(
-                "an ensemble has a member a row of the batch; got a value of `{}`, which are positions within rows",
+                "TabM is of rows; got a value of `{}`, which are positions within rows: take another encoder for them",
                 self.net.axes[other].name
             ),
         }

@@ -94,7 +94,8 @@ impl Builder {
         let range = begin..at;
         let reach = Reach::All;
         let (side_by_side, learns, sparse) = (false, true, false);
-        let param = Param { shape, groups, range, role, matrix, init, start, reach, side_by_side, learns, sparse };
+        let param =
+            Param { shape, groups, range, role, matrix, init, start, reach, side_by_side, learns, sparse, blank: 0 };
         self.net.params.push(param);
         id
     }

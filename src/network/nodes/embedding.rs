@@ -48,12 +48,14 @@ pub struct Feature {
     pub bag: Option<Bag>,
     /// Whether a step touches the rows of its codes alone.
     pub sparse: bool,
+    /// Whether the first row starts at 0: that of all codes that were not seen.
+    pub unseen: bool,
 }
 
 impl Feature {
     /// One code, and a table like any other parameter.
     pub fn plain(width: usize) -> Self {
-        Self { width, bag: None, sparse: false }
+        Self { width, bag: None, sparse: false, unseen: false }
     }
 
     /// Columns of codes.

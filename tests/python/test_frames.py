@@ -11,6 +11,7 @@ import polytask as pt
 import pyarrow as pa
 import pytest
 from conftest import same_bits
+from polytask.data.columns import Columns
 
 FIT = {"epochs": 2, "batch_size": 32, "shuffle": False, "progress": False}
 
@@ -385,7 +386,6 @@ DAYS = [f"2024-{month:02}-{day:02}" for month in (1, 2) for day in range(1, 29)]
         (DAYS, None),
         ([f"{day}T12:30:00+01:00" for day in DAYS], None),
         ([day.replace("-", "/") for day in DAYS], "dates"),
-        ([*DAYS, "2023-02-30"], "dates"),
         ([f"{number}.12.1999 08:15" for number in range(1, 32)], "dates"),
         ([f"{number}/2/24" for number in range(1, 29)], "dates"),
         ([f"${number},500" for number in range(1, 40)], "numbers"),
@@ -395,7 +395,7 @@ DAYS = [f"2024-{month:02}-{day:02}" for month in (1, 2) for day in range(1, 29)]
         ([f"{number}-{number}" for number in range(40)], None),
         ([f"10-22-{3000 + number}" for number in range(40)], None),
         ([f"{number}.{number}.{number}" for number in range(20, 50)], None),
-        ([*DAYS, "unknown"], None),
+        ([*(day.replace("-", "/") for day in DAYS), "unknown"], None),
         (DAYS[:9], None),
     ],
 )
@@ -689,3 +689,46 @@ def test_a_column_that_was_level_says_nothing_whatever_comes_later(numbers, valu
     assert "one value alone" in repr(inputs.columns)
     with pytest.raises(ValueError, match="`year` should hold finite numbers"):
         model.predict(frame.assign(year=np.inf))
+
+
+def test_empty_strings_are_missing_as_in_a_file(tmp_path):
+    columns = {"kind": ["a", "", "b", "", "a"], "n": ["1", "2.5", "", "4", "5"]}
+    frame = pd.DataFrame({name: values * 8 for name, values in columns.items()}).assign(y=np.arange(40.0))
+    frame.to_csv(tmp_path / "f.csv", index=False)
+    read = pd.read_csv(tmp_path / "f.csv")
+    inputs = [pt.Inputs.from_frame(each, numeric=["n"], categorical=["kind"]) for each in (frame, read)]
+    assert inputs[0].columns["kind"].values == inputs[1].columns["kind"].values == (None, "a", "b")
+    assert repr(inputs[0].columns) == repr(inputs[1].columns)
+    model = pt.MultiTaskModel(inputs[0], tasks=[pt.Task("y")])
+    np.testing.assert_array_equal(model.predict(frame)["y"], model.predict(read)["y"])
+
+
+def test_categories_that_an_earlier_version_learned_of_empty_strings_are_met_by_what_is_missing():
+    frame = pd.DataFrame({"kind": ["a", "", "b"] * 8})
+    earlier = Columns.restore({"numeric": [], "categorical": [["kind", ["", "a", "b"]]], "bags": []})
+    codes = [earlier.transform(each, "x")[1][:, 0].tolist() for each in (frame, frame.replace("", None))]
+    assert codes[0] == codes[1] == [2, 1, 3] * 8
+
+
+def test_a_few_words_among_dates_leave_a_column_one_of_dates(caplog):
+    days = [f"2024-01-{1 + row % 28:02}" for row in range(60)]
+    frame = pd.DataFrame({"when": days})
+    few = frame.assign(when=["unknown", "2024-02-31", *days[2:]])
+    inputs = pt.Inputs.from_frame(few)
+    assert inputs.columns["when"].kind == "days since 1970-01-01"
+    assert (
+        "column `when` holds dates, and in 2 of 60 rows none that there is, such as 'unknown' at row 0" in caplog.text
+    )
+    assert repr(inputs.columns) == repr(pt.Inputs.from_frame(frame.assign(when=[None, None, *days[2:]])).columns)
+    for rest in (["open"] * 7, ["31.12.2024"]):
+        some = frame.assign(when=[*rest, *days[len(rest) :]])
+        assert pt.Inputs.from_frame(some).columns["when"].kind == "category"
+
+
+def test_what_is_no_number_is_named():
+    frame = pd.DataFrame({"p": ["1", "2.5", "n/a"] * 5, "q": np.arange(15.0)})
+    with pytest.raises(TypeError, match=r"`frame`: column `p` should hold numbers; got 'n/a' at row 2"):
+        pt.Inputs.from_frame(frame, numeric=["p"])
+    model = pt.MultiTaskModel(pt.Inputs.from_frame(frame[["q"]]), tasks=[pt.Task("y")])
+    with pytest.raises(ValueError, match=r"`q` should hold numbers that are finite.*; got 1e\+300 at row 3"):
+        model.predict(frame.assign(q=frame.q.where(frame.index != 3, 1e300)))

@@ -238,3 +238,17 @@ def test_nothing_is_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quick(Mixed, epochs=1).fit(FRAME, TARGETS).score(FRAME, TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("make", "value"),
+    [(np.asarray, 2025.0), (np.asarray, 0.1), (np.asarray, 0.0), (np.asarray, np.nan), (sparse.csr_matrix, 0.0)],
+)
+def test_a_feature_that_was_level_says_nothing_whatever_comes_later(make, value):
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.normal(size=(80, 2)), np.full(80, value)])
+    model = pt.sklearn.MultiTaskRegressor(epochs=2, random_state=0).fit(make(x), x[:, :2])
+    wanted = model.predict(make(x))
+    later = x.copy()
+    later[:, 2] = 2030.0
+    np.testing.assert_array_equal(model.predict(make(later)), wanted)

@@ -376,3 +376,21 @@ def test_what_cannot_be_split_says_why(call, error, says):
 def test_the_fraction_by_the_name_of_another_library():
     with pytest.raises(TypeError, match="unknown argument `test_size`; here it is called `fraction`"):
         pt.data.split(np.zeros((10, 2)), test_size=0.2)
+
+
+def test_strings_of_dates_with_zones_follow_as_moments_do():
+    """An hour before midnight in New York is after noon in Tokyo of the day that is written there as the next one."""
+    hours = ("23:30:00-05:00", "12:00:00+09:00", "08:00:00Z")
+    when = [f"2024-01-{day:02}T{hour}" for day in range(1, 9) for hour in hours]
+    frame = pd.DataFrame({"when": when, "n": range(len(when))})
+    moments = frame.assign(when=pd.to_datetime(frame.when, utc=True))
+    parts = pt.data.split(frame, 0.25, time="when")
+    first, last = pt.data.split(moments, 0.25, time="when")
+    assert [part.n.tolist() for part in parts] == [first.n.tolist(), last.n.tolist()]
+    assert first.when.max() < last.when.min()
+
+
+def test_a_single_group_is_named():
+    frame = pd.DataFrame({"g": ["a"] * 40, "n": range(40)})
+    with pytest.raises(ValueError, match="leaves 0 of 40 rows for validation: rows of one group stay together"):
+        pt.data.split(frame, 0.25, groups="g")

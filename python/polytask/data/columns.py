@@ -425,7 +425,8 @@ def _unreadable(values: np.ndarray, unit: str) -> str:
     return frames.kind(values)
 
 
-def _standardised(values: np.ndarray, number: Number, argument: str) -> np.ndarray:
+def _standardised(given: np.ndarray, number: Number, argument: str) -> np.ndarray:
+    values = given
     if number.curve:
         infinite = np.isinf(values)
         points, normal = number.curve
@@ -437,6 +438,11 @@ def _standardised(values: np.ndarray, number: Number, argument: str) -> np.ndarr
         values = (values - number.mean) / number.deviation if number.deviation > 0 else level
     if infinite.any():
         raise ValueError(f"{argument}: column `{number.name}` should hold finite numbers; got an infinite one")
+    too_far = np.abs(values) > np.finfo(np.float32).max
+    if too_far.any():
+        row = int(too_far.argmax())
+        raise ValueError(f"{argument}: column `{number.name}` should hold numbers that are finite in single precision; "
+                         f"got {given[row]:g} at row {row}")  # fmt: skip
     return np.where(np.isnan(values), number.fill, values)
 
 

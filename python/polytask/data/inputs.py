@@ -126,13 +126,14 @@ class Inputs:
         """Learns from the columns of a pandas or polars frame; `repr` shows, and the log says, what they are taken for,
         and `inputs.columns` shows it as a table, gives each one by name or in turn, and what was learned of it.
 
-        Numbers are standardised, a missing one becomes the mean; dates are numbers too, of days since 1970-01-01 (those
-        with a time zone in UTC), and so are spans of time, of days, and strings that all are dates as ISO 8601 writes
-        them (2024-01-31, 2024-01-31T12:30:00+01:00), among which words ("unknown") and dates that there are not are
-        missing later, which is logged. Categories get codes, and code 0 is for those that were not seen
-        here or fewer than `min_count` times; true and false are one, and so are all other strings, those of digits
-        included. A category may come in another type later, as the string "3" for the number 3. The targets' columns
-        are left out when a model is made.
+        Numbers are standardised, a missing one becomes the mean, and all of a column that has one value here become 0,
+        since nothing is learned of it; dates are numbers too, of days since 1970-01-01 (those with a time zone in UTC),
+        and so are spans of time, of days, and strings that are dates as ISO 8601 writes them (2024-01-31,
+        2024-01-31T12:30:00+01:00), among which a few words ("unknown") and dates that there are not are missing, which
+        is logged. Categories get codes, and code 0 is for those that were not seen here or fewer than `min_count`
+        times, whose embedding starts at 0; true and false are one, and so are all other strings, those of digits
+        included, but for empty ones, which are missing. A category may come in another type later, as the string "3"
+        for the number 3. The targets' columns are left out when a model is made.
 
         With `bins`, numbers come twice: standardised, and as the bin they fall into, embedded like a category. That
         lets a network make the sharp and many-sided cuts in one column by which trees win on tables (compare Gorishniy

@@ -106,11 +106,13 @@ class Dependence(Table, Mapping[str, Curve]):
         """Where each value lies in a picture: dates as such, other numbers as they are."""
         values = np.empty(len(self.grid), dtype=object)
         values[:] = self.grid
-        days = np.array(np.nan if self.along is None else self.along)
-        # note: pictures know the years 1 to 9999, and leave room on either side.
-        if measures.unit(values) != measures.DATES or not np.nanmax(np.abs(days)) < _DRAWN:
+        if self.along is None or measures.unit(values) != measures.DATES:
             return self.along
+        days = np.array(self.along)
         known = ~np.isnan(days)
+        # note: pictures know the years 1 to 9999, and leave room on either side.
+        if np.abs(days[known]).max(initial=0) >= _DRAWN:
+            return self.along
         dates = np.full(len(days), np.datetime64("NaT", "us"))
         dates[known] = (days[known] * 86_400e6).astype(np.int64).astype("M8[us]")
         return dates

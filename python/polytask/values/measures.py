@@ -168,8 +168,7 @@ def _of_iso(value: str) -> datetime.datetime | None:
 def _is_no_date(value: str) -> bool:
     if not any(letter.isdigit() for letter in value):
         return bool(value)
-    meant = _ISO.fullmatch(value) is not None or value.startswith("0000-00-00")
-    return meant and _of_iso(value) is None
+    return _ISO.fullmatch(value) is not None and _of_iso(value) is None
 
 
 def _span(value: Any) -> float:

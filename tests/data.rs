@@ -305,29 +305,6 @@ fn binary_labels_of_minus_one_and_one_are_doubtful_unless_there_is_a_zero() {
 }
 
 #[test]
-fn classes_that_may_be_meant_to_count_from_minus_one_are_doubtful() {
-    let of = |classes, values: [i64; 4]| said_of_targets(Labels::Classes(classes), Array::own(values.to_vec(), 1));
-    let two = "the targets of task `a` hold -1 and 1 but no 0: classes count from 0, and -1 means missing (other labels \
-               are listed as they are: classes=[-1, 1]; where nothing but 1 is known, mark what is missing by NaN)";
-    let three = "the targets of task `a` hold -1, 0 and 1 but no 2: classes count from 0, and -1 means missing (other \
-                 labels are listed as they are: classes=[-1, 0, 1]; where no row is of class 2, mark what is missing by \
-                 NaN)";
-    assert_eq!(of(2, [-1, 1, 1, -1]), two);
-    assert_eq!(of(3, [-1, 0, 1, 1]), three);
-    for (classes, fine) in [
-        (2, [-1, 0, 1, 1]),
-        (2, [1, 1, 1, 1]),
-        (2, [-1, 0, 0, 0]),
-        (3, [-1, 0, 1, 2]),
-        (3, [-1, 1, 1, 1]),
-        (3, [0, 0, 1, 1]),
-        (4, [-1, 0, 1, 1]),
-    ] {
-        assert_eq!(of(classes, fine), "nothing", "{classes} {fine:?}");
-    }
-}
-
-#[test]
 fn numbers_of_many_digits_are_said_in_few() {
     let numbers = |x| said_of_targets(NUMBERS, Array::own(vec![0.0, x, 0.0, 0.0], 1));
     assert!(numbers(1e300).ends_with("got 1e300 at row 1"), "{}", numbers(1e300));

@@ -6,7 +6,7 @@ use super::{Along, Asked, Data, Entries, Field, check_lengths, of};
 use crate::bail;
 use crate::error::{Result, brief};
 use crate::input::{ArrayInput, Codes, Inputs, PositionInputs, columns};
-use crate::label::Labels;
+use crate::label::{Kind, Labels};
 
 impl Data {
     /// Checks features, and with `require_labels` that there is at least one label; targets and weights that are there
@@ -154,8 +154,11 @@ impl Data {
             let advice = counted_from_one(labels, x);
             bail!("{called} should be {}; got {} at {}{advice}", labels.words(), brief(x), targets.place(entry));
         }
-        if let Some(doubt) = seen.doubt(labels) {
-            doubts.push(format!("{called} {doubt}"));
+        if labels.kind() == Kind::Binary && seen.minus_one && seen.one && !seen.zero {
+            doubts.push(format!(
+                "{called} hold -1 and 1 but no 0: binary labels are 0 and 1, and -1 means missing \
+                 (where nothing but 1 is known, mark what is missing by NaN)"
+            ));
         }
         Ok(seen.label)
     }
@@ -189,7 +192,6 @@ struct Seen {
     minus_one: bool,
     zero: bool,
     one: bool,
-    two: bool,
 }
 
 impl Seen {
@@ -202,28 +204,8 @@ impl Seen {
         self.minus_one |= missing;
         self.zero |= x == 0.0;
         self.one |= x == 1.0;
-        self.two |= x == 2.0;
         self.label |= !missing;
         missing || is_label(labels, x)
-    }
-
-    /// What labels that all fit say of somebody who may mean others.
-    fn doubt(&self, labels: Labels) -> Option<&'static str> {
-        match (labels, self.minus_one && self.one, self.zero) {
-            (Labels::Binary { .. }, true, false) => Some(
-                "hold -1 and 1 but no 0: binary labels are 0 and 1, and -1 means missing \
-                 (where nothing but 1 is known, mark what is missing by NaN)",
-            ),
-            (Labels::Classes(2), true, false) => Some(
-                "hold -1 and 1 but no 0: classes count from 0, and -1 means missing (other labels are listed as they are: \
-                 classes=[-1, 1]; where nothing but 1 is known, mark what is missing by NaN)",
-            ),
-            (Labels::Classes(3), true, true) if !self.two => Some(
-                "hold -1, 0 and 1 but no 2: classes count from 0, and -1 means missing (other labels are listed as they \
-                 are: classes=[-1, 0, 1]; where no row is of class 2, mark what is missing by NaN)",
-            ),
-            _ => None,
-        }
     }
 }
 

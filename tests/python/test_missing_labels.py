@@ -257,3 +257,22 @@ def test_targets_without_a_label_are_said_and_weights_of_nothing_refused(caplog)
     for wrong in ({"weights": np.zeros(60)}, {"b": b * np.nan, "weights": {"a": np.zeros(60)}}):
         with pytest.raises(ValueError, match="no row with a label and a weight above 0, for any task"):
             trained(**wrong)
+
+
+def test_labels_that_are_listed_and_labels_of_positions_are_no_mistake():
+    """Nor are classes of which some are missing by NaN or a mask, or that have a row of each."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 3)), rng.integers(0, 2, 60)
+
+    def trained(y, **task):
+        model = pt.MultiTaskModel(3, tasks=[pt.Task("y", **task)])
+        return pt.Trainer(model).fit((x, {"y": y}), epochs=1, progress=False)["loss"][-1]
+
+    some = rng.random(60) < 0.5
+    assert trained(np.where(some, None, "yes"), classes=["no", "yes"]) > 0
+    assert trained(np.where(some, None, np.where(y, "a", "b")), classes=["a", "b", "c"]) > 0
+    assert trained(np.where(some, np.nan, 1.0), classes=2) > 0
+    assert trained(np.where(some, np.nan, y), classes=3) > 0
+    assert trained(np.where(some, -1, y), classes=2) > 0
+    assert trained(np.ma.masked_array(np.where(some, -1, 1), some), classes=2) > 0
+    assert trained([*np.where(some, -1, y)[:-1], 2], classes=3) > 0

@@ -151,6 +151,31 @@ def _marked(array: np.ndarray, mask: np.ndarray | None, kind: str) -> np.ndarray
     return found
 
 
+def _doubt(task: "Task", array: np.ndarray | Ragged | None, mask: np.ndarray | None) -> str | None:
+    """What codes of two or three classes say of somebody who may have coded them from -1 on, which means missing."""
+    coded = task.labels is None and task.per is None and task.classes in (2, 3)
+    if not coded or not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        return None
+    known = array if mask is None else array[~mask.reshape(array.shape)]
+    below, first, second, third = (bool((known == code).any()) for code in (-1, 0, 1, 2))
+    if task.classes == 2 and below and second and not first:
+        return (f"the targets of task `{task.name}` hold -1 and 1 but no 0: classes count from 0, and -1 means missing "
+                "(other labels are listed as they are: classes=[-1, 1]; where nothing but 1 is known, mark what is "
+                "missing by NaN)")  # fmt: skip
+    if task.classes == 3 and below and first and second and not third:
+        return (f"the targets of task `{task.name}` hold -1, 0 and 1 but no 2: classes count from 0, and -1 means "
+                "missing (other labels are listed as they are: classes=[-1, 0, 1]; where no row is of class 2, mark "
+                "what is missing by NaN)")  # fmt: skip
+    return None
+
+
+def doubts(tasks: "Sequence[Task]", rows: Rows) -> list[str]:
+    """What is said of codes of classes that may be meant otherwise, task by task."""
+    masks = rows.masks or [None] * len(tasks)
+    each = (_doubt(*given) for given in zip(tasks, rows.targets, masks, strict=True))
+    return [said for said in each if said is not None]
+
+
 def any_known(rows: Rows, kinds: Sequence[str]) -> bool:
     """Whether any row has a label for any task."""
     return any(starmap(are_known, zip(rows.targets, rows.masks, kinds, strict=True)))

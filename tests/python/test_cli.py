@@ -146,7 +146,9 @@ def test_what_is_no_date_in_any_row_makes_a_column_one_of_categories(data, capsy
     table().assign(since=since).to_csv(data, index=False)
     status, out = report(data, tasks=("age",))
     assert status == 0
-    assert "`since` (" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "`since` (" in said
+    assert ("Column `since` holds dates, but not in all rows: it is read as categories" in said) == held_out
     assert ("categorical=['since']" in (out / "reproduce.py").read_text()) == held_out
 
 

@@ -1,5 +1,7 @@
 """A row without a label for a task adds nothing to that task's loss, gradient, or metrics."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -226,7 +228,7 @@ def test_a_part_held_out_without_any_label_is_said(caplog):
     ([-1, 1], 2, r"hold -1 and 1 but no 0: classes count from 0.*classes=\[-1, 1\]"),
     ([-1, 0, 1], 3, r"hold -1, 0 and 1 but no 2: classes count from 0.*classes=\[-1, 0, 1\]"),
 ])  # fmt: skip
-def test_classes_that_count_from_minus_one_are_somebodys_mistake(coded, classes, wrong):
+def test_classes_that_count_from_minus_one_are_somebodys_mistake(coded, classes, wrong, caplog):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 3)), rng.choice(coded, 60)
 
@@ -236,6 +238,10 @@ def test_classes_that_count_from_minus_one_are_somebodys_mistake(coded, classes,
 
     with pytest.raises(ValueError, match=wrong):
         trained(classes=classes)
+    # What is judged may hold some of the classes alone.
+    model = pt.MultiTaskModel(3, tasks=[pt.Task("y", classes=classes)])
+    assert model.evaluate((x, y)).loss > 0
+    assert re.search(wrong, caplog.text)
     assert trained(classes=coded)["loss"][-1] > 0
 
 

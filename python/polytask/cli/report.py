@@ -51,12 +51,16 @@ def run(asked: Any) -> None:
         raise ValueError("no column is left to predict from")
     train, validation, test = _parts(asked, frame)
     free = [name for name in columns if name not in asked.categorical]
-    asked.categorical = [*asked.categorical, *tables.half_dates(frame, train, free)]
+    half = tables.half_dates(frame, train, free)
+    asked.categorical = [*asked.categorical, *half]
     print(f"{len(train)} rows to learn from, {len(validation)} to choose by, {len(test)} to test")
     warnings = leaks.found(train, validation, tasks, columns)
     warnings += [
+        f"Column `{name}` holds dates, but not in all rows: it is read as categories." for name in half
+    ]
+    warnings += [
         f"Column `{name}` is another whole number in each row: if it only names the rows, leave it out with --exclude."
-        for name in tables.naming_rows(frame, [name for name in columns if name not in asked.categorical])
+        for name in tables.naming_rows(frame, free)
     ]
     for sentence in warnings:
         print(f"warning: {sentence}")

@@ -273,7 +273,7 @@ class MultiTaskModel(HeldOut):
         read = self.reader.read(data, "data", weights=weights, batch_size=size)
         parts = []
         for rows in [read] if isinstance(read, Rows) else read:
-            for doubt in self._core.check(rows.core(), True):
+            for doubt in scoring.doubts(self, rows):
                 _log.warning("%s", doubt)
             parts.append((rows, self._predicted(rows, raw, size)))
             interrupts.look()

@@ -270,8 +270,17 @@ def check(model: Judged, data: Rows | Stream | Mixed) -> None:
         ValueError: what is wrong, what was expected and what came.
     """
     for rows in in_memory(data) or ():
-        for doubt in model._core.check(rows.core(), True):
+        for doubt in doubts(model, rows):
             _log.warning("%s", doubt)
+
+
+def doubts(model: Judged, rows: Rows) -> list[str]:
+    """What may be right in some rows with targets, and is somebody's mistake in a whole data set.
+
+    Raises:
+        ValueError: what is wrong, what was expected and what came.
+    """
+    return [*model._core.check(rows.core(), True), *labels.doubts(model.tasks, rows)]
 
 
 def evaluate(

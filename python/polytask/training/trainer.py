@@ -517,7 +517,7 @@ class Trainer:
         of_other = {"batch_size": how["batch_size"], "weights": how["weights"], "inherit": True}
         train = read(data, "data", learn=True, **how)
         for rows in in_memory(train) or ():
-            if doubts := [*self.model._core.check(rows.core(), True), *labels.doubts(self.model.tasks, rows)]:
+            if doubts := scoring.doubts(self.model, rows):
                 raise ValueError(doubts[0])
         if validation is None:
             return train, None

@@ -55,9 +55,7 @@ def run(asked: Any) -> None:
     asked.categorical = [*asked.categorical, *half]
     print(f"{len(train)} rows to learn from, {len(validation)} to choose by, {len(test)} to test")
     warnings = leaks.found(train, validation, tasks, columns)
-    warnings += [
-        f"Column `{name}` holds dates, but not in all rows: it is read as categories." for name in half
-    ]
+    warnings += [f"Column `{name}` holds dates, but not in all rows: it is read as categories." for name in half]
     warnings += [
         f"Column `{name}` is another whole number in each row: if it only names the rows, leave it out with --exclude."
         for name in tables.naming_rows(frame, free)

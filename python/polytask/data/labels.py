@@ -153,7 +153,7 @@ def _marked(array: np.ndarray, mask: np.ndarray | None, kind: str) -> np.ndarray
 
 def _doubt(task: "Task", array: np.ndarray | Ragged | None, mask: np.ndarray | None) -> str | None:
     """What codes of two or three classes say of somebody who may have coded them from -1 on, which means missing."""
-    coded = task.labels is None and task.per is None and task.classes in (2, 3)
+    coded = task.labels is None and task.classes in (2, 3)
     if not coded or not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         return None
     known = array if mask is None else array[~mask.reshape(array.shape)]

@@ -327,6 +327,7 @@ def test_whole_labels_stay_whole_beside_missing_ones():
     found = {name: tables.task(frame, name, True, False) for name in frame}
     assert [found[name][0].labels for name in frame] == [[0, 1], [1, 5], [0.5, 1.0, 2.0], [1e300, 2e300]]
     assert all(type(label) is int for name in ("sold", "stars") for label in found[name][0].labels)
+    assert all(type(label) is float for label in found["far"][0].labels)
     assert found["sold"][1] == "2 classes, 0 in 50.0 %, 20 missing"
 
 
